@@ -1,0 +1,56 @@
+# Everything a developer types. `make` alone prints this list.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= $(shell command -v python3.11 || command -v python3 || command -v python)
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Most tests wait for servers more than they compute. Set to 0 to run them in one process.
+JOBS ?= 3
+
+.PHONY: help
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml storage/__init__.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "pattern-storage needs Python 3.11 or later; $(PYTHON) is older. Set PYTHON=/path/to/python3.11"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+.PHONY: setup
+setup: $(STAMP) ## create .venv with everything in it
+
+.PHONY: demo
+demo: $(STAMP) ## run the main job end to end on real servers, then stop them
+	$(BIN)/pattern-storage demo
+
+.PHONY: test
+test: $(STAMP) ## run the tests against real PostgreSQL and Valkey, with coverage
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --cov-report=term tests/unit tests/integration tests/engine
+
+.PHONY: test-faults
+test-faults: $(STAMP) ## kill, cut, stall and restart everything under load
+	# Without coverage: measuring changes how fast the killed die.
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests/fault
+
+.PHONY: lint
+lint: $(STAMP) ## ruff, mypy --strict and import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(STAMP) ## rewrite the code the way ruff wants it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: bench-batch
+bench-batch: $(STAMP) ## compare four ways to write one atomic batch
+	$(BIN)/python -m bench.batch_insert
+
+.PHONY: clean
+clean: ## remove what make has made
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist .coverage .coverage.*
