@@ -1,0 +1,95 @@
+"""Celery's settings, in one place and with reasons.
+
+Their names and defaults: https://docs.celeryq.dev/en/stable/userguide/configuration.html
+"""
+
+from typing import Any
+
+from kombu import Exchange, Queue
+
+from config.settings import Settings
+
+#: Single operations, batches, and imports wait in queues of their own: a long job never delays a short one
+#: where workers are split with `-Q`.
+QUEUES = ("storage", "batch", "imports")
+
+
+#: The operations that have a task, named `storage.<operation>`.
+OPERATIONS = ("insert", "update", "delete", "batch_insert", "query")
+
+#: Seconds between two purges of the ledger; each has little to do.
+PURGE_INTERVAL = 3_600.0
+
+
+def queue_of(operation: str) -> str:
+    """Return the queue that jobs of this operation go to."""
+    return "batch" if operation == "batch_insert" else "storage"
+
+
+def celery_settings(settings: Settings) -> dict[str, Any]:
+    """Return what `Celery.config_from_object` takes. Raises SettingsInvalid if a server's URL is missing."""
+    return {
+        "broker_url": settings.broker,
+        "result_backend": settings.result_backend,
+        "imports": ("tasks.operations", "tasks.maintenance", "tasks.relay"),
+        # JSON only: a pickle from the queue would run any code in it.
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "accept_content": ["json"],
+        "result_accept_content": ["json"],
+        "task_queues": [Queue(name, Exchange(name, type="direct"), routing_key=name) for name in QUEUES],
+        "task_default_queue": QUEUES[0],
+        "task_routes": {"storage.batch_insert": {"queue": queue_of("batch_insert")}},
+        # Acknowledge a job after it is done, so that a crash delivers it again instead of losing it.
+        "task_acks_late": True,
+        # A worker process that is killed gives its job back, a bounded number of times (Celery 5.7).
+        "task_retry_on_worker_lost": True,
+        "worker_prefetch_multiplier": settings.prefetch_multiplier,
+        "task_soft_time_limit": settings.task_soft_time_limit,
+        "task_time_limit": settings.task_time_limit,
+        "task_annotations": {f"storage.{operation}": _limits(settings, operation) for operation in OPERATIONS},
+        "worker_soft_shutdown_timeout": settings.soft_shutdown_timeout,
+        "broker_transport_options": _transport_options(settings),
+        "broker_connection_timeout": settings.connect_timeout,
+        # A worker that starts before its broker waits for it, as after a power cut.
+        "broker_connection_retry_on_startup": True,
+        "redis_socket_connect_timeout": settings.connect_timeout,
+        "redis_socket_keepalive": True,
+        "redis_backend_health_check_interval": 30,
+        "result_expires": settings.result_expires,
+        # A job that has committed must not be called failed because Redis was away when its result was to be stored.
+        "result_backend_always_retry": True,
+        "task_track_started": settings.track_started,
+        # Flower and `celery events` read these.
+        "worker_send_task_events": True,
+        "task_send_sent_event": True,
+        "beat_schedule": {"purge the ledger": {"task": "maintenance.purge_ledger", "schedule": PURGE_INTERVAL}},
+        "timezone": "UTC",
+        "enable_utc": True,
+    }
+
+
+def _limits(settings: Settings, operation: str) -> dict[str, float]:
+    soft, hard = settings.time_limits(operation)
+    return {"soft_time_limit": soft, "time_limit": hard}
+
+
+def _transport_options(settings: Settings) -> dict[str, Any]:
+    """Return what kombu's Redis transport takes; another broker, RabbitMQ, has no use for it."""
+    if not settings.broker.startswith(("redis", "sentinel")):
+        return {}
+    # Seconds between two looks for jobs whose worker vanished. kombu's defaults come to a look every 100 seconds,
+    # a long time beside a short visibility timeout; this adds a tenth to it, and no more than ten seconds.
+    sweep = min(max(settings.visibility_timeout // 10, 1), 10)
+    return {
+        "visibility_timeout": settings.visibility_timeout,
+        "unacked_restore_interval": sweep,
+        "unacked_restore_throttle": 1,
+        # A worker that is killed while it looks keeps all others from looking for so long, 300 seconds by default.
+        # Looks that overlap do no harm: each message is put back in a transaction of its own.
+        "unacked_mutex_expire": 3 * sweep,
+        "socket_connect_timeout": settings.connect_timeout,
+        # A server that accepts and then says nothing is down too; a worker asks for a second at a time.
+        "socket_timeout": max(settings.connect_timeout, 2.0),
+        "socket_keepalive": True,
+    }

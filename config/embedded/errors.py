@@ -1,0 +1,31 @@
+"""What can go wrong with the embedded servers.
+
+EmbeddedError
+└── StackAlreadyRunning      another process holds the directory
+"""
+
+from pathlib import Path
+
+__all__ = ["EmbeddedError", "StackAlreadyRunning"]
+
+
+class EmbeddedError(Exception):
+    """An embedded server could not do what was asked: the message says what failed, where, and what to do."""
+
+
+class StackAlreadyRunning(EmbeddedError):
+    """Another living process holds the directory.
+
+    Attributes:
+        directory: The directory that was asked for.
+        pid: The process that holds it; None when it did not leave its number.
+    """
+
+    def __init__(self, directory: Path, pid: int | None) -> None:
+        holder = f"process {pid}" if pid else "another process"
+        super().__init__(
+            f"{directory} is in use by {holder}: use the servers that run there, stop them first, "
+            "or choose another data directory."
+        )
+        self.directory = directory
+        self.pid = pid

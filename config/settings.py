@@ -1,0 +1,239 @@
+"""Everything the environment decides, in one place: read once, checked before anything starts.
+
+Servers come from DATABASE_URL and REDIS_URL (BROKER_URL and RESULT_BACKEND_URL where they differ); every other
+field `x` from PATTERN_STORAGE_X. A wrong value stops the start and names the variable, its value and the rule.
+"""
+
+import os
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from click import ClickException
+from pydantic import AfterValidator, AliasChoices, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from config.embedded import EmbeddedError, default_data_dir, read_state
+from config.urls import check_url
+
+PREFIX = "PATTERN_STORAGE_"
+
+#: Seconds a job has left to roll back and answer when PostgreSQL has cancelled its statement.
+ROLLBACK_MARGIN = 20.0
+
+#: PostgreSQL counts milliseconds, in a 32-bit integer.
+Seconds = Annotated[float, Field(ge=0.001, le=2_147_483)]
+
+
+class SettingsInvalid(ClickException, ValueError):
+    """A setting is missing or breaks a rule; the text names the variable, its value and the rule.
+
+    A ClickException, so that `celery -A tasks ...` prints this text and ends with code 2 instead of a traceback.
+    """
+
+    exit_code = 2
+
+
+def _from(variable: str, default: Any = None) -> Any:
+    return Field(default=default, validation_alias=AliasChoices(variable, variable.lower()))
+
+
+class Settings(BaseSettings):
+    """The settings of application, worker and command line. Build it with `load_settings`."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", populate_by_name=True, frozen=True)
+
+    # --- servers ---
+    #: PostgreSQL, as a libpq URL. Clients need it only to cancel, for dead letters and for expired results.
+    database_url: str | None = _from("DATABASE_URL")
+    #: Redis or Valkey, for queue and results alike.
+    redis_url: str | None = _from("REDIS_URL")
+    #: The queue, where it is not REDIS_URL: another Redis, or amqp:// for RabbitMQ.
+    broker_url: str | None = _from("BROKER_URL")
+    #: The results, where they are not in REDIS_URL.
+    result_backend_url: str | None = _from("RESULT_BACKEND_URL")
+    #: Folder of the embedded servers and their state; used only where no URL is given.
+    data_dir: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] = Field(
+        default_factory=default_data_dir
+    )
+
+    # --- PostgreSQL ---
+    #: Connections each worker process keeps open. Two: one works while another commits.
+    pool_min_size: Annotated[int, Field(ge=0, le=1_000)] = 2
+    #: Connections at most, per worker process. Ten is the original contract's upper bound.
+    pool_max_size: Annotated[int, Field(ge=1, le=1_000)] = 10
+    #: Seconds to wait for a free connection. Longer than any healthy transaction, shorter than a job's limit.
+    pool_timeout: Annotated[float, Field(gt=0, le=3_600)] = 10.0
+    #: Seconds after which PostgreSQL cancels a statement of a single operation, which then fails for good. Celery's
+    #: soft limit below cancels it too, whichever is shorter; either way the transaction has ended before the job has.
+    statement_timeout: Seconds = 60.0
+    #: Seconds after which PostgreSQL cancels a batch. Ten thousand patterns take about half a second.
+    batch_statement_timeout: Seconds = 180.0
+    #: Seconds a statement waits for a lock that somebody else holds; then the job is retried.
+    lock_timeout: Seconds = 10.0
+    #: Uses of a statement before it is prepared. -1 is for PgBouncer in transaction mode: nothing is prepared, and
+    #: the timeouts above are left to the database role.
+    prepare_threshold: Annotated[int, Field(ge=-1, le=1_000)] = 5
+
+    # --- jobs ---
+    #: Seconds after which a job is told to stop. A batch of 10,000 takes about half a second.
+    task_soft_time_limit: Annotated[int, Field(ge=1)] = 240
+    #: Seconds after which a job's process is killed, time to roll back included.
+    task_time_limit: Annotated[int, Field(ge=2)] = 300
+    #: Seconds until a job whose worker vanished is delivered again. Must exceed task_time_limit: a job that is
+    #: still running then would run twice.
+    visibility_timeout: Annotated[int, Field(ge=3)] = 600
+    #: Whether workers take jobs from Redis so that a kill at any moment loses none (tasks/engine). Off: kombu's own
+    #: transport, which loses the job it has just taken when it is killed before it has noted it.
+    safe_transport: bool = True
+    #: Jobs a worker process takes ahead. Four hides the round trip and still shares the rest fairly.
+    prefetch_multiplier: Annotated[int, Field(ge=1, le=1_000)] = 4
+    #: Seconds a stopping worker lets running jobs finish before it hands them back.
+    soft_shutdown_timeout: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 20.0
+    #: Whether a job that has begun says so (state STARTED). Costs one Redis write a job.
+    track_started: bool = True
+
+    #: Times a job may begin before it is a dead letter. Five, with the delays below, is about half a minute.
+    max_attempts: Annotated[int, Field(ge=2, le=1_000)] = 5
+    #: Seconds, doubled with every attempt: the most that the first retry waits (the delay is random: full jitter).
+    retry_backoff: Annotated[int, Field(ge=0, le=3_600)] = 2
+    #: Seconds that any retry waits at most. Less than visibility_timeout, or the waiting job would come twice.
+    retry_backoff_max: Annotated[int, Field(ge=0, le=86_400)] = 60
+    #: Days the ledger remembers a finished job. A message that comes again later than that would be done again.
+    ledger_retention_days: Annotated[int, Field(ge=1, le=36_500)] = 30
+    #: Seconds after which a relay looks into the outbox unasked. It is told of every commit; this is for the case
+    #: that it was not, as behind PgBouncer in transaction mode.
+    relay_poll_interval: Annotated[float, Field(gt=0, le=3_600)] = 1.0
+    #: Seconds after which a job of the outbox that is not done is published again, doubled every time, 64-fold at
+    #: most. It need not exceed any other limit: a second message is harmless, it only costs a worker a look.
+    relay_republish_delay: Annotated[float, Field(gt=0, le=86_400)] = 60.0
+    #: Whether each worker hosts a relay in its main process, so that no other process is needed for the outbox.
+    worker_relay: bool = False
+
+    # --- results and clients ---
+    #: Seconds a result stays in Redis. A day: long enough to look at this morning what failed last night.
+    result_expires: Annotated[int, Field(ge=1)] = 86_400
+    #: Seconds a client waits for a server to accept or answer before it says that it is down.
+    connect_timeout: Annotated[float, Field(gt=0, le=600)] = 5.0
+
+    # --- logs ---
+    #: What a worker logs. DEBUG adds the beginning and the end of every transaction.
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.pool_min_size > self.pool_max_size:
+            raise ValueError(
+                f"{PREFIX}POOL_MIN_SIZE is {self.pool_min_size}; it should be at most {PREFIX}POOL_MAX_SIZE,"
+                f" which is {self.pool_max_size}"
+            )
+        if self.task_soft_time_limit >= self.task_time_limit:
+            raise ValueError(
+                f"{PREFIX}TASK_SOFT_TIME_LIMIT is {self.task_soft_time_limit}; it should be less than"
+                f" {PREFIX}TASK_TIME_LIMIT, which is {self.task_time_limit}"
+            )
+        for name in ("statement_timeout", "batch_statement_timeout", "lock_timeout"):
+            # A default gives way: Celery's limit then strikes first, and cancels the statement.
+            if name in self.model_fields_set and getattr(self, name) > self.task_soft_time_limit:
+                raise ValueError(
+                    f"{PREFIX}{name.upper()} is {getattr(self, name):g}; it should be at most"
+                    f" {PREFIX}TASK_SOFT_TIME_LIMIT, which is {self.task_soft_time_limit}"
+                )
+        if self.visibility_timeout <= self.task_time_limit:
+            raise ValueError(
+                f"{PREFIX}VISIBILITY_TIMEOUT is {self.visibility_timeout}; it should be more than"
+                f" {PREFIX}TASK_TIME_LIMIT, which is {self.task_time_limit}: a job still running would run twice"
+            )
+        if self.retry_backoff_max >= self.visibility_timeout:
+            raise ValueError(
+                f"{PREFIX}RETRY_BACKOFF_MAX is {self.retry_backoff_max}; it should be less than"
+                f" {PREFIX}VISIBILITY_TIMEOUT, which is {self.visibility_timeout}: a waiting job would come twice"
+            )
+        check_url("DATABASE_URL", self.database_url, ("postgresql", "postgres"))
+        check_url("REDIS_URL", self.redis_url, ("redis", "rediss"))
+        check_url("BROKER_URL", self.broker_url, ("redis", "rediss", "sentinel", "amqp", "amqps", "pyamqp"))
+        check_url("RESULT_BACKEND_URL", self.result_backend_url, ("redis", "rediss"))
+        return self
+
+    def time_limits(self, operation: str) -> tuple[float, float]:
+        """Return Celery's soft and hard limit, in seconds, of a job of this operation.
+
+        Enough to wait for a connection and to let PostgreSQL cancel the statement first, within the limits of all jobs.
+        """
+        statement = self.batch_statement_timeout if operation == "batch_insert" else self.statement_timeout
+        soft = min(float(self.task_soft_time_limit), self.pool_timeout + statement + ROLLBACK_MARGIN)
+        return soft, soft + self.task_time_limit - self.task_soft_time_limit
+
+    @property
+    def database(self) -> str:
+        """The URL of PostgreSQL. Raises SettingsInvalid if there is none."""
+        return self._need("DATABASE_URL", self.database_url)
+
+    @property
+    def broker(self) -> str:
+        """The URL of the queue. Raises SettingsInvalid if there is none."""
+        return self._need("REDIS_URL", self.broker_url or self.redis_url)
+
+    @property
+    def result_backend(self) -> str:
+        """The URL of the results. Raises SettingsInvalid if there is none."""
+        return self._need("REDIS_URL", self.result_backend_url or self.redis_url)
+
+    def _need(self, variable: str, url: str | None) -> str:
+        if url is None:
+            if any((self.database_url, self.redis_url, self.broker_url, self.result_backend_url)):
+                raise SettingsInvalid(f"{variable} is not set; an embedded stack is used only where no URL is set")
+            raise SettingsInvalid(
+                f"{variable} is not set and no stack runs in {self.data_dir};"
+                f" set {variable}, or start servers of your own with 'pattern-storage up'"
+            )
+        return url
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings: `overrides`, then the environment, then the running embedded stack.
+
+    Raises SettingsInvalid with one sentence for each wrong value.
+    """
+    _refuse_misspelt()
+    try:
+        settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        raise SettingsInvalid("; ".join(_sentence(finding) for finding in error.errors())) from None
+    if settings.database_url or settings.redis_url or settings.broker_url or settings.result_backend_url:
+        # Half of one system and half of another would be worse than a sentence about what is missing.
+        return settings
+    try:
+        state = read_state(settings.data_dir)
+    except EmbeddedError as error:
+        raise SettingsInvalid(str(error)) from error
+    if state is None:
+        return settings
+    return settings.model_copy(update={"database_url": state.database_url, "redis_url": state.redis_url})
+
+
+@cache
+def environment_settings() -> Settings:
+    """Return the settings of this process, read once."""
+    return load_settings()
+
+
+def _refuse_misspelt() -> None:
+    """Raise SettingsInvalid for a variable of ours that names no setting."""
+    known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
+    for variable in os.environ:
+        if variable.startswith(PREFIX) and variable not in known:
+            close = get_close_matches(variable, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise SettingsInvalid(f"{variable} is set, but there is no such setting{hint}")
+
+
+def _sentence(finding: Any) -> str:
+    message = finding["msg"].removeprefix("Value error, ")
+    if not finding["loc"]:
+        return str(message)
+    name = str(finding["loc"][0])
+    variable = name.upper() if name.lower().endswith("_url") else f"{PREFIX}{name.upper()}"
+    rule = message.removeprefix("Input ").split(", unable to parse")[0]
+    return f"{variable} is {finding['input']!r}; it {rule}"
