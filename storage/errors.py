@@ -1,0 +1,170 @@
+"""Every way a storage operation can fail, as one tree.
+
+    StorageError                        error_type
+    ├── PermanentError                  (the same request would fail again)
+    │   ├── ContractInvalid             validation_error, also a ValueError
+    │   ├── PatternNotFound             validation_error
+    │   ├── UniqueViolation             unique_violation
+    │   ├── ForeignKeyViolation         foreign_key_violation
+    │   ├── UnsupportedOperation        unsupported_operation
+    │   ├── CorrelationConflict         correlation_conflict
+    │   ├── AlreadyDone                 (inside: answered with the first result)
+    │   └── BatchInsertFailed           that of the row that failed
+    └── TransientError                  (the same request may succeed later)
+        ├── ConnectionLost              connection_lost
+        ├── ServerUnavailable           server_unavailable
+        ├── PoolExhausted               pool_timeout
+        ├── TransactionConflict         transaction_conflict
+        ├── StatementTimeout            statement_timeout
+        ├── SchemaMismatch              schema_mismatch
+        └── InternalError               internal_error
+
+`str(error)` is the plain-English sentence that users read; `error_type` and `fields` are for programs.
+psycopg's exceptions become these in `storage/translation.py` and nowhere else.
+"""
+
+from typing import Any
+from uuid import UUID
+
+
+class StorageError(Exception):
+    """A storage operation did not happen."""
+
+    error_type: str = "storage_error"
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What `ModelResult.metadata` says of this error besides its type."""
+        return {}
+
+
+class PermanentError(StorageError):
+    """The same request would fail again, however often it is tried."""
+
+
+class TransientError(StorageError):
+    """The same request may succeed later, unchanged."""
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """`retryable`: nothing is decided yet."""
+        return {"retryable": True}
+
+
+class ContractInvalid(PermanentError, ValueError):
+    """A value, a name or a combination in the contract breaks a rule; the text names the field."""
+
+    error_type = "validation_error"
+
+
+class PatternNotFound(PermanentError):
+    """No pattern has the id that an update or delete names."""
+
+    error_type = "validation_error"
+
+    def __init__(self, pattern_id: UUID) -> None:
+        self.pattern_id = pattern_id
+        super().__init__(f"Pattern not found: {pattern_id}")
+
+
+class UniqueViolation(PermanentError):
+    """Another pattern has the same (pattern_name, pattern_type, language)."""
+
+    error_type = "unique_violation"
+
+    def __init__(self, pattern_name: str, pattern_type: str, language: str) -> None:
+        self.key = (pattern_name, pattern_type, language)
+        super().__init__(f"Pattern already exists: {pattern_name} ({pattern_type}/{language})")
+
+
+class ForeignKeyViolation(PermanentError):
+    """A parent that does not exist, or the deletion of a pattern that is one."""
+
+    error_type = "foreign_key_violation"
+
+    def __init__(self, reason: str, reference: UUID | None = None) -> None:
+        self.reference = reference
+        super().__init__(f"Invalid reference (foreign key violation): {reason}")
+
+
+class UnsupportedOperation(PermanentError):
+    """The contract names an operation that does not exist."""
+
+    error_type = "unsupported_operation"
+
+    def __init__(self, operation: str) -> None:
+        self.operation = operation
+        super().__init__(f"Unsupported operation: {operation}")
+
+
+class CorrelationConflict(PermanentError):
+    """The correlation id belongs to another request that is finished already; nothing was changed."""
+
+    error_type = "correlation_conflict"
+
+    def __init__(self, correlation_id: UUID) -> None:
+        self.correlation_id = correlation_id
+        super().__init__(f"Correlation id {correlation_id} belongs to another request; use a new one")
+
+
+class AlreadyDone(PermanentError):
+    """The ledger has this job already: all that was done again has rolled back."""
+
+    error_type = "already_done"
+
+
+class BatchInsertFailed(PermanentError):
+    """One row of a batch failed, so none was written."""
+
+    def __init__(self, index: int, cause: StorageError) -> None:
+        self.index = index
+        self.cause = cause
+        self.error_type = cause.error_type
+        super().__init__(f"Batch insert failed at pattern {index}: {cause}")
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """`failed_index`, counted from 0 in input order."""
+        return {"failed_index": self.index}
+
+
+class StatementTimeout(TransientError):
+    """PostgreSQL cancelled a statement that ran past its time limit."""
+
+    error_type = "statement_timeout"
+
+
+class SchemaMismatch(TransientError):
+    """The database lacks a table, column or right that this version needs."""
+
+    error_type = "schema_mismatch"
+
+
+class InternalError(TransientError):
+    """Something nobody foresaw; the log has the traceback under the correlation id."""
+
+    error_type = "internal_error"
+
+
+class ConnectionLost(TransientError):
+    """The connection broke; whether the transaction committed is not known."""
+
+    error_type = "connection_lost"
+
+
+class ServerUnavailable(TransientError):
+    """PostgreSQL is starting, stopping, read-only or out of a resource."""
+
+    error_type = "server_unavailable"
+
+
+class PoolExhausted(TransientError):
+    """No connection became free within the pool's timeout."""
+
+    error_type = "pool_timeout"
+
+
+class TransactionConflict(TransientError):
+    """Serialization failure, deadlock or lock timeout: PostgreSQL asks to try again."""
+
+    error_type = "transaction_conflict"

@@ -1,0 +1,81 @@
+"""From pydantic's findings to one clear sentence: the field, what it got, what it wants."""
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+#: Values of these fields are never repeated in an error: they may be long, or secret.
+UNQUOTED = frozenset({"template_code", "example_usage", "context"})
+SHOWN_CHARACTERS = 60
+SHOWN_ERRORS = 3
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return "did you mean 'x'?" where a known name is close to `name`, else the list of known names."""
+    names = list(known)
+    close = get_close_matches(name, names, n=1, cutoff=0.6)
+    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}"
+
+
+def refuse_unknown(given: Mapping[Any, Any], known: Iterable[str], kind: str) -> None:
+    """Raise ValueError naming the first key of `given` that is not in `known`."""
+    names = list(known)
+    for key in given:
+        if key not in names:
+            shown = _shorten(printable(key))
+            raise ValueError(f"unknown {kind} {shown!r}; {did_you_mean(shown, names)}")
+
+
+def printable(value: Any) -> str:
+    """Return `str(value)` without anything that UTF-8 cannot carry; never raises."""
+    try:
+        return str(value).encode(errors="backslashreplace").decode()
+    except Exception:  # an int of more digits than Python prints, or a __str__ that fails
+        return f"<{type(value).__name__}>"
+
+
+def one_line(text: str) -> str:
+    """Return the text with everything escaped that could forge a line of a log or command a terminal."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def explain(error: ValidationError) -> str:
+    """Return the findings of a ValidationError as one sentence without a traceback or a link."""
+    findings = error.errors(include_url=False)
+    text = "; ".join(_sentence(finding) for finding in findings[:SHOWN_ERRORS])
+    more = len(findings) - SHOWN_ERRORS
+    return f"{text} (and {more} more)" if more > 0 else text
+
+
+def _sentence(finding: ErrorDetails) -> str:
+    field = ".".join(_shorten(printable(part)) for part in finding["loc"])
+    message = finding["msg"].removeprefix("Value error, ")
+    if not field:
+        return message
+    if finding["type"] == "missing":
+        return f"{field} is required"
+    message = message.removeprefix("Input ").removeprefix("String ")
+    joint = " " if message.startswith("should") else ": "
+    return f"{field}{joint}{message}, got {_got(field, finding['input'])}"
+
+
+def _got(field: str, value: Any) -> str:
+    if isinstance(value, str):
+        if field.split(".")[0] in UNQUOTED or len(value) > SHOWN_CHARACTERS:
+            return f"a text of {len(value)} characters"
+        return repr(value)
+    if isinstance(value, list | tuple | dict | set):
+        return f"{type(value).__name__} of {len(value)}"
+    try:
+        return _shorten(repr(value))
+    except ValueError:  # an int of more digits than Python prints
+        return f"a very large {type(value).__name__}"
+    except Exception:  # a __repr__ that fails: of what is wrong, this is the least
+        return f"a {type(value).__name__}"
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"

@@ -1,0 +1,125 @@
+"""The ledger: every write happens exactly once per correlation id, however often its message comes.
+
+The effect and its ledger row are one transaction, and the row's primary key is the correlation id. Whoever comes
+second, a redelivery or a worker that runs the same job at the same moment, fails on that key: all it did rolls back
+and it answers with the first one's result. The row is written after the effect, so the usual case costs one
+statement more than the effect alone, and only the rare case pays for looking.
+"""
+
+import hashlib
+import json
+from uuid import UUID
+
+from psycopg.errors import UniqueViolation
+from psycopg.types.json import Json
+
+from storage.errors import CorrelationConflict, TransactionConflict
+from storage.model_contract_pattern_storage import ModelContractPatternStorage, ModelResult
+from storage.operations.base import Connection, fetch_one
+from storage.sql import block
+
+#: What makes two requests the same: everything that decides the effect.
+REQUEST = {"operation", "pattern_id", "data", "patterns"}
+
+
+def fingerprint(contract: ModelContractPatternStorage) -> bytes:
+    """Return the SHA-256 of what the contract asks for; its name, description and version do not matter."""
+    request = contract.model_dump(mode="json", include=REQUEST)
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).digest()
+
+
+async def close(connection: Connection, contract: ModelContractPatternStorage, result: ModelResult) -> None:
+    """Enter the job as finished, in the caller's transaction. Raises psycopg's UniqueViolation if it is there.
+
+    Notes in the result's metadata which `request` it answers, so that a caller who reused an id can tell.
+    """
+    request = fingerprint(contract)
+    result.metadata["request"] = request.hex()
+    values = {
+        "correlation_id": contract.correlation_id,
+        "fingerprint": request,
+        "result": Json(result.to_dict()),
+    }
+    await connection.execute(block("close_job"), values)
+
+
+async def find(connection: Connection, correlation_id: UUID) -> tuple[bytes | None, ModelResult] | None:
+    """Return the fingerprint and the result of a finished job, None if the ledger does not know it."""
+    row = await fetch_one(connection, block("find_job"), {"correlation_id": correlation_id})
+    return None if row is None else (row[0], ModelResult.model_validate(row[1]))
+
+
+async def replay(connection: Connection, contract: ModelContractPatternStorage) -> ModelResult | None:
+    """Return the first result of a job, marked `replayed`; None if the ledger does not know it.
+
+    Raises CorrelationConflict if the id belongs to another request. A cancelled job has none: it answers any.
+    """
+    found = await find(connection, contract.correlation_id)
+    if found is None:
+        return None
+    first, result = found
+    if first is not None and first != fingerprint(contract):
+        raise CorrelationConflict(contract.correlation_id)
+    result.metadata["replayed"] = True
+    return result
+
+
+async def settle(connection: Connection, contract: ModelContractPatternStorage, failure: ModelResult) -> ModelResult:
+    """Enter a job as failed for good, unless it is finished: return its first result if it has one, else `failure`.
+
+    It waits for the same job where that is committing at this moment. Raises CorrelationConflict as `replay` does.
+    """
+    first = await replay(connection, contract)
+    if first is None:
+        try:
+            await close(connection, contract, failure)
+        except UniqueViolation:  # somebody else has settled it in this moment
+            first = await replay(connection, contract)
+            if first is None:
+                raise TransactionConflict("the ledger lost this job while it was looked at") from None
+    return failure if first is None else first
+
+
+async def cancel(connection: Connection, correlation_id: UUID) -> ModelResult:
+    """Make sure that a job never commits, or learn that it has finished: return its result either way.
+
+    It waits for a job that is committing at this moment. A cancelled job's `error_type` is "revoked".
+    """
+    revoked = ModelResult(
+        success=False,
+        error="The job was cancelled before it was done",
+        metadata={
+            "correlation_id": str(correlation_id),
+            "operation": None,
+            "duration_ms": 0.0,
+            "error_type": "revoked",
+        },
+    )
+    values = {"correlation_id": correlation_id, "result": Json(revoked.to_dict())}
+    if await fetch_one(connection, block("cancel_job"), values):
+        return revoked
+    found = await find(connection, correlation_id)
+    return revoked if found is None else found[1]
+
+
+async def state(connection: Connection, correlation_id: UUID) -> tuple[str, ModelResult | None]:
+    """Return what PostgreSQL knows of a job: UNKNOWN, QUEUED (in the outbox), SUCCESS, FAILURE or REVOKED.
+
+    Of a job that was sent directly it knows nothing until the job has ended.
+    """
+    row = await fetch_one(connection, block("job_state"), {"correlation_id": correlation_id})
+    finished, letter, waiting = row or (None, None, False)
+    if finished is not None:
+        result = ModelResult.model_validate(finished)
+        if result.metadata.get("error_type") == "revoked":
+            return "REVOKED", result
+        return ("SUCCESS" if result.success else "FAILURE"), result
+    if letter is not None:
+        metadata = {"correlation_id": str(correlation_id), "duration_ms": None, "dead_letter": True, **letter}
+        return "FAILURE", ModelResult(success=False, error=metadata.pop("error"), metadata=metadata)
+    return ("QUEUED" if waiting else "UNKNOWN"), None
+
+
+async def purge(connection: Connection, *, days: int, step: int = 1_000) -> int:
+    """Forget up to `step` jobs that finished more than `days` days ago; return how many."""
+    return (await connection.execute(block("purge_ledger"), {"days": days, "step": step})).rowcount

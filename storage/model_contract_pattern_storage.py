@@ -1,0 +1,138 @@
+"""The contract (what a caller asks for) and the result (what became of it).
+
+Names, defaults and refusal texts follow the ONEX conventions. A contract is refused when it is built if a
+field its operation needs is missing; the values inside `data`, `patterns` and `query_params` are checked
+by the operation itself (`storage/operations/`), so that whatever reaches the effect node gets a result.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID, uuid4
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import from_json, to_json
+
+from storage.explanation import refuse_unknown
+from storage.pattern import ModelPatternRecord
+
+__all__ = [
+    "ModelContractBase",
+    "ModelContractEffect",
+    "ModelContractPatternStorage",
+    "ModelPatternRecord",
+    "ModelResult",
+    "find_missing",
+]
+
+REQUIRED_COLUMNS = ("pattern_name", "pattern_type", "language", "template_code")
+
+
+def _jsonable(value: Any) -> Any:
+    """Bring UUIDs, datetimes and the like to their JSON form at once: what is stored is what was built.
+
+    Raises ValueError for what JSON cannot carry there and back: half a surrogate pair, 201 levels, a cycle.
+    """
+    if not isinstance(value, dict | list):
+        return value
+    try:
+        return from_json(to_json(value, inf_nan_mode="constants"))
+    except ValueError as error:
+        raise ValueError(f"must be JSON: {error}") from None
+
+
+JsonObject = Annotated[dict[str, Any], BeforeValidator(_jsonable)]
+JsonObjects = Annotated[list[dict[str, Any]], BeforeValidator(_jsonable)]
+
+
+class ModelResult(BaseModel):
+    """What became of an operation. Results never raise: a failure is `success=False` with an `error`.
+
+    Attributes:
+        success: whether the effect is in the database.
+        data: what the operation returns, see the table of operations in README.md; None on failure.
+        error: one plain-English sentence; None on success.
+        metadata: always `correlation_id`, `operation`, `duration_ms`; on failure also `error_type`.
+    """
+
+    success: bool
+    data: Any = None
+    error: str | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as plain JSON types."""
+        return self.model_dump(mode="json")
+
+
+class ModelContractBase(BaseModel):
+    """What every contract has. Unknown fields are refused, with a suggestion where one is close."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, ser_json_inf_nan="constants")
+
+    name: str
+    version: str = "1.0.0"
+    description: str = ""
+    correlation_id: UUID = Field(default_factory=uuid4)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_fields(cls, given: Any) -> Any:
+        if isinstance(given, Mapping):
+            refuse_unknown(given, cls.model_fields, "field")
+        return given
+
+
+class ModelContractEffect(ModelContractBase):
+    """A contract that asks an effect node for one operation."""
+
+    operation: str
+    node_type: Literal["effect"] = "effect"
+
+
+class ModelContractPatternStorage(ModelContractEffect):
+    """A request to insert, update, delete, batch_insert or query patterns.
+
+    Raises:
+        pydantic.ValidationError: (a ValueError) if a field that the operation needs is missing.
+    """
+
+    name: str = ""
+    pattern_id: UUID | None = None
+    data: JsonObject = Field(default_factory=dict)
+    patterns: JsonObjects = Field(default_factory=list)
+    query_params: JsonObject = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if missing := find_missing(self):
+            raise ValueError(missing)
+        self.name = self.name or f"pattern_storage_{self.operation}"
+        self.description = self.description or f"Pattern storage operation: {self.operation}"
+        return self
+
+
+def find_missing(contract: ModelContractPatternStorage) -> str | None:
+    """Return the sentence that refuses a contract which lacks something, or None if it is complete."""
+    match contract.operation:
+        case "insert":
+            if missing := _missing_columns(contract.data):
+                return f"Insert operation missing required fields: {missing}"
+        case "update":
+            if contract.pattern_id is None:
+                return "Update operation requires 'pattern_id' field"
+            if not contract.data:
+                return "Update operation requires 'data' field with updates"
+        case "delete":
+            if contract.pattern_id is None:
+                return "Delete operation requires 'pattern_id' field"
+        case "batch_insert":
+            if not contract.patterns:
+                return "Batch insert operation requires 'patterns' list"
+            for index, pattern in enumerate(contract.patterns):
+                if missing := _missing_columns(pattern):
+                    return f"Pattern {index} missing required fields: {missing}"
+    return None
+
+
+def _missing_columns(pattern: Mapping[str, Any]) -> list[str]:
+    return [column for column in REQUIRED_COLUMNS if pattern.get(column) is None]

@@ -1,0 +1,131 @@
+"""The effect node: one contract, one explicit transaction, one result that never raises."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
+
+from storage import ledger
+from storage.errors import AlreadyDone, InternalError, StorageError, TransactionConflict, TransientError
+from storage.explanation import printable
+from storage.logs import correlated, get_logger
+from storage.model_contract_pattern_storage import ModelContractPatternStorage, ModelResult
+from storage.node_base_effect import NodeBaseEffect
+from storage.operations import check
+from storage.operations.base import Connection
+from storage.sql import block
+from storage.translation import translate
+
+logger = get_logger(__name__)
+
+#: Runs a contract that was begun at this reading of `time.perf_counter`.
+Execute = Callable[[ModelContractPatternStorage, float], Awaitable[ModelResult]]
+
+
+class NodePatternStorageEffect(NodeBaseEffect):
+    """Executes the five operations on `pattern_templates`.
+
+    Args:
+        pool: an open `AsyncConnectionPool`, of the running event loop, with autocommit connections
+            (`storage.pool.create_pool` makes one), so that the only transactions are the explicit ones.
+        timeouts: seconds a statement may take, by operation, where it is not the connection's own limit.
+    """
+
+    def __init__(
+        self, pool: AsyncConnectionPool[AsyncConnection[Any]], *, timeouts: Mapping[str, float] | None = None
+    ) -> None:
+        super().__init__()
+        self.pool = pool
+        self._timeouts = timeouts or {}
+
+    async def execute_effect(self, contract: ModelContractPatternStorage) -> ModelResult:
+        """Do what the contract asks for in one transaction and say what became of it.
+
+        Never raises for a failed operation: `success` is False, `error` says why in plain English and
+        `metadata["error_type"]` names the kind. Executing the same contract twice does it twice.
+        """
+        return await self._answer(contract, self._execute)
+
+    async def execute_once(self, contract: ModelContractPatternStorage) -> ModelResult:
+        """Do what the contract asks for, once per correlation id, however often this is called and by how many.
+
+        The first call that finishes decides, be it with a success or with a permanent failure; every later one
+        returns its result with `metadata["replayed"]`. A failure that may pass (`metadata["retryable"]`) decides
+        nothing. The same id with another request is a `correlation_conflict`. A query is simply executed.
+        """
+        return await self._answer(contract, self._execute if contract.operation == "query" else self._execute_once)
+
+    async def _answer(self, contract: ModelContractPatternStorage, execute: Execute) -> ModelResult:
+        started = time.perf_counter()
+        # A contract from model_construct may lack even the id; it gets a result all the same.
+        with correlated(printable(getattr(contract, "correlation_id", "-"))):
+            try:
+                return await execute(contract, started)
+            except Exception as raised:
+                error = translate(raised)
+                if isinstance(error, InternalError):
+                    logger.exception("the operation failed in a way nobody foresaw")
+                return _failed(contract, error, started)
+
+    async def _execute(self, contract: ModelContractPatternStorage, started: float) -> ModelResult:
+        operation = check(contract)
+        async with self._transaction(contract) as connection:
+            data = await operation.apply(connection)
+        return _succeeded(contract, data, started)
+
+    async def _execute_once(self, contract: ModelContractPatternStorage, started: float) -> ModelResult:
+        try:
+            operation = check(contract)
+            async with self._transaction(contract) as connection:
+                result = _succeeded(contract, await operation.apply(connection), started)
+                await ledger.close(connection, contract, result)
+        except StorageError as error:
+            if isinstance(error, TransientError):
+                raise
+            return await self._settle(contract, error, started)
+        return result
+
+    async def _settle(self, contract: ModelContractPatternStorage, error: StorageError, started: float) -> ModelResult:
+        """Answer for a job that failed for good: with its first result if it has one, else with this failure."""
+        async with self.pool.connection() as connection:
+            if not isinstance(error, AlreadyDone):
+                return await ledger.settle(connection, contract, _failed(contract, error, started))
+            first = await ledger.replay(connection, contract)
+        if first is None:
+            raise TransactionConflict("the ledger lost this job while it was looked at")
+        return first
+
+    @asynccontextmanager
+    async def _transaction(self, contract: ModelContractPatternStorage) -> AsyncIterator[Connection]:
+        """One explicit transaction, logged by the correlation id and measured; raises nothing but StorageError."""
+        async with self.transaction_manager.begin(contract.correlation_id) as transaction:
+            try:
+                async with self.pool.connection() as connection, connection.transaction():
+                    if seconds := self._timeouts.get(contract.operation):
+                        await connection.execute(block("set_timeout"), {"milliseconds": str(round(seconds * 1000))})
+                    yield connection
+            except Exception as error:
+                # The log says what the caller is told, not what the driver calls it.
+                raise translate(error) from error
+            finally:
+                self.record_metric(f"{contract.operation}_duration_ms", transaction.duration_ms)
+
+
+def _succeeded(contract: ModelContractPatternStorage, data: dict[str, Any], started: float) -> ModelResult:
+    return ModelResult(success=True, data=data, metadata=_metadata(contract, started))
+
+
+def _failed(contract: ModelContractPatternStorage, error: StorageError, started: float) -> ModelResult:
+    metadata = _metadata(contract, started) | {"error_type": error.error_type, **error.fields}
+    return ModelResult(success=False, error=str(error), metadata=metadata)
+
+
+def _metadata(contract: ModelContractPatternStorage, started: float) -> dict[str, Any]:
+    return {
+        "correlation_id": printable(getattr(contract, "correlation_id", "-")),
+        "operation": printable(getattr(contract, "operation", None)),
+        "duration_ms": (time.perf_counter() - started) * 1000,
+    }

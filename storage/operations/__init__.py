@@ -1,0 +1,57 @@
+"""The five operations, by the name a contract calls them."""
+
+from typing import Any
+from uuid import UUID
+
+from storage.errors import ContractInvalid, UnsupportedOperation
+from storage.explanation import printable
+from storage.model_contract_pattern_storage import ModelContractPatternStorage, find_missing
+from storage.operations.base import Operation
+from storage.operations.batch_insert import BatchInsert
+from storage.operations.delete import Delete
+from storage.operations.insert import Insert
+from storage.operations.query import Query
+from storage.operations.update import Update
+
+OPERATIONS: dict[str, type[Operation]] = {
+    "insert": Insert,
+    "update": Update,
+    "delete": Delete,
+    "batch_insert": BatchInsert,
+    "query": Query,
+}
+
+
+def check(contract: ModelContractPatternStorage) -> Operation:
+    """Return the contract's operation, every value checked, ready to run; no database is needed.
+
+    Raises:
+        UnsupportedOperation: if there is no operation of that name.
+        ContractInvalid: if something is missing or breaks a rule (BatchInsertFailed for a row of a batch).
+    """
+    name = getattr(contract, "operation", None)
+    operation = OPERATIONS.get(name) if isinstance(name, str) else None
+    if operation is None:
+        raise UnsupportedOperation(printable(name))
+    # A contract can be changed after it was built, or come from model_construct.
+    _check_kinds(contract)
+    if missing := find_missing(contract):
+        raise ContractInvalid(missing)
+    return operation.check(contract)
+
+
+def _check_kinds(contract: ModelContractPatternStorage) -> None:
+    """Raise ContractInvalid if a field is not of the kind that pydantic would have made sure of."""
+    kinds: dict[str, tuple[type, ...]] = {
+        "pattern_id": (UUID, type(None)),
+        "data": (dict,),
+        "patterns": (list,),
+        "query_params": (dict,),
+    }
+    for field, kind in kinds.items():
+        value: Any = getattr(contract, field, None)
+        if not isinstance(value, kind):
+            raise ContractInvalid(f"{field} should be a {kind[0].__name__}, got {type(value).__name__}")
+    for index, pattern in enumerate(contract.patterns):
+        if not isinstance(pattern, dict):
+            raise ContractInvalid(f"patterns should be a list of dict, got {type(pattern).__name__} at {index}")

@@ -1,0 +1,66 @@
+"""What every operation is: a contract checked once, then an effect on a connection."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, LiteralString, Protocol, Self, TypeVar
+
+from psycopg import AsyncConnection
+from psycopg.rows import tuple_row
+from psycopg.sql import SQL, Composable, Composed, Identifier
+from psycopg.types.json import Jsonb
+from pydantic import ValidationError
+
+from storage.errors import ContractInvalid
+from storage.explanation import explain
+from storage.model_contract_pattern_storage import ModelContractPatternStorage
+
+Connection = AsyncConnection[Any]
+Statement = LiteralString | SQL | Composed
+T = TypeVar("T")
+
+
+class Operation(Protocol):
+    """One of the five operations, with its values checked and ready to run."""
+
+    @classmethod
+    def check(cls, contract: ModelContractPatternStorage) -> Self:
+        """Check every value of the contract, without a database. Raises ContractInvalid."""
+        ...
+
+    async def apply(self, connection: Connection) -> dict[str, Any]:
+        """Make the effect in the caller's transaction and return `ModelResult.data`.
+
+        Raises StorageError or psycopg.Error; the caller's transaction must then roll back.
+        """
+        ...
+
+
+def checked(validate: Callable[..., T], value: Any) -> T:
+    """Run pydantic's `validate(value)`. Raises ContractInvalid with its findings as one sentence."""
+    try:
+        return validate(value)
+    except ValidationError as error:
+        raise ContractInvalid(explain(error)) from None
+
+
+def refuse_unused(contract: ModelContractPatternStorage, *used: str) -> None:
+    """Refuse what this operation would ignore: nothing a caller sends is dropped in silence."""
+    for field in {"pattern_id", "data", "patterns", "query_params"}.difference(used):
+        if getattr(contract, field):
+            raise ContractInvalid(f"{field} has no meaning for the operation {contract.operation!r}; leave it out")
+
+
+def identifiers(columns: Iterable[str]) -> Composable:
+    """Return column names, which must come from our own lists, as quoted SQL identifiers."""
+    return SQL(", ").join(map(Identifier, columns))
+
+
+async def fetch_one(connection: Connection, statement: Statement, values: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """Execute a statement and return its first row, whatever rows the caller's connection makes otherwise."""
+    async with connection.cursor(row_factory=tuple_row) as cursor:
+        await cursor.execute(statement, values)
+        return await cursor.fetchone()
+
+
+def adapt(column: str, value: Any) -> Any:
+    """Return the value in the form psycopg needs for this column."""
+    return Jsonb(value) if column == "context" else value

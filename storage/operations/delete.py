@@ -1,0 +1,33 @@
+"""delete: remove one pattern."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+from uuid import UUID
+
+from storage.errors import ContractInvalid, PatternNotFound
+from storage.model_contract_pattern_storage import ModelContractPatternStorage
+from storage.operations.base import Connection, fetch_one, refuse_unused
+from storage.sql import block
+
+
+@dataclass(frozen=True)
+class Delete:
+    """The pattern with this id is to go."""
+
+    pattern_id: UUID
+
+    @classmethod
+    def check(cls, contract: ModelContractPatternStorage) -> Self:
+        """See `Operation.check`."""
+        refuse_unused(contract, "pattern_id")
+        if contract.pattern_id is None:
+            raise ContractInvalid("Delete operation requires 'pattern_id' field")
+        return cls(contract.pattern_id)
+
+    async def apply(self, connection: Connection) -> dict[str, Any]:
+        """Return `pattern_id`, `pattern_name` and `deleted`. Raises PatternNotFound."""
+        row = await fetch_one(connection, block("delete_pattern"), {"id": self.pattern_id})
+        if row is None:
+            raise PatternNotFound(self.pattern_id)
+        pattern_id, pattern_name = row
+        return {"pattern_id": str(pattern_id), "pattern_name": pattern_name, "deleted": True}

@@ -1,0 +1,65 @@
+"""Keyset pagination: a cursor names the last record seen, so inserts never shift a page."""
+
+import binascii
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Self
+from uuid import UUID
+
+from pydantic import AfterValidator, BeforeValidator, TypeAdapter
+
+from storage.pattern import Count, Fraction, Name
+
+
+def _has_time_zone(time: datetime) -> datetime:
+    if time.tzinfo is None:
+        raise ValueError("naive")
+    return time
+
+
+_Moment = Annotated[datetime, BeforeValidator(datetime.fromisoformat), AfterValidator(_has_time_zone)]
+
+#: What the columns that can be ordered by hold: a cursor from outside may claim anything.
+_VALUES: dict[str, TypeAdapter[Any]] = {
+    "created_at": TypeAdapter(_Moment),
+    "updated_at": TypeAdapter(_Moment),
+    "pattern_name": TypeAdapter(Name),
+    "confidence_score": TypeAdapter(Fraction),
+    "success_rate": TypeAdapter(Fraction),
+    "usage_count": TypeAdapter(Count),
+}
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """The place after one record in one order. Opaque to callers."""
+
+    order_by: str
+    descending: bool
+    value: Any
+    id: UUID
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any], order_by: str, descending: bool) -> Self:
+        """Return the cursor that stands right after this database row."""
+        return cls(order_by, descending, record[order_by], record["id"])
+
+    def encode(self) -> str:
+        """Return the cursor as a text that is safe in URLs."""
+        value = self.value.isoformat() if isinstance(self.value, datetime) else self.value
+        text = json.dumps([self.order_by, self.descending, value, str(self.id)])
+        return urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+    @classmethod
+    def decode(cls, text: str, order_by: str, descending: bool) -> Self:
+        """Read what `encode` wrote. Raises ValueError if it did not, or if the order is another one."""
+        try:
+            made_for, made_descending, value, record_id = json.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+            if (made_for, made_descending) != (order_by, descending):
+                raise ValueError("another order")
+            return cls(order_by, descending, _VALUES[order_by].validate_python(value, strict=True), UUID(record_id))
+        except (ValueError, TypeError, AttributeError, RecursionError, binascii.Error):
+            raise ValueError("cursor is not the next_cursor of a query in this order; start again without it") from None

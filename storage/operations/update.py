@@ -1,0 +1,51 @@
+"""update: change some columns of one pattern."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+from uuid import UUID
+
+from psycopg.sql import SQL, Identifier, Placeholder
+from pydantic_core import to_jsonable_python
+
+from storage.errors import ContractInvalid, PatternNotFound
+from storage.model_contract_pattern_storage import ModelContractPatternStorage
+from storage.operations.base import Connection, adapt, checked, fetch_one, refuse_unused
+from storage.pattern import check_changes
+from storage.sql import block
+
+STATEMENT = SQL(block("update_pattern"))
+
+
+@dataclass(frozen=True)
+class Update:
+    """New values for some columns of the pattern with this id."""
+
+    pattern_id: UUID
+    changes: dict[str, Any]
+
+    @classmethod
+    def check(cls, contract: ModelContractPatternStorage) -> Self:
+        """See `Operation.check`."""
+        refuse_unused(contract, "pattern_id", "data")
+        if contract.pattern_id is None:
+            raise ContractInvalid("Update operation requires 'pattern_id' field")
+        return cls(contract.pattern_id, checked(check_changes, contract.data))
+
+    async def apply(self, connection: Connection) -> dict[str, Any]:
+        """Return `pattern_id`, `pattern_name`, `updated_at`, `fields_updated`. Raises PatternNotFound."""
+        # The names were found in our own list by check_changes.
+        assignments = SQL(", ").join(
+            SQL("{} = {}").format(Identifier(column), Placeholder(column)) for column in self.changes
+        )
+        values = {column: adapt(column, value) for column, value in self.changes.items()}
+        statement = STATEMENT.format(assignments=assignments)
+        row = await fetch_one(connection, statement, {**values, "id": self.pattern_id})
+        if row is None:
+            raise PatternNotFound(self.pattern_id)
+        pattern_id, pattern_name, updated_at = row
+        return {
+            "pattern_id": str(pattern_id),
+            "pattern_name": pattern_name,
+            "updated_at": to_jsonable_python(updated_at),
+            "fields_updated": list(self.changes),
+        }

@@ -1,0 +1,166 @@
+"""The outbox: jobs written in an application's own transaction, so that they exist if and only if it commits.
+
+A relay (tasks/relay.py) publishes them afterwards. A row goes when its effect commits (`ledger.close`), when the
+job is cancelled or becomes a dead letter; until then it is published again and again, each time after twice the
+delay, so no message that is lost anywhere loses the job. The ledger makes every message but the first harmless.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import class_row, tuple_row
+from psycopg.types.json import Json
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from storage.errors import ContractInvalid, CorrelationConflict, StorageError
+from storage.explanation import explain, printable
+from storage.ledger import fingerprint
+from storage.model_contract_pattern_storage import ModelContractPatternStorage
+from storage.operations import check
+from storage.operations.base import Connection
+from storage.sql import block
+
+#: What a relay listens to; the trigger on the table, in migration 0002, names it too.
+CHANNEL = "pattern_storage_outbox"
+
+#: Jobs in one claim, and bytes of their contracts as PostgreSQL stores them, compressed; at least one job always fits.
+CLAIM_LIMIT = 500
+CLAIM_SIZE = 4_000_000
+
+
+@dataclass(frozen=True)
+class OutboxJob:
+    """A row that is due, locked until the transaction ends. `finished`: the ledger has it, nothing is to be done."""
+
+    correlation_id: UUID
+    contract: str
+    finished: bool
+
+
+@dataclass(frozen=True)
+class OutboxSize:
+    """Jobs whose effect is not in the ledger yet, those never published, and seconds the oldest of these waits."""
+
+    jobs: int
+    unpublished: int
+    age: float
+
+
+async def add(connection: Connection, contract: ModelContractPatternStorage) -> None:
+    """Write the job in the caller's transaction. The same contract again changes nothing.
+
+    Raises:
+        ContractInvalid: if a value breaks a rule, or the contract is a query; then nothing was written.
+        CorrelationConflict: if another request stands in the outbox under the same id; the transaction goes on.
+        psycopg.Error: what the caller's connection raises.
+    """
+    values = _values(contract)
+    async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
+        await cursor.execute(block("add_job"), values)
+        if await cursor.fetchone() is None:
+            await cursor.execute(block("find_waiting_job"), {"correlation_id": contract.correlation_id})
+            _compare(contract, await cursor.fetchone())
+
+
+def add_sync(connection: psycopg.Connection[Any], contract: ModelContractPatternStorage) -> None:
+    """Write the job in the transaction of a synchronous connection; see `add`."""
+    values = _values(contract)
+    with psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
+        cursor.execute(block("add_job"), values)
+        if cursor.fetchone() is None:
+            cursor.execute(block("find_waiting_job"), {"correlation_id": contract.correlation_id})
+            _compare(contract, cursor.fetchone())
+
+
+def _values(contract: ModelContractPatternStorage) -> dict[str, Any]:
+    _check_write(contract)
+    return {"correlation_id": contract.correlation_id, "contract": Json(contract.model_dump(mode="json"))}
+
+
+def _check_write(contract: ModelContractPatternStorage) -> None:
+    check(contract)
+    if contract.operation == "query":
+        raise ContractInvalid("A query changes nothing that the outbox could guarantee; submit it instead")
+
+
+def _compare(contract: ModelContractPatternStorage, present: tuple[str] | None) -> None:
+    """Raise CorrelationConflict if the row under the contract's id asks for something else; a row may be gone again."""
+    if present is None:
+        return
+    try:
+        same = fingerprint(read(contract.correlation_id, present[0])) == fingerprint(contract)
+    except StorageError:
+        same = False
+    if not same:
+        raise CorrelationConflict(contract.correlation_id)
+
+
+def read(correlation_id: UUID, text: str) -> ModelContractPatternStorage:
+    """Return the contract of a row, every value checked: an application may have written it with SQL.
+
+    Raises ContractInvalid, UnsupportedOperation or BatchInsertFailed.
+    """
+    try:
+        fields = from_json(text)
+    except ValueError as error:
+        raise ContractInvalid(f"contract cannot be read: {error}") from None
+    if not isinstance(fields, dict):
+        raise ContractInvalid(f"contract should be a JSON object, got {type(fields).__name__}")
+    try:
+        contract = ModelContractPatternStorage.model_validate({"correlation_id": correlation_id, **fields})
+    except ValidationError as error:
+        raise ContractInvalid(explain(error)) from None
+    if contract.correlation_id != correlation_id:
+        raise ContractInvalid(f"correlation_id is {contract.correlation_id}, but the row's is {correlation_id}")
+    _check_write(contract)
+    return contract
+
+
+async def claim(connection: Connection, *, limit: int = CLAIM_LIMIT, idle_seconds: float = 30.0) -> list[OutboxJob]:
+    """Lock and return jobs that are due, none that somebody else holds. Call it in a transaction.
+
+    Workers that finish such a job wait for its end, so PostgreSQL ends it after `idle_seconds` without a statement.
+    """
+    await connection.execute(block("limit_claim"), {"milliseconds": int(idle_seconds * 1000)})
+    async with connection.cursor(row_factory=class_row(OutboxJob)) as cursor:
+        await cursor.execute(block("claim_jobs"), {"limit": limit, "size": CLAIM_SIZE})
+        return await cursor.fetchall()
+
+
+async def mark_published(connection: Connection, ids: Sequence[UUID], *, delay: float) -> None:
+    """Note that these jobs are on the queue: each is due again after `delay` seconds, doubled every time."""
+    await connection.execute(block("mark_published"), {"ids": list(ids), "delay": delay})
+
+
+async def remove(connection: Connection, ids: Sequence[UUID]) -> None:
+    """Forget these jobs."""
+    await connection.execute(block("remove_jobs"), {"ids": list(ids)})
+
+
+async def refuse(connection: Connection, correlation_id: UUID, error: StorageError) -> None:
+    """Turn a job that can never be published into a dead letter."""
+    # What is wrong may be a NUL in a field's name, and PostgreSQL could not store the sentence that repeats it.
+    text = printable(error).replace("\x00", "\\x00")
+    values = {"correlation_id": correlation_id, "error_type": error.error_type, "error": text}
+    await connection.execute(block("refuse_job"), values)
+
+
+async def next_publication(connection: Connection) -> float | None:
+    """Return the seconds until the next job is due, None if there is none to come."""
+    async with connection.cursor(row_factory=tuple_row) as cursor:
+        await cursor.execute(block("next_publication"))
+        row: Any = await cursor.fetchone()
+    return None if row[0] is None else float(row[0])
+
+
+async def measure(connection: Connection) -> OutboxSize:
+    """Return how much is in the outbox."""
+    async with connection.cursor(row_factory=class_row(OutboxSize)) as cursor:
+        await cursor.execute(block("measure_outbox"))
+        size = await cursor.fetchone()
+    assert size is not None  # noqa: S101  # an aggregate has one row
+    return size

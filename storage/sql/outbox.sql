@@ -1,0 +1,73 @@
+-- Jobs that applications write in their own transactions; see storage/outbox.py.
+
+-- name: add_job
+-- Write a job, in the caller's transaction. The clock, not now(): jobs of one transaction keep their order.
+INSERT INTO outbox (correlation_id, contract, publish_after)
+VALUES (%(correlation_id)s, %(contract)s, clock_timestamp())
+ON CONFLICT (correlation_id) DO NOTHING
+RETURNING correlation_id
+
+-- name: find_waiting_job
+-- The contract that stands under this id.
+SELECT contract::text FROM outbox WHERE correlation_id = %(correlation_id)s
+
+-- name: claim_jobs
+-- Lock the jobs that are due, the longest due first, no more than fit in memory. Nobody waits for anybody.
+-- Not EXISTS: PostgreSQL might read the whole ledger for that.
+WITH due AS (
+    SELECT correlation_id, contract, published, publish_after
+    FROM outbox
+    WHERE publish_after <= statement_timestamp()
+    ORDER BY publish_after
+    FETCH FIRST %(limit)s ROWS ONLY
+    FOR UPDATE SKIP LOCKED
+), sized AS (
+    SELECT *, sum(pg_column_size(contract)) OVER (ORDER BY publish_after, correlation_id)
+              - pg_column_size(contract) AS bytes_before
+    FROM due
+)
+SELECT correlation_id, contract::text AS contract,
+       coalesce(
+           published > 0 AND (SELECT TRUE FROM job_ledger WHERE job_ledger.correlation_id = sized.correlation_id),
+           FALSE
+       ) AS finished
+FROM sized
+WHERE bytes_before < %(size)s
+ORDER BY publish_after, correlation_id
+
+-- name: limit_claim
+-- End this transaction if it stands still for so many milliseconds: a relay that froze must not keep its locks.
+SELECT set_config('idle_in_transaction_session_timeout', %(milliseconds)s::text, true)
+
+-- name: mark_published
+-- Put the next publication off, twice as long each time up to 64 times: a slow queue is not a lost message.
+UPDATE outbox
+SET publish_after = clock_timestamp() + make_interval(secs => %(delay)s * 2 ^ least(published, 6)),
+    published = published + 1
+WHERE correlation_id = ANY (%(ids)s)
+
+-- name: remove_jobs
+-- Forget jobs that nobody needs to publish any more.
+DELETE FROM outbox WHERE correlation_id = ANY (%(ids)s)
+
+-- name: refuse_job
+-- Turn a row that no worker could take into a dead letter.
+WITH refused AS (DELETE FROM outbox WHERE correlation_id = %(correlation_id)s RETURNING *)
+INSERT INTO dead_letters (correlation_id, contract, error_type, error, attempts, first_at)
+SELECT correlation_id, contract, %(error_type)s, %(error)s, published, created_at FROM refused
+ON CONFLICT (correlation_id) DO UPDATE
+SET error_type = excluded.error_type, error = excluded.error, attempts = excluded.attempts, died_at = now()
+
+-- name: next_publication
+-- Seconds until the next job is due that is not due yet.
+SELECT extract(epoch FROM min(publish_after) - statement_timestamp())::float8
+FROM outbox
+WHERE publish_after > statement_timestamp()
+
+-- name: measure_outbox
+-- How many jobs are in the outbox, how many of them were never published, and for how many seconds.
+SELECT count(*) AS jobs,
+       count(*) FILTER (WHERE published = 0) AS unpublished,
+       coalesce(extract(epoch FROM statement_timestamp() - min(created_at) FILTER (WHERE published = 0)), 0)::float8
+           AS age
+FROM outbox
