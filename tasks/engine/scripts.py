@@ -1,0 +1,40 @@
+"""The engine's Lua scripts: read once, sent by their digest."""
+
+from hashlib import sha1
+from importlib.resources import files
+from typing import Any
+
+from redis.exceptions import NoScriptError
+
+
+class Script:
+    """A Lua script beside this module, by its name without the ending."""
+
+    def __init__(self, name: str) -> None:
+        self.text = files(__package__).joinpath(f"{name}.lua").read_text()
+        # The name Redis gives a script, not a secret.
+        self.digest = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+    def command(self, keys: list[str], arguments: list[Any]) -> tuple[Any, ...]:
+        """Return the command that runs it, for a server that knows it."""
+        return "EVALSHA", self.digest, len(keys), *keys, *arguments
+
+    def text_command(self, command: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the same command for a server that does not, because it has been restarted."""
+        return "EVAL", self.text, *command[2:]
+
+    def send(self, client: Any, command: tuple[Any, ...]) -> Any:
+        """Send such a command and wait for its answer."""
+        try:
+            return client.execute_command(*command)
+        except NoScriptError:
+            return client.execute_command(*self.text_command(command))
+
+    def run(self, client: Any, keys: list[str], arguments: list[Any]) -> Any:
+        """Run it and wait for its answer."""
+        return self.send(client, self.command(keys, arguments))
+
+
+CLAIM = Script("claim")
+RELEASE = Script("release")
+SWEEP = Script("sweep")
