@@ -1,0 +1,70 @@
+"""The Celery application: `celery -A tasks worker|beat|flower`."""
+
+import os
+from typing import Any
+
+from celery import Celery, bootsteps
+
+from config.celeryconfig import celery_settings
+from config.settings import Settings, SettingsInvalid, environment_settings
+from tasks import logs  # noqa: F401  # connects to Celery's signals
+
+
+class StorageCelery(Celery):
+    """Reads the settings when one is first needed: importing the client or printing --help needs no server."""
+
+    def on_configure(self) -> None:  # type: ignore[override]  # Celery takes a method for the signal
+        """Configure from the environment. Raises SettingsInvalid each time, not only the first, if it is wrong."""
+        settings = environment_settings()
+        _refuse_overriding("CELERY_BROKER_URL", settings.broker)
+        _refuse_overriding("CELERY_RESULT_BACKEND", settings.result_backend)
+        self.config_from_object(celery_settings(settings))
+        if settings.safe_transport and settings.broker.startswith(("redis", "sentinel")):
+            # Only here: an application that merely sends has no use for it.
+            from tasks.engine.worker import ClaimingTransport
+
+            self.steps["worker"].add(ClaimingTransport)
+
+
+def _refuse_overriding(variable: str, ours: str) -> None:
+    """Raise SettingsInvalid where Celery, which reads this variable first, would use another server than the client.
+
+    Celery's own command line sets it, to what `--broker` or BROKER_URL says.
+    """
+    if os.environ.get(variable, ours) != ours:
+        raise SettingsInvalid(f"{variable} is set and would override our settings; unset it")
+
+
+class DatabaseRequired(bootsteps.Step):
+    """Refuses to start a worker without a database, each of whose jobs would fail. Raises SettingsInvalid."""
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        self.url = environment_settings().database
+
+
+app = StorageCelery("pattern-storage")
+app.steps["worker"].add(DatabaseRequired)
+
+
+class Sender(Celery):
+    """Only sends, and where `settings` say: an application may have set CELERY_BROKER_URL for its own Celery.
+
+    No `current_app` and no task decorator will ever find it.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__("pattern-storage-client", set_as_current=False)
+        self._broker = settings.broker
+        self.conf.update(celery_settings(settings))
+
+    def connection_for_write(self, url: str | None = None, **options: Any) -> Any:
+        """Return a connection to the broker of the settings."""
+        return super().connection_for_write(url or self._broker, **options)
+
+    connection_for_read = connection_for_write
+
+
+def create_app(settings: Settings) -> Celery:
+    """Return an application that only sends."""
+    return Sender(settings)

@@ -1,0 +1,53 @@
+"""The command line `pattern-storage`. Exit codes: 0 done, 1 failed, 2 bad input, 3 a server is unreachable."""
+
+import logging
+import sys
+from collections.abc import Callable
+
+import typer
+
+from storage import __version__
+from tasks.cli import dead_letters, doctor, files, jobs, schema, stack
+from tasks.cli.demo import demo
+from tasks.cli.exits import explain_and_exit
+from tasks.cli.interrupts import interrupts_kept
+from tasks.cli.relay import relay
+
+cli = typer.Typer(
+    name="pattern-storage",
+    help=__doc__,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+COMMANDS: tuple[Callable[..., None], ...] = (
+    stack.up, relay, demo, schema.migrate, *jobs.COMMANDS, files.harvest, doctor.doctor,
+)  # fmt: skip
+for command in COMMANDS:
+    cli.command()(command)
+cli.add_typer(dead_letters.cli, name="dead-letters", no_args_is_help=True)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"pattern-storage {__version__}")  # noqa: T201
+        raise typer.Exit
+
+
+@cli.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Store, change, find and remove code patterns through Celery jobs."""
+
+
+def main() -> None:
+    """Run the command line; the entry point of `pattern-storage`."""
+    # psycopg's pool reports every failed reconnection; a command says once, at its end, what is wrong.
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
+    try:
+        with interrupts_kept():
+            cli()
+    except Exception as error:
+        sys.exit(explain_and_exit(error))

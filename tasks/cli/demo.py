@@ -1,0 +1,170 @@
+"""The command that shows the main job end to end, on servers of its own, with real patterns."""
+
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from config.settings import Settings
+from storage import ModelResult
+from tasks.cli.exits import Exit
+from tasks.cli.output import err, out, print_table
+from tasks.cli.services import running_services, running_stack
+from tasks.client import Job, PatternStorageClient
+from tasks.imports.harvest import harvest, standard_library
+
+BATCH_SIZE = 500
+TIMEOUT = 60.0  # seconds to wait for any one job
+
+
+class Story:
+    """What happened, step by step, and whether it was what should happen."""
+
+    def __init__(self, client: PatternStorageClient) -> None:
+        self._client = client
+        self.rows: list[tuple[Any, ...]] = []
+        self.as_expected = True
+
+    def tell(
+        self, step: str, submit: Callable[[], list[Job]], *, fails: str | None = None, count: int | None = None
+    ) -> ModelResult:
+        """Submit jobs, read their results back from Redis by correlation id, note the step, return the last result.
+
+        Args:
+            step: what the table calls it.
+            submit: sends one or more jobs.
+            fails: the error_type with which the last of them should fail; None if all should succeed.
+            count: how many patterns a query should find, where that is known.
+        """
+        started = time.perf_counter()
+        jobs = submit()
+        results = [self._client.get(job.correlation_id).result(timeout=TIMEOUT) for job in jobs]
+        took = (time.perf_counter() - started) * 1000
+        last = results[-1]
+        right = last.metadata.get("error_type") == fails if fails else all(result.success for result in results)
+        if count is not None:
+            right = right and last.data["count"] == count
+        self.as_expected &= right
+        worked = sum(result.metadata["duration_ms"] or 0 for result in results)
+        self.rows.append((
+            Text("ok", "green") if right else Text("WRONG", "bold red"),
+            step,
+            Text.assemble(str(last.error or _summary(last, len(jobs))), (f"\n{jobs[-1].correlation_id}", "dim")),
+            f"{worked:,.1f}",
+            f"{took:,.1f}",
+        ))  # fmt: skip
+        return last
+
+
+def demo(
+    patterns: Annotated[int, typer.Option(min=10, help="Patterns to store.")] = 5_000,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
+) -> None:
+    """Store, query, change and remove real patterns through real jobs on temporary servers, then stop everything."""
+    # As Ctrl-C does, SIGTERM unwinds the block, which stops the servers and removes their folder.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    started = time.perf_counter()
+    with (
+        _system(workers) as settings,
+        PatternStorageClient(
+            database_url=settings.database_url,
+            redis_url=settings.redis_url,
+            broker_url=settings.broker,
+            result_backend_url=settings.result_backend,
+        ) as client,
+    ):
+        out.print(f"PostgreSQL, Valkey and a worker are up after {time.perf_counter() - started:.1f} s")
+        story = Story(client)
+        found = list(_harvested(patterns))
+        story.tell(f"store {len(found):,} patterns", lambda: _store(client, found))
+        _single_operations(client, story, found)
+        out.print("\nWhat happened; each result was read back from Redis by its correlation id (times in ms):")
+        print_table(("", "step", "outcome, correlation id", "worker", "total"), story.rows)
+    out.print(f"everything is stopped again; {time.perf_counter() - started:.1f} s in all")
+    if not story.as_expected:
+        err.print("At least one step did not end as it should: see WRONG above.", style="bold red")
+        raise typer.Exit(Exit.FAILED)
+    out.print("Next: 'pattern-storage up' runs a system that stays.")
+    out.print("README.md shows how to use it from your code.")
+
+
+@contextmanager
+def _system(workers: int) -> Iterator[Settings]:
+    with tempfile.TemporaryDirectory(prefix="pattern-storage-demo-") as folder:
+        # PostgreSQL does not run as root; whoever it runs as must be able to enter.
+        Path(folder).chmod(0o711)
+        data_dir = Path(folder) / "data"
+        with running_stack(data_dir) as (_, settings):
+            arguments = ["--concurrency", str(workers), "--loglevel", "WARNING"]
+            with running_services(settings, data_dir / "celery", worker=arguments):
+                yield settings
+
+
+def _harvested(count: int) -> Iterator[dict[str, Any]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=out) as progress:
+        source = islice(harvest(standard_library()), count)
+        yield from progress.track(source, total=count, description="harvest the standard library")
+
+
+def _store(client: PatternStorageClient, patterns: list[dict[str, Any]]) -> list[Job]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=out) as progress:
+        bar = progress.add_task("store them in PostgreSQL    ", total=len(patterns))
+        batches = [patterns[start : start + BATCH_SIZE] for start in range(0, len(patterns), BATCH_SIZE)]
+        jobs = [client.batch_insert(batch) for batch in batches]
+        for job, batch in zip(jobs, batches, strict=True):
+            if job.result(timeout=TIMEOUT).success:
+                progress.advance(bar, len(batch))
+    return jobs
+
+
+def _single_operations(client: PatternStorageClient, story: Story, stored: list[dict[str, Any]]) -> None:
+    """Insert, query, update and delete one pattern, and try two things that must be refused."""
+    mine = {
+        "pattern_name": "demo.retry_with_backoff",
+        "pattern_type": "function",
+        "language": "python",
+        "template_code": "def retry_with_backoff(call, attempts=5):\n    ...\n",
+        "tags": ["demo", "retry"],
+        "confidence_score": 0.8,
+    }
+    inserted = story.tell("insert one pattern", lambda: [client.insert(mine)])
+    story.tell("insert it again", lambda: [client.insert(mine)], fails="unique_violation")
+    batch = [{**mine, "pattern_name": f"demo.row_{index}"} for index in range(9)]
+    batch.insert(7, stored[0])  # a pattern that is in the table already
+    story.tell("batch of 10, one row a duplicate", lambda: [client.batch_insert(batch)], fails="unique_violation")
+    story.tell("query: did any of its rows stay?", lambda: [client.query(name_contains="demo.row_")], count=0)
+    story.tell("query by tags", lambda: [client.query(tags_all=["demo", "retry"])], count=1)
+    story.tell("query by context", lambda: [client.query(context_contains={"complexity": 1}, limit=20)])
+    if inserted.success:
+        pattern_id = inserted.data["pattern_id"]
+        story.tell(
+            "update two columns", lambda: [client.update(pattern_id, {"confidence_score": 0.95, "usage_count": 1})]
+        )
+        story.tell("delete it", lambda: [client.delete(pattern_id)])
+        story.tell("delete it again", lambda: [client.delete(pattern_id)], fails="validation_error")
+    story.tell("query: is it gone?", lambda: [client.query(pattern_name=mine["pattern_name"])], count=0)
+
+
+def _summary(result: ModelResult, jobs: int) -> str:
+    data = result.data
+    match result.metadata["operation"]:
+        case "batch_insert":
+            return f"{jobs} atomic batches committed"
+        case "query":
+            names = ", ".join(pattern["pattern_name"] for pattern in data["patterns"][:2])
+            return f"{data['count']} found" + (f": {names}" + (", …" if data["count"] > 2 else "") if names else "")
+        case "update":
+            return f"changed {', '.join(data['fields_updated'])}"
+        case "delete":
+            return f"removed {data['pattern_name']}"
+    return f"stored {data['pattern_name']}"

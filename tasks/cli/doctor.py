@@ -1,0 +1,119 @@
+"""The command that looks at everything a deployment needs, and says what to do about what is wrong."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import redis
+import typer
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+from rich.text import Text
+
+from config.settings import Settings, load_settings
+from storage import schema
+from storage.errors import StorageError
+from storage.translation import translate
+from tasks.app import create_app
+from tasks.cli.exits import Exit
+from tasks.cli.jobs import Json
+from tasks.cli.output import print_json, print_table
+
+OLDEST_POSTGRESQL = 130_000
+OLDEST_REDIS = (6, 2)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    subject: str
+    ok: bool
+    found: str
+    advice: str = ""
+    unreachable: bool = False
+
+
+def doctor(as_json: Json = False) -> None:
+    """Check settings, PostgreSQL, Redis and workers; exit 0 if all is well, 3 if a server is unreachable, else 1."""
+    settings = load_settings()
+    findings = [finding for check in (_postgresql, _redis, _workers) for finding in check(settings)]
+    if as_json:
+        print_json([vars(finding) for finding in findings])
+    else:
+        rows = [
+            (Text("ok", "green") if each.ok else Text("WRONG", "bold red"), each.subject, each.found, each.advice)
+            for each in findings
+        ]
+        print_table(("", "what", "found", "what to do"), rows)
+    if any(finding.unreachable for finding in findings):
+        raise typer.Exit(Exit.UNREACHABLE)
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(Exit.FAILED)
+
+
+def _postgresql(settings: Settings) -> Iterator[Finding]:
+    try:
+        with psycopg.connect(settings.database, connect_timeout=max(2, int(settings.connect_timeout))) as connection:
+            version = connection.info.server_version
+        revision, needed = schema.current(settings.database), schema.head()
+    except (psycopg.Error, StorageError) as error:
+        advice = "start PostgreSQL, or correct DATABASE_URL"
+        yield Finding("PostgreSQL", False, str(translate(error)), advice, unreachable=True)
+        return
+    yield Finding(
+        "PostgreSQL", version >= OLDEST_POSTGRESQL, f"version {version // 10_000}.{version % 100}",
+        "" if version >= OLDEST_POSTGRESQL else "upgrade to PostgreSQL 13 or later",
+    )  # fmt: skip
+    yield Finding(
+        "migrations", revision == needed, f"{revision or 'none'}, needed {needed}",
+        "" if revision == needed else "run 'pattern-storage migrate'",
+    )  # fmt: skip
+
+
+def _redis(settings: Settings) -> Iterator[Finding]:
+    timeout = settings.connect_timeout
+    urls = {"results": settings.result_backend}
+    if settings.broker.startswith("redis"):
+        urls["queue"] = settings.broker
+    by_url = {url: "Redis, " + " and ".join(n for n, u in urls.items() if u == url) for url in urls.values()}
+    for url, subject in by_url.items():
+        try:
+            with redis.Redis.from_url(url, socket_connect_timeout=timeout, socket_timeout=timeout) as server:
+                yield from _redis_server(subject, server.info())
+        except RedisError as error:
+            yield Finding(subject, False, str(error), "start Redis or Valkey, or correct REDIS_URL", unreachable=True)
+
+
+def _redis_server(subject: str, info: dict[str, Any]) -> Iterator[Finding]:
+    name = "Valkey" if "valkey_version" in info else "Redis"
+    version = str(info.get("valkey_version") or info["redis_version"])
+    new = tuple(int(part) for part in version.split(".")[:2]) >= OLDEST_REDIS
+    yield Finding(subject, new, f"{name} {version}", "" if new else "upgrade to 6.2 or later")
+    kept = bool(info.get("aof_enabled"))
+    yield Finding(
+        f"{subject}: persistence", kept, "append-only file is on" if kept else "append-only file is off",
+        "" if kept else "set 'appendonly yes', or a restart loses the jobs that wait",
+    )  # fmt: skip
+    policy = str(info.get("maxmemory_policy"))
+    yield Finding(
+        f"{subject}: memory", policy == "noeviction", f"maxmemory-policy {policy}",
+        "" if policy == "noeviction" else "set 'maxmemory-policy noeviction', or a full server drops jobs in silence",
+    )  # fmt: skip
+
+
+def _workers(settings: Settings) -> Iterator[Finding]:
+    app = create_app(settings)
+    try:
+        answers = app.control.ping(timeout=min(settings.connect_timeout, 2.0))
+    except (OSError, RedisError, OperationalError) as error:
+        yield Finding("workers", False, f"cannot ask: {error}", "see the lines above", unreachable=True)
+        return
+    finally:
+        app.close()
+    names = sorted(name for answer in answers or [] for name in answer)
+    yield Finding(
+        "workers", bool(names), ", ".join(names) or "none answers",
+        "" if names else "start one: 'celery -A tasks worker', or 'pattern-storage up'",
+    )  # fmt: skip

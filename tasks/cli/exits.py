@@ -1,0 +1,60 @@
+"""Exit codes that scripts can use, and the one place that turns exceptions into them."""
+
+from enum import IntEnum
+
+from rich.text import Text
+
+from config.embedded import EmbeddedError, StackAlreadyRunning
+from config.settings import SettingsInvalid
+from storage.errors import (
+    BatchInsertFailed,
+    ContractInvalid,
+    InternalError,
+    SchemaMismatch,
+    StatementTimeout,
+    StorageError,
+    TransientError,
+    UnsupportedOperation,
+)
+from tasks.cli.output import err
+from tasks.errors import JobTimeout, ServiceUnavailable
+from tasks.imports.harvest import HarvestError
+
+
+class Exit(IntEnum):
+    """What a command's exit status says."""
+
+    DONE = 0
+    FAILED = 1
+    BAD_INPUT = 2
+    UNREACHABLE = 3
+
+
+class InputInvalid(ValueError):
+    """What the user typed, or a file they named, cannot be used; the text is one clear sentence."""
+
+
+#: In order: the first kind that fits decides. Anything else is a bug of ours and keeps its traceback.
+MEANINGS: tuple[tuple[tuple[type[Exception], ...], Exit], ...] = (
+    # BatchInsertFailed as an exception is a row that was refused before anything was sent.
+    ((InputInvalid, HarvestError, SettingsInvalid, ContractInvalid, BatchInsertFailed, UnsupportedOperation,
+      StackAlreadyRunning), Exit.BAD_INPUT),
+    ((StatementTimeout, SchemaMismatch, InternalError), Exit.FAILED),
+    ((ServiceUnavailable, JobTimeout, TransientError, EmbeddedError), Exit.UNREACHABLE),
+    ((StorageError,), Exit.FAILED),
+)  # fmt: skip
+
+
+def explain_and_exit(error: Exception) -> int:
+    """Print a known error as one sentence and return its exit code; raise any other again."""
+    for kinds, code in MEANINGS:
+        if isinstance(error, kinds):
+            err.print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
+            if isinstance(error, JobTimeout):
+                err.print(
+                    "No job is known under this id, or its result has expired."
+                    if error.status == "UNKNOWN"
+                    else "The job goes on. Is a worker running? 'pattern-storage doctor' tells."
+                )
+            return code
+    raise error

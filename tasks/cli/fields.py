@@ -1,0 +1,97 @@
+"""Patterns as people type them: `name=value` arguments, and files of JSON or JSON Lines."""
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from storage.explanation import did_you_mean
+from storage.pattern import WRITABLE
+from tasks.cli.exits import InputInvalid
+
+#: Columns whose value is not a text; it is read as JSON (0.9, true, null, ["a"], {"k": 1}).
+TYPED = frozenset({
+    "confidence_score", "usage_count", "success_rate", "complexity_score", "maintainability_score",
+    "performance_score", "is_deprecated", "tags", "context",
+})  # fmt: skip
+
+
+def parse_fields(assignments: Iterable[str]) -> dict[str, Any]:
+    """Turn `name=value` arguments into columns; `name=@file` reads a text file. Raises InputInvalid."""
+    fields: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise InputInvalid(f"{assignment!r} is not of the form column=value")
+        if name not in WRITABLE:
+            raise InputInvalid(f"unknown column {name!r}; {did_you_mean(name, WRITABLE)}")
+        if name in fields:
+            raise InputInvalid(f"{name} is given twice")
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            byte = ord(value[error.start]) & 0xFF
+            raise InputInvalid(f"{name} should be UTF-8 text, got the byte 0x{byte:x}") from None
+        fields[name] = _value(name, value)
+    return fields
+
+
+def _value(name: str, value: str) -> Any:
+    if value.startswith("@"):
+        try:
+            value = read_text(Path(value[1:]))
+        except InputInvalid as error:
+            raise InputInvalid(f"{name}: {error}; a text that begins with '@' comes from a file") from None
+    if name not in TYPED:
+        return None if value == "null" and name not in ("pattern_name", "template_code") else value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        # tags=async,io needs no quotes; anything else that is no JSON is refused by its column's rule.
+        return [tag.strip() for tag in value.split(",")] if name == "tags" else value
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a UTF-8 file, of standard input for `-`, line ends and all. Raises InputInvalid."""
+    try:
+        return (sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()).decode()
+    except OSError as error:
+        raise InputInvalid(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise InputInvalid(f"cannot read {path}: it is not UTF-8 text (byte {error.start})") from None
+
+
+def read_patterns(path: Path) -> list[dict[str, Any]]:
+    """Return the patterns of a file: a JSON object, a JSON array, or JSON Lines. Raises InputInvalid."""
+    # Some editors begin a file with a byte order mark; JSON has none.
+    text = read_text(path).removeprefix("\ufeff")
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        # In JSON Lines the first line is a whole value: where it ends, a reader of one value finds more.
+        if error.msg != "Extra data" or error.lineno == 1:
+            raise _not_json(path, error, error.lineno) from None
+        found = [_line(path, number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    except (ValueError, RecursionError) as error:
+        raise InputInvalid(f"cannot read {path}: {error}") from None
+    patterns = found if isinstance(found, list) else [found]
+    for index, pattern in enumerate(patterns):
+        if not isinstance(pattern, dict):
+            raise InputInvalid(f"{path}: pattern {index} should be a JSON object, got {type(pattern).__name__}")
+    if not patterns:
+        raise InputInvalid(f"{path} holds no pattern")
+    return patterns
+
+
+def _line(path: Path, number: int, line: str) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise _not_json(path, error, number) from None
+    except (ValueError, RecursionError) as error:
+        raise InputInvalid(f"cannot read {path}, line {number}: {error}") from None
+
+
+def _not_json(path: Path, error: json.JSONDecodeError, line: int) -> InputInvalid:
+    return InputInvalid(f"{path} is not JSON at line {line}, column {error.colno}: {error.msg}")

@@ -1,0 +1,63 @@
+"""The command that turns real source code into patterns."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Annotated
+
+import typer
+
+from tasks.cli.exits import InputInvalid
+from tasks.cli.output import err
+from tasks.imports.harvest import harvest as harvest_patterns
+from tasks.imports.harvest import standard_library
+
+Source = Annotated[Path | None, typer.Argument(help="A Python file or folder; the standard library if left out.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="JSON Lines file to write; '-' is standard output.")]
+
+
+def harvest(path: Source = None, output: Output = Path("-")) -> None:
+    """Turn each function and class of Python source into a pattern (JSON Lines)."""
+    skipped: list[str] = []
+
+    def skip(file: Path, reason: str) -> None:
+        skipped.append(f"{file}: {reason}")
+
+    patterns = harvest_patterns(path or standard_library(), on_skip=skip)
+    count = 0
+    try:
+        with _opened(output) as stream:
+            for pattern in patterns:
+                stream.write(json.dumps(pattern, ensure_ascii=False) + "\n")
+                count += 1
+    except BrokenPipeError:
+        raise  # the reader of our output has enough, as in `harvest | head`
+    except OSError as error:
+        raise InputInvalid(f"cannot write {output}: {error.strerror}") from None
+    for reason in skipped:
+        err.print(f"skipped {reason}", markup=False, soft_wrap=True)
+    source = path or "the standard library"
+    err.print(f"{count:,} patterns from {source}, {len(skipped)} files skipped", markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _opened(output: Path) -> Iterator[IO[str]]:
+    """Yield where to write: standard output, a device or pipe as it is, a file only once it is whole."""
+    if str(output) == "-":
+        with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as stream:
+            yield stream
+    elif output.exists() and not output.is_file():
+        with output.open("w", encoding="utf-8") as stream:
+            yield stream
+    else:
+        file = output.resolve()
+        partial = file.with_name(f"{file.name}.part")
+        try:
+            with partial.open("w", encoding="utf-8") as stream:
+                yield stream
+            partial.replace(file)
+        finally:
+            partial.unlink(missing_ok=True)

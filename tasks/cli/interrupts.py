@@ -1,0 +1,39 @@
+"""Ctrl-C that is never lost."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
+
+#: Seconds until a lost interrupt is raised again.
+AGAIN = 0.01
+
+
+@contextmanager
+def interrupts_kept() -> Iterator[None]:
+    """Raise KeyboardInterrupt again where Python has printed and forgotten it.
+
+    A signal may arrive while the callback of a weak reference or a `__del__` runs, and what these raise goes
+    nowhere: the program would go on as if nobody had asked it to stop, and a service manager would kill it.
+    """
+    before = sys.unraisablehook
+
+    def again(lost: "UnraisableHookArgs") -> None:
+        if issubclass(lost.exc_type, KeyboardInterrupt):
+            # Not from here: what a hook raises is lost as well.
+            signal.setitimer(signal.ITIMER_REAL, AGAIN)
+        else:
+            before(lost)
+
+    handler = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    sys.unraisablehook = again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)

@@ -1,0 +1,97 @@
+"""What the command line prints: tables for people, JSON for scripts."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from storage import ModelResult
+from storage.explanation import one_line
+
+#: Results go to standard output, everything else to standard error: a script can pipe the one.
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+SHOWN_ITEMS = 3
+ID_WIDTH = 36
+#: Columns up to this width keep it; what room is left goes to the others.
+NARROW = 19
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document, never wrapped or coloured."""
+    readable = out.encoding.startswith("utf")
+    out.out(json.dumps(value, ensure_ascii=not readable, indent=2), highlight=False)
+
+
+def print_result(result: ModelResult, *, as_json: bool) -> None:
+    """Print what became of a job."""
+    if as_json:
+        print_json(result.to_dict())
+        return
+    operation = result.metadata.get("operation") or "job"
+    if not result.success:
+        err.print(Text.assemble((f"{operation} failed ", "bold red"), f"({result.metadata.get('error_type')})"))
+        err.print(Text(one_line(str(result.error))))
+    elif operation == "query":
+        _print_patterns(result.data)
+    else:
+        print_pairs(result.data, title=f"{operation} done")
+    err.print(Text(_footer(result.metadata), "dim"))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
+    """Print rows under a heading; text is taken as it is, brackets and all."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    cells = [[cell if isinstance(cell, Text) else Text(_cell(cell)) for cell in row] for row in rows]
+    for index, column in enumerate(columns):
+        widest = max(
+            cell_len(line) for text in (column, *(row[index].plain for row in cells)) for line in text.split("\n")
+        )
+        # An id is there to be copied: its column is as wide as one, so that it is neither cut nor folded.
+        width = ID_WIDTH if column.endswith("id") else None
+        table.add_column(column, overflow="fold", width=width, no_wrap=width is None and widest <= NARROW)
+    for row in cells:
+        table.add_row(*row)
+    out.print(table)
+
+
+def print_pairs(pairs: Mapping[str, Any], *, title: str) -> None:
+    """Print names and values, one pair a line."""
+    print_table(("field", "value"), pairs.items(), title=title)
+
+
+def _print_patterns(data: Mapping[str, Any]) -> None:
+    rows = [
+        (
+            pattern["id"],
+            f"{pattern['pattern_name']}\n({pattern['pattern_type']}/{pattern['language']})",
+            pattern["confidence_score"],
+            pattern["updated_at"][:19].replace("T", "\n"),
+        )
+        for pattern in data["patterns"]
+    ]
+    print_table(("id", "pattern", "confidence", "updated"), rows, title=f"{data['count']} found")
+    if data["next_cursor"]:
+        err.print(Text(f"There are more: add --cursor {data['next_cursor']}", "dim"), soft_wrap=True)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        shown = one_line(", ".join(map(str, value[:SHOWN_ITEMS])))
+        return shown if len(value) <= SHOWN_ITEMS else f"{shown}, … ({len(value):,} in all)"
+    # What is stored may hold sequences that command a terminal.
+    return "\n".join(map(one_line, str(value).split("\n")))
+
+
+def _footer(metadata: Mapping[str, Any]) -> str:
+    duration = metadata.get("duration_ms")
+    took = f", {duration:.1f} ms in the worker" if duration is not None else ""
+    return f"correlation id {metadata.get('correlation_id')}{took}"

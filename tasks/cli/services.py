@@ -1,0 +1,100 @@
+"""Processes that the command line starts, watches and stops: worker, beat and relay."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from config.embedded import EmbeddedError, EmbeddedStack
+from config.embedded.account import Account
+from config.embedded.launcher import launch
+from config.embedded.log import ServerLog
+from config.embedded.process import ServerProcess
+from config.settings import Settings, load_settings
+from storage import schema
+from tasks.app import create_app
+
+#: Seconds until a started worker must answer.
+START_TIMEOUT = 60.0
+#: Services that are commands of ours.
+OWN = frozenset({"relay"})
+
+
+@contextmanager
+def running_stack(data_dir: Path, *, durable: bool = True) -> Iterator[tuple[EmbeddedStack, Settings]]:
+    """Run migrated embedded servers in a folder; yields them with settings that point there."""
+    with EmbeddedStack(data_dir, durable=durable) as stack:
+        schema.upgrade(stack.database_url)
+        # All of them, so that no variable sends a job elsewhere.
+        urls = dict.fromkeys(("redis_url", "broker_url", "result_backend_url"), stack.redis_url)
+        yield stack, load_settings(data_dir=data_dir, database_url=stack.database_url, **urls)
+
+
+@contextmanager
+def running_services(settings: Settings, folder: Path, **commands: Sequence[str]) -> Iterator[dict[str, ServerProcess]]:
+    """Run services, each by its name with its arguments, until the block ends; then stop them gracefully.
+
+    Args:
+        settings: whose servers they use.
+        folder: where they run, keep their files and write their logs (`<name>.log`).
+        commands: for example `worker=["--concurrency=2"]`; all but those of `OWN` are Celery's.
+
+    Raises:
+        EmbeddedError: if one does not start; it shows the end of its log.
+    """
+    # In a folder of our own: the user's may hold packages called tasks, storage or config.
+    # Without CELERY_*: Celery prefers these to its configuration, and the user's own application may have set them.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("CELERY_")}
+    environment = inherited | {
+        "DATABASE_URL": settings.database,
+        "REDIS_URL": settings.redis_url or settings.result_backend,
+        "BROKER_URL": settings.broker,
+        "RESULT_BACKEND_URL": settings.result_backend,
+        "PATTERN_STORAGE_DATA_DIR": str(settings.data_dir),
+        # SIGTERM alone waits for running jobs without end; this way a worker keeps to its soft shutdown.
+        "REMAP_SIGTERM": "SIGQUIT",
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EmbeddedError(
+            f"Cannot create {folder}: {error.strerror}. Choose another data directory with PATTERN_STORAGE_DATA_DIR."
+        ) from error
+    ourselves = Account(os.geteuid(), os.getegid(), switched=False)
+    with ExitStack() as stack:
+        services = {}
+        for name, arguments in commands.items():
+            program = ["tasks.cli"] if name in OWN else ["celery", "-A", "tasks"]
+            command = [sys.executable, "-m", *program, name, *arguments]
+            service = launch(
+                name, command,
+                account=ourselves, log=ServerLog(folder / f"{name}.log"), death_signal=signal.SIGTERM,
+                directory=folder, environment=environment,
+            )  # fmt: skip
+            # A worker hands back what it cannot finish within its soft shutdown, and then ends by itself.
+            stack.callback(service.stop, signal.SIGTERM, timeout=settings.soft_shutdown_timeout + 10)
+            services[name] = service
+        if "worker" in services:
+            wait_for_worker(settings, services["worker"])
+        yield services
+
+
+def wait_for_worker(settings: Settings, worker: ServerProcess) -> None:
+    """Return when a worker answers. Raises EmbeddedError if the process ends or is silent for a minute."""
+    app = create_app(settings)
+    try:
+        worker.wait_ready(lambda: bool(app.control.ping(timeout=0.3)), timeout=START_TIMEOUT)
+    finally:
+        app.close()
+
+
+def wait_until_one_ends(services: dict[str, ServerProcess], poll: float = 0.2) -> None:
+    """Return never, or raise EmbeddedError when one of the processes has ended. Interrupt it to go on."""
+    while True:
+        for name, service in services.items():
+            if not service.running:
+                raise EmbeddedError(f"{name} has ended by itself; the end of its log:\n{service.log_tail}")
+        time.sleep(poll)

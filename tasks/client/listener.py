@@ -1,0 +1,89 @@
+"""One Redis subscription for all results that an asyncio application waits for."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable
+from contextlib import suppress
+from typing import TypeVar
+from uuid import UUID
+
+import redis.asyncio
+from redis.exceptions import RedisError
+
+from storage import ModelResult
+from tasks.client.outcomes import parse_result, result_key
+from tasks.client.synchronous import POLL_INTERVAL
+
+T = TypeVar("T")
+
+
+async def cancellable(command: Awaitable[T]) -> T:
+    """Await a command to Redis without losing a cancellation.
+
+    redis-py sends under asyncio.wait_for, which now and then swallows one before Python 3.12.
+    """
+    task = asyncio.current_task()
+    cancellations = task.cancelling() if task else 0
+    answer = await command
+    if task and task.cancelling() > cancellations:
+        raise asyncio.CancelledError
+    return answer
+
+
+class ResultListener:
+    """Waits for many results over a single connection, on one event loop."""
+
+    def __init__(self, connection: "redis.asyncio.Redis") -> None:
+        self._redis = connection
+        self._channel = connection.pubsub(ignore_subscribe_messages=True)
+        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._reader: asyncio.Task[None] | None = None
+
+    async def wait(self, correlation_id: UUID, deadline: float) -> ModelResult | None:
+        """Return the job's result, None if the loop's clock passes `deadline` (seconds) first.
+
+        Raises redis.exceptions.RedisError if the server does not answer.
+        """
+        key = result_key(correlation_id)
+        if found := parse_result(correlation_id, await cancellable(self._redis.get(key))):
+            return found
+        loop = asyncio.get_running_loop()
+        published = asyncio.Event()
+        self._waiting[key].add(published)
+        try:
+            # Subscribed before looking again: what is published in between is not missed.
+            await cancellable(self._channel.subscribe(key))
+            if self._reader is None or self._reader.done():
+                self._reader = asyncio.create_task(self._read(), name="pattern-storage results")
+            while True:
+                # Before looking: what is published while we look must wake us.
+                published.clear()
+                if found := parse_result(correlation_id, await cancellable(self._redis.get(key))):
+                    return found
+                remaining = deadline - loop.time()
+                if remaining <= 0:
+                    return None
+                try:
+                    await asyncio.wait_for(published.wait(), min(remaining, POLL_INTERVAL))
+                except TimeoutError:
+                    continue  # a publication may have been lost with a connection: look again
+        finally:
+            self._waiting[key].discard(published)
+            if not self._waiting[key]:
+                del self._waiting[key]
+                # Without a connection there is no subscription either.
+                with suppress(RedisError):
+                    await self._channel.unsubscribe(key)
+
+    async def close(self) -> None:
+        """Stop listening."""
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+        await self._channel.aclose()  # type: ignore[no-untyped-call]
+
+    async def _read(self) -> None:
+        """Wake whoever waits for a key that was published; ends when nothing is subscribed any more."""
+        async for message in self._channel.listen():
+            for published in self._waiting.get(message["channel"].decode(), ()):
+                published.set()

@@ -1,0 +1,84 @@
+"""What the result backend says of a job, as a status and a ModelResult."""
+
+import json
+from typing import Any
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from storage import ModelResult
+from storage.errors import CorrelationConflict
+
+#: States that a job leaves no more. The names are Celery's.
+FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
+
+UNKNOWN = "UNKNOWN"
+QUEUED = "QUEUED"
+REVOKED = "REVOKED"
+
+
+def result_key(correlation_id: UUID) -> str:
+    """Return the Redis key, and channel, of a job's result: Celery's own, so any Celery application finds it."""
+    return f"celery-task-meta-{correlation_id}"
+
+
+def marker(status: str) -> str:
+    """Return what the client itself writes under `result_key`: QUEUED at submission, REVOKED when it cancels."""
+    return json.dumps({"status": status, "result": None, "traceback": None, "children": []})
+
+
+def parse_status(meta: bytes | str | None) -> str:
+    """Return a job's status: UNKNOWN, QUEUED, STARTED, RETRY, SUCCESS, FAILURE or REVOKED."""
+    return UNKNOWN if meta is None else str(json.loads(meta)["status"])
+
+
+def parse_result(correlation_id: UUID, meta: bytes | str | None) -> ModelResult | None:
+    """Return a finished job's ModelResult, None for a job that is not finished.
+
+    Also a job that Celery ended (a killed worker, a time limit, a revoked job) gets a ModelResult.
+    """
+    if meta is None:
+        return None
+    found: dict[str, Any] = json.loads(meta)
+    status, value = found["status"], found["result"]
+    if status not in FINAL:
+        return None
+    try:
+        if status == "SUCCESS":
+            return ModelResult.model_validate(value)
+        if status == "FAILURE" and value["exc_type"] == "StorageOperationFailed":
+            return ModelResult.model_validate(value["exc_message"][0])
+    except (ValidationError, LookupError, TypeError):
+        return _ended(correlation_id, "unreadable_result", f"the result of this {status} job is not one of ours")
+    if status == "REVOKED":
+        return _ended(correlation_id, "revoked", "the job was revoked before it was done")
+    message = value.get("exc_message", "")
+    text = " ".join(map(str, message)) if isinstance(message, list) else str(message)
+    error_type = {"WorkerLostError": "worker_lost", "TimeLimitExceeded": "time_limit_exceeded"}.get(
+        value["exc_type"], "time_limit_exceeded" if "TimeLimit" in value["exc_type"] else "internal_error"
+    )
+    return _ended(correlation_id, error_type, f"the worker could not finish the job: {value['exc_type']}: {text}")
+
+
+def was_cut_short(result: ModelResult) -> bool:
+    """Whether it is Celery, and not the job itself, that says how the job ended: it may not know all."""
+    return not result.success and result.metadata.get("operation") is None
+
+
+def answer_to(request: str | None, result: ModelResult) -> ModelResult:
+    """Return the result, or a `correlation_conflict` if it answers another request than the caller's.
+
+    Args:
+        request: the fingerprint of what the caller asked for, as hexadecimal digits; None if it is not known.
+        result: what Redis or the ledger has under the correlation id.
+    """
+    if request is None or result.metadata.get("request") in (None, request):
+        return result
+    conflict = CorrelationConflict(UUID(result.metadata["correlation_id"]))
+    return _ended(conflict.correlation_id, conflict.error_type, str(conflict))
+
+
+def _ended(correlation_id: UUID, error_type: str, error: str) -> ModelResult:
+    # What the worker never reported is not known: neither the operation nor how long it took.
+    metadata = {"correlation_id": str(correlation_id), "operation": None, "duration_ms": None, "error_type": error_type}
+    return ModelResult(success=False, error=error, metadata=metadata)

@@ -1,0 +1,249 @@
+"""The client for ordinary code: every call returns when it is done, or raises within a bounded time."""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Any, Self, cast
+from uuid import UUID
+
+import psycopg
+import redis
+from redis.exceptions import RedisError
+
+from config.settings import Settings, load_settings
+from storage import ModelContractPatternStorage, ModelResult, ledger, outbox
+from tasks.app import create_app
+from tasks.client.archive import Archive, wait_for
+from tasks.client.contracts import Operations
+from tasks.client.outcomes import (
+    QUEUED,
+    REVOKED,
+    answer_to,
+    marker,
+    parse_result,
+    parse_status,
+    result_key,
+    was_cut_short,
+)
+from tasks.client.publisher import BATCH_SIZE, Publisher
+from tasks.errors import JobTimeout, ResultBackendUnavailable
+
+#: Seconds after which a waiting client looks for itself, in case a publication was lost with a connection.
+POLL_INTERVAL = 1.0
+
+
+class Job:
+    """One submitted job, known by its correlation id."""
+
+    def __init__(self, client: "PatternStorageClient", correlation_id: UUID, request: str | None = None) -> None:
+        self._client = client
+        self._request = request
+        self.correlation_id = correlation_id
+
+    def __repr__(self) -> str:
+        return f"Job({str(self.correlation_id)!r})"
+
+    def status(self) -> str:
+        """Return UNKNOWN, QUEUED, STARTED, RETRY, SUCCESS, FAILURE or REVOKED. Raises ResultBackendUnavailable.
+
+        UNKNOWN: nothing was submitted under this id, or another application sent it and no worker has begun yet.
+        Once expired in Redis, the status comes from the ledger, where DATABASE_URL is set.
+        """
+        return self._client._status(self.correlation_id)
+
+    def cancel(self) -> ModelResult:
+        """Make sure that this job never commits, or learn that it has ended: return its result either way.
+
+        Durable: a job that waits ends REVOKED whenever a worker comes to it. A query cannot be cancelled so.
+        Raises SettingsInvalid without DATABASE_URL, StorageError if PostgreSQL does not answer.
+        """
+        return self._client.cancel(self.correlation_id)
+
+    def result(self, timeout: float = 10.0) -> ModelResult:
+        """Wait up to `timeout` seconds for the job's ModelResult; a job that failed has one as well.
+
+        Raises JobTimeout if there is none in time (the job goes on) and ResultBackendUnavailable.
+        """
+        found = self._client._result(self.correlation_id, timeout)
+        if was_cut_short(found):
+            # It may have committed in its last moment.
+            found = wait_for(self._client.archive.state(self.correlation_id))[1] or found
+        return answer_to(self._request, found)
+
+
+class PatternStorageClient(Operations[Job]):
+    """Enqueues storage jobs and reads their results. Safe to share between threads.
+
+    Arguments that are left out come from the environment, see `config.settings.Settings`:
+
+    Args:
+        database_url: PostgreSQL; only needed to cancel, and for results that have expired in Redis.
+        redis_url: Redis or Valkey, for queue and results.
+        broker_url: the queue, where it is not `redis_url`.
+        result_backend_url: the results, where they are not in `redis_url`.
+        connect_timeout: seconds until a server that does not answer is reported as down.
+
+    Raises:
+        SettingsInvalid: if no server is configured, or a setting breaks a rule.
+    """
+
+    def __init__(
+        self,
+        *,
+        database_url: str | None = None,
+        redis_url: str | None = None,
+        broker_url: str | None = None,
+        result_backend_url: str | None = None,
+        connect_timeout: float | None = None,
+    ) -> None:
+        self.settings: Settings = load_settings(
+            database_url=database_url,
+            redis_url=redis_url,
+            broker_url=broker_url,
+            result_backend_url=result_backend_url,
+            connect_timeout=connect_timeout,
+        )
+        self._app = create_app(self.settings)
+        self._publisher = Publisher(self._app, self.settings)
+        self.archive = Archive(self.settings)
+        timeout = self.settings.connect_timeout
+        self._redis: redis.Redis = redis.Redis.from_url(
+            self.settings.result_backend, socket_connect_timeout=timeout, socket_timeout=timeout
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections. Jobs go on."""
+        self._publisher.close()
+        self._app.close()
+        self._redis.close()
+
+    def submit(self, contract: ModelContractPatternStorage) -> Job:
+        """Send one contract. Raises ContractInvalid, UnsupportedOperation or BrokerUnavailable."""
+        return self.submit_many([contract])[0]
+
+    def submit_many(self, contracts: Iterable[ModelContractPatternStorage]) -> list[Job]:
+        """Send many contracts, 500 to a round trip, each a job of its own; return the jobs in the same order.
+
+        Raises what `submit` raises. All values are checked before the first contract is sent.
+        """
+        sending = list(contracts)
+        self._publisher.publish(sending)
+        ids = [contract.correlation_id for contract in sending]
+        # The jobs are accepted: a result backend that is down for a moment takes nothing back.
+        with suppress(RedisError):
+            self._mark_queued(ids)
+        return [Job(self, contract.correlation_id, request_of(contract)) for contract in sending]
+
+    def submit_again(self, contracts: Iterable[ModelContractPatternStorage]) -> list[Job]:
+        """Send jobs that ended as dead letters again; what Redis says of their end is forgotten first."""
+        sending = list(contracts)
+        with answering():
+            if sending:
+                self._redis.delete(*(result_key(contract.correlation_id) for contract in sending))
+        return self.submit_many(sending)
+
+    def submit_in(self, connection: psycopg.Connection[Any], contract: ModelContractPatternStorage) -> Job:
+        """Write the job into the outbox in your own transaction: it exists if and only if that commits.
+
+        A relay publishes it after the commit, and again until it is done. The connection has to be to the workers'
+        database. The same contract again changes nothing. Before it is published Redis does not know the job: its
+        status is QUEUED where DATABASE_URL is set, else UNKNOWN.
+
+        Raises:
+            ContractInvalid, UnsupportedOperation: before anything is written; a query is refused as well.
+            CorrelationConflict: if another request is in the outbox under this id; the transaction goes on.
+            psycopg.Error: what your connection raises.
+        """
+        outbox.add_sync(connection, contract)
+        return self.get(contract.correlation_id)
+
+    def get(self, correlation_id: UUID | str) -> Job:
+        """Return the job of this id; asks no server. Raises ValueError if it is no UUID."""
+        return Job(self, correlation_id if isinstance(correlation_id, UUID) else UUID(correlation_id))
+
+    def cancel(self, correlation_id: UUID | str) -> ModelResult:
+        """See `Job.cancel`."""
+        wanted = self.get(correlation_id).correlation_id
+        with answering():
+            ended = parse_result(wanted, self._get(wanted))
+        if ended is not None:
+            return ended
+        result = wait_for(self.archive.cancel(wanted))
+        if result.metadata.get("error_type") == "revoked":
+            # Nobody needs to wait for the worker that finds the job cancelled; the ledger has decided.
+            with suppress(RedisError):
+                key, revoked = result_key(wanted), marker(REVOKED)
+                self._redis.set(key, revoked, ex=self.settings.result_expires)
+                self._redis.publish(key, revoked)
+        return result
+
+    def _mark_queued(self, ids: list[UUID]) -> None:
+        """Let `status` tell QUEUED from UNKNOWN. Never writes over what a quick worker has written already."""
+        for start in range(0, len(ids), BATCH_SIZE):
+            with self._redis.pipeline(transaction=False) as pipeline:
+                for correlation_id in ids[start : start + BATCH_SIZE]:
+                    pipeline.set(result_key(correlation_id), marker(QUEUED), nx=True, ex=self.settings.result_expires)
+                pipeline.execute()
+
+    def _status(self, correlation_id: UUID) -> str:
+        with answering():
+            meta = self._get(correlation_id)
+        return parse_status(meta) if meta is not None else wait_for(self.archive.state(correlation_id))[0]
+
+    def _result(self, correlation_id: UUID, timeout: float) -> ModelResult:
+        deadline = time.monotonic() + timeout
+        key = result_key(correlation_id)
+        with answering():
+            meta: Any = self._get(correlation_id)
+            found = parse_result(correlation_id, meta)
+            if found is None and meta is None:
+                _, found = wait_for(self.archive.state(correlation_id))
+            if found is not None:
+                return found
+            with self._redis.pubsub(ignore_subscribe_messages=True) as channel:  # type: ignore[no-untyped-call]
+                # Subscribed before looking again: what is published in between is not missed.
+                channel.subscribe(key)
+                meta = self._get(correlation_id)
+                while (found := parse_result(correlation_id, meta)) is None:
+                    remaining = deadline - time.monotonic()
+                    if remaining <= 0:
+                        return self._last_look(correlation_id, timeout)
+                    message = channel.get_message(timeout=min(remaining, POLL_INTERVAL))
+                    meta = message["data"] if message else self._get(correlation_id)
+        return found
+
+    def _last_look(self, correlation_id: UUID, timeout: float) -> ModelResult:
+        """Return a result that Redis lost while somebody waited for it. Raises JobTimeout if there is none."""
+        meta = self._get(correlation_id)
+        if meta is not None:
+            raise JobTimeout(correlation_id, timeout, parse_status(meta))
+        status, found = wait_for(self.archive.state(correlation_id))
+        if found is None:
+            raise JobTimeout(correlation_id, timeout, status)
+        return found
+
+    def _get(self, correlation_id: UUID) -> bytes | None:
+        return cast("bytes | None", self._redis.get(result_key(correlation_id)))
+
+
+def request_of(contract: ModelContractPatternStorage) -> str | None:
+    """Return what `answer_to` compares; None for a query, which is executed again whatever its id."""
+    return None if contract.operation == "query" else ledger.fingerprint(contract).hex()
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Say in our own words that the result backend does not answer."""
+    try:
+        yield
+    except RedisError as error:
+        raise ResultBackendUnavailable(f"the result backend does not answer: {error}") from error

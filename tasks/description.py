@@ -1,0 +1,44 @@
+"""A job in one short line, for Flower and the worker's log: what a person wants to see, never the template."""
+
+from collections.abc import Mapping
+from typing import Any
+
+MAX_LENGTH = 200
+
+
+def describe(operation: str, contract: Mapping[str, Any]) -> str:
+    """Return for example `insert AsyncDatabaseWriterPattern (code/python)`.
+
+    Takes a contract as it came over the wire: any part of it may be missing or of the wrong type.
+    """
+    match operation:
+        case "insert":
+            about = _pattern(contract.get("data"))
+        case "update":
+            about = f"{contract.get('pattern_id')} ({_names(contract.get('data'))})"
+        case "batch_insert":
+            patterns = contract.get("patterns")
+            count = len(patterns) if isinstance(patterns, list) else 0
+            about = f"{count} patterns" + (f", first {_pattern(patterns[0])}" if count and patterns else "")
+        case "query":
+            about = _filters(contract.get("query_params"))
+        case _:
+            about = str(contract.get("pattern_id"))
+    # A name with a line break must not look like two lines of a log.
+    line = "".join(character if character.isprintable() else " " for character in f"{operation} {about}")
+    return line if len(line) <= MAX_LENGTH else f"{line[: MAX_LENGTH - 1]}…"
+
+
+def _pattern(data: Any) -> str:
+    if not isinstance(data, Mapping):
+        return "an unnamed pattern"
+    return f"{data.get('pattern_name')} ({data.get('pattern_type')}/{data.get('language')})"
+
+
+def _names(data: Any) -> str:
+    return ", ".join(map(str, data)) if isinstance(data, Mapping) else "nothing"
+
+
+def _filters(params: Any) -> str:
+    filters = params.items() if isinstance(params, Mapping) else ()
+    return " ".join(f"{name}={value}" for name, value in filters if name != "cursor") or "everything"

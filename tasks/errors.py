@@ -1,0 +1,64 @@
+"""What can go wrong around a job, as one tree.
+
+    JobError
+    ├── StorageOperationFailed          in the worker: the operation failed, its ModelResult inside
+    │   └── StorageUnavailable          in the worker: it may succeed later, the job is retried
+    ├── JobTimeout                      in the client: no result in time
+    └── ServiceUnavailable              in the client: a server cannot be reached
+        ├── BrokerUnavailable
+        └── ResultBackendUnavailable
+
+Names of errors say what happened, as in `storage/errors.py`.
+"""
+
+from typing import Any
+from uuid import UUID
+
+
+class JobError(Exception):
+    """Something about a job failed."""
+
+
+class StorageOperationFailed(JobError):
+    """The operation did not happen. Celery shows the job as FAILURE; the client returns the ModelResult.
+
+    Args:
+        result: the `ModelResult` as JSON types, which is how it travels through the result backend.
+    """
+
+    def __init__(self, result: dict[str, Any]) -> None:
+        self.result = result
+        super().__init__(result)
+
+    def __str__(self) -> str:
+        return f"{self.result['metadata']['error_type']}: {self.result['error']}"
+
+    def __repr__(self) -> str:
+        # What Flower and the worker's log show.
+        return f"{type(self).__name__}({self})"
+
+
+class StorageUnavailable(StorageOperationFailed):
+    """The operation could not be done now; the reason shows while the job waits for its next attempt."""
+
+
+class JobTimeout(JobError, TimeoutError):
+    """The job has no result yet; it may still get one."""
+
+    def __init__(self, correlation_id: UUID, timeout: float, status: str) -> None:
+        self.correlation_id = correlation_id
+        self.timeout = timeout
+        self.status = status
+        super().__init__(f"job {correlation_id} has no result after {timeout:g} s; its status is {status}")
+
+
+class ServiceUnavailable(JobError, ConnectionError):
+    """A server that the client needs does not answer."""
+
+
+class BrokerUnavailable(ServiceUnavailable):
+    """The queue does not answer. Whether a job sent at that moment was accepted is not known."""
+
+
+class ResultBackendUnavailable(ServiceUnavailable):
+    """The result backend does not answer; the job itself is not touched by that."""

@@ -1,0 +1,1 @@
+"""Where patterns come from: real source code now, scheduled imports of files later."""

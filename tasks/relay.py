@@ -1,0 +1,239 @@
+"""The relay: publishes what applications wrote into the outbox.
+
+It wakes by NOTIFY within milliseconds of a commit, and looks by itself every poll interval. Behind PgBouncer in
+transaction mode LISTEN hears nothing; the polling still publishes everything, up to an interval later.
+
+Any number may run: each locks the rows it publishes and skips those of the others. One that is killed before it
+publishes leaves the rows free; one that is killed before it marks them has them published twice, which the ledger
+makes harmless.
+"""
+
+import asyncio
+import random
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+from celery import signals
+from psycopg.sql import SQL, Identifier
+
+from config.settings import Settings, environment_settings
+from storage import ModelContractPatternStorage, outbox
+from storage.errors import InternalError, StorageError
+from storage.logs import get_logger
+from storage.outbox import OutboxJob
+from storage.translation import translate
+from tasks.client import PatternStorageClient, ServiceUnavailable
+
+logger = get_logger(__name__)
+
+#: Seconds between two tries to reach a server that is down: the first, doubled up to the last.
+FIRST_RETRY, LAST_RETRY = 0.1, 5.0
+#: Seconds that the end of a worker waits for the last round trip of its relay.
+STOP_TIMEOUT = 10.0
+
+Connection = psycopg.AsyncConnection[Any]
+
+
+class Relay:
+    """Publishes due jobs of the outbox until it is stopped.
+
+    Args:
+        settings: servers, poll interval and republish delay.
+
+    Raises:
+        SettingsInvalid: if PostgreSQL or the queue is not configured.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._url = settings.database
+        self._client = PatternStorageClient(
+            redis_url=settings.redis_url,
+            broker_url=settings.broker,
+            result_backend_url=settings.result_backend,
+            connect_timeout=settings.connect_timeout,
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopped = False
+        #: There may be work, or it is time to stop.
+        self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
+
+    def run(self) -> None:
+        """Publish until `stop` is called. It survives servers that are down and says so once."""
+        try:
+            asyncio.run(self._run())
+        finally:
+            self._client.close()
+
+    def stop(self) -> None:
+        """End `run` after the round trip it is in; from any thread or signal handler. Does not wait."""
+        self._stopped = True
+        if self._loop is not None:
+            with suppress(RuntimeError):  # it has ended already
+                self._loop.call_soon_threadsafe(self._end)
+
+    def _end(self) -> None:
+        self._stopping.set()
+        self._wake.set()
+
+    async def _run(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        if self._stopped:
+            return
+        logger.info("relay: started")
+        listening = asyncio.create_task(self._listen(), name="outbox listener")
+        try:
+            await self._publish()
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+        logger.info("relay: stopped")
+
+    async def _listen(self) -> None:
+        """Wake the publisher at every notification, on a connection of its own."""
+        trouble = Trouble("cannot listen, so it polls")
+        while True:
+            try:
+                async with await self._connect("listener") as connection:
+                    await connection.execute(SQL("LISTEN {}").format(Identifier(outbox.CHANNEL)))
+                    trouble.is_over()
+                    # Nobody was told of what was committed while nobody listened.
+                    self._wake.set()
+                    async for _ in connection.notifies():
+                        self._wake.set()
+            except Exception as error:
+                await self._pause(trouble.next_try(translate(error)))
+
+    async def _publish(self) -> None:
+        """Publish what is due, then wait for a notification, the poll interval or the next job that will be due."""
+        trouble = Trouble("cannot publish")
+        while not self._stopping.is_set():
+            try:
+                async with await self._connect("relay") as connection:
+                    while not self._stopping.is_set():
+                        self._wake.clear()
+                        while not self._stopping.is_set() and await self._publish_some(connection):
+                            trouble.is_over()
+                        trouble.is_over()
+                        await self._rest(await outbox.next_publication(connection))
+            except Exception as raised:
+                error = raised if isinstance(raised, ServiceUnavailable) else translate(raised)
+                await self._pause(trouble.next_try(error))
+
+    async def _publish_some(self, connection: Connection) -> int:
+        """Publish at most one batch, in one transaction; return how many rows it dealt with."""
+        refused: list[tuple[OutboxJob, StorageError]] = []
+        # As long as the broker may take to fail, twice over.
+        idle = 30.0 + 4 * self._settings.connect_timeout
+        async with connection.transaction():
+            claimed = await outbox.claim(connection, idle_seconds=idle)
+            waiting = [job for job in claimed if not job.finished]
+            contracts = read_jobs(waiting, refused)
+            for job, error in refused:
+                await outbox.refuse(connection, job.correlation_id, error)
+            if finished := [job.correlation_id for job in claimed if job.finished]:
+                await outbox.remove(connection, finished)
+            if contracts:
+                await asyncio.to_thread(self._client.submit_many, contracts)
+                ids = [contract.correlation_id for contract in contracts]
+                await outbox.mark_published(connection, ids, delay=self._settings.relay_republish_delay)
+        for job, error in refused:
+            logger.warning("relay: job %s is a dead letter: %s", job.correlation_id, error)
+        return len(claimed)
+
+    async def _connect(self, role: str) -> Connection:
+        threshold = self._settings.prepare_threshold
+        return await psycopg.AsyncConnection.connect(
+            self._url,
+            autocommit=True,
+            prepare_threshold=None if threshold < 0 else threshold,
+            application_name=f"pattern-storage {role}",
+            connect_timeout=max(2, int(self._settings.connect_timeout)),
+            # A host that vanished without a word is noticed within half a minute, not after hours.
+            keepalives_idle=10,
+            keepalives_interval=5,
+            keepalives_count=3,
+            tcp_user_timeout=30_000,
+        )
+
+    async def _rest(self, due: float | None) -> None:
+        """Wait until there may be work."""
+        interval = self._settings.relay_poll_interval
+        with suppress(TimeoutError):
+            async with asyncio.timeout(interval if due is None else min(due, interval)):
+                await self._wake.wait()
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, whatever is notified meanwhile, but not longer than until `stop`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+
+class Trouble:
+    """A server that is down: says so once, says once that it is back, and knows when to try again."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._tries = 0
+
+    def next_try(self, error: Exception) -> float:
+        """Return the seconds to wait before the next try."""
+        if not self._tries:
+            # What nobody foresaw is a bug of ours: only then a traceback helps.
+            sentence = " ".join(str(error).split())  # libpq's have several lines
+            logger.warning("relay: %s: %s", self._what, sentence, exc_info=isinstance(error, InternalError))
+        self._tries += 1
+        return min(FIRST_RETRY * 2.0 ** min(self._tries - 1, 30), LAST_RETRY) * random.uniform(0.5, 1.0)  # noqa: S311
+
+    def is_over(self) -> None:
+        """Forget the trouble, if there was any."""
+        if self._tries:
+            logger.info("relay: recovered (%s) after %d tries", self._what, self._tries)
+            self._tries = 0
+
+
+def read_jobs(
+    jobs: Sequence[OutboxJob], refused: list[tuple[OutboxJob, StorageError]]
+) -> list[ModelContractPatternStorage]:
+    """Return the contracts of these jobs; one that cannot be read goes to `refused` and holds nobody up."""
+    contracts = []
+    for job in jobs:
+        try:
+            contracts.append(outbox.read(job.correlation_id, job.contract))
+        except Exception as error:
+            refused.append((job, translate(error)))
+    return contracts
+
+
+_relay: Relay | None = None
+_thread: threading.Thread | None = None
+
+
+@signals.worker_ready.connect
+def _start_in_worker(**_: Any) -> None:
+    """Host a relay in a worker's main process, where the setting asks for it; never in a forked child."""
+    global _relay, _thread
+    settings = environment_settings()
+    # Celery calls a worker ready again after it has lost its broker.
+    if settings.worker_relay and (_thread is None or not _thread.is_alive()):
+        _relay = Relay(settings)
+        _thread = threading.Thread(target=_relay.run, name="outbox-relay", daemon=True)
+        _thread.start()
+
+
+@signals.worker_shutting_down.connect
+def _stop_in_worker(**_: Any) -> None:
+    if _relay is not None:
+        _relay.stop()
+
+
+@signals.worker_shutdown.connect
+def _join_in_worker(**_: Any) -> None:
+    if _relay is not None and _thread is not None:
+        _relay.stop()
+        _thread.join(STOP_TIMEOUT)

@@ -1,0 +1,66 @@
+"""The worker's view of a message: refused if it is no job, and its arguments described instead of printed."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from celery.exceptions import InvalidTaskError
+from celery.worker.request import Request
+from celery.worker.strategy import default
+
+from tasks.description import describe
+
+
+def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
+    """Return Celery's own handler of messages, behind a check that refuses what it would not survive.
+
+    Stock Celery unpacks a message unchecked: `[]` in place of `[args, kwargs, embed]` ends the worker, puts the
+    message back, and so ends the next one.
+    """
+    handle = default(task, app, consumer, **options)
+
+    def handle_checked(message: Any, body: Any, *rest: Any, **more: Any) -> Any:
+        # A body was decoded already if the message follows the old protocol.
+        if body is None:
+            _check(message)
+        return handle(message, body, *rest, **more)
+
+    return handle_checked
+
+
+def _check(message: Any) -> None:
+    match message.payload:
+        case [list(), dict(), dict() | None] if isinstance(message.headers.get("id"), str):
+            return
+    raise InvalidTaskError("a job needs an id in its headers, and [args, kwargs, embed] as its body")
+
+
+class StorageRequest(Request):
+    """Shows `describe(...)` as the arguments of a job, whoever sent it.
+
+    A plain `send_task` puts the `repr` of its arguments into the message's headers, template code and all;
+    Celery passes that on to logs, events and Flower. Our own client sends the description to begin with.
+    """
+
+    _request_dict: dict[str, Any]
+
+    def __init__(self, message: Any, **options: Any) -> None:
+        super().__init__(message, **options)
+        if self.kwargsrepr:
+            description = self._description()
+            self._argsrepr, self._kwargsrepr = description, ""
+            # What a worker process is told, for its events and its log.
+            self._request_dict |= {"argsrepr": description, "kwargsrepr": ""}
+
+    def info(self, safe: bool = False) -> Any:
+        """Return what `inspect active` and Flower's page of a worker show."""
+        return super().info(safe=True)
+
+    def _description(self) -> str:
+        operation = str(self.name).rpartition(".")[2]
+        try:
+            _, kwargs, _ = json.loads(self.body) if isinstance(self.body, str | bytes) else self.body
+            contract = kwargs["contract"]
+        except (ValueError, TypeError, KeyError):
+            contract = None
+        return describe(operation, contract) if isinstance(contract, Mapping) else f"{operation}, contract missing"

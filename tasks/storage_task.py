@@ -1,0 +1,206 @@
+"""What the five tasks share: from a message to an outcome that Celery, Flower and the client understand."""
+
+from typing import Any, NoReturn
+
+from celery import Task
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+from celery.utils.time import get_exponential_backoff_interval
+from pydantic import ValidationError
+
+from config.settings import environment_settings
+from storage import ModelContractPatternStorage, ModelResult, attempts, ledger
+from storage.errors import ContractInvalid, StorageError
+from storage.explanation import explain
+from storage.logs import correlated, get_logger
+from tasks import runtime
+from tasks.description import describe
+from tasks.errors import StorageOperationFailed, StorageUnavailable
+
+logger = get_logger(__name__)
+
+#: Seconds before any retry: Celery sends it before it stores RETRY, which could otherwise land on the SUCCESS of it.
+LEAST_DELAY = 0.25
+
+
+class StorageTask(Task[Any, Any]):
+    """Runs one contract, once per correlation id.
+
+    A success is SUCCESS, a permanent failure FAILURE. A failure that may pass is RETRY, with full jitter, until the
+    attempts are used up: then the job is a dead letter and FAILURE. A cancelled job is REVOKED.
+    """
+
+    abstract = True
+    Request = "tasks.request:StorageRequest"
+    Strategy = "tasks.request:strategy"
+    # Attempts are counted in PostgreSQL, where a killed worker cannot lose them; see `_count`.
+    max_retries = None
+    # Seconds until a job whose process was killed runs again; Celery's own default is three minutes.
+    default_retry_delay = 1
+    # An operation that failed is a result, not a fault of the worker: no traceback in its log.
+    throws = (StorageOperationFailed,)
+    # Flower shows the beginning of a result; a query's would soon come to the template code.
+    resultrepr_maxsize = 100
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the job. Raises StorageOperationFailed if a producer sent anything but `contract`."""
+        if not args and kwargs.keys() == {"contract"}:
+            with correlated(str(self.request.id)):
+                return self.run(**kwargs)
+        names = ", ".join(map(repr, kwargs)) or "none"
+        error = ContractInvalid(
+            f"the task takes one keyword argument, contract; got {len(args)} positional and these keywords: {names}"
+        )
+        raise self.refused(str(self.name).rpartition(".")[2], error)
+
+    def execute(self, operation: str, contract: Any) -> dict[str, Any]:
+        """Run one contract in one transaction and return its ModelResult as JSON types.
+
+        Raises StorageOperationFailed, with the ModelResult in it, for an operation that failed.
+        """
+        try:
+            received = receive(operation, str(self.request.id), contract)
+        except ContractInvalid as error:
+            raise self.refused(operation, error) from None
+        begun_again = self._count(received)
+        result = None
+        if begun_again >= environment_settings().max_attempts:
+            result = self._bury(received, _never_ended(received, begun_again), begun_again)
+        try:
+            result = result or runtime.run(runtime.node().execute_once(received))
+        except SoftTimeLimitExceeded:
+            result = self._first_result(received)
+            if result is None:
+                raise
+        if result.metadata.get("retryable"):
+            self._try_again(received, result, begun_again)
+        # Whatever enters a job in the ledger forgets its count as well.
+        if begun_again and (operation == "query" or result.metadata.get("replayed")):
+            self._forget(received)
+        if result.metadata.get("error_type") == "revoked":
+            self._revoked(result)
+        if not result.success:
+            raise StorageOperationFailed(result.to_dict())
+        return result.to_dict()
+
+    def refused(self, operation: str, error: ContractInvalid) -> StorageOperationFailed:
+        """Return what to raise for a job that never reached the effect node."""
+        metadata = {
+            "correlation_id": str(self.request.id),
+            "operation": operation,
+            "duration_ms": 0.0,
+            "error_type": error.error_type,
+        }
+        return StorageOperationFailed(ModelResult(success=False, error=str(error), metadata=metadata).to_dict())
+
+    def _count(self, contract: ModelContractPatternStorage) -> int:
+        """Return how often this job has begun again. PostgreSQL knows; while it is down nothing is counted."""
+        delivered = self.request.delivery_info or {}
+        if not (self.request.retries or delivered.get("redelivered")):
+            return 0
+        try:
+            return runtime.on_connection(attempts.count_delivery, contract.correlation_id)
+        except StorageError as error:
+            logger.warning("cannot count the attempts of %s: %s", self.request.id, error)
+            return 0
+
+    def _forget(self, contract: ModelContractPatternStorage) -> None:
+        """Clear the count of a job that ended; one that stays behind does no harm."""
+        try:
+            runtime.on_connection(attempts.forget, contract.correlation_id)
+        except StorageError as error:
+            logger.warning("cannot clear the attempts of %s: %s", self.request.id, error)
+
+    def _first_result(self, contract: ModelContractPatternStorage) -> ModelResult | None:
+        """Return the result of a job whose time was over just when it was done; otherwise see that it never is.
+
+        Its COMMIT may have been on the way: PostgreSQL has done it, or would do it later, and nobody hears of it.
+        """
+        if contract.operation == "query":
+            return None
+        late = _unfinished(contract, "time_limit_exceeded", "The job did not end within its time limit")
+        try:
+            first = runtime.on_connection(ledger.settle, contract, late)
+        except StorageError as error:
+            logger.warning("cannot tell whether %s was done in time: %s", self.request.id, error)
+            return None
+        return None if first is late else first
+
+    def _try_again(self, contract: ModelContractPatternStorage, result: ModelResult, begun_again: int) -> NoReturn:
+        """End this attempt as RETRY, or the job as a dead letter if it was the last."""
+        settings = environment_settings()
+        if begun_again + 1 >= settings.max_attempts:
+            self._bury(contract, result, begun_again + 1)
+        delay = get_exponential_backoff_interval(
+            settings.retry_backoff, min(self.request.retries or 0, 30), settings.retry_backoff_max, full_jitter=True
+        )
+        about = describe(contract.operation, contract.model_dump(mode="json"))
+        # celery-types does not know that retry takes a message's options; these keep the template out of events.
+        retry: Any = self.retry
+        try:
+            raise retry(
+                exc=StorageUnavailable(result.to_dict()),
+                countdown=max(delay, LEAST_DELAY),
+                argsrepr=about,
+                kwargsrepr="",
+            )
+        except Reject as error:
+            # The new message could not be sent. Celery would drop the old one; it goes back to the queue instead.
+            raise Reject(error, requeue=True) from error
+
+    def _bury(self, contract: ModelContractPatternStorage, result: ModelResult, count: int) -> ModelResult | None:
+        """Keep the job as a dead letter and end it as FAILURE; if PostgreSQL cannot take it now, go on trying.
+
+        Return the job's first result if it turns out to be done: only its answer was lost so many times.
+        """
+        try:
+            if not runtime.on_connection(attempts.bury, contract, result, attempts=count):
+                return runtime.on_connection(ledger.replay, contract)
+        except StorageError as error:
+            logger.warning("cannot bury %s after %d attempts: %s", self.request.id, count, error)
+            return None
+        result.metadata |= {"dead_letter": True, "attempts": count}
+        result.metadata.pop("retryable", None)
+        raise StorageOperationFailed(result.to_dict())
+
+    def _revoked(self, result: ModelResult) -> NoReturn:
+        """End a cancelled job as REVOKED, in the result backend and for Flower."""
+        self.backend.mark_as_revoked(str(self.request.id), str(result.error), request=self.request)
+        self.send_event("task-revoked", terminated=False, signum=None, expired=False)
+        raise Ignore
+
+
+def _never_ended(contract: ModelContractPatternStorage, count: int) -> ModelResult:
+    error = f"The job was begun {count} times and never ended: its worker was killed or lost each time"
+    return _unfinished(contract, "worker_lost", error)
+
+
+def _unfinished(contract: ModelContractPatternStorage, error_type: str, error: str) -> ModelResult:
+    metadata = {
+        "correlation_id": str(contract.correlation_id),
+        "operation": contract.operation,
+        "duration_ms": None,
+        "error_type": error_type,
+    }
+    return ModelResult(success=False, error=error, metadata=metadata)
+
+
+def receive(operation: str, task_id: str, contract: Any) -> ModelContractPatternStorage:
+    """Build the contract of a message. A producer is never trusted: everything is checked again.
+
+    What the task's name and id say may be left out of the contract. Raises ContractInvalid.
+    """
+    if not isinstance(contract, dict):
+        raise ContractInvalid(f"contract should be a JSON object, got {type(contract).__name__}")
+    try:
+        received = ModelContractPatternStorage.model_validate(
+            {"correlation_id": task_id, "operation": operation, **contract}
+        )
+    except ValidationError as error:
+        raise ContractInvalid(explain(error)) from None
+    if received.operation != operation:
+        raise ContractInvalid(f"operation is {received.operation!r}, but the task is storage.{operation}")
+    if received.correlation_id.hex != task_id.lower().replace("-", ""):
+        raise ContractInvalid(
+            f"correlation_id is {received.correlation_id}, but the task id is {task_id}: both name the job"
+        )
+    return received
