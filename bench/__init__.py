@@ -1,0 +1,1 @@
+"""Benchmarks, run on demand through make; they print ratios measured in one run."""

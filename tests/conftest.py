@@ -1,0 +1,10 @@
+"""Fixtures live in fix_*.py, one family a file; tests take them by name."""
+
+pytest_plugins = [
+    "tests.fix_servers",
+    "tests.fix_storage",
+    "tests.fix_process",
+    "tests.fix_celery",
+    "tests.fix_redis_fault",
+    "tests.fix_faults",
+]

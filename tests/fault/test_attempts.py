@@ -1,0 +1,194 @@
+"""Failures that may pass are tried again, a bounded number of times; failures that stay are not."""
+
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg.sql import SQL, Identifier, Literal
+
+from storage import ModelContractPatternStorage
+from tests.fix_celery import BLOCKED, worker_connections
+from tests.fix_faults import SOON, STOCK, Launch, Load
+from tests.fix_process import DEADLINE, wait_until
+from tests.fix_servers import WORKER, on_database
+
+MAX_ATTEMPTS = 3
+ENVIRONMENT = SOON | STOCK | {"PATTERN_STORAGE_MAX_ATTEMPTS": str(MAX_ATTEMPTS)}
+
+#: Fails a job's statement with the SQLSTATE in `category`, as many times as `complexity_score` says. Attempts are
+#: counted by a sequence: what it counts does not roll back.
+FAILING = """
+CREATE FUNCTION fail_on_purpose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF nextval('"' || NEW.source || '"') <= NEW.usage_count THEN
+        RAISE EXCEPTION 'on purpose' USING ERRCODE = NEW.category;
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER fail_on_purpose BEFORE INSERT ON pattern_templates
+    FOR EACH ROW WHEN (NEW.category IS NOT NULL) EXECUTE FUNCTION fail_on_purpose();
+"""
+TRANSIENT = {
+    "40001": "transaction_conflict",
+    "40P01": "transaction_conflict",
+    "55P03": "transaction_conflict",
+    "53300": "server_unavailable",
+    "53200": "server_unavailable",
+    "57P03": "server_unavailable",
+    "08006": "connection_lost",
+    "57014": "statement_timeout",
+    "42P01": "schema_mismatch",
+    "XX000": "internal_error",
+}
+PERMANENT = {
+    "22003": "validation_error",
+    "23514": "validation_error",
+}
+
+
+def failing(load: Load, state: str, times: int) -> ModelContractPatternStorage:
+    """A job that fails so many times."""
+    job = load.insert()
+    job.data |= {"category": state, "usage_count": times}
+    with load.connect() as connection:
+        connection.execute(SQL("CREATE SEQUENCE {}").format(Identifier(str(job.correlation_id))))
+    return job
+
+
+def attempts_of(load: Load, job: UUID) -> int:
+    with load.connect() as connection:
+        row = connection.execute(SQL("SELECT last_value FROM {}").format(Identifier(str(job)))).fetchone()
+        assert row
+        return int(row["last_value"])
+
+
+def test_each_kind_of_failure(launch: Launch, load: Load) -> None:
+    """Twelve SQLSTATEs: transient ones are tried again until they pass or the attempts are used up."""
+    with load.connect() as connection:
+        connection.execute(FAILING)
+    passing = {state: failing(load, state, MAX_ATTEMPTS - 1) for state in TRANSIENT}
+    lasting = {state: failing(load, state, 99) for state in TRANSIENT}
+    permanent = {state: failing(load, state, 99) for state in PERMANENT}
+    load.submit([*passing.values(), *lasting.values(), *permanent.values()])
+    worker = launch(load.database_url, load.redis_url, env=ENVIRONMENT)
+    outcomes = load.settle()
+    assert outcomes.counts == {"done": len(passing), "dead letter": len(lasting), "failed": len(permanent)}
+    with load.connect() as connection:
+        letters = {row["correlation_id"]: row for row in connection.execute("SELECT * FROM dead_letters")}
+    for state, job in passing.items():
+        assert (state, attempts_of(load, job.correlation_id)) == (state, MAX_ATTEMPTS)
+        assert worker.logs().count(f"[{job.correlation_id}] retry: Retry in") == MAX_ATTEMPTS - 1
+    for state, job in lasting.items():
+        assert (state, attempts_of(load, job.correlation_id)) == (state, MAX_ATTEMPTS)
+        letter = letters[job.correlation_id]
+        assert (letter["error_type"], letter["attempts"]) == (TRANSIENT[state], MAX_ATTEMPTS)
+        assert letter["error"].endswith("on purpose")
+        result = load.client.get(job.correlation_id).result(DEADLINE)
+        assert (result.error, result.metadata["error_type"]) == (letter["error"], TRANSIENT[state])
+        assert (result.metadata["dead_letter"], result.metadata["attempts"]) == (True, MAX_ATTEMPTS)
+        assert "retryable" not in result.metadata
+    for state, job in permanent.items():
+        assert (state, attempts_of(load, job.correlation_id)) == (state, 1)
+        result = load.client.get(job.correlation_id).result(DEADLINE)
+        assert (result.metadata["error_type"], "attempts" in result.metadata) == (PERMANENT[state], False)
+
+
+def setting(load: Load, name: str, value: str) -> None:
+    """Set it for all connections that are opened from now on."""
+    with load.connect() as connection:
+        row = connection.execute("SELECT current_database() AS name").fetchone()
+        assert row
+        connection.execute(
+            SQL("ALTER DATABASE {} SET {} = {}").format(Identifier(row["name"]), Identifier(name), Literal(value))
+        )
+
+
+def waits(load: Load) -> None:
+    wait_until(lambda: worker_connections(load.database_url, BLOCKED), "the job waits for the row")
+
+
+def one_update(load: Load) -> ModelContractPatternStorage:
+    return next(one for one in load.mixed(30) if one.operation == "update")
+
+
+class TestRealConflicts:
+    """The three that PostgreSQL reports by itself, with a session that stands in the way."""
+
+    def test_lock_timeout(self, launch: Launch, load: Load) -> None:
+        limits = {"PATTERN_STORAGE_LOCK_TIMEOUT": "0.2", "PATTERN_STORAGE_MAX_ATTEMPTS": "5"}
+        worker = launch(load.database_url, load.redis_url, env=ENVIRONMENT | limits)
+        jobs = [one_update(load), one_update(load)]
+        passing, lasting = (one.correlation_id for one in jobs)
+        with load.connect() as lasts, lasts.transaction():
+            lasts.execute("SELECT FROM pattern_templates WHERE id = %s FOR UPDATE", [jobs[1].pattern_id])
+            with load.connect() as passes, passes.transaction():
+                passes.execute("SELECT FROM pattern_templates WHERE id = %s FOR UPDATE", [jobs[0].pattern_id])
+                load.submit(jobs)
+                wait_until(lambda: f"[{passing}] retry: Retry in" in worker.logs(), "it is tried again")
+            assert load.client.get(passing).result(DEADLINE).success
+            result = load.client.get(lasting).result(DEADLINE)
+        assert (result.metadata["error_type"], result.metadata["attempts"]) == ("transaction_conflict", 5)
+        assert str(result.error).endswith("canceling statement due to lock timeout")
+        outcomes = load.settle()
+        assert outcomes.counts == {"done": 1, "dead letter": 1}
+
+    def test_serialization_failure(self, launch: Launch, load: Load) -> None:
+        setting(load, "default_transaction_isolation", "repeatable read")
+        worker = launch(load.database_url, load.redis_url, env=ENVIRONMENT)
+        job = one_update(load)
+        with load.connect() as other, other.transaction():
+            other.execute("SET LOCAL session_replication_role = replica")  # this is no job's effect
+            other.execute("UPDATE pattern_templates SET category = 'x' WHERE id = %s", [job.pattern_id])
+            load.submit([job])
+            waits(load)
+        outcomes = load.settle()
+        assert outcomes.counts == {"done": 1}
+        assert "could not serialize access due to concurrent update" in worker.logs()
+
+    def test_deadlock(self, launch: Launch, load: Load) -> None:
+        """The job's process is the one that finds out, so it is the one that gives way."""
+        job = one_update(load)
+        with load.connect() as other:
+            other.execute("SET deadlock_timeout = '60s'")
+            other.execute("CREATE TABLE gate (id integer); INSERT INTO gate VALUES (1)")
+            other.execute(
+                "CREATE FUNCTION pass_gate() RETURNS trigger LANGUAGE plpgsql AS"
+                " $$ BEGIN PERFORM FROM gate FOR UPDATE; RETURN NEW; END $$;"
+                "CREATE TRIGGER pass_gate AFTER UPDATE ON pattern_templates FOR EACH ROW EXECUTE FUNCTION pass_gate()"
+            )
+            worker = launch(load.database_url, load.redis_url, env=ENVIRONMENT)
+            with other.transaction():
+                other.execute("SELECT FROM gate FOR UPDATE")
+                load.submit([job])
+                waits(load)
+                other.execute("SELECT FROM pattern_templates WHERE id = %s FOR UPDATE", [job.pattern_id])
+        outcomes = load.settle()
+        assert outcomes.counts == {"done": 1}
+        assert "deadlock detected" in worker.logs()
+
+    def test_too_many_connections(self, launch: Launch, load: Load) -> None:
+        """A role that may not connect for a while; superusers always may, so it is another one."""
+        role = f"storage_{WORKER}"
+        name = Identifier(role)
+        with load.connect() as admin:
+            admin.execute(SQL("DROP ROLE IF EXISTS {}").format(name))
+            admin.execute(SQL("CREATE ROLE {} LOGIN PASSWORD 'secret'").format(name))
+            admin.execute(SQL("GRANT ALL ON ALL TABLES IN SCHEMA public TO {}").format(name))
+            url = psycopg.conninfo.make_conninfo(load.database_url, user=role, password="secret")
+            parts: dict[str, Any] = psycopg.conninfo.conninfo_to_dict(url)
+            server = "postgresql://{user}:{password}@{host}:{port}".format(**parts)
+            worker = launch(on_database(server, parts["dbname"]), load.redis_url, env=ENVIRONMENT)
+            load.submit(load.mixed(10))
+            load.wait_done(10)
+            admin.execute(SQL("ALTER ROLE {} CONNECTION LIMIT 0").format(name))
+            admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [role])
+            more = load.mixed(10)
+            load.submit(more)
+            wait_until(lambda: load.statuses()["RETRY"] > 0, "jobs wait")
+            wait_until(lambda: "too many connections for role" in worker.logs(), "PostgreSQL says so")
+            admin.execute(SQL("ALTER ROLE {} CONNECTION LIMIT -1").format(name))
+            outcomes = load.settle()
+            assert outcomes.counts == {"done": 20}
+            assert worker.container.status == "running"
+            worker.stop()
+            admin.execute(SQL("DROP OWNED BY {0}").format(name))
+            admin.execute(SQL("DROP ROLE {}").format(name))

@@ -1,0 +1,123 @@
+"""Real servers: embedded ones that live as long as the test process, or those of DATABASE_URL and REDIS_URL.
+
+Every pytest-xdist worker is a process of its own and so has servers of its own. On servers that were given, workers
+keep apart by database: names of their own in PostgreSQL, numbers of their own in Redis.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import psycopg
+import pytest
+import redis
+from psycopg.sql import SQL, Identifier
+
+from config.embedded import EmbeddedPostgres, EmbeddedValkey
+from storage import schema
+
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+
+
+def on_database(url: str, name: str) -> str:
+    """Return the URL of another database on the same server."""
+    return urlsplit(url)._replace(path=f"/{name}").geturl()
+
+
+@pytest.fixture(scope="session")
+def server_directory() -> Iterator[Path]:
+    """A folder for servers. pytest's own are 0700, and PostgreSQL, which refuses root, runs as `nobody`."""
+    path = Path(tempfile.mkdtemp(prefix=f"pattern-storage-{WORKER}-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres(server_directory: Path) -> Iterator[EmbeddedPostgres]:
+    """The embedded PostgreSQL, for tests that stop or kill it; skips them where DATABASE_URL names another's."""
+    if "DATABASE_URL" in os.environ:
+        pytest.skip("DATABASE_URL is set: this test needs a server of its own")
+    with EmbeddedPostgres(server_directory / "postgres", durable=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_url(request: pytest.FixtureRequest) -> str:
+    """Where databases can be created: DATABASE_URL, or the embedded server."""
+    if url := os.environ.get("DATABASE_URL"):
+        return url
+    server: EmbeddedPostgres = request.getfixturevalue("postgres")
+    return server.url
+
+
+@pytest.fixture(scope="session")
+def valkey(server_directory: Path) -> Iterator[EmbeddedValkey]:
+    """The embedded Valkey, for tests that stop or kill it; skips them where REDIS_URL names another's."""
+    if "REDIS_URL" in os.environ:
+        pytest.skip("REDIS_URL is set: this test needs a server of its own")
+    with EmbeddedValkey(server_directory / "valkey", durable=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey_url(request: pytest.FixtureRequest) -> str:
+    """A Redis database of this worker's own: on REDIS_URL the one of the worker's number."""
+    if url := os.environ.get("REDIS_URL"):
+        return on_database(url, WORKER.removeprefix("gw"))
+    server: EmbeddedValkey = request.getfixturevalue("valkey")
+    return server.url
+
+
+@pytest.fixture
+def redis_url(valkey_url: str) -> str:
+    """An empty Redis database."""
+    with redis.Redis.from_url(valkey_url) as client:
+        client.flushdb()
+    return valkey_url
+
+
+def create_database(server_url: str, template: str | None = None) -> str:
+    """Create a database, empty or a copy, and return its name."""
+    name = f"test_{WORKER}_{uuid4().hex[:12]}"
+    statement = SQL("CREATE DATABASE {}").format(Identifier(name))
+    if template is not None:
+        statement += SQL(" TEMPLATE {}").format(Identifier(template))
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(statement)
+    return name
+
+
+def drop_database(server_url: str, name: str) -> None:
+    """Drop a database, whoever is still connected to it."""
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres_url: str) -> Iterator[str]:
+    """The name of a migrated database without rows; nobody may stay connected to it."""
+    name = create_database(postgres_url)
+    schema.upgrade(on_database(postgres_url, name))
+    yield name
+    drop_database(postgres_url, name)
+
+
+@pytest.fixture
+def database_url(postgres_url: str, template_database: str) -> Iterator[str]:
+    """A migrated database without rows, this test's own."""
+    name = create_database(postgres_url, template_database)
+    yield on_database(postgres_url, name)
+    drop_database(postgres_url, name)
+
+
+@pytest.fixture
+def empty_database_url(postgres_url: str) -> Iterator[str]:
+    """A database without any table, this test's own."""
+    name = create_database(postgres_url)
+    yield on_database(postgres_url, name)
+    drop_database(postgres_url, name)

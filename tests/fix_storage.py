@@ -1,0 +1,75 @@
+"""The storage layer on a database of the test's own."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import count
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import AsyncConnectionPool
+
+from storage import ModelContractPatternStorage, ModelResult, NodePatternStorageEffect
+from storage.pool import create_pool
+
+Pool = AsyncConnectionPool[AsyncConnection[Any]]
+_numbers = count(1)
+
+
+def make_pattern(**changes: Any) -> dict[str, Any]:
+    """Return the data of a pattern with a name nobody else has, and with these changes."""
+    number = next(_numbers)
+    return {
+        "pattern_name": f"pattern {number}",
+        "pattern_type": "function",
+        "language": "python",
+        "template_code": f"def f{number}():\n    return {number}\n",
+    } | changes
+
+
+def contract(operation: str, **fields: Any) -> ModelContractPatternStorage:
+    """Return a contract of that operation."""
+    return ModelContractPatternStorage(operation=operation, **fields)
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    """An open pool as workers have it."""
+    async with create_pool(database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def node(pool: Pool) -> NodePatternStorageEffect:
+    """The effect node on that pool."""
+    return NodePatternStorageEffect(pool)
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[AsyncConnection[DictRow]]:
+    """An autocommit connection beside the pool; its rows are dicts."""
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True, row_factory=dict_row) as opened:
+        yield opened
+
+
+async def succeed(node: NodePatternStorageEffect, operation: str, **fields: Any) -> Any:
+    """Execute an operation that must succeed and return its data."""
+    result = await node.execute_effect(contract(operation, **fields))
+    assert result.success, result.error
+    return result.data
+
+
+async def fail(node: NodePatternStorageEffect, operation: str, **fields: Any) -> ModelResult:
+    """Execute an operation that must fail and return its result."""
+    result = await node.execute_effect(contract(operation, **fields))
+    assert not result.success, result.data
+    return result
+
+
+async def until(question: Callable[[], Awaitable[object]], deadline: float = 30.0) -> None:
+    """Ask again and again until the answer is true. Fails after `deadline` seconds."""
+    async with asyncio.timeout(deadline):
+        while not await question():  # noqa: ASYNC110  # the server has no event to wait for
+            await asyncio.sleep(0.002)

@@ -1,0 +1,182 @@
+"""What the client answers when Redis has forgotten, cancelling, and dead letters on the command line."""
+
+import json
+from collections.abc import Callable, Iterator
+from uuid import uuid4
+
+import psycopg
+import pytest
+import redis
+from celery import Celery
+
+from storage import ModelContractPatternStorage, ModelResult, attempts
+from tasks.client import AsyncPatternStorageClient, JobTimeout, PatternStorageClient
+from tasks.client.archive import Archive, wait_for
+from tests.fix_celery import StorageWorker
+from tests.fix_process import run_python, wait_until
+from tests.fix_storage import contract, make_pattern
+
+Start = Callable[..., StorageWorker]
+
+
+@pytest.fixture
+def knowing_client(database_url: str, redis_url: str) -> Iterator[PatternStorageClient]:
+    """A client that may ask PostgreSQL too."""
+    with PatternStorageClient(database_url=database_url, redis_url=redis_url) as client:
+        yield client
+
+
+def forget(redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as connection:
+        connection.flushall()
+
+
+async def test_results_outlive_redis(
+    knowing_client: PatternStorageClient, start_worker: Start, database_url: str, redis_url: str
+) -> None:
+    start_worker()
+    pattern = make_pattern()
+    done, failed = knowing_client.insert(pattern), knowing_client.delete(uuid4())
+    before = done.result(), failed.result()
+    forget(redis_url)
+    assert (done.status(), failed.status()) == ("SUCCESS", "FAILURE")
+    assert (done.result().data, failed.result().error) == (before[0].data, before[1].error)
+    async with AsyncPatternStorageClient(database_url=database_url, redis_url=redis_url) as client:
+        again = client.get(done.correlation_id)
+        assert (await again.status(), (await again.result()).data) == ("SUCCESS", before[0].data)
+        assert (await client.get(failed.correlation_id).result()).error == before[1].error
+    with PatternStorageClient(redis_url=redis_url) as forgetful:
+        assert forgetful.get(done.correlation_id).status() == "UNKNOWN"
+
+
+async def test_unknown_to_both(knowing_client: PatternStorageClient, database_url: str, redis_url: str) -> None:
+    job = knowing_client.get(uuid4())
+    assert job.status() == "UNKNOWN"
+    with pytest.raises(JobTimeout, match="UNKNOWN"):
+        job.result(timeout=0)
+    async with AsyncPatternStorageClient(database_url=database_url, redis_url=redis_url) as client:
+        with pytest.raises(JobTimeout, match="UNKNOWN"):
+            await client.get(uuid4()).result(timeout=0)
+
+
+def test_a_database_that_does_not_answer(redis_url: str) -> None:
+    with PatternStorageClient(database_url="postgresql://u:p@127.0.0.1:1/x", redis_url=redis_url) as client:
+        assert client.get(uuid4()).status() == "UNKNOWN"
+
+
+def test_cancel_before_a_worker_comes(
+    knowing_client: PatternStorageClient, start_worker: Start, database_url: str
+) -> None:
+    job, other = knowing_client.insert(make_pattern()), knowing_client.insert(make_pattern())
+    assert job.cancel().metadata["error_type"] == "revoked"
+    assert job.status() == "REVOKED"
+    worker = start_worker()
+    assert other.result(timeout=60).success
+    wait_until(lambda: f"{job.correlation_id}] received" in worker.logs(), "the worker meets the cancelled job")
+    assert job.result().metadata["error_type"] == "revoked"
+    assert job.status() == "REVOKED"
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute("SELECT count(*) FROM pattern_templates").fetchone() == (1,)
+
+
+def test_the_worker_says_revoked_too(knowing_client: PatternStorageClient, start_worker: Start, redis_url: str) -> None:
+    """A client that dies after it has cancelled leaves the rest to the worker."""
+    job = knowing_client.insert(make_pattern())
+    wait_for(knowing_client.archive.cancel(job.correlation_id))
+    assert job.status() == "QUEUED"
+    start_worker()
+    assert job.result(timeout=60).metadata["error_type"] == "revoked"
+    with redis.Redis.from_url(redis_url, decode_responses=True) as connection:
+        assert json.loads(str(connection.get(f"celery-task-meta-{job.correlation_id}")))["status"] == "REVOKED"
+
+
+async def test_cancel_after_it_was_done(
+    knowing_client: PatternStorageClient, start_worker: Start, database_url: str, redis_url: str
+) -> None:
+    start_worker()
+    job = knowing_client.insert(make_pattern())
+    result = job.result(timeout=60)
+    assert job.cancel().data == result.data
+    assert job.status() == "SUCCESS"
+    async with AsyncPatternStorageClient(database_url=database_url, redis_url=redis_url) as client:
+        assert (await client.get(job.correlation_id).cancel()).data == result.data
+
+
+def bury(archive: Archive, error_type: str = "connection_lost") -> ModelContractPatternStorage:
+    asked = contract("insert", data=make_pattern())
+    last = ModelResult(success=False, error="the line was cut", metadata={"error_type": error_type})
+    wait_for(archive.ask(lambda connection: attempts.bury(connection, asked, last, attempts=5)))
+    return asked
+
+
+def test_dead_letters(
+    knowing_client: PatternStorageClient, start_worker: Start, database_url: str, redis_url: str
+) -> None:
+    def command(*arguments: str, code: int = 0) -> str:
+        done = run_python("-m", "tasks.cli", "dead-letters", *arguments, DATABASE_URL=database_url, REDIS_URL=redis_url)
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stdout if code == 0 else done.stderr
+
+    buried = bury(knowing_client.archive)
+    other = bury(knowing_client.archive, "pool_timeout")
+    job = knowing_client.get(buried.correlation_id)
+    assert (job.status(), job.result().metadata["attempts"]) == ("FAILURE", 5)
+    listed = json.loads(command("list", "--json"))
+    assert {letter["correlation_id"] for letter in listed} == {str(buried.correlation_id), str(other.correlation_id)}
+    assert str(buried.correlation_id) in command("list", "--error-type", "connection_lost")
+    shown = json.loads(command("show", str(buried.correlation_id), "--json"))
+    assert shown["contract"]["data"] == buried.data
+    assert "the line was cut" in command("show", str(buried.correlation_id))
+    assert command("discard", "--all", "--dry-run").count("\n") == 2
+    assert command("discard", str(other.correlation_id)) == f"{other.correlation_id}\n"
+    assert "no dead letter has the id" in command("discard", str(other.correlation_id), code=2)
+    assert "say which" in command("replay", code=2)
+    assert command("replay", "--error-type", "connection_lost", "--dry-run") == f"{buried.correlation_id}\n"
+    assert job.status() == "FAILURE"
+    command("replay", "--all")
+    assert job.status() == "QUEUED"
+    start_worker()
+    assert job.result(timeout=60).success
+    assert json.loads(command("list", "--json")) == []
+
+
+def test_beat_s_housekeeping(
+    knowing_client: PatternStorageClient, start_worker: Start, database_url: str, redis_url: str
+) -> None:
+    start_worker()
+    assert all(knowing_client.insert(make_pattern()).result(timeout=60).success for _ in range(3))
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("UPDATE job_ledger SET finished_at = now() - interval '31 days'")
+        with Celery("plain", broker=redis_url, set_as_current=False) as plain:
+            plain.send_task("maintenance.purge_ledger", queue="storage")
+
+        def purged() -> bool:
+            return connection.execute("SELECT count(*) FROM job_ledger").fetchone() == (0,)
+
+        wait_until(purged, "the ledger is purged")
+
+
+async def test_an_id_that_was_used_before(
+    knowing_client: PatternStorageClient, start_worker: Start, database_url: str, redis_url: str
+) -> None:
+    """Whoever reuses an id for another request is told so, and not given the first one's result."""
+    start_worker()
+    first = knowing_client.insert(make_pattern())
+    assert first.result(timeout=60).success
+    other = make_pattern()
+    second = knowing_client.insert(other, correlation_id=first.correlation_id)
+    assert second.result(timeout=60).metadata["error_type"] == "correlation_conflict"
+    assert first.result(timeout=60).success
+    assert knowing_client.query(pattern_name=other["pattern_name"]).result(timeout=60).data["count"] == 0
+    async with AsyncPatternStorageClient(database_url=database_url, redis_url=redis_url) as client:
+        third = await client.insert(other, correlation_id=first.correlation_id)
+        assert (await third.result(timeout=60)).metadata["error_type"] == "correlation_conflict"
+
+
+def test_a_finished_query_cannot_be_cancelled(knowing_client: PatternStorageClient, start_worker: Start) -> None:
+    start_worker()
+    job = knowing_client.query()
+    result = job.result(timeout=60)
+    assert job.cancel().data == result.data
+    assert job.status() == "SUCCESS"

@@ -1,0 +1,237 @@
+"""The client for asyncio: the same answers, without a thread or a connection for each job that is awaited."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis.asyncio
+
+from config.embedded import EmbeddedValkey
+from tasks.client import (
+    AsyncPatternStorageClient,
+    BrokerUnavailable,
+    ContractInvalid,
+    JobTimeout,
+    ResultBackendUnavailable,
+)
+from tasks.client.asynchronous import MAX_CONNECTIONS
+from tests.fix_celery import BLOCKED, StorageWorker, locked_patterns, worker_connections
+from tests.fix_process import DEADLINE, POLL
+from tests.fix_storage import contract, make_pattern
+
+
+async def until(holds: Callable[[], Awaitable[Any]], what: str) -> None:
+    """Ask again and again, on the event loop, until the answer is true."""
+    async with asyncio.timeout(DEADLINE):
+        while not await holds():  # noqa: ASYNC110  # what is asked is outside this process
+            await asyncio.sleep(POLL)
+
+
+@pytest.fixture
+async def operator(redis_url: str) -> AsyncIterator["redis.asyncio.Redis"]:
+    """This test's Redis, beside the client."""
+    async with redis.asyncio.Redis.from_url(redis_url) as connection:
+        yield connection
+
+
+def channel_of(job: Any) -> str:
+    return f"celery-task-meta-{job.correlation_id}"
+
+
+async def listeners(operator: "redis.asyncio.Redis", job: Any) -> int:
+    ((_, number),) = await operator.pubsub_numsub(channel_of(job))
+    return int(number)
+
+
+async def test_each_method(served_async_client: AsyncPatternStorageClient) -> None:
+    client, tag, chosen = served_async_client, str(uuid4()), uuid4()
+    job = await client.insert(make_pattern(tags=[tag]), correlation_id=chosen)
+    assert job.correlation_id == chosen
+    assert repr(job) == f"AsyncJob('{chosen}')"
+    pattern_id = (await job.result(DEADLINE)).data["pattern_id"]
+    assert await job.status() == "SUCCESS"
+    updated = await (await client.update(pattern_id, {"usage_count": 3})).result(DEADLINE)
+    assert updated.data["fields_updated"] == ["usage_count"]
+    batch = await (await client.batch_insert([make_pattern(tags=[tag])])).result(DEADLINE)
+    assert batch.data["count"] == 1
+    found = await (await client.query(tags_any=[tag])).result(DEADLINE)
+    assert sorted(record["usage_count"] for record in found.data["patterns"]) == [0, 3]
+    assert (await (await client.delete(pattern_id)).result(DEADLINE)).success
+    again = await (await client.delete(pattern_id)).result(DEADLINE)
+    assert again.error == f"Pattern not found: {pattern_id}"
+    assert (await client.get(str(chosen)).result(DEADLINE)).success
+
+
+async def test_three_hundred_results_over_few_connections(
+    served_async_client: AsyncPatternStorageClient, worker: StorageWorker
+) -> None:
+    contracts = [contract("insert", data=make_pattern()) for _ in range(300)]
+    async with redis.asyncio.Redis.from_url(worker.redis_url) as operator:
+        before = len(await operator.client_list())
+        with locked_patterns(worker.database_url):
+            jobs = await served_async_client.submit_many(contracts)
+            waits = [asyncio.create_task(job.result(DEADLINE)) for job in jobs]
+
+            async def all_listen() -> bool:
+                counts = await operator.pubsub_numsub(*map(channel_of, jobs))
+                return all(number == 1 for _, number in counts)
+
+            await until(all_listen, "a subscription for each")
+            # Those of the client, and a few that publisher and worker have opened meanwhile.
+            assert len(await operator.client_list()) - before <= MAX_CONNECTIONS + 10
+        results = await asyncio.gather(*waits)
+        assert [result.data["pattern_name"] for result in results] == [each.data["pattern_name"] for each in contracts]
+
+        async def none_listens() -> bool:
+            return not any(number for _, number in await operator.pubsub_numsub(*map(channel_of, jobs)))
+
+        await until(none_listens, "no subscription left")
+
+
+async def test_jobs_submitted_in_one_gather(served_async_client: AsyncPatternStorageClient) -> None:
+    jobs = await asyncio.gather(*(served_async_client.insert(make_pattern()) for _ in range(30)))
+    assert len({job.correlation_id for job in jobs}) == 30
+    results = await asyncio.gather(*(job.result(DEADLINE) for job in jobs))
+    assert all(result.success for result in results)
+
+
+async def test_status_of_a_running_job(served_async_client: AsyncPatternStorageClient, worker: StorageWorker) -> None:
+    with locked_patterns(worker.database_url):
+        job = await served_async_client.insert(make_pattern())
+
+        async def blocked() -> list[int]:
+            return worker_connections(worker.database_url, BLOCKED)
+
+        await until(blocked, "the job waits for the table")
+        assert await job.status() == "STARTED"
+    assert (await job.result(DEADLINE)).success
+
+
+async def test_before_a_worker_has_it(async_client: AsyncPatternStorageClient) -> None:
+    assert await async_client.get(uuid4()).status() == "UNKNOWN"
+    job = await async_client.insert(make_pattern())
+    assert await job.status() == "QUEUED"
+    with pytest.raises(JobTimeout) as caught:
+        await job.result(timeout=0.05)
+    assert caught.value.correlation_id == job.correlation_id
+    assert (caught.value.timeout, caught.value.status) == (0.05, "QUEUED")
+
+
+async def test_contract_is_checked_before_it_is_sent(
+    async_client: AsyncPatternStorageClient, operator: "redis.asyncio.Redis"
+) -> None:
+    with pytest.raises(ContractInvalid, match="confidence_score"):
+        await async_client.submit_many([contract("insert", data=make_pattern(confidence_score=2))])
+    with pytest.raises(ContractInvalid, match="missing required fields"):
+        await async_client.insert({})
+    assert await operator.keys() == []
+
+
+async def test_cancelled_wait_leaves_no_subscription(
+    async_client: AsyncPatternStorageClient, operator: "redis.asyncio.Redis"
+) -> None:
+    job = await async_client.insert(make_pattern())
+    first, second = (asyncio.create_task(job.result(DEADLINE)) for _ in range(2))
+    await until(lambda: listeners(operator, job), "the client listens")
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert await listeners(operator, job) == 1
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+
+    async def nobody() -> bool:
+        return await listeners(operator, job) == 0
+
+    await until(nobody, "no subscription left")
+
+
+async def test_cancellation_is_never_lost(async_client: AsyncPatternStorageClient) -> None:
+    """Wherever it strikes, also in the middle of a command to Redis."""
+    job = await async_client.insert(make_pattern())
+    for steps in range(60):
+        waiting = asyncio.create_task(job.result(DEADLINE))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+
+async def test_two_that_wait_for_the_same_job(
+    async_client: AsyncPatternStorageClient, operator: "redis.asyncio.Redis"
+) -> None:
+    """Then one that waits after the subscription has ended once."""
+    for number in range(2):
+        job = await async_client.insert(make_pattern())
+        waits = [asyncio.create_task(job.result(DEADLINE)) for _ in range(2)]
+        await until(lambda job=job: listeners(operator, job), "the client listens")  # type: ignore[misc]
+        text = f'{{"status": "SUCCESS", "result": {{"success": true, "data": {number}}}}}'
+        await operator.set(channel_of(job), text)
+        await operator.publish(channel_of(job), text)
+        assert [result.data for result in await asyncio.gather(*waits)] == [number, number]
+
+
+async def test_wait_longer_than_the_connect_timeout(redis_url: str, operator: "redis.asyncio.Redis") -> None:
+    """A subscription on which nothing is said for a while is not a broken one."""
+    complaints: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    async with AsyncPatternStorageClient(redis_url=redis_url, connect_timeout=0.2) as client:
+        job = await client.insert(make_pattern())
+        with pytest.raises(JobTimeout):
+            await job.result(timeout=1.0)
+        waiting = asyncio.create_task(job.result(DEADLINE))
+        await until(lambda: listeners(operator, job), "the client listens")
+        text = '{"status": "SUCCESS", "result": {"success": true}}'
+        await operator.set(channel_of(job), text)
+        await operator.publish(channel_of(job), text)
+        assert (await waiting).success
+    assert complaints == []
+
+
+@pytest.mark.parametrize("address", ["absent_url", "deaf_url"])
+async def test_server_that_does_not_answer(address: str, request: pytest.FixtureRequest) -> None:
+    url = request.getfixturevalue(address)
+    async with asyncio.timeout(DEADLINE), AsyncPatternStorageClient(redis_url=url, connect_timeout=0.2) as client:
+        with pytest.raises(BrokerUnavailable, match=r"^the queue does not answer: "):
+            await client.insert(make_pattern())
+        with pytest.raises(ResultBackendUnavailable, match=r"^the result backend does not answer: "):
+            await client.get(uuid4()).status()
+        with pytest.raises(ResultBackendUnavailable):
+            await client.get(uuid4()).result(DEADLINE)
+
+
+async def test_restart_of_the_server(lone_valkey: EmbeddedValkey) -> None:
+    """Who waits is told; whoever waits next is served."""
+    async with AsyncPatternStorageClient(redis_url=lone_valkey.url, connect_timeout=1) as client:
+        for number in range(2):
+            job = await client.insert(make_pattern())
+            async with redis.asyncio.Redis.from_url(lone_valkey.url) as operator:
+                waiting = asyncio.create_task(job.result(DEADLINE))
+                await until(lambda: listeners(operator, job), "the client listens")  # noqa: B023
+                if number == 0:
+                    lone_valkey.kill()
+                    with pytest.raises(ResultBackendUnavailable):
+                        await waiting
+                    lone_valkey.start()
+                    continue
+                text = '{"status": "SUCCESS", "result": {"success": true}}'
+                await operator.set(channel_of(job), text)
+                await operator.publish(channel_of(job), text)
+                assert (await waiting).success
+
+
+async def test_closing_leaves_no_connection(lone_valkey: EmbeddedValkey) -> None:
+    async with redis.asyncio.Redis.from_url(lone_valkey.url) as operator:
+        async with AsyncPatternStorageClient(redis_url=lone_valkey.url) as client:
+            job = await client.insert(make_pattern())
+            with pytest.raises(JobTimeout):
+                await job.result(timeout=0.01)
+
+        async def alone() -> bool:
+            return len(await operator.client_list()) == 1
+
+        await until(alone, "every connection is closed")

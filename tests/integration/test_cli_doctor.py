@@ -1,0 +1,140 @@
+"""`doctor` and `migrate`: what is wrong with a deployment, and what to do about it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+
+from config.embedded import EmbeddedValkey
+from storage import schema
+from tests import fix_cli
+from tests.fix_celery import StorageWorker
+from tests.fix_cli import Cli, Said
+
+cli = fix_cli.cli
+pytestmark = pytest.mark.xdist_group("cli-doctor")
+
+NOBODY_REDIS = "redis://127.0.0.1:1"
+NOBODY_POSTGRESQL = "postgresql://127.0.0.1:1/x"
+
+
+@pytest.fixture
+def doctor(cli: Cli) -> Callable[..., Said]:
+    """The doctor, who does not wait long."""
+    return lambda *arguments, **variables: cli("doctor", *arguments, PATTERN_STORAGE_CONNECT_TIMEOUT="1", **variables)
+
+
+def wrong(said: Said) -> dict[str, dict[str, Any]]:
+    """What it found to be wrong, by subject."""
+    return {finding["subject"]: finding for finding in said.json if not finding["ok"]}
+
+
+def test_all_is_well(doctor: Callable[..., Said], worker: StorageWorker) -> None:
+    with redis.Redis.from_url(worker.redis_url) as server:
+        before = server.config_get("appendonly")
+        server.config_set("appendonly", "yes")
+        try:
+            urls = {"DATABASE_URL": worker.database_url, "REDIS_URL": worker.redis_url}
+            said = doctor("--json", **urls)
+            assert (said.code, wrong(said)) == (0, {})
+            table = doctor(**urls)
+        finally:
+            server.config_set("appendonly", before["appendonly"])
+    found = {finding["subject"]: finding["found"] for finding in said.json}
+    assert found["PostgreSQL"].startswith("version ")
+    assert found["migrations"] == f"{schema.head()}, needed {schema.head()}"
+    assert found["Redis, results and queue"].startswith("Valkey ")
+    assert worker.hostname() in found["workers"]
+    assert table.code == 0
+    assert table.out.count(" ok ") == len(said.json) == 6
+    assert "WRONG" not in table.out
+    assert all(set(finding) == {"subject", "ok", "found", "advice", "unreachable"} for finding in said.json)
+
+
+def test_everything_that_can_be_wrong_with_servers_that_answer(
+    doctor: Callable[..., Said], empty_database_url: str, lone_valkey: EmbeddedValkey
+) -> None:
+    with redis.Redis.from_url(lone_valkey.url) as server:
+        server.config_set("appendonly", "no")
+        server.config_set("maxmemory-policy", "allkeys-lru")
+    said = doctor("--json", DATABASE_URL=empty_database_url, REDIS_URL=lone_valkey.url)
+    assert said.code == 1
+    assert {subject: finding["advice"] for subject, finding in wrong(said).items()} == {
+        "migrations": "run 'pattern-storage migrate'",
+        "Redis, results and queue: persistence": "set 'appendonly yes', or a restart loses the jobs that wait",
+        "Redis, results and queue: memory": (
+            "set 'maxmemory-policy noeviction', or a full server drops jobs in silence"
+        ),
+        "workers": "start one: 'celery -A tasks worker', or 'pattern-storage up'",
+    }
+    assert wrong(said)["migrations"]["found"] == f"none, needed {schema.head()}"
+    assert wrong(said)["Redis, results and queue: memory"]["found"] == "maxmemory-policy allkeys-lru"
+
+    table = doctor(DATABASE_URL=empty_database_url, REDIS_URL=lone_valkey.url)
+    assert table.code == 1
+    assert table.out.count("WRONG") == 4
+    assert "'pattern-storage migrate'" in " ".join(table.out.split())
+
+
+def test_servers_that_cannot_be_reached(doctor: Callable[..., Said]) -> None:
+    said = doctor("--json", DATABASE_URL=NOBODY_POSTGRESQL, REDIS_URL=NOBODY_REDIS)
+    assert said.code == 3
+    assert {subject: finding["advice"] for subject, finding in wrong(said).items()} == {
+        "PostgreSQL": "start PostgreSQL, or correct DATABASE_URL",
+        "Redis, results and queue": "start Redis or Valkey, or correct REDIS_URL",
+        "workers": "see the lines above",
+    }
+    table = doctor(DATABASE_URL=NOBODY_POSTGRESQL, REDIS_URL=NOBODY_REDIS)
+    assert table.code == 3
+    assert table.out.count("WRONG") == 3
+    assert table.err == ""
+
+
+def test_queue_and_results_are_looked_at_apart(
+    doctor: Callable[..., Said], database_url: str, lone_valkey: EmbeddedValkey
+) -> None:
+    urls = {"DATABASE_URL": database_url, "RESULT_BACKEND_URL": lone_valkey.url}
+    said = doctor("--json", BROKER_URL=NOBODY_REDIS, **urls)
+    assert (said.code, set(wrong(said)) >= {"Redis, queue", "workers"}) == (3, True)
+    assert "Redis, results" not in wrong(said)
+    # RabbitMQ is no Redis to look into; that nobody is there is found by asking for workers.
+    said = doctor("--json", BROKER_URL="amqp://127.0.0.1:1", **urls)
+    assert said.code == 3
+    assert "Redis, queue" not in {finding["subject"] for finding in said.json}
+    assert wrong(said)["workers"]["unreachable"]
+
+
+@pytest.mark.parametrize("version", ["5.0.14", "6.0", "6.2.0", "7.4.1", "10.0.0"])
+def test_a_redis_that_is_too_old(version: str) -> None:
+    from tasks.cli.doctor import _redis_server
+
+    first = next(_redis_server("Redis", {"redis_version": version, "aof_enabled": 1, "maxmemory_policy": "noeviction"}))
+    assert first.ok == (version not in ("5.0.14", "6.0"))
+    assert first.found == f"Redis {version}"
+    assert first.advice == ("" if first.ok else "upgrade to 6.2 or later")
+
+
+def test_a_wrong_password_is_not_taken_for_a_server_that_is_down(
+    doctor: Callable[..., Said], lone_valkey: EmbeddedValkey
+) -> None:
+    url = lone_valkey.url.replace("@", "wrong@")
+    said = doctor("--json", DATABASE_URL=NOBODY_POSTGRESQL, REDIS_URL=url)
+    assert said.code == 3
+    found = wrong(said)["Redis, results and queue"]["found"]
+    assert "password" in found
+    assert url not in said.out
+
+
+def test_migrate_up_and_down(cli: Cli, empty_database_url: str) -> None:
+    url: dict[str, Any] = {"DATABASE_URL": empty_database_url}
+    head = schema.head()
+    assert cli("migrate", **url) == Said(0, f"schema: empty -> {head}\n", "")
+    assert cli("migrate", **url) == Said(0, f"schema: {head} -> {head}\n", "")
+    said = cli("migrate", "--down-to", "nonsense", **url)
+    assert (said.code, said.out) == (1, "")
+    assert "'nonsense'" in said.error
+    assert schema.current(empty_database_url) == head
+    assert cli("migrate", "--down-to", "base", **url) == Said(0, f"schema: {head} -> empty\n", "")
+    assert cli("migrate", "--down-to", "base", **url) == Said(0, "schema: empty -> empty\n", "")
+    assert cli("migrate", **url).code == 0

@@ -1,0 +1,225 @@
+"""`up`: one command that runs everything, and leaves nothing behind, however it ends."""
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.embedded import EmbeddedValkey, read_state
+from tests import fix_cli
+from tests.fix_cli import PATTERN, Cli, Running, Said, Up, make_home, names_in
+from tests.fix_process import ROOT, wait_until
+
+cli, home = fix_cli.cli, fix_cli.home
+pytestmark = pytest.mark.xdist_group("cli-up")
+
+NOWHERE = "redis://127.0.0.1:1"
+
+
+@pytest.fixture(scope="module")
+def data_dir() -> Iterator[Path]:
+    """One data directory for the tests that start and stop in turn: creating PostgreSQL takes a second."""
+    path = make_home()
+    yield path / "data"
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def start(home: Path) -> Iterator[Callable[..., Up]]:
+    """Start `up` on a data directory; a failing test does not leave it running."""
+    started: list[Running] = []
+
+    def begin(data_dir: Path, *arguments: str, **options: object) -> Up:
+        up = Up(data_dir, *arguments, log=home / f"up-{len(started)}.log", **options)
+        started.append(up)
+        return up
+
+    yield begin
+    for running in started:
+        running.end()
+
+
+def insert(cli: Cli, name: str, **variables: Any) -> Said:
+    return cli("insert", f"pattern_name={name}", *PATTERN, **variables)
+
+
+def test_between_foreign_packages_until_ctrl_c(cli: Cli, start: Callable[..., Up], data_dir: Path, home: Path) -> None:
+    # The folder of another project, which has packages of these names and a Celery of its own.
+    for package in ("tasks", "storage", "config", "celery"):
+        (home / "project" / package).mkdir(parents=True)
+        (home / "project" / package / "__init__.py").write_text("raise SystemExit('the wrong package')")
+    up = start(
+        data_dir, cwd=home / "project",
+        CELERY_BROKER_URL=NOWHERE, CELERY_BROKER_READ_URL=NOWHERE, CELERY_RESULT_BACKEND=NOWHERE,
+    ).ready()  # fmt: skip
+    assert insert(cli, "first", **up.variables).code == 0
+    assert up.count("first") == 1
+    assert {"worker", "beat", "relay"} <= {word for member in up.members for word in member.cmdline()}
+
+    # A second one in the same directory is refused, and does not harm the first.
+    second = cli("up", **up.variables)
+    assert (second.code, second.out) == (2, "")
+    assert f"Error: {data_dir} is in use by process {up.process.pid}" in second.error
+    assert insert(cli, "second", **up.variables).code == 0
+
+    up.signal(signal.SIGINT)
+    assert up.wait() == 0
+    up.leaves_nothing()
+    assert up.text.endswith("stopping: running jobs finish first\nstopped\n")
+    assert "Traceback" not in up.text
+    assert read_state(data_dir) is None
+    assert cli("query", **up.variables).code == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells servers that their parent died")
+def test_kill_9_leaves_nothing_and_the_next_up_has_the_data(cli: Cli, start: Callable[..., Up], data_dir: Path) -> None:
+    up = start(data_dir).ready()
+    assert insert(cli, "kept", **up.variables).code == 0
+    up.remember()
+    up.signal(signal.SIGKILL)
+    up.wait()
+    # Its state file is still there and names servers that are gone.
+    assert (data_dir / "state.json").exists()
+    said = cli("query", **up.variables)
+    assert said.code == 2
+    assert f"REDIS_URL is not set and no stack runs in {data_dir}" in said.error
+    up.leaves_nothing()
+
+    again = start(data_dir).ready()
+    assert again.count("kept") == 1
+    assert insert(cli, "after", **again.variables).code == 0
+
+    # A worker that dies is no running system.
+    again.remember()
+    again.member("worker").kill()
+    assert again.wait() == 3
+    assert "Error: worker has ended by itself; the end of its log:" in again.text
+    assert "Traceback" not in again.text.split("the end of its log:")[0]
+    again.leaves_nothing()
+    assert read_state(data_dir) is None
+
+
+def test_with_servers_of_the_users_own(
+    cli: Cli, start: Callable[..., Up], home: Path, empty_database_url: str, lone_valkey: EmbeddedValkey
+) -> None:
+    urls: dict[str, Any] = {"DATABASE_URL": empty_database_url, "REDIS_URL": lone_valkey.url}
+    up = start(home / "data", **urls).ready()
+    # It migrates, and starts Celery alone.
+    assert insert(cli, "given", **urls).code == 0
+    # From `-m celery -A tasks beat ...` and `-m tasks.cli relay`.
+    words = [" ".join(member.cmdline()).split(" -m ")[1].replace("celery -A ", "").split() for member in up.members]
+    assert {name for _, name, *_ in words} == {"worker", "beat", "relay"}
+    assert names_in(home / "data") == ["celery"]
+
+    up.member("beat").kill()
+    assert up.wait() == 3
+    assert "Error: beat has ended by itself; the end of its log:" in up.text
+    up.leaves_nothing()
+    with_the_servers = cli("doctor", "--json", PATTERN_STORAGE_CONNECT_TIMEOUT="0.2", **urls)
+    assert with_the_servers.code == 1, "the servers still run, without a worker"
+
+
+def test_interrupted_while_it_starts(start: Callable[..., Up], data_dir: Path) -> None:
+    up = start(data_dir)
+    wait_until(lambda: (data_dir / "state.json").exists(), "the servers run")
+    up.remember()
+    up.signal(signal.SIGTERM)
+    assert up.wait() == 0
+    up.leaves_nothing()
+    assert up.text.endswith("stopped\n")
+    assert "Traceback" not in up.text
+
+
+@pytest.mark.parametrize(
+    ("variables", "missing"),
+    [
+        ({"DATABASE_URL": "postgresql://127.0.0.1:1/x"}, "REDIS_URL"),
+        ({"REDIS_URL": NOWHERE}, "DATABASE_URL"),
+        ({"BROKER_URL": "amqp://127.0.0.1:1"}, "DATABASE_URL"),
+        ({"RESULT_BACKEND_URL": NOWHERE}, "DATABASE_URL"),
+    ],
+)
+def test_some_servers_but_not_all(cli: Cli, home: Path, variables: dict[str, Any], missing: str) -> None:
+    said = cli("up", PATTERN_STORAGE_DATA_DIR=str(home / "data"), **variables)
+    assert (said.code, said.out) == (2, "")
+    assert f"Error: {missing} is not set; set both DATABASE_URL and REDIS_URL, or neither" in said.error
+    assert names_in(home) == []
+
+
+def test_given_servers_that_do_not_answer(cli: Cli, home: Path) -> None:
+    said = cli(
+        "up", PATTERN_STORAGE_DATA_DIR=str(home / "data"), DATABASE_URL="postgresql://127.0.0.1:1/x", REDIS_URL=NOWHERE
+    )
+    assert said.code == 3
+    assert "PostgreSQL" in said.error
+    assert names_in(home) == []
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_data_directory_that_cannot_be(cli: Cli, home: Path, database_url: str, given: bool) -> None:
+    (home / "file").write_text("")
+    urls: dict[str, Any] = {"DATABASE_URL": database_url, "REDIS_URL": NOWHERE} if given else {}
+    said = cli("up", "--data-dir", str(home / "file" / "data"), **urls)
+    # With URLs the folder is only found to be impossible when the services start.
+    assert said.code == (3 if given else 2)
+    assert said.err.startswith("Error: Cannot ")
+    assert f"{home / 'file' / 'data'}" in said.error
+    assert "Not a directory" in said.error
+
+
+def other_python(user: int, folder: Path) -> tuple[str, dict[str, str]]:
+    """Return a Python that this user can run with this checkout, and the environment it needs; skip without."""
+    # What redis needs on Python before 3.11.3, which the tests' own Python may be newer than.
+    shims = folder / "shims"
+    shims.mkdir(0o755)
+    (shims / "async_timeout.py").write_text("from asyncio import timeout\n")
+    path = os.pathsep.join([str(ROOT), *sys.path, str(shims)])
+    environment = {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    # The interpreter of the tests may stand in root's home.
+    for python in filter(None, [sys.executable, shutil.which(version, path="/usr/local/bin:/usr/bin")]):
+        with contextlib.suppress(PermissionError):
+            attempt = [python, "-c", "import tasks.cli"]
+            if subprocess.run(attempt, cwd="/", user=user, extra_groups=[], env=environment).returncode == 0:
+                return python, environment
+    pytest.skip("another user cannot run a Python of this version with this checkout")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the other tests run as an ordinary user already")
+def test_as_an_ordinary_user_until_sigterm(start: Callable[..., Up], home: Path) -> None:
+    user = pwd.getpwnam("daemon").pw_uid
+    python, environment = other_python(user, home)
+    (home / "own").mkdir()
+    os.chown(home / "own", user, user)
+    command = [python, "-c", "from tasks.cli import main; main()"]
+    environment |= {"HOME": str(home / "own"), "PATTERN_STORAGE_DATA_DIR": str(home / "own" / "data")}
+    up = start(
+        home / "own" / "data", command=command, user=user, environment=environment, cwd=home / "own"
+    ).ready()  # fmt: skip
+    assert {member.uids().real for member in up.members} == {user}
+    assert (home / "own" / "data").stat().st_mode & 0o077 == 0
+
+    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [*command, *arguments], user=user, extra_groups=[], env=environment, cwd=home / "own",
+            capture_output=True, text=True,
+        )  # fmt: skip
+
+    inserted = run("insert", "pattern_name=mine", *PATTERN)
+    assert inserted.returncode == 0, inserted.stderr
+    found = run("query", "--name", "mine")
+    assert found.returncode == 0
+    assert found.stdout.startswith("1 found")
+    up.remember()
+    up.signal(signal.SIGTERM)
+    assert up.wait() == 0
+    up.leaves_nothing()
+    assert up.text.endswith("stopped\n")

@@ -1,0 +1,302 @@
+"""The client: what it sends, what it waits for, and what it says when a server is not there."""
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+import pytest
+import redis
+from celery import Celery
+
+from config.embedded import EmbeddedValkey
+from config.settings import SettingsInvalid
+from storage.errors import UnsupportedOperation
+from tasks.client import (
+    BrokerUnavailable,
+    ContractInvalid,
+    JobTimeout,
+    ModelContractPatternStorage,
+    PatternStorageClient,
+    ResultBackendUnavailable,
+)
+from tests.fix_celery import BLOCKED, StorageWorker, locked_patterns, worker_connections
+from tests.fix_process import DEADLINE, wait_until
+from tests.fix_storage import contract, make_pattern
+
+T = TypeVar("T")
+
+
+def bounded(call: Callable[[], T]) -> T:
+    """Call in a thread, so that one that hangs fails this test instead of stopping the run."""
+    outcome: list[Any] = []
+
+    def run() -> None:
+        try:
+            outcome.extend((True, call()))
+        except BaseException as error:
+            outcome.extend((False, error))
+
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(DEADLINE)
+    assert not thread.is_alive(), "the call hangs"
+    returned, value = outcome
+    if not returned:
+        raise value
+    return value  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def queue(redis_url: str) -> Iterator["redis.Redis"]:
+    """This test's Redis, as the broker's operator sees it."""
+    with redis.Redis.from_url(redis_url) as connection:
+        yield connection
+
+
+def waiting(queue: "redis.Redis", name: str = "storage") -> list[dict[str, Any]]:
+    """Messages of a queue, the next one first."""
+    return [json.loads(message) for message in reversed(queue.lrange(name, 0, -1))]
+
+
+class TestOperations:
+    """Every method, done by a worker."""
+
+    def test_each_method(self, served_client: PatternStorageClient) -> None:
+        client, tag = served_client, str(uuid4())
+        inserted = client.insert(make_pattern(tags=[tag])).result(DEADLINE)
+        assert inserted.success
+        pattern_id = inserted.data["pattern_id"]
+        assert client.update(pattern_id, {"usage_count": 3}).result(DEADLINE).data["fields_updated"] == ["usage_count"]
+        assert client.update(UUID(pattern_id), {"usage_count": 4}).result(DEADLINE).success
+        assert client.batch_insert(make_pattern(tags=[tag]) for _ in range(3)).result(DEADLINE).data["count"] == 3
+        found = client.query(tags_any=[tag], limit=10).result(DEADLINE)
+        assert sorted(record["usage_count"] for record in found.data["patterns"]) == [0, 0, 0, 4]
+        assert client.delete(UUID(pattern_id)).result(DEADLINE).data["pattern_id"] == pattern_id
+        assert client.query().result(DEADLINE).success
+
+    def test_chosen_correlation_id(self, served_client: PatternStorageClient) -> None:
+        chosen = uuid4()
+        job = served_client.insert(make_pattern(), correlation_id=chosen)
+        assert job.correlation_id == chosen
+        assert repr(job) == f"Job('{chosen}')"
+        assert job.result(DEADLINE).metadata["correlation_id"] == str(chosen)
+        assert served_client.get(str(chosen)).result(DEADLINE).success
+
+    def test_many(self, served_client: PatternStorageClient) -> None:
+        contracts = [contract("insert", data=make_pattern()) for _ in range(40)]
+        jobs = served_client.submit_many(iter(contracts))
+        results = [job.result(DEADLINE) for job in jobs]
+        assert [result.data["pattern_name"] for result in results] == [each.data["pattern_name"] for each in contracts]
+
+    def test_shared_by_threads(self, served_client: PatternStorageClient) -> None:
+        def insert(_: int) -> bool:
+            return served_client.insert(make_pattern()).result(DEADLINE).success
+
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(insert, range(40))) == [True] * 40
+
+
+class TestSending:
+    """What is put on the queue, with nobody there to take it."""
+
+    def test_twelve_hundred_keep_their_order(self, client: PatternStorageClient, queue: "redis.Redis") -> None:
+        contracts = [contract("insert", data=make_pattern()) for _ in range(1_200)]
+        jobs = client.submit_many(contracts)
+        sent = [str(each.correlation_id) for each in contracts]
+        assert [str(job.correlation_id) for job in jobs] == sent
+        assert [message["headers"]["id"] for message in waiting(queue)] == sent
+        assert {job.status() for job in jobs[::100]} == {"QUEUED"}
+
+    def test_none(self, client: PatternStorageClient, queue: "redis.Redis") -> None:
+        assert client.submit_many([]) == []
+        assert queue.llen("storage") == 0
+
+    def test_batches_have_a_queue_of_their_own(self, client: PatternStorageClient, queue: "redis.Redis") -> None:
+        client.batch_insert([make_pattern()])
+        assert (queue.llen("storage"), queue.llen("batch")) == (0, 1)
+
+    def test_message_shows_a_description(self, client: PatternStorageClient, queue: "redis.Redis") -> None:
+        pattern = make_pattern(template_code="def top_secret(): pass")
+        client.insert(pattern)
+        (message,) = waiting(queue)
+        assert message["headers"]["argsrepr"] == f"insert {pattern['pattern_name']} (function/python)"
+        assert "top_secret" not in str(message["headers"])
+        assert message["content-type"] == "application/json"
+
+    def test_nothing_is_sent_if_one_value_is_wrong(self, client: PatternStorageClient, queue: "redis.Redis") -> None:
+        good = contract("insert", data=make_pattern())
+        bad = contract("insert", data=make_pattern(confidence_score=2))
+        with pytest.raises(ContractInvalid, match="confidence_score"):
+            client.submit_many([good, good, bad])
+        assert queue.keys() == []
+        assert client.get(good.correlation_id).status() == "UNKNOWN"
+
+    @pytest.mark.parametrize(
+        ("call", "says"),
+        [
+            (lambda client: client.insert({"pattern_name": "x"}), "Insert operation missing required fields"),
+            (lambda client: client.insert(make_pattern(colour="red")), "colour"),
+            (lambda client: client.update(uuid4(), {}), "Update operation requires 'data' field with updates"),
+            (lambda client: client.delete("no uuid"), "pattern_id"),
+            (lambda client: client.batch_insert([]), "Batch insert operation requires 'patterns' list"),
+            (lambda client: client.query(limit=-1), "limit"),
+            (lambda client: client.insert(make_pattern(), correlation_id="no uuid"), "correlation_id"),
+        ],
+    )
+    def test_wrong_call_is_refused_at_once(
+        self, client: PatternStorageClient, queue: "redis.Redis", call: Callable[[Any], object], says: str
+    ) -> None:
+        with pytest.raises(ContractInvalid, match=says) as caught:
+            call(client)
+        assert isinstance(caught.value, ValueError)
+        assert queue.keys() == []
+
+    def test_unknown_operation_is_refused(self, client: PatternStorageClient, queue: "redis.Redis") -> None:
+        with pytest.raises(UnsupportedOperation, match=r"^Unsupported operation: explode$"):
+            client.submit(ModelContractPatternStorage(operation="explode"))
+        assert queue.keys() == []
+
+    def test_celery_variables_of_the_application_are_not_ours(
+        self, monkeypatch: pytest.MonkeyPatch, redis_url: str, queue: "redis.Redis"
+    ) -> None:
+        for name in ("CELERY_BROKER_URL", "CELERY_BROKER_WRITE_URL", "CELERY_RESULT_BACKEND"):
+            monkeypatch.setenv(name, "redis://127.0.0.1:1/5")
+        with PatternStorageClient(redis_url=redis_url, connect_timeout=1) as client:
+            client.insert(make_pattern())
+        assert queue.llen("storage") == 1
+
+    def test_nothing_configured(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+        for name in ("REDIS_URL", "BROKER_URL", "RESULT_BACKEND_URL", "DATABASE_URL"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("PATTERN_STORAGE_DATA_DIR", str(tmp_path))
+        with pytest.raises(SettingsInvalid, match="REDIS_URL is not set"):
+            PatternStorageClient()
+
+    def test_close_closes_every_connection(self, lone_valkey: EmbeddedValkey) -> None:
+        with redis.Redis.from_url(lone_valkey.url) as operator:
+            with PatternStorageClient(redis_url=lone_valkey.url) as client:
+                job = client.insert(make_pattern())
+                assert job.status() == "QUEUED"
+                assert len(operator.client_list()) > 1
+            assert len(operator.client_list()) == 1
+
+
+class TestStatus:
+    """From UNKNOWN to the end."""
+
+    def test_before_a_worker_has_it(self, client: PatternStorageClient) -> None:
+        assert client.get(uuid4()).status() == "UNKNOWN"
+        assert client.insert(make_pattern()).status() == "QUEUED"
+
+    def test_in_a_worker(self, served_client: PatternStorageClient, worker: StorageWorker) -> None:
+        with locked_patterns(worker.database_url):
+            job = served_client.insert(make_pattern())
+            wait_until(lambda: worker_connections(worker.database_url, BLOCKED), "the job waits for the table")
+            assert job.status() == "STARTED"
+        assert job.result(DEADLINE).success
+        assert job.status() == "SUCCESS"
+        failed = served_client.delete(uuid4())
+        assert not failed.result(DEADLINE).success
+        assert failed.status() == "FAILURE"
+
+    def test_revoked_before_it_began(
+        self, served_client: PatternStorageClient, worker: StorageWorker, plain_app: Celery
+    ) -> None:
+        cid = uuid4()
+        node = worker.hostname()
+        plain_app.control.revoke(str(cid), destination=[node], reply=True, timeout=DEADLINE, limit=1)
+        job = served_client.insert(make_pattern(), correlation_id=cid)
+        assert job.result(DEADLINE).metadata["error_type"] == "revoked"
+        assert job.status() == "REVOKED"
+
+    def test_no_result_in_time(self, client: PatternStorageClient) -> None:
+        job = client.insert(make_pattern())
+        with pytest.raises(JobTimeout) as caught:
+            job.result(timeout=0.05)
+        assert caught.value.correlation_id == job.correlation_id
+        assert caught.value.timeout == 0.05
+        assert caught.value.status == "QUEUED"
+        assert str(caught.value) == f"job {job.correlation_id} has no result after 0.05 s; its status is QUEUED"
+        assert isinstance(caught.value, TimeoutError)
+
+    def test_result_that_comes_while_waiting(self, client: PatternStorageClient, queue: "redis.Redis") -> None:
+        """Published under the key, as Celery does; first a state that is not the end."""
+        job = client.insert(make_pattern())
+        key = f"celery-task-meta-{job.correlation_id}"
+        done = {"status": "SUCCESS", "result": {"success": True, "data": 1, "error": None, "metadata": {}}}
+        with ThreadPoolExecutor(1) as pool:
+            result = pool.submit(job.result, DEADLINE)
+            wait_until(lambda: dict(queue.pubsub_numsub(key)).get(key.encode()), "the client listens")
+            queue.publish(key, json.dumps({"status": "STARTED", "result": {}}))
+            queue.publish(key, json.dumps(done))
+            assert result.result(DEADLINE).data == 1
+
+    @pytest.mark.parametrize("text", ["no uuid", "", "1234"])
+    def test_id_that_is_no_uuid(self, client: PatternStorageClient, text: str) -> None:
+        with pytest.raises(ValueError, match="UUID"):
+            client.get(text)
+
+
+class TestServersThatDoNotAnswer:
+    """A typed error within a bounded time, never a hang."""
+
+    @pytest.fixture(params=["absent_url", "deaf_url"])
+    def lost(self, request: pytest.FixtureRequest) -> Iterator[PatternStorageClient]:
+        url = request.getfixturevalue(request.param)
+        with PatternStorageClient(redis_url=url, connect_timeout=0.2) as client:
+            yield client
+
+    def test_submit(self, lost: PatternStorageClient) -> None:
+        with pytest.raises(BrokerUnavailable, match=r"^the queue does not answer: ") as caught:
+            bounded(lambda: lost.insert(make_pattern()))
+        assert isinstance(caught.value, ConnectionError)
+
+    def test_submit_many(self, lost: PatternStorageClient) -> None:
+        contracts = [contract("insert", data=make_pattern()) for _ in range(600)]
+        with pytest.raises(BrokerUnavailable):
+            bounded(lambda: lost.submit_many(contracts))
+
+    def test_status_and_result(self, lost: PatternStorageClient) -> None:
+        job = lost.get(uuid4())
+        with pytest.raises(ResultBackendUnavailable, match=r"^the result backend does not answer: "):
+            bounded(job.status)
+        with pytest.raises(ResultBackendUnavailable):
+            bounded(lambda: job.result(DEADLINE))
+
+    def test_accepted_job_stays_accepted_without_result_backend(
+        self, redis_url: str, absent_url: str, queue: "redis.Redis"
+    ) -> None:
+        with PatternStorageClient(redis_url=redis_url, result_backend_url=absent_url, connect_timeout=0.2) as client:
+            job = bounded(lambda: client.insert(make_pattern()))
+            assert queue.llen("storage") == 1
+            with pytest.raises(ResultBackendUnavailable):
+                bounded(job.status)
+
+    def test_restart_between_two_jobs(self, lone_valkey: EmbeddedValkey) -> None:
+        with PatternStorageClient(redis_url=lone_valkey.url, connect_timeout=1) as client:
+            first = client.insert(make_pattern())
+            assert first.status() == "QUEUED"
+            lone_valkey.kill()
+            with pytest.raises(BrokerUnavailable):
+                bounded(lambda: client.insert(make_pattern()))
+            lone_valkey.start()
+            second = bounded(lambda: client.insert(make_pattern()))
+            assert second.status() == "QUEUED"
+            lone_valkey.stop()
+            lone_valkey.start()
+            bounded(lambda: client.insert(make_pattern()))
+            with redis.Redis.from_url(lone_valkey.url) as operator:
+                assert operator.llen("storage") == 1
+
+    def test_server_that_dies_while_a_result_is_awaited(self, lone_valkey: EmbeddedValkey) -> None:
+        with PatternStorageClient(redis_url=lone_valkey.url, connect_timeout=1) as client:
+            job = client.insert(make_pattern())
+            key = f"celery-task-meta-{job.correlation_id}"
+            with redis.Redis.from_url(lone_valkey.url) as operator, ThreadPoolExecutor(1) as pool:
+                result = pool.submit(job.result, DEADLINE)
+                wait_until(lambda: dict(operator.pubsub_numsub(key)).get(key.encode()), "the client listens")
+                lone_valkey.kill()
+                assert isinstance(result.exception(DEADLINE), ResultBackendUnavailable)

@@ -1,0 +1,88 @@
+"""Every code block of README and docs runs, and every table says what the code says."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import redis
+
+from config.settings import PREFIX, Settings
+from storage.operations import OPERATIONS
+from tests.fix_celery import StorageWorker
+from tests.fix_process import DEADLINE, ROOT, clean_environment
+
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCKS = [
+    pytest.param(language, code, id=f"{document.name}-{language or 'plain'}-{number}")
+    for document in DOCUMENTS
+    for number, (language, code) in enumerate(BLOCK.findall(document.read_text(encoding="utf-8")))
+]
+
+
+def _run(arguments: list[str], folder: Path, worker: StorageWorker) -> subprocess.CompletedProcess[str]:
+    # As a user has it: the programs of our installation on PATH, in a folder that is not the repository.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    # Not measured: the documents are examples of what other tests cover, and harvesting under coverage is slow.
+    unmeasured = {name: "" for name in os.environ if name.startswith("COV")}
+    urls = {"DATABASE_URL": worker.database_url, "REDIS_URL": worker.redis_url}
+    environment = clean_environment(**urls, PATH=path) | unmeasured
+    return subprocess.run(
+        arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=DEADLINE * 2, check=False
+    )
+
+
+def test_there_is_something_to_run() -> None:
+    assert len(BLOCKS) >= 5
+
+
+@pytest.mark.parametrize(("language", "code"), BLOCKS)
+def test_block_runs(language: str, code: str, tmp_path: Path, worker: StorageWorker) -> None:
+    if language == "python":
+        done = _run([sys.executable, "-c", code], tmp_path, worker)
+    else:
+        assert language == "bash", "a block that no test can run"
+        # The two commands would run this test again: make says what they do, .ci/run does it.
+        folder = ROOT if code.startswith("make ") else tmp_path
+        with redis.Redis.from_url(worker.redis_url) as connection:
+            connection.config_set("appendonly", "yes")  # or doctor, rightly, finds fault with it
+        done = _run(["bash", "-euc", re.sub(r"^make ", "make --dry-run ", code, flags=re.MULTILINE)], folder, worker)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_readme_example_stores_a_pattern(tmp_path: Path, worker: StorageWorker) -> None:
+    """The first example prints a success, and its result is in Redis under the id it prints."""
+    example = next(code for language, code in BLOCK.findall(DOCUMENTS[0].read_text()) if language == "python")
+    unique = example.replace("AsyncDatabaseWriter", "AsyncDatabaseWriterOnce")
+    done = _run([sys.executable, "-c", unique], tmp_path, worker)
+    success, *_, correlation_id = done.stdout.split()
+    assert success == "True", done.stdout + done.stderr
+    with redis.Redis.from_url(worker.redis_url) as connection:
+        assert connection.exists(f"celery-task-meta-{correlation_id}")
+
+
+def test_every_operation_has_a_row() -> None:
+    readme = DOCUMENTS[0].read_text(encoding="utf-8")
+    for operation in OPERATIONS:
+        assert f"| `storage.{operation}`" in readme
+
+
+def test_every_setting_has_a_row_with_its_default() -> None:
+    rows = re.findall(r"^\| `([A-Z_]+)` \| ([^|]*) \|", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE)
+    documented = {name: default.strip("` ") for name, default in rows}
+    for name, field in Settings.model_fields.items():
+        variable = name.upper() if name.endswith("_url") else f"{PREFIX}{name.upper()}"
+        assert variable in documented
+        if field.default is not None and field.default_factory is None:
+            assert documented[variable] == str(field.default), variable
+    assert len(documented) == len(Settings.model_fields)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            assert (document.parent / target).exists(), target

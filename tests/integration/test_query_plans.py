@@ -1,0 +1,243 @@
+"""No documented query reads or sorts the whole table: what PostgreSQL plans for the very statements we send.
+
+The table has 20,000 rows as they might be: a few types and languages, a long tail of categories, one row in fifty
+deprecated, one in ten a child. Every filter of QueryParams is in `FILTERS`; a new one without an entry fails here.
+"""
+
+from collections.abc import Iterator
+from typing import Any, get_args
+from uuid import UUID
+
+import psycopg
+import pytest
+from psycopg.sql import SQL
+
+from storage.operations.paging import Cursor
+from storage.operations.query import Query
+from storage.operations.query_params import DEFAULT_LIMIT, QueryParams, SortColumn
+from tests.fix_servers import create_database, drop_database, on_database
+
+TABLE = "pattern_templates"
+ROWS = 20_000
+ORDERS = get_args(SortColumn)
+
+#: A filter may sort the rows it leaves, where that costs less than walking an order's index: a quarter of the table
+#: at most.
+MAX_SORTED = ROWS // 4
+
+FILL = f"""
+INSERT INTO pattern_templates (id, pattern_name, pattern_type, language, category, template_code, confidence_score,
+    usage_count, success_rate, complexity_score, parent_pattern_id, is_deprecated, created_by, tags, context,
+    created_at, updated_at)
+SELECT md5(n::text)::uuid,
+    (ARRAY['parse', 'render', 'load', 'store', 'walk'])[1 + n % 5] || '_' || md5('name' || n) || '_' || n,
+    (ARRAY['function', 'function', 'function', 'class', 'class', 'module', 'query'])[1 + n % 7],
+    CASE WHEN n % 1000 = 0 THEN 'cobol' ELSE (ARRAY['python', 'python', 'go', 'rust'])[1 + n % 4] END,
+    CASE WHEN n % 3 > 0 THEN 'category ' || (n % 200) END,
+    repeat('x', 300),
+    (n * 7919 % 10007) / 10007.0,
+    (n::bigint * 104729 % 5003),
+    (n::bigint * 1299709 % 9973) / 9973.0,
+    1 + n % 10,
+    CASE WHEN n % 10 = 0 THEN md5((1 + n % 500)::text)::uuid END,
+    n % 50 = 0,
+    CASE WHEN n % 4 = 0 THEN 'user ' || (n % 300) ELSE 'system' END,
+    ARRAY['tag ' || (n % 400), 'common'],
+    jsonb_build_object('module', 'm' || (n % 300), 'line', n),
+    '2026-01-01Z'::timestamptz + n * interval '1 minute',
+    '2026-02-01Z'::timestamptz + (n * 7919 % {ROWS}) * interval '1 minute'
+FROM generate_series(1, {ROWS}) AS n
+"""
+
+FIRST = "c4ca4238-a0b9-2382-0dcc-509a6f75849b"  # md5 of 1
+
+#: Every filter with values that leave few rows, and, where there are any, with one that leaves most.
+FILTERS: dict[str, list[Any]] = {
+    "id": [FIRST, str(UUID(int=0))],
+    "pattern_name": ["parse_no_such_name", "parse"],
+    "pattern_type": ["query", "function", "none of that type"],
+    "language": ["cobol", "python", "none of that language"],
+    "category": ["category 7", "none of that category"],
+    "created_by": ["user 8", "system", "nobody"],
+    "is_deprecated": [True, False],
+    "parent_pattern_id": [FIRST, str(UUID(int=0))],
+    "name_contains": ["9f8e7d", "parse", "no such name", "ab", "e"],
+    "tags_any": [["tag 7"], ["common"], ["tag 7", "tag 8"], ["no such tag"]],
+    "tags_all": [["tag 7"], ["common"], ["tag 7", "common"], ["no such tag"]],
+    "context_contains": [{"module": "m7"}, {"line": 7, "module": "m7"}, {"no": "such"}, {}],
+    "min_confidence": [0.99, 0.5, 0, 1],
+    "min_success_rate": [0.99, 0.5, 0, 1],
+    "created_after": ["2026-01-14T21:00:00Z", "2026-01-05T00:00:00Z", "2025-01-01T00:00:00Z", "2027-01-01T00:00:00Z"],
+    "created_before": ["2026-01-01T03:00:00Z", "2026-01-05T00:00:00Z", "2025-01-01T00:00:00Z", "2027-01-01T00:00:00Z"],
+    "updated_after": ["2026-02-14T21:00:00Z", "2026-02-05T00:00:00Z", "2025-01-01T00:00:00Z", "2027-01-01T00:00:00Z"],
+    "updated_before": ["2026-02-01T03:00:00Z", "2026-02-05T00:00:00Z", "2025-01-01T00:00:00Z", "2027-01-01T00:00:00Z"],
+}
+#: Filters that leave many rows whatever their value: 2 % of the table are deprecated.
+WIDE = {"is_deprecated"}
+PAGING = {"order_by", "descending", "limit", "cursor"}
+
+#: A place in the middle of each order.
+PLACES: dict[str, Any] = {
+    "created_at": "2026-01-07T00:00:00+00:00",
+    "updated_at": "2026-02-07T00:00:00+00:00",
+    "pattern_name": "parse_5",
+    "confidence_score": 0.5,
+    "success_rate": 0.5,
+    "usage_count": 2_500,
+}
+
+#: The first column of each index: a condition on later ones alone reads the index from end to end.
+LEADING: dict[str, str] = {}
+
+Plan = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def planner(postgres_url: str, template_database: str) -> Iterator[psycopg.Connection]:
+    """A connection to the full table, its statistics fresh."""
+    name = create_database(postgres_url, template_database)
+    with psycopg.connect(on_database(postgres_url, name), autocommit=True) as connection:
+        connection.execute(FILL)
+        connection.execute("VACUUM ANALYZE pattern_templates")
+        firsts = connection.execute(
+            "SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid, 1, true) FROM pg_index"
+            " WHERE indrelid = 'pattern_templates'::regclass"
+        )
+        LEADING.update(firsts.fetchall())
+        yield connection
+    drop_database(postgres_url, name)
+
+
+def nodes(plan: Plan) -> Iterator[Plan]:
+    """Walk a plan."""
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
+
+
+def explain(planner: psycopg.Connection, params: dict[str, Any], *, analyze: bool = False) -> list[Plan]:
+    """Return the nodes of the plan for a query as `Query` sends it; with `analyze`, of its execution."""
+    statement, values = Query(QueryParams.model_validate(params)).statement()
+    row = planner.execute(
+        SQL("EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) " if analyze else "EXPLAIN (FORMAT JSON) ") + statement,
+        values,
+        prepare=False,
+    ).fetchone()
+    assert row is not None
+    return list(nodes(row[0][0]["Plan"]))
+
+
+def faults(plan: list[Plan]) -> list[str]:
+    """Say what of a plan would not scale."""
+    found = [f"{node['Node Type']} of all rows" for node in plan if node["Node Type"] == "Seq Scan"]
+    for node in plan:
+        if node["Node Type"] == "Sort" and node["Plans"][0]["Plan Rows"] > MAX_SORTED:
+            found.append(f"Sort of {node['Plans'][0]['Plan Rows']} rows by {node['Sort Key']}")
+    return found
+
+
+def orders() -> Iterator[dict[str, Any]]:
+    """Every order both ways, at its beginning and in its middle."""
+    yield {}
+    for order_by in ORDERS:
+        for descending in (True, False):
+            yield {"order_by": order_by, "descending": descending}
+            place = Cursor(order_by, descending, PLACES[order_by], UUID(FIRST)).encode()
+            yield {"order_by": order_by, "descending": descending, "cursor": place}
+
+
+def test_every_filter_has_a_plan_test() -> None:
+    assert set(FILTERS) == set(QueryParams.model_fields) - PAGING
+    assert set(PLACES) == set(ORDERS)
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_a_filter_reads_no_whole_table_in_any_order(planner: psycopg.Connection, name: str) -> None:
+    """Pages up to the default size. 1,000 of the 2,000 rows that a wide filter leaves of this small table are better
+    read in one go, and PostgreSQL knows it.
+    """
+    bad = [
+        (value, order, found)
+        for value in FILTERS[name]
+        for order in orders()
+        for limit in (1, DEFAULT_LIMIT)
+        if (found := faults(explain(planner, {name: value, "limit": limit} | order)))
+    ]
+    assert bad == []
+
+
+def rows_read(plan: list[Plan]) -> int:
+    """The rows that the scans of an executed plan looked at, those they threw away included."""
+    scans = [node for node in plan if "Relation Name" in node]
+    counted = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck")
+    return sum(int(node.get(key, 0)) for node in scans for key in counted)
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_a_filter_that_leaves_few_rows_reads_few(planner: psycopg.Connection, name: str) -> None:
+    """No Seq Scan is not enough: an order's index read from end to end is one in disguise."""
+    few = 0
+    for value in FILTERS[name]:
+        params = {name: value, "limit": 1000}
+        if len(planner.execute(*Query(QueryParams.model_validate(params)).statement()).fetchall()) > ROWS // 100:
+            continue
+        few += 1
+        for order in ({}, *({"order_by": order_by} for order_by in ORDERS)):
+            plan = explain(planner, {name: value} | order, analyze=True)
+            assert rows_read(plan) <= ROWS // 20, (value, order, plan)
+            conditions = [(node["Index Cond"], LEADING[node["Index Name"]]) for node in plan if "Index Cond" in node]
+            assert all(leading in condition for condition, leading in conditions), (value, order, plan)
+    assert few or name in WIDE
+
+
+@pytest.mark.parametrize("limit", [1, 50, 1000])
+def test_an_order_without_filters_sorts_nothing(planner: psycopg.Connection, limit: int) -> None:
+    for order in orders():
+        kinds = [node["Node Type"] for node in explain(planner, {"limit": limit} | order)]
+        # The unique key's index has the names in order; the few rows that share a name are put in order of their ids.
+        presorted = ["Incremental Sort"] if order.get("order_by") == "pattern_name" else []
+        assert kinds == ["Limit", *presorted, "Index Scan"], (order, kinds)
+
+
+def test_a_missing_index_would_be_seen(planner: psycopg.Connection) -> None:
+    """The tests above can fail: without an index the order sorts, and the filter reads, all rows."""
+    with planner.transaction(force_rollback=True):
+        planner.execute("DROP INDEX pattern_templates_usage_count, pattern_templates_category")
+        assert faults(explain(planner, {"order_by": "usage_count"}))
+        assert "Seq Scan" in [
+            node["Node Type"] for node in explain(planner, {"category": "none", "order_by": "usage_count"})
+        ]
+
+
+def test_every_index_is_of_use(planner: psycopg.Connection) -> None:
+    """An index that no documented query takes only costs: each must appear in some plan."""
+    used = set()
+    for name, values in FILTERS.items():
+        for value in values:
+            for order in orders():
+                used |= {node.get("Index Name") for node in explain(planner, {name: value} | order)}
+    for order in orders():
+        used |= {node.get("Index Name") for node in explain(planner, order)}
+    rows = planner.execute("SELECT indexname FROM pg_indexes WHERE tablename = %s", [TABLE]).fetchall()
+    assert {row[0] for row in rows} - used == set()
+
+
+def test_the_cursor_is_an_index_condition(planner: psycopg.Connection) -> None:
+    """A deep page costs what the first does: the index starts at the place instead of skipping to it."""
+    for order_by in ORDERS:
+        for descending in (True, False):
+            place = Cursor(order_by, descending, PLACES[order_by], UUID(FIRST)).encode()
+            plan = explain(planner, {"order_by": order_by, "descending": descending, "cursor": place})
+            [scan] = [node for node in plan if "Index Name" in node]
+            assert order_by in scan["Index Cond"], (order_by, descending)
+
+
+def test_the_foreign_key_of_a_deleted_parent_has_its_index(planner: psycopg.Connection) -> None:
+    """What the foreign key's trigger asks, see RI_FKey_noaction_del in PostgreSQL's ri_triggers.c."""
+    row = planner.execute(
+        "EXPLAIN (FORMAT JSON) SELECT 1 FROM ONLY pattern_templates x WHERE %s OPERATOR(pg_catalog.=) parent_pattern_id"
+        " FOR KEY SHARE OF x",
+        [UUID(FIRST)],
+    ).fetchone()
+    assert row is not None
+    assert "pattern_templates_parent" in [node.get("Index Name") for node in nodes(row[0][0]["Plan"])]

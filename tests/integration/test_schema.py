@@ -1,0 +1,217 @@
+"""The schema: the 22 columns of the facts, and migrations that several processes may start at once."""
+
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psycopg
+import pytest
+
+from storage import schema
+from storage.errors import SchemaMismatch, ServerUnavailable, StorageError
+from storage.pattern import COLUMNS
+
+TEXT, FLOAT, TIME = "text", "double precision", "timestamp with time zone"
+
+#: name, type, nullable, default
+FACTS = [
+    ("id", "uuid", "NO", "gen_random_uuid()"),
+    ("pattern_name", TEXT, "NO", None),
+    ("pattern_type", TEXT, "NO", None),
+    ("language", TEXT, "NO", None),
+    ("category", TEXT, "YES", None),
+    ("template_code", TEXT, "NO", None),
+    ("description", TEXT, "YES", None),
+    ("example_usage", TEXT, "YES", None),
+    ("source", TEXT, "YES", None),
+    ("confidence_score", FLOAT, "NO", "0.5"),
+    ("usage_count", "integer", "NO", "0"),
+    ("success_rate", FLOAT, "NO", "0.5"),
+    ("complexity_score", "integer", "YES", None),
+    ("maintainability_score", FLOAT, "YES", None),
+    ("performance_score", FLOAT, "YES", None),
+    ("parent_pattern_id", "uuid", "YES", None),
+    ("is_deprecated", "boolean", "NO", "false"),
+    ("created_by", TEXT, "NO", "'system'::text"),
+    ("tags", "ARRAY", "NO", "'{}'::text[]"),
+    ("context", "jsonb", "NO", "'{}'::jsonb"),
+    ("created_at", TIME, "NO", "now()"),
+    ("updated_at", TIME, "NO", "now()"),
+]
+
+
+def ask(url: str, statement: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(url, autocommit=True) as connection:
+        return connection.execute(statement.encode()).fetchall()
+
+
+def test_the_columns_are_those_of_the_facts(database_url: str) -> None:
+    found = ask(
+        database_url,
+        "SELECT column_name, data_type, is_nullable, column_default FROM information_schema.columns"
+        " WHERE table_name = 'pattern_templates' ORDER BY ordinal_position",
+    )
+    assert found == FACTS
+    assert len(found) == 22
+    assert tuple(name for name, *_ in FACTS) == COLUMNS
+
+
+def test_keys_and_references(database_url: str) -> None:
+    found = ask(
+        database_url,
+        "SELECT contype, pg_get_constraintdef(oid) FROM pg_constraint"
+        " WHERE conrelid = 'pattern_templates'::regclass AND contype IN ('p', 'u', 'f') ORDER BY contype",
+    )
+    assert found == [
+        ("f", "FOREIGN KEY (parent_pattern_id) REFERENCES pattern_templates(id)"),
+        ("p", "PRIMARY KEY (id)"),
+        ("u", "UNIQUE (pattern_name, pattern_type, language)"),
+    ]
+
+
+GOOD = {"pattern_name": "'n'", "pattern_type": "'t'", "language": "'l'", "template_code": "'c'"}
+
+
+RULES: list[tuple[str, list[str], list[str]]] = [
+    ("pattern_name", ["'x'", "repeat('ä', 255)"], ["''", "repeat('x', 256)"]),
+    ("pattern_type", ["'x'", "repeat('x', 100)"], ["''", "repeat('x', 101)"]),
+    ("language", ["'x'", "repeat('x', 50)"], ["''", "repeat('x', 51)"]),
+    ("confidence_score", ["0", "1"], ["-0.001", "1.001", "'NaN'", "'inf'"]),
+    ("success_rate", ["0", "1"], ["-0.001", "1.001", "'NaN'"]),
+    ("maintainability_score", ["0", "1", "NULL"], ["-0.001", "1.001", "'NaN'"]),
+    ("performance_score", ["0", "1", "NULL"], ["-0.001", "1.001", "'NaN'"]),
+    ("usage_count", ["0", "2147483647"], ["-1"]),
+    ("complexity_score", ["1", "10", "NULL"], ["0", "11"]),
+    ("context", ["'{}'"], ["'[]'", "'1'", "'null'"]),
+]
+
+
+def test_the_database_keeps_the_rules_itself(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        for column, good, bad in RULES:
+            for value in [*good, *bad]:
+                values = GOOD | {column: value}
+                statement = f"INSERT INTO pattern_templates ({', '.join(values)}) VALUES ({', '.join(values.values())})"
+                with connection.transaction(force_rollback=True):
+                    if value in good:
+                        connection.execute(statement.encode())
+                        continue
+                    with pytest.raises(psycopg.errors.CheckViolation):
+                        connection.execute(statement.encode())
+
+
+def test_up_down_and_up_again(empty_database_url: str) -> None:
+    url = empty_database_url
+    assert schema.current(url) is None
+    schema.upgrade(url)
+    assert schema.current(url) == schema.head()
+    first = ask(url, "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1")
+    schema.upgrade(url)  # nothing left to do
+    schema.downgrade(url, "base")
+    assert schema.current(url) is None
+    tables = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
+    assert ask(url, tables) == [("alembic_version",)]
+    schema.upgrade(url)
+    assert schema.current(url) == schema.head()
+    assert ask(url, "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1") == first
+
+
+def test_one_step_at_a_time(empty_database_url: str) -> None:
+    schema.upgrade(empty_database_url, "+1")
+    assert schema.current(empty_database_url) == "0001"
+    schema.downgrade(empty_database_url, "-1")
+    assert schema.current(empty_database_url) is None
+
+
+def test_the_head_is_the_last_migration() -> None:
+    assert re.fullmatch(r"\d{4}", schema.head())
+
+
+def test_several_processes_at_once(empty_database_url: str) -> None:
+    script = "import sys; from storage import schema; schema.upgrade(sys.argv[1]); print(schema.current(sys.argv[1]))"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", script, empty_database_url], stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    outputs = [process.communicate(timeout=120)[0].strip() for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4
+    assert outputs == [schema.head()] * 4
+
+
+def test_the_second_waits_for_the_lock_of_the_first(empty_database_url: str) -> None:
+    """Not luck: while somebody holds the migration lock, an upgrade waits, and goes on afterwards."""
+    with psycopg.connect(empty_database_url) as holder, ThreadPoolExecutor(1) as threads:
+        holder.execute("SELECT pg_advisory_xact_lock(%s)", [0x7061747465726E])
+        upgrade = threads.submit(schema.upgrade, empty_database_url)
+        waiting = (
+            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
+            " AND application_name = 'pattern-storage migrate' AND wait_event = 'advisory'"
+        )
+        while not ask(empty_database_url, waiting):
+            assert not upgrade.done()
+        holder.commit()
+        upgrade.result(timeout=60)
+    assert schema.current(empty_database_url) == schema.head()
+
+
+def test_a_migration_that_fails_leaves_nothing(empty_database_url: str) -> None:
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        connection.execute("CREATE VIEW pattern_templates_tags AS SELECT 1")  # the name of a late index
+        with pytest.raises(StorageError) as raised:
+            schema.upgrade(empty_database_url)
+        assert isinstance(raised.value, SchemaMismatch)
+        assert 'relation "pattern_templates_tags" already exists' in str(raised.value)
+        assert schema.current(empty_database_url) is None
+        assert connection.execute("SELECT to_regclass('pattern_templates')").fetchone() == (None,)
+        connection.execute("DROP VIEW pattern_templates_tags")
+    schema.upgrade(empty_database_url)
+    assert schema.current(empty_database_url) == schema.head()
+
+
+@pytest.mark.parametrize("function", [schema.upgrade, schema.current])
+def test_a_server_that_cannot_be_reached(function: Any) -> None:
+    with pytest.raises(ServerUnavailable) as raised:
+        function("postgresql://x:hunter2@127.0.0.1:1/x")
+    assert str(raised.value).startswith("cannot connect to PostgreSQL: ")
+    assert "Connection refused" in str(raised.value)
+    assert "hunter2" not in str(raised.value)
+
+
+def test_a_url_that_is_none() -> None:
+    with pytest.raises(StorageError):
+        schema.current("this is not a url")
+
+
+def test_a_database_of_a_later_version(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    assert schema.current(database_url) == "9999"
+    for change, revision in ((schema.upgrade, "head"), (schema.downgrade, "base")):
+        with pytest.raises(SchemaMismatch, match="9999"):
+            change(database_url, revision)
+
+
+def test_a_revision_that_does_not_exist(database_url: str) -> None:
+    with pytest.raises(SchemaMismatch, match="nonsense"):
+        schema.upgrade(database_url, "nonsense")
+
+
+def test_an_installation_without_migrations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alembic.script.ScriptDirectory.get_current_head", lambda _: None)
+    with pytest.raises(StorageError, match="install pattern-storage again"):
+        schema.head()
+
+
+def test_nobody_stays_connected(empty_database_url: str) -> None:
+    schema.upgrade(empty_database_url)
+    schema.current(empty_database_url)
+    others = (
+        "SELECT application_name FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name LIKE 'pattern-storage%'"
+    )
+    for _ in range(10_000):  # a backend takes a moment to leave the list
+        if not (left := ask(empty_database_url, others)):
+            break
+    assert left == []

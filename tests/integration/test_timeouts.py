@@ -1,0 +1,54 @@
+"""A statement that passes its limit ends, and leaves no transaction and no lock behind."""
+
+from typing import Any
+
+import psycopg
+import pytest
+
+from storage import NodePatternStorageEffect
+from storage.pool import create_pool
+from tests.fix_storage import contract, make_pattern, until
+
+
+@pytest.mark.parametrize(
+    ("limits", "timeouts", "operation", "error_type"),
+    [
+        ({"statement_timeout": 0.2}, {}, "insert", "statement_timeout"),
+        ({"lock_timeout": 0.2}, {}, "insert", "transaction_conflict"),
+        ({"statement_timeout": 60}, {"batch_insert": 0.2}, "batch_insert", "statement_timeout"),
+        ({"statement_timeout": 0.2}, {"insert": 60, "batch_insert": 60}, "delete", "statement_timeout"),
+    ],
+)
+async def test_limit(
+    limits: dict[str, Any], timeouts: dict[str, float], operation: str, error_type: str, database_url: str
+) -> None:
+    fields: dict[str, dict[str, Any]] = {
+        "insert": {"data": make_pattern()},
+        "batch_insert": {"patterns": [make_pattern()]},
+        "delete": {"pattern_id": "01234567-89ab-cdef-0123-456789abcdef"},
+    }
+    async with create_pool(database_url, **limits) as pool:
+        node = NodePatternStorageEffect(pool, timeouts=timeouts)
+        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as other:
+            async with other.transaction():
+                await other.execute("LOCK TABLE pattern_templates")
+                result = await node.execute_effect(contract(operation, **fields[operation]))
+            assert result.metadata["error_type"] == error_type
+
+            async def nothing_left() -> bool:
+                cursor = await other.execute(
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                    " AND pid <> pg_backend_pid() AND xact_start IS NOT NULL"
+                )
+                return await cursor.fetchone() == (0,)
+
+            await until(nothing_left)
+        assert (await node.execute_effect(contract("insert", data=make_pattern()))).success
+
+
+async def test_the_batch_limit_ends_with_its_transaction(database_url: str) -> None:
+    async with create_pool(database_url, min_size=1, max_size=1, statement_timeout=60) as pool:
+        node = NodePatternStorageEffect(pool, timeouts={"batch_insert": 180})
+        assert (await node.execute_effect(contract("batch_insert", patterns=[make_pattern()]))).success
+        async with pool.connection() as connection:
+            assert await (await connection.execute("SHOW statement_timeout")).fetchone() == ("1min",)

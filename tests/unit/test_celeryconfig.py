@@ -1,0 +1,127 @@
+"""Celery's settings, and what a person sees who starts Celery with wrong ones."""
+
+import pytest
+from celery import Celery
+
+from config.celeryconfig import QUEUES, celery_settings, queue_of
+from config.settings import Settings, SettingsInvalid
+from tests.fix_process import DEADLINE, run_python
+
+URL = "redis://127.0.0.1:1/0"
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings(
+        database_url="postgresql:///db",
+        redis_url=URL,
+        visibility_timeout=700,
+        task_soft_time_limit=10,
+        task_time_limit=20,
+        prefetch_multiplier=7,
+        connect_timeout=2.5,
+        result_expires=60,
+        track_started=False,
+    )
+
+
+def test_values_come_from_the_settings(settings: Settings) -> None:
+    found = celery_settings(settings)
+    assert (found["broker_url"], found["result_backend"]) == (URL, URL)
+    assert found["broker_transport_options"]["visibility_timeout"] == 700
+    assert (found["task_soft_time_limit"], found["task_time_limit"]) == (10, 20)
+    assert (found["worker_prefetch_multiplier"], found["result_expires"], found["task_track_started"]) == (7, 60, False)
+    assert found["broker_connection_timeout"] == found["redis_socket_connect_timeout"] == 2.5
+    assert found["broker_transport_options"]["socket_connect_timeout"] == 2.5
+
+
+def test_rabbitmq_gets_no_option_of_redis(settings: Settings) -> None:
+    found = celery_settings(settings.model_copy(update={"broker_url": "amqp://guest:guest@host//"}))
+    assert found["broker_url"] == "amqp://guest:guest@host//"
+    assert found["broker_transport_options"] == {}
+
+
+def test_nothing_but_json(settings: Settings) -> None:
+    found = celery_settings(settings)
+    assert found["accept_content"] == found["result_accept_content"] == ["json"]
+    assert found["task_serializer"] == found["result_serializer"] == "json"
+
+
+def test_a_crash_loses_no_job(settings: Settings) -> None:
+    found = celery_settings(settings)
+    assert found["task_acks_late"] is True
+    assert found["task_retry_on_worker_lost"] is True
+
+
+def test_celery_knows_every_setting(settings: Settings) -> None:
+    """A misspelt one would be ignored without a word."""
+    known = set(Celery(set_as_current=False).conf.table(with_defaults=True))
+    # Read by Celery's Redis backend, and documented, but not in the table.
+    known.add("redis_backend_health_check_interval")
+    assert celery_settings(settings).keys() - known == set()
+
+
+def test_queues(settings: Settings) -> None:
+    queues = celery_settings(settings)["task_queues"]
+    assert [queue.name for queue in queues] == list(QUEUES) == ["storage", "batch", "imports"]
+    assert all(queue.name == queue.routing_key == queue.exchange.name for queue in queues)
+    assert {queue_of(name) for name in ("insert", "update", "delete", "query")} == {"storage"}
+    assert queue_of("batch_insert") == "batch"
+
+
+def test_no_server() -> None:
+    with pytest.raises(SettingsInvalid, match="REDIS_URL is not set"):
+        celery_settings(Settings())
+
+
+@pytest.mark.parametrize("command", ["worker", "beat", "flower"])
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        (
+            {},
+            "REDIS_URL is not set and no stack runs in /nonexistent;"
+            " set REDIS_URL, or start servers of your own with 'pattern-storage up'",
+        ),
+        (
+            {"REDIS_URL": URL, "PATTERN_STORAGE_TASK_TIME_LIMIT": "soon"},
+            "PATTERN_STORAGE_TASK_TIME_LIMIT is 'soon'; it should be a valid integer",
+        ),
+    ],
+    ids=["nothing set", "wrong value"],
+)
+def test_celery_says_in_one_line_what_is_wrong(command: str, variables: dict[str, str], says: str) -> None:
+    ended = run_python("-m", "celery", "-A", "tasks", command, timeout=DEADLINE, **variables)
+    assert ended.stderr == f"Error: {says}\n"
+    assert ended.stdout == ""
+    assert ended.returncode == 2
+
+
+def test_worker_without_a_database_does_not_start() -> None:
+    ended = run_python("-W", "ignore", "-m", "celery", "-A", "tasks", "worker", REDIS_URL=URL)
+    assert ended.stderr.splitlines()[-1].startswith("Error: DATABASE_URL is not set; an embedded")
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode == 2
+
+
+def test_help_needs_no_server() -> None:
+    ended = run_python("-m", "celery", "-A", "tasks", "--help")
+    assert ended.returncode == 0
+    assert "worker" in ended.stdout
+
+
+def test_every_use_of_a_wrong_configuration_says_so() -> None:
+    """Not only the first: Celery would go on with amqp://localhost, its own default."""
+    program = """
+from tasks import app
+for _ in range(2):
+    try:
+        print(app.conf.broker_url)
+    except ValueError as error:
+        print(type(error).__name__)
+"""
+    assert run_python("-c", program).stdout.split() == ["SettingsInvalid", "SettingsInvalid"]
+
+
+def test_importing_the_client_needs_no_server() -> None:
+    assert run_python("-c", "import tasks.client, tasks.operations").returncode == 0

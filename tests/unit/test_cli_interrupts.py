@@ -1,0 +1,51 @@
+"""An interrupt that arrives at the wrong moment is raised a moment later."""
+
+import signal
+import sys
+import weakref
+from typing import Any
+
+import pytest
+
+from tasks.cli.interrupts import interrupts_kept
+from tests.fix_process import wait_until
+
+
+class Weakly:
+    """Something to refer to weakly."""
+
+
+def lose(error: type[BaseException]) -> None:
+    """Raise an error where Python prints and forgets it."""
+
+    def callback(reference: Any) -> None:
+        raise error
+
+    target = Weakly()
+    reference = weakref.ref(target, callback)
+    del target
+    assert reference() is None
+
+
+def test_a_lost_interrupt_comes_again(capsys: pytest.CaptureFixture[str]) -> None:
+    before = sys.unraisablehook, signal.getsignal(signal.SIGALRM)
+    with interrupts_kept():
+        lose(KeyboardInterrupt)
+        with pytest.raises(KeyboardInterrupt):
+            wait_until(lambda: False, "it is raised here")
+    assert (sys.unraisablehook, signal.getsignal(signal.SIGALRM)) == before
+    assert capsys.readouterr().err == ""
+
+
+def test_nothing_comes_after_the_end() -> None:
+    with interrupts_kept():
+        lose(KeyboardInterrupt)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+def test_other_errors_go_where_they_went(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr("sys.unraisablehook", lambda lost: seen.append(lost.exc_type))
+    with interrupts_kept():
+        lose(RuntimeError)
+    assert seen == [RuntimeError]

@@ -1,0 +1,268 @@
+"""Contracts: what is refused and in which words, what is filled in, and that JSON carries them without loss."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+from pydantic import ValidationError
+
+import storage
+from storage import (
+    ModelContractBase,
+    ModelContractEffect,
+    ModelContractPatternStorage,
+    ModelPatternRecord,
+    ModelResult,
+)
+from storage.explanation import explain
+from storage.operations import check
+from tests.fix_storage import contract, make_pattern
+
+ID = UUID("01234567-89ab-cdef-0123-456789abcdef")
+
+
+def without(*columns: str) -> dict[str, Any]:
+    return {name: value for name, value in make_pattern().items() if name not in columns}
+
+
+REFUSALS = [
+    (
+        {"operation": "insert"},
+        "Insert operation missing required fields: ['pattern_name', 'pattern_type', 'language', 'template_code']",
+    ),
+    (
+        {"operation": "insert", "data": without("language", "pattern_name")},
+        "Insert operation missing required fields: ['pattern_name', 'language']",
+    ),
+    (
+        {"operation": "insert", "data": make_pattern(template_code=None)},
+        "Insert operation missing required fields: ['template_code']",
+    ),
+    ({"operation": "update", "data": {"category": "x"}}, "Update operation requires 'pattern_id' field"),
+    ({"operation": "update", "pattern_id": ID}, "Update operation requires 'data' field with updates"),
+    ({"operation": "update"}, "Update operation requires 'pattern_id' field"),
+    ({"operation": "delete"}, "Delete operation requires 'pattern_id' field"),
+    ({"operation": "batch_insert"}, "Batch insert operation requires 'patterns' list"),
+    (
+        {"operation": "batch_insert", "patterns": [make_pattern(), without("language")]},
+        "Pattern 1 missing required fields: ['language']",
+    ),
+]
+
+
+@pytest.mark.parametrize(("fields", "text"), REFUSALS)
+def test_an_incomplete_contract_is_refused_when_it_is_built(fields: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=r"^1 validation error") as refusal:
+        ModelContractPatternStorage(**fields)
+    assert isinstance(refusal.value, ValidationError)
+    assert explain(refusal.value) == text
+    assert text in str(refusal.value)
+
+
+@pytest.mark.parametrize(("fields", "text"), REFUSALS)
+def test_a_contract_that_dodged_validation_is_refused_in_the_same_words(fields: dict[str, Any], text: str) -> None:
+    with pytest.raises(storage.errors.ContractInvalid) as refusal:
+        check(ModelContractPatternStorage.model_construct(**fields))
+    assert str(refusal.value) == text
+
+
+def test_defaults() -> None:
+    made = contract("query")
+    assert (made.version, made.node_type, made.pattern_id) == ("1.0.0", "effect", None)
+    assert (made.data, made.patterns, made.query_params) == ({}, [], {})
+    assert made.name == "pattern_storage_query"
+    assert made.description == "Pattern storage operation: query"
+    assert isinstance(made.correlation_id, UUID)
+
+
+def test_each_contract_has_containers_and_an_id_of_its_own() -> None:
+    first, second = contract("query"), contract("query")
+    first.data["x"] = first.query_params["x"] = 1
+    first.patterns.append({})
+    assert (second.data, second.patterns, second.query_params) == ({}, [], {})
+    assert first.correlation_id != second.correlation_id
+
+
+def test_given_names_are_kept() -> None:
+    made = contract("query", name="mine", description="my own", version="2.1", correlation_id=ID)
+    assert (made.name, made.description, made.version, made.correlation_id) == ("mine", "my own", "2.1", ID)
+
+
+@pytest.mark.parametrize("operation", ["insert", "update", "delete", "batch_insert", "query", "anything"])
+def test_empty_names_are_filled_in_for_every_operation(operation: str) -> None:
+    made = contract(operation, **({"pattern_id": ID} if operation in ("update", "delete") else {}),
+                    **({"data": make_pattern()} if operation in ("insert", "update") else {}),
+                    **({"patterns": [make_pattern()]} if operation == "batch_insert" else {}))  # fmt: skip
+    assert made.name == f"pattern_storage_{operation}"
+    assert operation in made.description
+
+
+def test_the_bases_ask_for_a_name_and_an_operation() -> None:
+    base = ModelContractBase(name="x")
+    assert (base.version, base.description, type(base.correlation_id)) == ("1.0.0", "", UUID)
+    effect = ModelContractEffect(name="x", operation="insert")
+    assert (effect.operation, effect.node_type) == ("insert", "effect")
+    with pytest.raises(ValidationError, match="name"):
+        ModelContractBase()  # type: ignore[call-arg]
+    with pytest.raises(ValidationError, match="operation"):
+        ModelContractPatternStorage()  # type: ignore[call-arg]
+    with pytest.raises(ValidationError, match="'effect'"):
+        ModelContractEffect(name="x", operation="insert", node_type="compute")
+    assert issubclass(ModelContractPatternStorage, ModelContractEffect)
+    assert issubclass(ModelContractEffect, ModelContractBase)
+
+
+@pytest.mark.parametrize(
+    ("field", "suggestion"),
+    [
+        ("patern_id", "did you mean 'pattern_id'?"),
+        ("query_param", "did you mean 'query_params'?"),
+        ("zzz", "known are name, version, description, correlation_id, operation, node_type"),
+    ],
+)
+def test_an_unknown_field_is_refused_with_a_suggestion(field: str, suggestion: str) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        contract("query", **{field: 1})
+    assert explain(refusal.value).startswith(f"unknown field {field!r}; {suggestion}")
+
+
+@pytest.mark.parametrize("not_an_id", ["no uuid", 7, "01234567-89ab-cdef-0123"])
+def test_a_pattern_id_must_be_a_uuid(not_an_id: Any) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        contract("delete", pattern_id=not_an_id)
+    assert explain(refusal.value).startswith(("pattern_id ", "pattern_id: "))
+    assert repr(not_an_id) in explain(refusal.value)
+
+
+def test_a_pattern_id_may_be_a_text() -> None:
+    assert contract("delete", pattern_id=str(ID)).pattern_id == ID
+
+
+DATA = make_pattern(
+    parent_pattern_id=ID,
+    confidence_score=5e-324,
+    success_rate=0.1 + 0.2,
+    performance_score=1.7976931348623157e308,
+    maintainability_score=float("inf"),
+    tags=["", "a,b", '"', "ünï\u2028", "{}"],
+    context={"at": datetime(2026, 1, 31, 12, tzinfo=UTC), "deep": {"er": [{"id": ID, "n": None, "b": True}, -0.0]}},
+    usage_count=2**53 + 1,
+)
+
+
+def test_a_round_trip_through_json_loses_nothing() -> None:
+    made = contract("insert", data=DATA)
+    text = made.model_dump_json()
+    back = ModelContractPatternStorage.model_validate_json(text)
+    assert back == made
+    assert ModelContractPatternStorage.model_validate(json.loads(text)) == made
+    assert ModelContractPatternStorage.model_validate(made.model_dump(mode="json")) == made
+    assert back.model_dump_json() == text
+    assert back.data["confidence_score"] == 5e-324
+    assert back.data["success_rate"] == 0.1 + 0.2
+    assert back.data["performance_score"] == 1.7976931348623157e308
+    assert back.data["maintainability_score"] == float("inf")
+    assert back.data["usage_count"] == 2**53 + 1
+    assert str(back.data["context"]["deep"]["er"][1]) == "-0.0"
+
+
+def test_what_json_does_not_know_is_brought_to_its_text_when_the_contract_is_built() -> None:
+    data = contract("insert", data=DATA).data
+    assert data["parent_pattern_id"] == str(ID)
+    assert data["context"]["at"] == "2026-01-31T12:00:00Z"
+    assert data["context"]["deep"]["er"][0] == {"id": str(ID), "n": None, "b": True}
+    batch = contract("batch_insert", patterns=[DATA]).patterns
+    assert batch == [data]
+    assert contract("query", query_params={"id": ID}).query_params == {"id": str(ID)}
+
+
+def test_a_contract_does_not_share_what_its_builder_goes_on_to_change() -> None:
+    data = make_pattern(context={"list": [1]})
+    made = contract("insert", data=data)
+    data["context"]["list"].append(2)
+    assert made.data["context"] == {"list": [1]}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"pattern_name": "\ud800"},
+        {"\udfff": 1},
+        {"context": {"k": ["\ud800"]}},
+        {"context": object()},
+        {"usage_count": 10**5000},
+    ],
+)
+def test_what_json_cannot_carry_is_refused_when_the_contract_is_built(data: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        contract("insert", data=make_pattern(**data))
+    assert explain(refusal.value).startswith("data: ")
+    explain(refusal.value).encode()
+
+
+def test_values_stay_out_of_a_refusal() -> None:
+    with pytest.raises(ValidationError) as refusal:
+        contract("insert", data={"template_code": "hunter2"})
+    assert "hunter2" not in str(refusal.value)
+
+
+def test_a_result_as_plain_json() -> None:
+    at = datetime(2026, 1, 31, tzinfo=UTC)
+    result = ModelResult(success=True, data={"pattern_id": ID, "at": at, "list": (1,)}, metadata={"correlation_id": ID})
+    plain = result.to_dict()
+    assert plain == {
+        "success": True,
+        "data": {"pattern_id": str(ID), "at": "2026-01-31T00:00:00Z", "list": [1]},
+        "error": None,
+        "metadata": {"correlation_id": str(ID)},
+    }
+    assert ModelResult.model_validate(json.loads(json.dumps(plain))).to_dict() == plain
+    assert ModelResult(success=False, error="no").to_dict() == {
+        "success": False,
+        "data": None,
+        "error": "no",
+        "metadata": {},
+    }
+
+
+def test_data_must_be_an_object() -> None:
+    for not_an_object in (7, "x", None):
+        with pytest.raises(ValidationError) as refusal:
+            contract("insert", data=not_an_object)
+        assert explain(refusal.value).startswith("data should be a valid dictionary, got ")
+    with pytest.raises(ValidationError) as refusal:
+        ModelContractPatternStorage.model_validate({})
+    assert explain(refusal.value) == "operation is required"
+
+
+def test_a_result_says_whether_it_is_one() -> None:
+    with pytest.raises(ValidationError, match="success"):
+        ModelResult()  # type: ignore[call-arg]
+
+
+def test_a_record_has_the_22_columns() -> None:
+    columns = ModelPatternRecord.model_fields
+    assert len(columns) == 22
+    given = make_pattern(id=str(ID), created_at="2026-01-31T12:00:00Z", updated_at="2026-01-31T12:00:00+00:00")
+    record = ModelPatternRecord.model_validate(given)
+    assert (record.id, record.created_at) == (ID, datetime(2026, 1, 31, 12, tzinfo=UTC))
+    with pytest.raises(ValidationError, match="unknown column 'create_at'; did you mean 'created_at'"):
+        ModelPatternRecord.model_validate(given | {"create_at": "2026-01-31T12:00:00Z"})
+
+
+def test_exports() -> None:
+    assert set(storage.__all__) == {
+        "LightweightTransactionManager",
+        "ModelContractBase",
+        "ModelContractEffect",
+        "ModelContractPatternStorage",
+        "ModelPatternRecord",
+        "ModelResult",
+        "NodeBaseEffect",
+        "NodePatternStorageEffect",
+        "TransactionContext",
+        "__version__",
+    }
+    assert all(hasattr(storage, name) for name in storage.__all__)

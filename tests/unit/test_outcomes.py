@@ -1,0 +1,101 @@
+"""What stands in Redis, as a status and a ModelResult."""
+
+import json
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from storage import ModelResult
+from tasks.client.outcomes import marker, parse_result, parse_status, result_key
+
+CID = uuid4()
+GOOD = ModelResult(success=True, data={"a": 1}, metadata={"correlation_id": str(CID)}).to_dict()
+BAD = ModelResult(success=False, error="no", metadata={"error_type": "validation_error"}).to_dict()
+
+
+def meta(status: str, result: Any) -> bytes:
+    return json.dumps({"status": status, "result": result, "traceback": None, "children": []}).encode()
+
+
+def failure(kind: str, message: Any) -> bytes:
+    return meta("FAILURE", {"exc_type": kind, "exc_message": message, "exc_module": "somewhere"})
+
+
+def test_key() -> None:
+    assert result_key(UUID(int=1)) == "celery-task-meta-00000000-0000-0000-0000-000000000001"
+
+
+@pytest.mark.parametrize("status", ["STARTED", "RETRY", "SUCCESS", "FAILURE", "REVOKED"])
+def test_status(status: str) -> None:
+    assert parse_status(meta(status, None)) == status
+
+
+def test_status_before_a_worker_has_it() -> None:
+    assert parse_status(None) == "UNKNOWN"
+    assert parse_status(marker("QUEUED")) == "QUEUED"
+
+
+@pytest.mark.parametrize(
+    "found", [None, marker("QUEUED"), meta("STARTED", {"pid": 1}), meta("RETRY", {"exc_type": "X"})]
+)
+def test_no_result_yet(found: bytes | None) -> None:
+    assert parse_result(CID, found) is None
+
+
+def test_result() -> None:
+    assert parse_result(CID, meta("SUCCESS", GOOD)) == ModelResult.model_validate(GOOD)
+    assert parse_result(CID, failure("StorageOperationFailed", [BAD])) == ModelResult.model_validate(BAD)
+
+
+@pytest.mark.parametrize(
+    ("found", "error_type", "error"),
+    [
+        (meta("REVOKED", {"exc_type": "TaskRevokedError"}), "revoked", "the job was revoked before it was done"),
+        (
+            failure("WorkerLostError", ["Worker exited prematurely: signal 9 (SIGKILL)", "Job: 1."]),
+            "worker_lost",
+            "the worker could not finish the job: WorkerLostError:"
+            " Worker exited prematurely: signal 9 (SIGKILL) Job: 1.",
+        ),
+        (
+            failure("SoftTimeLimitExceeded", []),
+            "time_limit_exceeded",
+            "the worker could not finish the job: SoftTimeLimitExceeded: ",
+        ),
+        (
+            failure("TimeLimitExceeded", [300]),
+            "time_limit_exceeded",
+            "the worker could not finish the job: TimeLimitExceeded: 300",
+        ),
+        (
+            failure("ZeroDivisionError", "division by zero"),
+            "internal_error",
+            "the worker could not finish the job: ZeroDivisionError: division by zero",
+        ),
+        (meta("SUCCESS", 5), "unreadable_result", "the result of this SUCCESS job is not one of ours"),
+        (meta("SUCCESS", {"a": 1}), "unreadable_result", "the result of this SUCCESS job is not one of ours"),
+        (meta("FAILURE", None), "unreadable_result", "the result of this FAILURE job is not one of ours"),
+        (meta("FAILURE", {}), "unreadable_result", "the result of this FAILURE job is not one of ours"),
+        (
+            failure("StorageOperationFailed", []),
+            "unreadable_result",
+            "the result of this FAILURE job is not one of ours",
+        ),
+        (
+            failure("StorageOperationFailed", ["x"]),
+            "unreadable_result",
+            "the result of this FAILURE job is not one of ours",
+        ),
+    ],
+)
+def test_job_that_celery_ended(found: bytes, error_type: str, error: str) -> None:
+    result = parse_result(CID, found)
+    assert result is not None
+    assert (result.success, result.data, result.error) == (False, None, error)
+    assert result.metadata == {
+        "correlation_id": str(CID),
+        "operation": None,
+        "duration_ms": None,
+        "error_type": error_type,
+    }

@@ -1,0 +1,238 @@
+"""Settings: where they come from, what they are without being said, and what a wrong one says."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from config.celeryconfig import OPERATIONS, celery_settings
+from config.embedded import default_data_dir
+from config.embedded.lock import DirectoryLock
+from config.embedded.state import LOCK_FILE, STATE_FILE, StackState, write_state
+from config.settings import SettingsInvalid, environment_settings, load_settings
+from storage import operations
+from tests.fix_process import OURS
+
+SECRET = "pa55word"
+NOWHERE = "redis://127.0.0.1:1/0"
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith(OURS)]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PATTERN_STORAGE_DATA_DIR", str(tmp_path))
+
+
+def test_defaults() -> None:
+    settings = load_settings()
+    assert (settings.database_url, settings.redis_url, settings.broker_url, settings.result_backend_url) == (None,) * 4
+    assert (settings.pool_min_size, settings.pool_max_size, settings.pool_timeout) == (2, 10, 10.0)
+    assert (settings.task_soft_time_limit, settings.task_time_limit, settings.visibility_timeout) == (240, 300, 600)
+    assert (settings.prefetch_multiplier, settings.soft_shutdown_timeout, settings.track_started) == (4, 20.0, True)
+    assert (settings.result_expires, settings.connect_timeout, settings.log_level) == (86_400, 5.0, "INFO")
+    assert settings.prepare_threshold == 5
+
+
+def test_default_data_dir(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PATTERN_STORAGE_DATA_DIR")
+    assert load_settings().data_dir == default_data_dir()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("POOL_MIN_SIZE", "-1", "should be greater than or equal to 0"),
+        ("POOL_MIN_SIZE", "two", "should be a valid integer"),
+        ("POOL_MAX_SIZE", "0", "should be greater than or equal to 1"),
+        ("POOL_MAX_SIZE", "1001", "should be less than or equal to 1000"),
+        ("POOL_TIMEOUT", "0", "should be greater than 0"),
+        ("POOL_TIMEOUT", "nan", "should be"),
+        ("POOL_TIMEOUT", "inf", "should be"),
+        ("PREPARE_THRESHOLD", "-2", "should be greater than or equal to -1"),
+        ("TASK_SOFT_TIME_LIMIT", "0", "should be greater than or equal to 1"),
+        ("TASK_TIME_LIMIT", "1.5", "should be a valid integer"),
+        ("VISIBILITY_TIMEOUT", "", "should be a valid integer"),
+        ("PREFETCH_MULTIPLIER", "0", "should be greater than or equal to 1"),
+        ("SOFT_SHUTDOWN_TIMEOUT", "-1", "should be greater than or equal to 0"),
+        ("SOFT_SHUTDOWN_TIMEOUT", "inf", "should be"),
+        ("TRACK_STARTED", "maybe", "should be a valid boolean"),
+        ("RESULT_EXPIRES", "0", "should be greater than or equal to 1"),
+        ("CONNECT_TIMEOUT", "601", "should be less than or equal to 600"),
+        ("LOG_LEVEL", "LOUD", "should be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
+    ],
+)
+def test_wrong_value(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, says: str) -> None:
+    monkeypatch.setenv(f"PATTERN_STORAGE_{variable}", value)
+    with pytest.raises(SettingsInvalid) as caught:
+        load_settings()
+    assert str(caught.value).startswith(f"PATTERN_STORAGE_{variable} is {value!r}; it {says}")
+    assert isinstance(caught.value, ValueError)
+
+
+def test_several_wrong_values_are_all_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATTERN_STORAGE_POOL_MAX_SIZE", "many")
+    monkeypatch.setenv("PATTERN_STORAGE_LOG_LEVEL", "LOUD")
+    with pytest.raises(SettingsInvalid, match=r"POOL_MAX_SIZE is 'many'.*; PATTERN_STORAGE_LOG_LEVEL is 'LOUD'"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        (
+            {"POOL_MIN_SIZE": "5", "POOL_MAX_SIZE": "4"},
+            "PATTERN_STORAGE_POOL_MIN_SIZE is 5; it should be at most PATTERN_STORAGE_POOL_MAX_SIZE, which is 4",
+        ),
+        (
+            {"TASK_SOFT_TIME_LIMIT": "300"},
+            "PATTERN_STORAGE_TASK_SOFT_TIME_LIMIT is 300; it should be less than PATTERN_STORAGE_TASK_TIME_LIMIT,"
+            " which is 300",
+        ),
+        (
+            {"VISIBILITY_TIMEOUT": "300"},
+            "PATTERN_STORAGE_VISIBILITY_TIMEOUT is 300; it should be more than PATTERN_STORAGE_TASK_TIME_LIMIT,"
+            " which is 300: a job still running would run twice",
+        ),
+        (
+            {"RETRY_BACKOFF_MAX": "600"},
+            "PATTERN_STORAGE_RETRY_BACKOFF_MAX is 600; it should be less than PATTERN_STORAGE_VISIBILITY_TIMEOUT,"
+            " which is 600: a waiting job would come twice",
+        ),
+    ],
+)
+def test_values_that_do_not_agree(monkeypatch: pytest.MonkeyPatch, values: dict[str, str], says: str) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(f"PATTERN_STORAGE_{name}", value)
+    with pytest.raises(SettingsInvalid) as caught:
+        load_settings()
+    assert str(caught.value) == says
+
+
+@pytest.mark.parametrize("variable", ["DATABASE_URL", "REDIS_URL", "BROKER_URL", "RESULT_BACKEND_URL"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"http://user:{SECRET}@host/0",
+        f"://user:{SECRET}@host",
+        f"user:{SECRET}@host:6379",
+        f"redis://user:{SECRET}@[::1/0",
+        f"redis://user:{SECRET}/x@host:6379/0",
+        f"postgresql://user:{SECRET}/x@host:5432/db",
+        "",
+        "localhost",
+    ],
+)
+def test_wrong_url_names_the_variable_and_keeps_the_password(
+    monkeypatch: pytest.MonkeyPatch, variable: str, url: str
+) -> None:
+    monkeypatch.setenv(variable, url)
+    with pytest.raises(SettingsInvalid) as caught:
+        load_settings()
+    said = str(caught.value)
+    assert said.startswith(variable)
+    assert "should" in said
+    assert SECRET not in said
+
+
+@pytest.mark.parametrize(
+    ("variable", "url"),
+    [
+        ("DATABASE_URL", "postgresql://user:p%40ss@host:5432/db?sslmode=require"),
+        ("DATABASE_URL", "postgres:///db"),
+        ("DATABASE_URL", "postgresql://one:5432,two:5433/db"),
+        ("DATABASE_URL", "host=localhost dbname=db"),
+        ("REDIS_URL", "redis://:secret@[::1]:6379/0"),
+        ("BROKER_URL", "sentinel://one:26379;sentinel://two:26379"),
+        ("BROKER_URL", "amqp://guest:guest@host//"),
+        ("RESULT_BACKEND_URL", "rediss://host"),
+    ],
+)
+def test_url_that_is_right(monkeypatch: pytest.MonkeyPatch, variable: str, url: str) -> None:
+    monkeypatch.setenv(variable, url)
+    assert getattr(load_settings(), variable.lower()) == url
+
+
+def test_queue_and_results_are_redis_url_unless_said_otherwise() -> None:
+    one = load_settings(redis_url="redis://one")
+    assert (one.broker, one.result_backend) == ("redis://one", "redis://one")
+    three = load_settings(redis_url="redis://one", broker_url="amqp://two", result_backend_url="redis://three")
+    assert (three.broker, three.result_backend) == ("amqp://two", "redis://three")
+
+
+def test_argument_beats_environment_and_none_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://environment")
+    assert load_settings(redis_url="redis://argument").broker == "redis://argument"
+    assert load_settings(redis_url=None).broker == "redis://environment"
+
+
+@pytest.mark.parametrize(
+    ("name", "variable"), [("database", "DATABASE_URL"), ("broker", "REDIS_URL"), ("result_backend", "REDIS_URL")]
+)
+def test_nothing_set_says_what_to_do(tmp_path: Path, name: str, variable: str) -> None:
+    with pytest.raises(SettingsInvalid) as caught:
+        getattr(load_settings(), name)
+    assert str(caught.value) == (
+        f"{variable} is not set and no stack runs in {tmp_path};"
+        f" set {variable}, or start servers of your own with 'pattern-storage up'"
+    )
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> StackState:
+    """The state file of a stack that has stopped without removing it."""
+    state = StackState(1, "postgresql://stack/db", "redis://stack", datetime.now(UTC))
+    write_state(tmp_path, state)
+    return state
+
+
+def test_running_stack_is_found(stack: StackState, tmp_path: Path) -> None:
+    assert load_settings().database_url is None
+    lock = DirectoryLock(tmp_path / LOCK_FILE)
+    lock.acquire()
+    try:
+        settings = load_settings()
+        assert (settings.database, settings.broker) == (stack.database_url, stack.redis_url)
+        assert load_settings(redis_url="redis://mine").broker == "redis://mine"
+        complete = load_settings(database_url="postgresql://mine", broker_url="amqp://mine")
+        assert (complete.database, complete.redis_url) == ("postgresql://mine", None)
+        (tmp_path / STATE_FILE).write_text("{}")
+        with pytest.raises(SettingsInvalid, match="is not a state file of this version"):
+            load_settings()
+    finally:
+        lock.release()
+
+
+def test_environment_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment_settings.cache_clear()
+    try:
+        first = environment_settings()
+        monkeypatch.setenv("REDIS_URL", "redis://later")
+        assert environment_settings() is first
+    finally:
+        environment_settings.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["STATEMENT_TIMEOUT", "BATCH_STATEMENT_TIMEOUT", "LOCK_TIMEOUT"])
+def test_a_statement_may_not_outlast_its_job(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"PATTERN_STORAGE_{name}", "241")
+    with pytest.raises(SettingsInvalid, match=f"PATTERN_STORAGE_{name} is 241; it should be at most .*, which is 240"):
+        load_settings()
+
+
+def test_time_limits_of_each_operation_agree() -> None:
+    settings = load_settings()
+    assert settings.time_limits("insert") == (90.0, 150.0)
+    assert settings.time_limits("batch_insert") == (210.0, 270.0)
+    for operation in OPERATIONS:
+        soft, hard = settings.time_limits(operation)
+        assert soft < hard < settings.visibility_timeout
+        annotation = celery_settings(load_settings(redis_url=NOWHERE))["task_annotations"][f"storage.{operation}"]
+        assert annotation == {"soft_time_limit": soft, "time_limit": hard}
+    short = load_settings(task_soft_time_limit=7, task_time_limit=8)
+    assert short.time_limits("insert") == short.time_limits("batch_insert") == (7.0, 8.0)
+
+
+def test_every_operation_has_a_task_and_limits() -> None:
+    assert set(OPERATIONS) == set(operations.OPERATIONS)

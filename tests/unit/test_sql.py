@@ -1,0 +1,58 @@
+"""Named blocks of SQL: all there, each used, and none built from anybody's text."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import storage
+from storage import sql
+from storage.operations import OPERATIONS
+from storage.operations.query_params import QueryParams
+
+FOLDER = Path(sql.__file__).parent
+
+
+def names() -> list[str]:
+    """Every name in the .sql files."""
+    texts = (file.read_text(encoding="utf-8") for file in sorted(FOLDER.glob("*.sql")))
+    return [name for text in texts for name in re.findall(r"^-- name: (\w+)$", text, re.MULTILINE)]
+
+
+def test_every_filter_has_its_block_and_every_filter_block_its_filter() -> None:
+    filters = set(QueryParams.model_fields) - {"order_by", "descending", "limit", "cursor"}
+    blocks = {name.removeprefix("where_") for name in names() if name.startswith("where_")}
+    assert blocks == filters | {"after", "before"}
+
+
+def test_every_other_block_is_used() -> None:
+    sources = "".join(file.read_text(encoding="utf-8") for file in Path(storage.__file__).parent.rglob("*.py"))
+    unused = [name for name in names() if not name.startswith("where_") and f'block("{name}")' not in sources]
+    assert unused == []
+
+
+def test_a_block_is_its_statement_without_comments() -> None:
+    for name in names():
+        text = sql.block(name)
+        assert text
+        assert "--" not in text
+        assert text == text.strip()
+    assert sql.block("where_id") == "id = %(id)s"
+
+
+def test_an_unknown_block() -> None:
+    with pytest.raises(KeyError, match="nothing"):
+        sql.block("nothing")
+
+
+def test_a_name_that_stands_twice_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.sql").write_text("-- A file.\n-- name: one\n-- Says why.\nSELECT 1\n", encoding="utf-8")
+    monkeypatch.setattr(sql, "files", lambda _: tmp_path)
+    assert sql._blocks.__wrapped__() == {"one": "SELECT 1"}
+    (tmp_path / "b.sql").write_text("-- name: one\nSELECT 2\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"SQL block 'one' is defined twice, the second time in [ab]\.sql"):
+        sql._blocks.__wrapped__()
+
+
+def test_the_operations() -> None:
+    assert list(OPERATIONS) == ["insert", "update", "delete", "batch_insert", "query"]
