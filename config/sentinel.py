@@ -36,8 +36,10 @@ def read_address(url: str) -> SentinelAddress:
 def sentinel_arguments(settings: Settings) -> dict[str, Any]:
     """Return what redis-py takes to connect to a Sentinel, which has a password of its own, or none."""
     timeout = settings.connect_timeout
-    password = {"password": settings.sentinel_password} if settings.sentinel_password else {}
-    return {"socket_connect_timeout": timeout, "socket_timeout": timeout} | password
+    arguments: dict[str, Any] = {"socket_connect_timeout": timeout, "socket_timeout": timeout}
+    if settings.sentinel_password is not None:
+        arguments["password"] = settings.sentinel_password.get_secret_value()
+    return arguments
 
 
 def transport_options(settings: Settings, url: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from click import ClickException
-from pydantic import AfterValidator, AliasChoices, Field, ValidationError, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from config.embedded import EmbeddedError, default_data_dir, read_state
@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     #: What Sentinel calls the primary, where a URL is sentinel://. This is the name in Sentinel's own example.
     sentinel_master: Annotated[str, Field(min_length=1)] = "mymaster"
     #: The password of the Sentinels themselves; the one in the URL is Redis'.
-    sentinel_password: str | None = None
+    sentinel_password: SecretStr | None = None
     #: Folder with a file for each secret (`database_url`, `redis_url`, ...), as Docker and Kubernetes mount them.
     #: Files show in no process list and no `inspect`. A variable that is set wins.
     secrets_dir: Path | None = None

@@ -2,6 +2,7 @@
 
 import pytest
 from celery import Celery
+from pydantic import SecretStr
 
 from config.celeryconfig import QUEUES, celery_settings, queue_of
 from config.sentinel import read_address
@@ -46,7 +47,11 @@ def test_rabbitmq_keeps_jobs_in_quorum_queues(settings: Settings) -> None:
 
 
 def test_sentinels_are_asked_for_the_primary(settings: Settings) -> None:
-    behind = {"redis_url": "sentinel://:pw@a:1/0;sentinel://b:2", "sentinel_master": "m", "sentinel_password": "s"}
+    behind = {
+        "redis_url": "sentinel://:pw@a:1/0;sentinel://b:2",
+        "sentinel_master": "m",
+        "sentinel_password": SecretStr("s"),
+    }
     found = celery_settings(settings.model_copy(update=behind))
     for options in (found["broker_transport_options"], found["result_backend_transport_options"]):
         assert options["master_name"] == "m"

@@ -23,7 +23,8 @@ def test_a_file_is_read_without_its_last_line_break(folder: Path) -> None:
     (folder / "sentinel_password").write_text(" spaces are part of it \r\n")
     settings = load_settings()
     assert settings.database == DATABASE
-    assert settings.sentinel_password == " spaces are part of it "
+    assert settings.sentinel_password is not None
+    assert settings.sentinel_password.get_secret_value() == " spaces are part of it "
     assert settings.secrets_dir == folder
 
 
