@@ -47,7 +47,7 @@ setup-servers: ## install the servers that tests/servers starts, on Debian as ro
 	else echo "Not root on Debian: install what the skipped tests name yourself ($(SERVER_PACKAGES))."; fi
 
 .PHONY: test-servers
-test-servers: $(STAMP) ## run against RabbitMQ, PgBouncer and Sentinel, each skipped where it is not installed
+test-servers: $(STAMP) ## run the compose file, upgrades, RabbitMQ, PgBouncer and Sentinel; what is not installed is skipped
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests/servers
 
 .PHONY: lint
