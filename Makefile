@@ -39,7 +39,8 @@ test-faults: $(STAMP) ## kill, cut, stall and restart everything under load
 SERVER_PACKAGES := \
   docker-compose \
   pgbouncer \
-  rabbitmq-server
+  rabbitmq-server \
+  redis-tools
 
 .PHONY: setup-servers
 setup-servers: ## install the servers that tests/servers starts, on Debian as root
