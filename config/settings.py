@@ -65,9 +65,11 @@ class Settings(BaseSettings):
     pool_max_size: Annotated[int, Field(ge=1, le=1_000)] = 10
     #: Seconds to wait for a free connection. Longer than any healthy transaction, shorter than a job's limit.
     pool_timeout: Annotated[float, Field(gt=0, le=3_600)] = 10.0
-    #: Seconds after which PostgreSQL cancels a statement of a single operation, which then fails for good. Celery's
-    #: soft limit below cancels it too, whichever is shorter; either way the transaction has ended before the job has.
+    #: Seconds after which PostgreSQL cancels a statement of an insert, update or delete. Celery's soft limit below
+    #: cancels it too, whichever is shorter; either way the transaction has ended before the job has.
     statement_timeout: Seconds = 60.0
+    #: Seconds after which PostgreSQL cancels a query. Every documented one uses an index and takes milliseconds.
+    query_statement_timeout: Seconds = 60.0
     #: Seconds after which PostgreSQL cancels a batch. Ten thousand patterns take about half a second.
     batch_statement_timeout: Seconds = 180.0
     #: Seconds a statement waits for a lock that somebody else holds; then the job is retried.
@@ -133,7 +135,7 @@ class Settings(BaseSettings):
                 f"{PREFIX}TASK_SOFT_TIME_LIMIT is {self.task_soft_time_limit}; it should be less than"
                 f" {PREFIX}TASK_TIME_LIMIT, which is {self.task_time_limit}"
             )
-        for name in ("statement_timeout", "batch_statement_timeout", "lock_timeout"):
+        for name in ("statement_timeout", "query_statement_timeout", "batch_statement_timeout", "lock_timeout"):
             # A default gives way: Celery's limit then strikes first, and cancels the statement.
             if name in self.model_fields_set and getattr(self, name) > self.task_soft_time_limit:
                 raise ValueError(
@@ -156,12 +158,17 @@ class Settings(BaseSettings):
         check_url("RESULT_BACKEND_URL", self.result_backend_url, ("redis", "rediss"))
         return self
 
+    @property
+    def statement_timeouts(self) -> dict[str, float]:
+        """Seconds that PostgreSQL lets a statement run, by operation, where it is not `statement_timeout`."""
+        return {"query": self.query_statement_timeout, "batch_insert": self.batch_statement_timeout}
+
     def time_limits(self, operation: str) -> tuple[float, float]:
         """Return Celery's soft and hard limit, in seconds, of a job of this operation.
 
         Enough to wait for a connection and to let PostgreSQL cancel the statement first, within the limits of all jobs.
         """
-        statement = self.batch_statement_timeout if operation == "batch_insert" else self.statement_timeout
+        statement = self.statement_timeouts.get(operation, self.statement_timeout)
         soft = min(float(self.task_soft_time_limit), self.pool_timeout + statement + ROLLBACK_MARGIN)
         return soft, soft + self.task_time_limit - self.task_soft_time_limit
 

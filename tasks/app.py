@@ -13,6 +13,8 @@ from tasks import logs  # noqa: F401  # connects to Celery's signals
 class StorageCelery(Celery):
     """Reads the settings when one is first needed: importing the client or printing --help needs no server."""
 
+    events_cls = "tasks.events:Events"
+
     def on_configure(self) -> None:  # type: ignore[override]  # Celery takes a method for the signal
         """Configure from the environment. Raises SettingsInvalid each time, not only the first, if it is wrong."""
         settings = environment_settings()

@@ -49,7 +49,9 @@ class Runtime:
             lock_timeout=0.0 if pooler else settings.lock_timeout,
             application_name="pattern-storage worker",
         )
-        timeouts = {"batch_insert": settings.batch_statement_timeout}
+        # What equals the connection's own limit need not be said again in each transaction.
+        own = settings.statement_timeouts.items()
+        timeouts = {operation: limit for operation, limit in own if pooler or limit != settings.statement_timeout}
         self.node = NodePatternStorageEffect(self.pool, timeouts=timeouts)
         # Does not wait for a connection: a worker that starts before PostgreSQL is up fails jobs, not itself.
         self.run(self.pool.open(wait=False))

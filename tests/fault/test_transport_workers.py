@@ -78,7 +78,7 @@ def test_every_job_is_done_once(start: Start, sender: Celery, store: Store, pool
     worker = start(pool, ACKS=acks)
     send(sender, range(100))
     wait_until(lambda: len(done(store)) == 100, "all are done")
-    wait_until(lambda: nothing_left(store), "all are acknowledged", 2)
+    wait_until(lambda: nothing_left(store), "all are acknowledged")
     # Two queues and four priorities.
     wait_until(lambda: waiting(store) == 8, "it waits")
     send(sender, [100, 101], countdown=1)
@@ -86,7 +86,7 @@ def test_every_job_is_done_once(start: Start, sender: Celery, store: Store, pool
     wait_until(lambda: len(done(store)) == 103, "the delayed are done")
     assert sender.control.ping(timeout=5, limit=1)
     assert sender.control.inspect(timeout=5, limit=1).active_queues()
-    wait_until(lambda: nothing_left(store), "all are acknowledged", 2)
+    wait_until(lambda: nothing_left(store), "all are acknowledged")
     assert worker.stop() == 0
     assert done(store) == list(range(103))
     assert "Traceback" not in worker.text()
@@ -101,7 +101,7 @@ def test_a_killed_worker_loses_nothing(start: Start, sender: Celery, store: Stor
         worker.kill()
         worker.start()
     wait_until(lambda: set(done(store)) == set(range(60)), "all are done")
-    wait_until(lambda: nothing_left(store), "all are acknowledged", 20)
+    wait_until(lambda: nothing_left(store), "all are acknowledged")
 
 
 def test_a_stopping_worker_gives_back_what_it_has_not_begun(start: Start, sender: Celery, store: Store) -> None:
