@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     #: Seconds a statement waits for a lock that somebody else holds; then the job is retried.
     lock_timeout: Seconds = 10.0
     #: Uses of a statement before it is prepared. -1 is for PgBouncer in transaction mode: nothing is prepared, and
-    #: the timeouts above are left to the database role.
+    #: each transaction says the timeouts above for itself, for one round trip more.
     prepare_threshold: Annotated[int, Field(ge=-1, le=1_000)] = 5
 
     # --- jobs ---
@@ -160,8 +160,11 @@ class Settings(BaseSettings):
 
     @property
     def statement_timeouts(self) -> dict[str, float]:
-        """Seconds that PostgreSQL lets a statement run, by operation, where it is not `statement_timeout`."""
-        return {"query": self.query_statement_timeout, "batch_insert": self.batch_statement_timeout}
+        """Seconds that PostgreSQL lets a statement run, by operation."""
+        return dict.fromkeys(("insert", "update", "delete"), self.statement_timeout) | {
+            "query": self.query_statement_timeout,
+            "batch_insert": self.batch_statement_timeout,
+        }
 
     def time_limits(self, operation: str) -> tuple[float, float]:
         """Return Celery's soft and hard limit, in seconds, of a job of this operation.

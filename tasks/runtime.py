@@ -37,7 +37,7 @@ class Runtime:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="storage-runtime", daemon=True)
         self._thread.start()
-        # Behind PgBouncer in transaction mode a connection has no settings of its own: there the role has them.
+        # Behind PgBouncer in transaction mode a connection has no settings of its own: each transaction says them.
         pooler = settings.prepare_threshold < 0
         self.pool = create_pool(
             settings.database,
@@ -50,9 +50,12 @@ class Runtime:
             application_name="pattern-storage worker",
         )
         # What equals the connection's own limit need not be said again in each transaction.
-        own = settings.statement_timeouts.items()
-        timeouts = {operation: limit for operation, limit in own if pooler or limit != settings.statement_timeout}
-        self.node = NodePatternStorageEffect(self.pool, timeouts=timeouts)
+        limits = settings.statement_timeouts.items()
+        self.node = NodePatternStorageEffect(
+            self.pool,
+            timeouts={name: limit for name, limit in limits if pooler or limit != settings.statement_timeout},
+            lock_timeout=settings.lock_timeout if pooler else None,
+        )
         # Does not wait for a connection: a worker that starts before PostgreSQL is up fails jobs, not itself.
         self.run(self.pool.open(wait=False))
 
