@@ -37,7 +37,7 @@ def start(home: Path) -> Iterator[Callable[..., Up]]:
     """Start `up` on a data directory; a failing test does not leave it running."""
     started: list[Running] = []
 
-    def begin(data_dir: Path, *arguments: str, **options: object) -> Up:
+    def begin(data_dir: Path, *arguments: str, **options: Any) -> Up:
         up = Up(data_dir, *arguments, log=home / f"up-{len(started)}.log", **options)
         started.append(up)
         return up
