@@ -61,6 +61,7 @@ class Flower:
             "PATTERN_STORAGE_FLOWER_PORT": str(self.port),
             "PATTERN_STORAGE_FLOWER_PASSWORD": PASSWORD,
             "PATTERN_STORAGE_FLOWER_DB": str(self.file),
+            "PATTERN_STORAGE_FLOWER_SAVE_INTERVAL": "1",
             # What Kubernetes says of a service called flower.
             "FLOWER_PORT": "tcp://10.0.0.1:5555",
         } | variables
@@ -84,6 +85,24 @@ class Flower:
 
             wait_until(heard, "Flower hears events")
         return self
+
+    def files(self) -> list[Path]:
+        """Return the files that its memory consists of: how many, that Python's `dbm` decides."""
+        return [path for path in self.file.parent.glob("flower*") if path.suffix != ".log"]
+
+    def remembers(self) -> None:
+        """Return once all that it knows now is in its files."""
+
+        def written() -> int:
+            try:
+                return max((path.stat().st_mtime_ns for path in self.files() if ".tmp" not in path.name), default=0)
+            except FileNotFoundError:
+                return 0
+
+        for _ in range(2):  # the first may have begun before
+            before = written()
+            wait_until(lambda before=before: written() > before, "Flower writes its file")  # type: ignore[misc]
+        wait_until(lambda: not any(".tmp" in path.name for path in self.files()), "all of it is in place")
 
     def ask(self, path: str, **options: Any) -> Answer:
         return ask(f"http://127.0.0.1:{self.port}{path}", **options)

@@ -121,8 +121,8 @@ def test_nothing_secret_shows(flower: Flower, worker: StorageWorker, plain_app: 
     assert "broker_url" in shown[worker_pages[0]].text
 
     secrets = {TEMPLATE, PASSWORD, *(urlsplit(url).password or "-" for url in (worker.redis_url, worker.database_url))}
-    wait_until(flower.file.parent.joinpath("flower.dat").exists, "its file")
-    files = [path.read_bytes().decode(errors="replace") for path in flower.file.parent.iterdir()]
+    flower.remembers()
+    files = [flower.group.text(), *(path.read_bytes().decode(errors="replace") for path in flower.files())]
     command = " ".join(psutil.Process(flower.group.process.pid).cmdline())
     for secret in secrets:
         assert not [path for path, answer in shown.items() if secret in answer.text], secret
@@ -145,10 +145,8 @@ def test_it_hears_other_origins_only_with_login(flower: Flower) -> None:
 
 @pytest.fixture
 def other(worker: StorageWorker, tmp_path: Path) -> Iterator[Flower]:
-    """A Flower to stop and to kill, which writes its file every second and only shows."""
-    running = Flower(
-        worker, tmp_path, PATTERN_STORAGE_FLOWER_SAVE_INTERVAL="1", PATTERN_STORAGE_FLOWER_READ_ONLY="true"
-    )
+    """A Flower to stop and to kill, which only shows."""
+    running = Flower(worker, tmp_path, PATTERN_STORAGE_FLOWER_READ_ONLY="true")
     yield running.ready()
     running.group.discard()
 
@@ -168,14 +166,13 @@ def test_read_only_and_restarts(other: Flower, served_client: PatternStorageClie
 
     second = served_client.insert(template())
     other.job(second.correlation_id, "SUCCESS")
-    data = other.file.with_name("flower.dat")
-    wait_until(lambda: str(second.correlation_id).encode() in data.read_bytes(), "the file holds the second job")
+    other.remembers()
     other.group.kill()
     other.group.start()
     other.ready()
     for job in (first, second):
         assert other.job(job.correlation_id, "SUCCESS")
-    assert other.file.with_name("flower.dat").stat().st_mode & 0o077 == 0
+    assert [path for path in other.files() if path.stat().st_mode & 0o077] == []
 
 
 def test_it_does_not_start_without_a_password() -> None:
