@@ -37,7 +37,7 @@ test-faults: $(STAMP) ## kill, cut, stall and restart everything under load
 
 .PHONY: setup-browser
 setup-browser: $(VENV)/.browser ## install playwright, and Chromium where we are root on Debian or Ubuntu
-	@if ! command -v $${BROWSER:-chromium} >/dev/null && ! command -v google-chrome >/dev/null; then \
+	@if ! command -v "$${BROWSER:-chromium}" chromium-browser google-chrome chrome >/dev/null; then \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium; \
 	  else \

@@ -36,12 +36,14 @@ class Job(Task):
         told = dict(fields or {})
         if type_ == "progress":
             told = {} if self.ready else told | _progress(told)
+        told |= _reason(type_, told)
         name = str(told.get("name") or self.name)
         if name.startswith("storage."):
             if told.get("kwargs"):
                 # The `repr` of all arguments, by a plain `send_task`. A worker, maybe heard before, describes them.
                 told |= {"args": self.args or f"{name.removeprefix('storage.')}, no worker has it yet", "kwargs": ""}
-            told |= _outcome(type_, told)
+            if type_ == "succeeded":
+                told["result"] = _summary(str(told.get("result")))
         super().event(type_, timestamp, local_received, told, precedence=precedence)
 
 
@@ -66,12 +68,9 @@ def _progress(told: dict[str, Any]) -> dict[str, str]:
     return {"progress": text, "result": text}
 
 
-def _outcome(type_: str | None, told: dict[str, Any]) -> dict[str, Any]:
-    """Return what an event of a storage job says of its end, in place of what came with it."""
+def _reason(type_: str | None, told: dict[str, Any]) -> dict[str, Any]:
+    """Return why a job failed, is retried or was cancelled, in place of what came with the event."""
     match type_:
-        case "succeeded":
-            found = PATTERN_ID.search(str(told.get("result")))
-            return {"result": f"pattern {found[1]}" if found else "done"}
         case "failed" | "retried":
             exception = str(told.get("exception"))
             if failure := FAILURE.fullmatch(exception):
@@ -82,3 +81,9 @@ def _outcome(type_: str | None, told: dict[str, Any]) -> dict[str, Any]:
             return {"result": "expired" if told.get("expired") else "cancelled"}
         case _:
             return {}
+
+
+def _summary(result: str) -> str:
+    """Return what a storage job's result, of which an event has the beginning, comes to."""
+    found = PATTERN_ID.search(result)
+    return f"pattern {found[1]}" if found else "done"

@@ -45,10 +45,16 @@ def text_of(page: Any, name: str) -> str:
 
 def open_job(page: Any, system: System, job: UUID, state: str) -> str:
     """Go to a job's page through the list, and return the colour of its state."""
-    row_of(page, system, job, state).get_by_role("link", name=str(job)).click()
-    page.wait_for_selector("#task-page")
+    badge = page.locator(".detail-row .badge")
+
+    def opened() -> bool:
+        row_of(page, system, job, state).get_by_role("link", name=str(job)).click()
+        page.wait_for_selector("#task-page")
+        return bool(badge.inner_text() == state)
+
+    wait_until(opened, f"the page of {job} shows {state}")
     assert text_of(page, "UUID").startswith(str(job))
-    return colour(page.locator(".detail-row .badge"))
+    return colour(badge)
 
 
 def test_refused_without_login(page: Any, system: System) -> None:

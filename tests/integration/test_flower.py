@@ -1,5 +1,6 @@
 """Flower as operators have it: `celery -A tasks flower`, real jobs, and nothing that it should keep to itself."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,12 @@ def test_nothing_secret_shows(flower: Flower, worker: StorageWorker, plain_app: 
     for job, kwargs in sent.items():
         plain_app.send_task("storage.insert", kwargs=kwargs, task_id=job, queue="storage")
         plain_app.AsyncResult(job).get(timeout=30, propagate=False)
+    # Flower itself sends what a person with the login asks it to.
+    order = {"kwargs": {"contract": {"data": template()}}}
+    sent_by_flower = flower.ask("/api/task/send-task/storage.insert", data=json.dumps(order).encode()).json["task-id"]
+    foreign.append(sent_by_flower)
+    flower.job(sent_by_flower, "SUCCESS")
+
     asked = str(uuid4())
     params = {"query_params": {"pattern_name": pattern["pattern_name"]}}
     plain_app.send_task("storage.query", kwargs={"contract": params}, task_id=asked, queue="storage")
@@ -115,6 +122,7 @@ def test_nothing_secret_shows(flower: Flower, worker: StorageWorker, plain_app: 
     worker_pages = [f"/worker/{worker.hostname()}", "/api/workers?refresh=1", "/broker", "/api/queues/length"]
     jobs = [f"/{kind}/{job}" for kind in ("task", "api/task/info") for job in (*foreign, asked, *ends.values())]
     table = "/tasks/datatable?draw=1&start=0&length=99&order[0][column]=0"
+    worker_page(flower, worker)
     shown = {path: flower.ask(path) for path in (*PAGES, *worker_pages, *jobs, table)}
     assert {answer.status for answer in shown.values()} == {200}
     assert asked in shown[table].text
@@ -151,10 +159,21 @@ def other(worker: StorageWorker, tmp_path: Path) -> Iterator[Flower]:
     running.group.discard()
 
 
-def test_read_only_and_restarts(other: Flower, served_client: PatternStorageClient) -> None:
+def worker_page(flower: Flower, worker: StorageWorker) -> str:
+    """Return the page of the worker once it has told Flower about itself."""
+    path = f"/worker/{worker.hostname()}"
+    wait_until(lambda: flower.ask(path).status == 200, f"Flower has {path}")
+    return flower.ask(path).text
+
+
+def test_read_only_and_restarts(
+    other: Flower, flower: Flower, worker: StorageWorker, served_client: PatternStorageClient
+) -> None:
     for path in CONTROL:
         answer = other.ask(f"/api/{path}", data=b"")
         assert (answer.status, "Read only" in answer.text) == (403, True), path
+    assert "worker-shutdown" in worker_page(flower, worker)
+    assert "worker-shutdown" not in worker_page(other, worker)
 
     first = served_client.insert(template())
     other.job(first.correlation_id, "SUCCESS")

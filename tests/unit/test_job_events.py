@@ -107,6 +107,7 @@ def test_other_applications_jobs_are_left_alone(cluster: Any) -> None:
     job = tell(cluster, "received", name="shop.order", args="(1,)", kwargs="{'a': 2}")
     assert (job.args, job.kwargs) == ("(1,)", "{'a': 2}")
     assert tell(cluster, "succeeded", result="3").result == "3"
+    assert tell(cluster, "failed", exception="KeyError('a')", traceback="Traceback …").traceback == "Traceback …"
 
 
 @pytest.mark.parametrize(
