@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from click import ClickException
-from pydantic import AfterValidator, AliasChoices, Field, ValidationError, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from config.embedded import EmbeddedError, default_data_dir, read_state
@@ -21,6 +21,9 @@ PREFIX = "PATTERN_STORAGE_"
 
 #: Seconds a job has left to roll back and answer when PostgreSQL has cancelled its statement.
 ROLLBACK_MARGIN = 20.0
+
+#: Fewer could be guessed: Flower lets anybody try as often as they like.
+LEAST_PASSWORD = 8
 
 #: PostgreSQL counts milliseconds, in a 32-bit integer.
 Seconds = Annotated[float, Field(ge=0.001, le=2_147_483)]
@@ -36,7 +39,11 @@ class SettingsInvalid(ClickException, ValueError):
 
 
 def _from(variable: str, default: Any = None) -> Any:
-    return Field(default=default, validation_alias=AliasChoices(variable, variable.lower()))
+    return Field(default=default, validation_alias=AliasChoices(variable, variable.lower()), repr=False)
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
 
 
 class Settings(BaseSettings):
@@ -54,9 +61,7 @@ class Settings(BaseSettings):
     #: The results, where they are not in REDIS_URL.
     result_backend_url: str | None = _from("RESULT_BACKEND_URL")
     #: Folder of the embedded servers and their state; used only where no URL is given.
-    data_dir: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] = Field(
-        default_factory=default_data_dir
-    )
+    data_dir: Annotated[Path, AfterValidator(_absolute)] = Field(default_factory=default_data_dir)
 
     # --- PostgreSQL ---
     #: Connections each worker process keeps open. Two: one works while another commits.
@@ -119,6 +124,23 @@ class Settings(BaseSettings):
     #: Seconds a client waits for a server to accept or answer before it says that it is down.
     connect_timeout: Annotated[float, Field(gt=0, le=600)] = 5.0
 
+    # --- Flower ---
+    #: Who may log in to Flower.
+    flower_user: Annotated[str, Field(pattern=r"^[!-9;-~]+$")] = "admin"
+    #: The password, eight printable ASCII characters or more. `celery -A tasks flower` does not start without one;
+    #: `pattern-storage up` makes its own.
+    flower_password: SecretStr | None = None
+    #: Where Flower listens: this machine alone, unless said otherwise. It speaks plain HTTP.
+    flower_address: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    #: Flower's own default port.
+    flower_port: Annotated[int, Field(ge=1, le=65_535)] = 5_555
+    #: Whether Flower only shows: nobody can revoke a job, stop a worker or send a job from there.
+    flower_read_only: bool = False
+    #: File in which Flower keeps what it has seen across restarts; `celery/flower` in data_dir by default.
+    flower_db: Annotated[Path, AfterValidator(_absolute)] | None = None
+    #: Seconds between two writes of that file: what a Flower that is killed forgets, at most.
+    flower_save_interval: Annotated[float, Field(ge=1, le=86_400)] = 30.0
+
     # --- logs ---
     #: What a worker logs. DEBUG adds the beginning and the end of every transaction.
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -152,6 +174,13 @@ class Settings(BaseSettings):
                 f"{PREFIX}RETRY_BACKOFF_MAX is {self.retry_backoff_max}; it should be less than"
                 f" {PREFIX}VISIBILITY_TIMEOUT, which is {self.visibility_timeout}: a waiting job would come twice"
             )
+        if self.flower_password is not None:
+            password = self.flower_password.get_secret_value()
+            if len(password) < LEAST_PASSWORD or not (password.isascii() and password.isprintable()):
+                raise ValueError(
+                    f"{PREFIX}FLOWER_PASSWORD has {len(password)} characters;"
+                    f" it should have at least {LEAST_PASSWORD}, all of them printable ASCII"
+                )
         check_url("DATABASE_URL", self.database_url, ("postgresql", "postgres"))
         check_url("REDIS_URL", self.redis_url, ("redis", "rediss"))
         check_url("BROKER_URL", self.broker_url, ("redis", "rediss", "sentinel", "amqp", "amqps", "pyamqp"))
@@ -189,6 +218,11 @@ class Settings(BaseSettings):
     def result_backend(self) -> str:
         """The URL of the results. Raises SettingsInvalid if there is none."""
         return self._need("REDIS_URL", self.result_backend_url or self.redis_url)
+
+    @property
+    def flower_file(self) -> Path:
+        """The file in which Flower keeps what it has seen."""
+        return self.flower_db or self.data_dir / "celery" / "flower"
 
     def _need(self, variable: str, url: str | None) -> str:
         if url is None:

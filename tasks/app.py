@@ -8,6 +8,7 @@ from celery import Celery, bootsteps
 from config.celeryconfig import celery_settings
 from config.settings import Settings, SettingsInvalid, environment_settings
 from tasks import logs  # noqa: F401  # connects to Celery's signals
+from tasks.dashboard.start import OPTION
 
 
 class StorageCelery(Celery):
@@ -47,6 +48,7 @@ class DatabaseRequired(bootsteps.Step):
 
 app = StorageCelery("pattern-storage")
 app.steps["worker"].add(DatabaseRequired)
+app.user_options["preload"].add(OPTION)
 
 
 class Sender(Celery):
