@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import psutil
 import pytest
 import redis
 from celery import Celery
@@ -137,3 +138,28 @@ def test_a_cancelled_queue_is_left_alone(start: Start, sender: Celery, store: St
     assert not store.exists("two.claimed")
     assert sender.control.add_consumer("two", reply=True, timeout=5, limit=1)
     wait_until(lambda: len(done(store)) == 10, "all are done")
+
+
+def test_a_process_that_replaces_another_has_none_of_the_worker_s_connections(
+    start: Start, sender: Celery, store: Store
+) -> None:
+    worker = psutil.Process(start("prefork").process.pid)
+    wait_until(lambda: waiting(store) == 8, "it waits")
+    first = worker.children()
+    first[0].kill()
+
+    def replaced() -> bool:
+        return len(set(worker.children()) | set(first)) == 3
+
+    def shared() -> set[Any]:
+        mine = {one.laddr for one in worker.net_connections() if one.raddr}
+        return {one.laddr for child in worker.children() for one in child.net_connections()} & mine
+
+    wait_until(replaced, "another process has taken its place")
+    wait_until(lambda: not shared(), "it has closed what it inherited")
+    assert sender.control.cancel_consumer("two", reply=True, timeout=5, limit=1)
+    assert sender.control.add_consumer("two", reply=True, timeout=5, limit=1)
+    send(sender, range(10))
+    wait_until(lambda: done(store) == list(range(10)), "all are done")
+    wait_until(lambda: nothing_left(store), "all are acknowledged")
+    wait_until(lambda: waiting(store) == 8, "it waits again")
