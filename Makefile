@@ -10,7 +10,7 @@ JOBS ?= 3
 
 .PHONY: help
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml storage/__init__.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -50,6 +50,28 @@ setup-servers: ## install the servers that tests/servers starts, on Debian as ro
 .PHONY: test-servers
 test-servers: $(STAMP) ## run the compose file, upgrades, RabbitMQ, PgBouncer and Sentinel; what is not installed is skipped
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests/servers
+
+.PHONY: setup-browser
+setup-browser: $(VENV)/.browser ## install playwright, and Chromium where we are root on Debian or Ubuntu
+	@if ! command -v "$${BROWSER:-chromium}" chromium-browser google-chrome chrome >/dev/null; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium; \
+	  else \
+	    echo "The browser test needs Chromium, which only root can install: sudo apt-get install chromium"; exit 2; \
+	  fi; \
+	fi
+
+$(VENV)/.browser: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,browser]'
+	@touch $@
+
+.PHONY: test-browser
+test-browser: setup-browser ## look at Flower with a real browser
+	@$(BIN)/python -m pytest tests/browser
+
+.PHONY: screenshots
+screenshots: setup-browser ## take the pictures in README and docs again
+	@SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/browser
 
 .PHONY: lint
 lint: $(STAMP) ## ruff, mypy --strict and import-linter

@@ -24,6 +24,9 @@ PREFIX = "PATTERN_STORAGE_"
 #: Seconds a job has left to roll back and answer when PostgreSQL has cancelled its statement.
 ROLLBACK_MARGIN = 20.0
 
+#: Fewer could be guessed: Flower lets anybody try as often as they like.
+LEAST_PASSWORD = 8
+
 #: PostgreSQL counts milliseconds, in a 32-bit integer.
 Seconds = Annotated[float, Field(ge=0.001, le=2_147_483)]
 
@@ -38,7 +41,11 @@ class SettingsInvalid(ClickException, ValueError):
 
 
 def _from(variable: str, default: Any = None) -> Any:
-    return Field(default=default, validation_alias=AliasChoices(variable, variable.lower()))
+    return Field(default=default, validation_alias=AliasChoices(variable, variable.lower()), repr=False)
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
 
 
 class Settings(BaseSettings):
@@ -63,9 +70,7 @@ class Settings(BaseSettings):
     #: Files show in no process list and no `inspect`. A variable that is set wins.
     secrets_dir: Path | None = None
     #: Folder of the embedded servers and their state; used only where no URL is given.
-    data_dir: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] = Field(
-        default_factory=default_data_dir
-    )
+    data_dir: Annotated[Path, AfterValidator(_absolute)] = Field(default_factory=default_data_dir)
 
     # --- PostgreSQL ---
     #: Connections each worker process keeps open. Two: one works while another commits.
@@ -74,15 +79,17 @@ class Settings(BaseSettings):
     pool_max_size: Annotated[int, Field(ge=1, le=1_000)] = 10
     #: Seconds to wait for a free connection. Longer than any healthy transaction, shorter than a job's limit.
     pool_timeout: Annotated[float, Field(gt=0, le=3_600)] = 10.0
-    #: Seconds after which PostgreSQL cancels a statement of a single operation, which then fails for good. Celery's
-    #: soft limit below cancels it too, whichever is shorter; either way the transaction has ended before the job has.
+    #: Seconds after which PostgreSQL cancels a statement of an insert, update or delete. Celery's soft limit below
+    #: cancels it too, whichever is shorter; either way the transaction has ended before the job has.
     statement_timeout: Seconds = 60.0
+    #: Seconds after which PostgreSQL cancels a query. Every documented one uses an index and takes milliseconds.
+    query_statement_timeout: Seconds = 60.0
     #: Seconds after which PostgreSQL cancels a batch. Ten thousand patterns take about half a second.
     batch_statement_timeout: Seconds = 180.0
     #: Seconds a statement waits for a lock that somebody else holds; then the job is retried.
     lock_timeout: Seconds = 10.0
     #: Uses of a statement before it is prepared. -1 is for PgBouncer in transaction mode: nothing is prepared, and
-    #: the timeouts above are left to the database role.
+    #: each transaction says the timeouts above for itself, for one round trip more.
     prepare_threshold: Annotated[int, Field(ge=-1, le=1_000)] = 5
 
     # --- jobs ---
@@ -126,6 +133,23 @@ class Settings(BaseSettings):
     #: Seconds a client waits for a server to accept or answer before it says that it is down.
     connect_timeout: Annotated[float, Field(gt=0, le=600)] = 5.0
 
+    # --- Flower ---
+    #: Who may log in to Flower.
+    flower_user: Annotated[str, Field(pattern=r"^[!-9;-~]+$")] = "admin"
+    #: The password, eight printable ASCII characters or more. `celery -A tasks flower` does not start without one;
+    #: `pattern-storage up` makes its own.
+    flower_password: SecretStr | None = None
+    #: Where Flower listens: this machine alone, unless said otherwise. It speaks plain HTTP.
+    flower_address: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    #: Flower's own default port.
+    flower_port: Annotated[int, Field(ge=1, le=65_535)] = 5_555
+    #: Whether Flower only shows: nobody can revoke a job, stop a worker or send a job from there.
+    flower_read_only: bool = False
+    #: File in which Flower keeps what it has seen across restarts; `celery/flower` in data_dir by default.
+    flower_db: Annotated[Path, AfterValidator(_absolute)] | None = None
+    #: Seconds between two writes of that file: what a Flower that is killed forgets, at most.
+    flower_save_interval: Annotated[float, Field(ge=1, le=86_400)] = 30.0
+
     # --- logs ---
     #: What a worker logs. DEBUG adds the beginning and the end of every transaction.
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -151,7 +175,7 @@ class Settings(BaseSettings):
                 f"{PREFIX}TASK_SOFT_TIME_LIMIT is {self.task_soft_time_limit}; it should be less than"
                 f" {PREFIX}TASK_TIME_LIMIT, which is {self.task_time_limit}"
             )
-        for name in ("statement_timeout", "batch_statement_timeout", "lock_timeout"):
+        for name in ("statement_timeout", "query_statement_timeout", "batch_statement_timeout", "lock_timeout"):
             # A default gives way: Celery's limit then strikes first, and cancels the statement.
             if name in self.model_fields_set and getattr(self, name) > self.task_soft_time_limit:
                 raise ValueError(
@@ -168,18 +192,33 @@ class Settings(BaseSettings):
                 f"{PREFIX}RETRY_BACKOFF_MAX is {self.retry_backoff_max}; it should be less than"
                 f" {PREFIX}VISIBILITY_TIMEOUT, which is {self.visibility_timeout}: a waiting job would come twice"
             )
+        if self.flower_password is not None:
+            password = self.flower_password.get_secret_value()
+            if len(password) < LEAST_PASSWORD or not (password.isascii() and password.isprintable()):
+                raise ValueError(
+                    f"{PREFIX}FLOWER_PASSWORD has {len(password)} characters;"
+                    f" it should have at least {LEAST_PASSWORD}, all of them printable ASCII"
+                )
         check_url("DATABASE_URL", self.database_url, ("postgresql", "postgres"))
         check_url("REDIS_URL", self.redis_url, ("redis", "rediss", "sentinel"))
         check_url("BROKER_URL", self.broker_url, ("redis", "rediss", "sentinel", "amqp", "amqps", "pyamqp"))
         check_url("RESULT_BACKEND_URL", self.result_backend_url, ("redis", "rediss", "sentinel"))
         return self
 
+    @property
+    def statement_timeouts(self) -> dict[str, float]:
+        """Seconds that PostgreSQL lets a statement run, by operation."""
+        return dict.fromkeys(("insert", "update", "delete"), self.statement_timeout) | {
+            "query": self.query_statement_timeout,
+            "batch_insert": self.batch_statement_timeout,
+        }
+
     def time_limits(self, operation: str) -> tuple[float, float]:
         """Return Celery's soft and hard limit, in seconds, of a job of this operation.
 
         Enough to wait for a connection and to let PostgreSQL cancel the statement first, within the limits of all jobs.
         """
-        statement = self.batch_statement_timeout if operation == "batch_insert" else self.statement_timeout
+        statement = self.statement_timeouts.get(operation, self.statement_timeout)
         soft = min(float(self.task_soft_time_limit), self.pool_timeout + statement + ROLLBACK_MARGIN)
         return soft, soft + self.task_time_limit - self.task_soft_time_limit
 
@@ -202,6 +241,11 @@ class Settings(BaseSettings):
     def on_rabbitmq(self) -> bool:
         """Whether the queue is RabbitMQ's."""
         return self.broker.startswith(("amqp", "pyamqp"))
+
+    @property
+    def flower_file(self) -> Path:
+        """The file in which Flower keeps what it has seen."""
+        return self.flower_db or self.data_dir / "celery" / "flower"
 
     def _need(self, variable: str, url: str | None) -> str:
         if url is None:

@@ -37,8 +37,13 @@ async def count_delivery(connection: Connection, correlation_id: UUID) -> int:
 
 
 async def forget(connection: Connection, correlation_id: UUID) -> None:
-    """Clear the count of a job that ended without a new entry in the ledger: a query, or a replayed one."""
-    await connection.execute(block("forget_deliveries"), {"correlation_id": correlation_id})
+    """Clear what was kept of a job that ended without a new entry in the ledger: a query, or a replayed one."""
+    await connection.execute(block("clear_job"), {"correlation_id": correlation_id})
+
+
+async def clear_finished(connection: Connection) -> int:
+    """Remove dead letters of jobs that the ledger has: they were given up while they were committing."""
+    return (await connection.execute(block("clear_finished_letters"))).rowcount
 
 
 async def bury(

@@ -103,9 +103,15 @@ class CorrelationConflict(PermanentError):
 
     error_type = "correlation_conflict"
 
-    def __init__(self, correlation_id: UUID) -> None:
+    def __init__(self, correlation_id: UUID, request: str | None = None) -> None:
         self.correlation_id = correlation_id
+        self.request = request
         super().__init__(f"Correlation id {correlation_id} belongs to another request; use a new one")
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """`request`: the fingerprint of the request that came second, where it is known."""
+        return {"request": self.request} if self.request else {}
 
 
 class RoleUnknown(PermanentError):

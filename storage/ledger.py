@@ -18,13 +18,14 @@ from storage.model_contract_pattern_storage import ModelContractPatternStorage, 
 from storage.operations.base import Connection, fetch_one
 from storage.sql import block
 
-#: What makes two requests the same: everything that decides the effect.
-REQUEST = {"operation", "pattern_id", "data", "patterns"}
+#: What makes two requests the same: everything that decides the effect, or the answer to a query.
+WRITE = {"operation", "pattern_id", "data", "patterns"}
+QUERY = {"operation", "query_params"}
 
 
 def fingerprint(contract: ModelContractPatternStorage) -> bytes:
     """Return the SHA-256 of what the contract asks for; its name, description and version do not matter."""
-    request = contract.model_dump(mode="json", include=REQUEST)
+    request = contract.model_dump(mode="json", include=QUERY if contract.operation == "query" else WRITE)
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).digest()
 
 
@@ -57,9 +58,22 @@ async def replay(connection: Connection, contract: ModelContractPatternStorage) 
     found = await find(connection, contract.correlation_id)
     if found is None:
         return None
-    first, result = found
-    if first is not None and first != fingerprint(contract):
-        raise CorrelationConflict(contract.correlation_id)
+    return _first(contract, *found)
+
+
+async def open_query(connection: Connection, contract: ModelContractPatternStorage) -> ModelResult | None:
+    """Begin a query, in its transaction: return the result of one that was cancelled, None if it may go on.
+
+    Raises CorrelationConflict if the id is that of a write.
+    """
+    row = await fetch_one(connection, block("open_query"), {"correlation_id": contract.correlation_id})
+    return None if row is None else _first(contract, row[0], ModelResult.model_validate(row[1]))
+
+
+def _first(contract: ModelContractPatternStorage, first: bytes | None, result: ModelResult) -> ModelResult:
+    request = fingerprint(contract)
+    if first is not None and first != request:
+        raise CorrelationConflict(contract.correlation_id, request.hex())
     result.metadata["replayed"] = True
     return result
 

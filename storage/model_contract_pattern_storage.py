@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pydantic_core import from_json, to_json
 
 from storage.explanation import refuse_unknown
-from storage.pattern import ModelPatternRecord
+from storage.pattern import Label, ModelPatternRecord, Text
 
 __all__ = [
     "ModelContractBase",
@@ -69,9 +69,9 @@ class ModelContractBase(BaseModel):
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, ser_json_inf_nan="constants")
 
-    name: str
-    version: str = "1.0.0"
-    description: str = ""
+    name: Label
+    version: Label = "1.0.0"
+    description: Text = ""
     correlation_id: UUID = Field(default_factory=uuid4)
 
     @model_validator(mode="before")
@@ -96,7 +96,7 @@ class ModelContractPatternStorage(ModelContractEffect):
         pydantic.ValidationError: (a ValueError) if a field that the operation needs is missing.
     """
 
-    name: str = ""
+    name: Label = ""
     pattern_id: UUID | None = None
     data: JsonObject = Field(default_factory=dict)
     patterns: JsonObjects = Field(default_factory=list)

@@ -32,14 +32,20 @@ class NodePatternStorageEffect(NodeBaseEffect):
         pool: an open `AsyncConnectionPool`, of the running event loop, with autocommit connections
             (`storage.pool.create_pool` makes one), so that the only transactions are the explicit ones.
         timeouts: seconds a statement may take, by operation, where it is not the connection's own limit.
+        lock_timeout: seconds a statement waits for a lock, where it is not the connection's own limit.
     """
 
     def __init__(
-        self, pool: AsyncConnectionPool[AsyncConnection[Any]], *, timeouts: Mapping[str, float] | None = None
+        self,
+        pool: AsyncConnectionPool[AsyncConnection[Any]],
+        *,
+        timeouts: Mapping[str, float] | None = None,
+        lock_timeout: float | None = None,
     ) -> None:
         super().__init__()
         self.pool = pool
         self._timeouts = timeouts or {}
+        self._lock_timeout = lock_timeout
 
     async def execute_effect(self, contract: ModelContractPatternStorage) -> ModelResult:
         """Do what the contract asks for in one transaction and say what became of it.
@@ -54,9 +60,10 @@ class NodePatternStorageEffect(NodeBaseEffect):
 
         The first call that finishes decides, be it with a success or with a permanent failure; every later one
         returns its result with `metadata["replayed"]`. A failure that may pass (`metadata["retryable"]`) decides
-        nothing. The same id with another request is a `correlation_conflict`. A query is simply executed.
+        nothing. The same id with another request is a `correlation_conflict`. A query is executed each time, unless
+        it has been cancelled.
         """
-        return await self._answer(contract, self._execute if contract.operation == "query" else self._execute_once)
+        return await self._answer(contract, self._query if contract.operation == "query" else self._execute_once)
 
     async def _answer(self, contract: ModelContractPatternStorage, execute: Execute) -> ModelResult:
         started = time.perf_counter()
@@ -75,6 +82,15 @@ class NodePatternStorageEffect(NodeBaseEffect):
         async with self._transaction(contract) as connection:
             data = await operation.apply(connection)
         return _succeeded(contract, data, started)
+
+    async def _query(self, contract: ModelContractPatternStorage, started: float) -> ModelResult:
+        operation = check(contract)
+        async with self._transaction(contract) as connection:
+            if cancelled := await ledger.open_query(connection, contract):
+                return cancelled
+            result = _succeeded(contract, await operation.apply(connection), started)
+        result.metadata["request"] = ledger.fingerprint(contract).hex()
+        return result
 
     async def _execute_once(self, contract: ModelContractPatternStorage, started: float) -> ModelResult:
         try:
@@ -104,14 +120,20 @@ class NodePatternStorageEffect(NodeBaseEffect):
         async with self.transaction_manager.begin(contract.correlation_id) as transaction:
             try:
                 async with self.pool.connection() as connection, connection.transaction():
-                    if seconds := self._timeouts.get(contract.operation):
-                        await connection.execute(block("set_timeout"), {"milliseconds": str(round(seconds * 1000))})
+                    await self._limit(connection, contract.operation)
                     yield connection
             except Exception as error:
                 # The log says what the caller is told, not what the driver calls it.
                 raise translate(error) from error
             finally:
                 self.record_metric(f"{contract.operation}_duration_ms", transaction.duration_ms)
+
+    async def _limit(self, connection: Connection, operation: str) -> None:
+        """Set this transaction's own limits, if it has any."""
+        limits = {"statement": self._timeouts.get(operation), "lock": self._lock_timeout}
+        if any(limits.values()):
+            values = {name: None if limit is None else str(round(limit * 1000)) for name, limit in limits.items()}
+            await connection.execute(block("set_limits"), values)
 
 
 def _succeeded(contract: ModelContractPatternStorage, data: dict[str, Any], started: float) -> ModelResult:

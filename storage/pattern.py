@@ -71,6 +71,7 @@ def _has_nul(value: Any) -> bool:
     return isinstance(value, str) and "\x00" in value
 
 
+Label = Annotated[str, Field(max_length=255), AfterValidator(_no_nul)]
 Text = Annotated[str, AfterValidator(_no_nul), AfterValidator(_at_most_a_mebibyte)]
 Name = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_no_nul)]
 Kind = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_no_nul)]

@@ -8,10 +8,13 @@ from celery import Celery, bootsteps
 from config.celeryconfig import celery_settings
 from config.settings import Settings, SettingsInvalid, environment_settings
 from tasks import logs  # noqa: F401  # connects to Celery's signals
+from tasks.dashboard.start import OPTION
 
 
 class StorageCelery(Celery):
     """Reads the settings when one is first needed: importing the client or printing --help needs no server."""
+
+    events_cls = "tasks.events:Events"
 
     def on_configure(self) -> None:  # type: ignore[override]  # Celery takes a method for the signal
         """Configure from the environment. Raises SettingsInvalid each time, not only the first, if it is wrong."""
@@ -45,6 +48,7 @@ class DatabaseRequired(bootsteps.Step):
 
 app = StorageCelery("pattern-storage")
 app.steps["worker"].add(DatabaseRequired)
+app.user_options["preload"].add(OPTION)
 
 
 class Sender(Celery):

@@ -30,8 +30,13 @@ class StorageOperationFailed(JobError):
         self.result = result
         super().__init__(result)
 
+    @property
+    def error_type(self) -> str:
+        """What kind of failure it was."""
+        return str(self.result["metadata"]["error_type"])
+
     def __str__(self) -> str:
-        return f"{self.result['metadata']['error_type']}: {self.result['error']}"
+        return f"{self.error_type}: {self.result['error']}"
 
     def __repr__(self) -> str:
         # What Flower and the worker's log show.

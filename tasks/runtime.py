@@ -37,7 +37,7 @@ class Runtime:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="storage-runtime", daemon=True)
         self._thread.start()
-        # Behind PgBouncer in transaction mode a connection has no settings of its own: there the role has them.
+        # Behind PgBouncer in transaction mode a connection has no settings of its own: each transaction says them.
         pooler = settings.prepare_threshold < 0
         self.pool = create_pool(
             settings.database,
@@ -49,8 +49,13 @@ class Runtime:
             lock_timeout=0.0 if pooler else settings.lock_timeout,
             application_name="pattern-storage worker",
         )
-        timeouts = {"batch_insert": settings.batch_statement_timeout}
-        self.node = NodePatternStorageEffect(self.pool, timeouts=timeouts)
+        # What equals the connection's own limit need not be said again in each transaction.
+        limits = settings.statement_timeouts.items()
+        self.node = NodePatternStorageEffect(
+            self.pool,
+            timeouts={name: limit for name, limit in limits if pooler or limit != settings.statement_timeout},
+            lock_timeout=settings.lock_timeout if pooler else None,
+        )
         # Does not wait for a connection: a worker that starts before PostgreSQL is up fails jobs, not itself.
         self.run(self.pool.open(wait=False))
 

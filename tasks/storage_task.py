@@ -1,9 +1,11 @@
 """What the five tasks share: from a message to an outcome that Celery, Flower and the client understand."""
 
 from typing import Any, NoReturn
+from uuid import UUID
 
 from celery import Task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+from celery.states import FAILURE, SUCCESS
 from celery.utils.time import get_exponential_backoff_interval
 from pydantic import ValidationError
 
@@ -74,14 +76,28 @@ class StorageTask(Task[Any, Any]):
                 raise
         if result.metadata.get("retryable"):
             self._try_again(received, result, begun_again)
-        # Whatever enters a job in the ledger forgets its count as well.
-        if begun_again and (operation == "query" or result.metadata.get("replayed")):
+        # Whatever enters a job in the ledger clears what was kept of it as well.
+        if result.metadata.get("replayed") or (begun_again and operation == "query"):
             self._forget(received)
         if result.metadata.get("error_type") == "revoked":
             self._revoked(result)
         if not result.success:
             raise StorageOperationFailed(result.to_dict())
         return result.to_dict()
+
+    def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """After a conflict has been reported, put back the outcome of the job that the id belongs to."""
+        if not isinstance(exc, StorageOperationFailed) or exc.error_type != "correlation_conflict":
+            return
+        try:
+            found = runtime.on_connection(ledger.find, UUID(task_id))
+        except StorageError as error:
+            logger.warning("cannot put back the first outcome of %s: %s", task_id, error)
+            return
+        if found is not None:
+            first = found[1].to_dict()
+            outcome = first if found[1].success else StorageOperationFailed(first)
+            self.backend.store_result(task_id, outcome, SUCCESS if found[1].success else FAILURE, request=self.request)
 
     def refused(self, operation: str, error: ContractInvalid) -> StorageOperationFailed:
         """Return what to raise for a job that never reached the effect node."""
@@ -105,11 +121,11 @@ class StorageTask(Task[Any, Any]):
             return 0
 
     def _forget(self, contract: ModelContractPatternStorage) -> None:
-        """Clear the count of a job that ended; one that stays behind does no harm."""
+        """Clear what was kept of a job that ended; what stays behind does no harm."""
         try:
             runtime.on_connection(attempts.forget, contract.correlation_id)
         except StorageError as error:
-            logger.warning("cannot clear the attempts of %s: %s", self.request.id, error)
+            logger.warning("cannot clear what was kept of %s: %s", self.request.id, error)
 
     def _first_result(self, contract: ModelContractPatternStorage) -> ModelResult | None:
         """Return the result of a job whose time was over just when it was done; otherwise see that it never is.
@@ -200,8 +216,8 @@ def receive(operation: str, task_id: str, contract: Any) -> ModelContractPattern
         raise ContractInvalid(explain(error)) from None
     if received.operation != operation:
         raise ContractInvalid(f"operation is {received.operation!r}, but the task is storage.{operation}")
-    if received.correlation_id.hex != task_id.lower().replace("-", ""):
+    if str(received.correlation_id) != task_id:
         raise ContractInvalid(
-            f"correlation_id is {received.correlation_id}, but the task id is {task_id}: both name the job"
+            f"correlation_id is {received.correlation_id}, but the task id is {task_id}: they should be the same text"
         )
     return received

@@ -10,4 +10,5 @@ pytest_plugins = [
     "tests.fix_rabbitmq",
     "tests.fix_pgbouncer",
     "tests.fix_sentinel",
+    "tests.fix_browser",
 ]

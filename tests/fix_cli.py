@@ -205,12 +205,14 @@ class Running:
 
 
 class Up(Running):
-    """A running `pattern-storage up` on a data directory."""
+    """A running `pattern-storage up` on a data directory; without Flower, which takes its time, unless asked for."""
 
-    def __init__(self, data_dir: Path, *arguments: str, log: Path | None = None, **options: Any) -> None:
+    def __init__(
+        self, data_dir: Path, *arguments: str, log: Path | None = None, flower: bool = False, **options: Any
+    ) -> None:
         self.data_dir = data_dir
         super().__init__(
-            "up", "--concurrency", "1", *arguments,
+            "up", "--concurrency", "1", "--flower" if flower else "--no-flower", *arguments,
             log=log or data_dir.with_suffix(".log"), PATTERN_STORAGE_DATA_DIR=str(data_dir), **options,
         )  # fmt: skip
 

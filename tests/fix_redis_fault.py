@@ -314,6 +314,32 @@ def waiting(client: redis.Redis) -> int:
     return sum("b" in one["flags"] for one in client.client_list())
 
 
+def sockets_in_child(reader: Reader) -> tuple[set[int], set[int]]:
+    """Fork, and return the file numbers of the reader's sockets, and those still open in the child after its hook."""
+    managers = [reader.channel._sentinel_manager, reader.channel._async_sentinel_manager]
+    pools = [one.connection_pool for manager in managers if manager for one in manager.sentinels]
+    pools += [reader.channel._pool, reader.channel._async_pool]
+    connections = [one for pool in pools for one in (*pool._available_connections, *pool._in_use_connections)]
+    before = {one._sock.fileno() for one in connections if one._sock is not None}
+    ours, theirs = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            reader.channel._after_fork()
+            after = []
+            for number in before:
+                with suppress(OSError):
+                    os.fstat(number)
+                    after.append(number)
+            os.write(theirs, json.dumps(after).encode())
+        finally:
+            os._exit(0)
+    os.close(theirs)
+    with os.fdopen(ours) as answer:
+        after = json.loads(answer.read())
+    os.waitpid(child, 0)
+    return before, set(after)
+
+
 @pytest.fixture
 def forge(redis_url: str, tmp_path: Path) -> Iterator[Forge]:
     """Starts consumers on this test's Redis."""

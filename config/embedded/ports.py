@@ -8,7 +8,7 @@ from pathlib import Path
 from config.embedded.errors import EmbeddedError
 from config.embedded.files import write_private
 
-__all__ = ["HOST", "port_for"]
+__all__ = ["HOST", "is_free", "port_for"]
 
 HOST = "127.0.0.1"
 
@@ -28,17 +28,18 @@ def port_for(file: Path, *, keep: bool = True) -> int:
     if keep:
         with contextlib.suppress(FileNotFoundError, ValueError):
             port = int(file.read_text(encoding="ascii"))
-            if 0 < port < 65_536 and _is_free(port):
+            if 0 < port < 65_536 and is_free(port):
                 return port
     for _ in range(200):
         port = CANDIDATES.start + secrets.randbelow(len(CANDIDATES))
-        if _is_free(port):
+        if is_free(port):
             write_private(file, f"{port}\n")
             return port
     raise EmbeddedError(f"Found no free TCP port on {HOST} from {CANDIDATES.start} to {CANDIDATES.stop - 1}.")
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether a server could listen on this port now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         # What servers do: connections that linger after a restart do not count as taken.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -19,6 +19,9 @@ from storage.sql import block
 
 STATEMENT = SQL(block("query_patterns"))
 
+#: Bytes of text after which a page ends, with one pattern in it at least: a result has to fit into Redis.
+MAX_PAGE_BYTES = 16 * 1024 * 1024
+
 
 def _as_is(value: Any) -> Any:
     return value
@@ -57,7 +60,7 @@ class Query:
             beyond = SQL(block("where_before" if params.descending else "where_after"))
             filters.append(beyond.format(order=order))
             values |= {"cursor_value": after.value, "cursor_id": after.id}
-        values["fetch"] = params.limit + 1
+        values |= {"fetch": params.limit + 1, "bytes": MAX_PAGE_BYTES}
         statement = STATEMENT.format(
             columns=identifiers(COLUMNS),
             filters=SQL(" AND ").join(filters or [SQL("true")]),
@@ -74,8 +77,8 @@ class Query:
             # Not prepared: a generic plan would ignore how selective this query's values are.
             await cursor.execute(statement, values, prepare=False)
             rows = await cursor.fetchall()
-        page = rows[: params.limit]
-        has_more = len(rows) > params.limit
+        has_more = bool(rows) and rows[0]["found"] > min(len(rows), params.limit)
+        page = [{column: row[column] for column in COLUMNS} for row in rows[: params.limit]]
         return {
             "patterns": to_jsonable_python(page),
             "count": len(page),

@@ -34,7 +34,7 @@ class QueryParams(BaseModel):
         context_contains: a JSON object that the pattern's context contains (PostgreSQL's `@>`).
         min_confidence: the least confidence_score; min_success_rate likewise.
         created_after: inclusive; created_before: exclusive; updated_* likewise.
-        limit: records a page, 1 to 1,000.
+        limit: records a page, 1 to 1,000; a page of large ones ends earlier, see `MAX_PAGE_BYTES`.
         cursor: `next_cursor` of the page before, from a query with the same order.
     """
 

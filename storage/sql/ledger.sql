@@ -47,9 +47,21 @@ INSERT INTO job_attempts (correlation_id) VALUES (%(correlation_id)s)
 ON CONFLICT (correlation_id) DO UPDATE SET deliveries = job_attempts.deliveries + 1
 RETURNING deliveries
 
--- name: forget_deliveries
--- Clear the count of a job that ended.
-DELETE FROM job_attempts WHERE correlation_id = %(correlation_id)s
+-- name: clear_job
+-- Clear what was kept of a job while it was not finished.
+WITH delivered AS (DELETE FROM job_attempts WHERE correlation_id = %(correlation_id)s),
+     published AS (DELETE FROM outbox WHERE correlation_id = %(correlation_id)s)
+DELETE FROM dead_letters WHERE correlation_id = %(correlation_id)s
+
+-- name: open_query
+-- Before a query: what the ledger says of its id, and what was kept of it is cleared if the query ends well.
+WITH delivered AS (DELETE FROM job_attempts WHERE correlation_id = %(correlation_id)s),
+     buried AS (DELETE FROM dead_letters WHERE correlation_id = %(correlation_id)s)
+SELECT fingerprint, result FROM job_ledger WHERE correlation_id = %(correlation_id)s
+
+-- name: clear_finished_letters
+-- Remove dead letters of jobs that ended after all: one delivery was given up while another was committing.
+DELETE FROM dead_letters USING job_ledger WHERE dead_letters.correlation_id = job_ledger.correlation_id
 
 -- name: bury_job
 -- Keep a job that ran out of attempts, unless it is finished: one of them may have ended after all.
@@ -63,11 +75,12 @@ ON CONFLICT (correlation_id) DO UPDATE
 SET error_type = excluded.error_type, error = excluded.error, attempts = excluded.attempts, died_at = now()
 
 -- name: list_dead_letters
--- Dead letters by id or by kind of error, the newest first.
+-- Dead letters by id or by kind of error, the newest first. A job in the ledger has ended: it is none.
 SELECT correlation_id, contract, error_type, error, attempts, first_at, died_at
 FROM dead_letters
 WHERE (%(ids)s::uuid[] IS NULL OR correlation_id = ANY (%(ids)s::uuid[]))
   AND (%(error_type)s::text IS NULL OR error_type = %(error_type)s)
+  AND NOT EXISTS (SELECT FROM job_ledger WHERE job_ledger.correlation_id = dead_letters.correlation_id)
 ORDER BY died_at DESC
 FETCH FIRST %(limit)s ROWS ONLY
 

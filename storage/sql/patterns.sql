@@ -26,13 +26,28 @@ WHERE id = %(id)s
 RETURNING id, pattern_name
 
 -- name: query_patterns
--- One page of patterns, ordered by a column and then by id, so that a cursor can name a place in it.
-SELECT {columns}
-FROM pattern_templates
-WHERE {filters}
+-- One page of patterns, ordered by a column and then by id, so that a cursor can name a place in it. It ends early
+-- where it would be too large: octet_length of a text knows the size without reading it.
+WITH page AS (
+    SELECT {columns},
+           octet_length(template_code) + coalesce(octet_length(description), 0) + coalesce(octet_length(source), 0)
+           + coalesce(octet_length(example_usage), 0) + coalesce(octet_length(category), 0) + octet_length(created_by)
+           + octet_length(context::text) AS bytes
+    FROM pattern_templates
+    WHERE {filters}
+    ORDER BY {order} {direction}, id {direction}
+    FETCH FIRST %(fetch)s ROWS ONLY
+), sized AS (
+    SELECT *, count(*) OVER () AS found,
+           sum(bytes) OVER (ORDER BY {order} {direction}, id {direction}) - bytes AS bytes_before
+    FROM page
+)
+SELECT {columns}, found
+FROM sized
+WHERE bytes_before < %(bytes)s
 ORDER BY {order} {direction}, id {direction}
-FETCH FIRST %(fetch)s ROWS ONLY
 
--- name: set_timeout
--- Limit every statement of this transaction, and of no other.
-SELECT set_config('statement_timeout', %(milliseconds)s, true)
+-- name: set_limits
+-- Limit every statement of this transaction, and of no other: its time, and its waiting for locks.
+SELECT set_config('statement_timeout', coalesce(%(statement)s::text, current_setting('statement_timeout')), true),
+       set_config('lock_timeout', coalesce(%(lock)s::text, current_setting('lock_timeout')), true)

@@ -1,4 +1,4 @@
-"""Processes that the command line starts, watches and stops: worker, beat and relay."""
+"""Processes that the command line starts, watches and stops: worker, beat, relay and Flower."""
 
 import os
 import signal
@@ -16,8 +16,9 @@ from config.embedded.process import ServerProcess
 from config.settings import Settings, load_settings
 from storage import schema
 from tasks.app import create_app
+from tasks.cli import flower
 
-#: Seconds until a started worker must answer.
+#: Seconds until a started worker, and Flower, must answer.
 START_TIMEOUT = 60.0
 #: Services that are commands of ours.
 OWN = frozenset({"relay"})
@@ -33,6 +34,17 @@ def running_stack(data_dir: Path, *, durable: bool = True) -> Iterator[tuple[Emb
         yield stack, load_settings(data_dir=data_dir, database_url=stack.database_url, **urls)
 
 
+def make_folder(folder: Path) -> Path:
+    """Create the folder of the services, unless it is there, and return it. Raises EmbeddedError if it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EmbeddedError(
+            f"Cannot create {folder}: {error.strerror}. Choose another data directory with PATTERN_STORAGE_DATA_DIR."
+        ) from error
+    return folder
+
+
 @contextmanager
 def running_services(settings: Settings, folder: Path, **commands: Sequence[str]) -> Iterator[dict[str, ServerProcess]]:
     """Run services, each by its name with its arguments, until the block ends; then stop them gracefully.
@@ -46,8 +58,8 @@ def running_services(settings: Settings, folder: Path, **commands: Sequence[str]
         EmbeddedError: if one does not start; it shows the end of its log.
     """
     # In a folder of our own: the user's may hold packages called tasks, storage or config.
-    # Without CELERY_*: Celery prefers these to its configuration, and the user's own application may have set them.
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("CELERY_")}
+    # Without CELERY_* and FLOWER_*, which the own application of the user may have set and Celery and Flower prefer.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("CELERY_", "FLOWER_"))}
     environment = inherited | {
         "DATABASE_URL": settings.database,
         "REDIS_URL": settings.redis_url or settings.result_backend,
@@ -57,12 +69,7 @@ def running_services(settings: Settings, folder: Path, **commands: Sequence[str]
         # SIGTERM alone waits for running jobs without end; this way a worker keeps to its soft shutdown.
         "REMAP_SIGTERM": "SIGQUIT",
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EmbeddedError(
-            f"Cannot create {folder}: {error.strerror}. Choose another data directory with PATTERN_STORAGE_DATA_DIR."
-        ) from error
+    make_folder(folder)
     ourselves = Account(os.geteuid(), os.getegid(), switched=False)
     with ExitStack() as stack:
         services = {}
@@ -72,13 +79,15 @@ def running_services(settings: Settings, folder: Path, **commands: Sequence[str]
             service = launch(
                 name, command,
                 account=ourselves, log=ServerLog(folder / f"{name}.log"), death_signal=signal.SIGTERM,
-                directory=folder, environment=environment,
+                directory=folder, environment=environment | (flower.variables(settings) if name == "flower" else {}),
             )  # fmt: skip
             # A worker hands back what it cannot finish within its soft shutdown, and then ends by itself.
             stack.callback(service.stop, signal.SIGTERM, timeout=settings.soft_shutdown_timeout + 10)
             services[name] = service
         if "worker" in services:
             wait_for_worker(settings, services["worker"])
+        if "flower" in services:
+            services["flower"].wait_ready(lambda: flower.shows_a_worker(settings), timeout=START_TIMEOUT)
         yield services
 
 

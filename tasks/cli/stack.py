@@ -1,4 +1,4 @@
-"""The command that runs a whole system on this machine: servers, worker, beat and relay."""
+"""The command that runs a whole system on this machine: servers, worker, beat, relay and Flower."""
 
 import signal
 from contextlib import ExitStack
@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from config.embedded import EmbeddedStack
 from config.settings import Settings, SettingsInvalid, load_settings
 from storage import schema
+from tasks.cli import flower
 from tasks.cli.output import err, print_pairs
-from tasks.cli.services import running_services, running_stack, wait_until_one_ends
+from tasks.cli.services import make_folder, running_services, running_stack, wait_until_one_ends
 
 
 def up(
@@ -18,33 +20,40 @@ def up(
         Path | None, typer.Option(help="Folder of the embedded servers; PATTERN_STORAGE_DATA_DIR by default.")
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
+    with_flower: Annotated[bool, typer.Option("--flower/--no-flower", help="Show the jobs in a browser.")] = True,
+    flower_port: Annotated[
+        int | None, typer.Option(min=1, max=65_535, help="Flower's port; by default 5555, or a free one.")
+    ] = None,
 ) -> None:
-    """Run PostgreSQL, Valkey, a worker, beat and a relay until Ctrl-C. Other commands find them by themselves.
+    """Run PostgreSQL, Valkey, a worker, beat, a relay and Flower until Ctrl-C. Other commands find them by themselves.
 
-    With DATABASE_URL and REDIS_URL set, those servers are used and only worker, beat and relay are started.
+    With DATABASE_URL and REDIS_URL set, those servers are used and only the others are started.
     """
     # A service manager stops us with SIGTERM; both ways of stopping unwind the same block.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ExitStack() as stack:
         try:
-            settings = _servers(stack, data_dir)
+            embedded, settings = _servers(stack, data_dir)
             folder = settings.data_dir / "celery"
-            services = stack.enter_context(
-                running_services(
-                    settings,
-                    folder,
-                    worker=["--concurrency", str(concurrency), "--loglevel", settings.log_level],
-                    beat=["--schedule", str(folder / "beat-schedule"), "--loglevel", settings.log_level],
-                    relay=[],
-                )
-            )
+            commands: dict[str, list[str]] = {
+                "worker": ["--concurrency", str(concurrency), "--loglevel", settings.log_level],
+                "beat": ["--schedule", str(folder / "beat-schedule"), "--loglevel", settings.log_level],
+                "relay": [],
+            }
+            if with_flower:
+                commands["flower"] = []
+                settings = flower.with_login(settings, make_folder(folder), flower_port)
+            services = stack.enter_context(running_services(settings, folder, **commands))
             about = {
                 "folder": settings.data_dir,
                 "worker": f"{concurrency} processes, log in {folder / 'worker.log'}",
-                "beat": f"log in {folder / 'beat.log'}",
-                "relay": f"log in {folder / 'relay.log'}",
+                **{name: f"log in {folder / f'{name}.log'}" for name in commands if name != "worker"},
                 "next": "pattern-storage insert | query | doctor, in another terminal",
             }
+            if with_flower:
+                about["flower"] = flower.address(settings, login=True)
+                if embedded:
+                    embedded.update_state(flower_url=about["flower"])
             print_pairs(about, title="pattern-storage is up; Ctrl-C stops it")
             wait_until_one_ends(services)
         except KeyboardInterrupt:
@@ -52,16 +61,15 @@ def up(
     err.print("stopped")
 
 
-def _servers(stack: ExitStack, data_dir: Path | None) -> Settings:
-    """Return settings of the servers to use, started here unless the environment names them."""
+def _servers(stack: ExitStack, data_dir: Path | None) -> tuple[EmbeddedStack | None, Settings]:
+    """Return settings of the servers to use, and the servers if the environment names none and they run here."""
     # An override, so that the state file of a running stack is not taken for the environment.
     settings = load_settings(data_dir=data_dir)
     given = Settings(data_dir=settings.data_dir)
     if not (given.database_url or given.redis_url or given.broker_url or given.result_backend_url):
-        _, settings = stack.enter_context(running_stack(settings.data_dir))
-        return settings
+        return stack.enter_context(running_stack(settings.data_dir))
     if given.database_url is None or (given.redis_url or given.broker_url) is None:
         missing = "DATABASE_URL" if given.database_url is None else "REDIS_URL"
         raise SettingsInvalid(f"{missing} is not set; set both DATABASE_URL and REDIS_URL, or neither")
     schema.upgrade(settings.database)
-    return settings
+    return None, settings

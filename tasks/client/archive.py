@@ -17,6 +17,9 @@ from tasks.client.outcomes import UNKNOWN
 
 T = TypeVar("T")
 
+#: Seconds that a question gets from a caller who has no time left: one look should still be possible.
+LEAST_TIMEOUT = 1.0
+
 
 class Archive:
     """Opens a connection for each question: they are rare, and most clients never ask one."""
@@ -24,12 +27,17 @@ class Archive:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    async def state(self, correlation_id: UUID) -> tuple[str, ModelResult | None]:
+    @property
+    def exists(self) -> bool:
+        """Whether a database is configured."""
+        return self._settings.database_url is not None
+
+    async def state(self, correlation_id: UUID, timeout: float | None = None) -> tuple[str, ModelResult | None]:  # noqa: ASYNC109
         """Return a job's status and result. UNKNOWN also where no database is configured, or it does not answer."""
-        if self._settings.database_url is None:
+        if not self.exists:
             return UNKNOWN, None
         try:
-            return await self.ask(lambda connection: ledger.state(connection, correlation_id))
+            return await self.ask(lambda connection: ledger.state(connection, correlation_id), timeout)
         except StorageError:
             return UNKNOWN, None
 
@@ -37,17 +45,23 @@ class Archive:
         """See `storage.ledger.cancel`. Raises SettingsInvalid without a database, or StorageError."""
         return await self.ask(lambda connection: ledger.cancel(connection, correlation_id))
 
-    async def ask(self, question: Callable[[Connection], Awaitable[T]]) -> T:
-        """Call an async function of `storage` with a connection. Raises SettingsInvalid or StorageError."""
-        timeout = max(2, int(self._settings.connect_timeout))
+    async def ask(self, question: Callable[[Connection], Awaitable[T]], timeout: float | None = None) -> T:  # noqa: ASYNC109
+        """Call an async function of `storage` with a connection. Raises SettingsInvalid or StorageError.
+
+        Args:
+            question: what to call.
+            timeout: seconds the caller has left; at least LEAST_TIMEOUT and at most the connect timeout are used.
+        """
+        longest = max(2.0, self._settings.connect_timeout)
+        seconds = longest if timeout is None else min(max(timeout, LEAST_TIMEOUT), longest)
         url = self._settings.database
         try:
             # A server that accepts and then says nothing is down too.
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(seconds):
                 async with await AsyncConnection.connect(url, autocommit=True) as connection:
                     return await question(connection)
         except TimeoutError:
-            raise ServerUnavailable(f"PostgreSQL did not answer within {timeout} s") from None
+            raise ServerUnavailable(f"PostgreSQL did not answer within {seconds:g} s") from None
         except Exception as error:
             raise translate(error) from error
 

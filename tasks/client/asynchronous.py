@@ -1,7 +1,8 @@
-"""The same client for asyncio applications: nothing blocks the event loop."""
+"""The same client for asyncio applications: sending and waiting never block the event loop."""
 
 import asyncio
 from collections.abc import Awaitable, Iterable
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self, cast
 from uuid import UUID
@@ -11,10 +12,10 @@ import psycopg
 from storage import ModelContractPatternStorage, ModelResult, outbox
 from tasks import result_store
 from tasks.client.contracts import Operations
+from tasks.client.inquiry import Inquiry
 from tasks.client.listener import ResultListener, cancellable
-from tasks.client.outcomes import answer_to, parse_status, result_key, was_cut_short
+from tasks.client.outcomes import parse_status, result_key
 from tasks.client.synchronous import PatternStorageClient, answering, request_of
-from tasks.errors import JobTimeout
 
 #: Connections to the result backend: one listens, the others look results up.
 MAX_CONNECTIONS = 10
@@ -44,10 +45,7 @@ class AsyncJob:
 
     async def result(self, timeout: float = 10.0) -> ModelResult:  # noqa: ASYNC109  # the same call as Job.result
         """See `Job.result`."""
-        found = await self._client._result(self.correlation_id, timeout)
-        if was_cut_short(found):
-            found = await self._client._known(self.correlation_id) or found
-        return answer_to(self._request, found)
+        return await self._client._result(self.correlation_id, self._request, timeout)
 
 
 class AsyncPatternStorageClient(Operations[Awaitable[AsyncJob]]):
@@ -97,16 +95,15 @@ class AsyncPatternStorageClient(Operations[Awaitable[AsyncJob]]):
 
     async def submit_many(self, contracts: Iterable[ModelContractPatternStorage]) -> list[AsyncJob]:
         """See `PatternStorageClient.submit_many`."""
-        sending = list(contracts)
-        await asyncio.to_thread(self._client.submit_many, sending)
-        return [AsyncJob(self, contract.correlation_id, request_of(contract)) for contract in sending]
+        jobs = await asyncio.to_thread(self._client.submit_many, list(contracts))
+        return [AsyncJob(self, job.correlation_id, job.request) for job in jobs]
 
     async def submit_in(
         self, connection: psycopg.AsyncConnection[Any], contract: ModelContractPatternStorage
     ) -> AsyncJob:
         """See `PatternStorageClient.submit_in`."""
         await outbox.add(connection, contract)
-        return self.get(contract.correlation_id)
+        return AsyncJob(self, contract.correlation_id, request_of(contract))
 
     def get(self, correlation_id: UUID | str) -> AsyncJob:
         """See `PatternStorageClient.get`."""
@@ -120,27 +117,25 @@ class AsyncPatternStorageClient(Operations[Awaitable[AsyncJob]]):
         meta = await self._get(correlation_id)
         return parse_status(meta) if meta is not None else (await self._client.archive.state(correlation_id))[0]
 
-    async def _result(self, correlation_id: UUID, timeout: float) -> ModelResult:  # noqa: ASYNC109
-        deadline = asyncio.get_running_loop().time() + timeout
-        found = await self._archived(correlation_id)
-        if found is None:
-            with answering():
-                found = await self._listener.wait(correlation_id, deadline)
-        if found is None:  # Redis may have lost it while we waited
-            found = await self._archived(correlation_id)
-        if found is None:
-            raise JobTimeout(correlation_id, timeout, await self._status(correlation_id))
-        return found
+    async def _result(self, correlation_id: UUID, request: str | None, timeout: float) -> ModelResult:  # noqa: ASYNC109
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        inquiry = Inquiry(correlation_id, request, has_database=self._client.archive.exists)
 
-    async def _archived(self, correlation_id: UUID) -> ModelResult | None:
-        """Return what PostgreSQL knows of a job that Redis does not know."""
-        if await self._get(correlation_id) is not None:
-            return None
-        return await self._known(correlation_id)
+        async def ask() -> ModelResult | None:
+            async with self._asking:
+                return inquiry.learn(*await self._client.archive.state(correlation_id, deadline - loop.time()))
 
-    async def _known(self, correlation_id: UUID) -> ModelResult | None:
-        async with self._asking:
-            return (await self._client.archive.state(correlation_id))[1]
+        with answering():
+            async with aclosing(self._listener.outcomes(correlation_id, deadline)) as outcomes:
+                async for meta in outcomes:
+                    answer = inquiry.hear(meta)
+                    if answer is None and inquiry.wants_database:
+                        answer = await ask()
+                    if answer is not None:
+                        return answer
+        answer = await ask() if inquiry.wants_last_word(timeout) else None
+        return answer or inquiry.end(timeout)
 
     async def _get(self, correlation_id: UUID) -> bytes | None:
         with answering():

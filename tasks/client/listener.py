@@ -2,16 +2,15 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import suppress
-from typing import TypeVar
+from typing import TypeVar, cast
 from uuid import UUID
 
 import redis.asyncio
 from redis.exceptions import RedisError
 
-from storage import ModelResult
-from tasks.client.outcomes import parse_result, result_key
+from tasks.client.outcomes import result_key
 from tasks.client.synchronous import POLL_INTERVAL
 
 T = TypeVar("T")
@@ -39,15 +38,17 @@ class ResultListener:
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._reader: asyncio.Task[None] | None = None
 
-    async def wait(self, correlation_id: UUID, deadline: float) -> ModelResult | None:
-        """Return the job's result, None if the loop's clock passes `deadline` (seconds) first.
+    async def outcomes(self, correlation_id: UUID, deadline: float) -> AsyncGenerator[bytes | None]:
+        """Yield what Redis says of a job: now, after each publication, and once every POLL_INTERVAL.
 
-        Raises redis.exceptions.RedisError if the server does not answer.
+        Ends when the loop's clock passes `deadline` (seconds). Raises redis.exceptions.RedisError if the server does
+        not answer.
         """
         key = result_key(correlation_id)
-        if found := parse_result(correlation_id, await cancellable(self._redis.get(key))):
-            return found
+        yield await self._look(key)
         loop = asyncio.get_running_loop()
+        if loop.time() >= deadline:
+            return
         published = asyncio.Event()
         self._waiting[key].add(published)
         try:
@@ -58,15 +59,13 @@ class ResultListener:
             while True:
                 # Before looking: what is published while we look must wake us.
                 published.clear()
-                if found := parse_result(correlation_id, await cancellable(self._redis.get(key))):
-                    return found
+                yield await self._look(key)
                 remaining = deadline - loop.time()
                 if remaining <= 0:
-                    return None
-                try:
+                    return
+                # A publication may have been lost with a connection: look again all the same.
+                with suppress(TimeoutError):
                     await asyncio.wait_for(published.wait(), min(remaining, POLL_INTERVAL))
-                except TimeoutError:
-                    continue  # a publication may have been lost with a connection: look again
         finally:
             self._waiting[key].discard(published)
             if not self._waiting[key]:
@@ -74,6 +73,9 @@ class ResultListener:
                 # Without a connection there is no subscription either.
                 with suppress(RedisError):
                     await self._channel.unsubscribe(key)
+
+    async def _look(self, key: str) -> bytes | None:
+        return cast("bytes | None", await cancellable(self._redis.get(key)))
 
     async def close(self) -> None:
         """Stop listening."""

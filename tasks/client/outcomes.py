@@ -65,6 +65,11 @@ def was_cut_short(result: ModelResult) -> bool:
     return not result.success and result.metadata.get("operation") is None
 
 
+def answers(request: str | None, result: ModelResult) -> bool:
+    """Whether this is the result of that request, as far as both are known."""
+    return request is None or result.metadata.get("request") in (None, request)
+
+
 def answer_to(request: str | None, result: ModelResult) -> ModelResult:
     """Return the result, or a `correlation_conflict` if it answers another request than the caller's.
 
@@ -72,7 +77,7 @@ def answer_to(request: str | None, result: ModelResult) -> ModelResult:
         request: the fingerprint of what the caller asked for, as hexadecimal digits; None if it is not known.
         result: what Redis or the ledger has under the correlation id.
     """
-    if request is None or result.metadata.get("request") in (None, request):
+    if answers(request, result):
         return result
     conflict = CorrelationConflict(UUID(result.metadata["correlation_id"]))
     return _ended(conflict.correlation_id, conflict.error_type, str(conflict))

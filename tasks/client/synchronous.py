@@ -1,8 +1,8 @@
 """The client for ordinary code: every call returns when it is done, or raises within a bounded time."""
 
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, cast
 from uuid import UUID
@@ -16,18 +16,10 @@ from tasks import result_store
 from tasks.app import create_app
 from tasks.client.archive import Archive, wait_for
 from tasks.client.contracts import Operations
-from tasks.client.outcomes import (
-    QUEUED,
-    REVOKED,
-    answer_to,
-    marker,
-    parse_result,
-    parse_status,
-    result_key,
-    was_cut_short,
-)
+from tasks.client.inquiry import Inquiry
+from tasks.client.outcomes import QUEUED, REVOKED, marker, parse_result, parse_status, result_key, was_cut_short
 from tasks.client.publisher import BATCH_SIZE, Publisher
-from tasks.errors import JobTimeout, ResultBackendUnavailable
+from tasks.errors import ResultBackendUnavailable
 
 #: Seconds after which a waiting client looks for itself, in case a publication was lost with a connection.
 POLL_INTERVAL = 1.0
@@ -38,8 +30,9 @@ class Job:
 
     def __init__(self, client: "PatternStorageClient", correlation_id: UUID, request: str | None = None) -> None:
         self._client = client
-        self._request = request
         self.correlation_id = correlation_id
+        #: The fingerprint of what was asked for, where this job was submitted here: `storage.ledger.fingerprint`.
+        self.request = request
 
     def __repr__(self) -> str:
         return f"Job({str(self.correlation_id)!r})"
@@ -55,21 +48,18 @@ class Job:
     def cancel(self) -> ModelResult:
         """Make sure that this job never commits, or learn that it has ended: return its result either way.
 
-        Durable: a job that waits ends REVOKED whenever a worker comes to it. A query cannot be cancelled so.
-        Raises SettingsInvalid without DATABASE_URL, StorageError if PostgreSQL does not answer.
+        Durable: a job that waits ends REVOKED whenever a worker comes to it, and a dead letter is none any more.
+        Redis need not answer. Raises SettingsInvalid without DATABASE_URL, StorageError if PostgreSQL does not answer.
         """
         return self._client.cancel(self.correlation_id)
 
     def result(self, timeout: float = 10.0) -> ModelResult:
         """Wait up to `timeout` seconds for the job's ModelResult; a job that failed has one as well.
 
-        Raises JobTimeout if there is none in time (the job goes on) and ResultBackendUnavailable.
+        PostgreSQL, where it has to be asked at the end, may take up to a second more. Raises JobTimeout if there is
+        no result in time (the job goes on) and ResultBackendUnavailable.
         """
-        found = self._client._result(self.correlation_id, timeout)
-        if was_cut_short(found):
-            # It may have committed in its last moment.
-            found = wait_for(self._client.archive.state(self.correlation_id))[1] or found
-        return answer_to(self._request, found)
+        return self._client._result(self.correlation_id, self.request, timeout)
 
 
 class PatternStorageClient(Operations[Job]):
@@ -133,6 +123,7 @@ class PatternStorageClient(Operations[Job]):
         Raises what `submit` raises. All values are checked before the first contract is sent.
         """
         sending = list(contracts)
+        self._forget_answers(sending)
         self._publisher.publish(sending)
         ids = [contract.correlation_id for contract in sending]
         # The jobs are accepted: a result backend that is down for a moment takes nothing back.
@@ -161,7 +152,7 @@ class PatternStorageClient(Operations[Job]):
             psycopg.Error: what your connection raises.
         """
         outbox.add_sync(connection, contract)
-        return self.get(contract.correlation_id)
+        return Job(self, contract.correlation_id, request_of(contract))
 
     def get(self, correlation_id: UUID | str) -> Job:
         """Return the job of this id; asks no server. Raises ValueError if it is no UUID."""
@@ -170,18 +161,26 @@ class PatternStorageClient(Operations[Job]):
     def cancel(self, correlation_id: UUID | str) -> ModelResult:
         """See `Job.cancel`."""
         wanted = self.get(correlation_id).correlation_id
-        with answering():
-            ended = parse_result(wanted, self._get(wanted))
-        if ended is not None:
-            return ended
         result = wait_for(self.archive.cancel(wanted))
-        if result.metadata.get("error_type") == "revoked":
+        if result.metadata.get("error_type") != "revoked":
+            return result
+        with suppress(RedisError):
+            key, revoked = result_key(wanted), marker(REVOKED)
+            ended = parse_result(wanted, self._get(wanted))
+            if ended is not None and not was_cut_short(ended) and not ended.metadata.get("dead_letter"):
+                # A query that was answered, or a job that was refused: neither is a matter of the ledger.
+                return ended
             # Nobody needs to wait for the worker that finds the job cancelled; the ledger has decided.
-            with suppress(RedisError):
-                key, revoked = result_key(wanted), marker(REVOKED)
-                self._redis.set(key, revoked, ex=self.settings.result_expires)
-                self._redis.publish(key, revoked)
+            self._redis.set(key, revoked, ex=self.settings.result_expires)
+            self._redis.publish(key, revoked)
         return result
+
+    def _forget_answers(self, sending: Sequence[ModelContractPatternStorage]) -> None:
+        """Forget the answers to queries that are asked again under an id of the caller's choice."""
+        again = [one for one in sending if one.operation == "query" and "correlation_id" in one.model_fields_set]
+        if again:
+            with suppress(RedisError):
+                self._redis.delete(*(result_key(one.correlation_id) for one in again))
 
     def _mark_queued(self, ids: list[UUID]) -> None:
         """Let `status` tell QUEUED from UNKNOWN. Never writes over what a quick worker has written already."""
@@ -196,45 +195,44 @@ class PatternStorageClient(Operations[Job]):
             meta = self._get(correlation_id)
         return parse_status(meta) if meta is not None else wait_for(self.archive.state(correlation_id))[0]
 
-    def _result(self, correlation_id: UUID, timeout: float) -> ModelResult:
+    def _result(self, correlation_id: UUID, request: str | None, timeout: float) -> ModelResult:
         deadline = time.monotonic() + timeout
-        key = result_key(correlation_id)
-        with answering():
-            meta: Any = self._get(correlation_id)
-            found = parse_result(correlation_id, meta)
-            if found is None and meta is None:
-                _, found = wait_for(self.archive.state(correlation_id))
-            if found is not None:
-                return found
-            with self._redis.pubsub(ignore_subscribe_messages=True) as channel:  # type: ignore[no-untyped-call]
-                # Subscribed before looking again: what is published in between is not missed.
-                channel.subscribe(key)
-                meta = self._get(correlation_id)
-                while (found := parse_result(correlation_id, meta)) is None:
-                    remaining = deadline - time.monotonic()
-                    if remaining <= 0:
-                        return self._last_look(correlation_id, timeout)
-                    message = channel.get_message(timeout=min(remaining, POLL_INTERVAL))
-                    meta = message["data"] if message else self._get(correlation_id)
-        return found
+        inquiry = Inquiry(correlation_id, request, has_database=self.archive.exists)
 
-    def _last_look(self, correlation_id: UUID, timeout: float) -> ModelResult:
-        """Return a result that Redis lost while somebody waited for it. Raises JobTimeout if there is none."""
-        meta = self._get(correlation_id)
-        if meta is not None:
-            raise JobTimeout(correlation_id, timeout, parse_status(meta))
-        status, found = wait_for(self.archive.state(correlation_id))
-        if found is None:
-            raise JobTimeout(correlation_id, timeout, status)
-        return found
+        def ask() -> ModelResult | None:
+            return inquiry.learn(*wait_for(self.archive.state(correlation_id, deadline - time.monotonic())))
+
+        with answering(), closing(self._outcomes(correlation_id, deadline)) as outcomes:
+            for meta in outcomes:
+                answer = inquiry.hear(meta)
+                if answer is None and inquiry.wants_database:
+                    answer = ask()
+                if answer is not None:
+                    return answer
+        answer = ask() if inquiry.wants_last_word(timeout) else None
+        return answer or inquiry.end(timeout)
+
+    def _outcomes(self, correlation_id: UUID, deadline: float) -> Generator[bytes | None]:
+        """Yield what Redis says of a job: now, after each publication, and once every POLL_INTERVAL."""
+        key = result_key(correlation_id)
+        yield self._get(correlation_id)
+        if time.monotonic() >= deadline:
+            return
+        with self._redis.pubsub(ignore_subscribe_messages=True) as channel:  # type: ignore[no-untyped-call]
+            # Subscribed before looking again: what is published in between is not missed.
+            channel.subscribe(key)
+            yield self._get(correlation_id)
+            while (remaining := deadline - time.monotonic()) > 0:
+                message = channel.get_message(timeout=min(remaining, POLL_INTERVAL))
+                yield message["data"] if message else self._get(correlation_id)
 
     def _get(self, correlation_id: UUID) -> bytes | None:
         return cast("bytes | None", self._redis.get(result_key(correlation_id)))
 
 
-def request_of(contract: ModelContractPatternStorage) -> str | None:
-    """Return what `answer_to` compares; None for a query, which is executed again whatever its id."""
-    return None if contract.operation == "query" else ledger.fingerprint(contract).hex()
+def request_of(contract: ModelContractPatternStorage) -> str:
+    """Return what tells this request's result from that of another under the same id."""
+    return ledger.fingerprint(contract).hex()
 
 
 @contextmanager

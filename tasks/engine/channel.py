@@ -1,5 +1,6 @@
 """A channel of kombu's Redis transport that claims messages instead of popping them."""
 
+import os
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
@@ -11,6 +12,7 @@ from redis.exceptions import ResponseError
 
 from tasks.engine.acks import QoS
 from tasks.engine.claims import Claims
+from tasks.engine.line import polled
 from tasks.engine.parts import redis
 from tasks.engine.scripts import CLAIM
 from tasks.engine.turn import claim_command, read_answer
@@ -80,6 +82,18 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu's is untyped
 
     # --- clients ---
 
+    def _connparams(self, asynchronous: bool = False) -> Any:
+        parameters = super()._connparams(asynchronous)
+        if asynchronous:
+            parameters["connection_class"] = polled(parameters["connection_class"], self)
+        return parameters
+
+    def leave_poller(self, connection: Any) -> None:
+        """Have the poller forget a connection that is about to be closed."""
+        # kombu asks the same before it tells the poller of one that has been closed.
+        if self._registered and self.connection and self.connection.cycle and connection._sock is not None:
+            self.connection.cycle.forget(connection._sock)
+
     def _create_client(self, asynchronous: bool = False) -> Any:
         """Return a client. For commands it is one that is kept: kombu builds one for every message."""
         if asynchronous:
@@ -145,9 +159,20 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu's is untyped
         super()._on_connection_disconnect(connection)
 
     def _after_fork(self) -> None:
-        # What is claimed and acknowledged is the parent's, and so are the sockets.
+        # What is claimed and acknowledged is the parent's.
         self.claims = Claims(self)
         super()._after_fork()
+
+    def _disconnect_pools(self) -> None:
+        managers = filter(None, (self._sentinel_manager, self._async_sentinel_manager))
+        pools = [sentinel.connection_pool for manager in managers for sentinel in manager.sentinels]
+        for pool in (self._pool, self._async_pool, *pools):
+            if pool is not None and pool.pid != os.getpid():
+                # A forked child closes its copies. Left alone the pool forgets its connections and keeps them open;
+                # and the poller is shared with the parent, who goes on polling.
+                pool.pid = os.getpid()
+                self._registered = False
+        super()._disconnect_pools()
 
     def close(self) -> None:
         """Leave nothing claimed, then close as kombu does."""

@@ -87,10 +87,6 @@ class Claims:
         self._ready.extend(claimed)
 
     def _on_turn(self) -> bool:
-        if not self._turn.busy:
-            # Nothing is expected: the server has closed the idle connection.
-            self._turn.hang_up()
-            return False
         self._end_turn()
         return self.deliver()
 

@@ -1,5 +1,6 @@
 """kombu's poller for channels that have several connections."""
 
+from contextlib import suppress
 from queue import Empty
 from time import monotonic
 from typing import Any
@@ -44,6 +45,19 @@ class Poller(redis.MultiChannelPoller):  # type: ignore[misc]  # kombu's is unty
         _, name = self._fd_to_chan.get(fileno, (None, None))
         # An error shows when it is read, too.
         return super().handle_event(fileno, event) if name == "LISTEN" else self.on_readable(fileno)
+
+    def forget(self, sock: Any) -> None:
+        """Poll a socket no more that is about to be closed."""
+        for key, known in list(self._chan_to_sock.items()):
+            if known is sock:
+                del self._chan_to_sock[key]
+        self._fd_to_chan.pop(sock.fileno(), None)
+        if self.hub is not None:
+            self.hub.remove(sock.fileno())
+        else:
+            # It may be one that was never polled.
+            with suppress(KeyError, OSError):
+                self.poller.unregister(sock.fileno())
 
     def get(self, callback: Any, timeout: float | None = None) -> None:
         """Deliver one message or broadcast, without an event loop. Raises Empty after `timeout` seconds.

@@ -31,8 +31,9 @@ What can come between, for a message m that worker A is about to get:
   and does not deliver it. If B has moved m there a second time before A's turn comes, then A's turn settles it and
   B's does not find it: one of the two delivers, never both, because LREM removes a copy once.
 - Two sweeps, or a sweep and a turn, at once: scripts do not interleave.
-- CLIENT UNBLOCK against an arriving m: the wait answers once, with nothing or with m, and that answer is always
-  read. Where CLIENT UNBLOCK is forbidden the connection is closed instead, and m may wait for a sweep.
+- CLIENT UNBLOCK against an arriving m: the wait answers once, with nothing or with m, and that answer is read.
+  Where CLIENT UNBLOCK is forbidden, or the answer does not come within a second because the connection is dead,
+  the connection is closed instead, and m may wait for a sweep.
 - CLIENT UNBLOCK against a BLMOVE that the server has not seen yet: it wakes nobody, and is sent again.
 - The prefetch limit is reached while waits are answered: the turn puts back what it has no room for, at the
   head of the queue, where the worker that has waited longest gets it.
@@ -40,7 +41,8 @@ What can come between, for a message m that worker A is about to get:
 - The turn is sent twice, since nobody knows whether the first arrived: acknowledgements are idempotent, what
   was settled is not found again, and what the first one took is in the book until the visibility timeout.
 - The server restarts and has forgotten the scripts: NOSCRIPT comes before any effect, and the text is sent.
-- The process forks: the child forgets all claims and closes its copies of the sockets.
+- The process forks: the child forgets all claims and closes its copies of the sockets, which does not end the
+  connections. A socket leaves the poller before it is closed: while a copy is open the kernel still reports its end.
 - The server is full: BLMOVE is refused, so the channel asks once a second; a turn begins with RPOP, which makes room.
 - A message is none of kombu's (no delivery tag): it is put aside in `q.unreadable` instead of stopping every worker.
 - A worker with kombu's own transport takes from the same queue: it pops from `q`, and finds in the book what it

@@ -75,8 +75,8 @@ class Turn(Line):
     Acknowledgements go back on the list when the connection breaks: sending them twice does no harm.
     """
 
-    def __init__(self, channel: Any, on_readable: Callable[[], bool]) -> None:
-        super().__init__(channel, "TURN", on_readable)
+    def __init__(self, channel: Any, on_answer: Callable[[], bool]) -> None:
+        super().__init__(channel, "TURN", on_answer)
         #: Delivery tags to acknowledge; other threads append to it.
         self.acks: deque[str] = deque()
         self._sent_acks: list[str] = []

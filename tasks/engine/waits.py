@@ -15,6 +15,8 @@ logger = get_logger(__name__)
 REST = 1.0
 #: Seconds to look for the answer of a wait that was told to end; it is there unless the server had not begun it.
 GLANCE = 0.001
+#: Seconds for all waits together to answer when they are told to end: the event loop does nothing else meanwhile.
+PATIENCE = 1.0
 
 
 class Place(NamedTuple):
@@ -34,7 +36,7 @@ class Wait(Line):
     """
 
     def __init__(self, channel: Any, place: Place, waits: "Waits") -> None:
-        super().__init__(channel, f"WAIT {place.key}", self._read)
+        super().__init__(channel, f"WAIT {place.key}", self.end)
         self.place = place
         self.waits = waits
         self.client_id = 0
@@ -52,8 +54,8 @@ class Wait(Line):
         else:
             self.ask("BRPOP", self.place.key, timeout)
 
-    def end(self) -> None:
-        """Read what came of it: a message to settle, or nothing."""
+    def end(self) -> bool:
+        """Read what came of it: a message to settle, or nothing. Returns False: it delivers none."""
         try:
             answer = self.answer()
         except OutOfMemoryError as error:
@@ -61,16 +63,9 @@ class Wait(Line):
             logger.warning("Redis refuses to wait for %s: %s", self.place.key, error)
             self.rests_until = monotonic() + REST
             self.waits.refused = True
-            return
+            return False
         if answer is not None:
             self.waits.moved.append((self.place, answer if self.place.recorded else answer[1]))
-
-    def _read(self) -> bool:
-        if self.busy:
-            self.end()
-        else:
-            # Nothing is expected: the server has closed the idle connection.
-            self.hang_up()
         return False
 
 
@@ -108,7 +103,11 @@ class Waits:
                 wait.begin(self._channel.brpop_timeout)
 
     def end(self) -> None:
-        """End all waiting now. Each wait answers exactly once: with nothing, or with what it had just moved."""
+        """End all waiting now. Each wait answers exactly once: with nothing, or with what it had just moved.
+
+        One that does not, because its connection is dead or its answer was lost on the way, is cut off.
+        """
+        deadline = monotonic() + PATIENCE
         while busy := self.busy:
             with self._channel.plain_client.pipeline(transaction=False) as pipe:
                 for wait in busy:
@@ -118,9 +117,13 @@ class Waits:
                 if isinstance(answer, ResponseError):
                     # Not allowed to: what is moved before the server sees the end of it returns with a sweep.
                     wait.hang_up()
-                # Not woken, and nothing to read: its command is still on the way. Ask again.
-                elif answer or wait.connection.can_read(timeout=GLANCE):
+                elif wait.readable(max(deadline - monotonic(), 0.0) if answer else GLANCE):
                     wait.end()
+                # Not woken, and nothing to read: its command is still on the way. Ask again.
+                elif monotonic() >= deadline:
+                    # What it may have moved returns with a sweep.
+                    logger.warning("%s: no answer from Redis for %.0f s, connecting again", wait.name, PATIENCE)
+                    wait.hang_up()
 
     def forget_all_but(self, places: Iterable[Place]) -> None:
         """Close the connections of all other places."""

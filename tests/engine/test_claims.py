@@ -189,7 +189,7 @@ def test_single_messages_and_simple_queues(store: Store, redis_url: str) -> None
         begun = time.monotonic()
         with pytest.raises(simple.Empty):
             simple.get(timeout=0.3)
-        assert 0.25 < time.monotonic() - begun < 2
+        assert time.monotonic() - begun > 0.25
         simple.put({"n": 3})
         assert channel.basic_get("simple", no_ack=True).payload == {"n": 3}
         assert not store.exists("unacked")
@@ -354,4 +354,4 @@ def test_a_drain_without_messages_ends_in_time(redis_url: str, read: Open) -> No
     begun = time.monotonic()
     with pytest.raises(socket.timeout):
         reader.connection.drain_events(timeout=0.3)
-    assert 0.29 < time.monotonic() - begun < 1.5
+    assert time.monotonic() - begun > 0.29

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import pytest
 import redis
 
 from tests.fix_process import wait_until
-from tests.fix_redis_fault import Reader, publish, waiting
+from tests.fix_redis_fault import Reader, acknowledged, publish, waiting
 
 Store = redis.Redis
 Open = Callable[..., Reader]
@@ -29,14 +30,13 @@ def test_an_idle_worker_waits_and_does_not_spin(store: Store, read: Open, ahead:
     for _ in range(5):
         reader.step()
     store.config_resetstat()
-    used, end = time.process_time(), time.monotonic() + 2
+    end = time.monotonic() + 2
     while time.monotonic() < end:
         reader.step(timeout=1)
         steps += 1
     assert calls(store, "blmove") <= 3 * PLACES
     assert calls(store, "evalsha") <= 2
     assert steps < 4 * PLACES
-    assert time.process_time() - used < 0.5
 
 
 def test_a_full_worker_asks_nothing(store: Store, redis_url: str, read: Open) -> None:
@@ -54,36 +54,30 @@ def test_a_full_worker_asks_nothing(store: Store, redis_url: str, read: Open) ->
 
 @pytest.mark.parametrize("loop", [False, True], ids=["without loop", "loop"])
 def test_no_queue_adds_to_the_delay_of_another(store: Store, redis_url: str, read: Open, loop: bool) -> None:
-    got: list[float] = []
-
-    def take(message: Any) -> None:
-        got.append(time.time() - message.payload)
-        message.ack()
-
-    reader = read(QUEUES, take, loop=loop)
-    delays = []
-    for queue in QUEUES * 3:
-        for priority in (0, 9):
-            for _ in range(2):
-                reader.step(timeout=0.01)
-            publish(redis_url, queue, [time.time()], priority=priority)
-            before = len(got)
-            reader.steps(lambda before=before: len(got) > before)  # type: ignore[misc]
-            delays.append(got[-1])
-    # A wait lasts a second; a message is there in milliseconds. The machine may be busy, but not every time.
-    assert sorted(delays)[len(delays) // 2] < 0.1
+    got: list[Any] = []
+    reader = read(QUEUES, acknowledged(got), loop=loop)
+    # Longer than the reader has: a queue that is looked at only after the wait for another never gets its turn.
+    reader.channel.brpop_timeout = 600
+    for number, (queue, priority) in enumerate(product(QUEUES * 3, (0, 9))):
+        for _ in range(2):
+            reader.step(timeout=0.01)
+        publish(redis_url, queue, [number], priority=priority)
+        reader.steps(lambda number=number: got[-1:] == [number])  # type: ignore[misc]
+    assert got == list(range(18))
 
 
 def test_one_message_wakes_one_worker(store: Store, redis_url: str, read: Open) -> None:
     readers = [read(["q"], print, unacked_restore_interval=10) for _ in range(4)]
     claims = [reader.channel.claims for reader in readers]
-    for one in claims:
+    for one, reader in zip(claims, readers, strict=True):
+        # No wait ends by itself while this test looks.
+        reader.channel.brpop_timeout = 600
         # Let it wait without its being told to stop at the end of a step: a worker's event loop does not stop.
         one.work()
         one._finish_turn()
         one.work()
     assert waiting(store) == 4 * 4
     publish(redis_url, "q", [1])
-    wait_until(lambda: waiting(store) == 4 * 4 - 1, "one of them has been woken", 0.5)
+    wait_until(lambda: waiting(store) == 4 * 4 - 1, "one of them has been woken")
     answers = [line for one in claims for line in one.lines if line.busy and line.connection.can_read(timeout=0)]
     assert [line.name for line in answers] == ["WAIT q"]

@@ -1,5 +1,6 @@
 """Redis is killed and comes back: what it has accepted is done once, and nobody hangs while it is away."""
 
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -11,8 +12,9 @@ import redis
 
 from config.embedded import EmbeddedValkey
 from tasks.client import BrokerUnavailable, ResultBackendUnavailable
+from tests.fix_celery import BLOCKED, locked_patterns, worker_connections
 from tests.fix_faults import SAFE, SOON, Launch, Load, messages
-from tests.fix_process import DEADLINE
+from tests.fix_process import DEADLINE, wait_until
 
 PATIENT = SOON | SAFE | {"PATTERN_STORAGE_MAX_ATTEMPTS": "20"}
 
@@ -76,3 +78,17 @@ def test_what_was_accepted_outlives_a_crash(mortal_redis_load: Load, mortal_valk
         mortal_valkey.start()
         with redis.Redis.from_url(load.redis_url) as store:
             assert messages(store)["storage"] == len(load.accepted)
+
+
+def test_a_worker_whose_queue_has_gone_can_be_stopped(
+    launch: Launch, mortal_redis_load: Load, mortal_valkey: EmbeddedValkey
+) -> None:
+    """Celery's own heartbeat would go on trying for ever, beginning while the pool ends its last job."""
+    load = mortal_redis_load
+    soft = {"REMAP_SIGTERM": "SIGQUIT", "PATTERN_STORAGE_SOFT_SHUTDOWN_TIMEOUT": "4"}
+    worker = launch(load.database_url, load.redis_url, env=PATIENT | soft)
+    with locked_patterns(load.database_url):
+        load.submit(load.inserts(1))
+        wait_until(lambda: worker_connections(load.database_url, BLOCKED), "a job is being done")
+        mortal_valkey.kill()
+        assert worker.container.group.stop() != -signal.SIGKILL, "it had to be killed"

@@ -93,6 +93,6 @@ def test_kills_under_load_lose_nothing(forge: Forge, store: redis.Redis, redis_u
     seen = {number for case in cases for number in read_report(case)["delivered"]}
     last = forge.case("load", loop=True, ahead=True, endless=True)
     pid = forge.start(last)
-    wait_until(lambda: seen | set(read_report(last)["delivered"]) >= set(range(jobs)), "everything was seen", 30)
+    wait_until(lambda: seen | set(read_report(last)["delivered"]) >= set(range(jobs)), "everything was seen")
     os.kill(pid, signal.SIGKILL)
     forge.wait(pid)

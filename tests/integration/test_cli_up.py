@@ -5,6 +5,7 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import pytest
 from config.embedded import EmbeddedValkey, read_state
 from tests import fix_cli
 from tests.fix_cli import PATTERN, Cli, Running, Said, Up, make_home, names_in
+from tests.fix_flower import ask, free_port
 from tests.fix_process import ROOT, wait_until
 
 cli, home = fix_cli.cli, fix_cli.home
@@ -37,7 +39,7 @@ def start(home: Path) -> Iterator[Callable[..., Up]]:
     """Start `up` on a data directory; a failing test does not leave it running."""
     started: list[Running] = []
 
-    def begin(data_dir: Path, *arguments: str, **options: object) -> Up:
+    def begin(data_dir: Path, *arguments: str, **options: Any) -> Up:
         up = Up(data_dir, *arguments, log=home / f"up-{len(started)}.log", **options)
         started.append(up)
         return up
@@ -57,12 +59,22 @@ def test_between_foreign_packages_until_ctrl_c(cli: Cli, start: Callable[..., Up
         (home / "project" / package).mkdir(parents=True)
         (home / "project" / package / "__init__.py").write_text("raise SystemExit('the wrong package')")
     up = start(
-        data_dir, cwd=home / "project",
-        CELERY_BROKER_URL=NOWHERE, CELERY_BROKER_READ_URL=NOWHERE, CELERY_RESULT_BACKEND=NOWHERE,
+        data_dir, "--flower-port", str(free_port()), flower=True, cwd=home / "project",
+        CELERY_BROKER_URL=NOWHERE, CELERY_BROKER_READ_URL=NOWHERE, CELERY_RESULT_BACKEND=NOWHERE, FLOWER_PORT="1",
     ).ready()  # fmt: skip
     assert insert(cli, "first", **up.variables).code == 0
     assert up.count("first") == 1
-    assert {"worker", "beat", "relay"} <= {word for member in up.members for word in member.cmdline()}
+    assert {"worker", "beat", "relay", "flower"} <= {word for member in up.members for word in member.cmdline()}
+
+    # Flower lets in who has the address that was printed, and nobody else; no other user can read its password.
+    address = str(up.state.values["flower_url"])
+    assert address in up.text
+    login, place = address.removeprefix("http://").split("@")
+    assert [ask(f"http://{place}", login=given).status for given in (login, None, "admin:wrong")] == [200, 401, 401]
+    file = data_dir / "celery" / "flower-password"
+    assert login == f"admin:{file.read_text().strip()}"
+    assert file.stat().st_mode & 0o077 == 0
+    assert login.split(":")[1] not in " ".join(word for member in up.members for word in member.cmdline())
 
     # A second one in the same directory is refused, and does not harm the first.
     second = cli("up", **up.variables)
@@ -93,7 +105,14 @@ def test_kill_9_leaves_nothing_and_the_next_up_has_the_data(cli: Cli, start: Cal
     assert f"REDIS_URL is not set and no stack runs in {data_dir}" in said.error
     up.leaves_nothing()
 
-    again = start(data_dir).ready()
+    # Something else has Flower's port now, if it is free at all; the password is still the same.
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            stack.enter_context(socket.create_server(("127.0.0.1", 5555)))
+        again = start(data_dir, flower=True).ready()
+    address = str(again.state.values["flower_url"])
+    assert not address.endswith(":5555/")
+    assert f":{(data_dir / 'celery' / 'flower-password').read_text().strip()}@127.0.0.1:" in address
     assert again.count("kept") == 1
     assert insert(cli, "after", **again.variables).code == 0
 

@@ -262,8 +262,8 @@ def test_a_port_lost_between_look_and_bind_is_tried_again(
         (data_dir / name).mkdir(exist_ok=True)
         (data_dir / name / "port").write_text(str(thief.getsockname()[1]))
         looks = iter([True])  # says the taken port is free, once
-        really = ports._is_free
-        monkeypatch.setattr(ports, "_is_free", lambda port: next(looks, None) or really(port))
+        really = ports.is_free
+        monkeypatch.setattr(ports, "is_free", lambda port: next(looks, None) or really(port))
         with server(data_dir / name, durable=False) as running:
             assert running.running
             assert str(thief.getsockname()[1]) not in running.url

@@ -13,7 +13,9 @@ from psycopg.types.json import Jsonb
 
 from storage import NodePatternStorageEffect
 from storage.operations.paging import Cursor
+from storage.operations.query import MAX_PAGE_BYTES
 from storage.operations.query_params import QueryParams, SortColumn
+from storage.pattern import MAX_TEXT_BYTES
 from tests.fix_storage import fail, make_pattern, succeed
 
 Connection = AsyncConnection[DictRow]
@@ -350,3 +352,23 @@ async def test_pages_do_not_depend_on_the_time_zone_of_a_session(
     assert len(flat) == len({record["id"] for record in flat}) == 10
     times = [datetime.fromisoformat(record["created_at"]) for record in flat]
     assert times == sorted(times, reverse=True)
+
+
+async def test_a_page_ends_before_it_is_too_large_for_redis(node: Node) -> None:
+    """By the size of its texts as they are, however well they compress; the cursor goes on after what was left out."""
+    names = [f"large {number:02}" for number in range(20)]
+    large = {"template_code": "x" * MAX_TEXT_BYTES, "context": {"filler": "y" * 100_000}}
+    await succeed(node, "batch_insert", patterns=[make_pattern(pattern_name=name, **large) for name in names])
+    met: list[str] = []
+    pages = 0
+    cursor: dict[str, str] = {}
+    while True:
+        params = {"order_by": "pattern_name", "descending": False, "limit": 1000} | cursor
+        data = await succeed(node, "query", query_params=params)
+        assert sum(len(pattern["template_code"]) for pattern in data["patterns"]) <= MAX_PAGE_BYTES + MAX_TEXT_BYTES
+        met += [pattern["pattern_name"] for pattern in data["patterns"]]
+        pages += 1
+        if not data["has_more"]:
+            break
+        cursor = {"cursor": data["next_cursor"]}
+    assert (met, pages) == (names, 2)

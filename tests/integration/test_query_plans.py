@@ -193,7 +193,9 @@ def test_a_filter_that_leaves_few_rows_reads_few(planner: psycopg.Connection, na
 @pytest.mark.parametrize("limit", [1, 50, 1000])
 def test_an_order_without_filters_sorts_nothing(planner: psycopg.Connection, limit: int) -> None:
     for order in orders():
-        kinds = [node["Node Type"] for node in explain(planner, {"limit": limit} | order)]
+        # The sums that end a page early go along the order that is there.
+        plan = explain(planner, {"limit": limit} | order)
+        kinds = [kind for node in plan if (kind := node["Node Type"]) not in ("Result", "Subquery Scan", "WindowAgg")]
         # The unique key's index has the names in order; the few rows that share a name are put in order of their ids.
         presorted = ["Incremental Sort"] if order.get("order_by") == "pattern_name" else []
         assert kinds == ["Limit", *presorted, "Index Scan"], (order, kinds)

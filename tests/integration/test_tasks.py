@@ -12,7 +12,7 @@ from celery import Celery
 from celery.result import AsyncResult
 
 from storage import ModelResult
-from tasks.client import PatternStorageClient
+from tasks.client import JobTimeout, PatternStorageClient
 from tasks.errors import StorageOperationFailed
 from tests.fix_celery import StorageWorker
 from tests.fix_process import DEADLINE, wait_until
@@ -26,10 +26,12 @@ Send = Callable[..., ModelResult]
 def send(plain_app: Celery, served_client: PatternStorageClient) -> Send:
     """Send a job past our client, which would refuse it, and return its result as our client reads it."""
 
-    def send(name: str, kwargs: Any, task_id: str | None = None, **options: Any) -> ModelResult:
+    def send(
+        name: str, kwargs: Any, task_id: str | None = None, timeout: float = DEADLINE, **options: Any
+    ) -> ModelResult:
         job_id = task_id or str(uuid4())
         plain_app.send_task(name, kwargs=kwargs, task_id=job_id, queue="storage", **options)
-        return served_client.get(job_id).result(DEADLINE)
+        return served_client.get(job_id).result(timeout)
 
     return send
 
@@ -40,7 +42,7 @@ def meta(worker: StorageWorker) -> Callable[[Any], dict[str, Any]]:
 
     def read(task_id: Any) -> dict[str, Any]:
         with redis.Redis.from_url(worker.redis_url) as connection:
-            found: dict[str, Any] = json.loads(connection.get(f"celery-task-meta-{task_id}"))
+            found: dict[str, Any] = json.loads(connection.get(f"celery-task-meta-{task_id}") or "{}")
             return found
 
     return read
@@ -114,8 +116,16 @@ class TestFailures:
     def test_another_correlation_id_than_the_task_id(self, send: Send) -> None:
         task_id, other = str(uuid4()), str(uuid4())
         result = send("storage.insert", {"contract": {"correlation_id": other, "data": make_pattern()}}, task_id)
-        assert result.error == f"correlation_id is {other}, but the task id is {task_id}: both name the job"
+        assert result.error == f"correlation_id is {other}, but the task id is {task_id}: they should be the same text"
         assert result.metadata["correlation_id"] == task_id
+
+    @pytest.mark.parametrize("task_id", [uuid4().hex, str(uuid4()).upper()], ids=["without dashes", "upper case"])
+    def test_task_id_in_another_spelling(self, send: Send, meta: Callable[[Any], Any], task_id: str) -> None:
+        """Celery stores the result under the text as it is, where nobody who knows the UUID would look."""
+        with pytest.raises(JobTimeout):
+            send("storage.insert", {"contract": {"data": make_pattern()}}, task_id, timeout=0)
+        wait_until(lambda: meta(task_id).get("status") == "FAILURE", "it has ended")
+        assert "they should be the same text" in meta(task_id)["result"]["exc_message"][0]["error"]
 
     def test_task_id_that_is_no_uuid(self, plain_app: Celery, meta: Callable[[Any], dict[str, Any]]) -> None:
         sent = plain_app.send_task(

@@ -3,25 +3,21 @@
 from collections.abc import Callable
 from contextlib import closing
 
-import psycopg
 import pytest
 
 from tasks.client import PatternStorageClient
 from tests.fix_celery import worker_connections
-from tests.fix_everything import do_everything
+from tests.fix_everything import PATIENT, do_everything
 from tests.fix_faults import Launch, Load
 from tests.fix_pgbouncer import PgBouncer
 from tests.fix_process import ProcessGroup
 
-#: What a deployment behind PgBouncer sets. The timeouts are then the role's, see docs/operations.md.
+#: What a deployment behind PgBouncer sets.
 POOLED = {"PATTERN_STORAGE_PREPARE_THRESHOLD": "-1"}
 
 
 @pytest.fixture
 def pooled_url(pgbouncer: PgBouncer, database_url: str) -> str:
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        name = psycopg.sql.Identifier(connection.info.dbname)
-        connection.execute(psycopg.sql.SQL("ALTER DATABASE {} SET lock_timeout = '300ms'").format(name))
     return pgbouncer.url(database_url)
 
 
@@ -30,7 +26,7 @@ def test_everything(
 ) -> None:
     """Commands, worker, relay and an application that writes into the outbox, all of them through PgBouncer."""
     urls = {"DATABASE_URL": pooled_url, "REDIS_URL": redis_url, **POOLED}
-    launch(pooled_url, redis_url, env=POOLED | {"PATTERN_STORAGE_MAX_ATTEMPTS": "1000"})
+    launch(pooled_url, redis_url, env=POOLED | PATIENT)
     start_process("tasks.cli", "relay", **urls)
     with PatternStorageClient(database_url=pooled_url, redis_url=redis_url) as client:
         do_everything(client, database_url)

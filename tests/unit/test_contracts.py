@@ -202,6 +202,16 @@ def test_what_json_cannot_carry_is_refused_when_the_contract_is_built(data: dict
     explain(refusal.value).encode()
 
 
+@pytest.mark.parametrize("field", ["name", "version", "description"])
+def test_a_contract_s_own_texts_have_limits(field: str) -> None:
+    """They are stored with a dead letter, where a NUL would make it unreadable."""
+    data = make_pattern()
+    with pytest.raises(ValueError, match=f"{field}\n.*NUL"):
+        ModelContractPatternStorage(operation="insert", data=data, **{field: "a\0b"})
+    with pytest.raises(ValueError, match="at most"):
+        ModelContractPatternStorage(operation="insert", data=data, **{field: "x" * (2**20 + 1)})
+
+
 def test_values_stay_out_of_a_refusal() -> None:
     with pytest.raises(ValidationError) as refusal:
         contract("insert", data={"template_code": "hunter2"})

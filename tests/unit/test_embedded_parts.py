@@ -66,7 +66,7 @@ def test_a_damaged_port_file_is_replaced(tmp_path: Path, content: str) -> None:
 
 
 def test_no_free_port_is_one_clear_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("config.embedded.ports._is_free", lambda port: False)
+    monkeypatch.setattr("config.embedded.ports.is_free", lambda port: False)
     with pytest.raises(EmbeddedError, match=r"^Found no free TCP port on 127\.0\.0\.1"):
         port_for(tmp_path / "port")
 

@@ -214,7 +214,7 @@ def test_environment_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
         environment_settings.cache_clear()
 
 
-@pytest.mark.parametrize("name", ["STATEMENT_TIMEOUT", "BATCH_STATEMENT_TIMEOUT", "LOCK_TIMEOUT"])
+@pytest.mark.parametrize("name", [f"{kind}STATEMENT_TIMEOUT" for kind in ("", "QUERY_", "BATCH_")] + ["LOCK_TIMEOUT"])
 def test_a_statement_may_not_outlast_its_job(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"PATTERN_STORAGE_{name}", "241")
     with pytest.raises(SettingsInvalid, match=f"PATTERN_STORAGE_{name} is 241; it should be at most .*, which is 240"):
@@ -230,6 +230,7 @@ def test_time_limits_of_each_operation_agree() -> None:
         assert soft < hard < settings.visibility_timeout
         annotation = celery_settings(load_settings(redis_url=NOWHERE))["task_annotations"][f"storage.{operation}"]
         assert annotation == {"soft_time_limit": soft, "time_limit": hard}
+    assert load_settings(query_statement_timeout=5).time_limits("query") == (35.0, 95.0)
     short = load_settings(task_soft_time_limit=7, task_time_limit=8)
     assert short.time_limits("insert") == short.time_limits("batch_insert") == (7.0, 8.0)
 

@@ -1,0 +1,39 @@
+"""Flower's options, in one place and with reasons.
+
+Their names and defaults: https://flower.readthedocs.io/en/latest/config.html
+"""
+
+from typing import Any
+
+from config.settings import PREFIX, Settings, SettingsInvalid
+
+#: Columns of the list of jobs, in order, by Flower's names: `uuid` is the correlation id, `args` our line about the
+#: job, `result` what came out, why it failed or how far it is, `routing_key` the queue. By `received` it sorts.
+COLUMNS = ("name", "uuid", "state", "args", "result", "runtime", "worker", "routing_key", "received")
+
+#: Jobs kept in memory and in the file. Flower does nothing else while it writes them: a sixth of a second.
+MAX_TASKS = 10_000
+
+#: Seconds after which a worker that is gone leaves the list: containers have a new name after every start.
+FORGET_WORKERS = 86_400
+
+
+def flower_options(settings: Settings) -> dict[str, Any]:
+    """Return Flower's options by name. Raises SettingsInvalid if there is no password."""
+    if settings.flower_password is None:
+        raise SettingsInvalid(
+            f"{PREFIX}FLOWER_PASSWORD is not set; Flower shows and controls the system only to who logs in"
+            f" as {settings.flower_user!r} with it"
+        )
+    return {
+        "basic_auth": [f"{settings.flower_user}:{settings.flower_password.get_secret_value()}"],
+        "address": settings.flower_address,
+        "port": settings.flower_port,
+        "read_only": settings.flower_read_only,
+        "persistent": True,
+        "db": str(settings.flower_file),
+        "state_save_interval": round(settings.flower_save_interval * 1_000),
+        "max_tasks": MAX_TASKS,
+        "purge_offline_workers": FORGET_WORKERS,
+        "tasks_columns": ",".join(COLUMNS),
+    }

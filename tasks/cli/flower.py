@@ -1,0 +1,70 @@
+"""Flower as a part of `up`: its port, its login, and where it is found."""
+
+import json
+from base64 import b64encode
+from pathlib import Path
+from urllib.parse import quote
+from urllib.request import ProxyHandler, Request, build_opener
+
+from pydantic import SecretStr
+
+from config.embedded.files import read_or_create_secret
+from config.embedded.ports import is_free, port_for
+from config.settings import PREFIX, Settings
+from tasks.cli.exits import InputInvalid
+
+#: Addresses that stand for all of this machine's; one of them is enough to find it.
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+
+
+def with_login(settings: Settings, folder: Path, port: int | None) -> Settings:
+    """Return the settings with a port that is free and a password, made once and kept in the folder.
+
+    Args:
+        settings: what the environment says; a port in it is meant, as `port` is.
+        folder: where password and port are kept.
+        port: the one that the user has asked for.
+
+    Raises:
+        InputInvalid: the port that was asked for is taken.
+    """
+    wanted = port or settings.flower_port
+    if not is_free(wanted):
+        if port or "flower_port" in settings.model_fields_set:
+            raise InputInvalid(
+                f"port {wanted} for Flower is taken by another program;"
+                f" choose another with --flower-port or {PREFIX}FLOWER_PORT, or leave Flower out with --no-flower"
+            )
+        wanted = port_for(folder / "flower-port")
+    password = settings.flower_password or SecretStr(read_or_create_secret(folder / "flower-password"))
+    return settings.model_copy(update={"flower_port": wanted, "flower_password": password})
+
+
+def variables(settings: Settings) -> dict[str, str]:
+    """Return what only Flower is told: not as arguments, which every user of the machine can read."""
+    password = settings.flower_password.get_secret_value() if settings.flower_password else ""
+    return {f"{PREFIX}FLOWER_PORT": str(settings.flower_port), f"{PREFIX}FLOWER_PASSWORD": password}
+
+
+def address(settings: Settings, *, login: bool = False) -> str:
+    """Return the URL at which a browser on this machine finds Flower, with user and password if `login`."""
+    host = EVERYWHERE.get(settings.flower_address, settings.flower_address)
+    place = f"{f'[{host}]' if ':' in host else host}:{settings.flower_port}"
+    if login and settings.flower_password:
+        password = quote(settings.flower_password.get_secret_value(), safe="")
+        place = f"{quote(settings.flower_user, safe='')}:{password}@{place}"
+    return f"http://{place}/"
+
+
+def shows_a_worker(settings: Settings) -> bool:
+    """Tell whether Flower lets us in and has heard of a worker: from then on it misses no job."""
+    password = settings.flower_password.get_secret_value() if settings.flower_password else ""
+    login = b64encode(f"{settings.flower_user}:{password}".encode()).decode()
+    url = f"{address(settings)}api/workers?status=1"
+    request = Request(url, headers={"Authorization": f"Basic {login}"})  # noqa: S310  # it begins with http://
+    try:
+        # A proxy that the environment names is for the world outside.
+        with build_opener(ProxyHandler({})).open(request, timeout=1) as answer:
+            return any(json.load(answer).values())
+    except OSError:
+        return False

@@ -1,0 +1,1 @@
+"""What Flower shows, and to whom: `celery -A tasks flower` with our settings, our words and nothing secret."""

@@ -1,0 +1,150 @@
+"""Nothing holds the event loop: not a dead connection, not an old report, not a copy of a socket in a child."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import pytest
+import redis
+
+from tests.fix_faults import through
+from tests.fix_process import DEADLINE, wait_until
+from tests.fix_proxy import Proxy
+from tests.fix_redis_fault import Reader, acknowledged, publish, sockets_in_child, waiting, where
+
+Store = redis.Redis
+Open = Callable[..., Reader]
+ProxyTo = Callable[[str], Proxy]
+
+#: Of Python 3.12: threads of proxies may run. The children do next to nothing.
+pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+
+#: A wait for each of kombu's four priorities.
+WAITS = 4
+
+
+def line_of(reader: Reader, name: str) -> Any:
+    [line] = [line for line in reader.channel.claims.lines if line.name == name]
+    return line
+
+
+@contextmanager
+def copies_elsewhere() -> Iterator[None]:
+    """A forked process that has a copy of every socket, and does nothing."""
+    ours, theirs = os.pipe()
+    if (child := os.fork()) == 0:
+        os.close(theirs)
+        os.read(ours, 1)
+        os._exit(0)
+    os.close(ours)
+    try:
+        yield
+    finally:
+        os.close(theirs)
+        os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["nothing", "a message"])
+def test_a_wait_whose_answer_is_lost_is_cut_off(store: Store, redis_url: str, proxy_to: ProxyTo, moved: bool) -> None:
+    proxy = proxy_to(redis_url)
+    proxy.keep_answer_to(b"BLMOVE\r\n$1\r\nq\r\n")
+    got: list[Any] = []
+    with closing(Reader(through(redis_url, proxy), ["q"], acknowledged(got), loop=True)) as reader:
+        reader.consumer.consume()
+        reader.steps(lambda: waiting(store) == WAITS, "it waits")
+        if moved:
+            # CLIENT UNBLOCK finds nobody waiting, and there is nothing to read. Else it wakes, and there is nothing.
+            publish(redis_url, "q", [1])
+            wait_until(lambda: where(store, "q")["claimed"] == [1], "the message is moved")
+        wait = line_of(reader, "WAIT q")
+        sock = wait.connection._sock
+        # Breaks everything, and so ends the test, should it not return.
+        watchdog = threading.Timer(DEADLINE / 2, proxy.reset)
+        watchdog.start()
+        reader.channel.claims.stand_down()
+        watchdog.cancel()
+        assert sock.fileno() == -1
+        if not moved:
+            publish(redis_url, "q", [1])
+        reader.steps(lambda: got == [1], "it returns with a sweep and is delivered")
+
+
+def test_a_socket_that_others_have_a_copy_of_is_not_reported_after_its_end(store: Store, read: Open) -> None:
+    reader = read(["q"], print, loop=True)
+    reader.channel.brpop_timeout = 600
+    reader.steps(lambda: waiting(store) == WAITS, "it waits")
+    lines = reader.channel.claims.lines
+    assert reader.hub is not None
+    with copies_elsewhere():
+        lines[0].connection.disconnect()
+        for line in lines[1:]:
+            line.hang_up()
+        wait_until(lambda: waiting(store) == 0, "the server has noticed")
+        reader.steps(lambda: waiting(store) == WAITS, "it waits again")
+        assert reader.hub.poller.poll(0) == []
+
+
+def test_a_forked_child_closes_its_copies(store: Store, redis_url: str, read: Open) -> None:
+    got: list[Any] = []
+    reader = read(["q"], acknowledged(got), loop=True)
+    reader.channel.brpop_timeout = 600
+    reader.steps(lambda: waiting(store) == WAITS, "it waits")
+    before, after = sockets_in_child(reader)
+    assert len(before) > WAITS
+    assert not after
+    # The parent's are as they were, and polled.
+    assert waiting(store) == WAITS
+    publish(redis_url, "q", [1])
+    reader.steps(lambda: got == [1], "the parent goes on")
+
+
+def test_a_report_of_what_was_read_already_is_ignored(store: Store, read: Open) -> None:
+    reader = read(["q"], print, loop=True)
+    reader.channel.brpop_timeout = 600
+    reader.steps(lambda: waiting(store) == WAITS, "it waits")
+    cycle, wait = reader.channel.connection.cycle, line_of(reader, "WAIT q")
+    sock = wait.connection._sock
+    # Reading would wait for an answer that is not to come.
+    assert not cycle.on_readable(sock.fileno())
+    assert wait.busy
+    reader.channel.claims.stand_down()
+    # Nothing to read, and nothing expected: the connection has not ended.
+    assert not cycle.on_readable(sock.fileno())
+    assert wait.connection._sock is sock
+
+
+def test_answers_that_came_while_the_process_stood_still_are_read(store: Store, redis_url: str, read: Open) -> None:
+    got: list[Any] = []
+    reader = read(["q"], acknowledged(got), loop=True)
+    reader.steps(lambda: waiting(store) == WAITS, "it waits")
+    wait_until(lambda: waiting(store) == 0, "the server has answered")
+    # As after a suspend, whose first turn of the loop fires the timer before it polls.
+    for line in reader.channel.claims.lines:
+        if line.busy:
+            line.asked_at -= 60
+    reader.channel.claims.drop_dead_lines(2.0)
+    publish(redis_url, "q", [1])
+    reader.steps(lambda: got == [1], "it is delivered")
+
+
+@pytest.mark.parametrize("loop", [False, True], ids=["without loop", "loop"])
+def test_a_health_check_may_connect_again(store: Store, redis_url: str, proxy_to: ProxyTo, loop: bool) -> None:
+    proxy = proxy_to(redis_url)
+    got: list[Any] = []
+    reader = Reader(
+        through(redis_url, proxy), ["q"], got.append, loop=loop, prefetch=1,
+        claim_ahead=loop, socket_timeout=0.5, retry_on_timeout=True,
+    )  # fmt: skip
+    with closing(reader):
+        reader.consumer.consume()
+        publish(redis_url, "q", [1])
+        reader.steps(lambda: got, "it is at its limit")
+        turn = line_of(reader, "TURN")
+        sock, turn.connection.next_health_check = turn.connection._sock, 0
+        proxy.keep_answer_to(b"PING")
+        got[0].ack()
+        publish(redis_url, "q", [2])
+        reader.steps(lambda: len(got) == 2, "the turn is answered on another connection")
+        assert sock.fileno() == -1
