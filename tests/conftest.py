@@ -8,4 +8,5 @@ pytest_plugins = [
     "tests.fix_redis_fault",
     "tests.fix_faults",
     "tests.fix_otlp",
+    "tests.fix_metrics",
 ]
