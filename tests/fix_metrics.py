@@ -1,5 +1,6 @@
 """A worker that measures itself, jobs of every outcome for it, and what a scrape of it says."""
 
+import json
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -10,6 +11,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+import yaml
 from celery import Celery
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -17,7 +19,7 @@ from config.embedded import EmbeddedValkey
 from config.embedded.ports import port_for
 from tasks.client import PatternStorageClient
 from tests.fix_celery import StorageWorker, launch_worker, locked_patterns
-from tests.fix_process import wait_until
+from tests.fix_process import ROOT, wait_until
 from tests.fix_servers import create_database, drop_database, on_database
 from tests.fix_storage import contract, make_pattern
 
@@ -55,6 +57,23 @@ class Scrape:
         for sample in self.samples:
             found.setdefault(sample.name, set()).update(sample.labels)
         return found
+
+
+def alerts() -> list[dict[str, Any]]:
+    """Return the alert rules that we deploy."""
+    [group] = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text(encoding="utf-8"))["groups"]
+    rules: list[dict[str, Any]] = group["rules"]
+    return rules
+
+
+def expressions() -> dict[str, str]:
+    """Return every expression of alerts and dashboard by where it stands; a minute is the dashboard's interval."""
+    dashboard = json.loads((ROOT / "deploy/grafana/dashboards/pattern-storage.json").read_text(encoding="utf-8"))
+    found = {rule["alert"]: rule["expr"] for rule in alerts()}
+    for panel in dashboard["panels"]:
+        for target in panel["targets"]:
+            found[f"{panel['title']} {target['refId']}"] = target["expr"].replace("$__rate_interval", "1m")
+    return found
 
 
 def free_port(folder: Path) -> int:
