@@ -64,6 +64,10 @@ format: $(STAMP) ## rewrite the code the way ruff wants it
 bench-batch: $(STAMP) ## compare four ways to write one atomic batch
 	$(BIN)/python -m bench.batch_insert
 
+.PHONY: bench-metrics
+bench-metrics: $(STAMP) ## CPU time a job with metrics on and off
+	$(BIN)/python -m bench.metrics_cost
+
 .PHONY: clean
 clean: ## remove what make has made
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist .coverage .coverage.*
