@@ -39,6 +39,7 @@ test-faults: $(STAMP) ## kill, cut, stall and restart everything under load
 SERVER_PACKAGES := \
   docker-compose \
   pgbouncer \
+  prometheus \
   rabbitmq-server \
   redis-tools
 
@@ -88,6 +89,10 @@ format: $(STAMP) ## rewrite the code the way ruff wants it
 .PHONY: bench-batch
 bench-batch: $(STAMP) ## compare four ways to write one atomic batch
 	$(BIN)/python -m bench.batch_insert
+
+.PHONY: bench-metrics
+bench-metrics: $(STAMP) ## CPU time a job with metrics on and off
+	$(BIN)/python -m bench.metrics_cost
 
 .PHONY: clean
 clean: ## remove what make has made

@@ -11,4 +11,6 @@ pytest_plugins = [
     "tests.fix_pgbouncer",
     "tests.fix_sentinel",
     "tests.fix_browser",
+    "tests.fix_otlp",
+    "tests.fix_metrics",
 ]

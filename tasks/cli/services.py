@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from config.embedded import EmbeddedError, EmbeddedStack
 from config.embedded.account import Account
 from config.embedded.launcher import launch
 from config.embedded.log import ServerLog
+from config.embedded.ports import port_for
 from config.embedded.process import ServerProcess
 from config.settings import Settings, load_settings
 from storage import schema
@@ -46,12 +47,15 @@ def make_folder(folder: Path) -> Path:
 
 
 @contextmanager
-def running_services(settings: Settings, folder: Path, **commands: Sequence[str]) -> Iterator[dict[str, ServerProcess]]:
+def running_services(
+    settings: Settings, folder: Path, ports: Mapping[str, int] | None = None, **commands: Sequence[str]
+) -> Iterator[dict[str, ServerProcess]]:
     """Run services, each by its name with its arguments, until the block ends; then stop them gracefully.
 
     Args:
         settings: whose servers they use.
         folder: where they run, keep their files and write their logs (`<name>.log`).
+        ports: where a service serves its metrics, by its name; the others serve none.
         commands: for example `worker=["--concurrency=2"]`; all but those of `OWN` are Celery's.
 
     Raises:
@@ -79,7 +83,10 @@ def running_services(settings: Settings, folder: Path, **commands: Sequence[str]
             service = launch(
                 name, command,
                 account=ourselves, log=ServerLog(folder / f"{name}.log"), death_signal=signal.SIGTERM,
-                directory=folder, environment=environment | (flower.variables(settings) if name == "flower" else {}),
+                directory=folder,
+                environment=environment
+                | {"PATTERN_STORAGE_METRICS_PORT": str((ports or {}).get(name, 0))}
+                | (flower.variables(settings) if name == "flower" else {}),
             )  # fmt: skip
             # A worker hands back what it cannot finish within its soft shutdown, and then ends by itself.
             stack.callback(service.stop, signal.SIGTERM, timeout=settings.soft_shutdown_timeout + 10)
@@ -89,6 +96,18 @@ def running_services(settings: Settings, folder: Path, **commands: Sequence[str]
         if "flower" in services:
             services["flower"].wait_ready(lambda: flower.shows_a_worker(settings), timeout=START_TIMEOUT)
         yield services
+
+
+def metrics_ports(settings: Settings, folder: Path, *names: str) -> dict[str, int]:
+    """Return a free port for the metrics of each service: the same at every start, as long as it stays free.
+
+    The first one's is the setting's, where it names one. Raises EmbeddedError if there is none.
+    """
+    make_folder(folder)
+    ports = {name: port_for(folder / f"{name}-metrics.port") for name in names}
+    if settings.metrics_port:
+        ports[names[0]] = settings.metrics_port
+    return ports
 
 
 def wait_for_worker(settings: Settings, worker: ServerProcess) -> None:

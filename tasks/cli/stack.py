@@ -12,7 +12,7 @@ from config.settings import Settings, SettingsInvalid, load_settings
 from storage import schema
 from tasks.cli import flower
 from tasks.cli.output import err, print_pairs
-from tasks.cli.services import make_folder, running_services, running_stack, wait_until_one_ends
+from tasks.cli.services import make_folder, metrics_ports, running_services, running_stack, wait_until_one_ends
 
 
 def up(
@@ -43,11 +43,16 @@ def up(
             if with_flower:
                 commands["flower"] = []
                 settings = flower.with_login(settings, make_folder(folder), flower_port)
-            services = stack.enter_context(running_services(settings, folder, **commands))
+            ports = metrics_ports(settings, folder, "worker", "relay")
+            services = stack.enter_context(running_services(settings, folder, ports, **commands))
             about = {
                 "folder": settings.data_dir,
                 "worker": f"{concurrency} processes, log in {folder / 'worker.log'}",
                 **{name: f"log in {folder / f'{name}.log'}" for name in commands if name != "worker"},
+                **{
+                    f"{name}'s metrics": f"http://{settings.metrics_address}:{port}/metrics"
+                    for name, port in ports.items()
+                },
                 "next": "pattern-storage insert | query | doctor, in another terminal",
             }
             if with_flower:

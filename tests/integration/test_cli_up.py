@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -18,6 +19,7 @@ from config.embedded import EmbeddedValkey, read_state
 from tests import fix_cli
 from tests.fix_cli import PATTERN, Cli, Running, Said, Up, make_home, names_in
 from tests.fix_flower import ask, free_port
+from tests.fix_metrics import Scrape
 from tests.fix_process import ROOT, wait_until
 
 cli, home = fix_cli.cli, fix_cli.home
@@ -75,6 +77,8 @@ def test_between_foreign_packages_until_ctrl_c(cli: Cli, start: Callable[..., Up
     assert login == f"admin:{file.read_text().strip()}"
     assert file.stat().st_mode & 0o077 == 0
     assert login.split(":")[1] not in " ".join(word for member in up.members for word in member.cmdline())
+    ports = re.findall(r"http://127\.0\.0\.1:(\d+)/metrics", up.text)
+    assert [Scrape(int(port)).value("up", server="postgresql") for port in ports] == [1, 1]
 
     # A second one in the same directory is refused, and does not harm the first.
     second = cli("up", **up.variables)
