@@ -7,4 +7,5 @@ pytest_plugins = [
     "tests.fix_celery",
     "tests.fix_redis_fault",
     "tests.fix_faults",
+    "tests.fix_imports",
 ]

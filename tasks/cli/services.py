@@ -21,6 +21,8 @@ from tasks.app import create_app
 START_TIMEOUT = 60.0
 #: Services that are commands of ours.
 OWN = frozenset({"relay"})
+#: What Celery calls a service of another name.
+SUBCOMMANDS = {"imports": "worker"}
 
 
 @contextmanager
@@ -57,6 +59,9 @@ def running_services(settings: Settings, folder: Path, **commands: Sequence[str]
         # SIGTERM alone waits for running jobs without end; this way a worker keeps to its soft shutdown.
         "REMAP_SIGTERM": "SIGQUIT",
     }
+    if settings.imports_file is not None:
+        # Absolute by now: they run in another folder.
+        environment["PATTERN_STORAGE_IMPORTS_FILE"] = str(settings.imports_file)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -68,7 +73,7 @@ def running_services(settings: Settings, folder: Path, **commands: Sequence[str]
         services = {}
         for name, arguments in commands.items():
             program = ["tasks.cli"] if name in OWN else ["celery", "-A", "tasks"]
-            command = [sys.executable, "-m", *program, name, *arguments]
+            command = [sys.executable, "-m", *program, SUBCOMMANDS.get(name, name), *arguments]
             service = launch(
                 name, command,
                 account=ourselves, log=ServerLog(folder / f"{name}.log"), death_signal=signal.SIGTERM,

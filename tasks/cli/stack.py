@@ -11,6 +11,11 @@ from config.settings import Settings, SettingsInvalid, load_settings
 from storage import schema
 from tasks.cli.output import err, print_pairs
 from tasks.cli.services import running_services, running_stack, wait_until_one_ends
+from tasks.imports.plan import load_entries
+
+#: Queues of a worker beside one for imports, and that one.
+SHORT = ("-Q", "storage,batch")
+IMPORTS = ("-Q", "imports", "--concurrency", "1", "-n", "imports@%h")
 
 
 def up(
@@ -29,11 +34,20 @@ def up(
         try:
             settings = _servers(stack, data_dir)
             folder = settings.data_dir / "celery"
+            # One of their own: an import may take hours, and single operations wait for nothing.
+            imports = {"imports": [*IMPORTS, "--loglevel", settings.log_level]} if settings.imports_file else {}
             services = stack.enter_context(
                 running_services(
                     settings,
                     folder,
-                    worker=["--concurrency", str(concurrency), "--loglevel", settings.log_level],
+                    worker=[
+                        "--concurrency",
+                        str(concurrency),
+                        "--loglevel",
+                        settings.log_level,
+                        *(SHORT if imports else ()),
+                    ],
+                    **imports,
                     beat=["--schedule", str(folder / "beat-schedule"), "--loglevel", settings.log_level],
                     relay=[],
                 )
@@ -43,6 +57,7 @@ def up(
                 "worker": f"{concurrency} processes, log in {folder / 'worker.log'}",
                 "beat": f"log in {folder / 'beat.log'}",
                 "relay": f"log in {folder / 'relay.log'}",
+                **dict.fromkeys(imports, f"{settings.imports_file}, log in {folder / 'imports.log'}"),
                 "next": "pattern-storage insert | query | doctor, in another terminal",
             }
             print_pairs(about, title="pattern-storage is up; Ctrl-C stops it")
@@ -56,6 +71,8 @@ def _servers(stack: ExitStack, data_dir: Path | None) -> Settings:
     """Return settings of the servers to use, started here unless the environment names them."""
     # An override, so that the state file of a running stack is not taken for the environment.
     settings = load_settings(data_dir=data_dir)
+    if settings.imports_file is not None:
+        load_entries(settings.imports_file)
     given = Settings(data_dir=settings.data_dir)
     if not (given.database_url or given.redis_url or given.broker_url or given.result_backend_url):
         _, settings = stack.enter_context(running_stack(settings.data_dir))

@@ -12,7 +12,7 @@ import redis.asyncio
 from storage import ModelContractPatternStorage, ModelResult, outbox
 from tasks.client.contracts import Operations
 from tasks.client.listener import ResultListener, cancellable
-from tasks.client.outcomes import answer_to, parse_status, result_key, was_cut_short
+from tasks.client.outcomes import answer_to, parse_progress, parse_status, result_key, was_cut_short
 from tasks.client.synchronous import PatternStorageClient, answering, request_of
 from tasks.errors import JobTimeout
 
@@ -37,6 +37,10 @@ class AsyncJob:
     async def status(self) -> str:
         """See `Job.status`."""
         return await self._client._status(self.correlation_id)
+
+    async def progress(self) -> dict[str, Any] | None:
+        """See `Job.progress`."""
+        return parse_progress(await self._client._get(self.correlation_id))
 
     async def cancel(self) -> ModelResult:
         """See `Job.cancel`."""
