@@ -109,8 +109,7 @@ def _whole(source: Source, file: SourceFile) -> Iterator[IO[bytes]]:
 
 def _python(plan: ImportPlan, source: Source, file: SourceFile) -> Iterator[Row]:
     try:
-        for number, pattern in enumerate(harvest(Path(file.path)), start=1):
-            yield number, pattern
+        yield from enumerate(harvest(Path(file.path)), start=1)
     except HarvestError as error:
         raise ImportBroken("source_unreadable", str(error)) from None
 

@@ -59,7 +59,9 @@ class Planner:
                 asyncio.run(self._archive.ask(lambda connection: self._plan(connection, now)))
                 self._trouble.is_over()
             except Exception as raised:
-                error = raised if isinstance(raised, ServiceUnavailable) else translate(raised)
+                # What is no error of PostgreSQL's comes back as the cause of one.
+                cause = raised.__cause__
+                error = cause if isinstance(cause, ServiceUnavailable) else translate(raised)
                 self._wake = now + timedelta(seconds=self._trouble.next_try(error))
         assert self._wake is not None  # noqa: S101  # both ways set it
         return max((self._wake - datetime.now(UTC)).total_seconds(), 0.001)
