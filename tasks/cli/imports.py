@@ -20,6 +20,7 @@ from storage.explanation import explain
 from storage.import_runs import ImportRun
 from storage.operations.base import Connection
 from storage.pool import create_pool
+from storage.translation import translate
 from tasks.app import create_app
 from tasks.cli.exits import Exit, InputInvalid
 from tasks.cli.jobs import Json
@@ -64,6 +65,7 @@ def import_source(
 ) -> None:
     """Import one file now, all rows or none, in this process: it needs PostgreSQL and no worker."""
     settings = load_settings()
+    _ = settings.database
     given: dict[str, Any] = {
         "source": absolute(source, Path.cwd()),
         "on_conflict": on_conflict,
@@ -78,7 +80,10 @@ def import_source(
     except ValidationError as error:
         raise InputInvalid(explain(error)) from None
     with _Bar() as bar:
-        result = asyncio.run(_import_now(settings, plan, dry_run, lambda progress: bar.show(progress.to_dict())))
+        try:
+            result = asyncio.run(_import_now(settings, plan, dry_run, lambda progress: bar.show(progress.to_dict())))
+        except Exception as error:
+            raise translate(error) from error
     _finish(result, as_json, "dry run, nothing is stored" if dry_run else "import done")
 
 
@@ -97,10 +102,10 @@ def list_imports(as_json: Json = False) -> None:
         ])  # fmt: skip
         return
     table = [
-        (entry.name, entry.when if entry.enabled else "disabled", _time(due), run and run.state, run and _rows(run))
+        (entry.name, entry.when if entry.enabled else "disabled", _time(due), run and f"{run.state}\n{_rows(run)}")
         for entry, due, run in rows
     ]
-    print_table(("name", "schedule", "next (UTC)", "last run", "rows"), table, title=f"{len(entries)} imports")
+    print_table(("name", "schedule", "next (UTC)", "last run"), table, title=f"{len(entries)} imports")
 
 
 @cli.command()
@@ -139,10 +144,15 @@ def history(
         print_json([_plain(run) for run in runs])
         return
     rows = [
-        (run.run_id, run.name, _time(run.due) or "by hand", _time(run.started_at), run.state, _rows(run))
+        (
+            run.run_id,
+            f"{run.name}\n{_time(run.due) or 'by hand'}",
+            f"{run.state}\n{_time(run.finished_at or run.started_at) or 'not yet'}",
+            _rows(run),
+        )
         for run in runs
     ]
-    print_table(("run id", "name", "due (UTC)", "started", "state", "rows"), rows, title=f"{len(runs)} runs")
+    print_table(("run id", "import, due (UTC)", "state, since", "rows"), rows, title=f"{len(runs)} runs")
     for run in runs:
         if run.error:
             err.print(Text(f"{run.run_id} {run.error[:500]}", "dim"), soft_wrap=True)
@@ -221,7 +231,7 @@ class _Bar:
 
     def __init__(self) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rows]}"))
-        self._bar = Bar(*columns, console=err, transient=True)
+        self._bar = Bar(*columns, console=err, transient=True, disable=not err.is_terminal)
 
     def __enter__(self) -> "_Bar":
         self._bar.start()

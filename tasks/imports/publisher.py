@@ -19,14 +19,23 @@ def publish(app: Celery, runs: Iterable[tuple[UUID, str, datetime | None]]) -> l
 
     Raises BrokerUnavailable; then some may have been sent.
     """
+    # celery-types does not know how to send what was built.
+    sender: Any = app
+
+    def send(producer: Any, run_id: UUID, about: dict[str, Any]) -> None:
+        line = describe(**about)
+        # Not send_task, which would wait for the result backend as well.
+        message = sender.amqp.as_task_v2(str(run_id), TASK, kwargs=about, argsrepr=line, kwargsrepr="")
+        sender.amqp.send_task_message(producer, TASK, message, queue=QUEUE, serializer="json", retry=False)
+
     sent = []
     try:
-        for run_id, name, due in runs:
-            about = {"name": name, "due": None if due is None else due.isoformat()}
-            app.send_task(
-                TASK, kwargs=about, task_id=str(run_id), queue=QUEUE, argsrepr=describe(**about), kwargsrepr=""
-            )
-            sent.append(run_id)
+        with sender.producer_pool.acquire(block=True) as producer:
+            # A pooled connection may have died since its last use: one more try tells that from a dead broker.
+            safely = producer.connection.ensure(producer, send, max_retries=1, interval_start=0)
+            for run_id, name, due in runs:
+                safely(producer, run_id, {"name": name, "due": None if due is None else due.isoformat()})
+                sent.append(run_id)
     except BROKER_ERRORS as error:
         raise BrokerUnavailable(f"the queue does not answer: {error.__cause__ or error}") from error
     return sent

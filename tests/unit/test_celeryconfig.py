@@ -2,9 +2,12 @@
 
 import pytest
 from celery import Celery
+from celery.utils.imports import symbol_by_name
 
 from config.celeryconfig import QUEUES, celery_settings, queue_of
 from config.settings import Settings, SettingsInvalid
+from tasks import maintenance
+from tasks.imports.beat import ImportScheduler
 from tests.fix_process import DEADLINE, run_python
 
 URL = "redis://127.0.0.1:1/0"
@@ -67,6 +70,15 @@ def test_queues(settings: Settings) -> None:
     assert all(queue.name == queue.routing_key == queue.exchange.name for queue in queues)
     assert {queue_of(name) for name in ("insert", "update", "delete", "query")} == {"storage"}
     assert queue_of("batch_insert") == "batch"
+
+
+def test_housekeeping_and_imports(settings: Settings) -> None:
+    found = celery_settings(settings)
+    tasks = {entry["task"] for entry in found["beat_schedule"].values()}
+    assert tasks == {"maintenance.purge_ledger", "maintenance.purge_imports", "maintenance.sweep_outbox"}
+    assert all(hasattr(maintenance, task.rpartition(".")[2]) for task in tasks)
+    assert found["task_routes"]["imports.run"] == {"queue": "imports"}
+    assert symbol_by_name(found["beat_scheduler"]) is ImportScheduler
 
 
 def test_no_server() -> None:
