@@ -51,6 +51,10 @@ format: $(STAMP) ## rewrite the code the way ruff wants it
 bench-batch: $(STAMP) ## compare four ways to write one atomic batch
 	$(BIN)/python -m bench.batch_insert
 
+.PHONY: bench-import
+bench-import: $(STAMP) ## import 1,000,000 rows, against a raw COPY of them
+	$(BIN)/python -m bench.imports
+
 .PHONY: clean
 clean: ## remove what make has made
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist .coverage .coverage.*
