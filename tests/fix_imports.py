@@ -25,7 +25,8 @@ from tests.fix_storage import Pool, make_pattern
 
 def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
     """Write JSON Lines."""
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with path.open("w", encoding="utf-8") as stream:
+        stream.writelines(json.dumps(row) + "\n" for row in rows)
     return path
 
 

@@ -1,36 +1,28 @@
-"""Commands for imports: `import SOURCE` for one file now, and imports list, run, history, next for the imports file."""
+"""Commands for the imports of the imports file: imports list, run, history, next."""
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 from uuid import UUID, uuid4
 
 import typer
-from pydantic import ValidationError
-from rich.progress import BarColumn, TextColumn
-from rich.progress import Progress as Bar
 from rich.text import Text
 
 from config.settings import Settings, load_settings
 from storage import ModelResult, import_runs
-from storage.explanation import explain
 from storage.import_runs import ImportRun
 from storage.operations.base import Connection
-from storage.pool import create_pool
-from storage.translation import translate
 from tasks.app import create_app
-from tasks.cli.exits import Exit, InputInvalid
+from tasks.cli.exits import InputInvalid
+from tasks.cli.import_file import finish_import
 from tasks.cli.jobs import Json
-from tasks.cli.output import err, print_json, print_pairs, print_table
+from tasks.cli.output import err, print_json, print_table
+from tasks.cli.progress import ProgressBar
 from tasks.client import Job, JobTimeout, PatternStorageClient
 from tasks.client.archive import Archive, wait_for
-from tasks.imports.plan import ImportEntry, ImportPlan, absolute, load_entries
-from tasks.imports.progress import Progress
+from tasks.imports.plan import ImportEntry, load_entries
 from tasks.imports.publisher import publish
-from tasks.imports.run import Run
 from tasks.imports.sources import shown
 
 T = TypeVar("T")
@@ -39,52 +31,8 @@ cli = typer.Typer(help="Scheduled imports of files, as PATTERN_STORAGE_IMPORTS_F
 
 Name = Annotated[str, typer.Argument(help="Name in the imports file.")]
 
-#: Seconds until a run is put on the queue that this process does itself: the file may be on no other machine.
-NEVER = 100 * 365 * 86_400.0
-
 #: Seconds between two looks at a run that somebody waits for.
 LOOK = 0.5
-
-
-def import_source(
-    source: Annotated[str, typer.Argument(help="Path or URL; with * for several files.")],
-    file_format: Annotated[
-        str | None, typer.Option("--format", help="jsonl, csv, parquet or python; told by the suffix if left out.")
-    ] = None,
-    on_conflict: Annotated[
-        str, typer.Option(help="What becomes of patterns that exist: error, skip or update.")
-    ] = "error",
-    column: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN=NAME", help="What a CSV or Parquet file calls a column; repeat it."),
-    ] = None,
-    separator: Annotated[str | None, typer.Option(help="Between tags in CSV; JSON if left out.")] = None,
-    max_bad_rows: Annotated[int, typer.Option(min=0, help="Rows that may be wrong.")] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Do everything and take it back.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Import one file now, all rows or none, in this process: it needs PostgreSQL and no worker."""
-    settings = load_settings()
-    _ = settings.database
-    given: dict[str, Any] = {
-        "source": absolute(source, Path.cwd()),
-        "on_conflict": on_conflict,
-        "columns": dict(_pair(text) for text in column or []),
-        "separator": separator,
-        "max_bad_rows": max_bad_rows,
-    }
-    if file_format is not None:
-        given["format"] = file_format
-    try:
-        plan = ImportPlan.model_validate({"name": f"import {shown(given['source'])}"[:500]} | given)
-    except ValidationError as error:
-        raise InputInvalid(explain(error)) from None
-    with _Bar() as bar:
-        try:
-            result = asyncio.run(_import_now(settings, plan, dry_run, lambda progress: bar.show(progress.to_dict())))
-        except Exception as error:
-            raise translate(error) from error
-    _finish(result, as_json, "dry run, nothing is stored" if dry_run else "import done")
 
 
 @cli.command("list")
@@ -125,11 +73,13 @@ def run(
         publish(app, [(run_id, name, None)])
     finally:
         app.close()
+    delay = settings.relay_republish_delay
+    _ask(settings, lambda connection: import_runs.mark_published(connection, [run_id], delay=delay))
     if not wait:
         print_json({"correlation_id": str(run_id)}) if as_json else print(run_id)  # noqa: T201
         return
     with PatternStorageClient() as client:
-        _finish(_follow(client.get(run_id), wait), as_json, "import done")
+        finish_import(_follow(client.get(run_id), wait), as_json, "import done")
 
 
 @cli.command()
@@ -179,24 +129,6 @@ def next_runs(
     print_table(("due (UTC)", "name"), [(_time(due), name) for due, name in found])
 
 
-async def _import_now(
-    settings: Settings, plan: ImportPlan, dry_run: bool, report: Callable[[Progress], None]
-) -> ModelResult:
-    run_id = uuid4()
-    async with create_pool(
-        settings.database, min_size=1, max_size=2, timeout=settings.pool_timeout, lock_timeout=settings.lock_timeout
-    ) as pool:
-        if not dry_run:
-            async with pool.connection() as connection:
-                await import_runs.add(connection, run_id, plan.name, None, plan.content, force=True, publish=False)
-        now = Run(
-            pool, plan, run_id, rejects=settings.data_dir / "imports", seconds=settings.import_time_limit,
-            delay=NEVER, report=report, force=True, dry_run=dry_run,
-        )  # fmt: skip
-        result = await now.execute()
-        return await now.settle(result) if result.metadata.get("retryable") else result
-
-
 def _entries() -> tuple[Settings, list[ImportEntry]]:
     settings = load_settings()
     if settings.imports_file is None:
@@ -219,43 +151,10 @@ def _next(entry: ImportEntry, moment: datetime) -> datetime | None:
     return entry.due.after(moment) if entry.enabled and entry.due else None
 
 
-def _pair(text: str) -> tuple[str, str]:
-    column, sign, name = text.partition("=")
-    if not sign:
-        raise InputInvalid(f"--column is {text!r}; it should be COLUMN=NAME, such as pattern_name=Name")
-    return column, name
-
-
-class _Bar:
-    """A bar on standard error: part done, rows, rows a second, and the time left where that can be told."""
-
-    def __init__(self) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rows]}"))
-        self._bar = Bar(*columns, console=err, transient=True, disable=not err.is_terminal)
-
-    def __enter__(self) -> "_Bar":
-        self._bar.start()
-        self._task = self._bar.add_task("waiting", total=None, rows="")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def show(self, about: dict[str, Any]) -> None:
-        """Show what `Progress.to_dict` says."""
-        rows = f"{about['current']:,} rows, {about['rate']:,.0f} rows/s"
-        if (left := about["seconds_left"]) is not None:
-            rows += f", {timedelta(seconds=round(left))} left"
-        total = None if about["percent"] is None else 100.0
-        self._bar.update(
-            self._task, description=about["phase"], total=total, completed=about["percent"] or 0.0, rows=rows
-        )
-
-
 def _follow(job: Job, wait: float) -> ModelResult:
     """Show how far a run is until it has ended, and return its result. Raises JobTimeout after `wait` seconds."""
     deadline = time.monotonic() + wait
-    with _Bar() as bar:
+    with ProgressBar() as bar:
         while True:
             try:
                 return job.result(timeout=min(LOOK, max(deadline - time.monotonic(), 0.0)))
@@ -264,18 +163,6 @@ def _follow(job: Job, wait: float) -> ModelResult:
                     raise
             if about := job.progress():
                 bar.show(about)
-
-
-def _finish(result: ModelResult, as_json: bool, title: str) -> None:
-    if as_json:
-        print_json(result.to_dict())
-    elif result.success:
-        print_pairs(result.data, title=title)
-    else:
-        err.print(Text.assemble(("import failed ", "bold red"), f"({result.metadata.get('error_type')})"))
-        err.print(Text(str(result.error)), soft_wrap=True)
-    if not result.success:
-        raise typer.Exit(Exit.FAILED)
 
 
 def _time(moment: datetime | None) -> str | None:

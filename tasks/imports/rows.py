@@ -1,6 +1,6 @@
 """All rows of a source, checked by the rules of an insert and made ready for COPY, a chunk at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 from pydantic import ValidationError
@@ -32,7 +32,7 @@ class Rows:
         #: Columns that any row has.
         self.given: set[str] = set(plan.constants)
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Generator[bytes, None, None]:
         """Yield lines of COPY's text format. Raises ImportFailed."""
         waiting: list[str] = []
         size = 0

@@ -1,11 +1,13 @@
 """The imports file: what is read from it, and what a wrong one says."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from tasks.imports.plan import ImportPlan, ImportsFileInvalid, absolute, format_of, load_entries
+from tasks.imports.plan import ImportEntry, ImportPlan, ImportsFileInvalid, absolute, format_of, load_entries
 
+ROOT = Path(__file__).parents[2]
 GOOD = """
 [[import]]
 name = "nightly"
@@ -50,6 +52,24 @@ def test_everything_that_can_be_said(file: Path) -> None:
     # What a run has to know, and not when it is due.
     assert set(nightly.content) == set(ImportPlan.model_fields)
     assert ImportPlan.model_validate(vendor.content).columns == {"pattern_name": "Name", "template_code": "Code"}
+
+
+def test_the_example_in_the_repository() -> None:
+    team, vendor, own = load_entries(ROOT / "imports.toml")
+    assert (team.enabled, vendor.enabled, own.due) == (False, False, None)
+    assert own.source == str(ROOT)
+
+
+def test_every_key_is_documented_with_its_default() -> None:
+    text = (ROOT / "docs" / "imports.md").read_text(encoding="utf-8")
+    # The first table is the one of the keys.
+    rows = dict(reversed(re.findall(r"^\| `(\w+)` \| `?([^|]*?)`? \|", text, re.MULTILINE)))
+    for name, field in ImportEntry.model_fields.items():
+        assert name in rows
+        if field.is_required():
+            assert rows[name] in ("required", "by suffix")
+        elif isinstance(field.default, str | bool | int):
+            assert rows[name] == str(field.default).replace("True", "true")
 
 
 def test_an_empty_file_has_no_imports(file: Path) -> None:
