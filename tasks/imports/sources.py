@@ -114,7 +114,7 @@ class Source:
     @contextmanager
     def opened(self, file: SourceFile) -> Iterator[IO[bytes]]:
         """Open a file for reading from its beginning to its end, decompressed as its suffix says."""
-        suffix = Path(urlsplit(file.path).path).suffix
+        suffix = Path(urlsplit(file.path).path if "://" in file.path else file.path).suffix
         with _reading(file.path):
             # HTTP without blocks is one request, which servers without ranges answer as well.
             raw = self._system.open(file.path, "rb", **({"block_size": 0} if file.path.startswith("http") else {}))

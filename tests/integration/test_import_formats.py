@@ -80,7 +80,7 @@ async def test_json_lines(
 ) -> None:
     plain = make_pattern(pattern_name="plain")
     text = "\ufeff" + json.dumps(plain) + "\n\n" + json.dumps(FULL, ensure_ascii=False)
-    path = tmp_path / f"rows.jsonl{suffix}"
+    path = tmp_path / f"rows #1?.jsonl{suffix}"
     path.write_bytes(COMPRESS[suffix[1:]](text.encode()) if suffix else text.encode())
     result = await importing(make_plan(path))
     assert result.success, result.error
