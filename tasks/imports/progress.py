@@ -46,7 +46,7 @@ class Progress:
         return seconds * (1 - done) / done if done and self.phase == "reading" else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON types: what a client gets, and the fields of the event `task-progress`."""
+        """Return it as JSON types: what a client gets, and with `import_name` for `name` the event `task-progress`."""
         done, left = self.done, self.seconds_left
         return {
             "name": self.name,

@@ -38,6 +38,8 @@ class ImportTask(Task[Any, Any]):
         """Tell result backend, event listeners and broker how far the run is; called in a thread."""
         about = progress.to_dict()
         self.backend.store_result(task_id, about, "PROGRESS")
+        # Whoever keeps the state of tasks takes `name` for the task's.
+        about["import_name"] = about.pop("name")
         with app.events.default_dispatcher(hostname=hostname) as dispatcher:
             dispatcher.send("task-progress", uuid=task_id, **about)
         renew(app, delivery_tag)

@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 import redis
 from celery import Celery
+from celery.events.state import State
 
 from tasks.client import AsyncPatternStorageClient, PatternStorageClient
 from tests.fix_celery import IN_TRANSACTION, StorageWorker, worker_connections
@@ -71,6 +72,12 @@ def test_a_long_run_tells_how_far_it_is_and_holds_nobody_up(
     event = events.seen[-1]
     assert event["uuid"] == str(job.correlation_id)
     assert event["hostname"] == worker.hostname()
+    assert event["import_name"] == "nightly"
+    # As Flower sees it.
+    state: Any = State()
+    state.event({**event, "type": "task-received", "name": "imports.run"})
+    state.event({**event})
+    assert (state.tasks[event["uuid"]].name, state.tasks[event["uuid"]].state) == ("imports.run", "PROGRESS")
     assert {"current", "total", "rate", "percent", "seconds_left"} <= event.keys()
 
     # Control commands, heartbeats and other jobs go on; under threads all jobs share one event loop.
