@@ -591,6 +591,19 @@ async def test_over_http(
     assert (await importing(plan)).data["state"] == "unchanged"
 
 
+async def test_several_files_over_http(
+    importing: Importing, connection: Db, tmp_path: Path, serve: Callable[[Any], str]
+) -> None:
+    for name in ("b", "a"):
+        write_lines(tmp_path / f"{name}.jsonl", [make_pattern(pattern_name=name)])
+    (tmp_path / "c.txt").write_text("not this one")
+    plan = make_plan(f"{serve(partial(Quiet, directory=str(tmp_path)))}/*.jsonl")
+    result = await importing(plan)
+    assert result.success, result.error
+    assert await names(connection) == ["a", "b"]
+    assert (await importing(plan)).data["state"] == "unchanged"
+
+
 async def test_http_with_an_etag(importing: Importing, serve: Callable[[Any], str]) -> None:
     handler = type("Handler", (Tagged,), {"content": json.dumps(make_pattern()).encode(), "etag": '"one"'})
     plan = make_plan(f"{serve(handler)}/a.jsonl", on_conflict="skip")
