@@ -94,6 +94,10 @@ bench-batch: $(STAMP) ## compare four ways to write one atomic batch
 bench-metrics: $(STAMP) ## CPU time a job with metrics on and off
 	$(BIN)/python -m bench.metrics_cost
 
+.PHONY: bench-import
+bench-import: $(STAMP) ## import 1,000,000 rows, against a raw COPY of them
+	$(BIN)/python -m bench.imports
+
 .PHONY: clean
 clean: ## remove what make has made
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist .coverage .coverage.*

@@ -22,8 +22,10 @@ OPERATIONS = ("insert", "update", "delete", "batch_insert", "query")
 #: and a job that was handed back by twenty stopping workers, RabbitMQ 4's own limit, has not failed once.
 DELIVERY_LIMIT = 1_000_000
 
-#: Seconds between two purges of the ledger; each has little to do.
+#: Seconds between two purges of the ledger, and of the history of imports; each has little to do.
 PURGE_INTERVAL = 3_600.0
+#: Seconds between two looks into the outbox, for the case that no relay runs.
+SWEEP_INTERVAL = 60.0
 
 
 def queue_of(operation: str) -> str:
@@ -36,7 +38,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
     return {
         "broker_url": settings.broker,
         "result_backend": settings.result_backend,
-        "imports": ("tasks.operations", "tasks.maintenance", "tasks.relay"),
+        "imports": ("tasks.operations", "tasks.maintenance", "tasks.relay", "tasks.imports.task"),
         # JSON only: a pickle from the queue would run any code in it.
         "task_serializer": "json",
         "result_serializer": "json",
@@ -44,7 +46,10 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "result_accept_content": ["json"],
         "task_queues": [_queue(settings, name) for name in QUEUES],
         "task_default_queue": QUEUES[0],
-        "task_routes": {"storage.batch_insert": {"queue": queue_of("batch_insert")}},
+        "task_routes": {
+            "storage.batch_insert": {"queue": queue_of("batch_insert")},
+            "imports.run": {"queue": "imports"},
+        },
         # Acknowledge a job after it is done, so that a crash delivers it again instead of losing it.
         "task_acks_late": True,
         # A worker process that is killed gives its job back, a bounded number of times (Celery 5.7).
@@ -52,7 +57,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_prefetch_multiplier": settings.prefetch_multiplier,
         "task_soft_time_limit": settings.task_soft_time_limit,
         "task_time_limit": settings.task_time_limit,
-        "task_annotations": {f"storage.{operation}": _limits(settings, operation) for operation in OPERATIONS},
+        "task_annotations": {f"storage.{operation}": _limits(settings, operation) for operation in OPERATIONS}
+        | {"imports.run": _limits(settings, "import")},
         "worker_soft_shutdown_timeout": settings.soft_shutdown_timeout,
         "broker_transport_options": _transport_options(settings),
         "result_backend_transport_options": sentinel.transport_options(settings, settings.result_backend),
@@ -69,7 +75,18 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         # Flower and `celery events` read these.
         "worker_send_task_events": True,
         "task_send_sent_event": True,
-        "beat_schedule": {"purge the ledger": {"task": "maintenance.purge_ledger", "schedule": PURGE_INTERVAL}},
+        "beat_schedule": {
+            "purge the ledger": {"task": "maintenance.purge_ledger", "schedule": PURGE_INTERVAL},
+            "purge the history of imports": {"task": "maintenance.purge_imports", "schedule": PURGE_INTERVAL},
+            "sweep the outbox": {
+                "task": "maintenance.sweep_outbox",
+                "schedule": SWEEP_INTERVAL,
+                # One that waited longer than until the next has nothing left to do.
+                "options": {"expires": SWEEP_INTERVAL},
+            },
+        },
+        # Celery's own, and the imports of the imports file.
+        "beat_scheduler": "tasks.imports.beat:ImportScheduler",
         "timezone": "UTC",
         "enable_utc": True,
     }

@@ -110,6 +110,10 @@ class Settings(BaseSettings):
     #: Whether a job that has begun says so (state STARTED). Costs one Redis write a job.
     track_started: bool = True
 
+    #: Seconds after which a run of an import is told to stop; its process is killed as much later as with other jobs.
+    #: It may exceed visibility_timeout: a run that lives says so to the broker (tasks/imports/lease.py).
+    import_time_limit: Annotated[int, Field(ge=1, le=604_800)] = 14_400
+
     #: Times a job may begin before it is a dead letter. Five, with the delays below, is about half a minute.
     max_attempts: Annotated[int, Field(ge=2, le=1_000)] = 5
     #: Seconds, doubled with every attempt: the most that the first retry waits (the delay is random: full jitter).
@@ -126,6 +130,12 @@ class Settings(BaseSettings):
     relay_republish_delay: Annotated[float, Field(gt=0, le=86_400)] = 60.0
     #: Whether each worker hosts a relay in its main process, so that no other process is needed for the outbox.
     worker_relay: bool = False
+
+    # --- imports ---
+    #: The imports file (docs/imports.md). Only beat and the command line read it: a run carries its plan.
+    imports_file: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] | None = None
+    #: Days the history of imports is kept. The last run of each import that was done stays.
+    import_history_days: Annotated[int, Field(ge=1, le=36_500)] = 90
 
     # --- results and clients ---
     #: Seconds a result stays in Redis. A day: long enough to look at this morning what failed last night.
@@ -228,9 +238,12 @@ class Settings(BaseSettings):
 
         Enough to wait for a connection and to let PostgreSQL cancel the statement first, within the limits of all jobs.
         """
+        margin = self.task_time_limit - self.task_soft_time_limit
+        if operation == "import":
+            return float(self.import_time_limit), float(self.import_time_limit + margin)
         statement = self.statement_timeouts.get(operation, self.statement_timeout)
         soft = min(float(self.task_soft_time_limit), self.pool_timeout + statement + ROLLBACK_MARGIN)
-        return soft, soft + self.task_time_limit - self.task_soft_time_limit
+        return soft, soft + margin
 
     @property
     def database(self) -> str:

@@ -34,13 +34,13 @@ async def close(connection: Connection, contract: ModelContractPatternStorage, r
 
     Notes in the result's metadata which `request` it answers, so that a caller who reused an id can tell.
     """
-    request = fingerprint(contract)
+    await enter(connection, contract.correlation_id, fingerprint(contract), result)
+
+
+async def enter(connection: Connection, correlation_id: UUID, request: bytes, result: ModelResult) -> None:
+    """The same for what is no contract; `request` is a SHA-256 of what was asked for."""
     result.metadata["request"] = request.hex()
-    values = {
-        "correlation_id": contract.correlation_id,
-        "fingerprint": request,
-        "result": Json(result.to_dict()),
-    }
+    values = {"correlation_id": correlation_id, "fingerprint": request, "result": Json(result.to_dict())}
     await connection.execute(block("close_job"), values)
 
 

@@ -1,6 +1,7 @@
 """The Celery application: `celery -A tasks worker|beat|flower`."""
 
 import os
+from functools import cached_property
 from typing import Any
 
 from celery import Celery, bootsteps
@@ -18,6 +19,11 @@ class StorageCelery(Celery):
     """Reads the settings when one is first needed: importing the client or printing --help needs no server."""
 
     events_cls = "tasks.events:Events"
+
+    @cached_property
+    def Beat(self) -> Any:  # noqa: N802  # Celery's name
+        """What `celery beat` runs: it reads the imports file first."""
+        return self.subclass_with_self("tasks.imports.beat:CheckedBeat")  # type: ignore[arg-type]  # a name will do
 
     def on_configure(self) -> None:  # type: ignore[override]  # Celery takes a method for the signal
         """Configure from the environment. Raises SettingsInvalid each time, not only the first, if it is wrong."""

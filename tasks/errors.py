@@ -3,6 +3,9 @@
     JobError
     ├── StorageOperationFailed          in the worker: the operation failed, its ModelResult inside
     │   └── StorageUnavailable          in the worker: it may succeed later, the job is retried
+    ├── ImportFailed                    an import wrote nothing; error_type says why
+    │   ├── ImportBroken                permanent: the same source would fail again
+    │   └── ImportDelayed               it may succeed later, the run is retried
     ├── JobTimeout                      in the client: no result in time
     └── ServiceUnavailable              in the client: a server cannot be reached
         ├── BrokerUnavailable
@@ -45,6 +48,29 @@ class StorageOperationFailed(JobError):
 
 class StorageUnavailable(StorageOperationFailed):
     """The operation could not be done now; the reason shows while the job waits for its next attempt."""
+
+
+class ImportFailed(JobError):
+    """An import wrote nothing.
+
+    Args:
+        error_type: what went wrong, for programs; docs/imports.md lists them.
+        sentence: the same for people.
+        fields: what the result's metadata says besides, as JSON types.
+    """
+
+    def __init__(self, error_type: str, sentence: str, **fields: Any) -> None:
+        self.error_type = error_type
+        self.fields = fields
+        super().__init__(sentence)
+
+
+class ImportBroken(ImportFailed):
+    """The same source would fail again."""
+
+
+class ImportDelayed(ImportFailed):
+    """The source cannot be read now, or is being written at this moment."""
 
 
 class JobTimeout(JobError, TimeoutError):

@@ -70,6 +70,13 @@ class Relay:
         finally:
             self._client.close()
 
+    def sweep(self) -> int:
+        """Publish what is due now and return how many jobs that were. Raises StorageError or BrokerUnavailable."""
+        try:
+            return asyncio.run(self._sweep())
+        finally:
+            self._client.close()
+
     def stop(self) -> None:
         """End `run` after the round trip it is in; from any thread or signal handler. Does not wait."""
         self._stopped = True
@@ -93,6 +100,16 @@ class Relay:
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
         logger.info("relay: stopped")
+
+    async def _sweep(self) -> int:
+        swept = 0
+        try:
+            async with await self._connect("sweep") as connection:
+                while some := await self._publish_some(connection):
+                    swept += some
+        except psycopg.Error as error:
+            raise translate(error) from error
+        return swept
 
     async def _listen(self) -> None:
         """Wake the publisher at every notification, on a connection of its own."""
@@ -179,8 +196,8 @@ class Relay:
 class Trouble:
     """A server that is down: says so once, says once that it is back, and knows when to try again."""
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self, what: str, who: str = "relay") -> None:
+        self._what, self._who = what, who
         self._tries = 0
 
     def next_try(self, error: Exception) -> float:
@@ -188,14 +205,14 @@ class Trouble:
         if not self._tries:
             # What nobody foresaw is a bug of ours: only then a traceback helps.
             sentence = " ".join(str(error).split())  # libpq's have several lines
-            logger.warning("relay: %s: %s", self._what, sentence, exc_info=isinstance(error, InternalError))
+            logger.warning("%s: %s: %s", self._who, self._what, sentence, exc_info=isinstance(error, InternalError))
         self._tries += 1
         return min(FIRST_RETRY * 2.0 ** min(self._tries - 1, 30), LAST_RETRY) * random.uniform(0.5, 1.0)  # noqa: S311
 
     def is_over(self) -> None:
         """Forget the trouble, if there was any."""
         if self._tries:
-            logger.info("relay: recovered (%s) after %d tries", self._what, self._tries)
+            logger.info("%s: recovered (%s) after %d tries", self._who, self._what, self._tries)
             self._tries = 0
 
 

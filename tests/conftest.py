@@ -13,4 +13,5 @@ pytest_plugins = [
     "tests.fix_browser",
     "tests.fix_otlp",
     "tests.fix_metrics",
+    "tests.fix_imports",
 ]

@@ -7,7 +7,8 @@ SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %(role)s), current_schema()
 -- name: grant_rights
 -- All that a worker, a relay, beat and a client need, and nothing that changes a table's shape.
 GRANT USAGE ON SCHEMA {schema} TO {role};
-GRANT SELECT, INSERT, UPDATE, DELETE ON pattern_templates, job_ledger, job_attempts, dead_letters, outbox TO {role};
+GRANT SELECT, INSERT, UPDATE, DELETE
+    ON pattern_templates, job_ledger, job_attempts, dead_letters, outbox, import_runs, import_schedules TO {role};
 GRANT SELECT ON alembic_version TO {role};
 GRANT EXECUTE ON FUNCTION enqueue_pattern_job(jsonb) TO {role};
 

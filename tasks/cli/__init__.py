@@ -7,7 +7,7 @@ from collections.abc import Callable
 import typer
 
 from storage import __version__
-from tasks.cli import dead_letters, doctor, files, health, jobs, schema, stack
+from tasks.cli import dead_letters, doctor, files, health, import_file, imports, jobs, schema, stack
 from tasks.cli.demo import demo
 from tasks.cli.exits import explain_and_exit
 from tasks.cli.interrupts import interrupts_kept
@@ -26,6 +26,8 @@ COMMANDS: tuple[Callable[..., None], ...] = (
 )  # fmt: skip
 for command in COMMANDS:
     cli.command()(command)
+cli.command("import")(import_file.import_source)
+cli.add_typer(imports.cli, name="imports", no_args_is_help=True)
 cli.add_typer(dead_letters.cli, name="dead-letters", no_args_is_help=True)
 
 

@@ -18,8 +18,9 @@ from storage.errors import (
     UnsupportedOperation,
 )
 from tasks.cli.output import err
-from tasks.errors import JobTimeout, ServiceUnavailable
+from tasks.errors import ImportFailed, JobTimeout, ServiceUnavailable
 from tasks.imports.harvest import HarvestError
+from tasks.imports.plan import ImportsFileInvalid
 
 
 class Exit(IntEnum):
@@ -38,9 +39,9 @@ class InputInvalid(ValueError):
 #: In order: the first kind that fits decides. Anything else is a bug of ours and keeps its traceback.
 MEANINGS: tuple[tuple[tuple[type[Exception], ...], Exit], ...] = (
     # BatchInsertFailed as an exception is a row that was refused before anything was sent.
-    ((InputInvalid, HarvestError, SettingsInvalid, ContractInvalid, BatchInsertFailed, UnsupportedOperation,
-      RoleUnknown, StackAlreadyRunning), Exit.BAD_INPUT),
-    ((StatementTimeout, SchemaMismatch, InternalError), Exit.FAILED),
+    ((InputInvalid, HarvestError, ImportsFileInvalid, SettingsInvalid, ContractInvalid, BatchInsertFailed,
+      UnsupportedOperation, RoleUnknown, StackAlreadyRunning), Exit.BAD_INPUT),
+    ((StatementTimeout, SchemaMismatch, InternalError, ImportFailed), Exit.FAILED),
     ((ServiceUnavailable, JobTimeout, TransientError, EmbeddedError), Exit.UNREACHABLE),
     ((StorageError,), Exit.FAILED),
 )  # fmt: skip

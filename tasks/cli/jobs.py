@@ -191,7 +191,7 @@ def result(
 
 
 def status(correlation_id: Annotated[UUID, typer.Argument()], as_json: Json = False) -> None:
-    """Print where a job is: UNKNOWN, QUEUED, STARTED, RETRY, SUCCESS, FAILURE or REVOKED."""
+    """Print where a job is: UNKNOWN, QUEUED, STARTED, PROGRESS, RETRY, SUCCESS, FAILURE or REVOKED."""
     with PatternStorageClient() as client:
         found = client.get(correlation_id).status()
     print_json({"correlation_id": str(correlation_id), "status": found}) if as_json else print(found)  # noqa: T201

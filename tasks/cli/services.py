@@ -23,6 +23,8 @@ from tasks.cli import flower
 START_TIMEOUT = 60.0
 #: Services that are commands of ours.
 OWN = frozenset({"relay"})
+#: What Celery calls a service of another name.
+SUBCOMMANDS = {"imports": "worker"}
 
 
 @contextmanager
@@ -73,13 +75,16 @@ def running_services(
         # SIGTERM alone waits for running jobs without end; this way a worker keeps to its soft shutdown.
         "REMAP_SIGTERM": "SIGQUIT",
     }
+    if settings.imports_file is not None:
+        # Absolute by now: they run in another folder.
+        environment["PATTERN_STORAGE_IMPORTS_FILE"] = str(settings.imports_file)
     make_folder(folder)
     ourselves = Account(os.geteuid(), os.getegid(), switched=False)
     with ExitStack() as stack:
         services = {}
         for name, arguments in commands.items():
             program = ["tasks.cli"] if name in OWN else ["celery", "-A", "tasks"]
-            command = [sys.executable, "-m", *program, name, *arguments]
+            command = [sys.executable, "-m", *program, SUBCOMMANDS.get(name, name), *arguments]
             service = launch(
                 name, command,
                 account=ourselves, log=ServerLog(folder / f"{name}.log"), death_signal=signal.SIGTERM,

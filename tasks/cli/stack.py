@@ -13,6 +13,13 @@ from storage import schema
 from tasks.cli import flower
 from tasks.cli.output import err, print_pairs
 from tasks.cli.services import make_folder, metrics_ports, running_services, running_stack, wait_until_one_ends
+from tasks.imports.plan import load_entries
+
+#: Services that have metrics.
+MEASURED = frozenset({"worker", "imports", "relay"})
+#: Queues of a worker beside one for imports, and that one.
+SHORT = ("-Q", "storage,batch")
+IMPORTS = ("-Q", "imports", "--concurrency", "1", "-n", "imports@%h")
 
 
 def up(
@@ -40,10 +47,14 @@ def up(
                 "beat": ["--schedule", str(folder / "beat-schedule"), "--loglevel", settings.log_level],
                 "relay": [],
             }
+            if settings.imports_file:
+                # A worker of their own: an import may take hours, and single operations wait for nothing.
+                commands["worker"] += SHORT
+                commands["imports"] = [*IMPORTS, "--loglevel", settings.log_level]
             if with_flower:
                 commands["flower"] = []
                 settings = flower.with_login(settings, make_folder(folder), flower_port)
-            ports = metrics_ports(settings, folder, "worker", "relay")
+            ports = metrics_ports(settings, folder, *(name for name in commands if name in MEASURED))
             services = stack.enter_context(running_services(settings, folder, ports, **commands))
             about = {
                 "folder": settings.data_dir,
@@ -70,6 +81,8 @@ def _servers(stack: ExitStack, data_dir: Path | None) -> tuple[EmbeddedStack | N
     """Return settings of the servers to use, and the servers if the environment names none and they run here."""
     # An override, so that the state file of a running stack is not taken for the environment.
     settings = load_settings(data_dir=data_dir)
+    if settings.imports_file is not None:
+        load_entries(settings.imports_file)
     given = Settings(data_dir=settings.data_dir)
     if not (given.database_url or given.redis_url or given.broker_url or given.result_backend_url):
         return stack.enter_context(running_stack(settings.data_dir))

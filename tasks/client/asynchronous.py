@@ -14,7 +14,7 @@ from tasks import result_store
 from tasks.client.contracts import Operations
 from tasks.client.inquiry import Inquiry
 from tasks.client.listener import ResultListener, cancellable
-from tasks.client.outcomes import parse_status, result_key
+from tasks.client.outcomes import parse_progress, parse_status, result_key
 from tasks.client.synchronous import PatternStorageClient, answering, request_of
 
 #: Connections to the result backend: one listens, the others look results up.
@@ -38,6 +38,10 @@ class AsyncJob:
     async def status(self) -> str:
         """See `Job.status`."""
         return await self._client._status(self.correlation_id)
+
+    async def progress(self) -> dict[str, Any] | None:
+        """See `Job.progress`."""
+        return parse_progress(await self._client._get(self.correlation_id))
 
     async def cancel(self) -> ModelResult:
         """See `Job.cancel`."""

@@ -14,6 +14,7 @@ FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
 
 UNKNOWN = "UNKNOWN"
 QUEUED = "QUEUED"
+PROGRESS = "PROGRESS"
 REVOKED = "REVOKED"
 
 
@@ -28,8 +29,14 @@ def marker(status: str) -> str:
 
 
 def parse_status(meta: bytes | str | None) -> str:
-    """Return a job's status: UNKNOWN, QUEUED, STARTED, RETRY, SUCCESS, FAILURE or REVOKED."""
+    """Return a job's status: UNKNOWN, QUEUED, STARTED, PROGRESS, RETRY, SUCCESS, FAILURE or REVOKED."""
     return UNKNOWN if meta is None else str(json.loads(meta)["status"])
+
+
+def parse_progress(meta: bytes | str | None) -> dict[str, Any] | None:
+    """Return how far an import is (`tasks.imports.progress.Progress.to_dict`), None if it is not being done now."""
+    found: dict[str, Any] = {} if meta is None else json.loads(meta)
+    return found["result"] if found.get("status") == PROGRESS else None
 
 
 def parse_result(correlation_id: UUID, meta: bytes | str | None) -> ModelResult | None:

@@ -17,7 +17,16 @@ from tasks.app import create_app
 from tasks.client.archive import Archive, wait_for
 from tasks.client.contracts import Operations
 from tasks.client.inquiry import Inquiry
-from tasks.client.outcomes import QUEUED, REVOKED, marker, parse_result, parse_status, result_key, was_cut_short
+from tasks.client.outcomes import (
+    QUEUED,
+    REVOKED,
+    marker,
+    parse_progress,
+    parse_result,
+    parse_status,
+    result_key,
+    was_cut_short,
+)
 from tasks.client.publisher import BATCH_SIZE, Publisher
 from tasks.errors import ResultBackendUnavailable
 
@@ -38,12 +47,23 @@ class Job:
         return f"Job({str(self.correlation_id)!r})"
 
     def status(self) -> str:
-        """Return UNKNOWN, QUEUED, STARTED, RETRY, SUCCESS, FAILURE or REVOKED. Raises ResultBackendUnavailable.
+        """Return UNKNOWN, QUEUED, STARTED, PROGRESS, RETRY, SUCCESS, FAILURE or REVOKED.
+
+        Raises ResultBackendUnavailable. PROGRESS: an import that has begun says how far it is, see `progress`.
 
         UNKNOWN: nothing was submitted under this id, or another application sent it and no worker has begun yet.
         Once expired in Redis, the status comes from the ledger, where DATABASE_URL is set.
         """
         return self._client._status(self.correlation_id)
+
+    def progress(self) -> dict[str, Any] | None:
+        """Return how far an import is; None for any other job, and for one that is not being done at this moment.
+
+        `current` rows of `total` (None: nobody knows), `rate` in rows a second, `percent` and `seconds_left` of the
+        reading, `bytes` of `bytes_total`, and the `phase`, reading or merging. Raises ResultBackendUnavailable.
+        """
+        with answering():
+            return parse_progress(self._client._get(self.correlation_id))
 
     def cancel(self) -> ModelResult:
         """Make sure that this job never commits, or learn that it has ended: return its result either way.

@@ -1,1 +1,1 @@
-"""Where patterns come from: real source code now, scheduled imports of files later."""
+"""Where patterns come from: files of any kind, when they are due, and real source code."""

@@ -151,10 +151,25 @@ def test_beat_s_housekeeping(
         with Celery("plain", broker=redis_url, set_as_current=False) as plain:
             plain.send_task("maintenance.purge_ledger", queue="storage")
 
-        def purged() -> bool:
-            return connection.execute("SELECT count(*) FROM job_ledger").fetchone() == (0,)
+            def purged() -> bool:
+                return connection.execute("SELECT count(*) FROM job_ledger").fetchone() == (0,)
 
-        wait_until(purged, "the ledger is purged")
+            wait_until(purged, "the ledger is purged")
+            connection.execute(
+                "INSERT INTO import_runs (run_id, name, plan, state, queued_at) SELECT gen_random_uuid(), 'x', '{}',"
+                " 'failed', now() - make_interval(days => days) FROM unnest(ARRAY[92, 91, 1]) AS days"
+            )
+            plain.send_task("maintenance.purge_imports", queue="storage")
+
+            def forgotten() -> bool:
+                return connection.execute("SELECT count(*) FROM import_runs").fetchone() == (1,)
+
+            wait_until(forgotten, "old runs are forgotten")
+            # Without any relay the outbox is swept.
+            job = knowing_client.submit_in(connection, contract("insert", data=make_pattern()))
+            plain.send_task("maintenance.sweep_outbox", queue="storage")
+        assert job.result(timeout=60).success
+        assert connection.execute("SELECT count(*) FROM outbox").fetchone() == (0,)
 
 
 async def test_an_id_that_was_used_before(

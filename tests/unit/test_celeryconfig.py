@@ -2,11 +2,13 @@
 
 import pytest
 from celery import Celery
+from celery.utils.imports import symbol_by_name
 from pydantic import SecretStr
 
 from config.celeryconfig import QUEUES, celery_settings, queue_of
 from config.sentinel import read_address
 from config.settings import Settings, SettingsInvalid
+from tasks.imports.beat import ImportScheduler
 from tests.fix_process import DEADLINE, run_python
 
 URL = "redis://127.0.0.1:1/0"
@@ -92,6 +94,14 @@ def test_queues(settings: Settings) -> None:
     assert all(queue.name == queue.routing_key == queue.exchange.name for queue in queues)
     assert {queue_of(name) for name in ("insert", "update", "delete", "query")} == {"storage"}
     assert queue_of("batch_insert") == "batch"
+
+
+def test_housekeeping_and_imports(settings: Settings) -> None:
+    found = celery_settings(settings)
+    tasks = {entry["task"] for entry in found["beat_schedule"].values()}
+    assert tasks == {"maintenance.purge_ledger", "maintenance.purge_imports", "maintenance.sweep_outbox"}
+    assert found["task_routes"]["imports.run"] == {"queue": "imports"}
+    assert symbol_by_name(found["beat_scheduler"]) is ImportScheduler
 
 
 def test_no_server() -> None:

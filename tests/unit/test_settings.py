@@ -58,6 +58,8 @@ def test_default_data_dir(monkeypatch: pytest.MonkeyPatch) -> None:
         ("SOFT_SHUTDOWN_TIMEOUT", "-1", "should be greater than or equal to 0"),
         ("SOFT_SHUTDOWN_TIMEOUT", "inf", "should be"),
         ("TRACK_STARTED", "maybe", "should be a valid boolean"),
+        ("IMPORT_TIME_LIMIT", "0", "should be greater than or equal to 1"),
+        ("IMPORT_HISTORY_DAYS", "0", "should be greater than or equal to 1"),
         ("RESULT_EXPIRES", "0", "should be greater than or equal to 1"),
         ("CONNECT_TIMEOUT", "601", "should be less than or equal to 600"),
         ("LOG_LEVEL", "LOUD", "should be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
@@ -231,6 +233,10 @@ def test_time_limits_of_each_operation_agree() -> None:
         annotation = celery_settings(load_settings(redis_url=NOWHERE))["task_annotations"][f"storage.{operation}"]
         assert annotation == {"soft_time_limit": soft, "time_limit": hard}
     assert load_settings(query_statement_timeout=5).time_limits("query") == (35.0, 95.0)
+    # A run that lives keeps its message, so its limit may exceed the visibility timeout.
+    assert settings.time_limits("import") == (14_400.0, 14_460.0)
+    annotations = celery_settings(load_settings(redis_url=NOWHERE))["task_annotations"]
+    assert annotations["imports.run"] == {"soft_time_limit": 14_400.0, "time_limit": 14_460.0}
     short = load_settings(task_soft_time_limit=7, task_time_limit=8)
     assert short.time_limits("insert") == short.time_limits("batch_insert") == (7.0, 8.0)
 

@@ -1,0 +1,236 @@
+"""Runs of imports: what is to be done, who does it now, and how it ended.
+
+A run is a row before it is a message, like a job of the outbox, and stays open until it has ended. Whoever does a
+run holds an advisory lock on it for as long as its transaction, so an open run that nobody holds is one whose worker
+or message was lost: it is put on the queue again.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, LiteralString
+from uuid import UUID, uuid5
+
+from psycopg.rows import class_row, tuple_row
+from psycopg.types.json import Jsonb
+
+from storage.operations.base import Connection, fetch_one
+from storage.sql import block
+
+#: Of the ids of scheduled runs.
+NAMESPACE = UUID("1d1ad6a5-0f0e-4c0a-9f40-5a1f5e0f7c3e")
+
+#: Runs put on the queue at once.
+CLAIM_LIMIT = 100
+
+
+@dataclass(frozen=True)
+class ImportRun:
+    """A row of `import_runs`. Times have a time zone; `due` is None for a run that somebody started by hand."""
+
+    run_id: UUID
+    name: str
+    due: datetime | None
+    plan: dict[str, Any]
+    force: bool
+    state: str
+    queued_at: datetime
+    publish_after: datetime
+    attempts: int
+    started_at: datetime | None
+    finished_at: datetime | None
+    rows_read: int
+    rows_inserted: int
+    rows_updated: int
+    rows_skipped: int
+    rows_rejected: int
+    bytes: int
+    source_version: str | None
+    error_type: str | None
+    error: str | None
+
+
+@dataclass
+class Counts:
+    """What became of the rows of a run, and how many bytes of the source were read."""
+
+    rows_read: int = 0
+    rows_inserted: int = 0
+    rows_updated: int = 0
+    rows_skipped: int = 0
+    rows_rejected: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Up to when the due times of a schedule have been decided."""
+
+    name: str
+    schedule: str
+    decided_until: datetime
+
+
+def id_of(name: str, due: datetime) -> UUID:
+    """Return the id of the run that is due then: the same for every beat that ever decides it."""
+    return uuid5(NAMESPACE, f"{name} {due.timestamp():.0f}")
+
+
+def run_key(run_id: UUID) -> int:
+    """Return the key of the lock that whoever does this run holds."""
+    return _key(f"import run {run_id}")
+
+
+def name_key(name: str) -> int:
+    """Return the key of the lock that a run of this import holds."""
+    return _key(f"import {name}")
+
+
+def _key(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"pattern-storage {text}".encode()).digest()[:8], signed=True)
+
+
+async def add(
+    connection: Connection,
+    run_id: UUID,
+    name: str,
+    due: datetime | None,
+    plan: dict[str, Any],
+    *,
+    force: bool = False,
+    publish: bool = True,
+) -> bool:
+    """Note a run that is to be; return whether it was not known before.
+
+    Args:
+        connection: writes it.
+        run_id: see `id_of`; a new one for a run by hand.
+        name: of the import.
+        due: when it is due, None for a run by hand.
+        plan: what to do, see `tasks.imports.plan`.
+        force: even if the source has not changed.
+        publish: whether it is to be put on the queue; otherwise the caller does it.
+    """
+    values = {"run_id": run_id, "name": name, "due": due, "plan": Jsonb(plan), "force": force, "publish": publish}
+    return await fetch_one(connection, block("add_run"), values) is not None
+
+
+async def add_missed(
+    connection: Connection, run_id: UUID, name: str, due: datetime, plan: dict[str, Any], error: str
+) -> None:
+    """Note that due times, the last of them `due`, were missed and are not made up for."""
+    values = {"run_id": run_id, "name": name, "due": due, "plan": Jsonb(plan), "error": error}
+    await connection.execute(block("add_missed_run"), values)
+
+
+async def begin(connection: Connection, run_id: UUID, *, delay: float) -> int | None:
+    """Note that the run begins; return how often it has begun, None if it has ended or does not exist.
+
+    Unless somebody holds it then, it is put on the queue again `delay` seconds from now.
+    """
+    row = await fetch_one(connection, block("begin_run"), {"run_id": run_id, "delay": delay})
+    return None if row is None else int(row[0])
+
+
+async def finish(
+    connection: Connection,
+    run_id: UUID,
+    state: str,
+    counts: Counts,
+    *,
+    source_version: str | None = None,
+    error_type: str | None = None,
+    error: str | None = None,
+) -> None:
+    """Note how the run ended, in the caller's transaction; the first end counts."""
+    values = {"run_id": run_id, "state": state, **vars(counts), "source_version": source_version}
+    await connection.execute(block("finish_run"), values | {"error_type": error_type, "error": error})
+
+
+async def find(connection: Connection, run_id: UUID) -> ImportRun | None:
+    """Return one run."""
+    runs = await _runs(connection, block("find_run"), {"run_id": run_id})
+    return runs[0] if runs else None
+
+
+async def history(connection: Connection, name: str | None = None, *, limit: int = 100) -> list[ImportRun]:
+    """Return the newest runs of one import, or of all."""
+    return await _runs(connection, block("list_runs"), {"name": name, "limit": limit})
+
+
+async def newest(connection: Connection, names: Iterable[str]) -> dict[str, ImportRun]:
+    """Return the newest run of each of these imports that has one."""
+    return {run.name: run for run in await _runs(connection, block("last_runs"), {"names": list(names)})}
+
+
+async def last_version(connection: Connection, name: str, plan: dict[str, Any]) -> str | None:
+    """Return what the source was when this import was last done by the same plan."""
+    row = await fetch_one(connection, block("last_version"), {"name": name, "plan": Jsonb(plan)})
+    return None if row is None else row[0]
+
+
+async def try_lock(connection: Connection, key: int) -> bool:
+    """Take the lock until the transaction ends; return whether nobody else has it."""
+    row = await fetch_one(connection, block("try_lock"), {"key": key})
+    return bool(row and row[0])
+
+
+async def held_locks(connection: Connection) -> set[int]:
+    """Return the keys of all locks that `try_lock` has given to anybody and that are held now."""
+    async with connection.cursor(row_factory=tuple_row) as cursor:
+        await cursor.execute(block("held_locks"))
+        return {key for (key,) in await cursor.fetchall()}
+
+
+async def claim(connection: Connection) -> list[tuple[UUID, str, datetime | None]]:
+    """Lock runs that are to be put on the queue, (id, name, due); those that somebody does now are left out."""
+    async with connection.cursor(row_factory=tuple_row) as cursor:
+        await cursor.execute(block("claim_runs"), {"limit": CLAIM_LIMIT})
+        waiting = await cursor.fetchall()
+    held = await held_locks(connection) if waiting else set()
+    return [(run_id, name, due) for run_id, name, due in waiting if run_key(run_id) not in held]
+
+
+async def mark_published(connection: Connection, ids: Sequence[UUID], *, delay: float) -> None:
+    """Note that these runs are on the queue; after `delay` seconds they are put there again, unless done or held."""
+    await connection.execute(block("mark_runs_published"), {"ids": list(ids), "delay": delay})
+
+
+async def purge(connection: Connection, *, days: int, step: int = 1_000) -> int:
+    """Forget up to `step` runs that ended more than `days` days ago; return how many.
+
+    The newest run of each import stays, and the newest that was done.
+    """
+    return (await connection.execute(block("purge_runs"), {"days": days, "step": step})).rowcount
+
+
+async def lock_schedules(connection: Connection, schedules: dict[str, str], now: datetime) -> list[Schedule]:
+    """Lock these schedules, texts by name, in the caller's transaction; one that is new is decided up to `now`.
+
+    Those that another beat decides at this moment are left out.
+    """
+    names = list(schedules)
+    await connection.execute(
+        block("add_schedules"), {"names": names, "schedules": list(schedules.values()), "now": now}
+    )
+    async with connection.cursor(row_factory=class_row(Schedule)) as cursor:
+        await cursor.execute(block("lock_schedules"), {"names": names})
+        return await cursor.fetchall()
+
+
+async def decide(connection: Connection, schedule: Schedule) -> None:
+    """Note up to when a schedule has been decided."""
+    values = {"name": schedule.name, "schedule": schedule.schedule, "until": schedule.decided_until}
+    await connection.execute(block("decide_schedule"), values)
+
+
+async def forget_schedules(connection: Connection, *, except_for: Iterable[str]) -> None:
+    """Stop to follow schedules: one that comes back later starts anew and has missed nothing."""
+    await connection.execute(block("forget_schedules"), {"names": list(except_for)})
+
+
+async def _runs(connection: Connection, statement: LiteralString, values: dict[str, Any]) -> list[ImportRun]:
+    async with connection.cursor(row_factory=class_row(ImportRun)) as cursor:
+        await cursor.execute(statement, values)
+        return await cursor.fetchall()

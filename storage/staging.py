@@ -1,0 +1,163 @@
+"""Many rows into `pattern_templates` in the caller's transaction: COPY into a temporary table, then one merge.
+
+The table has none of the constraints and indexes of the real one, so that what is wrong can be found and named by
+file and line before anything is written for good.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from psycopg import AsyncCopy
+from psycopg.rows import tuple_row
+from psycopg.sql import SQL, Composable, Identifier
+
+from storage.operations.base import Connection, Statement, fetch_one, identifiers
+from storage.pattern import WRITABLE
+from storage.sql import block
+
+#: What becomes of a row whose key the table has: the run fails, the row is left out, the pattern is changed.
+OnConflict = Literal["error", "skip", "update"]
+
+KEY = ("pattern_name", "pattern_type", "language")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A row that cannot be written. `file` counts from 0 in the order of the copy, `line` is the row's own number.
+
+    `earlier`: file and line of the row that it repeats. `row`: its values, where they are not at hand otherwise.
+    """
+
+    file: int
+    line: int
+    reason: str
+    earlier: tuple[int, int] | None = None
+    row: dict[str, Any] | None = None
+
+
+def encode(file: int, line: int, values: Mapping[str, Any]) -> str:
+    """Return a row, checked values of all writable columns, as a line of COPY's text format.
+
+    Made here and not by psycopg, because it is done in another thread than the connection's.
+    """
+    return f"{file}\t{line}\t" + "\t".join([_text(values[column]) for column in WRITABLE]) + "\n"
+
+
+def _text(value: Any) -> str:
+    # The most frequent first.
+    if type(value) is str:
+        return _escaped(value)
+    if value is None:
+        return "\\N"
+    if type(value) is list:
+        quoted = ",".join(['"' + tag.replace("\\", "\\\\").replace('"', '\\"') + '"' for tag in value])
+        return _escaped(f"{{{quoted}}}")
+    if type(value) is dict:
+        return json.dumps(value).replace("\\", "\\\\") if value else "{}"
+    if type(value) is bool:
+        return "t" if value else "f"
+    return str(value)
+
+
+def _escaped(text: str) -> str:
+    """Escape what separates values and rows; `translate` takes many times as long."""
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
+
+
+async def create(connection: Connection) -> None:
+    """Create the staging table; it goes when the caller's transaction ends."""
+    await connection.execute(block("create_staging"))
+
+
+def copy(connection: Connection) -> AbstractAsyncContextManager[AsyncCopy]:
+    """Open the stream that takes what `encode` returns, in UTF-8."""
+    return connection.cursor().copy(SQL(block("copy_staging")).format(columns=identifiers(WRITABLE)))
+
+
+async def find_repeated(connection: Connection, *, limit: int) -> tuple[int, list[Finding]]:
+    """Find rows whose key stands in an earlier row: how many there are, and the first of them."""
+    count = await _number(connection, block("count_repeated"))
+    if not count:
+        return 0, []
+    rows = await _all(connection, block("find_repeated"), {"limit": limit})
+    return count, [
+        Finding(file, line, f"the same pattern again: {_name(key)}", (first_file, first_line))
+        for file, line, first_file, first_line, *key in rows
+    ]
+
+
+async def drop_repeated(connection: Connection, *, keep_first: bool) -> int:
+    """Keep one row of each key, the first or the last; return how many went."""
+    return (await connection.execute(block("drop_repeated"), {"keep_first": keep_first})).rowcount
+
+
+async def find_orphans(connection: Connection, *, limit: int) -> tuple[int, list[Finding]]:
+    """Find rows whose parent does not exist: how many there are, and the first of them."""
+    count = await _number(connection, block("count_orphans"))
+    if not count:
+        return 0, []
+    rows = await _all(connection, block("find_orphans"), {"limit": limit})
+    return count, [Finding(file, line, _no_parent(parent)) for file, line, parent in rows]
+
+
+async def remove_orphans(connection: Connection) -> list[Finding]:
+    """Take all rows out whose parent does not exist, and return them."""
+    rows = await _all(connection, block("remove_orphans"), {})
+    return [Finding(file, line, _no_parent(parent), row=row) for file, line, parent, row in rows]
+
+
+async def merge(connection: Connection, on_conflict: OnConflict, given: Collection[str]) -> tuple[int, int]:
+    """Write the staged rows by one statement; return how many patterns are new, and how many were changed.
+
+    Args:
+        connection: in the transaction that has the staging table.
+        on_conflict: what becomes of rows whose key the table has. Under "error" they are left out too: compare the
+            count, and see `find_taken`.
+        given: the columns that the source has. An update changes these and no other.
+    """
+    changed = [column for column in WRITABLE if column in given and column not in KEY]
+    if on_conflict != "update" or not changed:
+        statement = SQL(block("merge_new")).format(columns=identifiers(WRITABLE))
+    else:
+        statement = SQL(block("merge_all")).format(
+            columns=identifiers(WRITABLE),
+            assignments=SQL(", ").join(SQL("{0} = excluded.{0}").format(Identifier(name)) for name in changed),
+            present=_of("present", changed),
+            given=_of("excluded", changed),
+        )
+    row = await fetch_one(connection, statement, {})
+    return (0, 0) if row is None else (row[0], row[1])
+
+
+async def find_taken(connection: Connection, *, limit: int) -> tuple[int, list[Finding]]:
+    """After a merge: how many staged rows have a key that the table had before, and the first of them."""
+    rows = await _all(connection, block("find_taken"), {"limit": limit})
+    findings = [Finding(file, line, f"Pattern already exists: {_name(key)}") for file, line, *key in rows]
+    return await _number(connection, block("count_taken")), findings
+
+
+def _of(table: str, columns: Iterable[str]) -> Composable:
+    return SQL(", ").join(Identifier(table, column) for column in columns)
+
+
+def _name(key: Any) -> str:
+    name, kind, language = key
+    return f"{name} ({kind}/{language})"
+
+
+def _no_parent(parent: Any) -> str:
+    return f"parent_pattern_id {parent} does not exist"
+
+
+async def _number(connection: Connection, statement: Statement) -> int:
+    row = await fetch_one(connection, statement, {})
+    return int(row[0]) if row else 0
+
+
+async def _all(connection: Connection, statement: Statement, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    async with connection.cursor(row_factory=tuple_row) as cursor:
+        await cursor.execute(statement, values)
+        return await cursor.fetchall()

@@ -1,0 +1,107 @@
+"""The command that imports one file now, in its own process: import SOURCE."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import uuid4
+
+import typer
+from pydantic import ValidationError
+from rich.text import Text
+
+from config.settings import Settings, load_settings
+from storage import ModelResult, import_runs
+from storage.explanation import explain
+from storage.pool import create_pool
+from storage.translation import translate
+from tasks.cli.exits import Exit, InputInvalid
+from tasks.cli.jobs import Json
+from tasks.cli.output import err, print_json, print_pairs
+from tasks.cli.progress import ProgressBar
+from tasks.imports.plan import ImportPlan, absolute
+from tasks.imports.progress import Progress
+from tasks.imports.run import Run
+from tasks.imports.sources import shown
+
+#: Seconds until a run is put on the queue that this process does itself: the file may be on no other machine.
+NEVER = 100 * 365 * 86_400.0
+
+
+def import_source(
+    source: Annotated[str, typer.Argument(help="Path or URL; with * for several files.")],
+    file_format: Annotated[
+        str | None, typer.Option("--format", help="jsonl, csv, parquet or python; told by the suffix if left out.")
+    ] = None,
+    on_conflict: Annotated[
+        str, typer.Option(help="What becomes of patterns that exist: error, skip or update.")
+    ] = "error",
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN=NAME", help="What a CSV or Parquet file calls a column; repeat it."),
+    ] = None,
+    separator: Annotated[str | None, typer.Option(help="Between tags in CSV; JSON if left out.")] = None,
+    max_bad_rows: Annotated[int, typer.Option(min=0, help="Rows that may be wrong.")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Do everything and take it back.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Import one file now, all rows or none, in this process: it needs PostgreSQL and no worker."""
+    settings = load_settings()
+    _ = settings.database
+    given: dict[str, Any] = {
+        "source": absolute(source, Path.cwd()),
+        "on_conflict": on_conflict,
+        "columns": dict(_pair(text) for text in column or []),
+        "separator": separator,
+        "max_bad_rows": max_bad_rows,
+    }
+    if file_format is not None:
+        given["format"] = file_format
+    try:
+        plan = ImportPlan.model_validate({"name": f"import {shown(given['source'])}"[:500]} | given)
+    except ValidationError as error:
+        raise InputInvalid(explain(error)) from None
+    with ProgressBar() as bar:
+        try:
+            result = asyncio.run(_import_now(settings, plan, dry_run, lambda progress: bar.show(progress.to_dict())))
+        except Exception as error:
+            raise translate(error) from error
+    finish_import(result, as_json, "dry run, nothing is stored" if dry_run else "import done")
+
+
+def finish_import(result: ModelResult, as_json: bool, title: str) -> None:
+    """Print what became of a run, and exit 1 if it failed."""
+    if as_json:
+        print_json(result.to_dict())
+    elif result.success:
+        print_pairs(result.data, title=title)
+    else:
+        err.print(Text.assemble(("import failed ", "bold red"), f"({result.metadata.get('error_type')})"))
+        err.print(Text(str(result.error)), soft_wrap=True)
+    if not result.success:
+        raise typer.Exit(Exit.FAILED)
+
+
+async def _import_now(
+    settings: Settings, plan: ImportPlan, dry_run: bool, report: Callable[[Progress], None]
+) -> ModelResult:
+    run_id = uuid4()
+    async with create_pool(
+        settings.database, min_size=1, max_size=2, timeout=settings.pool_timeout, lock_timeout=settings.lock_timeout
+    ) as pool:
+        if not dry_run:
+            async with pool.connection() as connection:
+                await import_runs.add(connection, run_id, plan.name, None, plan.content, force=True, publish=False)
+        now = Run(
+            pool, plan, run_id, rejects=settings.data_dir / "imports", seconds=settings.import_time_limit,
+            delay=NEVER, report=report, force=True, dry_run=dry_run,
+        )  # fmt: skip
+        result = await now.execute()
+        return await now.settle(result) if result.metadata.get("retryable") else result
+
+
+def _pair(text: str) -> tuple[str, str]:
+    column, sign, name = text.partition("=")
+    if not sign:
+        raise InputInvalid(f"--column is {text!r}; it should be COLUMN=NAME, such as pattern_name=Name")
+    return column, name

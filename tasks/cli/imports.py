@@ -1,0 +1,181 @@
+"""Commands for the imports of the imports file: imports list, run, history, next."""
+
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
+from uuid import UUID, uuid4
+
+import typer
+from rich.text import Text
+
+from config.settings import Settings, load_settings
+from storage import ModelResult, import_runs
+from storage.import_runs import ImportRun
+from storage.operations.base import Connection
+from tasks.app import create_app
+from tasks.cli.exits import InputInvalid
+from tasks.cli.import_file import finish_import
+from tasks.cli.jobs import Json
+from tasks.cli.output import err, print_json, print_table
+from tasks.cli.progress import ProgressBar
+from tasks.client import Job, JobTimeout, PatternStorageClient
+from tasks.client.archive import Archive, wait_for
+from tasks.imports.plan import ImportEntry, load_entries
+from tasks.imports.publisher import publish
+from tasks.imports.sources import shown
+
+T = TypeVar("T")
+
+cli = typer.Typer(help="Scheduled imports of files, as PATTERN_STORAGE_IMPORTS_FILE says.")
+
+Name = Annotated[str, typer.Argument(help="Name in the imports file.")]
+
+#: Seconds between two looks at a run that somebody waits for.
+LOOK = 0.5
+
+
+@cli.command("list")
+def list_imports(as_json: Json = False) -> None:
+    """List the imports of the file: when each is due next, and how its last run ended."""
+    settings, entries = _entries()
+    last = _ask(settings, lambda connection: import_runs.newest(connection, [entry.name for entry in entries]))
+    now = datetime.now(UTC)
+    rows = [(entry, _next(entry, now), last.get(entry.name)) for entry in entries]
+    if as_json:
+        print_json([
+            {**entry.content, "source": shown(entry.source), "schedule": entry.when, "enabled": entry.enabled,
+             "next": due and due.isoformat(), "last": run and _plain(run)}
+            for entry, due, run in rows
+        ])  # fmt: skip
+        return
+    table = [
+        (entry.name, entry.when if entry.enabled else "disabled", _time(due), run and f"{run.state}\n{_rows(run)}")
+        for entry, due, run in rows
+    ]
+    print_table(("name", "schedule", "next (UTC)", "last run"), table, title=f"{len(entries)} imports")
+
+
+@cli.command()
+def run(
+    name: Name,
+    force: Annotated[bool, typer.Option("--force", help="Even if the source has not changed.")] = False,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the result; 0 prints the run's id.")] = 3_600,
+    as_json: Json = False,
+) -> None:
+    """Have a worker run an import of the file now, and wait for it."""
+    settings, entries = _entries()
+    entry = _named(entries, name)
+    run_id = uuid4()
+    _ask(settings, lambda connection: import_runs.add(connection, run_id, name, None, entry.content, force=force))
+    app = create_app(settings)
+    try:
+        publish(app, [(run_id, name, None)])
+    finally:
+        app.close()
+    delay = settings.relay_republish_delay
+    _ask(settings, lambda connection: import_runs.mark_published(connection, [run_id], delay=delay))
+    if not wait:
+        print_json({"correlation_id": str(run_id)}) if as_json else print(run_id)  # noqa: T201
+        return
+    with PatternStorageClient() as client:
+        finish_import(_follow(client.get(run_id), wait), as_json, "import done")
+
+
+@cli.command()
+def history(
+    name: Annotated[str | None, typer.Argument(help="Only this import.")] = None,
+    limit: Annotated[int, typer.Option(min=1)] = 20,
+    as_json: Json = False,
+) -> None:
+    """Show how runs ended, the newest first."""
+    runs = _ask(load_settings(), lambda connection: import_runs.history(connection, name, limit=limit))
+    if as_json:
+        print_json([_plain(run) for run in runs])
+        return
+    rows = [
+        (
+            run.run_id,
+            f"{run.name}\n{_time(run.due) or 'by hand'}",
+            f"{run.state}\n{_time(run.finished_at or run.started_at) or 'not yet'}",
+            _rows(run),
+        )
+        for run in runs
+    ]
+    print_table(("run id", "import, due (UTC)", "state, since", "rows"), rows, title=f"{len(runs)} runs")
+    for run in runs:
+        if run.error:
+            err.print(Text(f"{run.run_id} {run.error[:500]}", "dim"), soft_wrap=True)
+
+
+@cli.command("next")
+def next_runs(
+    count: Annotated[int, typer.Option(min=1, max=1_000, help="How many.")] = 10, as_json: Json = False
+) -> None:
+    """Show the next due times of all imports."""
+    _, entries = _entries()
+    found: list[tuple[datetime, str]] = []
+    for entry in entries:
+        due = _next(entry, datetime.now(UTC))
+        for _ in range(count):
+            if due is None:
+                break
+            found.append((due, entry.name))
+            due = _next(entry, due)
+    found = sorted(found)[:count]
+    if as_json:
+        print_json([{"due": due.isoformat(), "name": name} for due, name in found])
+        return
+    print_table(("due (UTC)", "name"), [(_time(due), name) for due, name in found])
+
+
+def _entries() -> tuple[Settings, list[ImportEntry]]:
+    settings = load_settings()
+    if settings.imports_file is None:
+        raise InputInvalid("PATTERN_STORAGE_IMPORTS_FILE is not set; it should be the path of an imports file")
+    return settings, load_entries(settings.imports_file)
+
+
+def _named(entries: list[ImportEntry], name: str) -> ImportEntry:
+    for entry in entries:
+        if entry.name == name:
+            return entry
+    raise InputInvalid(f"there is no import {name!r}; known are {', '.join(entry.name for entry in entries) or 'none'}")
+
+
+def _ask(settings: Settings, question: Callable[[Connection], Awaitable[T]]) -> T:
+    return wait_for(Archive(settings).ask(question))
+
+
+def _next(entry: ImportEntry, moment: datetime) -> datetime | None:
+    return entry.due.after(moment) if entry.enabled and entry.due else None
+
+
+def _follow(job: Job, wait: float) -> ModelResult:
+    """Show how far a run is until it has ended, and return its result. Raises JobTimeout after `wait` seconds."""
+    deadline = time.monotonic() + wait
+    with ProgressBar() as bar:
+        while True:
+            try:
+                return job.result(timeout=min(LOOK, max(deadline - time.monotonic(), 0.0)))
+            except JobTimeout:
+                if time.monotonic() >= deadline:
+                    raise
+            if about := job.progress():
+                bar.show(about)
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def _rows(run: ImportRun) -> str:
+    counts = {
+        "new": run.rows_inserted, "changed": run.rows_updated, "skipped": run.rows_skipped, "bad": run.rows_rejected,
+    }  # fmt: skip
+    return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count) or "none"
+
+
+def _plain(run: ImportRun) -> dict[str, Any]:
+    plain = {name: str(value) if isinstance(value, UUID | datetime) else value for name, value in vars(run).items()}
+    return plain | {"plan": run.plan | {"source": shown(str(run.plan.get("source")))}}

@@ -1,0 +1,34 @@
+"""A bar for an import."""
+
+from datetime import timedelta
+from typing import Any, Self
+
+from rich.progress import BarColumn, Progress, TextColumn
+
+from tasks.cli.output import err
+
+
+class ProgressBar:
+    """A bar on standard error: part done, rows, rows a second, and the time left where that can be told."""
+
+    def __init__(self) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rows]}"))
+        self._bar = Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        self._task = self._bar.add_task("waiting", total=None, rows="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def show(self, about: dict[str, Any]) -> None:
+        """Show what `Progress.to_dict` says."""
+        rows = f"{about['current']:,} rows, {about['rate']:,.0f} rows/s"
+        if (left := about["seconds_left"]) is not None:
+            rows += f", {timedelta(seconds=round(left))} left"
+        total = None if about["percent"] is None else 100.0
+        self._bar.update(
+            self._task, description=about["phase"], total=total, completed=about["percent"] or 0.0, rows=rows
+        )

@@ -1,0 +1,118 @@
+"""Imports whose worker dies: nothing of them is written, and the run is done once by whoever gets it next."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psutil
+import psycopg
+import redis
+
+from config.embedded import EmbeddedPostgres
+from tasks.client import PatternStorageClient
+from tests.fix_celery import IN_TRANSACTION, locked_patterns, worker_connections
+from tests.fix_faults import AT_ONCE, SOON, Launch, crash, start_again
+from tests.fix_imports import SlowFile, count_patterns, make_plan, patterns, queue_run, runs_of, write_lines
+from tests.fix_process import DEADLINE, ProcessGroup, wait_until
+
+#: One process, for imports alone, as a deployment has it.
+IMPORTS: dict[str, Any] = {"queues": ["imports"], "concurrency": 1}
+#: Beat puts a run that nobody holds on the queue again after a second.
+QUICK = {"PATTERN_STORAGE_RELAY_REPUBLISH_DELAY": "1"}
+#: Redis itself delivers again after an hour.
+LATE = {"PATTERN_STORAGE_VISIBILITY_TIMEOUT": "3600"}
+
+
+def in_ledger(database_url: str, run_id: UUID) -> int:
+    with psycopg.connect(database_url) as connection:
+        cursor = connection.execute("SELECT count(*) FROM job_ledger WHERE correlation_id = %s", [run_id])
+        [(count,)] = cursor.fetchall()
+    return int(count)
+
+
+def test_a_worker_killed_in_mid_import_and_redis_delivers_again(
+    launch: Launch, database_url: str, redis_url: str, slow_file: SlowFile
+) -> None:
+    worker = launch(database_url, redis_url, env=AT_ONCE, **IMPORTS)
+    run_id = queue_run(database_url, redis_url, make_plan(slow_file.url))
+    with PatternStorageClient(redis_url=redis_url) as client:
+        job = client.get(run_id)
+        wait_until(lambda: (job.progress() or {}).get("current", 0) >= 200, "it is in the middle")
+        crash(worker)
+        wait_until(lambda: worker_connections(database_url, IN_TRANSACTION) == [], "PostgreSQL has rolled back")
+        assert count_patterns(database_url) == 0
+        assert (runs_of(database_url)[0]["state"], in_ledger(database_url, run_id)) == ("running", 0)
+        slow_file.go_on.set()
+        start_again(worker)
+        wait_until(lambda: in_ledger(database_url, run_id), "it is done")
+        result = wait_until(lambda: job.status() == "SUCCESS" and job.result(DEADLINE), "Redis knows")
+    assert result.data["rows_inserted"] == 400
+    assert count_patterns(database_url) == 400
+    [run] = runs_of(database_url)
+    assert (run["state"], run["attempts"], slow_file.begun) == ("done", 2, 2)
+
+
+def test_a_worker_killed_in_mid_merge_and_beat_publishes_again(
+    launch: Launch,
+    start_process: Callable[..., ProcessGroup],
+    database_url: str,
+    redis_url: str,
+    tmp_path: Path,
+) -> None:
+    worker = launch(database_url, redis_url, env=QUICK | LATE, **IMPORTS)
+    plan = make_plan(write_lines(tmp_path / "a.jsonl", patterns(500)))
+    with locked_patterns(database_url):
+        run_id = queue_run(database_url, redis_url, plan)
+        merging = psycopg.sql.SQL("wait_event_type = 'Lock' AND query LIKE '%INSERT INTO pattern_templates%'")
+        wait_until(lambda: worker_connections(database_url, merging), "it merges")
+        crash(worker)
+    wait_until(lambda: worker_connections(database_url, IN_TRANSACTION) == [], "PostgreSQL has rolled back")
+    assert count_patterns(database_url) == 0
+    # Not even the message is left.
+    with redis.Redis.from_url(redis_url) as store:
+        store.flushdb()
+    start_process(
+        "celery", "-A", "tasks", "beat", "-s", str(tmp_path / "beat"),
+        DATABASE_URL=database_url, REDIS_URL=redis_url, **QUICK,
+    )  # fmt: skip
+    start_again(worker)
+    wait_until(lambda: in_ledger(database_url, run_id), "it is done")
+    assert count_patterns(database_url) == 500
+    [run] = runs_of(database_url)
+    assert (run["state"], run["attempts"], run["rows_inserted"]) == ("done", 2, 500)
+
+
+def test_a_process_of_the_pool_killed(launch: Launch, database_url: str, redis_url: str, slow_file: SlowFile) -> None:
+    worker = launch(database_url, redis_url, env=SOON, **IMPORTS)
+    run_id = queue_run(database_url, redis_url, make_plan(slow_file.url))
+    with PatternStorageClient(redis_url=redis_url) as client:
+        job = client.get(run_id)
+        wait_until(job.progress, "it has begun")
+        [child] = psutil.Process(worker.pid).children()
+        os.kill(child.pid, signal.SIGKILL)
+        slow_file.go_on.set()
+        result = wait_until(lambda: job.status() == "SUCCESS" and job.result(DEADLINE), "it is done")
+    assert result.data["rows_inserted"] == 400
+    assert count_patterns(database_url) == 400
+    assert runs_of(database_url)[0]["attempts"] == 2
+
+
+def test_postgresql_killed_in_mid_import(
+    launch: Launch, mortal_postgres: EmbeddedPostgres, mortal_database: str, redis_url: str, slow_file: SlowFile
+) -> None:
+    launch(mortal_database, redis_url, env=SOON, **IMPORTS)
+    run_id = queue_run(mortal_database, redis_url, make_plan(slow_file.url))
+    with PatternStorageClient(redis_url=redis_url) as client:
+        job = client.get(run_id)
+        wait_until(job.progress, "it has begun")
+        mortal_postgres.kill()
+        slow_file.go_on.set()
+        wait_until(lambda: job.status() == "RETRY", "it has noticed")
+        mortal_postgres.start()
+        result = wait_until(lambda: job.status() == "SUCCESS" and job.result(DEADLINE), "it is done")
+    assert result.data["rows_inserted"] == 400
+    assert count_patterns(mortal_database) == 400
+    assert in_ledger(mortal_database, run_id) == 1

@@ -1,0 +1,134 @@
+"""Imports: files to import, and runs in this process."""
+
+import json
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+
+from config.settings import Settings
+from storage import ModelResult, import_runs
+from tasks.app import create_app
+from tasks.client.archive import Archive, wait_for
+from tasks.imports.plan import ImportPlan
+from tasks.imports.publisher import publish
+from tasks.imports.run import Run
+from tests.fix_process import DEADLINE
+from tests.fix_storage import Pool, make_pattern
+
+
+def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
+    """Write JSON Lines."""
+    with path.open("w", encoding="utf-8") as stream:
+        stream.writelines(json.dumps(row) + "\n" for row in rows)
+    return path
+
+
+def patterns(count: int, **changes: Any) -> list[dict[str, Any]]:
+    """Return the data of so many patterns with names nobody else has."""
+    return [make_pattern(**changes) for _ in range(count)]
+
+
+def make_plan(source: Path | str, **changes: Any) -> ImportPlan:
+    """Return a plan of the import `nightly`."""
+    return ImportPlan.model_validate({"name": "nightly", "source": str(source)} | changes)
+
+
+Importing = Callable[..., Coroutine[Any, Any, ModelResult]]
+
+
+@pytest.fixture
+def importing(pool: Pool, tmp_path: Path) -> Importing:
+    """Do a run in this process: `await importing(plan)`; with `run_id` one that is known, again."""
+
+    async def start(plan: ImportPlan, run_id: UUID | None = None, **options: Any) -> ModelResult:
+        chosen = run_id or uuid4()
+        if not options.get("dry_run"):
+            async with pool.connection() as connection:
+                await import_runs.add(connection, chosen, plan.name, None, plan.content)
+        return await Run(pool, plan, chosen, rejects=tmp_path / "rejects", seconds=60, **options).execute()
+
+    return start
+
+
+class SlowFile(ThreadingHTTPServer):
+    """JSON Lines over HTTP: the first half at once, the second when the test says so."""
+
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        self.halves = ["".join(json.dumps(row) + "\n" for row in half).encode() for half in (rows[::2], rows[1::2])]
+        self.go_on = threading.Event()
+        #: Times that somebody began to read it.
+        self.begun = 0
+        self.status = 200
+        super().__init__(("127.0.0.1", 0), _SlowHandler)
+        self.url = f"http://127.0.0.1:{self.server_port}/rows.jsonl"
+        threading.Thread(target=self.serve_forever, args=[0.01], daemon=True).start()
+
+    def handle_error(self, *_: Any) -> None:
+        """Say nothing of readers that were killed."""
+
+
+class _SlowHandler(BaseHTTPRequestHandler):
+    server: SlowFile
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+    def do_HEAD(self) -> None:
+        self.send_response(self.server.status)
+        self.send_header("ETag", '"always"')
+        self.send_header("Content-Length", str(sum(map(len, self.server.halves))))
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.do_HEAD()
+        if self.server.status != 200:
+            return
+        self.wfile.write(self.server.halves[0])
+        self.wfile.flush()
+        self.server.begun += 1
+        self.server.go_on.wait(DEADLINE)
+        self.wfile.write(self.server.halves[1])
+
+
+@pytest.fixture
+def slow_file() -> Iterator[SlowFile]:
+    """A source that ends when the test wants it to: 400 patterns, more than a chunk in each half."""
+    rows = patterns(400, description="x" * 2_000)
+    server = SlowFile(rows)
+    yield server
+    server.go_on.set()
+    server.shutdown()
+    server.server_close()
+
+
+def queue_run(database_url: str, redis_url: str, plan: ImportPlan, **options: Any) -> UUID:
+    """Note a run and put it on the queue, as `pattern-storage imports run` does; return its id."""
+    run_id = uuid4()
+    settings = Settings(database_url=database_url, redis_url=redis_url)
+    question = Archive(settings).ask(
+        lambda connection: import_runs.add(connection, run_id, plan.name, None, plan.content, **options)
+    )
+    wait_for(question)
+    app = create_app(settings)
+    publish(app, [(run_id, plan.name, None)])
+    app.close()
+    return run_id
+
+
+def runs_of(database_url: str) -> list[dict[str, Any]]:
+    """Return all runs in the order in which they were queued."""
+    with psycopg.connect(database_url, row_factory=dict_row) as connection:
+        return connection.execute("SELECT * FROM import_runs ORDER BY queued_at").fetchall()
+
+
+def count_patterns(database_url: str) -> int:
+    with psycopg.connect(database_url) as connection:
+        [(count,)] = connection.execute("SELECT count(*) FROM pattern_templates").fetchall()
+    return int(count)

@@ -1,0 +1,239 @@
+"""The commands for imports: one file now, and those of the imports file."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import fix_cli
+from tests.fix_celery import StorageWorker
+from tests.fix_cli import Cli, Up, run_script
+from tests.fix_imports import count_patterns, patterns, runs_of, write_lines
+from tests.fix_process import wait_until
+from tests.fix_storage import make_pattern
+
+cli, home = fix_cli.cli, fix_cli.home
+
+FILE = """
+[[import]]
+name = "nightly"
+source = "drop/*.jsonl"
+schedule = "30 2 * * *"
+timezone = "Europe/Berlin"
+on_conflict = "update"
+
+[[import]]
+name = "quarterly"
+source = "https://host/a.csv?token=secret"
+every = "15m"
+
+[[import]]
+name = "off"
+source = "off.csv"
+every = "1h"
+enabled = false
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """An imports file, and what it names."""
+    (tmp_path / "drop").mkdir()
+    write_lines(tmp_path / "drop" / "a.jsonl", patterns(3))
+    path = tmp_path / "imports.toml"
+    path.write_text(FILE)
+    return path
+
+
+# --- import SOURCE ---
+
+
+def test_import_one_file(cli: Cli, database_url: str, tmp_path: Path) -> None:
+    rows = patterns(3)
+    path = str(write_lines(tmp_path / "a.jsonl", rows))
+    dry = cli("import", path, "--dry-run", DATABASE_URL=database_url)
+    assert dry.code == 0, dry.err
+    assert dry.out.startswith("dry run, nothing is stored")
+    assert (count_patterns(database_url), runs_of(database_url)) == (0, [])
+
+    done = cli("import", path, "--json", DATABASE_URL=database_url)
+    assert done.code == 0, done.err
+    assert (done.json["data"]["state"], done.json["data"]["rows_inserted"]) == ("done", 3)
+    [run] = runs_of(database_url)
+    assert (run["name"], run["due"], run["state"]) == (f"import {path}", None, "done")
+
+    # It does what it is told, also with a file that has not changed.
+    again = cli("import", path, DATABASE_URL=database_url)
+    assert (again.code, again.out) == (1, "")
+    assert again.err.startswith("import failed (unique_violation)\n3 bad rows: line 1: Pattern already exists: ")
+    skipped = cli("import", path, "--on-conflict", "skip", DATABASE_URL=database_url)
+    assert skipped.code == 0
+    assert "rows_skipped" in skipped.out
+
+
+def test_import_with_options(cli: Cli, database_url: str, tmp_path: Path) -> None:
+    path = tmp_path / "data.txt"
+    path.write_text("Name,pattern_type,language,template_code,tags\na,t,l,c,x|y\nb,t,l,c,\nc,t\n")
+    columns = [f"{name}={name}" for name in ("pattern_type", "language", "template_code", "tags")]
+    options = ["--format", "csv", "--separator", "|", "--max-bad-rows", "1", "--column", "pattern_name=Name"]
+    for column in columns:
+        options += ["--column", column]
+    said = cli(
+        "import", str(path), *options, "--json", DATABASE_URL=database_url, PATTERN_STORAGE_DATA_DIR=str(tmp_path)
+    )
+    assert said.code == 0, said.err
+    assert (said.json["data"]["rows_inserted"], said.json["data"]["rows_rejected"]) == (2, 1)
+    assert said.json["data"]["reject_file"].startswith(str(tmp_path / "imports"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["a.xml"], "format is required: "),
+        (["a.csv", "--format", "xml"], "format should be 'jsonl', 'csv', 'parquet' or 'python', got 'xml'"),
+        (["a.csv", "--on-conflict", "ignore"], "on_conflict should be 'error', 'skip' or 'update', got 'ignore'"),
+        (["a.csv", "--column", "x"], "--column is 'x'; it should be COLUMN=NAME"),
+        (["a.csv", "--column", "nam=x"], "columns: unknown column 'nam'"),
+        (["http://me:pw@host/a.csv"], "source holds a password"),
+    ],
+)
+def test_import_of_what_cannot_be(cli: Cli, database_url: str, arguments: list[str], says: str) -> None:
+    said = cli("import", *arguments, DATABASE_URL=database_url)
+    assert (said.code, said.out) == (2, "")
+    assert says in said.error
+    assert runs_of(database_url) == []
+
+
+def test_import_without_a_server(cli: Cli, tmp_path: Path) -> None:
+    path = str(write_lines(tmp_path / "a.jsonl", []))
+    missing = cli("import", path, REDIS_URL="redis://127.0.0.1:1")
+    assert missing.code == 2
+    assert "DATABASE_URL is not set" in missing.error
+    url = "postgresql://127.0.0.1:1/x"
+    said = cli("import", path, DATABASE_URL=url, PATTERN_STORAGE_POOL_TIMEOUT="0.2")
+    assert said.code == 3, said.error
+
+
+def test_import_of_a_file_that_is_not_there(cli: Cli, database_url: str) -> None:
+    said = cli("import", "/absent/a.jsonl", DATABASE_URL=database_url)
+    assert said.code == 1
+    assert "/absent/a.jsonl does not exist" in said.error
+
+
+def test_import_as_a_process_shows_no_bar_where_nobody_looks(database_url: str, tmp_path: Path) -> None:
+    write_lines(tmp_path / "a.jsonl", patterns(5))
+    said = run_script("import", "a.jsonl", "--json", cwd=tmp_path, DATABASE_URL=database_url)
+    assert said.code == 0, said.err
+    assert said.json["data"]["rows_inserted"] == 5
+    assert "\x1b" not in said.err
+
+
+# --- imports ---
+
+
+def test_list_and_next(cli: Cli, database_url: str, file: Path) -> None:
+    variables: dict[str, Any] = {"DATABASE_URL": database_url, "PATTERN_STORAGE_IMPORTS_FILE": str(file)}
+    listed = cli("imports", "list", **variables)
+    assert listed.code == 0, listed.err
+    assert listed.out.startswith("3 imports")
+    for text in ("nightly", "30 2 * * * Europe/Berlin", "every 15m", "disabled"):
+        assert text in listed.out
+    nightly, quarterly, off = cli("imports", "list", "--json", **variables).json
+    assert (nightly["name"], nightly["last"], off["next"]) == ("nightly", None, None)
+    assert quarterly["source"] == "https://host/a.csv"
+    upcoming = cli("imports", "next", "--count", "100", "--json", **variables).json
+    assert len(upcoming) == 100
+    assert [one["due"] for one in upcoming] == sorted(one["due"] for one in upcoming)
+    assert {one["name"] for one in upcoming} == {"nightly", "quarterly"}
+    assert "quarterly" in cli("imports", "next", **variables).out
+
+
+def test_run_and_history(cli: Cli, worker: StorageWorker, file: Path) -> None:
+    variables: dict[str, Any] = {
+        "DATABASE_URL": worker.database_url,
+        "REDIS_URL": worker.redis_url,
+        "PATTERN_STORAGE_IMPORTS_FILE": str(file),
+    }
+    done = cli("imports", "run", "nightly", "--json", **variables)
+    assert done.code == 0, done.err
+    assert done.json["data"]["rows_inserted"] == 3
+    unchanged = cli("imports", "run", "nightly", "--json", **variables)
+    assert unchanged.json["data"]["state"] == "unchanged"
+    forced = cli("imports", "run", "nightly", "--force", **variables)
+    assert forced.code == 0
+    assert forced.out.startswith("import done")
+    write_lines(file.parent / "drop" / "b.jsonl", [make_pattern(usage_count=-1)])
+    failed = cli("imports", "run", "nightly", **variables)
+    assert failed.code == 1
+    assert failed.err.startswith("import failed (bad_rows)\n1 bad row: line 1: usage_count should be")
+
+    history = cli("imports", "history", "nightly", "--json", **variables).json
+    assert [run["state"] for run in history] == ["failed", "done", "unchanged", "done"]
+    shown = cli("imports", "history", **variables)
+    assert "by hand" in shown.out
+    assert "3 new" in shown.out
+    assert "usage_count should be" in shown.err
+    assert "3 new" not in cli("imports", "list", **variables).out
+    assert "failed" in cli("imports", "list", **variables).out
+    assert cli("imports", "history", "nothing", "--json", **variables).json == []
+
+    started = cli("imports", "run", "nightly", "--wait", "0", **variables)
+    assert started.code == 0
+    assert cli("result", started.out.strip(), "--wait", "60", **variables).code == 1
+
+
+def test_run_of_what_is_not_there(cli: Cli, database_url: str, file: Path) -> None:
+    without = cli("imports", "list", DATABASE_URL=database_url)
+    assert (without.code, without.out) == (2, "")
+    assert "PATTERN_STORAGE_IMPORTS_FILE is not set" in without.error
+    variables: dict[str, Any] = {"DATABASE_URL": database_url, "REDIS_URL": "redis://127.0.0.1:1"}
+    unknown = cli("imports", "run", "weekly", PATTERN_STORAGE_IMPORTS_FILE=str(file), **variables)
+    assert unknown.code == 2
+    assert "there is no import 'weekly'; known are nightly, quarterly, off" in unknown.error
+    file.write_text("[[import]]\nname = 'x'\n")
+    broken = cli("imports", "list", PATTERN_STORAGE_IMPORTS_FILE=str(file), **variables)
+    assert broken.code == 2
+    assert f"Error: {file}, import 'x': source is required" in broken.error
+
+
+def test_run_without_a_queue(cli: Cli, database_url: str, file: Path) -> None:
+    variables: dict[str, Any] = {"DATABASE_URL": database_url, "REDIS_URL": "redis://127.0.0.1:1"}
+    said = cli(
+        "imports",
+        "run",
+        "nightly",
+        PATTERN_STORAGE_IMPORTS_FILE=str(file),
+        PATTERN_STORAGE_CONNECT_TIMEOUT="0.2",
+        **variables,
+    )
+    assert said.code == 3
+    assert "the queue does not answer" in said.error
+    # Beat will see to it.
+    assert [run["state"] for run in runs_of(database_url)] == ["queued"]
+
+
+@pytest.mark.xdist_group("cli-up")
+def test_up_runs_imports_in_a_worker_of_their_own(home: Path, file: Path) -> None:
+    file.write_text(FILE.replace('schedule = "30 2 * * *"\ntimezone = "Europe/Berlin"', 'every = "1s"'))
+    # A relative path: the services run in another folder.
+    up = Up(home / "data", PATTERN_STORAGE_IMPORTS_FILE=file.name, cwd=file.parent)
+    try:
+        up.ready()
+        worker = up.member("-Q", "imports")
+        assert {"--concurrency", "1"} <= set(worker.cmdline())
+        assert up.member("-Q", "storage,batch").pid != worker.pid
+        done = run_script(
+            "imports", "run", "nightly", "--force", "--json", **up.variables, PATTERN_STORAGE_IMPORTS_FILE=str(file)
+        )
+        assert done.code == 0, done.err
+        assert json.loads(done.out)["metadata"]["operation"] == "import"
+        scheduled: Callable[[], bool] = lambda: any(  # noqa: E731
+            run["due"] and run["state"] in ("done", "unchanged") for run in runs_of(up.state.database_url)
+        )
+        wait_until(scheduled, "beat has made a run")
+        assert count_patterns(up.state.database_url) == 3
+    finally:
+        up.end()
+    up.leaves_nothing()

@@ -1,0 +1,103 @@
+"""`celery -A tasks beat` with an imports file: two of them side by side, and files that it refuses."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.fix_imports import patterns, runs_of, write_lines
+from tests.fix_process import DEADLINE, ProcessGroup, run_python, wait_until
+
+StartProcess = Callable[..., ProcessGroup]
+
+#: Many due times in few seconds, and an import that nobody should start.
+FILE = """
+[[import]]
+name = "often"
+source = "often.jsonl"
+every = "1s"
+
+[[import]]
+name = "never"
+source = "often.jsonl"
+schedule = "* * * * *"
+enabled = false
+"""
+
+
+def test_two_beats_make_one_run_of_each_due_time(
+    start_process: StartProcess, database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    write_lines(tmp_path / "often.jsonl", patterns(1))
+    (tmp_path / "imports.toml").write_text(FILE)
+    variables = {
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "PATTERN_STORAGE_IMPORTS_FILE": str(tmp_path / "imports.toml"),
+    }
+
+    def beat(name: str) -> ProcessGroup:
+        return start_process("celery", "-A", "tasks", "beat", "-l", "INFO", "-s", str(tmp_path / name), **variables)
+
+    one, two = beat("one"), beat("two")
+    wait_until(lambda: len(runs_of(database_url)) >= 2, "two due times have come")
+    # One dies without a word, and comes back.
+    os.kill(one.process.pid, signal.SIGKILL)
+    one.process.wait()
+    seen = len(runs_of(database_url))
+    wait_until(lambda: len(runs_of(database_url)) >= seen + 2, "the other goes on")
+    one.start()
+    wait_until(lambda: "beat: Starting" in one.text(), "it is back")
+    seen = len(runs_of(database_url))
+    wait_until(lambda: len(runs_of(database_url)) >= seen + 2, "both go on")
+    for process in (one, two):
+        assert process.stop() == 0
+        assert "Traceback" not in process.text()
+
+    runs = runs_of(database_url)
+    assert {run["name"] for run in runs} == {"often"}
+    dues = [run["due"].timestamp() for run in runs]
+    assert len(set(dues)) == len(dues)
+    assert all(due == int(due) for due in dues)
+    with redis.Redis.from_url(redis_url) as store:
+        messages = [json.loads(raw) for raw in store.lrange("imports", 0, -1)]
+    # One message for each, of which the worker needs the id alone.
+    ids = [message["headers"]["id"] for message in messages]
+    assert sorted(ids) == sorted(str(run["run_id"]) for run in runs if run["publish_after"] > run["queued_at"])
+    assert len(ids) >= 6
+    assert messages[-1]["headers"]["argsrepr"].startswith("import often, due ")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            '[[import]]\nname = "x"\nsource = "a.csv"\nschedule = "daily"\n',
+            "import 'x': schedule is 'daily'; it should",
+        ),
+        (None, "cannot be read: No such file or directory"),
+    ],
+)
+def test_a_file_that_it_refuses(tmp_path: Path, text: str | None, says: str) -> None:
+    file = tmp_path / "imports.toml"
+    if text is not None:
+        file.write_text(text)
+    variables = {"REDIS_URL": "redis://127.0.0.1:1", "PATTERN_STORAGE_IMPORTS_FILE": str(file)}
+    ended = run_python("-m", "celery", "-A", "tasks", "beat", timeout=DEADLINE, **variables)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"Error: {file}")
+    assert says in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_imports_need_a_database(tmp_path: Path) -> None:
+    file = tmp_path / "imports.toml"
+    file.write_text(FILE)
+    variables = {"REDIS_URL": "redis://127.0.0.1:1", "PATTERN_STORAGE_IMPORTS_FILE": str(file)}
+    ended = run_python("-m", "celery", "-A", "tasks", "beat", timeout=DEADLINE, **variables)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("Error: DATABASE_URL is not set")

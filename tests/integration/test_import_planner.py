@@ -1,0 +1,209 @@
+"""What becomes a run, and when: due times that come, that were missed, and that several beats decide at once."""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from celery import Celery
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
+
+from config.settings import Settings
+from storage import import_runs
+from tasks.errors import BrokerUnavailable
+from tasks.imports import planner as planner_module
+from tasks.imports.plan import ImportEntry
+from tasks.imports.planner import Planner, decide
+
+Db = AsyncConnection[DictRow]
+
+NOON = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
+
+
+def at(hours: float = 0, minutes: float = 0, seconds: float = 0) -> datetime:
+    return NOON + timedelta(hours=hours, minutes=minutes, seconds=seconds)
+
+
+def entry(name: str = "hourly", **changes: Any) -> ImportEntry:
+    given = {"name": name, "source": "/srv/a.jsonl"} | ({} if "schedule" in changes else {"every": "1h"}) | changes
+    return ImportEntry.model_validate(given)
+
+
+def named(*entries: ImportEntry) -> dict[str, ImportEntry]:
+    return {one.name: one for one in entries}
+
+
+async def runs(connection: Db) -> list[tuple[str, datetime | None, str]]:
+    cursor = await connection.execute("SELECT name, due, state FROM import_runs ORDER BY due, name")
+    return [(row["name"], row["due"], row["state"]) for row in await cursor.fetchall()]
+
+
+async def test_a_due_time_becomes_one_run(connection: Db) -> None:
+    entries = named(entry())
+    # Nothing was missed before it was first seen.
+    wake = await decide(connection, entries, at(minutes=10))
+    assert wake == at(minutes=10, seconds=planner_module.INTERVAL)
+    assert await decide(connection, entries, at(minutes=59, seconds=55)) == at(hours=1)
+    assert await runs(connection) == []
+    for _ in range(2):
+        await decide(connection, entries, at(hours=1))
+    await decide(connection, entries, at(hours=1, seconds=5))
+    assert await runs(connection) == [("hourly", at(hours=1), "queued")]
+    cursor = await connection.execute("SELECT run_id, plan FROM import_runs")
+    row = await cursor.fetchone()
+    assert row
+    assert row["run_id"] == import_runs.id_of("hourly", at(hours=1))
+    assert row["plan"] == entries["hourly"].content
+    await decide(connection, entries, at(hours=2, seconds=59))
+    assert [due for _, due, _ in await runs(connection)] == [at(hours=1), at(hours=2)]
+
+
+@pytest.mark.parametrize("schedule", [{"every": "1h"}, {"schedule": "0 * * * *", "timezone": "Asia/Tokyo"}])
+async def test_misfire_once_makes_up_for_all_with_one_run(connection: Db, schedule: dict[str, str]) -> None:
+    entries = named(entry(misfire="once", **schedule))
+    await decide(connection, entries, at(minutes=10))
+    await decide(connection, entries, at(hours=5, minutes=30))
+    assert await runs(connection) == [("hourly", at(hours=5), "queued")]
+    await decide(connection, entries, at(hours=6))
+    assert [due for _, due, _ in await runs(connection)] == [at(hours=5), at(hours=6)]
+
+
+async def test_misfire_skip_says_what_was_missed(connection: Db) -> None:
+    entries = named(entry(misfire="skip"))
+    await decide(connection, entries, at(minutes=10))
+    await decide(connection, entries, at(hours=5, minutes=30))
+    assert await runs(connection) == [("hourly", at(hours=5), "missed")]
+    [run] = await import_runs.history(connection)
+    assert run.error == "no beat ran when this was due, from 2026-05-04 13:00:00 to 2026-05-04 17:00:00 UTC"
+    assert run.finished_at is not None
+    await decide(connection, entries, at(hours=6, seconds=30))
+    assert (await runs(connection))[1:] == [("hourly", at(hours=6), "queued")]
+
+
+@pytest.mark.parametrize("misfire", ["skip", "once"])
+async def test_a_little_late_is_not_missed(connection: Db, misfire: str) -> None:
+    entries = named(entry(misfire=misfire))
+    await decide(connection, entries, at(minutes=10))
+    await decide(connection, entries, at(hours=1) + planner_module.GRACE)
+    assert await runs(connection) == [("hourly", at(hours=1), "queued")]
+
+
+async def test_another_schedule_begins_anew(connection: Db) -> None:
+    await decide(connection, named(entry()), at(minutes=10))
+    # It would have been due at half past twelve and at two.
+    await decide(connection, named(entry(every="30m")), at(hours=2, minutes=10))
+    assert await runs(connection) == []
+    await decide(connection, named(entry(every="30m")), at(hours=2, minutes=30))
+    assert await runs(connection) == [("hourly", at(hours=2, minutes=30), "queued")]
+
+
+async def test_two_beats_decide_each_time_once(connection: Db, database_url: str) -> None:
+    """While one has the schedule locked the other leaves it, and comes back soon."""
+    entries = named(entry("a"), entry("b"))
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as other:
+        await decide(connection, entries, at(minutes=10))
+        async with other.transaction():
+            await other.execute("SELECT * FROM import_schedules WHERE name = 'a' FOR UPDATE")
+            wake = await decide(connection, entries, at(hours=1))
+            assert wake == at(hours=1, seconds=planner_module.SOON)
+            assert await runs(connection) == [("b", at(hours=1), "queued")]
+        for hour in range(1, 6):
+            await asyncio.gather(*(decide(each, entries, at(hours=hour)) for each in (connection, other)))
+            # Whoever found it locked looks again.
+            await decide(connection, entries, at(hours=hour, seconds=1))
+    assert [due for name, due, _ in await runs(connection) if name == "a"] == [at(hours=hour) for hour in range(1, 6)]
+    assert [due for name, due, _ in await runs(connection) if name == "b"] == [at(hours=hour) for hour in range(1, 6)]
+
+
+async def test_clocks_that_differ(connection: Db) -> None:
+    entries = named(entry())
+    await decide(connection, entries, at(minutes=10))
+    await decide(connection, entries, at(hours=1))
+    await decide(connection, entries, at(minutes=59, seconds=30))
+    await decide(connection, entries, at(hours=1))
+    assert len(await runs(connection)) == 1
+
+
+class Sent:
+    """Takes the messages of a planner."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[UUID, dict[str, Any]]] = []
+        self.error: Exception | None = None
+
+    def __call__(self, app: Celery, waiting: list[tuple[UUID, str, datetime | None]]) -> list[UUID]:
+        if self.error:
+            raise self.error
+        self.messages += [(run_id, {"name": name, "due": due}) for run_id, name, due in waiting]
+        return [run_id for run_id, *_ in waiting]
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
+    made = Sent()
+    monkeypatch.setattr(planner_module, "publish", made)
+    return made
+
+
+@pytest.fixture
+def app() -> Iterator[Celery]:
+    with Celery("none", set_as_current=False) as made:
+        yield made
+
+
+def test_a_run_is_on_the_queue_until_somebody_has_it(database_url: str, sent: Sent, app: Celery) -> None:
+    settings = Settings(database_url=database_url, redis_url="redis://127.0.0.1:1", relay_republish_delay=0.001)
+    planner = Planner(settings, [], app)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        run_id = uuid4()
+        connection.execute("INSERT INTO import_runs (run_id, name, plan) VALUES (%s, 'x', '{}')", [run_id])
+
+        def tick() -> int:
+            before = len(sent.messages)
+            planner._wake = None
+            assert 0 < planner.tick() <= planner_module.INTERVAL
+            return len(sent.messages) - before
+
+        assert tick() == 1
+        assert sent.messages == [(run_id, {"name": "x", "due": None})]
+        # Nobody has taken it: its message may be lost.
+        assert tick() == 1
+        with connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", [import_runs.run_key(run_id)])
+            assert tick() == 0, "somebody does it now"
+        assert tick() == 1, "whoever did it is gone"
+        connection.execute("UPDATE import_runs SET state = 'done', finished_at = now()")
+        assert tick() == 0
+
+
+def test_a_planner_survives_what_is_down(
+    database_url: str, sent: Sent, app: Celery, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings(database_url=database_url, redis_url="redis://127.0.0.1:1", connect_timeout=1)
+    planner = Planner(settings, [], app)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("INSERT INTO import_runs (run_id, name, plan) VALUES (gen_random_uuid(), 'x', '{}')")
+    sent.error = BrokerUnavailable("the queue does not answer")
+    with caplog.at_level("INFO"):
+        assert planner.tick() < 1
+        sent.error = None
+        planner._wake = None
+        planner.tick()
+        assert len(sent.messages) == 1, "what was not sent is not marked as sent"
+        lost = Planner(settings.model_copy(update={"database_url": "postgresql://127.0.0.1:1/x"}), [], app)
+        assert lost.tick() < 1
+    assert "imports: cannot plan: the queue does not answer" in caplog.text
+    assert "imports: recovered (cannot plan)" in caplog.text
+    assert "Connection refused" in caplog.text
+
+
+def test_what_is_switched_off_has_missed_nothing(database_url: str, sent: Sent, app: Celery) -> None:
+    settings = Settings(database_url=database_url, redis_url="redis://127.0.0.1:1")
+    Planner(settings, [entry("a"), entry("b")], app).tick()
+    Planner(settings, [entry("a"), entry("b", enabled=False), entry("c", every=None)], app).tick()
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        assert connection.execute("SELECT name FROM import_schedules").fetchall() == [("a",)]

@@ -1,0 +1,189 @@
+"""The task `imports.run` in real workers: progress, cancelling, retries, limits, and what goes on meanwhile."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis
+from celery import Celery
+from celery.events.state import State
+
+from tasks.client import AsyncPatternStorageClient, PatternStorageClient
+from tests.fix_celery import IN_TRANSACTION, StorageWorker, worker_connections
+from tests.fix_imports import SlowFile, count_patterns, make_plan, patterns, queue_run, runs_of, write_lines
+from tests.fix_process import DEADLINE, wait_until
+from tests.fix_storage import make_pattern
+
+StartWorker = Callable[..., StorageWorker]
+SOON = {"PATTERN_STORAGE_RETRY_BACKOFF": "0", "PATTERN_STORAGE_RETRY_BACKOFF_MAX": "1"}
+
+
+class Events:
+    """Collects the events of one kind until it has been closed."""
+
+    def __init__(self, redis_url: str, kind: str) -> None:
+        self.seen: list[dict[str, Any]] = []
+        self._app = Celery(broker=redis_url, set_as_current=False)
+        self._connection = self._app.connection_for_read()
+        self._receiver = self._app.events.Receiver(self._connection, handlers={kind: self.seen.append})
+        ready = threading.Event()
+        self._receiver.on_consume_ready = lambda *_, **__: ready.set()
+        self._thread = threading.Thread(target=self._receiver.capture, kwargs={"wakeup": False}, daemon=True)
+        self._thread.start()
+        assert ready.wait(DEADLINE)
+
+    def close(self) -> None:
+        self._receiver.should_stop = True
+        self._thread.join(DEADLINE)
+        self._connection.close()
+        self._app.close()
+
+
+@pytest.fixture
+def listen(redis_url: str) -> Iterator[Callable[[str], Events]]:
+    """Listen to the events of one kind."""
+    with ExitStack() as opened:
+        yield lambda kind: opened.enter_context(closing(Events(redis_url, kind)))
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_long_run_tells_how_far_it_is_and_holds_nobody_up(
+    start_worker: StartWorker,
+    client: PatternStorageClient,
+    slow_file: SlowFile,
+    database_url: str,
+    redis_url: str,
+    listen: Callable[[str], Events],
+    pool: str,
+) -> None:
+    worker = start_worker(pool=pool)
+    events = listen("task-progress")
+    job = client.get(queue_run(database_url, redis_url, make_plan(slow_file.url)))
+    # Half of it is read, and the server says nothing more.
+    about = wait_until(lambda: (found := job.progress()) and found["current"] >= 200 and found, "half of it is read")
+    assert job.status() == "PROGRESS"
+    assert (about["name"], about["phase"], about["total"]) == ("nightly", "reading", None)
+    assert 40 < about["percent"] < 60
+    wait_until(lambda: any(event["current"] >= 200 for event in events.seen), "the event was sent")
+    event = events.seen[-1]
+    assert event["uuid"] == str(job.correlation_id)
+    assert event["hostname"] == worker.hostname()
+    assert event["import_name"] == "nightly"
+    # As Flower sees it.
+    state: Any = State()
+    state.event({**event, "type": "task-received", "name": "imports.run"})
+    state.event({**event})
+    assert (state.tasks[event["uuid"]].name, state.tasks[event["uuid"]].state) == ("imports.run", "PROGRESS")
+    assert {"current", "total", "rate", "percent", "seconds_left"} <= event.keys()
+
+    # Control commands, heartbeats and other jobs go on; under threads all jobs share one event loop.
+    with Celery(broker=redis_url, set_as_current=False) as operator:
+        assert operator.control.ping(destination=[worker.hostname()], timeout=DEADLINE, limit=1)
+        active: Any = operator.control.inspect([worker.hostname()], timeout=DEADLINE, limit=1).active()
+        [task] = active[worker.hostname()]
+        assert (task["name"], task["kwargs"]) == ("imports.run", {"name": "nightly", "due": None})
+    for _ in range(20):
+        assert client.insert(make_pattern()).result(DEADLINE).success
+    assert job.status() == "PROGRESS"
+    # The message was delivered long ago, as far as the broker knows; the run keeps it.
+    with redis.Redis.from_url(redis_url) as store:
+        [(_, delivered)] = store.zrange("unacked_index", 0, -1, withscores=True)
+        wait_until(lambda: store.zrange("unacked_index", 0, -1, withscores=True)[0][1] > delivered, "it is renewed")
+        slow_file.go_on.set()
+        result = job.result(DEADLINE)
+        assert result.success, result.error
+        assert (result.data["rows_read"], result.data["rows_inserted"]) == (400, 400)
+        assert job.progress() is None
+        wait_until(lambda: store.zcard("unacked_index") == 0, "it is acknowledged")
+    assert count_patterns(database_url) == 420
+    [run] = runs_of(database_url)
+    assert (run["state"], run["attempts"]) == ("done", 1)
+    assert "Traceback" not in worker.logs()
+
+
+async def test_the_asyncio_client_sees_it_too(
+    worker: StorageWorker, served_async_client: AsyncPatternStorageClient, slow_file: SlowFile
+) -> None:
+    unknown = served_async_client.get(uuid4())
+    assert await unknown.progress() is None
+    job = served_async_client.get(queue_run(worker.database_url, worker.redis_url, make_plan(slow_file.url)))
+    while not (about := await job.progress()):
+        pass
+    assert about["name"] == "nightly"
+    slow_file.go_on.set()
+    assert (await job.result(DEADLINE)).data["rows_inserted"] == 400
+
+
+def test_cancelling_rolls_back(worker: StorageWorker, slow_file: SlowFile) -> None:
+    before = count_patterns(worker.database_url)
+    run_id = queue_run(worker.database_url, worker.redis_url, make_plan(slow_file.url))
+    with PatternStorageClient(redis_url=worker.redis_url, database_url=worker.database_url) as client:
+        job = client.get(run_id)
+        wait_until(job.progress, "it has begun")
+        assert job.cancel().metadata["error_type"] == "revoked"
+        assert job.status() == "REVOKED"
+        wait_until(lambda: runs_of(worker.database_url)[-1]["state"] == "cancelled", "the worker has noticed")
+        wait_until(lambda: worker_connections(worker.database_url, IN_TRANSACTION) == [], "it has rolled back")
+        assert job.status() == "REVOKED"
+        assert count_patterns(worker.database_url) == before
+        slow_file.go_on.set()
+        again = client.get(queue_run(worker.database_url, worker.redis_url, make_plan(slow_file.url)))
+        assert again.result(DEADLINE).data["rows_inserted"] == 400
+
+
+def test_a_source_that_is_away_is_tried_again(
+    start_worker: StartWorker, client: PatternStorageClient, slow_file: SlowFile, database_url: str, redis_url: str
+) -> None:
+    slow_file.status = 503
+    slow_file.go_on.set()
+    worker = start_worker(concurrency=1, env=SOON)
+    job = client.get(queue_run(database_url, redis_url, make_plan(slow_file.url)))
+    wait_until(lambda: job.status() == "RETRY", "it is to be tried again")
+    slow_file.status = 200
+    assert job.result(DEADLINE).data["rows_inserted"] == 400
+    [run] = runs_of(database_url)
+    assert (run["state"], run["attempts"] > 1) == ("done", True)
+
+    slow_file.status = 503
+    job = client.get(queue_run(database_url, redis_url, make_plan(slow_file.url, name="other")))
+    result = job.result(DEADLINE)
+    assert result.metadata["error_type"] == "source_unavailable"
+    assert "retryable" not in result.metadata
+    run = runs_of(database_url)[1]
+    assert (run["state"], run["attempts"], run["error"]) == ("failed", 5, result.error)
+    assert "Traceback" not in worker.logs()
+
+
+def test_time_limit(
+    start_worker: StartWorker, client: PatternStorageClient, slow_file: SlowFile, database_url: str, redis_url: str
+) -> None:
+    start_worker(concurrency=1, env={"PATTERN_STORAGE_IMPORT_TIME_LIMIT": "1"})
+    job = client.get(queue_run(database_url, redis_url, make_plan(slow_file.url)))
+    result = job.result(DEADLINE)
+    assert result.metadata["error_type"] == "time_limit_exceeded"
+    assert worker_connections(database_url, IN_TRANSACTION) == []
+    assert runs_of(database_url)[0]["state"] == "failed"
+    assert count_patterns(database_url) == 0
+
+
+def test_what_is_no_run(worker: StorageWorker, served_client: PatternStorageClient, tmp_path: Path) -> None:
+    with Celery(broker=worker.redis_url, backend=worker.redis_url, set_as_current=False) as app:
+        app.send_task("imports.run", task_id="no-uuid", queue="imports")
+        unknown, broken = uuid4(), uuid4()
+        app.send_task("imports.run", task_id=str(unknown), queue="imports", kwargs={"name": "x\ny"})
+        result = served_client.get(unknown).result(DEADLINE)
+        assert result.metadata["error_type"] == "validation_error"
+        assert str(result.error).startswith(f"no import run has the id {unknown}; start one with")
+        app.send_task("imports.run", task_id=str(broken), queue="imports", kwargs={"plan": {"source": "/etc/passwd"}})
+        assert not served_client.get(broken).result(DEADLINE).success, "a message does not say what is imported"
+    path = write_lines(tmp_path / "a.jsonl", patterns(2))
+    job = served_client.get(queue_run(worker.database_url, worker.redis_url, make_plan(path)))
+    assert job.result(DEADLINE).data["rows_inserted"] == 2
+    failed = served_client.get(queue_run(worker.database_url, worker.redis_url, make_plan(path), force=True))
+    result = failed.result(DEADLINE)
+    assert (failed.status(), result.metadata["error_type"]) == ("FAILURE", "unique_violation")
+    assert worker.container.status == "running"

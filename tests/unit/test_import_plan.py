@@ -1,0 +1,167 @@
+"""The imports file: what is read from it, and what a wrong one says."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tasks.imports.plan import ImportEntry, ImportPlan, ImportsFileInvalid, absolute, format_of, load_entries
+
+ROOT = Path(__file__).parents[2]
+GOOD = """
+[[import]]
+name = "nightly"
+source = "s3://drop/patterns/*.jsonl.gz"
+schedule = "30 2 * * *"
+timezone = "Europe/Berlin"
+on_conflict = "update"
+misfire = "skip"
+max_bad_rows = 10
+
+[[import]]
+name = "vendor.csv"
+source = "incoming/vendor.csv"
+every = "15m"
+columns = {pattern_name = "Name", template_code = "Code"}
+constants = {pattern_type = "function", language = "go"}
+separator = ";"
+delimiter = ";"
+enabled = false
+
+[[import]]
+name = "by-hand"
+source = "/srv/code"
+format = "python"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "imports.toml"
+
+
+def test_everything_that_can_be_said(file: Path) -> None:
+    file.write_text(GOOD)
+    nightly, vendor, by_hand = load_entries(file)
+    assert (nightly.format, nightly.when, nightly.misfire) == ("jsonl", "30 2 * * * Europe/Berlin", "skip")
+    assert (vendor.format, vendor.when, vendor.misfire) == ("csv", "every 15m", "once")
+    assert (by_hand.format, by_hand.when, by_hand.due) == ("python", "by hand", None)
+    # A relative source counts from the file's folder, a URL is left alone.
+    assert nightly.source == "s3://drop/patterns/*.jsonl.gz"
+    assert vendor.source == str(file.parent / "incoming/vendor.csv")
+    # What a run has to know, and not when it is due.
+    assert set(nightly.content) == set(ImportPlan.model_fields)
+    assert ImportPlan.model_validate(vendor.content).columns == {"pattern_name": "Name", "template_code": "Code"}
+
+
+def test_the_example_in_the_repository() -> None:
+    team, vendor, own = load_entries(ROOT / "imports.toml")
+    assert (team.enabled, vendor.enabled, own.due) == (False, False, None)
+    assert own.source == str(ROOT)
+
+
+def test_every_key_is_documented_with_its_default() -> None:
+    text = (ROOT / "docs" / "imports.md").read_text(encoding="utf-8")
+    # The first table is the one of the keys.
+    rows = dict(reversed(re.findall(r"^\| `(\w+)` \| `?([^|]*?)`? \|", text, re.MULTILINE)))
+    for name, field in ImportEntry.model_fields.items():
+        assert name in rows
+        if field.is_required():
+            assert rows[name] in ("required", "by suffix")
+        elif isinstance(field.default, str | bool | int):
+            assert rows[name] == str(field.default).replace("True", "true")
+
+
+def test_an_empty_file_has_no_imports(file: Path) -> None:
+    file.write_text("")
+    assert load_entries(file) == []
+
+
+ENTRY = '[[import]]\nname = "n"\nsource = "a.jsonl"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('[[import]]\nname = "n', " is not TOML: "),
+        ("\n\nwrong", " is not TOML: "),
+        (ENTRY + 'colour = "red"', ", import 'n': unknown key 'colour'; "),
+        (ENTRY + 'shedule = "* * * * *"', ", import 'n': unknown key 'shedule'; did you mean 'schedule'?"),
+        ('[[import]]\nname = "n"', ", import 'n': source is required"),
+        ('[[import]]\nsource = "a.jsonl"', ", import number 1: name is required"),
+        (ENTRY + ENTRY, ", import 'n': name stands twice"),
+        ('[[import]]\nname = "a b"\nsource = "a.csv"', ", import 'a b': name should match pattern"),
+        ('[[import]]\nname = "n"\nsource = ""', ", import 'n': format is required"),
+        (
+            '[[import]]\nname = "n"\nsource = "a.xml"',
+            ", import 'n': format is required: 'a.xml' does not end with one of",
+        ),
+        ('[[import]]\nname = "n"\nsource = "http://me:secret@host/a.csv"', ", import 'n': source holds a password"),
+        (ENTRY + 'schedule = "* * * *"', ", import 'n': schedule is '* * * *'; it should have five fields"),
+        (ENTRY + 'schedule = "61 * * * *"', "five fields, such as '30 2 * * *': bad minute"),
+        (ENTRY + 'schedule = "0 0 31 2 *"', ", import 'n': schedule is '0 0 31 2 *'"),
+        (ENTRY + 'every = "often"', ", import 'n': every is 'often'; it should be a number with s, m, h or d"),
+        (ENTRY + 'every = "0m"', ", import 'n': every is '0m'"),
+        (ENTRY + 'every = "1h"\nschedule = "* * * * *"', ", import 'n': schedule and every cannot both be given"),
+        (ENTRY + 'every = "1h"\ntimezone = "Europe/Berlin"', ", import 'n': timezone has no meaning for every"),
+        (ENTRY + 'timezone = "Mars/Olympus"', ", import 'n': timezone is 'Mars/Olympus'; it should be an IANA name"),
+        (ENTRY + 'timezone = "../etc/passwd"', ", import 'n': timezone is '../etc/passwd'"),
+        (ENTRY + 'on_conflict = "ignore"', ", import 'n': on_conflict should be 'error', 'skip' or 'update'"),
+        (ENTRY + 'misfire = "all"', ", import 'n': misfire should be 'skip' or 'once'"),
+        (ENTRY + 'enabled = "yes"', ", import 'n': enabled should be a valid boolean"),
+        (ENTRY + "max_bad_rows = -1", ", import 'n': max_bad_rows should be greater than or equal to 0"),
+        (ENTRY + "max_bad_rows = 10001", ", import 'n': max_bad_rows should be less than or equal to 10000"),
+        (ENTRY + "columns = {pattern_name = 'Name'}", ", import 'n': columns has no meaning for the format 'jsonl'"),
+        (ENTRY + "constants = {colour = 'red'}", ", import 'n': constants: unknown column 'colour'"),
+        ("[import]\nname = 'n'", ": [import] is one table; write [[import]]"),
+        ("[imports]", ": unknown key 'imports'; it should hold [[import]] tables"),
+        ("import = [1]", ", import number 1: should be a table, got int"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(file: Path, text: str, says: str) -> None:
+    file.write_text(text)
+    with pytest.raises(ImportsFileInvalid) as caught:
+        load_entries(file)
+    said = str(caught.value)
+    assert said.startswith(str(file))
+    assert says in said
+    assert "secret" not in said
+    assert "\n" not in said
+
+
+def test_a_syntax_error_names_its_line(file: Path) -> None:
+    file.write_text('[[import]]\nname = "n"\nsource = \n')
+    with pytest.raises(ImportsFileInvalid, match="line 3"):
+        load_entries(file)
+
+
+def test_a_file_that_is_not_there(file: Path) -> None:
+    with pytest.raises(ImportsFileInvalid, match="cannot be read: No such file or directory"):
+        load_entries(file)
+
+
+def test_a_file_that_is_no_text(file: Path) -> None:
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ImportsFileInvalid, match="is not TOML"):
+        load_entries(file)
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("a.jsonl", "jsonl"),
+        ("a.ndjson.zst", "jsonl"),
+        ("drop/*.csv.gz", "csv"),
+        ("https://host/a.parquet?token=x.y", "parquet"),
+        ("a.jsonl.bz2", "jsonl"),
+        ("code.py", "python"),
+    ],
+)
+def test_the_suffix_tells_the_format(source: str, found: str) -> None:
+    assert format_of(source) == found
+
+
+def test_a_source_that_is_a_url_is_no_path() -> None:
+    assert absolute("memory://x", Path("/srv")) == "memory://x"
+    assert absolute("x/*.csv", Path("/srv")) == "/srv/x/*.csv"
+    assert absolute("/x", Path("/srv")) == "/x"
