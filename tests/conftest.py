@@ -11,7 +11,7 @@ pytest_plugins = [
     "tests.fix_pgbouncer",
     "tests.fix_sentinel",
     "tests.fix_browser",
+    "tests.fix_imports",
     "tests.fix_otlp",
     "tests.fix_metrics",
-    "tests.fix_imports",
 ]

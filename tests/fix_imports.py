@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -108,12 +109,14 @@ def slow_file() -> Iterator[SlowFile]:
     server.server_close()
 
 
-def queue_run(database_url: str, redis_url: str, plan: ImportPlan, **options: Any) -> UUID:
+def queue_run(
+    database_url: str, redis_url: str, plan: ImportPlan, *, due: datetime | None = None, **options: Any
+) -> UUID:
     """Note a run and put it on the queue, as `pattern-storage imports run` does; return its id."""
     run_id = uuid4()
     settings = Settings(database_url=database_url, redis_url=redis_url)
     question = Archive(settings).ask(
-        lambda connection: import_runs.add(connection, run_id, plan.name, None, plan.content, **options)
+        lambda connection: import_runs.add(connection, run_id, plan.name, due, plan.content, **options)
     )
     wait_for(question)
     app = create_app(settings)

@@ -5,6 +5,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,6 +20,7 @@ from config.embedded import EmbeddedValkey
 from config.embedded.ports import port_for
 from tasks.client import PatternStorageClient
 from tests.fix_celery import StorageWorker, launch_worker, locked_patterns
+from tests.fix_imports import make_plan, patterns, queue_run, write_lines
 from tests.fix_process import ROOT, wait_until
 from tests.fix_servers import create_database, drop_database, on_database
 from tests.fix_storage import contract, make_pattern
@@ -29,9 +31,6 @@ QUICK = {
     "PATTERN_STORAGE_MAX_ATTEMPTS": "2",
     "PATTERN_STORAGE_RETRY_BACKOFF": "0",
 }
-
-#: What became of the rows of an import.
-ROWS = {"read": 9, "inserted": 5, "updated": 2, "skipped": 1, "rejected": 1}
 
 
 class Scrape:
@@ -89,6 +88,18 @@ class Measured:
     client: PatternStorageClient
     plain: Celery
     port: int
+    folder: Path
+
+    def import_rows(self) -> None:
+        """Import a file twice: of its rows two are new, one is rejected, and what is there is updated, then skipped."""
+        source = write_lines(self.folder / "rows.jsonl", [*patterns(2), {"pattern_name": "no more than a name"}])
+        for changes in ({"on_conflict": "update", "max_bad_rows": 1}, {"on_conflict": "skip", "max_bad_rows": 1}):
+            # Another file to the eye: a source that has not changed is not read again.
+            source.write_text(source.read_text() + "\n")
+            plan = make_plan(source, **changes)
+            due = datetime.now(UTC) - timedelta(hours=1)
+            run = queue_run(self.worker.database_url, self.worker.redis_url, plan, due=due)
+            assert self.client.get(run).result(timeout=60).success
 
     def scrape(self) -> Scrape:
         return Scrape(self.port)
@@ -132,9 +143,7 @@ def exercise(measured: Measured) -> None:
         "storage.insert", kwargs={"contract": {"data": make_pattern()}}, task_id=foreign, queue="storage"
     )
     assert measured.plain.AsyncResult(foreign).get(timeout=60)["success"]
-    measured.plain.send_task("tests.import", kwargs={"name": "harvest", "rows": ROWS, "lag": 3.0}, queue="imports").get(
-        timeout=60
-    )
+    measured.import_rows()
     with psycopg.connect(url) as connection:
         client.submit_in(connection, contract("insert", data=make_pattern()))
 
@@ -150,15 +159,15 @@ def measured(
     with EmbeddedValkey(server_directory / "measured", durable=False) as valkey:
         worker = launch_worker(
             database_url, valkey.url, folder / "worker.log",
-            env=QUICK | {"PATTERN_STORAGE_METRICS_PORT": str(port)},
-            options=("--without-mingle", "--without-gossip", "--include", "tests.import_task"),
+            env=QUICK | {"PATTERN_STORAGE_METRICS_PORT": str(port), "PATTERN_STORAGE_DATA_DIR": str(folder)},
+            options=("--without-mingle", "--without-gossip"),
         )  # fmt: skip
         try:
             with (
                 PatternStorageClient(redis_url=valkey.url, database_url=database_url) as client,
                 closing(Celery("plain", broker=valkey.url, backend=valkey.url, set_as_current=False)) as plain,
             ):
-                ready = Measured(worker, client, plain, port)
+                ready = Measured(worker, client, plain, port, folder)
                 exercise(ready)
                 yield ready
         finally:

@@ -15,6 +15,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from storage import ModelResult, import_runs, ledger
 from storage.errors import AlreadyDone, InternalError, StorageError, TransientError
+from storage.import_runs import Counts
 from storage.logs import correlated, get_logger
 from storage.operations.base import Connection
 from storage.sql import block
@@ -80,6 +81,16 @@ class Run:
         self._request = hashlib.sha256(json.dumps(plan.content, sort_keys=True).encode()).digest()
         #: Times this run has begun, this one included.
         self.attempts = 0
+
+    @property
+    def name(self) -> str:
+        """The import's name."""
+        return self._plan.name
+
+    @property
+    def counts(self) -> Counts:
+        """What has become of the rows so far."""
+        return self._transfer.counts
 
     async def execute(self) -> ModelResult:
         """Do the run and return what became of it; it does not raise for a run that failed.
@@ -171,7 +182,8 @@ class Run:
 
     async def _transaction(self, connection: Connection) -> ModelResult:
         """Do everything in the caller's transaction; the ledger decides when it commits."""
-        await connection.execute(block("set_timeout"), {"milliseconds": str(round(self._seconds * 1000))})
+        limits = {"statement": str(round(self._seconds * 1000)), "lock": None}
+        await connection.execute(block("set_limits"), limits)
         if not await import_runs.try_lock(connection, import_runs.run_key(self.run_id)):
             raise RunHeld
         if not await import_runs.try_lock(connection, import_runs.name_key(self._plan.name)):

@@ -1,5 +1,6 @@
 """The task `imports.run`: does one run that stands in `import_runs`, on the queue `imports`."""
 
+from datetime import UTC, datetime
 from typing import Any, NoReturn
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from storage import ModelResult, import_runs
 from storage.errors import StorageError
 from storage.explanation import explain
 from storage.logs import correlated
-from tasks import runtime
+from tasks import metrics, runtime
 from tasks.app import app
 from tasks.errors import ImportBroken, StorageOperationFailed, StorageUnavailable
 from tasks.imports.lease import renew
@@ -74,7 +75,7 @@ def run_import(self: ImportTask, *, name: str | None = None, due: str | None = N
     """Import what the run of this task's id says. `name` and `due` are for people who look at the queue."""
     with correlated(str(self.request.id)):
         try:
-            run = _find(self)
+            run, due_at = _find(self)
             result = _execute(run)
             if result.metadata.get("retryable") and run.attempts >= environment_settings().max_attempts:
                 result = runtime.run(run.settle(result))
@@ -82,9 +83,19 @@ def run_import(self: ImportTask, *, name: str | None = None, due: str | None = N
             self.again(_refused(self, error.error_type, str(error)))
         if result.metadata.get("retryable"):
             self.again(result.to_dict())
+        if not result.metadata.get("replayed"):
+            _measure(run, due_at, result)
         if not result.success:
             self.end(result)
         return result.to_dict()
+
+
+def _measure(run: Run, due: datetime | None, result: ModelResult) -> None:
+    """Tell the metrics what became of the rows, and how long after its due time a run that went well has ended."""
+    counts = vars(run.counts) if result.success else {"rows_rejected": run.counts.rows_rejected}
+    rows = {name.removeprefix("rows_"): count for name, count in counts.items() if name.startswith("rows_")}
+    lag = (datetime.now(UTC) - due).total_seconds() if due and result.success else None
+    metrics.imported(run.name, rows=rows, lag=lag)
 
 
 def _execute(run: Run) -> ModelResult:
@@ -98,8 +109,11 @@ def _execute(run: Run) -> ModelResult:
         return runtime.run(run.settle(run.failed(late)))
 
 
-def _find(task: ImportTask) -> Run:
-    """Return the run that the message is about. Raises StorageOperationFailed, or StorageError from PostgreSQL."""
+def _find(task: ImportTask) -> tuple[Run, datetime | None]:
+    """Return the run that the message is about, and when it was due.
+
+    Raises StorageOperationFailed, or StorageError from PostgreSQL.
+    """
     settings = environment_settings()
     request = task.request
     tag = (getattr(request, "properties", None) or {}).get("delivery_tag")
@@ -112,7 +126,7 @@ def _find(task: ImportTask) -> Run:
     except ValueError as error:
         text = explain(error) if isinstance(error, ValidationError) else str(error)
         raise StorageOperationFailed(_refused(task, "validation_error", text)) from None
-    return Run(
+    run = Run(
         runtime.runtime().pool,
         plan,
         run_id,
@@ -123,6 +137,7 @@ def _find(task: ImportTask) -> Run:
         report=lambda progress: task.report(progress, str(run_id), request.hostname, tag),
         force=found.force,
     )
+    return run, found.due
 
 
 def _refused(task: ImportTask, error_type: str, error: str) -> dict[str, Any]:
