@@ -1,16 +1,27 @@
-# One image for every service: worker, beat and the one-shot migration.
-FROM python:3.13-slim AS build
+# One image for every service: workers, beat, relay, Flower and the one-shot migration.
+FROM python:3.13-slim AS wheel
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY config config
 COPY storage storage
 COPY tasks tasks
-RUN python -m venv /opt/pattern-storage && /opt/pattern-storage/bin/pip install --no-cache-dir .
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+
+FROM python:3.13-slim AS installed
+COPY --from=wheel /wheels /wheels
+# Compiled here: the image's file system is read-only when it runs.
+RUN python -m venv /opt/pattern-storage \
+    && /opt/pattern-storage/bin/pip install --no-cache-dir --compile /wheels/*.whl
 
 FROM python:3.13-slim
 RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/pattern-storage pattern-storage
-COPY --from=build /opt/pattern-storage /opt/pattern-storage
-ENV PATH="/opt/pattern-storage/bin:$PATH" PYTHONUNBUFFERED=1
+COPY --from=installed /opt/pattern-storage /opt/pattern-storage
+ENV PATH="/opt/pattern-storage/bin:$PATH" PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 10001
 WORKDIR /var/lib/pattern-storage
-CMD ["celery", "-A", "tasks", "worker", "--loglevel", "INFO"]
+STOPSIGNAL SIGTERM
+# Of the worker below; the other services' are in docker-compose.yml.
+HEALTHCHECK --interval=60s --timeout=20s --start-period=30s --retries=3 \
+    CMD ["pattern-storage", "health", "worker"]
+ENV REMAP_SIGTERM=SIGQUIT
+CMD ["celery", "-A", "tasks", "worker", "-Q", "storage,batch", "--loglevel", "INFO"]

@@ -35,6 +35,21 @@ test-faults: $(STAMP) ## kill, cut, stall and restart everything under load
 	# Without coverage: measuring changes how fast the killed die.
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests/fault
 
+# Debian's packages of the servers that a deployment may choose, one a line.
+SERVER_PACKAGES := \
+  docker-compose \
+  pgbouncer \
+  rabbitmq-server
+
+.PHONY: setup-servers
+setup-servers: ## install the servers that tests/servers starts, on Debian as root
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then deploy/install-servers $(SERVER_PACKAGES); \
+	else echo "Not root on Debian: install what the skipped tests name yourself ($(SERVER_PACKAGES))."; fi
+
+.PHONY: test-servers
+test-servers: $(STAMP) ## run against RabbitMQ, PgBouncer and Sentinel, each skipped where it is not installed
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests/servers
+
 .PHONY: lint
 lint: $(STAMP) ## ruff, mypy --strict and import-linter
 	$(BIN)/ruff check .

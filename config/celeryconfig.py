@@ -7,6 +7,7 @@ from typing import Any
 
 from kombu import Exchange, Queue
 
+from config import sentinel
 from config.settings import Settings
 
 #: Single operations, batches, and imports wait in queues of their own: a long job never delays a short one
@@ -16,6 +17,10 @@ QUEUES = ("storage", "batch", "imports")
 
 #: The operations that have a task, named `storage.<operation>`.
 OPERATIONS = ("insert", "update", "delete", "batch_insert", "query")
+
+#: Deliveries after which RabbitMQ drops a message: so many that it never decides. Attempts are counted in PostgreSQL,
+#: and a job that was handed back by twenty stopping workers, RabbitMQ 4's own limit, has not failed once.
+DELIVERY_LIMIT = 1_000_000
 
 #: Seconds between two purges of the ledger; each has little to do.
 PURGE_INTERVAL = 3_600.0
@@ -37,7 +42,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "result_serializer": "json",
         "accept_content": ["json"],
         "result_accept_content": ["json"],
-        "task_queues": [Queue(name, Exchange(name, type="direct"), routing_key=name) for name in QUEUES],
+        "task_queues": [_queue(settings, name) for name in QUEUES],
         "task_default_queue": QUEUES[0],
         "task_routes": {"storage.batch_insert": {"queue": queue_of("batch_insert")}},
         # Acknowledge a job after it is done, so that a crash delivers it again instead of losing it.
@@ -50,6 +55,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_annotations": {f"storage.{operation}": _limits(settings, operation) for operation in OPERATIONS},
         "worker_soft_shutdown_timeout": settings.soft_shutdown_timeout,
         "broker_transport_options": _transport_options(settings),
+        "result_backend_transport_options": sentinel.transport_options(settings, settings.result_backend),
         "broker_connection_timeout": settings.connect_timeout,
         # A worker that starts before its broker waits for it, as after a power cut.
         "broker_connection_retry_on_startup": True,
@@ -74,10 +80,25 @@ def _limits(settings: Settings, operation: str) -> dict[str, float]:
     return {"soft_time_limit": soft, "time_limit": hard}
 
 
+def _queue(settings: Settings, name: str) -> Queue:
+    """Return a queue as the broker should have it.
+
+    On RabbitMQ it is a quorum queue: kept on disk by a majority of the nodes, so that no node that dies takes a job
+    with it. Celery recognizes that and turns off the global QoS, which quorum queues do not have. Retries then
+    wait in RabbitMQ (native delayed delivery), which needs a topic exchange; with a direct one they would wait in a
+    worker and use up its prefetch limit, which quorum queues do not let it raise.
+    """
+    if not settings.on_rabbitmq:
+        return Queue(name, Exchange(name, type="direct"), routing_key=name)
+    arguments = {"x-queue-type": "quorum", "x-delivery-limit": DELIVERY_LIMIT}
+    return Queue(name, Exchange(name, type="topic"), routing_key=name, queue_arguments=arguments)
+
+
 def _transport_options(settings: Settings) -> dict[str, Any]:
-    """Return what kombu's Redis transport takes; another broker, RabbitMQ, has no use for it."""
-    if not settings.broker.startswith(("redis", "sentinel")):
-        return {}
+    """Return what kombu's transport for this broker takes."""
+    if settings.on_rabbitmq:
+        # A message counts as sent when RabbitMQ says that it has it; without that a publisher only hopes.
+        return {"confirm_publish": True}
     # Seconds between two looks for jobs whose worker vanished. kombu's defaults come to a look every 100 seconds,
     # a long time beside a short visibility timeout; this adds a tenth to it, and no more than ten seconds.
     sweep = min(max(settings.visibility_timeout // 10, 1), 10)
@@ -92,4 +113,4 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
         # A server that accepts and then says nothing is down too; a worker asks for a second at a time.
         "socket_timeout": max(settings.connect_timeout, 2.0),
         "socket_keepalive": True,
-    }
+    } | sentinel.transport_options(settings, settings.broker)

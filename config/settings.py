@@ -1,7 +1,8 @@
 """Everything the environment decides, in one place: read once, checked before anything starts.
 
 Servers come from DATABASE_URL and REDIS_URL (BROKER_URL and RESULT_BACKEND_URL where they differ); every other
-field `x` from PATTERN_STORAGE_X. A wrong value stops the start and names the variable, its value and the rule.
+field `x` from PATTERN_STORAGE_X. What no variable sets may stand in a file of the folder PATTERN_STORAGE_SECRETS_DIR,
+named like the field. A wrong value stops the start and names the variable, its value and the rule.
 """
 
 import os
@@ -11,10 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from click import ClickException
-from pydantic import AfterValidator, AliasChoices, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from config.embedded import EmbeddedError, default_data_dir, read_state
+from config.secret_files import SecretsUnreadable, read_secrets
 from config.urls import check_url
 
 PREFIX = "PATTERN_STORAGE_"
@@ -53,6 +55,13 @@ class Settings(BaseSettings):
     broker_url: str | None = _from("BROKER_URL")
     #: The results, where they are not in REDIS_URL.
     result_backend_url: str | None = _from("RESULT_BACKEND_URL")
+    #: What Sentinel calls the primary, where a URL is sentinel://. This is the name in Sentinel's own example.
+    sentinel_master: Annotated[str, Field(min_length=1)] = "mymaster"
+    #: The password of the Sentinels themselves; the one in the URL is Redis'.
+    sentinel_password: SecretStr | None = None
+    #: Folder with a file for each secret (`database_url`, `redis_url`, ...), as Docker and Kubernetes mount them.
+    #: Files show in no process list and no `inspect`. A variable that is set wins.
+    secrets_dir: Path | None = None
     #: Folder of the embedded servers and their state; used only where no URL is given.
     data_dir: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] = Field(
         default_factory=default_data_dir
@@ -123,6 +132,15 @@ class Settings(BaseSettings):
     #: What a worker logs. DEBUG adds the beginning and the end of every transaction.
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], *sources: PydanticBaseSettingsSource, **named: PydanticBaseSettingsSource
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read arguments, then the environment, then the files of the secrets folder."""
+        folder = os.environ.get(f"{PREFIX}SECRETS_DIR")
+        secrets = read_secrets(Path(folder), cls.model_fields) if folder else {}
+        return named["init_settings"], named["env_settings"], InitSettingsSource(settings_cls, init_kwargs=secrets)
+
     @model_validator(mode="after")
     def _agree(self) -> Self:
         if self.pool_min_size > self.pool_max_size:
@@ -153,9 +171,9 @@ class Settings(BaseSettings):
                 f" {PREFIX}VISIBILITY_TIMEOUT, which is {self.visibility_timeout}: a waiting job would come twice"
             )
         check_url("DATABASE_URL", self.database_url, ("postgresql", "postgres"))
-        check_url("REDIS_URL", self.redis_url, ("redis", "rediss"))
+        check_url("REDIS_URL", self.redis_url, ("redis", "rediss", "sentinel"))
         check_url("BROKER_URL", self.broker_url, ("redis", "rediss", "sentinel", "amqp", "amqps", "pyamqp"))
-        check_url("RESULT_BACKEND_URL", self.result_backend_url, ("redis", "rediss"))
+        check_url("RESULT_BACKEND_URL", self.result_backend_url, ("redis", "rediss", "sentinel"))
         return self
 
     @property
@@ -187,6 +205,11 @@ class Settings(BaseSettings):
         """The URL of the results. Raises SettingsInvalid if there is none."""
         return self._need("REDIS_URL", self.result_backend_url or self.redis_url)
 
+    @property
+    def on_rabbitmq(self) -> bool:
+        """Whether the queue is RabbitMQ's."""
+        return self.broker.startswith(("amqp", "pyamqp"))
+
     def _need(self, variable: str, url: str | None) -> str:
         if url is None:
             if any((self.database_url, self.redis_url, self.broker_url, self.result_backend_url)):
@@ -206,6 +229,8 @@ def load_settings(**overrides: Any) -> Settings:
     _refuse_misspelt()
     try:
         settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except SecretsUnreadable as error:
+        raise SettingsInvalid(str(error)) from None
     except ValidationError as error:
         raise SettingsInvalid("; ".join(_sentence(finding) for finding in error.errors())) from None
     if settings.database_url or settings.redis_url or settings.broker_url or settings.result_backend_url:

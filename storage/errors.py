@@ -8,6 +8,7 @@
     │   ├── ForeignKeyViolation         foreign_key_violation
     │   ├── UnsupportedOperation        unsupported_operation
     │   ├── CorrelationConflict         correlation_conflict
+    │   ├── RoleUnknown                 unknown_role
     │   ├── AlreadyDone                 (inside: answered with the first result)
     │   └── BatchInsertFailed           that of the row that failed
     └── TransientError                  (the same request may succeed later)
@@ -105,6 +106,16 @@ class CorrelationConflict(PermanentError):
     def __init__(self, correlation_id: UUID) -> None:
         self.correlation_id = correlation_id
         super().__init__(f"Correlation id {correlation_id} belongs to another request; use a new one")
+
+
+class RoleUnknown(PermanentError):
+    """There is no database role of this name."""
+
+    error_type = "unknown_role"
+
+    def __init__(self, role: str) -> None:
+        self.role = role
+        super().__init__(f"There is no database role {role!r}; create it first: CREATE ROLE ... LOGIN PASSWORD '...'")
 
 
 class AlreadyDone(PermanentError):

@@ -50,7 +50,8 @@ def _config(connection: Connection | None = None) -> Config:
     return config
 
 
-def _connect(database_url: str) -> psycopg.Connection:
+def connect(database_url: str) -> psycopg.Connection:
+    """Return a connection that may change the schema. Raises ServerUnavailable."""
     try:
         return psycopg.connect(database_url, connect_timeout=10, application_name="pattern-storage migrate")
     except psycopg.OperationalError as error:
@@ -63,7 +64,7 @@ def _connected(database_url: str) -> Iterator[Connection]:
     # psycopg opens the connection itself, so that every form of libpq's conninfo works.
     engine = create_engine(
         "postgresql+psycopg://",
-        creator=lambda: _connect(database_url),
+        creator=lambda: connect(database_url),
         poolclass=NullPool,
     )
     try:

@@ -21,7 +21,7 @@ class StorageCelery(Celery):
         _refuse_overriding("CELERY_BROKER_URL", settings.broker)
         _refuse_overriding("CELERY_RESULT_BACKEND", settings.result_backend)
         self.config_from_object(celery_settings(settings))
-        if settings.safe_transport and settings.broker.startswith(("redis", "sentinel")):
+        if settings.safe_transport and not settings.on_rabbitmq:
             # Only here: an application that merely sends has no use for it.
             from tasks.engine.worker import ClaimingTransport
 

@@ -19,6 +19,7 @@ from tasks.errors import StorageOperationFailed, StorageUnavailable
 logger = get_logger(__name__)
 
 #: Seconds before any retry: Celery sends it before it stores RETRY, which could otherwise land on the SUCCESS of it.
+#: RabbitMQ delays by whole seconds, so there it is one.
 LEAST_DELAY = 0.25
 
 
@@ -139,7 +140,7 @@ class StorageTask(Task[Any, Any]):
         try:
             raise retry(
                 exc=StorageUnavailable(result.to_dict()),
-                countdown=max(delay, LEAST_DELAY),
+                countdown=max(delay, 1 if settings.on_rabbitmq else LEAST_DELAY),
                 argsrepr=about,
                 kwargsrepr="",
             )

@@ -90,9 +90,16 @@ class Outcomes:
 class Load:
     """Jobs for one database and one Redis, and the check of what became of them."""
 
-    def __init__(self, database_url: str, redis_url: str, connect_timeout: float = 5.0) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        redis_url: str,
+        connect_timeout: float = 5.0,
+        client: PatternStorageClient | None = None,
+    ) -> None:
         self.database_url, self.redis_url = database_url, redis_url
-        self.client = PatternStorageClient(redis_url=redis_url, connect_timeout=connect_timeout)
+        # One that is given goes another way to the same servers, or has a queue elsewhere.
+        self.client = client or PatternStorageClient(redis_url=redis_url, connect_timeout=connect_timeout)
         self.chance = random.Random(11)
         #: What submit has accepted, and what may have been accepted: BrokerUnavailable leaves that open.
         self.accepted: dict[UUID, ModelContractPatternStorage] = {}

@@ -1,12 +1,14 @@
 """Programs as real processes: start, signal, kill and restart them, and wait for what they do."""
 
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -32,6 +34,21 @@ def wait_until(holds: Callable[[], Any], what: str, timeout: float = DEADLINE) -
     return answer
 
 
+def needs(program: str) -> str:
+    """Return where a program is installed; skips the test where it is not."""
+    # Debian puts servers where an ordinary user's PATH does not lead.
+    found = shutil.which(program, path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
+    if found is None:
+        pytest.skip(f"{program} is not installed; 'make setup-servers' installs it where it can")
+    return found
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 where nothing listens."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        return int(server.getsockname()[1])
+
+
 def clean_environment(**variables: str) -> dict[str, str]:
     """Return this process's environment without anything that configures us, and with these variables."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
@@ -47,13 +64,23 @@ def run_python(*arguments: str, timeout: float = DEADLINE, **variables: str) -> 
 
 
 class ProcessGroup:
-    """`python -m ARGUMENTS` and its children, with the face of a docker container."""
+    """`python -m ARGUMENTS`, or another program, and its children, with the face of a docker container."""
 
-    def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        *,
+        program: Sequence[str] = (sys.executable, "-m"),
+        user: str | None = None,
+    ) -> None:
         self.id = uuid4().hex[:12]
         self.name = name
         self.attrs: dict[str, Any] = {"NetworkSettings": {"Networks": {}, "Ports": {}}}
-        self._command = [sys.executable, "-m", *(argument.replace("%ID", self.id) for argument in arguments)]
+        self._command = [*program, *(argument.replace("%ID", self.id) for argument in arguments)]
+        self._user: dict[str, Any] = {"user": user, "extra_groups": []} if user else {}
         self._environment = dict(environment)
         self._log = log
         self.start()
@@ -64,7 +91,7 @@ class ProcessGroup:
             self.started_at = log.tell()
             self.process = subprocess.Popen(
                 self._command, cwd=ROOT, env=self._environment, process_group=0,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, **self._user,
             )  # fmt: skip
         if self not in _running:
             _running.append(self)
@@ -93,6 +120,17 @@ class ProcessGroup:
             self.process.wait()
         else:
             self.process.send_signal(number)
+
+    def wait_for(self, text: str) -> None:
+        """Return once it has logged `text` since its last start; fail if it ends before."""
+
+        def logged() -> bool:
+            ended = self.process.poll() is not None
+            found = text in self.text()
+            assert found or not ended, f"{self.name} ended with {self.process.returncode}:\n{self.text()}"
+            return found
+
+        wait_until(logged, f"{self.name} logs {text!r}")
 
     def stop(self, timeout: float = DEADLINE) -> int:
         """End it with SIGTERM, after `timeout` seconds with SIGKILL; return the exit code."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import typer
 
 from storage import __version__
-from tasks.cli import dead_letters, doctor, files, jobs, schema, stack
+from tasks.cli import dead_letters, doctor, files, health, jobs, schema, stack
 from tasks.cli.demo import demo
 from tasks.cli.exits import explain_and_exit
 from tasks.cli.interrupts import interrupts_kept
@@ -22,7 +22,7 @@ cli = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
-    stack.up, relay, demo, schema.migrate, *jobs.COMMANDS, files.harvest, doctor.doctor,
+    stack.up, relay, demo, schema.migrate, *jobs.COMMANDS, files.harvest, doctor.doctor, health.health,
 )  # fmt: skip
 for command in COMMANDS:
     cli.command()(command)

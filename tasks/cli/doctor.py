@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-import redis
 import typer
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
@@ -15,6 +14,7 @@ from config.settings import Settings, load_settings
 from storage import schema
 from storage.errors import StorageError
 from storage.translation import translate
+from tasks import result_store
 from tasks.app import create_app
 from tasks.cli.exits import Exit
 from tasks.cli.jobs import Json
@@ -73,14 +73,13 @@ def _postgresql(settings: Settings) -> Iterator[Finding]:
 
 
 def _redis(settings: Settings) -> Iterator[Finding]:
-    timeout = settings.connect_timeout
     urls = {"results": settings.result_backend}
-    if settings.broker.startswith("redis"):
+    if not settings.on_rabbitmq:
         urls["queue"] = settings.broker
     by_url = {url: "Redis, " + " and ".join(n for n, u in urls.items() if u == url) for url in urls.values()}
     for url, subject in by_url.items():
         try:
-            with redis.Redis.from_url(url, socket_connect_timeout=timeout, socket_timeout=timeout) as server:
+            with result_store.connect(settings, url) as server:
                 yield from _redis_server(subject, server.info())
         except RedisError as error:
             yield Finding(subject, False, str(error), "start Redis or Valkey, or correct REDIS_URL", unreachable=True)

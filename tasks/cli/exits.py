@@ -10,6 +10,7 @@ from storage.errors import (
     BatchInsertFailed,
     ContractInvalid,
     InternalError,
+    RoleUnknown,
     SchemaMismatch,
     StatementTimeout,
     StorageError,
@@ -38,7 +39,7 @@ class InputInvalid(ValueError):
 MEANINGS: tuple[tuple[tuple[type[Exception], ...], Exit], ...] = (
     # BatchInsertFailed as an exception is a row that was refused before anything was sent.
     ((InputInvalid, HarvestError, SettingsInvalid, ContractInvalid, BatchInsertFailed, UnsupportedOperation,
-      StackAlreadyRunning), Exit.BAD_INPUT),
+      RoleUnknown, StackAlreadyRunning), Exit.BAD_INPUT),
     ((StatementTimeout, SchemaMismatch, InternalError), Exit.FAILED),
     ((ServiceUnavailable, JobTimeout, TransientError, EmbeddedError), Exit.UNREACHABLE),
     ((StorageError,), Exit.FAILED),

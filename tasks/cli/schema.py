@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from config.settings import load_settings
-from storage import schema
+from storage import roles, schema
+from tasks.cli.exits import InputInvalid
 from tasks.cli.output import out
 
 
@@ -14,8 +15,14 @@ def migrate(
         str | None,
         typer.Option(metavar="REVISION", help="Go back to this revision; 'base' removes all tables."),
     ] = None,
+    grant_to: Annotated[
+        str | None,
+        typer.Option(metavar="ROLE", help="Then let this database role work with the tables, but not change them."),
+    ] = None,
 ) -> None:
     """Bring the database schema to the version this program needs. Safe to run from several hosts at once."""
+    if down_to is not None and grant_to is not None:
+        raise InputInvalid("--grant-to is given with --down-to; a schema that goes back gets no new rights")
     database_url = load_settings().database
     before = schema.current(database_url)
     if down_to is None:
@@ -23,3 +30,6 @@ def migrate(
     else:
         schema.downgrade(database_url, down_to)
     out.print(f"schema: {before or 'empty'} -> {schema.current(database_url) or 'empty'}")
+    if grant_to is not None:
+        roles.grant(database_url, grant_to)
+        out.print(f"rights: {grant_to} may read and write the tables")

@@ -7,9 +7,9 @@ from typing import Any, Self, cast
 from uuid import UUID
 
 import psycopg
-import redis.asyncio
 
 from storage import ModelContractPatternStorage, ModelResult, outbox
+from tasks import result_store
 from tasks.client.contracts import Operations
 from tasks.client.listener import ResultListener, cancellable
 from tasks.client.outcomes import answer_to, parse_status, result_key, was_cut_short
@@ -72,16 +72,7 @@ class AsyncPatternStorageClient(Operations[Awaitable[AsyncJob]]):
             result_backend_url=result_backend_url,
             connect_timeout=connect_timeout,
         )
-        timeout = self._client.settings.connect_timeout
-        # Blocking: a thousand coroutines that ask at once share these connections instead of opening their own.
-        connections = redis.asyncio.BlockingConnectionPool.from_url(
-            self._client.settings.result_backend,
-            max_connections=MAX_CONNECTIONS,
-            timeout=timeout,
-            socket_connect_timeout=timeout,
-            socket_timeout=timeout,
-        )
-        self._redis = redis.asyncio.Redis.from_pool(connections)
+        self._redis = result_store.connect_async(self._client.settings, max_connections=MAX_CONNECTIONS)
         self._listener = ResultListener(self._redis)
         # Each question to PostgreSQL opens a connection, which workers need more.
         self._asking = asyncio.Semaphore(MAX_QUESTIONS)

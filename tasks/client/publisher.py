@@ -68,6 +68,8 @@ class Publisher:
                         queue=queue_of(contract.operation),
                         serializer="json",
                         retry=False,
+                        # Seconds until RabbitMQ has to have confirmed it; Redis confirms by answering.
+                        confirm_timeout=self._timeout,
                     )
         except BatchPublishError as error:
             # kombu knows which errors mean a broken connection, but looks for them unwrapped.

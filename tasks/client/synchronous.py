@@ -8,11 +8,11 @@ from typing import Any, Self, cast
 from uuid import UUID
 
 import psycopg
-import redis
 from redis.exceptions import RedisError
 
 from config.settings import Settings, load_settings
 from storage import ModelContractPatternStorage, ModelResult, ledger, outbox
+from tasks import result_store
 from tasks.app import create_app
 from tasks.client.archive import Archive, wait_for
 from tasks.client.contracts import Operations
@@ -107,10 +107,7 @@ class PatternStorageClient(Operations[Job]):
         self._app = create_app(self.settings)
         self._publisher = Publisher(self._app, self.settings)
         self.archive = Archive(self.settings)
-        timeout = self.settings.connect_timeout
-        self._redis: redis.Redis = redis.Redis.from_url(
-            self.settings.result_backend, socket_connect_timeout=timeout, socket_timeout=timeout
-        )
+        self._redis = result_store.connect(self.settings)
 
     def __enter__(self) -> Self:
         return self

@@ -4,11 +4,15 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 import redis
 
+from config.embedded.account import Account
+from config.embedded.binaries import find_postgres
 from config.settings import PREFIX, Settings
 from storage.operations import OPERATIONS
 from tests.fix_celery import StorageWorker
@@ -24,8 +28,11 @@ BLOCKS = [
 
 
 def _run(arguments: list[str], folder: Path, worker: StorageWorker) -> subprocess.CompletedProcess[str]:
-    # As a user has it: the programs of our installation on PATH, in a folder that is not the repository.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    # As a user has it: the programs of our installation on PATH, in a folder that is not the repository; PostgreSQL's,
+    # and what stands in for programs that talk to a container engine or a cluster.
+    postgres = find_postgres(folder, Account(os.geteuid(), os.getegid(), switched=False)).postgres.parent
+    places = [Path(sys.executable).parent, ROOT / "tests/programs", postgres]
+    path = os.pathsep.join([*map(str, places), os.environ["PATH"]])
     # Not measured: the documents are examples of what other tests cover, and harvesting under coverage is slow.
     unmeasured = {name: "" for name in os.environ if name.startswith("COV")}
     urls = {"DATABASE_URL": worker.database_url, "REDIS_URL": worker.redis_url}
@@ -39,17 +46,34 @@ def test_there_is_something_to_run() -> None:
     assert len(BLOCKS) >= 5
 
 
+@pytest.fixture
+def folder(tmp_path: Path, worker: StorageWorker) -> Iterator[Path]:
+    """Where a user stands who has copied what a deployment needs."""
+    for name in ("deploy", "docker-compose.yml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    yield tmp_path
+    with psycopg.connect(worker.database_url, autocommit=True) as connection:
+        # docs/operations.md creates one, and roles belong to the whole server.
+        if connection.execute("SELECT FROM pg_roles WHERE rolname = 'patterns_service'").fetchone() is not None:
+            connection.execute("DROP OWNED BY patterns_service")
+            connection.execute("DROP ROLE patterns_service")
+
+
 @pytest.mark.parametrize(("language", "code"), BLOCKS)
-def test_block_runs(language: str, code: str, tmp_path: Path, worker: StorageWorker) -> None:
+def test_block_runs(language: str, code: str, folder: Path, worker: StorageWorker) -> None:
     if language == "python":
-        done = _run([sys.executable, "-c", code], tmp_path, worker)
+        done = _run([sys.executable, "-c", code], folder, worker)
     else:
         assert language == "bash", "a block that no test can run"
         # The two commands would run this test again: make says what they do, .ci/run does it.
-        folder = ROOT if code.startswith("make ") else tmp_path
+        folder = ROOT if code.startswith("make ") else folder
         with redis.Redis.from_url(worker.redis_url) as connection:
             connection.config_set("appendonly", "yes")  # or doctor, rightly, finds fault with it
-        done = _run(["bash", "-euc", re.sub(r"^make ", "make --dry-run ", code, flags=re.MULTILINE)], folder, worker)
+        done = _run(
+            ["bash", "-euo", "pipefail", "-c", re.sub(r"^make ", "make --dry-run ", code, flags=re.MULTILINE)],
+            folder,
+            worker,
+        )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -86,3 +110,13 @@ def test_links_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
         if not target.startswith("http"):
             assert (document.parent / target).exists(), target
+
+
+def test_every_alert_has_its_cure() -> None:
+    """Each alert's link leads to a heading of the runbook, and each of these headings belongs to an alert."""
+    text = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    headings = {heading.lower() for heading in re.findall(r"^### (PatternStorage\w+)$", text, re.MULTILINE)}
+    links = re.findall(r"runbook_url: docs/operations\.md#(\w+)", (ROOT / "deploy/prometheus/alerts.yml").read_text())
+    assert sorted(links) == sorted(headings)
+    for anchor in re.findall(r"\]\(#(\w+)\)", text):
+        assert anchor in headings

@@ -2,8 +2,10 @@
 
 import pytest
 from celery import Celery
+from pydantic import SecretStr
 
 from config.celeryconfig import QUEUES, celery_settings, queue_of
+from config.sentinel import read_address
 from config.settings import Settings, SettingsInvalid
 from tests.fix_process import DEADLINE, run_python
 
@@ -35,10 +37,33 @@ def test_values_come_from_the_settings(settings: Settings) -> None:
     assert found["broker_transport_options"]["socket_connect_timeout"] == 2.5
 
 
-def test_rabbitmq_gets_no_option_of_redis(settings: Settings) -> None:
+def test_rabbitmq_keeps_jobs_in_quorum_queues(settings: Settings) -> None:
     found = celery_settings(settings.model_copy(update={"broker_url": "amqp://guest:guest@host//"}))
     assert found["broker_url"] == "amqp://guest:guest@host//"
-    assert found["broker_transport_options"] == {}
+    assert found["broker_transport_options"] == {"confirm_publish": True}
+    assert {queue.queue_arguments["x-queue-type"] for queue in found["task_queues"]} == {"quorum"}
+    # Celery leaves retries in a worker's memory for a direct one.
+    assert {queue.exchange.type for queue in found["task_queues"]} == {"topic"}
+
+
+def test_sentinels_are_asked_for_the_primary(settings: Settings) -> None:
+    behind = {
+        "redis_url": "sentinel://:pw@a:1/0;sentinel://b:2",
+        "sentinel_master": "m",
+        "sentinel_password": SecretStr("s"),
+    }
+    found = celery_settings(settings.model_copy(update=behind))
+    for options in (found["broker_transport_options"], found["result_backend_transport_options"]):
+        assert options["master_name"] == "m"
+        assert options["sentinel_kwargs"]["password"] == "s"
+    assert found["broker_transport_options"]["visibility_timeout"] == 700
+    assert celery_settings(settings)["result_backend_transport_options"] == {}
+
+
+def test_a_url_of_sentinels() -> None:
+    found = read_address("sentinel://u:p%40w@a:1/3;sentinel://b")
+    assert found.sentinels == [("a", 1), ("b", 26379)]
+    assert found.credentials == {"db": 3, "username": "u", "password": "p@w"}
 
 
 def test_nothing_but_json(settings: Settings) -> None:

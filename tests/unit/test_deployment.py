@@ -2,6 +2,8 @@
 
 import re
 import subprocess
+import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 import yaml
 from typer.main import get_command
 
+from config.celeryconfig import QUEUES
 from config.settings import PREFIX, Settings
 from tasks.cli import cli
 
@@ -21,24 +24,31 @@ CELERY_VARIABLES = {"REMAP_SIGTERM"}
 
 
 def test_services() -> None:
-    assert set(SERVICES) == {"postgres", "redis", "migrate", "worker", "relay", "beat"}
+    assert set(OURS) == {"migrate", "worker", "imports", "relay", "beat", "flower"}
+    assert set(SERVICES) - set(OURS) == {"postgres", "redis", "prometheus", "grafana"}
     assert SERVICES["postgres"]["image"] == "postgres:18"
     assert SERVICES["redis"]["image"] == "redis:8"
+    assert {name for name in SERVICES if "profiles" in SERVICES[name]} == {"prometheus", "grafana"}
 
 
 @pytest.mark.parametrize("name", OURS)
 def test_our_services_know_only_real_settings(name: str) -> None:
     known = {field.upper() if field.endswith("_url") else PREFIX + field.upper() for field in Settings.model_fields}
     assert set(OURS[name]["environment"]) <= known | CELERY_VARIABLES
-    assert {"DATABASE_URL", "REDIS_URL"} <= set(OURS[name]["environment"])
+    files = {secret["target"] for secret in OURS[name]["secrets"]}
+    assert files <= set(Settings.model_fields)
+    assert files >= ({"database_url"} if name == "migrate" else {"redis_url"})
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_our_services_have_least_privilege(name: str) -> None:
-    service = OURS[name]
+@pytest.mark.parametrize("name", SERVICES)
+def test_services_have_least_privilege(name: str) -> None:
+    service = SERVICES[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
+    # Ours is said in the image, see below.
+    assert name in OURS or service["user"] not in ("root", "0")
+    assert set(service["deploy"]["resources"]["limits"]) == {"cpus", "memory"}
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -46,10 +56,15 @@ def test_commands_exist(name: str) -> None:
     program, *arguments = OURS[name]["command"]
     if program == "celery":
         assert arguments[:2] == ["-A", "tasks"]
-        assert arguments[2] in {"worker", "beat"}
+        assert arguments[2] in {"worker", "beat", "flower"}
     else:
         assert program == "pattern-storage"
         assert arguments[0] in get_command(cli).commands  # type: ignore[attr-defined]
+
+
+def test_every_queue_has_a_worker() -> None:
+    consumed = [OURS[name]["command"][5] for name in ("worker", "imports")]
+    assert sorted(",".join(consumed).split(",")) == sorted(QUEUES)
 
 
 def test_everything_that_stays_is_watched_and_restarted() -> None:
@@ -59,34 +74,79 @@ def test_everything_that_stays_is_watched_and_restarted() -> None:
             assert service["restart"] == "unless-stopped", name
 
 
-def test_ports_are_on_loopback_and_passwords_required() -> None:
+def test_ports_are_on_loopback_and_no_secret_is_in_the_file() -> None:
     for service in SERVICES.values():
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
-    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
-    for variable in re.findall(r"\$\{(\w+)(:\?[^}]*)?\}", text):
-        assert variable[1], f"{variable[0]} has no message for the case that it is not set"
+    given = {secret["source"] if isinstance(secret, dict) else secret
+             for service in SERVICES.values() for secret in service.get("secrets", [])}  # fmt: skip
+    assert {name: secret["file"] for name, secret in COMPOSE["secrets"].items()} == {
+        name: f"./secrets/{name}" for name in given
+    }
 
 
-def test_data_is_in_named_volumes() -> None:
-    named = set(COMPOSE["volumes"])
-    used = {volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", [])}
-    assert used == named
+def test_make_secrets(tmp_path: Path) -> None:
+    """Each file that Compose mounts, random, the same again when it is run again."""
+
+    def make() -> dict[str, str]:
+        subprocess.run([ROOT / "deploy/make-secrets", tmp_path / "secrets"], check=True, capture_output=True)
+        return {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
+
+    made = make()
+    assert set(made) == set(COMPOSE["secrets"])
+    assert len(set(made.values())) == len(made)
+    assert all(len(text.strip()) == 48 for name, text in made.items() if name.endswith("password"))
+    assert made["service_password"].strip() in made["service_database_url"]
+    assert make() == made
+    # A password that is changed is in its URL the next time.
+    (tmp_path / "secrets/redis_password").unlink()
+    changed = make()
+    assert {name for name in made if made[name] != changed[name]} == {"redis_password", "redis_url"}
+    assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "secrets").iterdir()} == {0o444}
+
+
+def test_data_is_in_named_volumes_and_files_of_ours_are_read_only() -> None:
+    used = {volume for service in SERVICES.values() for volume in service.get("volumes", [])}
+    assert {volume.split(":")[0] for volume in used if volume[0] != "."} == set(COMPOSE["volumes"])
+    for volume in used:
+        if volume.startswith("."):
+            path, _, mode = volume.split(":")
+            assert (ROOT / path).exists(), path
+            assert mode == "ro"
 
 
 def test_order_of_start() -> None:
     assert SERVICES["migrate"]["depends_on"]["postgres"]["condition"] == "service_healthy"
-    for name in ("worker", "beat"):
+    for name in set(OURS) - {"migrate"}:
         assert SERVICES[name]["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
+        assert SERVICES[name]["depends_on"]["redis"]["condition"] == "service_healthy"
 
 
-def test_a_stopping_worker_has_time_to_finish() -> None:
-    grace = float(SERVICES["worker"]["stop_grace_period"].removesuffix("s"))
+@pytest.mark.parametrize("name", ["worker", "imports"])
+def test_a_stopping_worker_has_time_to_finish(name: str) -> None:
+    grace = float(SERVICES[name]["stop_grace_period"].removesuffix("s"))
     assert grace > Settings.model_fields["soft_shutdown_timeout"].default
+    assert SERVICES[name]["environment"]["REMAP_SIGTERM"] == "SIGQUIT"
 
 
 def test_the_image_runs_as_nobody_special() -> None:
     lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
     assert any(re.fullmatch(r"USER [1-9]\d*", line) for line in lines)
+
+
+def test_the_image_is_linted() -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    done = subprocess.run([hadolint, "Dockerfile"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout
+
+
+def test_the_wheel_has_all_that_the_image_needs() -> None:
+    """What the Dockerfile copies is what the wheel is built from, and no more."""
+    copied = re.findall(r"^COPY (\w+) \1$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert copied == packages["packages"]
+    allowed = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    assert {f"!{name}" for name in (*copied, "pyproject.toml", "README.md", "LICENSE")} <= set(allowed)
 
 
 def test_make_help_prints_itself() -> None:

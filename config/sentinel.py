@@ -1,0 +1,49 @@
+"""Redis behind Sentinels: `sentinel://:password@host:26379/0;sentinel://host:26379`, as Celery writes it."""
+
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from config.settings import Settings
+
+#: Where a Sentinel listens unless told otherwise.
+PORT = 26379
+
+
+class SentinelAddress(NamedTuple):
+    """What a URL says: the Sentinels, and how to log in to the Redis server they name."""
+
+    sentinels: list[tuple[str, int]]
+    credentials: dict[str, Any]
+
+
+def is_sentinel(url: str) -> bool:
+    """Whether a URL names Sentinels instead of Redis itself."""
+    return url.startswith("sentinel")
+
+
+def read_address(url: str) -> SentinelAddress:
+    """Read a checked URL. Database and password are those of its first part, as with kombu and Celery."""
+    parts = [urlsplit(part) for part in url.split(";") if part]
+    first = parts[0]
+    credentials: dict[str, Any] = {"db": int(first.path.strip("/") or 0)}
+    if first.username:
+        credentials["username"] = unquote(first.username)
+    if first.password:
+        credentials["password"] = unquote(first.password)
+    return SentinelAddress([(part.hostname or "127.0.0.1", part.port or PORT) for part in parts], credentials)
+
+
+def sentinel_arguments(settings: Settings) -> dict[str, Any]:
+    """Return what redis-py takes to connect to a Sentinel, which has a password of its own, or none."""
+    timeout = settings.connect_timeout
+    arguments: dict[str, Any] = {"socket_connect_timeout": timeout, "socket_timeout": timeout}
+    if settings.sentinel_password is not None:
+        arguments["password"] = settings.sentinel_password.get_secret_value()
+    return arguments
+
+
+def transport_options(settings: Settings, url: str) -> dict[str, Any]:
+    """Return what kombu and Celery need to ask Sentinels for the primary; nothing where the URL names Redis itself."""
+    if not is_sentinel(url):
+        return {}
+    return {"master_name": settings.sentinel_master, "sentinel_kwargs": sentinel_arguments(settings)}

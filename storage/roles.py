@@ -1,0 +1,34 @@
+"""Database roles: the owner changes the schema when it migrates, a service role only works with what is there."""
+
+import psycopg
+from psycopg.sql import SQL, Identifier
+
+from storage import schema
+from storage.errors import RoleUnknown
+from storage.operations.base import Connection
+from storage.sql import block
+from storage.translation import translate
+
+
+def grant(database_url: str, role: str) -> None:
+    """Give a role what services need, as the owner of the tables. Safe to repeat; run it after each migration.
+
+    Raises RoleUnknown, or another StorageError.
+    """
+    try:
+        with schema.connect(database_url) as connection:
+            row = connection.execute(block("role_exists"), {"role": role}).fetchone()
+            assert row is not None  # noqa: S101  # it has no FROM
+            if not row[0]:
+                raise RoleUnknown(role)
+            names = {"role": Identifier(role), "schema": Identifier(row[1])}
+            connection.execute(SQL(block("grant_rights")).format(**names))
+    except psycopg.Error as error:
+        raise translate(error) from error
+
+
+async def can_write(connection: Connection) -> bool:
+    """Whether jobs can be done over this connection: not on a standby, not read-only, not without the rights."""
+    cursor = await connection.execute(block("can_write"))
+    row = await cursor.fetchone()
+    return bool(row and row[0])
