@@ -39,6 +39,7 @@ test-faults: $(STAMP) ## kill, cut, stall and restart everything under load
 SERVER_PACKAGES := \
   docker-compose \
   pgbouncer \
+  prometheus \
   rabbitmq-server
 
 .PHONY: setup-servers
@@ -47,7 +48,7 @@ setup-servers: ## install the servers that tests/servers starts, on Debian as ro
 	else echo "Not root on Debian: install what the skipped tests name yourself ($(SERVER_PACKAGES))."; fi
 
 .PHONY: test-servers
-test-servers: $(STAMP) ## run against RabbitMQ, PgBouncer and Sentinel, each skipped where it is not installed
+test-servers: $(STAMP) ## run against RabbitMQ, PgBouncer, Sentinel and Prometheus, each skipped where it is not installed
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests/servers
 
 .PHONY: lint

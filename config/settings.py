@@ -128,9 +128,19 @@ class Settings(BaseSettings):
     #: Seconds a client waits for a server to accept or answer before it says that it is down.
     connect_timeout: Annotated[float, Field(gt=0, le=600)] = 5.0
 
-    # --- logs ---
+    # --- metrics, traces, logs ---
+    #: Port that metrics for Prometheus are served on; 0 serves none. Off by default: only one process can have a
+    #: port, and the second worker on a host must start as well.
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    #: Address that metrics are served on. Loopback: who may read them is for the deployment to say.
+    metrics_address: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    #: Whether traces are exported over OTLP, which takes `pip install pattern-storage[otel]`. Not set: where that is
+    #: installed and OpenTelemetry's own variable OTEL_EXPORTER_OTLP_ENDPOINT says where to.
+    traces: bool | None = None
     #: What a worker logs. DEBUG adds the beginning and the end of every transaction.
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    #: How worker, beat and relay log: lines for people, or one JSON object a line for a log collector.
+    log_format: Literal["text", "json"] = "text"
 
     @classmethod
     def settings_customise_sources(

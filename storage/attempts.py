@@ -68,6 +68,12 @@ async def dead_letters(
         return await cursor.fetchall()
 
 
+async def count_dead_letters(connection: Connection) -> int:
+    """Return how many dead letters there are."""
+    row = await fetch_one(connection, block("count_dead_letters"), {})
+    return int(row[0]) if row else 0
+
+
 async def discard(connection: Connection, ids: Sequence[UUID]) -> int:
     """Remove dead letters for good; return how many there were."""
     return (await connection.execute(block("discard_dead_letters"), {"ids": list(ids)})).rowcount

@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -72,6 +72,8 @@ class NodeBaseEffect(ABC):
     def __init__(self) -> None:
         self.transaction_manager = LightweightTransactionManager()
         self._metrics: dict[str, dict[str, Any]] = {}
+        #: Told of every measurement as well: its name, value and unit.
+        self.observer: Callable[[str, float, str], None] | None = None
 
     @abstractmethod
     async def execute_effect(self, contract: ModelContractPatternStorage) -> ModelResult:
@@ -92,3 +94,5 @@ class NodeBaseEffect(ABC):
         metric["count"] += 1
         metric["total"] += value
         metric["max"] = max(metric["max"], value)
+        if self.observer is not None:
+            self.observer(name, value, unit)

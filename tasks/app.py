@@ -7,7 +7,10 @@ from celery import Celery, bootsteps
 
 from config.celeryconfig import celery_settings
 from config.settings import Settings, SettingsInvalid, environment_settings
-from tasks import logs  # noqa: F401  # connects to Celery's signals
+from tasks import (
+    logs,  # noqa: F401  # connects to Celery's signals
+    traces,
+)
 
 
 class StorageCelery(Celery):
@@ -26,6 +29,14 @@ class StorageCelery(Celery):
             from tasks.engine.worker import ClaimingTransport
 
             self.steps["worker"].add(ClaimingTransport)
+        if settings.metrics_port:
+            from tasks.metrics.worker import Endpoint
+
+            self.steps["worker"].add(Endpoint)
+        if traces.wanted(settings):
+            from tasks.traces.worker import Tracing
+
+            self.steps["worker"].add(Tracing)
 
 
 def _refuse_overriding(variable: str, ours: str) -> None:

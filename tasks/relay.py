@@ -25,6 +25,7 @@ from storage.errors import InternalError, StorageError
 from storage.logs import get_logger
 from storage.outbox import OutboxJob
 from storage.translation import translate
+from tasks import metrics
 from tasks.client import PatternStorageClient, ServiceUnavailable
 
 logger = get_logger(__name__)
@@ -141,6 +142,7 @@ class Relay:
                 await asyncio.to_thread(self._client.submit_many, contracts)
                 ids = [contract.correlation_id for contract in contracts]
                 await outbox.mark_published(connection, ids, delay=self._settings.relay_republish_delay)
+        metrics.relayed(len(contracts), len(refused))
         for job, error in refused:
             logger.warning("relay: job %s is a dead letter: %s", job.correlation_id, error)
         return len(claimed)

@@ -17,6 +17,7 @@ from storage import NodePatternStorageEffect
 from storage.operations.base import Connection
 from storage.pool import create_pool
 from storage.translation import translate
+from tasks import metrics
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,8 +54,10 @@ class Runtime:
         own = settings.statement_timeouts.items()
         timeouts = {operation: limit for operation, limit in own if pooler or limit != settings.statement_timeout}
         self.node = NodePatternStorageEffect(self.pool, timeouts=timeouts)
+        self.node.observer = metrics.observer()
         # Does not wait for a connection: a worker that starts before PostgreSQL is up fails jobs, not itself.
         self.run(self.pool.open(wait=False))
+        metrics.watch_pool(self.pool, self._loop)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run the coroutine on the loop thread and wait for what it returns or raises.

@@ -1,8 +1,9 @@
 """What the five tasks share: from a message to an outcome that Celery, Flower and the client understand."""
 
+import time
 from typing import Any, NoReturn
 
-from celery import Task
+from celery import Task, signals
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from celery.utils.time import get_exponential_backoff_interval
 from pydantic import ValidationError
@@ -46,7 +47,11 @@ class StorageTask(Task[Any, Any]):
         """Run the job. Raises StorageOperationFailed if a producer sent anything but `contract`."""
         if not args and kwargs.keys() == {"contract"}:
             with correlated(str(self.request.id)):
-                return self.run(**kwargs)
+                try:
+                    return self.run(**kwargs)
+                finally:
+                    # Storing the result takes what is left of the job's time.
+                    vars(self.request)["done_at"] = time.perf_counter()
         names = ", ".join(map(repr, kwargs)) or "none"
         error = ContractInvalid(
             f"the task takes one keyword argument, contract; got {len(args)} positional and these keywords: {names}"
@@ -167,6 +172,7 @@ class StorageTask(Task[Any, Any]):
         """End a cancelled job as REVOKED, in the result backend and for Flower."""
         self.backend.mark_as_revoked(str(self.request.id), str(result.error), request=self.request)
         self.send_event("task-revoked", terminated=False, signum=None, expired=False)
+        signals.task_revoked.send(sender=self, request=self.request, terminated=False, signum=None, expired=False)
         raise Ignore
 
 

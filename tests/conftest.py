@@ -10,4 +10,6 @@ pytest_plugins = [
     "tests.fix_rabbitmq",
     "tests.fix_pgbouncer",
     "tests.fix_sentinel",
+    "tests.fix_otlp",
+    "tests.fix_metrics",
 ]

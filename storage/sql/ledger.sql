@@ -71,6 +71,10 @@ WHERE (%(ids)s::uuid[] IS NULL OR correlation_id = ANY (%(ids)s::uuid[]))
 ORDER BY died_at DESC
 FETCH FIRST %(limit)s ROWS ONLY
 
+-- name: count_dead_letters
+-- How many dead letters there are.
+SELECT count(*) FROM dead_letters
+
 -- name: discard_dead_letters
 -- Remove dead letters for good.
 DELETE FROM dead_letters WHERE correlation_id = ANY (%(ids)s)

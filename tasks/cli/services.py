@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from config.embedded import EmbeddedError, EmbeddedStack
 from config.embedded.account import Account
 from config.embedded.launcher import launch
 from config.embedded.log import ServerLog
+from config.embedded.ports import port_for
 from config.embedded.process import ServerProcess
 from config.settings import Settings, load_settings
 from storage import schema
@@ -34,12 +35,15 @@ def running_stack(data_dir: Path, *, durable: bool = True) -> Iterator[tuple[Emb
 
 
 @contextmanager
-def running_services(settings: Settings, folder: Path, **commands: Sequence[str]) -> Iterator[dict[str, ServerProcess]]:
+def running_services(
+    settings: Settings, folder: Path, ports: Mapping[str, int] | None = None, **commands: Sequence[str]
+) -> Iterator[dict[str, ServerProcess]]:
     """Run services, each by its name with its arguments, until the block ends; then stop them gracefully.
 
     Args:
         settings: whose servers they use.
         folder: where they run, keep their files and write their logs (`<name>.log`).
+        ports: where a service serves its metrics, by its name; the others serve none.
         commands: for example `worker=["--concurrency=2"]`; all but those of `OWN` are Celery's.
 
     Raises:
@@ -57,12 +61,7 @@ def running_services(settings: Settings, folder: Path, **commands: Sequence[str]
         # SIGTERM alone waits for running jobs without end; this way a worker keeps to its soft shutdown.
         "REMAP_SIGTERM": "SIGQUIT",
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EmbeddedError(
-            f"Cannot create {folder}: {error.strerror}. Choose another data directory with PATTERN_STORAGE_DATA_DIR."
-        ) from error
+    create_folder(folder)
     ourselves = Account(os.geteuid(), os.getegid(), switched=False)
     with ExitStack() as stack:
         services = {}
@@ -72,7 +71,8 @@ def running_services(settings: Settings, folder: Path, **commands: Sequence[str]
             service = launch(
                 name, command,
                 account=ourselves, log=ServerLog(folder / f"{name}.log"), death_signal=signal.SIGTERM,
-                directory=folder, environment=environment,
+                directory=folder,
+                environment=environment | {"PATTERN_STORAGE_METRICS_PORT": str((ports or {}).get(name, 0))},
             )  # fmt: skip
             # A worker hands back what it cannot finish within its soft shutdown, and then ends by itself.
             stack.callback(service.stop, signal.SIGTERM, timeout=settings.soft_shutdown_timeout + 10)
@@ -80,6 +80,28 @@ def running_services(settings: Settings, folder: Path, **commands: Sequence[str]
         if "worker" in services:
             wait_for_worker(settings, services["worker"])
         yield services
+
+
+def create_folder(folder: Path) -> None:
+    """Create the folder of services. Raises EmbeddedError if that is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EmbeddedError(
+            f"Cannot create {folder}: {error.strerror}. Choose another data directory with PATTERN_STORAGE_DATA_DIR."
+        ) from error
+
+
+def metrics_ports(settings: Settings, folder: Path, *names: str) -> dict[str, int]:
+    """Return a free port for the metrics of each service: the same at every start, as long as it stays free.
+
+    The first one's is the setting's, where it names one. Raises EmbeddedError if there is none.
+    """
+    create_folder(folder)
+    ports = {name: port_for(folder / f"{name}-metrics.port") for name in names}
+    if settings.metrics_port:
+        ports[names[0]] = settings.metrics_port
+    return ports
 
 
 def wait_for_worker(settings: Settings, worker: ServerProcess) -> None:

@@ -10,7 +10,7 @@ import typer
 from config.settings import Settings, SettingsInvalid, load_settings
 from storage import schema
 from tasks.cli.output import err, print_pairs
-from tasks.cli.services import running_services, running_stack, wait_until_one_ends
+from tasks.cli.services import metrics_ports, running_services, running_stack, wait_until_one_ends
 
 
 def up(
@@ -29,10 +29,12 @@ def up(
         try:
             settings = _servers(stack, data_dir)
             folder = settings.data_dir / "celery"
+            ports = metrics_ports(settings, folder, "worker", "relay")
             services = stack.enter_context(
                 running_services(
                     settings,
                     folder,
+                    ports,
                     worker=["--concurrency", str(concurrency), "--loglevel", settings.log_level],
                     beat=["--schedule", str(folder / "beat-schedule"), "--loglevel", settings.log_level],
                     relay=[],
@@ -43,6 +45,9 @@ def up(
                 "worker": f"{concurrency} processes, log in {folder / 'worker.log'}",
                 "beat": f"log in {folder / 'beat.log'}",
                 "relay": f"log in {folder / 'relay.log'}",
+                "metrics": ", ".join(
+                    f"http://{settings.metrics_address}:{port}/metrics ({name})" for name, port in ports.items()
+                ),
                 "next": "pattern-storage insert | query | doctor, in another terminal",
             }
             print_pairs(about, title="pattern-storage is up; Ctrl-C stops it")

@@ -54,10 +54,15 @@ def parse_result(correlation_id: UUID, meta: bytes | str | None) -> ModelResult 
         return _ended(correlation_id, "revoked", "the job was revoked before it was done")
     message = value.get("exc_message", "")
     text = " ".join(map(str, message)) if isinstance(message, list) else str(message)
-    error_type = {"WorkerLostError": "worker_lost", "TimeLimitExceeded": "time_limit_exceeded"}.get(
-        value["exc_type"], "time_limit_exceeded" if "TimeLimit" in value["exc_type"] else "internal_error"
-    )
+    error_type = error_type_of(value["exc_type"])
     return _ended(correlation_id, error_type, f"the worker could not finish the job: {value['exc_type']}: {text}")
+
+
+def error_type_of(exception: str) -> str:
+    """Return the `error_type` of a job that ended with an exception of this name instead of a result."""
+    if exception == "WorkerLostError":
+        return "worker_lost"
+    return "time_limit_exceeded" if "TimeLimit" in exception else "internal_error"
 
 
 def was_cut_short(result: ModelResult) -> bool:

@@ -1,5 +1,6 @@
 """Puts contracts on the queue as Celery messages."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from storage import ModelContractPatternStorage
 from storage.operations import check
 from tasks.description import describe
 from tasks.errors import BrokerUnavailable
+from tasks.traces import add_context
 
 #: Messages in one round trip: more gains nothing measurable and delays the first.
 BATCH_SIZE = 500
@@ -77,7 +79,7 @@ class Publisher:
 
     def _message(self, contract: ModelContractPatternStorage) -> Any:
         fields = contract.model_dump(mode="json")
-        return self._app.amqp.as_task_v2(
+        message = self._app.amqp.as_task_v2(
             str(contract.correlation_id),
             f"storage.{contract.operation}",
             kwargs={"contract": fields},
@@ -85,3 +87,7 @@ class Publisher:
             argsrepr=describe(contract.operation, fields),
             kwargsrepr="",
         )
+        # Celery's messages do not say when they were sent; a worker measures by it how long the job waited.
+        message.headers["sent_at"] = time.time()
+        add_context(contract, message.headers)
+        return message

@@ -1,0 +1,221 @@
+"""What the endpoints of real workers and of a real relay say, under every pool."""
+
+import os
+import re
+import signal
+import socket
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+import redis
+
+from tasks.client import PatternStorageClient
+from tests.fix_celery import StorageWorker, locked_patterns
+from tests.fix_metrics import ROWS, Measured, Scrape, alerts, expressions, free_port
+from tests.fix_process import ROOT, ProcessGroup, run_python, wait_until
+from tests.fix_storage import contract, make_pattern
+
+PORT = "PATTERN_STORAGE_METRICS_PORT"
+
+
+def test_jobs_of_every_outcome(measured: Measured) -> None:
+    scrape = measured.wait_for("the dead letter", lambda scrape: scrape.value("jobs_total", outcome="dead_letter"))
+    for operation, count in {"insert": 3, "update": 1, "delete": 1, "batch_insert": 1, "query": 1}.items():
+        # insert: the first, the replayed one twice, and the foreign one.
+        assert scrape.value("jobs_total", operation=operation, outcome="success") == count + (operation == "insert")
+    assert scrape.value("jobs_total", operation="insert", outcome="failure", error_type="unique_violation") == 1
+    assert scrape.value("jobs_total", operation="insert", outcome="revoked", error_type="revoked") == 1
+    assert scrape.value("jobs_total", outcome="dead_letter", error_type="transaction_conflict") == 1
+    assert scrape.value("retries_total", operation="insert", error_type="transaction_conflict") == 1
+    assert scrape.value("ledger_replays_total") == 1
+
+
+def test_a_jobs_time_is_split(measured: Measured) -> None:
+    scrape = measured.wait_for("the dead letter", lambda scrape: scrape.value("jobs_total", outcome="dead_letter"))
+    ended = scrape.value("jobs_total", operation="insert")
+    # All first deliveries but the foreign one.
+    assert scrape.value("queue_wait_seconds_count", operation="insert") == ended - 1
+    # All but the revoked one, whose result was stored by whoever revoked it.
+    assert scrape.value("result_store_seconds_count", operation="insert") == ended - 1
+    assert scrape.value("transaction_seconds_count", operation="insert") >= ended
+    assert 0 < scrape.value("transaction_seconds_sum", operation="update") < 60
+    assert 0 < scrape.value("queue_wait_seconds_sum", operation="update") < 60
+    assert scrape.value("group_size_sum", kind="batch") == 3
+    assert scrape.value("group_size_count", kind="batch") == 1
+
+
+def test_what_servers_know(measured: Measured) -> None:
+    with redis.Redis.from_url(measured.worker.redis_url) as connection:
+        scrape = measured.scrape()
+        for server in ("postgresql", "broker", "results"):
+            assert scrape.value("up", server=server) == 1
+        assert scrape.value("dead_letters") == 1
+        assert scrape.value("outbox_jobs", state="unpublished") == 1
+        assert scrape.value("outbox_age_seconds") > 0
+        assert scrape.value("queue_messages") == 0
+        # A worker that takes nothing: all priorities count, and what is claimed counts apart.
+        measured.plain.control.cancel_consumer("imports", reply=True)
+        connection.rpush("imports", "first", "second")
+        connection.rpush("imports\x06\x169", "urgent")
+        connection.rpush("imports.claimed", "claimed")
+        scrape = measured.scrape()
+        assert scrape.value("queue_messages", queue="imports", state="waiting") == 3
+        assert scrape.value("queue_messages", queue="imports", state="claimed") == 1
+        assert scrape.value("queue_messages", queue="storage") == 0
+        connection.delete("imports", "imports\x06\x169", "imports.claimed")
+
+
+def test_imports(measured: Measured) -> None:
+    scrape = measured.scrape()
+    for outcome, count in ROWS.items():
+        assert scrape.value("import_rows_total", name="harvest", outcome=outcome) == count
+    assert scrape.value("import_lag_seconds", name="harvest") == 3
+    assert scrape.value("import_finished_timestamp_seconds", name="harvest") > 1e9
+
+
+def test_the_documents_table_is_complete(measured: Measured) -> None:
+    scrape = measured.scrape()
+    exported = {
+        f"{family.name}_total" if family.type == "counter" else family.name: (
+            family.type, {label for sample in family.samples for label in sample.labels} - {"le"}
+        )
+        for family in scrape.families
+    }  # fmt: skip
+    text = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(pattern_storage_\w+)` \| (\w+) \|([^|]*)\|", text, re.MULTILINE)
+    assert {name: (kind, set(re.findall(r"\w+", labels))) for name, kind, labels in rows} == exported
+
+
+@pytest.mark.parametrize("where", expressions())
+def test_alerts_and_dashboard_use_what_is_exported(measured: Measured, where: str) -> None:
+    expression = expressions()[where]
+    # Prometheus's own.
+    labels = {"up": {"job", "instance"}} | measured.scrape().labels()
+    selectors = re.findall(r"\b(pattern_storage_\w+|up)\b(?:\{([^}]*)\})?", expression)
+    assert selectors
+    usable = {"instance"}
+    for name, conditions in selectors:
+        assert name in labels
+        usable |= labels[name]
+        assert set(re.findall(r"(\w+)(?:=~|!~|!=|=)", conditions)) <= labels[name]
+    for grouping in re.findall(r"\bby \(([^)]*)\)", expression):
+        assert set(re.findall(r"\w+", grouping)) <= usable
+
+
+def test_every_alert_says_what_to_do() -> None:
+    for rule in alerts():
+        assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
+        assert rule["annotations"]["runbook_url"] == f"docs/operations.md#{rule['alert'].lower()}"
+        assert rule["labels"]["severity"] in {"critical", "warning"}
+
+
+@pytest.mark.parametrize("pool", ["threads", "solo"])
+def test_other_pools(
+    pool: str, start_worker: Callable[..., StorageWorker], client: PatternStorageClient, tmp_path: Path
+) -> None:
+    port = free_port(tmp_path)
+    worker = start_worker(pool=pool, env={PORT: str(port)})
+    with locked_patterns(worker.database_url):
+        job = client.query(limit=1)
+        wait_until(lambda: Scrape(port).value("pool_connections", state="in_use") == 1, "a connection is in use")
+        scrape = Scrape(port)
+        assert scrape.value("unacked_messages") == 1
+        assert scrape.value("pool_connections_limit") == 10
+        assert scrape.value("pool_requests_waiting") == 0
+    assert job.result(timeout=60).success
+    wait_until(lambda: Scrape(port).value("pool_connections", state="in_use") == 0, "none is in use")
+    wait_until(lambda: Scrape(port).value("jobs_total", operation="query", outcome="success") == 1, "it is counted")
+
+
+def test_children_that_come_and_go(
+    start_worker: Callable[..., StorageWorker], client: PatternStorageClient, tmp_path: Path
+) -> None:
+    port = free_port(tmp_path)
+    directories = set(_directories())
+    worker = start_worker(concurrency=1, env={PORT: str(port)}, options=("--max-tasks-per-child", "2"))
+    [directory] = set(_directories()) - directories
+    [first] = worker.children()
+    # The third is for the next child: Celery may take five seconds to begin it.
+    for _ in range(3):
+        assert client.insert(make_pattern()).result(timeout=60).success
+    wait_until(lambda: Scrape(port).value("jobs_total", outcome="success") == 3, "what the first counted goes on")
+    [second] = wait_until(worker.children, "a child")
+    assert second != first
+    # It is killed, and its gauges with it: one child has one pool.
+    os.kill(second, signal.SIGKILL)
+    wait_until(lambda: worker.children() and worker.children() != [second], "a child has followed")
+    assert client.insert(make_pattern()).result(timeout=60).success
+    wait_until(lambda: Scrape(port).value("jobs_total", outcome="success") == 4, "the fourth is counted")
+    assert Scrape(port).value("pool_connections_limit") == 10
+    # However many children there were, there is one set of files for the child and one for the main process.
+    assert {file.stem.rpartition("_")[2] for file in directory.iterdir()} == {"main", "1"}
+    assert worker.stop() == 0
+    assert not directory.exists()
+
+
+def test_a_server_that_is_down_breaks_no_scrape(
+    start_worker: Callable[..., StorageWorker],
+    database_url: str,
+    absent_url: str,
+    tmp_path: Path,
+) -> None:
+    port = free_port(tmp_path)
+    start_worker(env={PORT: str(port), "RESULT_BACKEND_URL": absent_url})
+    scrape = Scrape(port)
+    assert scrape.value("up", server="results") == 0
+    assert scrape.value("up", server="broker") == 1
+    assert scrape.value("jobs_total", operation="insert") == 0
+    wait_until(lambda: Scrape(port).value("up", server="postgresql") == 1, "PostgreSQL answers")
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("ALTER TABLE dead_letters RENAME TO gone")
+        scrape = Scrape(port)
+        assert scrape.value("up", server="postgresql") == 0
+        assert not any(sample.name == "pattern_storage_dead_letters" for sample in scrape.samples)
+        connection.execute("ALTER TABLE gone RENAME TO dead_letters")
+    wait_until(lambda: Scrape(port).value("up", server="postgresql") == 1, "PostgreSQL answers again")
+
+
+def test_a_relay_says_what_it_knows(
+    start_process: Callable[..., ProcessGroup], database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    port = free_port(tmp_path)
+    relay = start_process(
+        "tasks.cli", "relay", DATABASE_URL=database_url, REDIS_URL=redis_url, **{PORT: str(port)}
+    )  # fmt: skip
+    with PatternStorageClient(redis_url=redis_url) as client, psycopg.connect(database_url) as connection:
+        client.submit_in(connection, contract("insert", data=make_pattern()))
+        connection.execute("""SELECT enqueue_pattern_job('{"operation": "insert", "surprise": 1}')""")
+    wait_until(lambda: "relay: started" in relay.text(), "the relay has started")
+    wait_until(lambda: Scrape(port).value("outbox_published_total") == 1, "one is published")
+    wait_until(lambda: Scrape(port).value("outbox_refused_total") == 1, "one is refused")
+    scrape = Scrape(port)
+    assert scrape.value("dead_letters") == 1
+    assert scrape.value("outbox_jobs", state="published") == 1
+    assert scrape.value("queue_messages", queue="storage", state="waiting") == 1
+
+
+def test_a_port_that_is_taken(database_url: str, redis_url: str) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port = server.getsockname()[1]
+        done = run_python(
+            "-m", "celery", "-A", "tasks", "worker", DATABASE_URL=database_url, REDIS_URL=redis_url,
+            PATTERN_STORAGE_METRICS_PORT=str(port),
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert f"PATTERN_STORAGE_METRICS_PORT is {port}, but 127.0.0.1:{port} cannot be listened on" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_nothing_is_measured_unless_asked(worker: StorageWorker) -> None:
+    """The shared worker has no port set: it listens nowhere and counts nothing."""
+    processes = [psutil.Process(worker.pid), *psutil.Process(worker.pid).children()]
+    assert not [one for process in processes for one in process.net_connections() if one.status == psutil.CONN_LISTEN]
+
+
+def _directories() -> list[Path]:
+    return list(Path(tempfile.gettempdir()).glob("pattern-storage-metrics-*"))
