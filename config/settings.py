@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 
 from config.embedded import EmbeddedError, default_data_dir, read_state
 from config.secret_files import SecretsUnreadable, read_secrets
-from config.urls import check_url
+from config.urls import check_url, complete
 
 PREFIX = "PATTERN_STORAGE_"
 
@@ -208,12 +208,12 @@ class Settings(BaseSettings):
     @property
     def broker(self) -> str:
         """The URL of the queue. Raises SettingsInvalid if there is none."""
-        return self._need("REDIS_URL", self.broker_url or self.redis_url)
+        return complete(self._need("REDIS_URL", self.broker_url or self.redis_url))
 
     @property
     def result_backend(self) -> str:
         """The URL of the results. Raises SettingsInvalid if there is none."""
-        return self._need("REDIS_URL", self.result_backend_url or self.redis_url)
+        return complete(self._need("REDIS_URL", self.result_backend_url or self.redis_url))
 
     @property
     def on_rabbitmq(self) -> bool:

@@ -1,14 +1,15 @@
 """The worker's view of a message: refused if it is no job, and its arguments described instead of printed."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from celery.exceptions import InvalidTaskError
 from celery.worker.request import Request
 from celery.worker.strategy import default
 
-from tasks.description import describe
+from storage.logs import correlated
+from tasks.description import describe_call
 
 
 def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
@@ -29,10 +30,14 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[...
 
 
 def _check(message: Any) -> None:
+    job = message.headers.get("id")
     match message.payload:
-        case [list(), dict(), dict() | None] if isinstance(message.headers.get("id"), str):
+        case [list(), dict(), dict() | None] if isinstance(job, str):
             return
-    raise InvalidTaskError("a job needs an id in its headers, and [args, kwargs, embed] as its body")
+    # The log shows this sentence, and nothing else of the message.
+    raise InvalidTaskError(
+        f"{message.headers['task']}[{job}]: a job needs an id in its headers, and [args, kwargs, embed] as its body"
+    )
 
 
 class StorageRequest(Request):
@@ -56,11 +61,24 @@ class StorageRequest(Request):
         """Return what `inspect active` and Flower's page of a worker show."""
         return super().info(safe=True)
 
+    def on_failure(self, *failure: Any, **options: Any) -> Any:
+        """Do what Celery does when a job's process fails or is lost; what it logs of that has the job's id."""
+        with correlated(str(self.id)):
+            return super().on_failure(*failure, **options)
+
+    def on_timeout(self, soft: bool, timeout: float) -> Any:
+        """Do what Celery does when a job's time is over, in the same way."""
+        with correlated(str(self.id)):
+            return super().on_timeout(soft, timeout)
+
+    def revoked(self) -> Any:
+        """Do what Celery does to find out whether a job was revoked, in the same way."""
+        with correlated(str(self.id)):
+            return super().revoked()
+
     def _description(self) -> str:
-        operation = str(self.name).rpartition(".")[2]
         try:
             _, kwargs, _ = json.loads(self.body) if isinstance(self.body, str | bytes) else self.body
-            contract = kwargs["contract"]
-        except (ValueError, TypeError, KeyError):
-            contract = None
-        return describe(operation, contract) if isinstance(contract, Mapping) else f"{operation}, contract missing"
+        except (ValueError, TypeError):
+            kwargs = None
+        return describe_call(str(self.name), kwargs)
