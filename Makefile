@@ -67,6 +67,10 @@ format: $(STAMP) ## rewrite the code the way ruff wants it
 bench-batch: $(STAMP) ## compare four ways to write one atomic batch
 	$(BIN)/python -m bench.batch_insert
 
+.PHONY: bench-floors
+bench-floors: $(STAMP) ## measure the floors of the original storage layer; fails where one is missed
+	$(BIN)/python -m bench.floors
+
 .PHONY: clean
 clean: ## remove what make has made
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist .coverage .coverage.*

@@ -8,7 +8,7 @@ from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from celery.utils.time import get_exponential_backoff_interval
 from pydantic import ValidationError
 
-from config.settings import environment_settings
+from config.settings import Settings, environment_settings
 from storage import ModelContractPatternStorage, ModelResult, attempts, ledger
 from storage.errors import ContractInvalid, StorageError
 from storage.explanation import explain
@@ -144,13 +144,10 @@ class StorageTask(Task[Any, Any]):
         settings = environment_settings()
         if begun_again + 1 >= settings.max_attempts:
             self._bury(contract, result, begun_again + 1)
-        delay = get_exponential_backoff_interval(
-            settings.retry_backoff, min(self.request.retries or 0, 30), settings.retry_backoff_max, full_jitter=True
-        )
         try:
             raise self.retry(
                 exc=StorageUnavailable(result.to_dict()),
-                countdown=max(delay, 1 if settings.on_rabbitmq else LEAST_DELAY),
+                countdown=retry_delay(settings, self.request.retries or 0),
             )
         except Reject as error:
             # The new message could not be sent. Celery would drop the old one; it goes back to the queue instead.
@@ -177,6 +174,17 @@ class StorageTask(Task[Any, Any]):
         self.send_event("task-revoked", terminated=False, signum=None, expired=False)
         signals.task_revoked.send(sender=self, request=self.request, terminated=False, signum=None, expired=False)
         raise Ignore
+
+
+def retry_delay(settings: Settings, retries: int) -> float:
+    """Return the seconds until the next attempt of a job that was retried so often: anything up to the bound.
+
+    Full jitter: jobs that failed together, as in an outage, do not come back together.
+    """
+    delay = get_exponential_backoff_interval(
+        settings.retry_backoff, min(retries, 30), settings.retry_backoff_max, full_jitter=True
+    )
+    return max(delay, 1 if settings.on_rabbitmq else LEAST_DELAY)
 
 
 def _never_ended(contract: ModelContractPatternStorage, count: int) -> ModelResult:

@@ -1,15 +1,17 @@
 """Exit codes that scripts can use, and the one place that turns exceptions into them."""
 
+import errno
 from enum import IntEnum
 
 from rich.text import Text
 
-from config.embedded import EmbeddedError, StackAlreadyRunning
+from config.embedded import DirectoryUnusable, EmbeddedError, StackAlreadyRunning
 from config.settings import SettingsInvalid
 from storage.errors import (
     BatchInsertFailed,
     ContractInvalid,
     InternalError,
+    RevisionUnknown,
     RoleUnknown,
     SchemaMismatch,
     StatementTimeout,
@@ -39,15 +41,22 @@ class InputInvalid(ValueError):
 MEANINGS: tuple[tuple[tuple[type[Exception], ...], Exit], ...] = (
     # BatchInsertFailed as an exception is a row that was refused before anything was sent.
     ((InputInvalid, HarvestError, SettingsInvalid, ContractInvalid, BatchInsertFailed, UnsupportedOperation,
-      RoleUnknown, StackAlreadyRunning), Exit.BAD_INPUT),
+      RevisionUnknown, RoleUnknown, DirectoryUnusable, StackAlreadyRunning), Exit.BAD_INPUT),
     ((StatementTimeout, SchemaMismatch, InternalError), Exit.FAILED),
     ((ServiceUnavailable, JobTimeout, TransientError, EmbeddedError), Exit.UNREACHABLE),
     ((StorageError,), Exit.FAILED),
 )  # fmt: skip
 
 
+#: What a file, a disk or a quota says that takes no more.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 def explain_and_exit(error: Exception) -> int:
     """Print a known error as one sentence and return its exit code; raise any other again."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        err.print(Text.assemble(("Error: ", "bold red"), f"cannot write the output: {error.strerror}"), soft_wrap=True)
+        return Exit.FAILED
     for kinds, code in MEANINGS:
         if isinstance(error, kinds):
             err.print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)

@@ -1,7 +1,11 @@
 """What the command line prints: tables for people, JSON for scripts."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -21,6 +25,26 @@ SHOWN_ITEMS = 3
 ID_WIDTH = 36
 #: Columns up to this width keep it; what room is left goes to the others.
 NARROW = 19
+
+
+@contextmanager
+def output_written() -> Iterator[None]:
+    """Write what is printed inside before the block ends. Raises OSError; nothing is left to be written then.
+
+    Python itself writes it as its last act, when all it can do about a full disk is to print a traceback. As with
+    Click, a reader who has gone is no error to speak of, but exit code 1.
+    """
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        # What cannot be written now cannot be written at the end either.
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+        if isinstance(error, BrokenPipeError):
+            raise SystemExit(1) from None
+        raise
 
 
 def print_json(value: Any) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from config.embedded import EmbeddedError, EmbeddedStack
+from config.embedded import DirectoryUnusable, EmbeddedError, EmbeddedStack
 from config.embedded.account import Account
 from config.embedded.launcher import launch
 from config.embedded.log import ServerLog
@@ -83,11 +83,11 @@ def running_services(
 
 
 def create_folder(folder: Path) -> None:
-    """Create the folder of services. Raises EmbeddedError if that is not possible."""
+    """Create the folder of services. Raises DirectoryUnusable if that is not possible."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise EmbeddedError(
+        raise DirectoryUnusable(
             f"Cannot create {folder}: {error.strerror}. Choose another data directory with PATTERN_STORAGE_DATA_DIR."
         ) from error
 

@@ -278,6 +278,17 @@ def test_a_statement_may_not_outlast_its_job(name: str, monkeypatch: pytest.Monk
         load_settings()
 
 
+def test_a_job_may_not_wait_for_a_connection_until_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATTERN_STORAGE_POOL_TIMEOUT", "240")
+    with pytest.raises(SettingsInvalid) as caught:
+        load_settings()
+    assert str(caught.value) == (
+        "PATTERN_STORAGE_POOL_TIMEOUT is 240; it should be less than PATTERN_STORAGE_TASK_SOFT_TIME_LIMIT, which is 240"
+    )
+    monkeypatch.delenv("PATTERN_STORAGE_POOL_TIMEOUT")
+    assert load_settings(task_soft_time_limit=5, task_time_limit=8).pool_timeout == 10
+
+
 def test_time_limits_of_each_operation_agree() -> None:
     settings = load_settings()
     assert settings.time_limits("insert") == (90.0, 150.0)
