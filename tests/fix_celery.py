@@ -328,9 +328,11 @@ def listening(redis_url: str) -> Iterator[EventOf]:
             )
             return dict(found[0])
 
-        yield event
-        listener.should_stop = True
-        thread.join()
+        try:
+            yield event
+        finally:
+            listener.should_stop = True
+            thread.join()
 
 
 def worker_connections(database_url: str, where: SQL = SQL("TRUE")) -> list[int]:  # noqa: B008

@@ -1,7 +1,5 @@
-"""What a worker's log says of Celery's own doings, and what it never says."""
+"""What a worker's log says of messages that are no jobs, and what it never says."""
 
-import logging
-from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -9,12 +7,13 @@ import pytest
 from celery.exceptions import InvalidTaskError
 from kombu.exceptions import DecodeError
 
-from tasks.logs import JobFilter
+import tasks
 
 consumer: Any = import_module("celery.worker.consumer.consumer")
 SECRET = "def top_secret(): pass"
 BODY = f"{SECRET!r} (123b)"
 HEADERS = {"id": "the-id", "task": "storage.inser", "kwargsrepr": SECRET}
+assert tasks.app  # importing it is what makes the log discreet
 GARBLED = DecodeError(UnicodeDecodeError("utf-8", SECRET.encode(), 0, 1, "invalid"))
 
 
@@ -51,21 +50,3 @@ def test_a_body_is_never_logged(
 def test_what_is_not_about_a_body_is_logged_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
     consumer.logger.error(consumer.CONNECTION_ERROR, "redis://", "refused", "again")
     assert caplog.records[0].getMessage().startswith("consumer: Cannot connect to redis://: refused.")
-
-
-@pytest.fixture
-def record() -> Callable[..., logging.LogRecord]:
-    """Make a record with these attributes, completed as a worker's handlers do."""
-
-    def make(**attributes: Any) -> logging.LogRecord:
-        made = logging.makeLogRecord(attributes)
-        assert JobFilter().filter(made)
-        return made
-
-    return make
-
-
-def test_celerys_records_about_a_job_have_its_id(record: Callable[..., Any]) -> None:
-    assert record(data={"id": "the-id", "name": "storage.insert"}).correlation_id == "the-id"
-    assert record(data={"name": "no job"}).correlation_id == "-"
-    assert record().correlation_id == "-"
