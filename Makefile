@@ -71,6 +71,10 @@ bench-batch: $(STAMP) ## compare four ways to write one atomic batch
 bench-floors: $(STAMP) ## measure the floors of the original storage layer; fails where one is missed
 	$(BIN)/python -m bench.floors
 
+.PHONY: bench-metrics
+bench-metrics: $(STAMP) ## CPU time a job with metrics on and off
+	$(BIN)/python -m bench.metrics_cost
+
 .PHONY: clean
 clean: ## remove what make has made
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist .coverage .coverage.*

@@ -45,9 +45,10 @@ def up(
                 "worker": f"{concurrency} processes, log in {folder / 'worker.log'}",
                 "beat": f"log in {folder / 'beat.log'}",
                 "relay": f"log in {folder / 'relay.log'}",
-                "metrics": ", ".join(
-                    f"http://{settings.metrics_address}:{port}/metrics ({name})" for name, port in ports.items()
-                ),
+                **{
+                    f"{name}'s metrics": f"http://{settings.metrics_address}:{port}/metrics"
+                    for name, port in ports.items()
+                },
                 "next": "pattern-storage insert | query | doctor, in another terminal",
             }
             print_pairs(about, title="pattern-storage is up; Ctrl-C stops it")

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from config.embedded import EmbeddedValkey, read_state
 from tests import fix_cli
 from tests.fix_cli import PATTERN, Cli, Running, Said, Up, make_home, names_in
+from tests.fix_metrics import Scrape
 from tests.fix_process import ROOT, wait_until
 
 cli, home = fix_cli.cli, fix_cli.home
@@ -63,6 +65,8 @@ def test_between_foreign_packages_until_ctrl_c(cli: Cli, start: Callable[..., Up
     assert insert(cli, "first", **up.variables).code == 0
     assert up.count("first") == 1
     assert {"worker", "beat", "relay"} <= {word for member in up.members for word in member.cmdline()}
+    ports = re.findall(r"http://127\.0\.0\.1:(\d+)/metrics", up.text)
+    assert [Scrape(int(port)).value("up", server="postgresql") for port in ports] == [1, 1]
 
     # A second one in the same directory is refused, and does not harm the first.
     second = cli("up", **up.variables)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-import psutil
 import psycopg
 import pytest
 import redis
@@ -209,12 +208,6 @@ def test_a_port_that_is_taken(database_url: str, redis_url: str) -> None:
     assert done.returncode == 2
     assert f"PATTERN_STORAGE_METRICS_PORT is {port}, but 127.0.0.1:{port} cannot be listened on" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_nothing_is_measured_unless_asked(worker: StorageWorker) -> None:
-    """The shared worker has no port set: it listens nowhere and counts nothing."""
-    processes = [psutil.Process(worker.pid), *psutil.Process(worker.pid).children()]
-    assert not [one for process in processes for one in process.net_connections() if one.status == psutil.CONN_LISTEN]
 
 
 def _directories() -> list[Path]:

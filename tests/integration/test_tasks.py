@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
+import psutil
 import psycopg
 import pytest
 import redis
@@ -258,3 +259,9 @@ class TestGarbage:
         with plain_app.connection_for_write() as connection, connection.Producer(serializer="json") as producer:
             producer.publish({"hello": "world"}, routing_key="storage", exchange="storage")
         assert send("storage.query", {"contract": {}}).success
+
+
+def test_nothing_is_measured_unless_asked(worker: StorageWorker) -> None:
+    """The shared worker has no port set: it listens nowhere and counts nothing."""
+    processes = [psutil.Process(worker.pid), *psutil.Process(worker.pid).children()]
+    assert not [one for process in processes for one in process.net_connections() if one.status == psutil.CONN_LISTEN]

@@ -1,0 +1,47 @@
+"""Log lines as JSON: one object a line, the correlation id in it, and nothing that a person should not see."""
+
+import json
+import logging
+import sys
+from typing import Any
+
+from storage.logs import correlated
+from tasks.logs import JobFilter, formatter
+
+
+def line(message: str, log_format: str = "json", **fields: Any) -> str:
+    record = logging.getLogger("tests.logs").makeRecord(
+        "tests.logs", logging.WARNING, __file__, 1, message, (), fields.pop("exc_info", None), extra=fields
+    )
+    assert JobFilter().filter(record)
+    return formatter(log_format).format(record)
+
+
+def test_fields() -> None:
+    with correlated("some-id"):
+        logged = json.loads(line('two\nlines, "quoted"', transaction_id="t"))
+    assert logged.pop("timestamp").endswith("+00:00")
+    assert logged == {
+        "level": "WARNING",
+        "logger": "tests.logs",
+        "process": "MainProcess",
+        "correlation_id": "some-id",
+        "message": 'two\nlines, "quoted"',
+        "transaction_id": "t",
+    }
+
+
+def test_celerys_own_records_have_the_jobs_id_and_keep_its_arguments_to_themselves() -> None:
+    about = {"id": "job-id", "args": "[{'template_code': 'secret'}]"}
+    assert json.loads(line("Task received", data=about))["correlation_id"] == "job-id"
+    assert "secret" not in line("Task received", data=about)
+    assert "[job-id] Task received" in line("Task received", "text", data=about)
+    assert json.loads(line("data of another kind", data=["no id"]))["correlation_id"] == "-"
+
+
+def test_a_traceback_is_a_field() -> None:
+    try:
+        raise ValueError("a bug")
+    except ValueError:
+        logged = json.loads(line("it failed", exc_info=sys.exc_info()))
+    assert "ValueError: a bug" in logged["exc_info"]
