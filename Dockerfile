@@ -16,12 +16,11 @@ RUN python -m venv /opt/pattern-storage \
 FROM python:3.13-slim
 RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/pattern-storage pattern-storage
 COPY --from=installed /opt/pattern-storage /opt/pattern-storage
-ENV PATH="/opt/pattern-storage/bin:$PATH" PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# A worker that is told to stop lets running jobs end and hands the others back (Celery's soft shutdown).
+ENV PATH="/opt/pattern-storage/bin:$PATH" PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 REMAP_SIGTERM=SIGQUIT
 USER 10001
 WORKDIR /var/lib/pattern-storage
-STOPSIGNAL SIGTERM
 # Of the worker below; the other services' are in docker-compose.yml.
 HEALTHCHECK --interval=60s --timeout=20s --start-period=30s --retries=3 \
     CMD ["pattern-storage", "health", "worker"]
-ENV REMAP_SIGTERM=SIGQUIT
 CMD ["celery", "-A", "tasks", "worker", "-Q", "storage,batch", "--loglevel", "INFO"]

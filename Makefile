@@ -40,7 +40,8 @@ SERVER_PACKAGES := \
   docker-compose \
   pgbouncer \
   prometheus \
-  rabbitmq-server
+  rabbitmq-server \
+  redis-tools
 
 .PHONY: setup-servers
 setup-servers: ## install the servers that tests/servers starts, on Debian as root
@@ -48,7 +49,7 @@ setup-servers: ## install the servers that tests/servers starts, on Debian as ro
 	else echo "Not root on Debian: install what the skipped tests name yourself ($(SERVER_PACKAGES))."; fi
 
 .PHONY: test-servers
-test-servers: $(STAMP) ## run against RabbitMQ, PgBouncer, Sentinel and Prometheus, each skipped where it is not installed
+test-servers: $(STAMP) ## run the compose file, upgrades, RabbitMQ, PgBouncer, Sentinel and Prometheus, where installed
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests/servers
 
 .PHONY: lint

@@ -121,7 +121,7 @@ class ProcessGroup:
         else:
             self.process.send_signal(number)
 
-    def wait_for(self, text: str) -> None:
+    def wait_for(self, text: str, timeout: float = DEADLINE) -> None:
         """Return once it has logged `text` since its last start; fail if it ends before."""
 
         def logged() -> bool:
@@ -130,7 +130,7 @@ class ProcessGroup:
             assert found or not ended, f"{self.name} ended with {self.process.returncode}:\n{self.text()}"
             return found
 
-        wait_until(logged, f"{self.name} logs {text!r}")
+        wait_until(logged, f"{self.name} logs {text!r}", timeout)
 
     def stop(self, timeout: float = DEADLINE) -> int:
         """End it with SIGTERM, after `timeout` seconds with SIGKILL; return the exit code."""

@@ -13,6 +13,9 @@ import pytest
 from tests.fix_process import ProcessGroup, clean_environment, free_port, needs
 
 PASSWORD = "a password of the test's own"
+STARTED = "Server startup complete"
+#: Seconds; on a busy machine it takes half a minute.
+START_TIMEOUT = 240.0
 CONFIGURATION = """
 listeners.tcp.default = 127.0.0.1:{port}
 default_user = pattern_storage
@@ -45,7 +48,7 @@ class RabbitMQ:
         # Not /usr/sbin's, which would change to the account of the machine's own server.
         program = ["/usr/lib/rabbitmq/bin/rabbitmq-server"]
         self.server = ProcessGroup("rabbitmq", [], environment, directory / "rabbitmq.log", program=program)
-        self.server.wait_for("Server startup complete")
+        self.server.wait_for(STARTED, START_TIMEOUT)
 
     @property
     def url(self) -> str:
@@ -55,7 +58,7 @@ class RabbitMQ:
         """Kill the node, whatever it is doing, and start it again."""
         self.server.kill()
         self.server.start()
-        self.server.wait_for("Server startup complete")
+        self.server.wait_for(STARTED, START_TIMEOUT)
 
     def waiting(self, queue: str) -> int:
         """How many messages are ready in a queue, which has to exist."""

@@ -97,6 +97,8 @@ class Sentinels:
     def wait_replicated(self) -> None:
         """Return when the replica has all that the primary has confirmed so far."""
         with redis.Redis(port=self.primary, password=PASSWORD) as primary:
+            # WAIT is about the connection's own last write, and what was written before by others comes before it.
+            primary.set("replicated", "up to here")
             wait_until(lambda: primary.wait(1, 1000) == 1, "the replica has everything")
 
     def fail_over(self) -> None:

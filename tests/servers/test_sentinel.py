@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from typing import Any
 
 import psycopg
 import pytest
 
 from tasks.client import AsyncPatternStorageClient, BrokerUnavailable, PatternStorageClient
+from tests.fix_cli import run_script
 from tests.fix_everything import PATIENT, do_everything
 from tests.fix_faults import SOON, Launch, Load
 from tests.fix_process import DEADLINE, ProcessGroup, wait_until
@@ -15,10 +17,12 @@ from tests.fix_sentinel import MASTER, SENTINEL_PASSWORD, Sentinels
 from tests.fix_storage import contract, make_pattern
 
 Start = Callable[..., ProcessGroup]
+#: Seconds; what a dead worker or server held comes again in a few.
+PATIENCE = 180.0
 
 
 @pytest.fixture
-def behind(monkeypatch: pytest.MonkeyPatch, sentinels: Sentinels) -> dict[str, str]:
+def behind(monkeypatch: pytest.MonkeyPatch, sentinels: Sentinels) -> dict[str, Any]:
     """What everybody needs to find the primary, clients in this process included."""
     names = {
         "PATTERN_STORAGE_SENTINEL_MASTER": MASTER,
@@ -30,20 +34,22 @@ def behind(monkeypatch: pytest.MonkeyPatch, sentinels: Sentinels) -> dict[str, s
 
 
 @pytest.fixture
-def guarded_load(database_url: str, sentinels: Sentinels, behind: dict[str, str]) -> Iterator[Load]:
+def guarded_load(database_url: str, sentinels: Sentinels, behind: dict[str, Any]) -> Iterator[Load]:
     client = PatternStorageClient(connect_timeout=1)
     with closing(Load(database_url, sentinels.primary_url, client=client)) as opened:
         yield opened
 
 
 def test_everything(
-    sentinels: Sentinels, guarded_load: Load, behind: dict[str, str], launch: Launch, start_process: Start
+    sentinels: Sentinels, guarded_load: Load, behind: dict[str, Any], launch: Launch, start_process: Start
 ) -> None:
     load = guarded_load
     worker = launch(load.database_url, sentinels.url, env=behind | PATIENT)
     assert "transport:   sentinel://" in worker.logs()
     start_process("tasks.cli", "relay", DATABASE_URL=load.database_url, REDIS_URL=sentinels.url, **behind)
     do_everything(load.client, load.database_url)
+    said = run_script("doctor", DATABASE_URL=load.database_url, REDIS_URL=sentinels.url, **behind)
+    assert said.code == 0, said.out
 
     async def ask() -> None:
         async with AsyncPatternStorageClient() as client:
@@ -55,7 +61,7 @@ def test_everything(
 
 
 def test_failover_under_load(
-    sentinels: Sentinels, guarded_load: Load, behind: dict[str, str], launch: Launch, start_process: Start
+    sentinels: Sentinels, guarded_load: Load, behind: dict[str, Any], launch: Launch, start_process: Start
 ) -> None:
     """The primary is killed while jobs run: what the replica has is done once, and so is all that the outbox has."""
     load = guarded_load
@@ -84,7 +90,7 @@ def test_failover_under_load(
 
     wait_until(accepted, "the client has found the new primary")
     load.redis_url = sentinels.primary_url
-    outcomes = load.settle()
+    outcomes = load.settle(PATIENCE)
     assert outcomes.counts["done"] >= 651
     assert set(outcomes.counts) <= {"done", "never accepted"}
     assert relay.status == "running"
