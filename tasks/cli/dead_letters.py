@@ -1,9 +1,10 @@
 """Commands for jobs that ran out of attempts: dead-letters list, show, replay, discard."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
+from itertools import chain
 from typing import Annotated
 from uuid import UUID
 
@@ -34,7 +35,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say which, and change n
 @cli.command("list")
 def list_letters(error_type: ErrorType = None, limit: int = 100, as_json: Json = False) -> None:
     """List dead letters, the newest first."""
-    letters = (letter for group in _contracts(None, error_type, limit) for letter in group)
+    letters = chain.from_iterable(_contracts(None, error_type, limit))
     if as_json:
         print_json([_plain(letter) for letter in letters])
         return
@@ -45,8 +46,9 @@ def list_letters(error_type: ErrorType = None, limit: int = 100, as_json: Json =
 @cli.command()
 def show(correlation_id: Annotated[UUID, typer.Argument()], as_json: Json = False) -> None:
     """Show one dead letter with its contract."""
-    _check_selection([correlation_id], None, False)
-    [letter] = next(_contracts([correlation_id], None))
+    letter = next(chain.from_iterable(_contracts([correlation_id], None)), None)
+    if letter is None:
+        raise _unknown([correlation_id])
     print_json(_plain(letter)) if as_json else print_pairs(_plain(letter), title=_about(letter))
 
 
@@ -118,7 +120,11 @@ def _check_selection(ids: Sequence[UUID] | None, error_type: str | None, every: 
     if ids:
         known = {entry.correlation_id for entries in _entries(ids, None) for entry in entries}
         if unknown := set(ids) - known:
-            raise InputInvalid(f"no dead letter has the id {', '.join(map(str, sorted(unknown, key=str)))}")
+            raise _unknown(unknown)
+
+
+def _unknown(ids: Collection[UUID]) -> InputInvalid:
+    return InputInvalid(f"no dead letter has the id {', '.join(map(str, sorted(ids, key=str)))}")
 
 
 def _readable(letters: Sequence[DeadLetter]) -> Iterator[ModelContractPatternStorage]:

@@ -54,8 +54,9 @@ def test_every_page_is_listed_and_discarded(paged: Any, letters: set[str]) -> No
     assert len(paged("list", "--json", "--error-type", "odd").json) == 3
     assert paged("show", listed[5], "--json").json["correlation_id"] == listed[5]
 
-    said = paged("discard", listed[0], listed[6], str(uuid4()))
-    assert (said.code, said.out) == (2, "")
+    for command in (("discard", listed[0], listed[6]), ("show",)):
+        said = paged(*command, missing := str(uuid4()))
+        assert (said.code, said.out, said.error) == (2, "", f"Error: no dead letter has the id {missing}")
     assert paged("discard", "--all", "--dry-run").out.split() == listed
     said = paged("discard", *listed[:3])
     assert (said.code, said.out.split(), said.err) == (0, listed[:3], "discarded: 3\n")
