@@ -7,6 +7,7 @@ from typing import Any
 from celery.exceptions import InvalidTaskError
 from celery.worker.request import Request
 from celery.worker.strategy import default
+from kombu.exceptions import ContentDisallowed, DecodeError
 
 from storage.logs import correlated
 from tasks.description import describe_call
@@ -31,13 +32,16 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[...
 
 def _check(message: Any) -> None:
     job = message.headers.get("id")
-    match message.payload:
+    # The log shows what is raised here, and nothing else of the message.
+    about = f"{message.headers['task']}[{job}]"
+    try:
+        payload = message.payload
+    except (DecodeError, ContentDisallowed) as error:
+        raise InvalidTaskError(f"{about}: its body cannot be read ({type(error).__name__})") from None
+    match payload:
         case [list(), dict(), dict() | None] if isinstance(job, str):
             return
-    # The log shows this sentence, and nothing else of the message.
-    raise InvalidTaskError(
-        f"{message.headers['task']}[{job}]: a job needs an id in its headers, and [args, kwargs, embed] as its body"
-    )
+    raise InvalidTaskError(f"{about}: a job needs an id in its headers, and [args, kwargs, embed] as its body")
 
 
 class StorageRequest(Request):

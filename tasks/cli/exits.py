@@ -1,6 +1,5 @@
 """Exit codes that scripts can use, and the one place that turns exceptions into them."""
 
-import errno
 from enum import IntEnum
 
 from rich.text import Text
@@ -19,7 +18,7 @@ from storage.errors import (
     TransientError,
     UnsupportedOperation,
 )
-from tasks.cli.output import err
+from tasks.cli.output import FULL, err
 from tasks.errors import JobTimeout, ServiceUnavailable
 from tasks.imports.harvest import HarvestError
 
@@ -46,10 +45,6 @@ MEANINGS: tuple[tuple[tuple[type[Exception], ...], Exit], ...] = (
     ((ServiceUnavailable, JobTimeout, TransientError, EmbeddedError), Exit.UNREACHABLE),
     ((StorageError,), Exit.FAILED),
 )  # fmt: skip
-
-
-#: What a file, a disk or a quota says that takes no more.
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def explain_and_exit(error: Exception) -> int:

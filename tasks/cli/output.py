@@ -1,11 +1,11 @@
 """What the command line prints: tables for people, JSON for scripts."""
 
+import errno
 import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -21,6 +21,9 @@ from storage.explanation import one_line
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
+#: What a file, a disk or a quota says that takes no more.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 SHOWN_ITEMS = 3
 ID_WIDTH = 36
 #: Columns up to this width keep it; what room is left goes to the others.
@@ -29,7 +32,7 @@ NARROW = 19
 
 @contextmanager
 def output_written() -> Iterator[None]:
-    """Write what is printed inside before the block ends. Raises OSError; nothing is left to be written then.
+    """Write what is printed inside before the block ends. Raises OSError if that cannot be; nothing is left then.
 
     Python itself writes it as its last act, when all it can do about a full disk is to print a traceback. As with
     Click, a reader who has gone is no error to speak of, but exit code 1.
@@ -40,9 +43,11 @@ def output_written() -> Iterator[None]:
         finally:
             sys.stdout.flush()
     except OSError as error:
+        if error.errno not in (errno.EPIPE, *FULL):
+            raise
         # What cannot be written now cannot be written at the end either.
-        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
-        if isinstance(error, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno == errno.EPIPE:
             raise SystemExit(1) from None
         raise
 
