@@ -49,7 +49,7 @@ setup-servers: ## install the servers that tests/servers starts, on Debian as ro
 	else echo "Not root on Debian: install what the skipped tests name yourself ($(SERVER_PACKAGES))."; fi
 
 .PHONY: test-servers
-test-servers: $(STAMP) ## run the compose file, upgrades, RabbitMQ, PgBouncer and Sentinel; what is not installed is skipped
+test-servers: $(STAMP) ## run the compose file, upgrades, RabbitMQ, PgBouncer, Sentinel and Prometheus, where installed
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests/servers
 
 .PHONY: setup-browser
@@ -89,6 +89,10 @@ format: $(STAMP) ## rewrite the code the way ruff wants it
 .PHONY: bench-batch
 bench-batch: $(STAMP) ## compare four ways to write one atomic batch
 	$(BIN)/python -m bench.batch_insert
+
+.PHONY: bench-floors
+bench-floors: $(STAMP) ## measure the floors of the original storage layer; fails where one is missed
+	$(BIN)/python -m bench.floors
 
 .PHONY: bench-metrics
 bench-metrics: $(STAMP) ## CPU time a job with metrics on and off

@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 
 from config.embedded import EmbeddedError, default_data_dir, read_state
 from config.secret_files import SecretsUnreadable, read_secrets
-from config.urls import check_url
+from config.urls import check_url, complete
 
 PREFIX = "PATTERN_STORAGE_"
 
@@ -77,7 +77,7 @@ class Settings(BaseSettings):
     pool_min_size: Annotated[int, Field(ge=0, le=1_000)] = 2
     #: Connections at most, per worker process. Ten is the original contract's upper bound.
     pool_max_size: Annotated[int, Field(ge=1, le=1_000)] = 10
-    #: Seconds to wait for a free connection. Longer than any healthy transaction, shorter than a job's limit.
+    #: Seconds to wait for a free connection. Longer than any healthy transaction, shorter than a job's soft limit.
     pool_timeout: Annotated[float, Field(gt=0, le=3_600)] = 10.0
     #: Seconds after which PostgreSQL cancels a statement of an insert, update or delete. Celery's soft limit below
     #: cancels it too, whichever is shorter; either way the transaction has ended before the job has.
@@ -169,7 +169,8 @@ class Settings(BaseSettings):
     #: Whether traces are exported over OTLP, which takes `pip install pattern-storage[otel]`. Not set: where that is
     #: installed and OpenTelemetry's own variable OTEL_EXPORTER_OTLP_ENDPOINT says where to.
     traces: bool | None = None
-    #: What a worker logs. DEBUG adds the beginning and the end of every transaction.
+    #: What the processes of `up`, and a relay, log. DEBUG adds the beginning and the end of every transaction. A
+    #: worker or beat that `celery` starts has Celery's own option for it, `--loglevel`, whose default is WARNING.
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     #: How worker, beat and relay log: lines for people, or one JSON object a line for a log collector.
     log_format: Literal["text", "json"] = "text"
@@ -202,6 +203,12 @@ class Settings(BaseSettings):
                     f"{PREFIX}{name.upper()} is {getattr(self, name):g}; it should be at most"
                     f" {PREFIX}TASK_SOFT_TIME_LIMIT, which is {self.task_soft_time_limit}"
                 )
+        # A default gives way here too: the job is then told to stop while it waits.
+        if "pool_timeout" in self.model_fields_set and self.pool_timeout >= self.task_soft_time_limit:
+            raise ValueError(
+                f"{PREFIX}POOL_TIMEOUT is {self.pool_timeout:g}; it should be less than"
+                f" {PREFIX}TASK_SOFT_TIME_LIMIT, which is {self.task_soft_time_limit}"
+            )
         if self.visibility_timeout <= self.task_time_limit:
             raise ValueError(
                 f"{PREFIX}VISIBILITY_TIMEOUT is {self.visibility_timeout}; it should be more than"
@@ -253,12 +260,12 @@ class Settings(BaseSettings):
     @property
     def broker(self) -> str:
         """The URL of the queue. Raises SettingsInvalid if there is none."""
-        return self._need("REDIS_URL", self.broker_url or self.redis_url)
+        return complete(self._need("REDIS_URL", self.broker_url or self.redis_url))
 
     @property
     def result_backend(self) -> str:
         """The URL of the results. Raises SettingsInvalid if there is none."""
-        return self._need("REDIS_URL", self.result_backend_url or self.redis_url)
+        return complete(self._need("REDIS_URL", self.result_backend_url or self.redis_url))
 
     @property
     def on_rabbitmq(self) -> bool:

@@ -1,23 +1,100 @@
-"""Whether a server's URL can be used, told without repeating it: it holds a password."""
+"""Whether a server's URL can be used, told without repeating its password; and one spelling of it for all that read it.
 
-from urllib.parse import urlsplit
+redis-py, kombu and Celery each read a Redis URL in their own way. What they all understand is allowed.
+"""
+
+from collections.abc import Callable
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
+
+#: Asked about DATABASE_URL: returns what libpq does not like about it, in words that follow the variable's name.
+#: `tasks` sets it (storage/conninfo.py), because this package knows no PostgreSQL.
+ask_libpq: Callable[[str], str | None] | None = None
+
+#: What a rediss:// URL may say of its certificates, and with which values, where these are not files.
+TLS: dict[str, tuple[str, ...]] = {
+    "ssl_cert_reqs": ("required", "optional", "none"),
+    "ssl_check_hostname": ("true", "false"),
+    "ssl_ca_certs": (),
+    "ssl_certfile": (),
+    "ssl_keyfile": (),
+}
 
 
 def check_url(variable: str, url: str | None, schemes: tuple[str, ...]) -> None:
-    """Raise ValueError, naming the variable and the rule, for a URL that cannot be read or has another scheme."""
+    """Raise ValueError, naming the variable and the rule, for a URL that some program of ours could not use."""
     if url is None:
         return
+    # libpq also takes "host=... dbname=...".
+    if not (variable == "DATABASE_URL" and "://" not in url and "=" in url):
+        # Several servers, as kombu and Celery take them; libpq separates by commas, and then ports are no one number.
+        for part in [url] if variable == "DATABASE_URL" else url.rstrip(";").split(";"):
+            _check_part(variable, part, schemes)
+    if variable == "DATABASE_URL" and ask_libpq is not None and (complaint := ask_libpq(url)):
+        raise ValueError(f"{variable} {complaint}")
+
+
+def complete(url: str) -> str:
+    """Return a checked URL of Redis in the one spelling that redis-py, kombu and Celery all take for the same.
+
+    Without ssl_cert_reqs kombu uses no TLS at all and Celery refuses to start; redis-py's default, the safe one, is
+    added. CERT_REQUIRED and so on are Celery's spelling alone.
+    """
+    return ";".join(_complete_part(part) for part in url.split(";"))
+
+
+def _check_part(variable: str, url: str, schemes: tuple[str, ...]) -> None:
+    unreadable = ValueError(
+        f"{variable} cannot be read; its port should be a number from 0 to 65535,"
+        " and any of []@:/?#; in its password written as %XX"
+    )
     try:
         parts = urlsplit(url)
-        # Lists of several servers, which Celery and libpq take, have no one port.
-        _ = parts.port if not {",", ";"} & set(url) else None
+        _ = parts.port if "," not in url else None
     except ValueError:
-        raise ValueError(
-            f"{variable} cannot be read; its port should be a number from 0 to 65535,"
-            " and any of []@:/?# in its password written as %XX"
-        ) from None
-    # libpq also takes "host=... dbname=...".
-    if parts.scheme not in schemes and not (variable == "DATABASE_URL" and not parts.scheme and "=" in url):
+        raise unreadable from None
+    if parts.scheme not in schemes:
         found = f"the scheme {parts.scheme!r}" if parts.scheme else "no scheme"
         wanted = ", ".join(f"{name}://" for name in schemes)
         raise ValueError(f"{variable} has {found}; it should start with one of {wanted}")
+    if parts.scheme in ("redis", "rediss", "sentinel"):
+        try:
+            _check_redis(variable, parts)
+        except ValueError:
+            # A "/" or "?" in the password may end the address too early: what follows is then the rest of the password.
+            if "@" in f"{parts.path}{parts.query}":
+                raise unreadable from None
+            raise
+        if parts.fragment:
+            raise unreadable
+
+
+def _check_redis(variable: str, parts: SplitResult) -> None:
+    database = parts.path.strip("/")
+    if database and not (database.isascii() and database.isdigit()):
+        raise ValueError(
+            f"{variable} has the database {database!r}; it should be a number, as in {parts.scheme}://host/0"
+        )
+    for name, value in _parameters(parts).items():
+        if parts.scheme != "rediss":
+            raise ValueError(f"{variable} has the parameter {name!r}; a URL of {parts.scheme}:// should have none")
+        if name not in TLS:
+            raise ValueError(f"{variable} has the parameter {name!r}; it should be one of {', '.join(TLS)}")
+        if TLS[name] and _plain(value) not in TLS[name]:
+            raise ValueError(f"{variable} has {name}={value!r}; it should be one of {', '.join(TLS[name])}")
+
+
+def _complete_part(url: str) -> str:
+    if not url.startswith("rediss://"):
+        return url
+    parts = urlsplit(url)
+    given = {"ssl_cert_reqs": "required"} | _parameters(parts)
+    plain = {name: _plain(value) if TLS.get(name) else value for name, value in given.items()}
+    return parts._replace(query=urlencode(plain)).geturl()
+
+
+def _parameters(parts: SplitResult) -> dict[str, str]:
+    return dict(parse_qsl(parts.query, keep_blank_values=True))
+
+
+def _plain(value: str) -> str:
+    return value.lower().removeprefix("cert_")

@@ -9,6 +9,7 @@
     │   ├── UnsupportedOperation        unsupported_operation
     │   ├── CorrelationConflict         correlation_conflict
     │   ├── RoleUnknown                 unknown_role
+    │   ├── RevisionUnknown             unknown_revision
     │   ├── AlreadyDone                 (inside: answered with the first result)
     │   └── BatchInsertFailed           that of the row that failed
     └── TransientError                  (the same request may succeed later)
@@ -24,6 +25,7 @@
 psycopg's exceptions become these in `storage/translation.py` and nowhere else.
 """
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -122,6 +124,19 @@ class RoleUnknown(PermanentError):
     def __init__(self, role: str) -> None:
         self.role = role
         super().__init__(f"There is no database role {role!r}; create it first: CREATE ROLE ... LOGIN PASSWORD '...'")
+
+
+class RevisionUnknown(PermanentError):
+    """The schema cannot go back to a revision of this name."""
+
+    error_type = "unknown_revision"
+
+    def __init__(self, revision: str, known: Sequence[str]) -> None:
+        self.revision = revision
+        super().__init__(
+            f"The schema cannot go back to revision {revision!r}; it should be an earlier one of {', '.join(known)},"
+            " or 'base'"
+        )
 
 
 class AlreadyDone(PermanentError):

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from storage.errors import SchemaMismatch, ServerUnavailable, StorageError
+from storage.errors import RevisionUnknown, SchemaMismatch, ServerUnavailable, StorageError
 from storage.translation import translate
 
 
@@ -24,9 +24,19 @@ def upgrade(database_url: str, revision: str = "head") -> None:
 
 
 def downgrade(database_url: str, revision: str) -> None:
-    """Take migrations back down to `revision`, or to nothing for "base"; data in dropped tables is lost."""
+    """Take migrations back down to `revision`, or to nothing for "base"; data in dropped tables is lost.
+
+    Raises RevisionUnknown, or another StorageError.
+    """
+    known = sorted(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())
     with _connected(database_url) as connection:
-        command.downgrade(_config(connection), revision)
+        present = MigrationContext.configure(connection).get_current_revision()
+        try:
+            command.downgrade(_config(connection), revision)
+        except CommandError:
+            if present is not None and present not in known:
+                raise
+            raise RevisionUnknown(revision, known) from None
 
 
 def current(database_url: str) -> str | None:

@@ -8,6 +8,7 @@ from celery import Celery, bootsteps
 
 from config.celeryconfig import celery_settings
 from config.settings import Settings, SettingsInvalid, environment_settings
+from config.urls import complete
 from tasks import (
     logs,  # noqa: F401  # connects to Celery's signals
     traces,
@@ -28,8 +29,8 @@ class StorageCelery(Celery):
     def on_configure(self) -> None:  # type: ignore[override]  # Celery takes a method for the signal
         """Configure from the environment. Raises SettingsInvalid each time, not only the first, if it is wrong."""
         settings = environment_settings()
-        _refuse_overriding("CELERY_BROKER_URL", settings.broker)
-        _refuse_overriding("CELERY_RESULT_BACKEND", settings.result_backend)
+        _agree_with("CELERY_BROKER_URL", settings.broker)
+        _agree_with("CELERY_RESULT_BACKEND", settings.result_backend)
         self.config_from_object(celery_settings(settings))
         if settings.safe_transport and not settings.on_rabbitmq:
             # Only here: an application that merely sends has no use for it.
@@ -46,13 +47,16 @@ class StorageCelery(Celery):
             self.steps["worker"].add(Tracing)
 
 
-def _refuse_overriding(variable: str, ours: str) -> None:
+def _agree_with(variable: str, ours: str) -> None:
     """Raise SettingsInvalid where Celery, which reads this variable first, would use another server than the client.
 
     Celery's own command line sets it, to what `--broker` or BROKER_URL says.
     """
-    if os.environ.get(variable, ours) != ours:
+    if (theirs := os.environ.get(variable)) is None:
+        return
+    if complete(theirs) != ours:
         raise SettingsInvalid(f"{variable} is set and would override our settings; unset it")
+    os.environ[variable] = ours
 
 
 class DatabaseRequired(bootsteps.Step):

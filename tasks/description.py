@@ -6,6 +6,13 @@ from typing import Any
 MAX_LENGTH = 200
 
 
+def describe_call(task: str, kwargs: Any) -> str:
+    """Return the line for a job as Celery has it: the task's name, and its keyword arguments of whatever type."""
+    operation = task.rpartition(".")[2]
+    contract = kwargs.get("contract") if isinstance(kwargs, Mapping) else None
+    return describe(operation, contract) if isinstance(contract, Mapping) else f"{operation}, contract missing"
+
+
 def describe(operation: str, contract: Mapping[str, Any]) -> str:
     """Return for example `insert AsyncDatabaseWriterPattern (code/python)`.
 

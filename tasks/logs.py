@@ -1,4 +1,8 @@
-"""The correlation id in every line that a worker, beat or relay logs, whoever logs it; as text or as JSON."""
+"""The correlation id in every line about one job that a worker or relay logs, whoever logs it; as text or as JSON.
+
+`-` stands where a line is about no single job; Celery's own line that a process was killed does not know its job.
+A message's body is never logged: template code is nobody's business but the database's.
+"""
 
 import logging
 from typing import Any
@@ -26,6 +30,34 @@ class JobFilter(CorrelationFilter):
         if isinstance(about, dict) and "id" in about:
             record.correlation_id = about["id"]
         return super().filter(record)
+
+
+class BodyFilter(logging.Filter):
+    """Says what Celery's complaint about a message says, but for the body, and of the headers no more than task and id.
+
+    An application that misspells a task's name has put the `repr` of its arguments into both.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Shorten the record and let it pass."""
+        if "body" not in str(record.msg):
+            return True
+        match record.args:
+            case (KeyError() as name, str(body), dict() as headers, _):
+                about = f"unregistered task {name}, id {headers.get('id')}"
+            case (Exception() as error, str(body)):
+                about = f"invalid message: {error}"
+            case (Exception() as error, kind, encoding, _, str(body)):
+                about = f"undecodable message ({type(error).__name__}, type {kind}, encoding {encoding})"
+            case _:
+                about, body = "unknown message", ""
+        # Celery ends what it shows of a body with its size, as in "(123b)".
+        size = body.rpartition("(")[2].rstrip("b)") or "?"
+        record.msg, record.args = "Received and discarded an %s; its body (%s bytes) is not shown", (about, size)
+        return True
+
+
+logging.getLogger("celery.worker.consumer.consumer").addFilter(BodyFilter())
 
 
 def formatter(log_format: str, text: str = LOG_FORMAT) -> logging.Formatter:

@@ -1,14 +1,16 @@
 """The worker's view of a message: refused if it is no job, and its arguments described instead of printed."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from celery.exceptions import InvalidTaskError
 from celery.worker.request import Request
 from celery.worker.strategy import default
+from kombu.exceptions import ContentDisallowed, DecodeError
 
-from tasks.description import describe
+from storage.logs import correlated
+from tasks.description import describe_call
 
 
 def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
@@ -29,10 +31,17 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[...
 
 
 def _check(message: Any) -> None:
-    match message.payload:
-        case [list(), dict(), dict() | None] if isinstance(message.headers.get("id"), str):
+    job = message.headers.get("id")
+    # The log shows what is raised here, and nothing else of the message.
+    about = f"{message.headers['task']}[{job}]"
+    try:
+        payload = message.payload
+    except (DecodeError, ContentDisallowed) as error:
+        raise InvalidTaskError(f"{about}: its body cannot be read ({type(error).__name__})") from None
+    match payload:
+        case [list(), dict(), dict() | None] if isinstance(job, str):
             return
-    raise InvalidTaskError("a job needs an id in its headers, and [args, kwargs, embed] as its body")
+    raise InvalidTaskError(f"{about}: a job needs an id in its headers, and [args, kwargs, embed] as its body")
 
 
 class StorageRequest(Request):
@@ -60,11 +69,24 @@ class StorageRequest(Request):
         """Send an event that names the queue: only a producer's events do otherwise, and few send any."""
         super().send_event(type, routing_key=self.delivery_info.get("routing_key"), **fields)
 
+    def on_failure(self, *failure: Any, **options: Any) -> Any:
+        """Do what Celery does when a job's process fails or is lost; what it logs of that has the job's id."""
+        with correlated(str(self.id)):
+            return super().on_failure(*failure, **options)
+
+    def on_timeout(self, soft: bool, timeout: float) -> Any:
+        """Do what Celery does when a job's time is over, in the same way."""
+        with correlated(str(self.id)):
+            return super().on_timeout(soft, timeout)
+
+    def revoked(self) -> Any:
+        """Do what Celery does to find out whether a job was revoked, in the same way."""
+        with correlated(str(self.id)):
+            return super().revoked()
+
     def _description(self) -> str:
-        operation = str(self.name).rpartition(".")[2]
         try:
             _, kwargs, _ = json.loads(self.body) if isinstance(self.body, str | bytes) else self.body
-            contract = kwargs["contract"]
-        except (ValueError, TypeError, KeyError):
-            contract = None
-        return describe(operation, contract) if isinstance(contract, Mapping) else f"{operation}, contract missing"
+        except (ValueError, TypeError):
+            kwargs = None
+        return describe_call(str(self.name), kwargs)

@@ -10,13 +10,13 @@ from celery.states import FAILURE, SUCCESS
 from celery.utils.time import get_exponential_backoff_interval
 from pydantic import ValidationError
 
-from config.settings import environment_settings
+from config.settings import Settings, environment_settings
 from storage import ModelContractPatternStorage, ModelResult, attempts, ledger
 from storage.errors import ContractInvalid, StorageError
 from storage.explanation import explain
 from storage.logs import correlated, get_logger
 from tasks import runtime
-from tasks.description import describe
+from tasks.description import describe_call
 from tasks.errors import StorageOperationFailed, StorageUnavailable
 
 logger = get_logger(__name__)
@@ -59,6 +59,14 @@ class StorageTask(Task[Any, Any]):
             f"the task takes one keyword argument, contract; got {len(args)} positional and these keywords: {names}"
         )
         raise self.refused(str(self.name).rpartition(".")[2], error)
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, *options: Any, **more: Any) -> Any:
+        """Send the job, from wherever: a retry, or Celery itself after its process was lost.
+
+        Headers and events then have a description of it, where Celery would put the `repr` of the template.
+        """
+        more |= {"argsrepr": describe_call(str(self.name), kwargs), "kwargsrepr": ""}
+        return super().apply_async(args, kwargs, *options, **more)
 
     def execute(self, operation: str, contract: Any) -> dict[str, Any]:
         """Run one contract in one transaction and return its ModelResult as JSON types.
@@ -152,18 +160,10 @@ class StorageTask(Task[Any, Any]):
         settings = environment_settings()
         if begun_again + 1 >= settings.max_attempts:
             self._bury(contract, result, begun_again + 1)
-        delay = get_exponential_backoff_interval(
-            settings.retry_backoff, min(self.request.retries or 0, 30), settings.retry_backoff_max, full_jitter=True
-        )
-        about = describe(contract.operation, contract.model_dump(mode="json"))
-        # celery-types does not know that retry takes a message's options; these keep the template out of events.
-        retry: Any = self.retry
         try:
-            raise retry(
+            raise self.retry(
                 exc=StorageUnavailable(result.to_dict()),
-                countdown=max(delay, 1 if settings.on_rabbitmq else LEAST_DELAY),
-                argsrepr=about,
-                kwargsrepr="",
+                countdown=retry_delay(settings, self.request.retries or 0),
             )
         except Reject as error:
             # The new message could not be sent. Celery would drop the old one; it goes back to the queue instead.
@@ -190,6 +190,17 @@ class StorageTask(Task[Any, Any]):
         self.send_event("task-revoked", terminated=False, signum=None, expired=False)
         signals.task_revoked.send(sender=self, request=self.request, terminated=False, signum=None, expired=False)
         raise Ignore
+
+
+def retry_delay(settings: Settings, retries: int) -> float:
+    """Return the seconds until the next attempt of a job that was retried so often: anything up to the bound.
+
+    Full jitter: jobs that failed together, as in an outage, do not come back together.
+    """
+    delay = get_exponential_backoff_interval(
+        settings.retry_backoff, min(retries, 30), settings.retry_backoff_max, full_jitter=True
+    )
+    return max(delay, 1 if settings.on_rabbitmq else LEAST_DELAY)
 
 
 def _never_ended(contract: ModelContractPatternStorage, count: int) -> ModelResult:

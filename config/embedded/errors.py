@@ -1,16 +1,21 @@
 """What can go wrong with the embedded servers.
 
 EmbeddedError
+├── DirectoryUnusable        the data directory cannot be created or entered
 └── StackAlreadyRunning      another process holds the directory
 """
 
 from pathlib import Path
 
-__all__ = ["EmbeddedError", "StackAlreadyRunning"]
+__all__ = ["DirectoryUnusable", "EmbeddedError", "StackAlreadyRunning"]
 
 
 class EmbeddedError(Exception):
     """An embedded server could not do what was asked: the message says what failed, where, and what to do."""
+
+
+class DirectoryUnusable(EmbeddedError):
+    """The data directory cannot be created or entered: another one has to be chosen."""
 
 
 class StackAlreadyRunning(EmbeddedError):

@@ -6,7 +6,7 @@ import secrets
 from pathlib import Path
 
 from config.embedded.account import Account
-from config.embedded.errors import EmbeddedError
+from config.embedded.errors import DirectoryUnusable, EmbeddedError
 
 __all__ = ["make_directory", "make_server_directory", "read_or_create_secret", "write_private"]
 
@@ -27,7 +27,7 @@ def make_directory(path: Path, account: Account, *, ours: str) -> None:
         ours: Name of a file that only a directory of ours has.
 
     Raises:
-        EmbeddedError: It cannot be created, or `account` cannot reach it.
+        DirectoryUnusable: It cannot be created, or `account` cannot reach it.
     """
     mode = PASSABLE if account.switched else PRIVATE
     try:
@@ -39,12 +39,12 @@ def make_directory(path: Path, account: Account, *, ours: str) -> None:
         if (path / ours).exists() or not any(path.iterdir()):
             path.chmod(mode if account.switched else path.stat().st_mode & 0o777 & ~0o022)
     except OSError as error:
-        raise EmbeddedError(
+        raise DirectoryUnusable(
             f"Cannot create the data directory {path}: {error.strerror} ({error.filename}). "
             "Choose another with PATTERN_STORAGE_DATA_DIR."
         ) from error
     if closed := account.first_closed_directory(path):
-        raise EmbeddedError(
+        raise DirectoryUnusable(
             f"The servers run as `nobody` when root starts them, and `nobody` cannot enter {closed}: choose a data "
             "directory outside of it with PATTERN_STORAGE_DATA_DIR (/var/lib/pattern-storage, for example), "
             "or run as an ordinary user."

@@ -6,7 +6,7 @@ import time
 import weakref
 from pathlib import Path
 
-from config.embedded.errors import EmbeddedError, StackAlreadyRunning
+from config.embedded.errors import DirectoryUnusable, EmbeddedError, StackAlreadyRunning
 
 __all__ = ["DirectoryLock"]
 
@@ -37,14 +37,14 @@ class DirectoryLock:
 
         Raises:
             StackAlreadyRunning: Another living process, or another object in this one, holds it.
-            EmbeddedError: The file cannot be opened.
+            DirectoryUnusable: The file cannot be opened.
         """
         if self._descriptor is not None:
             return
         try:
             descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         except OSError as error:
-            raise EmbeddedError(
+            raise DirectoryUnusable(
                 f"Cannot open {self._file}: {error.strerror}. Choose another data directory."
             ) from error
         deadline = time.monotonic() + PATIENCE

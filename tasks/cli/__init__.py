@@ -11,6 +11,7 @@ from tasks.cli import dead_letters, doctor, files, health, import_file, imports,
 from tasks.cli.demo import demo
 from tasks.cli.exits import explain_and_exit
 from tasks.cli.interrupts import interrupts_kept
+from tasks.cli.output import output_written
 from tasks.cli.relay import relay
 
 cli = typer.Typer(
@@ -49,7 +50,7 @@ def main() -> None:
     # psycopg's pool reports every failed reconnection; a command says once, at its end, what is wrong.
     logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
     try:
-        with interrupts_kept():
+        with interrupts_kept(), output_written():
             cli()
     except Exception as error:
         sys.exit(explain_and_exit(error))

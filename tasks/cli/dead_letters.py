@@ -1,14 +1,19 @@
 """Commands for jobs that ran out of attempts: dead-letters list, show, replay, discard."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
+from itertools import chain
 from typing import Annotated
 from uuid import UUID
 
 import typer
 
 from config.settings import load_settings
-from storage import ModelContractPatternStorage, attempts
+from storage import ModelContractPatternStorage, attempts, dead_letters
 from storage.attempts import DeadLetter
+from storage.dead_letters import PAGE_SIZE, Entry
 from storage.errors import StorageError
 from storage.operations import check
 from tasks.cli.exits import Exit, InputInvalid
@@ -30,7 +35,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say which, and change n
 @cli.command("list")
 def list_letters(error_type: ErrorType = None, limit: int = 100, as_json: Json = False) -> None:
     """List dead letters, the newest first."""
-    letters = _find(None, error_type, limit)
+    letters = chain.from_iterable(_contracts(None, error_type, limit))
     if as_json:
         print_json([_plain(letter) for letter in letters])
         return
@@ -41,66 +46,108 @@ def list_letters(error_type: ErrorType = None, limit: int = 100, as_json: Json =
 @cli.command()
 def show(correlation_id: Annotated[UUID, typer.Argument()], as_json: Json = False) -> None:
     """Show one dead letter with its contract."""
-    letter = _selected([correlation_id], None, False)[0]
+    letter = next(chain.from_iterable(_contracts([correlation_id], None)), None)
+    if letter is None:
+        raise _unknown([correlation_id])
     print_json(_plain(letter)) if as_json else print_pairs(_plain(letter), title=_about(letter))
 
 
 @cli.command()
 def replay(ids: Ids = None, error_type: ErrorType = None, every: All = False, dry_run: DryRun = False) -> None:
     """Send jobs again under their own correlation id. They stay dead letters until they are done: nothing is lost."""
-    readable: dict[UUID, ModelContractPatternStorage] = {}
-    letters = _selected(ids, error_type, every)
-    for letter in letters:
-        try:
-            readable[letter.correlation_id] = build(**letter.contract)
-            check(readable[letter.correlation_id])
-        except (StorageError, TypeError) as error:
-            readable.pop(letter.correlation_id, None)
-            err.print(f"{letter.correlation_id} cannot be replayed: {error}", markup=False, soft_wrap=True)
-    if not dry_run:
-        with PatternStorageClient() as client:
-            client.submit_again(readable.values())
-    _say("replayed", [letter for letter in letters if letter.correlation_id in readable], dry_run)
-    if len(readable) < len(letters):
+    _check_selection(ids, error_type, every)
+    found = replayed = 0
+    with ExitStack() as stack:
+        client = None if dry_run else stack.enter_context(PatternStorageClient())
+        for letters in _contracts(ids, error_type):
+            readable = list(_readable(letters))
+            if client is not None:
+                client.submit_again(readable)
+            _print_ids([contract.correlation_id for contract in readable])
+            found += len(letters)
+            replayed += len(readable)
+    _say("replayed", replayed, dry_run)
+    if replayed < found:
         raise typer.Exit(Exit.FAILED)
 
 
 @cli.command()
 def discard(ids: Ids = None, error_type: ErrorType = None, every: All = False, dry_run: DryRun = False) -> None:
     """Remove dead letters for good."""
-    letters = _selected(ids, error_type, every)
-    if not dry_run:
-        chosen = [letter.correlation_id for letter in letters]
-        wait_for(_archive().ask(lambda connection: attempts.discard(connection, chosen)))
-    _say("discarded", letters, dry_run)
+    _check_selection(ids, error_type, every)
+    count = 0
+    for entries in _entries(ids, error_type):
+        chosen = [entry.correlation_id for entry in entries]
+        if not dry_run:
+            wait_for(_archive().ask(partial(attempts.discard, ids=chosen)))
+        _print_ids(chosen)
+        count += len(chosen)
+    _say("discarded", count, dry_run)
 
 
 def _archive() -> Archive:
     return Archive(load_settings())
 
 
-def _find(ids: Sequence[UUID] | None, error_type: str | None, limit: int) -> list[DeadLetter]:
-    question = _archive().ask(
-        lambda connection: attempts.dead_letters(connection, ids=ids, error_type=error_type, limit=limit)
-    )
-    return wait_for(question)
+def _entries(ids: Sequence[UUID] | None, error_type: str | None, limit: int | None = None) -> Iterator[list[Entry]]:
+    """Yield dead letters a page at a time, each with a connection and a time limit of its own; `limit` in all."""
+    last, rest = None, limit
+    while rest is None or rest > 0:
+        size = PAGE_SIZE if rest is None else min(rest, PAGE_SIZE)
+        question = partial(dead_letters.page, ids=ids, error_type=error_type, after=last, limit=size)
+        entries = wait_for(_archive().ask(question))
+        if entries:
+            yield entries
+        if len(entries) < size:
+            return
+        last, rest = entries[-1], None if rest is None else rest - len(entries)
 
 
-def _selected(ids: Sequence[UUID] | None, error_type: str | None, every: bool) -> list[DeadLetter]:
-    """Return the dead letters that the arguments name. Raises InputInvalid for none, and for an id that is not one."""
+def _contracts(
+    ids: Sequence[UUID] | None, error_type: str | None, limit: int | None = None
+) -> Iterator[list[DeadLetter]]:
+    """Yield dead letters with their contracts, as many at a time as fit in memory."""
+    for entries in _entries(ids, error_type, limit):
+        for group in dead_letters.groups(entries):
+            if letters := wait_for(_archive().ask(partial(attempts.dead_letters, ids=group))):
+                yield letters
+
+
+def _check_selection(ids: Sequence[UUID] | None, error_type: str | None, every: bool) -> None:
+    """Raise InputInvalid unless the arguments name dead letters in one way, and for an id that is not one."""
     if sum((bool(ids), error_type is not None, every)) != 1:
         raise InputInvalid("say which: correlation ids, --error-type, or --all")
-    letters = _find(ids, error_type, 1_000_000)
-    unknown = set(ids or ()) - {letter.correlation_id for letter in letters}
-    if unknown:
-        raise InputInvalid(f"no dead letter has the id {', '.join(map(str, sorted(unknown, key=str)))}")
-    return letters
+    if ids:
+        known = {entry.correlation_id for entries in _entries(ids, None) for entry in entries}
+        if unknown := set(ids) - known:
+            raise _unknown(unknown)
 
 
-def _say(done: str, letters: Sequence[DeadLetter], dry_run: bool) -> None:
+def _unknown(ids: Collection[UUID]) -> InputInvalid:
+    return InputInvalid(f"no dead letter has the id {', '.join(map(str, sorted(ids, key=str)))}")
+
+
+def _readable(letters: Sequence[DeadLetter]) -> Iterator[ModelContractPatternStorage]:
+    """Yield the contracts that can be sent again, and say of each other one why not."""
     for letter in letters:
-        print(letter.correlation_id)  # noqa: T201  # for a script to read
-    err.print(f"{'would be ' if dry_run else ''}{done}: {len(letters)}")
+        try:
+            contract = build(**letter.contract)
+            check(contract)
+        except (StorageError, TypeError) as error:
+            err.print(f"{letter.correlation_id} cannot be replayed: {error}", markup=False, soft_wrap=True)
+        else:
+            yield contract
+
+
+def _print_ids(ids: Sequence[UUID]) -> None:
+    """Print them for a script to read, as soon as it is done with them."""
+    for each in ids:
+        print(each)  # noqa: T201
+    sys.stdout.flush()
+
+
+def _say(done: str, count: int, dry_run: bool) -> None:
+    err.print(f"{'would be ' if dry_run else ''}{done}: {count}")
 
 
 def _about(letter: DeadLetter) -> str:

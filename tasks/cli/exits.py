@@ -4,12 +4,13 @@ from enum import IntEnum
 
 from rich.text import Text
 
-from config.embedded import EmbeddedError, StackAlreadyRunning
+from config.embedded import DirectoryUnusable, EmbeddedError, StackAlreadyRunning
 from config.settings import SettingsInvalid
 from storage.errors import (
     BatchInsertFailed,
     ContractInvalid,
     InternalError,
+    RevisionUnknown,
     RoleUnknown,
     SchemaMismatch,
     StatementTimeout,
@@ -17,7 +18,7 @@ from storage.errors import (
     TransientError,
     UnsupportedOperation,
 )
-from tasks.cli.output import err
+from tasks.cli.output import FULL, err
 from tasks.errors import ImportFailed, JobTimeout, ServiceUnavailable
 from tasks.imports.harvest import HarvestError
 from tasks.imports.plan import ImportsFileInvalid
@@ -40,7 +41,7 @@ class InputInvalid(ValueError):
 MEANINGS: tuple[tuple[tuple[type[Exception], ...], Exit], ...] = (
     # BatchInsertFailed as an exception is a row that was refused before anything was sent.
     ((InputInvalid, HarvestError, ImportsFileInvalid, SettingsInvalid, ContractInvalid, BatchInsertFailed,
-      UnsupportedOperation, RoleUnknown, StackAlreadyRunning), Exit.BAD_INPUT),
+      UnsupportedOperation, RevisionUnknown, RoleUnknown, DirectoryUnusable, StackAlreadyRunning), Exit.BAD_INPUT),
     ((StatementTimeout, SchemaMismatch, InternalError, ImportFailed), Exit.FAILED),
     ((ServiceUnavailable, JobTimeout, TransientError, EmbeddedError), Exit.UNREACHABLE),
     ((StorageError,), Exit.FAILED),
@@ -49,6 +50,9 @@ MEANINGS: tuple[tuple[tuple[type[Exception], ...], Exit], ...] = (
 
 def explain_and_exit(error: Exception) -> int:
     """Print a known error as one sentence and return its exit code; raise any other again."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        err.print(Text.assemble(("Error: ", "bold red"), f"cannot write the output: {error.strerror}"), soft_wrap=True)
+        return Exit.FAILED
     for kinds, code in MEANINGS:
         if isinstance(error, kinds):
             err.print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)

@@ -33,9 +33,10 @@ def harvest(path: Source = None, output: Output = Path("-")) -> None:
             for pattern in patterns:
                 stream.write(json.dumps(pattern, ensure_ascii=False) + "\n")
                 count += 1
-    except BrokenPipeError:
-        raise  # the reader of our output has enough, as in `harvest | head`
     except OSError as error:
+        # The reader of our output has enough, as in `harvest | head`, or its disk is full.
+        if isinstance(error, BrokenPipeError) or str(output) == "-":
+            raise
         raise InputInvalid(f"cannot write {output}: {error.strerror}") from None
     for reason in skipped:
         err.print(f"skipped {reason}", markup=False, soft_wrap=True)

@@ -1,7 +1,11 @@
 """What the command line prints: tables for people, JSON for scripts."""
 
+import errno
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich import box
@@ -17,10 +21,35 @@ from storage.explanation import one_line
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
+#: What a file, a disk or a quota says that takes no more.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 SHOWN_ITEMS = 3
 ID_WIDTH = 36
 #: Columns up to this width keep it; what room is left goes to the others.
 NARROW = 19
+
+
+@contextmanager
+def output_written() -> Iterator[None]:
+    """Write what is printed inside before the block ends. Raises OSError if that cannot be; nothing is left then.
+
+    Python itself writes it as its last act, when all it can do about a full disk is to print a traceback. As with
+    Click, a reader who has gone is no error to speak of, but exit code 1.
+    """
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, *FULL):
+            raise
+        # What cannot be written now cannot be written at the end either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno == errno.EPIPE:
+            raise SystemExit(1) from None
+        raise
 
 
 def print_json(value: Any) -> None:

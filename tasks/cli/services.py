@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from config.embedded import EmbeddedError, EmbeddedStack
+from config.embedded import DirectoryUnusable, EmbeddedError, EmbeddedStack
 from config.embedded.account import Account
 from config.embedded.launcher import launch
 from config.embedded.log import ServerLog
@@ -38,11 +38,11 @@ def running_stack(data_dir: Path, *, durable: bool = True) -> Iterator[tuple[Emb
 
 
 def make_folder(folder: Path) -> Path:
-    """Create the folder of the services, unless it is there, and return it. Raises EmbeddedError if it cannot be."""
+    """Create the folder of the services, unless it is there, and return it. Raises DirectoryUnusable."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise EmbeddedError(
+        raise DirectoryUnusable(
             f"Cannot create {folder}: {error.strerror}. Choose another data directory with PATTERN_STORAGE_DATA_DIR."
         ) from error
     return folder

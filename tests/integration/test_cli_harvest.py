@@ -9,6 +9,7 @@ import pytest
 
 from tests import fix_cli
 from tests.fix_cli import Cli, command_line, names_in, run_script
+from tests.fix_process import DEADLINE
 
 cli = fix_cli.cli
 SOURCE = '''
@@ -69,6 +70,29 @@ def test_a_closed_pipe_is_no_error_message(tmp_path: Path) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
+@pytest.mark.parametrize("arguments", [["harvest"], ["--version"], ["--help"]], ids=" ".join)
+def test_a_full_disk_is_one_sentence(arguments: list[str]) -> None:
+    command, environment = command_line(*arguments)
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command, env=environment, stdout=full, stderr=subprocess.PIPE, text=True, timeout=DEADLINE, check=False
+        )
+    assert done.stderr == "Error: cannot write the output: No space left on device\n"
+    assert done.returncode == 1
+
+
+def test_a_reader_who_never_came_is_no_error_message() -> None:
+    command, environment = command_line("--version")
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        command, env=environment, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=DEADLINE, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_nothing_to_harvest(cli: Cli, tmp_path: Path) -> None:

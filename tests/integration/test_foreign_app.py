@@ -6,20 +6,17 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import dedent
-from threading import Event, Thread
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from celery import Celery
-from celery.events import EventReceiver
 
 from tasks.client import PatternStorageClient
-from tests.fix_celery import BLOCKED, StorageWorker, locked_patterns, worker_connections
+from tests.fix_celery import BLOCKED, EventOf, StorageWorker, listening, locked_patterns, worker_connections
 from tests.fix_process import DEADLINE, ROOT, clean_environment, wait_until
 from tests.fix_storage import make_pattern
 
-EventOf = Callable[[str, Any], dict[str, Any]]
 SECRET = "def top_secret(): pass"
 
 PROGRAM = """
@@ -81,32 +78,10 @@ def test_foreign_application_gets_the_whole_result_of_a_failure(foreign: Callabl
 
 
 @pytest.fixture(scope="module")
-def event(worker: StorageWorker) -> Iterator[Callable[[str, Any], dict[str, Any]]]:
-    """Receive events as Flower does; wait for one of a kind and job with `event("task-received", id)`."""
-    events: list[dict[str, Any]] = []
-    ready = Event()
-
-    class Listener(EventReceiver):
-        def on_consume_ready(self, *_: Any, **__: Any) -> None:
-            ready.set()
-
-    app = Celery("listener", broker=worker.redis_url, set_as_current=False)
-    with app.connection_for_read() as connection:
-        listener = Listener(connection, handlers={"*": events.append}, app=app)
-        thread = Thread(target=listener.capture, kwargs={"limit": None, "timeout": None, "wakeup": False})
-        thread.start()
-        assert ready.wait(DEADLINE)
-
-        def event(kind: str, job_id: Any) -> dict[str, Any]:
-            wanted = (kind, str(job_id))
-            found = wait_until(
-                lambda: [event for event in events if (event["type"], event.get("uuid")) == wanted], f"event {wanted}"
-            )
-            return dict(found[0])
-
+def event(worker: StorageWorker) -> Iterator[EventOf]:
+    """Receive the shared worker's events; wait for one of a kind and job with `event("task-received", id)`."""
+    with listening(worker.redis_url) as event:
         yield event
-        listener.should_stop = True
-        thread.join()
 
 
 def test_events_describe_a_job_of_our_client(event: EventOf, served_client: PatternStorageClient) -> None:
@@ -174,3 +149,20 @@ def test_running_jobs_are_described(
     }
     assert job.result(DEADLINE).success
     assert served_client.get(cid).result(DEADLINE).success
+
+
+def test_messages_that_are_no_jobs_are_logged_without_their_bodies(plain_app: Celery, worker: StorageWorker) -> None:
+    contract = {"data": make_pattern(template_code=SECRET)}
+    misspelt, shapeless, garbled = (str(uuid4()) for _ in range(3))
+    plain_app.send_task("storage.inser", kwargs={"contract": contract}, task_id=misspelt, queue="storage")
+    worker.assert_log_exists(f"Received and discarded an unregistered task 'storage.inser', id {misspelt}; its body (")
+    with plain_app.producer_or_acquire() as producer:
+        headers = {"task": "storage.insert", "lang": "py"}
+        producer.publish({"contract": contract}, routing_key="storage", headers=headers | {"id": shapeless})
+        garbled_body = {"body": f'"{SECRET}', "content_type": "application/json", "content_encoding": "utf-8"}
+        producer.publish(routing_key="storage", headers=headers | {"id": garbled}, **garbled_body)
+        producer.publish({"contract": contract}, routing_key="storage", serializer="json")
+    worker.assert_log_exists(f"Received and discarded an invalid message: storage.insert[{shapeless}]: a job needs")
+    worker.assert_log_exists(f"invalid message: storage.insert[{garbled}]: its body cannot be read (DecodeError); its")
+    worker.assert_log_exists("Received and discarded an unknown message; its body (? bytes) is not shown")
+    assert "top_secret" not in worker.logs()

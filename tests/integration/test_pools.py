@@ -11,7 +11,14 @@ from celery import Celery
 from pytest_celery import CeleryTestSetup
 
 from tasks.client import PatternStorageClient
-from tests.fix_celery import BLOCKED, IN_TRANSACTION, StorageWorker, locked_patterns, worker_connections
+from tests.fix_celery import (
+    BLOCKED,
+    IN_TRANSACTION,
+    StorageWorker,
+    listening,
+    locked_patterns,
+    worker_connections,
+)
 from tests.fix_process import DEADLINE, ProcessGroup, wait_until
 from tests.fix_storage import make_pattern
 
@@ -114,13 +121,18 @@ def test_job_that_is_revoked_and_job_that_loses_its_process(
     assert result.metadata["error_type"] == "revoked"
     assert names(database_url) == []
 
-    pattern = make_pattern()
-    with locked_patterns(database_url):
+    pattern = make_pattern(template_code="def top_secret(): pass")
+    with listening(redis_url) as event, locked_patterns(database_url):
         job = client.insert(pattern)
         (connection,) = wait_until(lambda: worker_connections(database_url, BLOCKED), "the job waits for the table")
         assert job.status() == "STARTED"
         os.kill(worker.children()[0], signal.SIGKILL)
         wait_until(lambda: worker_connections(database_url, BLOCKED) not in ([], [connection]), "it runs again")
+        # Celery itself sent it again; nobody sees more of it than before.
+        for kind in ("task-sent", "task-retried", "task-received"):
+            assert "top_secret" not in str(seen := event(kind, job.correlation_id))
+        assert seen["args"] == f"insert {pattern['pattern_name']} (function/python)"
+    worker.assert_log_exists(f"[{job.correlation_id}] Task storage.insert[{job.correlation_id}] retry: Retry in")
     assert job.result(DEADLINE).success
     assert names(database_url) == [pattern["pattern_name"]]
 

@@ -122,8 +122,12 @@ def test_no_server() -> None:
             {"REDIS_URL": URL, "PATTERN_STORAGE_TASK_TIME_LIMIT": "soon"},
             "PATTERN_STORAGE_TASK_TIME_LIMIT is 'soon'; it should be a valid integer",
         ),
+        (
+            {"REDIS_URL": URL, "DATABASE_URL": "postgresql://u:pa55@host/db?sslmod=require"},
+            "DATABASE_URL has the parameter 'sslmod', which libpq does not know; did you mean sslmode?",
+        ),
     ],
-    ids=["nothing set", "wrong value"],
+    ids=["nothing set", "wrong value", "wrong parameter"],
 )
 def test_celery_says_in_one_line_what_is_wrong(command: str, variables: dict[str, str], says: str) -> None:
     ended = run_python("-m", "celery", "-A", "tasks", command, timeout=DEADLINE, **variables)

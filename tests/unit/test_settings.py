@@ -149,11 +149,68 @@ def test_wrong_url_names_the_variable_and_keeps_the_password(
         ("BROKER_URL", "sentinel://one:26379;sentinel://two:26379"),
         ("BROKER_URL", "amqp://guest:guest@host//"),
         ("RESULT_BACKEND_URL", "rediss://host"),
+        ("REDIS_URL", "rediss://host:6379/0?ssl_cert_reqs=CERT_NONE&ssl_ca_certs=/etc/me@home.pem"),
+        ("DATABASE_URL", "postgresql://host/db?application_name=me@home"),
     ],
 )
 def test_url_that_is_right(monkeypatch: pytest.MonkeyPatch, variable: str, url: str) -> None:
     monkeypatch.setenv(variable, url)
     assert getattr(load_settings(), variable.lower()) == url
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("redis://:{}@host/abc", "has the database 'abc'; it should be a number, as in redis://host/0"),
+        ("redis://:{}@host/0/1", "has the database '0/1'; it should be a number, as in redis://host/0"),
+        ("redis://:{}@host/0?foo=bar", "has the parameter 'foo'; a URL of redis:// should have none"),
+        ("redis://host?ssl_cert_reqs=none", "has the parameter 'ssl_cert_reqs'; a URL of redis:// should have none"),
+        (
+            "sentinel://:{}@host/0;sentinel://two/x",
+            "has the database 'x'; it should be a number, as in sentinel://host/0",
+        ),
+        (
+            "sentinel://:{}@host:26379/0;two:26379",
+            "has the scheme 'two'; it should start with one of redis://, rediss://,",
+        ),
+        (
+            "rediss://:{}@host?foo=bar",
+            "has the parameter 'foo'; it should be one of ssl_cert_reqs, ssl_check_hostname, ssl_ca_certs,",
+        ),
+        (
+            "rediss://host?ssl_cert_reqs=maybe",
+            "has ssl_cert_reqs='maybe'; it should be one of required, optional, none",
+        ),
+        ("rediss://host?ssl_check_hostname=0", "has ssl_check_hostname='0'; it should be one of true, false"),
+        ("redis://user:1/{}@host:6379/0", "cannot be read; its port should be a number"),
+        ("redis://user:1?{}@host:6379/0", "cannot be read; its port should be a number"),
+        ("redis://user:1?a={}@host:6379/0", "cannot be read; its port should be a number"),
+        ("redis://user:1#{}@host:6379/0", "cannot be read; its port should be a number"),
+    ],
+)
+def test_what_only_some_programs_would_read_in_a_url_of_redis(url: str, says: str) -> None:
+    with pytest.raises(SettingsInvalid) as caught:
+        load_settings(redis_url=url.format(SECRET))
+    assert str(caught.value).startswith(f"REDIS_URL {says}")
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("rediss://host", "rediss://host?ssl_cert_reqs=required"),
+        ("rediss://:p%40ss@host:1/2?ssl_cert_reqs=CERT_REQUIRED", "rediss://:p%40ss@host:1/2?ssl_cert_reqs=required"),
+        ("rediss://host?ssl_cert_reqs=CERT_NONE", "rediss://host?ssl_cert_reqs=none"),
+        ("rediss://host?ssl_check_hostname=False", "rediss://host?ssl_cert_reqs=required&ssl_check_hostname=false"),
+        ("rediss://host?ssl_ca_certs=/CERT_/A", "rediss://host?ssl_cert_reqs=required&ssl_ca_certs=%2FCERT_%2FA"),
+        ("redis://host/1", "redis://host/1"),
+        ("sentinel://:x@one/0;sentinel://two", "sentinel://:x@one/0;sentinel://two"),
+    ],
+)
+def test_url_of_redis_is_given_to_all_programs_in_one_spelling(given: str, used: str) -> None:
+    settings = load_settings(redis_url=given)
+    assert (settings.broker, settings.result_backend) == (used, used)
+    assert load_settings(broker_url=used, redis_url="redis://x").broker == used
 
 
 def test_queue_and_results_are_redis_url_unless_said_otherwise() -> None:
@@ -221,6 +278,17 @@ def test_a_statement_may_not_outlast_its_job(name: str, monkeypatch: pytest.Monk
     monkeypatch.setenv(f"PATTERN_STORAGE_{name}", "241")
     with pytest.raises(SettingsInvalid, match=f"PATTERN_STORAGE_{name} is 241; it should be at most .*, which is 240"):
         load_settings()
+
+
+def test_a_job_may_not_wait_for_a_connection_until_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATTERN_STORAGE_POOL_TIMEOUT", "240")
+    with pytest.raises(SettingsInvalid) as caught:
+        load_settings()
+    assert str(caught.value) == (
+        "PATTERN_STORAGE_POOL_TIMEOUT is 240; it should be less than PATTERN_STORAGE_TASK_SOFT_TIME_LIMIT, which is 240"
+    )
+    monkeypatch.delenv("PATTERN_STORAGE_POOL_TIMEOUT")
+    assert load_settings(task_soft_time_limit=5, task_time_limit=8).pool_timeout == 10
 
 
 def test_time_limits_of_each_operation_agree() -> None:

@@ -1,0 +1,68 @@
+"""What libpq thinks of a connection URL, told without repeating its password; nothing is connected to."""
+
+from difflib import get_close_matches
+from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+import psycopg
+from psycopg import pq
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+#: Parameters that libpq reads as numbers only while it connects over TCP.
+NUMBERS = ("port", "connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count",
+           "tcp_user_timeout")  # fmt: skip
+
+#: A folder without a socket: connecting there ends at once, after libpq has looked at everything else.
+NOWHERE = {"host": "/nonexistent", "hostaddr": "", "port": ""}
+
+RULE = "see https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS"
+UNREADABLE = (
+    "cannot be read; it should be like postgresql://user:password@host:5432/database,"
+    " with any of []@:/?# in the password written as %XX"
+)
+
+
+def complaint(conninfo: str) -> str | None:
+    """Return what is wrong with a URL or conninfo, as the end of a sentence that begins with its name; None if nothing.
+
+    Whether the server exists and lets us in is another question.
+    """
+    parts = urlsplit(conninfo) if "://" in conninfo else None
+    found = _look(conninfo, parts)
+    # A "/" or "?" in the password may end the address too early: what follows is then the rest of the password.
+    return UNREADABLE if found and parts and "@" in f"{parts.path}{parts.query}{parts.fragment}" else found
+
+
+def _look(conninfo: str, parts: SplitResult | None) -> str | None:
+    try:
+        given = conninfo_to_dict(conninfo)
+    except psycopg.ProgrammingError:
+        known = [option.keyword.decode() for option in pq.Conninfo.get_defaults()]
+        for name, _ in parse_qsl(parts.query, keep_blank_values=True) if parts else ():
+            if name not in known:
+                close = get_close_matches(name, known, n=1)
+                hint = f"; did you mean {close[0]}?" if close else f"; {RULE}"
+                return f"has the parameter {name!r}, which libpq does not know{hint}"
+        return UNREADABLE
+    for name in NUMBERS:
+        value = str(given.get(name) or "")
+        if not all(item.removeprefix("-").isdigit() for item in value.split(",") if item):
+            return f"has {name}={value!r}; it should be a whole number"
+    if given.get("service"):
+        return None  # the service file may name a server, which must not be asked
+    return _refusal({**given, **NOWHERE})
+
+
+def _refusal(given: dict[str, object]) -> str | None:
+    """Return libpq's sentence about a value that it would refuse before it connects."""
+    said = _failure(given)
+    if said == _failure(dict(NOWHERE)):
+        return None
+    return f"cannot be used: {said}; {RULE}"
+
+
+def _failure(given: dict[str, object]) -> str:
+    connection = pq.PGconn.connect_start(make_conninfo("", **given).encode())  # type: ignore[arg-type]
+    try:
+        return connection.get_error_message().strip()
+    finally:
+        connection.finish()

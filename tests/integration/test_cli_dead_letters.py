@@ -1,0 +1,97 @@
+"""`dead-letters` where there are more than fit on one page, or in memory."""
+
+from datetime import UTC, datetime
+from typing import Any, LiteralString
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+import redis
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
+
+from storage import dead_letters
+from storage.dead_letters import GROUP_LIMIT, GROUP_SIZE, Entry
+from tests import fix_cli
+from tests.fix_cli import Cli
+
+cli = fix_cli.cli
+
+COUNT = 7
+#: All at once, as after an outage, so that only the id tells one from the next; one is no contract at all.
+BURY: LiteralString = """
+    INSERT INTO dead_letters (correlation_id, contract, error_type, error, attempts, first_at)
+    SELECT id, json_build_object('correlation_id', id, 'operation', CASE number WHEN 3 THEN 'x' ELSE 'insert' END,
+               'data', json_build_object('pattern_name', 'p' || number, 'pattern_type', 't', 'language', 'l',
+                                         'template_code', 'c')),
+           CASE WHEN number %% 2 = 0 THEN 'even' ELSE 'odd' END, 'e', 5, now()
+    FROM (SELECT number, gen_random_uuid() AS id FROM generate_series(0, %s - 1) AS number) AS numbers
+    RETURNING correlation_id
+"""
+
+
+@pytest.fixture
+def letters(database_url: str) -> set[str]:
+    """The ids of seven dead letters, number 3 of which cannot be replayed."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        return {str(each) for (each,) in connection.execute(BURY, [COUNT])}
+
+
+@pytest.fixture
+def paged(cli: Cli, monkeypatch: pytest.MonkeyPatch, database_url: str, redis_url: str) -> Any:
+    """The command, with two to a page and one contract at a time."""
+    monkeypatch.setattr("tasks.cli.dead_letters.PAGE_SIZE", 2)
+    monkeypatch.setattr("storage.dead_letters.GROUP_SIZE", 1)
+    urls: dict[str, Any] = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
+    return lambda *arguments: cli("dead-letters", *arguments, **urls)
+
+
+def test_every_page_is_listed_and_discarded(paged: Any, letters: set[str]) -> None:
+    listed = [letter["correlation_id"] for letter in paged("list", "--json").json]
+    assert (len(listed), set(listed)) == (COUNT, letters)
+    assert [letter["correlation_id"] for letter in paged("list", "--json", "--limit", "3").json] == listed[:3]
+    assert paged("list", "--json", "--limit", "0").json == []
+    assert len(paged("list", "--json", "--error-type", "odd").json) == 3
+    assert paged("show", listed[5], "--json").json["correlation_id"] == listed[5]
+
+    for command in (("discard", listed[0], listed[6]), ("show",)):
+        said = paged(*command, missing := str(uuid4()))
+        assert (said.code, said.out, said.error) == (2, "", f"Error: no dead letter has the id {missing}")
+    assert paged("discard", "--all", "--dry-run").out.split() == listed
+    said = paged("discard", *listed[:3])
+    assert (said.code, said.out.split(), said.err) == (0, listed[:3], "discarded: 3\n")
+    said = paged("discard", "--all")
+    assert (said.code, said.out.split(), said.err) == (0, listed[3:], "discarded: 4\n")
+    assert paged("list", "--json").json == []
+
+
+def test_every_page_is_replayed(paged: Any, letters: set[str], redis_url: str) -> None:
+    said = paged("replay", "--all")
+    assert said.code == 1
+    assert "Unsupported operation: x" in said.error
+    assert said.err.endswith("replayed: 6\n")
+    assert (len(said.out.split()), set(said.out.split()) < letters) == (6, True)
+    with redis.Redis.from_url(redis_url) as server:
+        assert server.llen("storage") == 6
+
+
+async def test_one_that_dies_again_is_not_met_twice(letters: set[str], connection: AsyncConnection[DictRow]) -> None:
+    first = await dead_letters.page(connection, limit=3)
+    await connection.execute("UPDATE dead_letters SET died_at = clock_timestamp() WHERE error_type = 'odd'")
+    rest = await dead_letters.page(connection, after=first[-1])
+    met = [str(entry.correlation_id) for entry in (*first, *rest)]
+    assert len(met) == len(set(met))
+    assert set(met) <= letters
+    assert all(entry.size > 0 for entry in first)
+
+
+def entries(*sizes: int) -> list[Entry]:
+    return [Entry(UUID(int=number), datetime.now(UTC), size) for number, size in enumerate(sizes)]
+
+
+def test_contracts_are_read_in_groups_that_fit() -> None:
+    half = GROUP_SIZE // 2
+    groups = dead_letters.groups(entries(half, half, 1, 2 * GROUP_SIZE, half))
+    assert [[each.int for each in group] for group in groups] == [[0, 1], [2], [3], [4]]
+    assert [len(group) for group in dead_letters.groups(entries(*[1] * (GROUP_LIMIT + 1)))] == [GROUP_LIMIT, 1]
+    assert list(dead_letters.groups([])) == []
