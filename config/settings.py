@@ -6,7 +6,6 @@ named like the field. A wrong value stops the start and names the variable, its 
 """
 
 import os
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -15,17 +14,14 @@ from click import ClickException
 from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from config.agreement import check_agreement
 from config.embedded import EmbeddedError, default_data_dir, read_state
 from config.secret_files import SecretsUnreadable, read_secrets
-from config.urls import check_url, complete
-
-PREFIX = "PATTERN_STORAGE_"
+from config.urls import complete
+from config.variables import PREFIX, find_misspelt, sentence
 
 #: Seconds a job has left to roll back and answer when PostgreSQL has cancelled its statement.
 ROLLBACK_MARGIN = 20.0
-
-#: Fewer could be guessed: Flower lets anybody try as often as they like.
-LEAST_PASSWORD = 8
 
 #: PostgreSQL counts milliseconds, in a 32-bit integer.
 Seconds = Annotated[float, Field(ge=0.001, le=2_147_483)]
@@ -186,50 +182,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        if self.pool_min_size > self.pool_max_size:
-            raise ValueError(
-                f"{PREFIX}POOL_MIN_SIZE is {self.pool_min_size}; it should be at most {PREFIX}POOL_MAX_SIZE,"
-                f" which is {self.pool_max_size}"
-            )
-        if self.task_soft_time_limit >= self.task_time_limit:
-            raise ValueError(
-                f"{PREFIX}TASK_SOFT_TIME_LIMIT is {self.task_soft_time_limit}; it should be less than"
-                f" {PREFIX}TASK_TIME_LIMIT, which is {self.task_time_limit}"
-            )
-        for name in ("statement_timeout", "query_statement_timeout", "batch_statement_timeout", "lock_timeout"):
-            # A default gives way: Celery's limit then strikes first, and cancels the statement.
-            if name in self.model_fields_set and getattr(self, name) > self.task_soft_time_limit:
-                raise ValueError(
-                    f"{PREFIX}{name.upper()} is {getattr(self, name):g}; it should be at most"
-                    f" {PREFIX}TASK_SOFT_TIME_LIMIT, which is {self.task_soft_time_limit}"
-                )
-        # A default gives way here too: the job is then told to stop while it waits.
-        if "pool_timeout" in self.model_fields_set and self.pool_timeout >= self.task_soft_time_limit:
-            raise ValueError(
-                f"{PREFIX}POOL_TIMEOUT is {self.pool_timeout:g}; it should be less than"
-                f" {PREFIX}TASK_SOFT_TIME_LIMIT, which is {self.task_soft_time_limit}"
-            )
-        if self.visibility_timeout <= self.task_time_limit:
-            raise ValueError(
-                f"{PREFIX}VISIBILITY_TIMEOUT is {self.visibility_timeout}; it should be more than"
-                f" {PREFIX}TASK_TIME_LIMIT, which is {self.task_time_limit}: a job still running would run twice"
-            )
-        if self.retry_backoff_max >= self.visibility_timeout:
-            raise ValueError(
-                f"{PREFIX}RETRY_BACKOFF_MAX is {self.retry_backoff_max}; it should be less than"
-                f" {PREFIX}VISIBILITY_TIMEOUT, which is {self.visibility_timeout}: a waiting job would come twice"
-            )
-        if self.flower_password is not None:
-            password = self.flower_password.get_secret_value()
-            if len(password) < LEAST_PASSWORD or not (password.isascii() and password.isprintable()):
-                raise ValueError(
-                    f"{PREFIX}FLOWER_PASSWORD has {len(password)} characters;"
-                    f" it should have at least {LEAST_PASSWORD}, all of them printable ASCII"
-                )
-        check_url("DATABASE_URL", self.database_url, ("postgresql", "postgres"))
-        check_url("REDIS_URL", self.redis_url, ("redis", "rediss", "sentinel"))
-        check_url("BROKER_URL", self.broker_url, ("redis", "rediss", "sentinel", "amqp", "amqps", "pyamqp"))
-        check_url("RESULT_BACKEND_URL", self.result_backend_url, ("redis", "rediss", "sentinel"))
+        check_agreement(self)
         return self
 
     @property
@@ -293,13 +246,14 @@ def load_settings(**overrides: Any) -> Settings:
 
     Raises SettingsInvalid with one sentence for each wrong value.
     """
-    _refuse_misspelt()
+    if misspelt := find_misspelt(os.environ, Settings.model_fields):
+        raise SettingsInvalid(misspelt)
     try:
         settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
     except SecretsUnreadable as error:
         raise SettingsInvalid(str(error)) from None
     except ValidationError as error:
-        raise SettingsInvalid("; ".join(_sentence(finding) for finding in error.errors())) from None
+        raise SettingsInvalid("; ".join(map(sentence, error.errors()))) from None
     if settings.database_url or settings.redis_url or settings.broker_url or settings.result_backend_url:
         # Half of one system and half of another would be worse than a sentence about what is missing.
         return settings
@@ -316,23 +270,3 @@ def load_settings(**overrides: Any) -> Settings:
 def environment_settings() -> Settings:
     """Return the settings of this process, read once."""
     return load_settings()
-
-
-def _refuse_misspelt() -> None:
-    """Raise SettingsInvalid for a variable of ours that names no setting."""
-    known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
-    for variable in os.environ:
-        if variable.startswith(PREFIX) and variable not in known:
-            close = get_close_matches(variable, known, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise SettingsInvalid(f"{variable} is set, but there is no such setting{hint}")
-
-
-def _sentence(finding: Any) -> str:
-    message = finding["msg"].removeprefix("Value error, ")
-    if not finding["loc"]:
-        return str(message)
-    name = str(finding["loc"][0])
-    variable = name.upper() if name.lower().endswith("_url") else f"{PREFIX}{name.upper()}"
-    rule = message.removeprefix("Input ").split(", unable to parse")[0]
-    return f"{variable} is {finding['input']!r}; it {rule}"

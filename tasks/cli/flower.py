@@ -10,7 +10,8 @@ from pydantic import SecretStr
 
 from config.embedded.files import read_or_create_secret
 from config.embedded.ports import is_free, port_for
-from config.settings import PREFIX, Settings
+from config.settings import Settings
+from config.variables import PREFIX
 from tasks.cli.exits import InputInvalid
 
 #: Addresses that stand for all of this machine's; one of them is enough to find it.

@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from config.flowerconfig import flower_options
-from config.settings import PREFIX, Settings, SettingsInvalid, environment_settings
+from config.settings import Settings, SettingsInvalid, environment_settings
+from config.variables import PREFIX
 
 
 def configure(context: click.Context, _: click.Parameter, value: Any) -> Any:

@@ -17,7 +17,8 @@ from celery.utils.log import current_process_index  # type: ignore[attr-defined]
 from prometheus_client import CollectorRegistry, start_http_server, values
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from config.settings import PREFIX, Settings, SettingsInvalid
+from config.settings import Settings, SettingsInvalid
+from config.variables import PREFIX
 from tasks.metrics.recorder import Recorder
 from tasks.metrics.servers import ServersCollector
 

@@ -8,7 +8,8 @@ import sys
 from collections.abc import MutableMapping
 from typing import Any
 
-from config.settings import PREFIX, Settings, SettingsInvalid
+from config.settings import Settings, SettingsInvalid
+from config.variables import PREFIX
 from storage import ModelContractPatternStorage
 
 __all__ = ["CORRELATION_ID", "add_context", "set_up", "wanted"]

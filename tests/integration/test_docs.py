@@ -13,7 +13,8 @@ import redis
 
 from config.embedded.account import Account
 from config.embedded.binaries import find_postgres
-from config.settings import PREFIX, Settings
+from config.settings import Settings
+from config.variables import PREFIX
 from storage.operations import OPERATIONS
 from tests.fix_celery import StorageWorker
 from tests.fix_process import DEADLINE, ROOT, clean_environment

@@ -12,7 +12,8 @@ import yaml
 from typer.main import get_command
 
 from config.celeryconfig import QUEUES
-from config.settings import PREFIX, Settings
+from config.settings import Settings
+from config.variables import PREFIX
 from tasks.cli import cli
 
 ROOT = Path(__file__).parents[2]

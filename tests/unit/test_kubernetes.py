@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from config.celeryconfig import QUEUES
-from config.settings import PREFIX, Settings
+from config.settings import Settings
+from config.variables import PREFIX
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy/kubernetes"
