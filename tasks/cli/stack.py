@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from config.embedded import EmbeddedStack
 from config.settings import Settings, SettingsInvalid, load_settings
 from storage import schema
 from tasks.cli import flower
-from tasks.cli.output import err, print_pairs
+from tasks.cli.output import err, out, print_pairs
 from tasks.cli.services import make_folder, metrics_ports, running_services, running_stack, wait_until_one_ends
 from tasks.imports.plan import load_entries
 
@@ -67,9 +68,11 @@ def up(
                 "next": "pattern-storage insert | query | doctor, in another terminal",
             }
             if with_flower:
-                about["flower"] = flower.address(settings, login=True)
+                address = flower.address(settings, login=True)
                 if embedded:
-                    embedded.update_state(flower_url=about["flower"])
+                    embedded.update_state(flower_url=address)
+                # Outside of the table, where it would be folded: it is there to be clicked or copied.
+                out.print(Text.assemble("Flower, with its login: ", (address, "bold")), soft_wrap=True)
             print_pairs(about, title="pattern-storage is up; Ctrl-C stops it")
             wait_until_one_ends(services)
         except KeyboardInterrupt:
