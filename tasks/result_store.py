@@ -1,14 +1,18 @@
 """Connections to the Redis that keeps the results, whether its URL names the server or the Sentinels that know it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import redis
 import redis.asyncio
 import redis.asyncio.sentinel
 import redis.sentinel
+from redis.exceptions import RedisError
 
 from config.sentinel import is_sentinel, read_address, sentinel_arguments
 from config.settings import Settings
+from tasks.errors import ResultBackendUnavailable
 
 
 def connect(settings: Settings, url: str | None = None) -> redis.Redis:
@@ -54,3 +58,12 @@ def connect_async(settings: Settings, *, max_connections: int) -> "redis.asyncio
     # master_for would give its client a pool without a bound, and would not close it.
     pool = BlockingSentinelPool(settings.sentinel_master, manager, **manager.connection_kwargs, **shared)  # type: ignore[no-untyped-call]
     return redis.asyncio.Redis.from_pool(pool)
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Say in our own words that the result backend does not answer."""
+    try:
+        yield
+    except RedisError as error:
+        raise ResultBackendUnavailable(f"the result backend does not answer: {error}") from error

@@ -11,11 +11,12 @@ import psycopg
 
 from storage import ModelContractPatternStorage, ModelResult, outbox
 from tasks import result_store
-from tasks.client.contracts import Operations
+from tasks.client.contracts import Operations, request_of
 from tasks.client.inquiry import Inquiry
 from tasks.client.listener import ResultListener, cancellable
 from tasks.client.outcomes import parse_progress, parse_status, result_key
-from tasks.client.synchronous import PatternStorageClient, answering, request_of
+from tasks.client.synchronous import PatternStorageClient
+from tasks.result_store import answering
 
 #: Connections to the result backend: one listens, the others look results up.
 MAX_CONNECTIONS = 10

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from storage import ModelContractPatternStorage
+from storage import ModelContractPatternStorage, ledger
 from storage.errors import ContractInvalid
 from storage.explanation import explain
 
@@ -22,6 +22,11 @@ def build(operation: str, *, correlation_id: UUID | str | None = None, **fields:
         return ModelContractPatternStorage(operation=operation, **named, **fields)
     except ValidationError as error:
         raise ContractInvalid(explain(error)) from None
+
+
+def request_of(contract: ModelContractPatternStorage) -> str:
+    """Return what tells this request's result from that of another under the same id."""
+    return ledger.fingerprint(contract).hex()
 
 
 class Operations(ABC, Generic[Submitted]):

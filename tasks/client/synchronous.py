@@ -1,8 +1,8 @@
 """The client for ordinary code: every call returns when it is done, or raises within a bounded time."""
 
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing, suppress
 from types import TracebackType
 from typing import Any, Self, cast
 from uuid import UUID
@@ -11,11 +11,11 @@ import psycopg
 from redis.exceptions import RedisError
 
 from config.settings import Settings, load_settings
-from storage import ModelContractPatternStorage, ModelResult, ledger, outbox
+from storage import ModelContractPatternStorage, ModelResult, outbox
 from tasks import result_store
 from tasks.app import create_app
 from tasks.client.archive import Archive, wait_for
-from tasks.client.contracts import Operations
+from tasks.client.contracts import Operations, request_of
 from tasks.client.inquiry import Inquiry
 from tasks.client.outcomes import (
     QUEUED,
@@ -28,7 +28,7 @@ from tasks.client.outcomes import (
     was_cut_short,
 )
 from tasks.client.publisher import BATCH_SIZE, Publisher
-from tasks.errors import ResultBackendUnavailable
+from tasks.result_store import answering
 
 #: Seconds after which a waiting client looks for itself, in case a publication was lost with a connection.
 POLL_INTERVAL = 1.0
@@ -248,17 +248,3 @@ class PatternStorageClient(Operations[Job]):
 
     def _get(self, correlation_id: UUID) -> bytes | None:
         return cast("bytes | None", self._redis.get(result_key(correlation_id)))
-
-
-def request_of(contract: ModelContractPatternStorage) -> str:
-    """Return what tells this request's result from that of another under the same id."""
-    return ledger.fingerprint(contract).hex()
-
-
-@contextmanager
-def answering() -> Iterator[None]:
-    """Say in our own words that the result backend does not answer."""
-    try:
-        yield
-    except RedisError as error:
-        raise ResultBackendUnavailable(f"the result backend does not answer: {error}") from error

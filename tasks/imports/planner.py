@@ -20,7 +20,7 @@ from tasks.client.archive import Archive
 from tasks.errors import ServiceUnavailable
 from tasks.imports.plan import ImportEntry
 from tasks.imports.publisher import publish
-from tasks.relay import Trouble
+from tasks.trouble import Trouble
 
 logger = get_logger(__name__)
 
