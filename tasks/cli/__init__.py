@@ -9,6 +9,7 @@ import typer
 from storage import __version__
 from tasks.cli import dead_letters, doctor, files, health, import_file, imports, jobs, schema, stack
 from tasks.cli.demo import demo
+from tasks.cli.environment import env
 from tasks.cli.exits import explain_and_exit
 from tasks.cli.interrupts import interrupts_kept
 from tasks.cli.output import output_written
@@ -23,7 +24,7 @@ cli = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
-    stack.up, relay, demo, schema.migrate, *jobs.COMMANDS, files.harvest, doctor.doctor, health.health,
+    stack.up, env, relay, demo, schema.migrate, *jobs.COMMANDS, files.harvest, doctor.doctor, health.health,
 )  # fmt: skip
 for command in COMMANDS:
     cli.command()(command)

@@ -1,6 +1,9 @@
 """The command that shows the main job end to end, on servers of its own, with real patterns."""
 
+import os
+import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -92,8 +95,15 @@ def demo(
     if not story.as_expected:
         err.print("At least one step did not end as it should: see WRONG above.", style="bold red")
         raise typer.Exit(Exit.FAILED)
-    out.print("Next: 'pattern-storage up' runs a system that stays.")
+    out.print(f"Next: '{_program()} up' runs a system that stays.")
     out.print("README.md shows how to use it from your code.")
+
+
+def _program() -> str:
+    """Return what to type for this program: `pattern-storage`, or its path where that is not found."""
+    if shutil.which("pattern-storage"):
+        return "pattern-storage"
+    return os.path.relpath(sys.argv[0])
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from rich.text import Text
 
 from config.settings import Settings, load_settings
-from storage import ModelResult, import_runs
+from storage import ModelResult, import_runs, schema
 from storage.explanation import explain
 from storage.pool import create_pool
 from storage.translation import translate
@@ -38,7 +38,10 @@ def import_source(
     ] = "error",
     column: Annotated[
         list[str] | None,
-        typer.Option(metavar="COLUMN=NAME", help="What a CSV or Parquet file calls a column; repeat it."),
+        typer.Option(
+            metavar="COLUMN=NAME",
+            help="What a CSV or Parquet file calls a column; if any is named, those not named are left out.",
+        ),
     ] = None,
     separator: Annotated[str | None, typer.Option(help="Between tags in CSV; JSON if left out.")] = None,
     max_bad_rows: Annotated[int, typer.Option(min=0, help="Rows that may be wrong.")] = 0,
@@ -61,6 +64,8 @@ def import_source(
         plan = ImportPlan.model_validate({"name": f"import {shown(given['source'])}"[:500]} | given)
     except ValidationError as error:
         raise InputInvalid(explain(error)) from None
+    # Says at once why a server cannot be reached; a pool only says that it has waited.
+    schema.current(settings.database)
     with ProgressBar() as bar:
         try:
             result = asyncio.run(_import_now(settings, plan, dry_run, lambda progress: bar.show(progress.to_dict())))

@@ -16,10 +16,15 @@ from tasks.client.contracts import build
 
 FIELDS_HELP = "column=value; column=@FILE reads a text file. Numbers, tags and context are JSON; tags may be a,b,c."
 
+ORDER_HELP = "created_at, updated_at, pattern_name, confidence_score, success_rate or usage_count."
+
 #: error_type of a batch whose result did not come in time.
 NO_RESULT_YET = "no_result_yet"
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, of a job the whole ModelResult.")]
+#: Failed batches whose error is printed; 'pattern-storage result ID' tells the others.
+SHOWN_FAILURES = 5
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait for the result; 0 prints the correlation id.")]
 CorrelationId = Annotated[UUID | None, typer.Option("--id", help="The job's correlation id; a new one by default.")]
 Fields = Annotated[list[str] | None, typer.Argument(metavar="COLUMN=VALUE...", help=FIELDS_HELP)]
@@ -76,10 +81,14 @@ def _finish_many(jobs: list[Job], wait: float, as_json: bool) -> None:
         print_json([result.to_dict() for result in results])
     else:
         rows = [
-            (index, result.metadata["correlation_id"], result.data["count"] if result.success else 0, result.error)
+            (index, result.metadata["correlation_id"], result.data["count"] if result.success else 0)
             for index, result in enumerate(results)
         ]
-        print_table(("batch", "correlation id", "stored", "error"), rows)
+        stored = sum(count for _, _, count in rows)
+        print_table(("batch", "correlation id", "stored"), rows, title=f"{stored:,} stored in {len(rows)} batches")
+        failures = [f"batch {index}: {result.error}" for index, result in enumerate(results) if result.error]
+        for failure in failures[:SHOWN_FAILURES]:
+            err.print(failure, markup=False, soft_wrap=True)
     waiting = sum(result.metadata.get("error_type") == NO_RESULT_YET for result in results)
     if failed := sum(not result.success for result in results) - waiting:
         err.print(f"{failed} of {len(results)} batches failed and wrote nothing.")
@@ -140,7 +149,7 @@ def query(
     created_before: Annotated[str | None, typer.Option(help="ISO 8601 with time zone, exclusive.")] = None,
     updated_after: Annotated[str | None, typer.Option(help="ISO 8601 with time zone, inclusive.")] = None,
     updated_before: Annotated[str | None, typer.Option(help="ISO 8601 with time zone, exclusive.")] = None,
-    order_by: Annotated[str, typer.Option(help="created_at, updated_at, pattern_name, or a score.")] = "created_at",
+    order_by: Annotated[str, typer.Option(help=ORDER_HELP)] = "created_at",
     ascending: Annotated[bool, typer.Option("--ascending", help="Smallest or oldest first.")] = False,
     limit: Annotated[int, typer.Option(help="1 to 1,000.")] = 50,
     cursor: Annotated[str | None, typer.Option(help="Where the page before ended.")] = None,

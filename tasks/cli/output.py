@@ -28,6 +28,8 @@ SHOWN_ITEMS = 3
 ID_WIDTH = 36
 #: Columns up to this width keep it; what room is left goes to the others.
 NARROW = 19
+#: What the others are left at least. Where that is more than the terminal has, lines run over instead of losing text.
+LEAST = 10
 
 
 @contextmanager
@@ -75,19 +77,29 @@ def print_result(result: ModelResult, *, as_json: bool) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
-    """Print rows under a heading; text is taken as it is, brackets and all."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    """Print rows under a heading; text is taken as it is, brackets and all, and none of it is ever cut off."""
     cells = [[cell if isinstance(cell, Text) else Text(_cell(cell)) for cell in row] for row in rows]
-    for index, column in enumerate(columns):
-        widest = max(
-            cell_len(line) for text in (column, *(row[index].plain for row in cells)) for line in text.split("\n")
+    natural = [
+        max(cell_len(line) for text in (column, *(row[index].plain for row in cells)) for line in text.split("\n"))
+        for index, column in enumerate(columns)
+    ]
+    # An id is there to be copied: its column is as wide as one, so that it is neither cut nor folded.
+    ids = [ID_WIDTH if column.endswith("id") else None for column in columns]
+    gaps = 2 * len(columns)
+    keeps_narrow = sum(own or min(width, NARROW) for own, width in zip(ids, natural, strict=True)) + gaps <= out.width
+    least = sum(own or min(width, LEAST) for own, width in zip(ids, natural, strict=True)) + gaps
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False,
+        width=least if least > out.width else None,
+    )  # fmt: skip
+    for column, own, width in zip(columns, ids, natural, strict=True):
+        narrow = own is None and width <= NARROW and keeps_narrow
+        table.add_column(
+            column, overflow="fold", width=own, no_wrap=narrow, min_width=None if own else min(width, LEAST)
         )
-        # An id is there to be copied: its column is as wide as one, so that it is neither cut nor folded.
-        width = ID_WIDTH if column.endswith("id") else None
-        table.add_column(column, overflow="fold", width=width, no_wrap=width is None and widest <= NARROW)
     for row in cells:
         table.add_row(*row)
-    out.print(table)
+    out.print(table, crop=False)
 
 
 def print_pairs(pairs: Mapping[str, Any], *, title: str) -> None:

@@ -39,7 +39,8 @@ def _json_lines(plan: ImportPlan, source: Source, file: SourceFile) -> Iterator[
             if number == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")
             if not line.isspace():
-                yield number, line
+                # Without its end, an error in it is in the first line of what is read, which says nothing new.
+                yield number, line.rstrip(b"\r\n")
 
 
 def _csv(plan: ImportPlan, source: Source, file: SourceFile) -> Iterator[Row]:

@@ -471,3 +471,10 @@ def test_the_servers_of_the_stack_hold_what_was_done(up: Up, run: Run, name: str
     with redis.Redis.from_url(up.state.redis_url) as server:
         key = f"celery-task-meta-{said.json['metadata']['correlation_id']}"
         assert server.ttl(key) > 0
+
+
+def test_a_shell_learns_where_the_servers_are(run: Run, up: Up) -> None:
+    said = run("env")
+    assert said.code == 0
+    urls = {"DATABASE_URL": up.state.database_url, "REDIS_URL": up.state.redis_url}
+    assert said.out.splitlines() == [f"export {variable}={url}" for variable, url in urls.items()]

@@ -5,6 +5,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from rich.console import Console
 
 from storage import ModelResult
 from tasks.cli.output import print_json, print_pairs, print_result, print_table
@@ -149,3 +150,21 @@ def test_a_failed_result_as_json_has_all_of_it(capsys: pytest.CaptureFixture[str
     said = capsys.readouterr()
     assert json.loads(said.out) == failed.to_dict()
     assert said.err == ""
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 200])
+@pytest.mark.parametrize("extra", [0, 2, 4])
+def test_no_character_of_a_table_is_lost(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int, extra: int
+) -> None:
+    monkeypatch.setattr("tasks.cli.output.out", Console(width=width, highlight=False, force_terminal=False))
+    columns = ["run id", "import, due (UTC)", "state, since", *(f"column {number}" for number in range(extra))]
+    rows = [[str(uuid4()), "nightly\n2026-11-24 22:05:46", "done", *("x" * 19 for _ in range(extra))] for _ in range(3)]
+    print_table(columns, rows, title="3 runs")
+    said = capsys.readouterr().out
+    for row in rows:
+        assert row[0] in said
+    for text in ("nightly", "done", "run id", "3 runs"):
+        assert text in said
+    assert said.count("x") == 3 * 19 * extra
+    assert said.count("2026-11-24") == said.count("22:05:46") == 3
