@@ -8,6 +8,7 @@ from typing import TypeVar, cast
 from uuid import UUID
 
 import redis.asyncio
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from tasks.client.outcomes import result_key
@@ -53,7 +54,11 @@ class ResultListener:
         self._waiting[key].add(published)
         try:
             # Subscribed before looking again: what is published in between is not missed.
-            await cancellable(self._channel.subscribe(key))
+            try:
+                await cancellable(self._channel.subscribe(key))
+            except AttributeError as error:
+                # redis-py, where the reader closes the broken connection while this sends on it.
+                raise RedisConnectionError("the connection was lost") from error
             if self._reader is None or self._reader.done():
                 self._reader = asyncio.create_task(self._read(), name="pattern-storage results")
             while True:
@@ -70,8 +75,8 @@ class ResultListener:
             self._waiting[key].discard(published)
             if not self._waiting[key]:
                 del self._waiting[key]
-                # Without a connection there is no subscription either.
-                with suppress(RedisError):
+                # Without a connection there is no subscription either; an AttributeError is that as well, see above.
+                with suppress(RedisError, AttributeError):
                     await self._channel.unsubscribe(key)
 
     async def _look(self, key: str) -> bytes | None:
