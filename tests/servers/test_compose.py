@@ -5,6 +5,7 @@ volumes, its ports. Nothing else in the file is changed.
 """
 
 import base64
+import json
 import os
 import shutil
 import socket
@@ -29,6 +30,7 @@ from config.embedded.account import Account
 from config.embedded.binaries import find_postgres, find_valkey
 from storage import schema
 from tasks.client import PatternStorageClient
+from tests.fix_imports import make_plan, queue_run, write_lines
 from tests.fix_process import DEADLINE, ROOT, ProcessGroup, clean_environment, free_port, needs, wait_until
 from tests.fix_storage import contract, make_pattern
 
@@ -259,9 +261,19 @@ def test_jobs_with_the_services_role(composed: Composed, service_url: str) -> No
     assert composed.check("worker") == 1
 
 
-def test_imports(composed: Composed) -> None:
+def test_imports(composed: Composed, service_url: str, tmp_path: Path) -> None:
+    """A run with one bad row that is allowed: its reject file is in the service's volume, and so is every copy."""
     composed.start("imports")
     composed.becomes_healthy("imports")
+    source = write_lines(tmp_path / "rows.jsonl", [make_pattern(), {"pattern_name": "nothing else"}, make_pattern()])
+    redis_url = composed.secret("imports", "redis_url")
+    run_id = queue_run(service_url, redis_url, make_plan(source, max_bad_rows=1))
+    with PatternStorageClient(database_url=service_url, redis_url=redis_url) as client:
+        result = client.get(run_id).result(DEADLINE)
+    assert result.success, result.error
+    assert (result.data["rows_inserted"], result.data["rows_rejected"]) == (2, 1)
+    kept = composed.folder / "volume-imports/imports/nightly" / f"{run_id}.rejected.jsonl"
+    assert json.loads(kept.read_text())["line"] == 2
 
 
 def test_metrics(composed: Composed) -> None:

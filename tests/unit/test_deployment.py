@@ -22,6 +22,8 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if service["image"] == "pattern-storage"}
 #: Celery's own, see https://docs.celeryq.dev/en/stable/userguide/workers.html#worker-remap-sigterm
 CELERY_VARIABLES = {"REMAP_SIGTERM"}
+#: Where Python makes temporary files.
+PYTHON_VARIABLES = {"TMPDIR"}
 
 
 def test_services() -> None:
@@ -35,7 +37,7 @@ def test_services() -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_our_services_know_only_real_settings(name: str) -> None:
     known = {field.upper() if field.endswith("_url") else PREFIX + field.upper() for field in Settings.model_fields}
-    assert set(OURS[name]["environment"]) <= known | CELERY_VARIABLES
+    assert set(OURS[name]["environment"]) <= known | CELERY_VARIABLES | PYTHON_VARIABLES
     files = {secret["target"] for secret in OURS[name]["secrets"]}
     assert files <= set(Settings.model_fields)
     assert files >= ({"database_url"} if name == "migrate" else {"redis_url"})
@@ -114,6 +116,13 @@ def test_data_is_in_named_volumes_and_files_of_ours_are_read_only() -> None:
             path, _, mode = volume.split(":")
             assert (ROOT / path).exists(), path
             assert mode == "ro"
+
+
+def test_imports_write_to_their_volume() -> None:
+    """Reject files and copies: nothing else in their container can be written, but /tmp, which is memory."""
+    [volume] = SERVICES["imports"]["volumes"]
+    for variable in ("PATTERN_STORAGE_DATA_DIR", "TMPDIR"):
+        assert SERVICES["imports"]["environment"][variable] == volume.split(":")[1]
 
 
 def test_order_of_start() -> None:

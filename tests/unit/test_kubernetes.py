@@ -97,7 +97,7 @@ def test_settings_and_secrets_are_ours(name: str) -> None:
     shared = of("ConfigMap")["pattern-storage"]["data"]
     own = {variable["name"] for variable in container(name).get("env", [])}
     known = {PREFIX + field.upper() for field in Settings.model_fields}
-    assert shared.keys() | own - {"REMAP_SIGTERM"} <= known
+    assert shared.keys() | own - {"REMAP_SIGTERM", "TMPDIR"} <= known
     [secret] = [volume["secret"] for volume in pod(name)["spec"]["volumes"] if "secret" in volume]
     files = [item["path"] for item in secret["items"]]
     component = name.removeprefix("pattern-storage-")
@@ -106,6 +106,15 @@ def test_settings_and_secrets_are_ours(name: str) -> None:
     assert secret["secretName"] == ("pattern-storage-owner" if component == "migrate" else "pattern-storage")
     mounted = {mount["name"]: mount["mountPath"] for mount in container(name)["volumeMounts"]}
     assert mounted["secrets"] == shared["PATTERN_STORAGE_SECRETS_DIR"]
+
+
+def test_imports_write_to_their_volume() -> None:
+    name = "pattern-storage-imports"
+    given = {one["name"]: one["value"] for one in container(name)["env"]}
+    mounted = {mount["name"]: mount["mountPath"] for mount in container(name)["volumeMounts"]}
+    assert given["PATTERN_STORAGE_DATA_DIR"] == given["TMPDIR"] == mounted["data"]
+    [claim] = [one["persistentVolumeClaim"] for one in pod(name)["spec"]["volumes"] if one["name"] == "data"]
+    assert claim["claimName"] in of("PersistentVolumeClaim")
 
 
 def test_no_secret_is_in_the_repository() -> None:
