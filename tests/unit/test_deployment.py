@@ -159,6 +159,12 @@ def test_the_wheel_has_all_that_the_image_needs() -> None:
     assert {f"!{name}" for name in (*copied, "pyproject.toml", "README.md", "LICENSE")} <= set(allowed)
 
 
+def test_the_image_has_every_extra_that_is_used_at_run_time() -> None:
+    [extras] = re.findall(r"^ARG EXTRAS=(\S+)$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    there_are = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(extras.split(",")) == set(there_are) - {"dev", "browser"}
+
+
 def test_make_help_prints_itself() -> None:
     shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for target in re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE):
