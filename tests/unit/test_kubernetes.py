@@ -135,7 +135,7 @@ def test_pods_have_least_privilege(name: str) -> None:
 
 def test_probes() -> None:
     probed = {name.removeprefix("pattern-storage-"): container(name) for name in WORKLOADS}
-    for component in ("worker", "imports", "relay"):
+    for component in COMPONENTS - {"migrate"}:
         assert "pattern-storage health" in " ".join(probed[component]["readinessProbe"]["exec"]["command"])
     for component in ("worker", "imports", "beat", "flower"):
         assert "livenessProbe" in probed[component]
