@@ -204,6 +204,26 @@ def test_redis_is_checked_by_a_write(composed: Composed) -> None:
         server.config_set("maxmemory", settings["maxmemory"])
 
 
+def test_the_password_of_redis_is_rotated_as_the_runbook_says(composed: Composed) -> None:
+    """In its file, in place: neither Redis nor its health check is started anew."""
+    needs("redis-cli")
+    mounted = composed.secrets("redis") / "redis_password"
+    old = mounted.read_text()
+    with redis.Redis.from_url(composed.secret("worker", "redis_url")) as server:
+
+        def move(fewer: str, more: str) -> None:
+            server.execute_command("ACL", "SETUSER", "default", f">{more.strip()}")
+            mounted.write_text(more)
+            assert composed.check("redis") == 0
+            server.execute_command("ACL", "SETUSER", "default", f"<{fewer.strip()}")
+            assert composed.check("redis") == 0
+
+        move(old, "another-password\n")
+        mounted.write_text(old)
+        assert composed.check("redis") == 1
+        move("another-password\n", old)
+
+
 @pytest.mark.parametrize(
     "statement",
     [

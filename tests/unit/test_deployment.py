@@ -100,9 +100,13 @@ def test_make_secrets(tmp_path: Path) -> None:
     assert all(len(text.strip()) == 48 for name, text in made.items() if name.endswith("password"))
     assert made["service_password"].strip() in made["service_database_url"]
     assert make() == made
-    # A password that is changed is in its URL the next time.
-    (tmp_path / "secrets/redis_password").unlink()
+    # A password that is changed is in its URL the next time, and in the very file that containers have mounted.
+    mounted = (tmp_path / "secrets/redis_password").open()
+    (tmp_path / "secrets/redis_password").chmod(0o644)
+    (tmp_path / "secrets/redis_password").write_text("")
     changed = make()
+    with mounted:
+        assert mounted.read() == changed["redis_password"]
     assert {name for name in made if made[name] != changed[name]} == {"redis_password", "redis_url"}
     assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "secrets").iterdir()} == {0o444}
