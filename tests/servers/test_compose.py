@@ -2,11 +2,15 @@
 
 What a container has for itself is a folder or a port of the test here: its secrets (only those it is given), its
 volumes, its ports. Nothing else in the file is changed.
+
+Not started here: Grafana, which is in no package (tests/unit/test_deployment.py reads its files), and the entry point
+of PostgreSQL's image. Prometheus is Debian's, older than the image.
 """
 
 import base64
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -36,7 +40,7 @@ from tests.fix_storage import contract, make_pattern
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-FLOWER, METRICS = "5555", "9540"
+FLOWER, METRICS, PROMETHEUS = "5555", "9540", "9090"
 
 
 class Composed:
@@ -50,7 +54,7 @@ class Composed:
         self.postgres.start()
         server = urlsplit(self.postgres.url)
         self.hosts = {"postgres:5432": f"127.0.0.1:{server.port}", "redis:6379": f"127.0.0.1:{free_port()}"}
-        self.ports = {(name, port): str(free_port()) for name in SERVICES for port in (FLOWER, METRICS)}
+        self.ports = {(name, port): str(free_port()) for name in SERVICES for port in (FLOWER, METRICS, PROMETHEUS)}
         # Where the images have their programs: ours, and the servers'.
         us = Account(os.geteuid(), os.getegid(), switched=False)
         self.path = [Path(sys.executable).parent, find_postgres(folder, us).postgres.parent, folder / "bin"]
@@ -81,7 +85,7 @@ class Composed:
         if folder.exists():
             return folder
         folder.mkdir()
-        for given in SERVICES[name]["secrets"]:
+        for given in SERVICES[name].get("secrets", []):
             given = {"source": given, "target": given} if isinstance(given, str) else given
             text = (self.folder / "secrets" / given["source"]).read_text()
             for host, here in self.hosts.items():
@@ -99,11 +103,10 @@ class Composed:
         places = {
             "$$": "$", "/run/secrets": str(self.secrets(name)), "/var/lib/pattern-storage": str(volume),
             "/etc/pattern-storage": str(ROOT / "deploy"),
-            FLOWER: self.ports[name, FLOWER], METRICS: self.ports[name, METRICS],
-        }  # fmt: skip
-        for there, ours in places.items():
-            text = text.replace(there, ours)
-        return text
+            "/etc/prometheus": str(ROOT / "deploy/prometheus"), "=/prometheus": f"={volume}",
+        } | {port: self.ports[name, port] for port in (FLOWER, METRICS, PROMETHEUS)}  # fmt: skip
+        # At once: what stands in the place of one may look like another.
+        return re.sub("|".join(map(re.escape, places)), lambda there: places[there[0]], text)
 
     def environment(self, name: str, **more: Any) -> dict[str, str]:
         given = {key: self.here(name, str(value)) for key, value in SERVICES[name].get("environment", {}).items()}
@@ -121,12 +124,14 @@ class Composed:
         return done.stdout
 
     def command(self, name: str) -> list[str]:
-        return [self.here(name, part) for part in SERVICES[name]["command"]]
+        # The entry point of this image is its program.
+        entry = ["prometheus"] if name == "prometheus" else []
+        return entry + [self.here(name, part) for part in SERVICES[name]["command"]]
 
-    def start(self, name: str) -> ProcessGroup:
-        """Start a service as the file says, unless it runs."""
+    def start(self, name: str, *more: str) -> ProcessGroup:
+        """Start a service as the file says, unless it runs; `more` are arguments that give it a port of its own."""
         if name not in self.running:
-            program, *arguments = self.command(name)
+            program, *arguments = [*self.command(name), *more]
             found = shutil.which(program, path=self.environment(name)["PATH"])
             assert found, program
             log = self.folder / f"{name}.log"
@@ -308,6 +313,30 @@ def test_metrics(composed: Composed) -> None:
             return ""
 
     assert "pattern_storage_" in wait_until(read, "metrics are served")
+
+
+def test_postgresql_is_started_as_its_image_does() -> None:
+    """There is no command to try: what it is told is in its environment and in the script, both of which ran above."""
+    assert "command" not in SERVICES["postgres"]
+
+
+def test_prometheus(composed: Composed) -> None:
+    """It takes the flags of the file, finds its rules beside its configuration, and is known to be ready."""
+    needs("wget")
+    needs("prometheus")
+    address = f"127.0.0.1:{composed.ports['prometheus', PROMETHEUS]}"
+    assert composed.check("prometheus") != 0
+    running = composed.start("prometheus", f"--web.listen-address={address}")
+    composed.becomes_healthy("prometheus")
+
+    def ask(path: str) -> Any:
+        with urllib.request.urlopen(f"http://{address}/api/v1/{path}", timeout=30) as answer:
+            return json.load(answer)["data"]
+
+    assert ask("status/flags")["storage.tsdb.retention.time"] == "30d"
+    assert [group["name"] for group in ask("rules")["groups"]] == ["pattern-storage"]
+    assert list((composed.folder / "volume-prometheus").iterdir()) != []
+    assert running.stop() == 0
 
 
 def test_flower(composed: Composed) -> None:

@@ -1,11 +1,13 @@
 """The compose file, the image and the project's own files agree with the code. No container engine is needed."""
 
+import json
 import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -167,6 +169,27 @@ def test_the_image_has_every_extra_that_is_used_at_run_time() -> None:
     [extras] = re.findall(r"^ARG EXTRAS=(\S+)$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
     there_are = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(extras.split(",")) == set(there_are) - {"dev", "browser"}
+
+
+def test_grafana_finds_its_files() -> None:
+    """Grafana is in no package: what it reads is parsed, and leads to where docker-compose.yml puts it."""
+    folder = ROOT / "deploy/grafana"
+    mounted = {there: ROOT / here for here, there, _ in (volume.split(":") for volume in SERVICES["grafana"]["volumes"]
+                                                         if volume.startswith("."))}  # fmt: skip
+    assert mounted["/etc/grafana/provisioning"] == folder / "provisioning"
+    [provider] = yaml.safe_load((folder / "provisioning/dashboards/pattern-storage.yml").read_text())["providers"]
+    dashboards = [json.loads(path.read_text()) for path in mounted[provider["options"]["path"]].glob("*.json")]
+    [source] = yaml.safe_load((folder / "provisioning/datasources/prometheus.yml").read_text())["datasources"]
+    address = urlsplit(source["url"])
+    assert SERVICES[address.hostname]["ports"] == [f"127.0.0.1:{address.port}:{address.port}"]
+    for dashboard in dashboards:
+        [chosen] = [one for one in dashboard["templating"]["list"] if one["type"] == "datasource"]
+        assert (chosen["query"], chosen["current"]["value"]) == (source["type"], source["uid"])
+        used = {panel["datasource"]["uid"] for panel in dashboard["panels"] if "datasource" in panel}
+        assert used == {f"${{{chosen['name']}}}"}
+    assert dashboards
+    # Grafana's own form of a setting: https://grafana.com/docs/grafana/latest/setup-grafana/configure-grafana/
+    assert all(re.fullmatch(r"GF_[A-Z]+(_[A-Z]+)+(__FILE)?", name) for name in SERVICES["grafana"]["environment"])
 
 
 def test_make_help_prints_itself() -> None:
