@@ -219,6 +219,13 @@ async def lock_schedules(connection: Connection, schedules: dict[str, str], now:
         return await cursor.fetchall()
 
 
+async def decided(connection: Connection) -> dict[str, datetime]:
+    """Return up to when each schedule that beat follows has been decided, by name."""
+    async with connection.cursor(row_factory=tuple_row) as cursor:
+        await cursor.execute(block("list_decided"))
+        return dict(await cursor.fetchall())
+
+
 async def decide(connection: Connection, schedule: Schedule) -> None:
     """Note up to when a schedule has been decided."""
     values = {"name": schedule.name, "schedule": schedule.schedule, "until": schedule.decided_until}

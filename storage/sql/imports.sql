@@ -96,6 +96,10 @@ WHERE name = ANY (%(names)s)
 ORDER BY name
 FOR UPDATE SKIP LOCKED
 
+-- name: list_decided
+-- Say up to when each schedule has been decided.
+SELECT name, decided_until FROM import_schedules
+
 -- name: decide_schedule
 -- Note up to when a schedule has been decided.
 UPDATE import_schedules SET schedule = %(schedule)s, decided_until = %(until)s WHERE name = %(name)s

@@ -57,15 +57,31 @@ def address(settings: Settings, *, login: bool = False) -> str:
     return f"http://{place}/"
 
 
-def shows_a_worker(settings: Settings) -> bool:
-    """Tell whether Flower lets us in and has heard of a worker: from then on it misses no job."""
+def workers(settings: Settings, timeout: float) -> dict[str, bool]:
+    """Return the workers that Flower has heard of, and whether each is there.
+
+    Args:
+        settings: where Flower is, and its login.
+        timeout: seconds to wait for its answer.
+
+    Raises:
+        OSError: it does not answer, or does not let us in.
+        HTTPException: what answers there is no web server.
+        ValueError: nor is it Flower.
+    """
     password = settings.flower_password.get_secret_value() if settings.flower_password else ""
     login = b64encode(f"{settings.flower_user}:{password}".encode()).decode()
     url = f"{address(settings)}api/workers?status=1"
     request = Request(url, headers={"Authorization": f"Basic {login}"})  # noqa: S310  # it begins with http://
+    # A proxy that the environment names is for the world outside.
+    with build_opener(ProxyHandler({})).open(request, timeout=timeout) as answer:
+        found: dict[str, bool] = json.load(answer)
+    return found
+
+
+def shows_a_worker(settings: Settings) -> bool:
+    """Tell whether Flower lets us in and has heard of a worker: from then on it misses no job."""
     try:
-        # A proxy that the environment names is for the world outside.
-        with build_opener(ProxyHandler({})).open(request, timeout=1) as answer:
-            return any(json.load(answer).values())
+        return any(workers(settings, timeout=1).values())
     except OSError:
         return False

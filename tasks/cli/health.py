@@ -1,7 +1,11 @@
 """The command for health checks: whether a service can do its work, not only whether its process lives."""
 
 import socket
+import time
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from http.client import HTTPException
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,17 +13,22 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from config.settings import Settings, load_settings
-from storage import outbox, roles
+from storage import import_runs, outbox, roles
 from storage.operations.base import Connection
 from tasks import result_store
 from tasks.app import create_app
+from tasks.cli import flower
 from tasks.cli.exits import Exit
 from tasks.cli.output import err, out
 from tasks.client.archive import Archive, wait_for
 from tasks.errors import BrokerUnavailable, ResultBackendUnavailable
+from tasks.imports.plan import ImportEntry, load_entries
 
 #: A key that a check writes. A server that is full, or a replica, refuses it; whoever reads it learns nothing.
 KEY, SECONDS = "pattern-storage-health", 60
+
+#: Seconds within which beat has written its file: it does so every three minutes, and is busy for less than the rest.
+WRITTEN = 600
 
 
 class Service(StrEnum):
@@ -27,6 +36,8 @@ class Service(StrEnum):
 
     WORKER = "worker"
     RELAY = "relay"
+    BEAT = "beat"
+    FLOWER = "flower"
 
 
 class NotWorking(Exception):
@@ -39,28 +50,69 @@ def health(
         str | None, typer.Option(help="Of a worker: its node name, by default celery@ and the name of this host.")
     ] = None,
     oldest: Annotated[
-        float, typer.Option(min=1, help="Of a relay: seconds that a job may wait in the outbox before it is published.")
+        float,
+        typer.Option(
+            min=1,
+            help="Seconds that a job may wait in the outbox (of a relay), or an import after it was due (of beat).",
+        ),
     ] = 120.0,
+    schedule: Annotated[
+        Path, typer.Option(help="Of beat: the file that it was given as --schedule; by default Celery's own.")
+    ] = Path("celerybeat-schedule"),
 ) -> None:
-    """Exit 0 if a worker or relay on this host can work, 1 if it cannot, 3 if a server is unreachable."""
+    """Exit 0 if a service on this host can work, 1 if it cannot, 3 if a server is unreachable."""
     settings = load_settings()
     try:
-        if complaint := wait_for(Archive(settings).ask(lambda connection: _postgresql(connection, service, oldest))):
-            raise NotWorking(complaint)
+        if _uses_postgresql(service, settings):
+            entries = load_entries(settings.imports_file) if service is Service.BEAT and settings.imports_file else []
+            asked = Archive(settings).ask(lambda connection: _postgresql(connection, service, oldest, entries))
+            if complaint := wait_for(asked):
+                raise NotWorking(complaint)
         _redis(settings)
-        if service is Service.WORKER:
-            _worker(settings, name or f"celery@{socket.gethostname()}")
+        match service:
+            case Service.WORKER:
+                _worker(settings, name or f"celery@{socket.gethostname()}")
+            case Service.RELAY:
+                _broker(settings)
+            case Service.BEAT:
+                _broker(settings)
+                _beat(schedule)
+            case Service.FLOWER:
+                _broker(settings)
+                _flower(settings)
     except NotWorking as reason:
         err.print(str(reason))
         raise typer.Exit(Exit.FAILED) from None
     out.print("ok")
 
 
-async def _postgresql(connection: Connection, service: Service, oldest: float) -> str | None:
+def _uses_postgresql(service: Service, settings: Settings) -> bool:
+    # Without a database, beat sends what housekeeping there is, and plans no imports.
+    return service is not Service.FLOWER and (service is not Service.BEAT or settings.database_url is not None)
+
+
+async def _postgresql(
+    connection: Connection, service: Service, oldest: float, entries: list[ImportEntry]
+) -> str | None:
     if not await roles.can_write(connection):
         return "PostgreSQL answers, but takes no writes from this role: a standby, read-only, or no rights"
     if service is Service.RELAY and (waiting := await outbox.measure(connection)).age > oldest:
         return f"a job has waited for {waiting.age:.0f} s in the outbox; {oldest:g} s are allowed"
+    if service is Service.BEAT:
+        return _undecided(entries, await import_runs.decided(connection), timedelta(seconds=oldest))
+    return None
+
+
+def _undecided(entries: list[ImportEntry], decided: dict[str, datetime], oldest: timedelta) -> str | None:
+    """Look whether some beat follows the imports file as it is now."""
+    for entry in entries:
+        if not entry.enabled or entry.due is None:
+            continue
+        if entry.name not in decided:
+            return f"no beat follows import {entry.name!r}; it reads the imports file when it starts"
+        due = entry.due.after(decided[entry.name])
+        if due is not None and datetime.now(UTC) - due > oldest:
+            return f"import {entry.name!r} was due at {due:%Y-%m-%d %H:%M:%S} UTC, and no beat has seen to it"
     return None
 
 
@@ -72,6 +124,36 @@ def _redis(settings: Settings) -> None:
                 server.set(KEY, "1", ex=SECONDS)
         except RedisError as error:
             raise ResultBackendUnavailable(f"Redis takes no writes: {error}") from error
+
+
+def _broker(settings: Settings) -> None:
+    """Ask a broker that is not Redis, which was asked already."""
+    if not settings.on_rabbitmq:
+        return
+    app = create_app(settings)
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0)
+    except (OSError, OperationalError) as error:
+        raise BrokerUnavailable(f"the queue does not answer: {error}") from error
+    finally:
+        app.close()
+
+
+def _beat(schedule: Path) -> None:
+    # One file or several, by Python's `dbm`.
+    written = max((path.stat().st_mtime for path in schedule.parent.glob(f"{schedule.name}*")), default=None)
+    if written is None:
+        raise NotWorking(f"beat has written no {schedule}")
+    if (age := time.time() - written) > WRITTEN:
+        raise NotWorking(f"beat has not written {schedule} for {age:.0f} s; it does every three minutes")
+
+
+def _flower(settings: Settings) -> None:
+    try:
+        flower.workers(settings, timeout=settings.connect_timeout)
+    except (OSError, HTTPException, ValueError) as error:
+        raise NotWorking(f"Flower does not answer at {flower.address(settings)}: {error}") from None
 
 
 def _worker(settings: Settings, name: str) -> None:

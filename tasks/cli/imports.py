@@ -23,7 +23,7 @@ from tasks.client import Job, JobTimeout, PatternStorageClient
 from tasks.client.archive import Archive, wait_for
 from tasks.imports.plan import ImportEntry, load_entries
 from tasks.imports.publisher import publish
-from tasks.imports.sources import shown
+from tasks.imports.reading import shown
 
 T = TypeVar("T")
 

@@ -2,10 +2,7 @@
 
 import csv
 import io
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -81,7 +78,7 @@ def _parquet(plan: ImportPlan, source: Source, file: SourceFile) -> Iterator[Row
     except ImportError:
         message = "Parquet needs pyarrow: pip install 'pattern-storage[parquet]'"
         raise ImportBroken("source_unreadable", message) from None
-    with _whole(source, file) as whole:
+    with source.opened_anywhere(file) as whole:
         try:
             # Without a pre-buffer, and with small buffers: else a whole row group is in memory.
             with pyarrow.parquet.ParquetFile(whole, buffer_size=BLOCK // 4, pre_buffer=False) as table:
@@ -97,15 +94,6 @@ def _parquet(plan: ImportPlan, source: Source, file: SourceFile) -> Iterator[Row
                             yield number, error
         except (pyarrow.ArrowException, OSError) as error:
             raise _broken(file, " ".join(str(error).split())) from None
-
-
-@contextmanager
-def _whole(source: Source, file: SourceFile) -> Iterator[IO[bytes]]:
-    """Yield the file so that it can be read from its end, where a Parquet file says what is in it: as a copy."""
-    with tempfile.TemporaryFile() as copy:
-        with source.opened(file) as stream:
-            shutil.copyfileobj(stream, copy, BLOCK)
-        yield copy
 
 
 def _python(plan: ImportPlan, source: Source, file: SourceFile) -> Iterator[Row]:

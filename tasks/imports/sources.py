@@ -8,11 +8,12 @@ import gzip
 import hashlib
 import io
 import os
-import re
+import shutil
 import sys
+import tempfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -23,6 +24,7 @@ import fsspec
 
 from tasks.errors import ImportBroken, ImportDelayed
 from tasks.imports.plan import ImportPlan
+from tasks.imports.reading import reading, shown
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -56,6 +58,11 @@ class SourceFile:
         """What people are told: the name without what may hold a secret."""
         return shown(self.path)
 
+    @property
+    def suffix(self) -> str:
+        """By which a compressed file is known, such as ".gz"."""
+        return Path(urlsplit(self.path).path if "://" in self.path else self.path).suffix
+
 
 class Source:
     """The files of one plan.
@@ -72,7 +79,7 @@ class Source:
         #: Rows of all files, None if that shows only at their end.
         self.rows: int | None = None
         options = {"client_kwargs": {"timeout": HTTP_TIMEOUT}} if plan.source.startswith("http") else {}
-        with _reading(plan.source):
+        with reading(plan.source):
             try:
                 self._system, self._path = fsspec.core.url_to_fs(plan.source, **options)
             except (ImportError, ValueError) as error:  # a protocol that needs another package, or that there is not
@@ -114,23 +121,37 @@ class Source:
     @contextmanager
     def opened(self, file: SourceFile) -> Iterator[IO[bytes]]:
         """Open a file for reading from its beginning to its end, decompressed as its suffix says."""
-        suffix = Path(urlsplit(file.path).path if "://" in file.path else file.path).suffix
-        with _reading(file.path):
+        with reading(file.path):
             # HTTP without blocks is one request, which servers without ranges answer as well.
             raw = self._system.open(file.path, "rb", **({"block_size": 0} if file.path.startswith("http") else {}))
         with raw, io.BufferedReader(_Counted(self, raw, file), BLOCK) as stream:
-            if suffix not in _OPENERS:
+            if file.suffix not in _OPENERS:
                 yield stream
                 return
-            with _OPENERS[suffix](stream, "rb") as plain:
+            with _OPENERS[file.suffix](stream, "rb") as plain:
                 try:
                     yield plain
                 except _RUBBISH as error:
-                    reason = f"{file.shown} is not whole, or no {suffix} file: {error}"
+                    reason = f"{file.shown} is not whole, or no {file.suffix} file: {error}"
                     raise ImportBroken("source_unreadable", reason) from None
 
+    @contextmanager
+    def opened_anywhere(self, file: SourceFile) -> Iterator[IO[bytes]]:
+        """Open a file for reading at any place: itself if it is a local one, else a copy in the folder of TMPDIR."""
+        if self.is_local and file.suffix not in _OPENERS:
+            with ExitStack() as opened:
+                with reading(file.path):
+                    itself = opened.enter_context(Path(file.path).open("rb"))
+                self.bytes_read += file.size or 0
+                yield itself
+            return
+        with tempfile.TemporaryFile() as copy:
+            with self.opened(file) as stream:
+                shutil.copyfileobj(stream, copy, BLOCK)
+            yield copy
+
     def _find(self) -> list[SourceFile]:
-        with _reading(self._plan.source):
+        with reading(self._plan.source):
             self._system.invalidate_cache()
             if self._plan.format == "python":
                 return [self._tree()]
@@ -182,19 +203,11 @@ class _Counted(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        with _reading(self._file.path):
+        with reading(self._file.path):
             data = self._raw.read(len(buffer))
         buffer[: len(data)] = data
         self._source.bytes_read += len(data)
         return len(data)
-
-
-def shown(source: str) -> str:
-    """Return the source without user, query and fragment, which may hold a secret."""
-    if "://" not in source:
-        return source
-    parts = urlsplit(source)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def _version(info: dict[str, Any]) -> str | None:
@@ -202,30 +215,3 @@ def _version(info: dict[str, Any]) -> str | None:
         return f"etag {etag}"
     changed = next((info[name] for name in _TIMES if info.get(name)), None)
     return None if changed is None or info.get("size") is None else f"{info['size']} bytes, {changed}"
-
-
-@contextmanager
-def _reading(path: str) -> Iterator[None]:
-    """Say in our own words what a file system says, and whether it may be better later."""
-    name = shown(path)
-    try:
-        yield
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        # fsspec calls an HTTP server that does not answer a missing file.
-        cause = error.__cause__
-        if isinstance(cause, aiohttp.ClientResponseError) and cause.status < 500 and cause.status not in (404, 410):
-            raise ImportBroken("source_unreadable", f"{name} cannot be read: {cause.status} {cause.message}") from None
-        if isinstance(cause, aiohttp.ClientError | TimeoutError) and getattr(cause, "status", 500) >= 500:
-            raise ImportDelayed("source_unavailable", f"{name} cannot be read now: {_said(cause)}") from None
-        raise ImportBroken("source_missing", f"{name} does not exist") from None
-    except PermissionError as error:
-        raise ImportBroken("source_unreadable", f"{name} cannot be read: {error.strerror or error}") from None
-    except (OSError, TimeoutError, aiohttp.ClientError) as error:
-        raise ImportDelayed("source_unavailable", f"{name} cannot be read now: {_said(error)}") from None
-
-
-def _said(error: BaseException) -> str:
-    """Return what an error says, without the query of a URL that it repeats."""
-    if isinstance(error, aiohttp.ClientResponseError):
-        return f"{error.status} {error.message}"
-    return re.sub(r"\?[^\s'\"]+", "", " ".join(str(error).split())) or type(error).__name__

@@ -1,23 +1,49 @@
 """`health`: whether a service can work, which is more than that it lives."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 import redis
 
+from config.settings import Settings
 from storage import roles
 from storage.errors import RoleUnknown
+from tasks.app import create_app
+from tasks.imports.plan import load_entries
+from tasks.imports.planner import Planner
 from tests import fix_cli
 from tests.fix_celery import StorageWorker
 from tests.fix_cli import Cli, Said
+from tests.fix_process import free_port
 from tests.fix_storage import contract, make_pattern
 
 cli = fix_cli.cli
 
 Urls = dict[str, Any]
+
+
+#: Of these, only the second has been due in the last 20 minutes, except in the first hours of a year.
+IMPORTS = """
+[[import]]
+name = "yearly"
+source = "a.csv"
+schedule = "30 2 1 1 *"
+
+[[import]]
+name = "often"
+source = "a.csv"
+every = "5m"
+
+[[import]]
+name = "by-hand"
+source = "a.csv"
+"""
 
 
 @pytest.fixture
@@ -48,6 +74,50 @@ def test_a_relay(cli: Cli, urls: Urls) -> None:
     assert said.code == 1
     assert "s in the outbox; 120 s are allowed" in said.error
     assert cli("health", "relay", "--oldest", "3600", **urls).code == 0
+
+
+def test_beat(cli: Cli, urls: Urls, tmp_path: Path) -> None:
+    """It is well while it writes its file, and until an import that was due was not decided."""
+    ask = partial(cli, "health", "beat", "--schedule", str(tmp_path / "beat"))
+    said = ask(**urls)
+    assert said == Said(1, "", f"beat has written no {tmp_path / 'beat'}\n")
+    written = tmp_path / "beat.db"  # what some of Python's databases make of the name
+    written.touch()
+    assert ask(**urls) == Said(0, "ok\n", "")
+    file = tmp_path / "imports.toml"
+    file.write_text(IMPORTS)
+    urls |= {"PATTERN_STORAGE_IMPORTS_FILE": str(file)}
+    said = ask(**urls)
+    assert (said.code, "no beat follows import 'yearly'" in said.error) == (1, True)
+    settings = Settings(database_url=urls["DATABASE_URL"], redis_url=urls["REDIS_URL"])
+    with create_app(settings) as app:
+        Planner(settings, load_entries(file), app).tick()
+    assert ask(**urls).code == 0
+    with psycopg.connect(urls["DATABASE_URL"], autocommit=True) as connection:
+        connection.execute("UPDATE import_schedules SET decided_until = now() - interval '20 minutes'")
+    said = ask(**urls)
+    assert (said.code, said.out) == (1, "")
+    assert said.error.startswith("import 'often' was due at ")
+    assert ask("--oldest", "3600", **urls).code == 0
+    # Without a database, beat plans nothing.
+    assert ask(REDIS_URL=urls["REDIS_URL"]).code == 0
+    os.utime(written, (0, 0))
+    said = ask(REDIS_URL=urls["REDIS_URL"])
+    assert (said.code, "it does every three minutes" in said.error) == (1, True)
+
+
+@pytest.mark.parametrize("service", ["beat", "flower", "relay"])
+@pytest.mark.parametrize("scheme", ["redis", "amqp"])
+def test_no_broker(cli: Cli, urls: Urls, absent_url: str, service: str, scheme: str) -> None:
+    broker = absent_url.replace("redis", scheme)
+    said = cli("health", service, **urls, BROKER_URL=broker, PATTERN_STORAGE_CONNECT_TIMEOUT="1")
+    assert said.code == 3, said
+    assert said.out == ""
+
+
+def test_no_flower(cli: Cli, urls: Urls) -> None:
+    said = cli("health", "flower", PATTERN_STORAGE_FLOWER_PORT=str(free_port()), REDIS_URL=urls["REDIS_URL"])
+    assert (said.code, said.error.startswith("Flower does not answer at http://127.0.0.1:")) == (1, True)
 
 
 def test_a_database_that_takes_no_writes(cli: Cli, urls: Urls) -> None:

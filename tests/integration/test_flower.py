@@ -12,13 +12,15 @@ import pytest
 from celery import Celery
 
 from tasks.client import PatternStorageClient
-from tests import fix_flower
+from tests import fix_cli, fix_flower
 from tests.fix_celery import StorageWorker
+from tests.fix_cli import Cli, Said
 from tests.fix_flower import PASSWORD, Flower
 from tests.fix_process import run_python, wait_until
 from tests.fix_storage import contract, make_pattern
 
 flower = fix_flower.flower
+cli = fix_cli.cli
 pytestmark = pytest.mark.xdist_group("flower")
 
 TEMPLATE = "def a_template_that_nobody_shows(): ..."
@@ -192,6 +194,16 @@ def test_read_only_and_restarts(
     for job in (first, second):
         assert other.job(job.correlation_id, "SUCCESS")
     assert [path for path in other.files() if path.stat().st_mode & 0o077] == []
+
+
+def test_health(flower: Flower, cli: Cli, absent_url: str) -> None:
+    """Its own /healthcheck knows neither whether its login works, nor whether its broker is there."""
+    given: dict[str, Any] = dict(flower.variables)
+    del given["DATABASE_URL"], given["FLOWER_PORT"]
+    assert cli("health", "flower", **given) == Said(0, "ok\n", "")
+    said = cli("health", "flower", **given | {"PATTERN_STORAGE_FLOWER_PASSWORD": "another-password"})
+    assert (said.code, "401" in said.error) == (1, True)
+    assert cli("health", "flower", **given | {"REDIS_URL": absent_url}).code == 3
 
 
 def test_it_does_not_start_without_a_password() -> None:

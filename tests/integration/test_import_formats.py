@@ -5,6 +5,7 @@ import csv
 import gzip
 import json
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,18 @@ async def test_parquet(importing: Importing, connection: AsyncConnection[DictRow
     result = await importing(make_plan(path))
     assert result.success, result.error
     assert await stored(connection) == [with_defaults(rows[0]), with_defaults(FULL)]
+
+
+async def test_a_local_parquet_file_is_not_copied(
+    importing: Importing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = make_pattern()
+    path = tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({name: [value] for name, value in one.items()}), path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    result = await importing(make_plan(path))
+    assert result.success, result.error
+    assert result.data["bytes"] == path.stat().st_size
 
 
 async def test_parquet_with_structs_and_maps(

@@ -2,10 +2,15 @@
 
 What a container has for itself is a folder or a port of the test here: its secrets (only those it is given), its
 volumes, its ports. Nothing else in the file is changed.
+
+Not started here: Grafana, which is in no package (tests/unit/test_deployment.py reads its files), and the entry point
+of PostgreSQL's image. Prometheus is Debian's, older than the image.
 """
 
 import base64
+import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -29,12 +34,13 @@ from config.embedded.account import Account
 from config.embedded.binaries import find_postgres, find_valkey
 from storage import schema
 from tasks.client import PatternStorageClient
+from tests.fix_imports import make_plan, queue_run, write_lines
 from tests.fix_process import DEADLINE, ROOT, ProcessGroup, clean_environment, free_port, needs, wait_until
 from tests.fix_storage import contract, make_pattern
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-FLOWER, METRICS = "5555", "9540"
+FLOWER, METRICS, PROMETHEUS = "5555", "9540", "9090"
 
 
 class Composed:
@@ -48,7 +54,7 @@ class Composed:
         self.postgres.start()
         server = urlsplit(self.postgres.url)
         self.hosts = {"postgres:5432": f"127.0.0.1:{server.port}", "redis:6379": f"127.0.0.1:{free_port()}"}
-        self.ports = {(name, port): str(free_port()) for name in SERVICES for port in (FLOWER, METRICS)}
+        self.ports = {(name, port): str(free_port()) for name in SERVICES for port in (FLOWER, METRICS, PROMETHEUS)}
         # Where the images have their programs: ours, and the servers'.
         us = Account(os.geteuid(), os.getegid(), switched=False)
         self.path = [Path(sys.executable).parent, find_postgres(folder, us).postgres.parent, folder / "bin"]
@@ -79,7 +85,7 @@ class Composed:
         if folder.exists():
             return folder
         folder.mkdir()
-        for given in SERVICES[name]["secrets"]:
+        for given in SERVICES[name].get("secrets", []):
             given = {"source": given, "target": given} if isinstance(given, str) else given
             text = (self.folder / "secrets" / given["source"]).read_text()
             for host, here in self.hosts.items():
@@ -97,11 +103,10 @@ class Composed:
         places = {
             "$$": "$", "/run/secrets": str(self.secrets(name)), "/var/lib/pattern-storage": str(volume),
             "/etc/pattern-storage": str(ROOT / "deploy"),
-            FLOWER: self.ports[name, FLOWER], METRICS: self.ports[name, METRICS],
-        }  # fmt: skip
-        for there, ours in places.items():
-            text = text.replace(there, ours)
-        return text
+            "/etc/prometheus": str(ROOT / "deploy/prometheus"), "=/prometheus": f"={volume}",
+        } | {port: self.ports[name, port] for port in (FLOWER, METRICS, PROMETHEUS)}  # fmt: skip
+        # At once: what stands in the place of one may look like another.
+        return re.sub("|".join(map(re.escape, places)), lambda there: places[there[0]], text)
 
     def environment(self, name: str, **more: Any) -> dict[str, str]:
         given = {key: self.here(name, str(value)) for key, value in SERVICES[name].get("environment", {}).items()}
@@ -119,12 +124,14 @@ class Composed:
         return done.stdout
 
     def command(self, name: str) -> list[str]:
-        return [self.here(name, part) for part in SERVICES[name]["command"]]
+        # The entry point of this image is its program.
+        entry = ["prometheus"] if name == "prometheus" else []
+        return entry + [self.here(name, part) for part in SERVICES[name]["command"]]
 
-    def start(self, name: str) -> ProcessGroup:
-        """Start a service as the file says, unless it runs."""
+    def start(self, name: str, *more: str) -> ProcessGroup:
+        """Start a service as the file says, unless it runs; `more` are arguments that give it a port of its own."""
         if name not in self.running:
-            program, *arguments = self.command(name)
+            program, *arguments = [*self.command(name), *more]
             found = shutil.which(program, path=self.environment(name)["PATH"])
             assert found, program
             log = self.folder / f"{name}.log"
@@ -202,6 +209,26 @@ def test_redis_is_checked_by_a_write(composed: Composed) -> None:
         server.config_set("maxmemory", settings["maxmemory"])
 
 
+def test_the_password_of_redis_is_rotated_as_the_runbook_says(composed: Composed) -> None:
+    """In its file, in place: neither Redis nor its health check is started anew."""
+    needs("redis-cli")
+    mounted = composed.secrets("redis") / "redis_password"
+    old = mounted.read_text()
+    with redis.Redis.from_url(composed.secret("worker", "redis_url")) as server:
+
+        def move(fewer: str, more: str) -> None:
+            server.execute_command("ACL", "SETUSER", "default", f">{more.strip()}")
+            mounted.write_text(more)
+            assert composed.check("redis") == 0
+            server.execute_command("ACL", "SETUSER", "default", f"<{fewer.strip()}")
+            assert composed.check("redis") == 0
+
+        move(old, "another-password\n")
+        mounted.write_text(old)
+        assert composed.check("redis") == 1
+        move("another-password\n", old)
+
+
 @pytest.mark.parametrize(
     "statement",
     [
@@ -259,9 +286,19 @@ def test_jobs_with_the_services_role(composed: Composed, service_url: str) -> No
     assert composed.check("worker") == 1
 
 
-def test_imports(composed: Composed) -> None:
+def test_imports(composed: Composed, service_url: str, tmp_path: Path) -> None:
+    """A run with one bad row that is allowed: its reject file is in the service's volume, and so is every copy."""
     composed.start("imports")
     composed.becomes_healthy("imports")
+    source = write_lines(tmp_path / "rows.jsonl", [make_pattern(), {"pattern_name": "nothing else"}, make_pattern()])
+    redis_url = composed.secret("imports", "redis_url")
+    run_id = queue_run(service_url, redis_url, make_plan(source, max_bad_rows=1))
+    with PatternStorageClient(database_url=service_url, redis_url=redis_url) as client:
+        result = client.get(run_id).result(DEADLINE)
+    assert result.success, result.error
+    assert (result.data["rows_inserted"], result.data["rows_rejected"]) == (2, 1)
+    kept = composed.folder / "volume-imports/imports/nightly" / f"{run_id}.rejected.jsonl"
+    assert json.loads(kept.read_text())["line"] == 2
 
 
 def test_metrics(composed: Composed) -> None:
@@ -276,6 +313,30 @@ def test_metrics(composed: Composed) -> None:
             return ""
 
     assert "pattern_storage_" in wait_until(read, "metrics are served")
+
+
+def test_postgresql_is_started_as_its_image_does() -> None:
+    """There is no command to try: what it is told is in its environment and in the script, both of which ran above."""
+    assert "command" not in SERVICES["postgres"]
+
+
+def test_prometheus(composed: Composed) -> None:
+    """It takes the flags of the file, finds its rules beside its configuration, and is known to be ready."""
+    needs("wget")
+    needs("prometheus")
+    address = f"127.0.0.1:{composed.ports['prometheus', PROMETHEUS]}"
+    assert composed.check("prometheus") != 0
+    running = composed.start("prometheus", f"--web.listen-address={address}")
+    composed.becomes_healthy("prometheus")
+
+    def ask(path: str) -> Any:
+        with urllib.request.urlopen(f"http://{address}/api/v1/{path}", timeout=30) as answer:
+            return json.load(answer)["data"]
+
+    assert ask("status/flags")["storage.tsdb.retention.time"] == "30d"
+    assert [group["name"] for group in ask("rules")["groups"]] == ["pattern-storage"]
+    assert list((composed.folder / "volume-prometheus").iterdir()) != []
+    assert running.stop() == 0
 
 
 def test_flower(composed: Composed) -> None:

@@ -1,11 +1,13 @@
 """The compose file, the image and the project's own files agree with the code. No container engine is needed."""
 
+import json
 import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -22,6 +24,8 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if service["image"] == "pattern-storage"}
 #: Celery's own, see https://docs.celeryq.dev/en/stable/userguide/workers.html#worker-remap-sigterm
 CELERY_VARIABLES = {"REMAP_SIGTERM"}
+#: Where Python makes temporary files.
+PYTHON_VARIABLES = {"TMPDIR"}
 
 
 def test_services() -> None:
@@ -35,7 +39,7 @@ def test_services() -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_our_services_know_only_real_settings(name: str) -> None:
     known = {field.upper() if field.endswith("_url") else PREFIX + field.upper() for field in Settings.model_fields}
-    assert set(OURS[name]["environment"]) <= known | CELERY_VARIABLES
+    assert set(OURS[name]["environment"]) <= known | CELERY_VARIABLES | PYTHON_VARIABLES
     files = {secret["target"] for secret in OURS[name]["secrets"]}
     assert files <= set(Settings.model_fields)
     assert files >= ({"database_url"} if name == "migrate" else {"redis_url"})
@@ -98,9 +102,13 @@ def test_make_secrets(tmp_path: Path) -> None:
     assert all(len(text.strip()) == 48 for name, text in made.items() if name.endswith("password"))
     assert made["service_password"].strip() in made["service_database_url"]
     assert make() == made
-    # A password that is changed is in its URL the next time.
-    (tmp_path / "secrets/redis_password").unlink()
+    # A password that is changed is in its URL the next time, and in the very file that containers have mounted.
+    mounted = (tmp_path / "secrets/redis_password").open()
+    (tmp_path / "secrets/redis_password").chmod(0o644)
+    (tmp_path / "secrets/redis_password").write_text("")
     changed = make()
+    with mounted:
+        assert mounted.read() == changed["redis_password"]
     assert {name for name in made if made[name] != changed[name]} == {"redis_password", "redis_url"}
     assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "secrets").iterdir()} == {0o444}
@@ -114,6 +122,13 @@ def test_data_is_in_named_volumes_and_files_of_ours_are_read_only() -> None:
             path, _, mode = volume.split(":")
             assert (ROOT / path).exists(), path
             assert mode == "ro"
+
+
+def test_imports_write_to_their_volume() -> None:
+    """Reject files and copies: nothing else in their container can be written, but /tmp, which is memory."""
+    [volume] = SERVICES["imports"]["volumes"]
+    for variable in ("PATTERN_STORAGE_DATA_DIR", "TMPDIR"):
+        assert SERVICES["imports"]["environment"][variable] == volume.split(":")[1]
 
 
 def test_order_of_start() -> None:
@@ -148,6 +163,33 @@ def test_the_wheel_has_all_that_the_image_needs() -> None:
     assert copied == packages["packages"]
     allowed = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
     assert {f"!{name}" for name in (*copied, "pyproject.toml", "README.md", "LICENSE")} <= set(allowed)
+
+
+def test_the_image_has_every_extra_that_is_used_at_run_time() -> None:
+    [extras] = re.findall(r"^ARG EXTRAS=(\S+)$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    there_are = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(extras.split(",")) == set(there_are) - {"dev", "browser"}
+
+
+def test_grafana_finds_its_files() -> None:
+    """Grafana is in no package: what it reads is parsed, and leads to where docker-compose.yml puts it."""
+    folder = ROOT / "deploy/grafana"
+    mounted = {there: ROOT / here for here, there, _ in (volume.split(":") for volume in SERVICES["grafana"]["volumes"]
+                                                         if volume.startswith("."))}  # fmt: skip
+    assert mounted["/etc/grafana/provisioning"] == folder / "provisioning"
+    [provider] = yaml.safe_load((folder / "provisioning/dashboards/pattern-storage.yml").read_text())["providers"]
+    dashboards = [json.loads(path.read_text()) for path in mounted[provider["options"]["path"]].glob("*.json")]
+    [source] = yaml.safe_load((folder / "provisioning/datasources/prometheus.yml").read_text())["datasources"]
+    address = urlsplit(source["url"])
+    assert SERVICES[address.hostname]["ports"] == [f"127.0.0.1:{address.port}:{address.port}"]
+    for dashboard in dashboards:
+        [chosen] = [one for one in dashboard["templating"]["list"] if one["type"] == "datasource"]
+        assert (chosen["query"], chosen["current"]["value"]) == (source["type"], source["uid"])
+        used = {panel["datasource"]["uid"] for panel in dashboard["panels"] if "datasource" in panel}
+        assert used == {f"${{{chosen['name']}}}"}
+    assert dashboards
+    # Grafana's own form of a setting: https://grafana.com/docs/grafana/latest/setup-grafana/configure-grafana/
+    assert all(re.fullmatch(r"GF_[A-Z]+(_[A-Z]+)+(__FILE)?", name) for name in SERVICES["grafana"]["environment"])
 
 
 def test_make_help_prints_itself() -> None:

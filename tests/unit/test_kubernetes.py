@@ -1,9 +1,10 @@
 """deploy/kubernetes: valid for Kubernetes' own schemas, and the same commands and settings as docker-compose.yml.
 
-The schemas of Kubernetes come with kubernetes-validate. KEDA's are in no package that works here, so its two
-kinds are checked against what KEDA's documentation of the Redis scaler names.
+The schemas of Kubernetes come with kubernetes-validate. KEDA's and the Prometheus Operator's are in no package that
+works here, so their kinds are checked against what their documentation names.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ DOCUMENTS: list[dict[str, Any]] = [
 ]
 #: One that is a year old, and the newest that the schemas are there for.
 VERSIONS = ("1.33", kubernetes_validate.latest_version())
-STOCK = [document for document in DOCUMENTS if "keda.sh" not in document["apiVersion"]]
+OTHERS = ("keda.sh/", "monitoring.coreos.com/")
+STOCK = [document for document in DOCUMENTS if not document["apiVersion"].startswith(OTHERS)]
 WORKLOADS = {document["metadata"]["name"]: document for document in STOCK if document["kind"] in ("Deployment", "Job")}
 COMPONENTS = {"worker", "imports", "beat", "relay", "flower", "migrate"}
 
@@ -86,6 +88,37 @@ def test_scaling_follows_the_queues_of_the_worker() -> None:
     assert scaled["spec"]["minReplicaCount"] >= 1
 
 
+def test_prometheus_gives_pods_the_names_that_our_alerts_know() -> None:
+    """Who is scraped, where, and as which job: what the operator makes of it, by its rules."""
+    [monitor] = of("PodMonitor").values()
+    assert monitor["apiVersion"] == "monitoring.coreos.com/v1"
+    assert set(monitor["spec"]) == {"selector", "podMetricsEndpoints"}
+    [wanted] = monitor["spec"]["selector"]["matchExpressions"]
+    assert (set(wanted), wanted["operator"]) == ({"key", "operator", "values"}, "In")
+    [endpoint] = monitor["spec"]["podMetricsEndpoints"]
+    assert set(endpoint) == {"port", "interval", "relabelings"}
+    [rule] = endpoint["relabelings"]
+    assert set(rule) == {"sourceLabels", "regex", "replacement", "targetLabel"}
+    assert rule["targetLabel"] == "job"
+    jobs = set()
+    for name in WORKLOADS:
+        labels = pod(name)["metadata"]["labels"]
+        ports = [port["name"] for port in container(name).get("ports", [])]
+        chosen = monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
+        chosen = chosen and labels[wanted["key"]] in wanted["values"]
+        assert chosen == (endpoint["port"] in ports), name
+        if chosen:
+            meta = {f"__meta_kubernetes_pod_label_{re.sub('[^A-Za-z0-9_]', '_', key)}": labels[key] for key in labels}
+            joined = ";".join(meta[label] for label in rule["sourceLabels"])
+            jobs.add(re.fullmatch(rule["regex"], joined).expand(rule["replacement"].replace("$", "\\")))  # type: ignore[union-attr]
+    scraped = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
+    assert jobs == {job["job_name"] for job in scraped}
+    alerts = (ROOT / "deploy/prometheus/alerts.yml").read_text(encoding="utf-8")
+    named = set(re.findall(r'job="([^"]+)"', alerts))
+    assert named
+    assert named <= jobs
+
+
 def test_the_same_commands_as_in_compose() -> None:
     assert {name.removeprefix("pattern-storage-") for name in WORKLOADS} == COMPONENTS
     for component in COMPONENTS:
@@ -97,7 +130,7 @@ def test_settings_and_secrets_are_ours(name: str) -> None:
     shared = of("ConfigMap")["pattern-storage"]["data"]
     own = {variable["name"] for variable in container(name).get("env", [])}
     known = {PREFIX + field.upper() for field in Settings.model_fields}
-    assert shared.keys() | own - {"REMAP_SIGTERM"} <= known
+    assert shared.keys() | own - {"REMAP_SIGTERM", "TMPDIR"} <= known
     [secret] = [volume["secret"] for volume in pod(name)["spec"]["volumes"] if "secret" in volume]
     files = [item["path"] for item in secret["items"]]
     component = name.removeprefix("pattern-storage-")
@@ -106,6 +139,15 @@ def test_settings_and_secrets_are_ours(name: str) -> None:
     assert secret["secretName"] == ("pattern-storage-owner" if component == "migrate" else "pattern-storage")
     mounted = {mount["name"]: mount["mountPath"] for mount in container(name)["volumeMounts"]}
     assert mounted["secrets"] == shared["PATTERN_STORAGE_SECRETS_DIR"]
+
+
+def test_imports_write_to_their_volume() -> None:
+    name = "pattern-storage-imports"
+    given = {one["name"]: one["value"] for one in container(name)["env"]}
+    mounted = {mount["name"]: mount["mountPath"] for mount in container(name)["volumeMounts"]}
+    assert given["PATTERN_STORAGE_DATA_DIR"] == given["TMPDIR"] == mounted["data"]
+    [claim] = [one["persistentVolumeClaim"] for one in pod(name)["spec"]["volumes"] if one["name"] == "data"]
+    assert claim["claimName"] in of("PersistentVolumeClaim")
 
 
 def test_no_secret_is_in_the_repository() -> None:
@@ -126,7 +168,7 @@ def test_pods_have_least_privilege(name: str) -> None:
 
 def test_probes() -> None:
     probed = {name.removeprefix("pattern-storage-"): container(name) for name in WORKLOADS}
-    for component in ("worker", "imports", "relay"):
+    for component in COMPONENTS - {"migrate"}:
         assert "pattern-storage health" in " ".join(probed[component]["readinessProbe"]["exec"]["command"])
     for component in ("worker", "imports", "beat", "flower"):
         assert "livenessProbe" in probed[component]
@@ -146,7 +188,7 @@ def test_selectors_find_their_pods() -> None:
         for name, document in of(kind).items():
             selector = document["spec"]["selector"]
             assert selector.get("matchLabels", selector) == labels[name]
-    assert set(of("PodDisruptionBudget")) == {"pattern-storage-worker", "pattern-storage-relay"}
+    assert set(of("PodDisruptionBudget")) == {f"pattern-storage-{name}" for name in ("worker", "imports", "relay")}
 
 
 def test_everything_is_applied() -> None:
