@@ -1,21 +1,13 @@
-"""What a source is called and what its file system says of it, in our own words."""
+"""What a file system says of a source, in our own words."""
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit
 
 import aiohttp
 
 from tasks.errors import ImportBroken, ImportDelayed
-
-
-def shown(source: str) -> str:
-    """Return the source without user, query and fragment, which may hold a secret."""
-    if "://" not in source:
-        return source
-    parts = urlsplit(source)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+from tasks.imports.location import shown
 
 
 @contextmanager

@@ -23,8 +23,9 @@ import aiohttp
 import fsspec
 
 from tasks.errors import ImportBroken, ImportDelayed
+from tasks.imports.location import shown
 from tasks.imports.plan import ImportPlan
-from tasks.imports.reading import reading, shown
+from tasks.imports.reading import reading
 
 if sys.version_info >= (3, 14):
     from compression import zstd
