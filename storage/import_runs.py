@@ -37,6 +37,7 @@ class ImportRun:
     state: str
     queued_at: datetime
     publish_after: datetime
+    published: int
     attempts: int
     started_at: datetime | None
     finished_at: datetime | None
@@ -193,7 +194,10 @@ async def claim(connection: Connection) -> list[tuple[UUID, str, datetime | None
 
 
 async def mark_published(connection: Connection, ids: Sequence[UUID], *, delay: float) -> None:
-    """Note that these runs are on the queue; after `delay` seconds they are put there again, unless done or held."""
+    """Note that these runs are on the queue; unless done or held they are put there again.
+
+    That is after `delay` seconds, twice as many each time up to 64 times.
+    """
     await connection.execute(block("mark_runs_published"), {"ids": list(ids), "delay": delay})
 
 

@@ -17,7 +17,7 @@ ON CONFLICT (run_id) DO NOTHING
 -- Note that a worker begins a run, unless it has ended; how often that has happened is counted.
 UPDATE import_runs
 SET state = 'running', started_at = coalesce(started_at, now()), attempts = attempts + 1,
-    publish_after = now() + make_interval(secs => %(delay)s)
+    publish_after = now() + make_interval(secs => %(delay)s), published = 0
 WHERE run_id = %(run_id)s AND finished_at IS NULL
 RETURNING attempts
 
@@ -64,8 +64,10 @@ FETCH FIRST %(limit)s ROWS ONLY
 FOR UPDATE SKIP LOCKED
 
 -- name: mark_runs_published
--- Put the next publication off.
-UPDATE import_runs SET publish_after = clock_timestamp() + make_interval(secs => %(delay)s)
+-- Put the next publication off, twice as long each time up to 64 times: no worker need be there for days.
+UPDATE import_runs
+SET publish_after = clock_timestamp() + make_interval(secs => %(delay)s * 2 ^ least(published, 6)),
+    published = published + 1
 WHERE run_id = ANY (%(ids)s)
 
 -- name: purge_runs

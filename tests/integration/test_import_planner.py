@@ -164,6 +164,7 @@ def test_a_run_is_on_the_queue_until_somebody_has_it(database_url: str, sent: Se
 
         def tick() -> int:
             before = len(sent.messages)
+            connection.execute("UPDATE import_runs SET publish_after = now()")
             planner._wake = None
             assert 0 < planner.tick() <= planner_module.INTERVAL
             return len(sent.messages) - before
@@ -178,6 +179,23 @@ def test_a_run_is_on_the_queue_until_somebody_has_it(database_url: str, sent: Se
         assert tick() == 1, "whoever did it is gone"
         connection.execute("UPDATE import_runs SET state = 'done', finished_at = now()")
         assert tick() == 0
+
+
+async def test_a_run_that_nobody_takes_is_published_ever_more_rarely(connection: Db) -> None:
+    run_id = uuid4()
+    await import_runs.add(connection, run_id, "x", None, {})
+
+    async def seconds() -> float:
+        await import_runs.mark_published(connection, [run_id], delay=60)
+        cursor = await connection.execute("SELECT extract(epoch FROM publish_after - now()) AS left FROM import_runs")
+        row = await cursor.fetchone()
+        assert row
+        return round(float(row["left"]), -1)
+
+    assert [await seconds() for _ in range(8)] == [60, 120, 240, 480, 960, 1920, 3840, 3840]
+    # A worker is there again.
+    await import_runs.begin(connection, run_id, delay=60)
+    assert await seconds() == 60
 
 
 def test_a_planner_survives_what_is_down(
