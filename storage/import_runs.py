@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, LiteralString
+from typing import Any, LiteralString, cast
 from uuid import UUID, uuid5
 
 from psycopg.rows import class_row, tuple_row
@@ -69,7 +69,6 @@ class Schedule:
     """Up to when the due times of a schedule have been decided."""
 
     name: str
-    schedule: str
     decided_until: datetime
 
 
@@ -201,6 +200,11 @@ async def mark_published(connection: Connection, ids: Sequence[UUID], *, delay: 
     await connection.execute(block("mark_runs_published"), {"ids": list(ids), "delay": delay})
 
 
+async def unmark_published(connection: Connection, ids: Sequence[UUID]) -> None:
+    """Take back `mark_published`: these runs did not get onto the queue, or perhaps not."""
+    await connection.execute(block("unmark_runs_published"), {"ids": list(ids)})
+
+
 async def purge(connection: Connection, *, days: int, step: int = 1_000) -> int:
     """Forget up to `step` runs that ended more than `days` days ago; return how many.
 
@@ -209,24 +213,27 @@ async def purge(connection: Connection, *, days: int, step: int = 1_000) -> int:
     return (await connection.execute(block("purge_runs"), {"days": days, "step": step})).rowcount
 
 
-async def lock_schedules(connection: Connection, schedules: dict[str, str], now: datetime) -> list[Schedule]:
-    """Lock these schedules, texts by name, in the caller's transaction; one that is new is decided up to `now`.
+async def clock(connection: Connection) -> datetime:
+    """Return PostgreSQL's time: beats on several hosts agree on it, whatever their own clocks say."""
+    row = await fetch_one(connection, block("server_clock"), {})
+    assert row is not None  # noqa: S101  # a SELECT without FROM
+    return cast("datetime", row[0])
+
+
+async def lock_schedules(connection: Connection, names: Sequence[str], now: datetime) -> list[Schedule]:
+    """Lock these schedules in the caller's transaction; one that is new is decided up to `now`.
 
     Those that another beat decides at this moment are left out.
     """
-    names = list(schedules)
-    await connection.execute(
-        block("add_schedules"), {"names": names, "schedules": list(schedules.values()), "now": now}
-    )
+    await connection.execute(block("add_schedules"), {"names": list(names), "now": now})
     async with connection.cursor(row_factory=class_row(Schedule)) as cursor:
-        await cursor.execute(block("lock_schedules"), {"names": names})
+        await cursor.execute(block("lock_schedules"), {"names": list(names)})
         return await cursor.fetchall()
 
 
-async def decide(connection: Connection, schedule: Schedule) -> None:
+async def decide(connection: Connection, name: str, until: datetime) -> None:
     """Note up to when a schedule has been decided."""
-    values = {"name": schedule.name, "schedule": schedule.schedule, "until": schedule.decided_until}
-    await connection.execute(block("decide_schedule"), values)
+    await connection.execute(block("decide_schedule"), {"name": name, "until": until})
 
 
 async def forget_schedules(connection: Connection, *, except_for: Iterable[str]) -> None:

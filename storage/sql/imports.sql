@@ -63,6 +63,11 @@ ORDER BY publish_after
 FETCH FIRST %(limit)s ROWS ONLY
 FOR UPDATE SKIP LOCKED
 
+-- name: unmark_runs_published
+-- They did not get there: put them there as soon as may be.
+UPDATE import_runs SET publish_after = clock_timestamp(), published = greatest(published - 1, 0)
+WHERE run_id = ANY (%(ids)s)
+
 -- name: mark_runs_published
 -- Put the next publication off, twice as long each time up to 64 times: no worker need be there for days.
 UPDATE import_runs
@@ -85,22 +90,26 @@ WHERE run_id IN (
     FOR UPDATE SKIP LOCKED
 )
 
+-- name: server_clock
+-- What time it is, to everybody who asks this server.
+SELECT clock_timestamp()
+
 -- name: add_schedules
 -- Begin to follow schedules that are not known yet.
-INSERT INTO import_schedules (name, schedule, decided_until)
-SELECT name, schedule, %(now)s FROM unnest(%(names)s::text[], %(schedules)s::text[]) AS given (name, schedule)
+INSERT INTO import_schedules (name, decided_until)
+SELECT name, %(now)s FROM unnest(%(names)s::text[]) AS given (name)
 ON CONFLICT (name) DO NOTHING
 
 -- name: lock_schedules
 -- Lock these schedules and say up to when each has been decided; one that another beat decides now is left out.
-SELECT name, schedule, decided_until FROM import_schedules
+SELECT name, decided_until FROM import_schedules
 WHERE name = ANY (%(names)s)
 ORDER BY name
 FOR UPDATE SKIP LOCKED
 
 -- name: decide_schedule
 -- Note up to when a schedule has been decided.
-UPDATE import_schedules SET schedule = %(schedule)s, decided_until = %(until)s WHERE name = %(name)s
+UPDATE import_schedules SET decided_until = %(until)s WHERE name = %(name)s
 
 -- name: forget_schedules
 -- Stop to follow every schedule but these.

@@ -42,7 +42,6 @@ CREATE INDEX import_runs_open ON import_runs (publish_after) WHERE finished_at I
 -- Due times up to `decided_until` have their run, or were skipped; two beats decide each of them once.
 CREATE TABLE import_schedules (
     name          text PRIMARY KEY,
-    schedule      text NOT NULL,
     decided_until timestamptz NOT NULL
 );
 """
