@@ -15,6 +15,7 @@ from uuid import UUID, uuid5
 from psycopg.rows import class_row, tuple_row
 from psycopg.types.json import Jsonb
 
+from storage.model_contract_pattern_storage import ModelResult
 from storage.operations.base import Connection, fetch_one
 from storage.sql import block
 
@@ -50,6 +51,25 @@ class ImportRun:
     source_version: str | None
     error_type: str | None
     error: str | None
+
+    @property
+    def result(self) -> ModelResult:
+        """What whoever asks after the ledger has forgotten the run is told: how it ended, marked `replayed`."""
+        began = self.started_at or self.queued_at
+        metadata: dict[str, Any] = {
+            "correlation_id": str(self.run_id),
+            "operation": "import",
+            "duration_ms": (self.finished_at - began).total_seconds() * 1000 if self.finished_at else None,
+            "replayed": True,
+        }
+        if self.state not in ("done", "unchanged"):
+            metadata["error_type"] = self.error_type or self.state
+            return ModelResult(success=False, error=self.error, metadata=metadata)
+        counts = {name: getattr(self, name) for name in vars(Counts())}
+        about = {"run_id": str(self.run_id), "name": self.name, "state": self.state, **counts}
+        return ModelResult(
+            success=True, data=about | {"source_version": self.source_version, "reject_file": None}, metadata=metadata
+        )
 
 
 @dataclass

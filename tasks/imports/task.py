@@ -38,7 +38,9 @@ class ImportTask(Task[Any, Any]):
     def report(self, progress: Progress, task_id: str, hostname: str | None, delivery_tag: str | None) -> None:
         """Tell result backend, event listeners and broker how far the run is; called in a thread."""
         about = progress.to_dict()
-        self.backend.store_result(task_id, about, "PROGRESS")
+        # Not store_result, which tries until Redis is back: by then this is old, and there may be a result.
+        backend: Any = self.backend
+        backend._store_result(task_id, about, "PROGRESS")
         # Whoever keeps the state of tasks takes `name` for the task's.
         about["import_name"] = about.pop("name")
         with app.events.default_dispatcher(hostname=hostname) as dispatcher:
