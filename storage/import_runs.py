@@ -7,11 +7,13 @@ or message was lost: it is put on the queue again.
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, LiteralString, cast
 from uuid import UUID, uuid5
 
+from psycopg.errors import InvalidParameterValue
 from psycopg.rows import class_row, tuple_row
 from psycopg.types.json import Jsonb
 
@@ -188,6 +190,17 @@ async def last_version(connection: Connection, name: str, plan: dict[str, Any]) 
     """Return what the source was when this import was last done by the same plan."""
     row = await fetch_one(connection, block("last_version"), {"name": name, "plan": Jsonb(plan)})
     return None if row is None else row[0]
+
+
+async def watch_client(connection: Connection) -> None:
+    """Let the caller's transaction end within half a minute of its client's host vanishing, or break, without a word.
+
+    PostgreSQL would hold the locks of it for two hours otherwise. What a server or its system does not know is left.
+    """
+    await connection.execute(block("watch_client"))
+    with suppress(InvalidParameterValue):
+        async with connection.transaction():
+            await connection.execute(block("watch_client_in_statements"))
 
 
 async def try_lock(connection: Connection, key: int) -> bool:

@@ -115,6 +115,17 @@ UPDATE import_schedules SET decided_until = %(until)s WHERE name = %(name)s
 -- Stop to follow every schedule but these.
 DELETE FROM import_schedules WHERE name <> ALL (%(names)s)
 
+-- name: watch_client
+-- Let this transaction end soon after the host of its client has vanished, where the server has such settings.
+SELECT set_config(wanted.name, wanted.setting, true)
+FROM (VALUES ('tcp_keepalives_idle', '10'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '3'),
+             ('tcp_user_timeout', '30000')) AS wanted (name, setting)
+JOIN pg_settings USING (name)
+
+-- name: watch_client_in_statements
+-- The same in the middle of a statement, which nobody reads from the client in. New in PostgreSQL 14.
+SELECT set_config(name, '5s', true) FROM pg_settings WHERE name = 'client_connection_check_interval'
+
 -- name: try_lock
 -- Take a lock that ends with the transaction, or say that somebody else has it.
 SELECT pg_try_advisory_xact_lock(%(key)s)

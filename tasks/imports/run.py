@@ -184,6 +184,7 @@ class Run:
         """Do everything in the caller's transaction; the ledger decides when it commits."""
         limits = {"statement": str(round(self._seconds * 1000)), "lock": None}
         await connection.execute(block("set_limits"), limits)
+        await import_runs.watch_client(connection)
         if not await import_runs.try_lock(connection, import_runs.run_key(self.run_id)):
             raise RunHeld
         if not await import_runs.try_lock(connection, import_runs.name_key(self._plan.name)):

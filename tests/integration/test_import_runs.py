@@ -25,6 +25,7 @@ from tasks.imports import watch as watch_module
 from tasks.imports.progress import Progress
 from tasks.imports.run import Run, RunHeld
 from tasks.imports.sources import Source
+from tasks.imports.transfer import Transfer
 from tests.fix_cli import command_line, names_in
 from tests.fix_imports import Importing, make_plan, patterns, write_lines
 from tests.fix_storage import Pool, make_pattern, succeed, until
@@ -290,6 +291,31 @@ async def test_runs_of_one_import_never_overlap(
     assert (await other).success
     cursor = await connection.execute("SELECT state, count(*) FROM import_runs GROUP BY 1 ORDER BY 1")
     assert [tuple(row.values()) for row in await cursor.fetchall()] == [("done", 2), ("overlapped", 1)]
+
+
+async def test_a_host_that_vanishes_is_noticed(
+    importing: Importing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """These settings are in force in the run's own transaction."""
+    transfer, seen = Transfer.run, dict[str, str]()
+
+    async def look(self: Transfer, connection: Any, *, force: bool) -> str:
+        cursor = await connection.execute(
+            "SELECT name, setting FROM pg_settings WHERE name LIKE 'tcp%' OR name = 'client_connection_check_interval'"
+        )
+        seen.update(await cursor.fetchall())
+        return await transfer(self, connection, force=force)
+
+    monkeypatch.setattr(Transfer, "run", look)
+    result = await importing(make_plan(write_lines(tmp_path / "a.jsonl", patterns(3))))
+    assert result.success, result.error
+    assert seen == {
+        "client_connection_check_interval": "5000",
+        "tcp_keepalives_count": "3",
+        "tcp_keepalives_idle": "10",
+        "tcp_keepalives_interval": "5",
+        "tcp_user_timeout": "30000",
+    }
 
 
 async def test_a_cancelled_run_rolls_back(
