@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, LiteralString, cast
+from typing import Any, LiteralString
 from uuid import UUID, uuid5
 
 from psycopg.errors import InvalidParameterValue
@@ -58,20 +58,14 @@ class ImportRun:
     def result(self) -> ModelResult:
         """What whoever asks after the ledger has forgotten the run is told: how it ended, marked `replayed`."""
         began = self.started_at or self.queued_at
-        metadata: dict[str, Any] = {
-            "correlation_id": str(self.run_id),
-            "operation": "import",
-            "duration_ms": (self.finished_at - began).total_seconds() * 1000 if self.finished_at else None,
-            "replayed": True,
-        }
+        took = (self.finished_at - began).total_seconds() * 1000 if self.finished_at else None
+        metadata = {"correlation_id": str(self.run_id), "operation": "import", "duration_ms": took, "replayed": True}
         if self.state not in ("done", "unchanged"):
             metadata["error_type"] = self.error_type or self.state
             return ModelResult(success=False, error=self.error, metadata=metadata)
-        counts = {name: getattr(self, name) for name in vars(Counts())}
-        about = {"run_id": str(self.run_id), "name": self.name, "state": self.state, **counts}
-        return ModelResult(
-            success=True, data=about | {"source_version": self.source_version, "reject_file": None}, metadata=metadata
-        )
+        data = {name: getattr(self, name) for name in ("name", "state", *vars(Counts()), "source_version")}
+        data |= {"run_id": str(self.run_id), "reject_file": None}
+        return ModelResult(success=True, data=data, metadata=metadata)
 
 
 @dataclass
@@ -84,14 +78,6 @@ class Counts:
     rows_skipped: int = 0
     rows_rejected: int = 0
     bytes: int = 0
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Up to when the due times of a schedule have been decided."""
-
-    name: str
-    decided_until: datetime
 
 
 def id_of(name: str, due: datetime) -> UUID:
@@ -153,6 +139,16 @@ async def begin(connection: Connection, run_id: UUID, *, delay: float) -> int | 
     """
     row = await fetch_one(connection, block("begin_run"), {"run_id": run_id, "delay": delay})
     return None if row is None else int(row[0])
+
+
+async def put_off(connection: Connection, run_id: UUID, *, delay: float) -> None:
+    """Note that the run is on the queue: nobody need put it there for `delay` seconds."""
+    await connection.execute(block("put_run_off"), {"run_id": run_id, "delay": delay})
+
+
+async def hand_back(connection: Connection, run_id: UUID) -> None:
+    """Do not count that the run was begun: its worker stopped, and the run was not to blame."""
+    await connection.execute(block("hand_run_back"), {"run_id": run_id})
 
 
 async def finish(
@@ -244,34 +240,6 @@ async def purge(connection: Connection, *, days: int, step: int = 1_000) -> int:
     The newest run of each import stays, and the newest that was done.
     """
     return (await connection.execute(block("purge_runs"), {"days": days, "step": step})).rowcount
-
-
-async def clock(connection: Connection) -> datetime:
-    """Return PostgreSQL's time: beats on several hosts agree on it, whatever their own clocks say."""
-    row = await fetch_one(connection, block("server_clock"), {})
-    assert row is not None  # noqa: S101  # a SELECT without FROM
-    return cast("datetime", row[0])
-
-
-async def lock_schedules(connection: Connection, names: Sequence[str], now: datetime) -> list[Schedule]:
-    """Lock these schedules in the caller's transaction; one that is new is decided up to `now`.
-
-    Those that another beat decides at this moment are left out.
-    """
-    await connection.execute(block("add_schedules"), {"names": list(names), "now": now})
-    async with connection.cursor(row_factory=class_row(Schedule)) as cursor:
-        await cursor.execute(block("lock_schedules"), {"names": list(names)})
-        return await cursor.fetchall()
-
-
-async def decide(connection: Connection, name: str, until: datetime) -> None:
-    """Note up to when a schedule has been decided."""
-    await connection.execute(block("decide_schedule"), {"name": name, "until": until})
-
-
-async def forget_schedules(connection: Connection, *, except_for: Iterable[str]) -> None:
-    """Stop to follow schedules: one that comes back later starts anew and has missed nothing."""
-    await connection.execute(block("forget_schedules"), {"names": list(except_for)})
 
 
 async def _runs(connection: Connection, statement: LiteralString, values: dict[str, Any]) -> list[ImportRun]:

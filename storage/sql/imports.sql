@@ -1,4 +1,4 @@
--- Runs of imports, their schedules, and the staging table of one run; see storage/import_runs.py and staging.py.
+-- Runs of imports, their schedules, and the staging table of one run; see storage/import_runs.py, import_schedules.py and staging.py.
 
 -- name: add_run
 -- Note a run that is to be; no row comes back if it is known already.
@@ -20,6 +20,16 @@ SET state = 'running', started_at = coalesce(started_at, now()), attempts = atte
     publish_after = now() + make_interval(secs => %(delay)s), published = 0
 WHERE run_id = %(run_id)s AND finished_at IS NULL
 RETURNING attempts
+
+-- name: put_run_off
+-- Somebody has just put the run on the queue.
+UPDATE import_runs SET publish_after = clock_timestamp() + make_interval(secs => %(delay)s)
+WHERE run_id = %(run_id)s AND finished_at IS NULL
+
+-- name: hand_run_back
+-- Take back that the run was begun.
+UPDATE import_runs SET attempts = greatest(attempts - 1, 0)
+WHERE run_id = %(run_id)s AND finished_at IS NULL
 
 -- name: finish_run
 -- Note how a run ended, once.

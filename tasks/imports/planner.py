@@ -13,8 +13,8 @@ from uuid import UUID
 from celery import Celery
 
 from config.settings import Settings
-from storage import import_runs
-from storage.import_runs import Schedule
+from storage import import_runs, import_schedules
+from storage.import_schedules import Schedule
 from storage.logs import get_logger
 from storage.operations.base import Connection
 from storage.translation import translate
@@ -72,10 +72,10 @@ class Planner:
         """Make runs of what is due; return the seconds until there may be more."""
         if not self._seen:
             # Whatever is switched off or gone from the file has nothing to make up for when it comes back.
-            await import_runs.forget_schedules(connection, except_for=self._entries)
+            await import_schedules.forget(connection, except_for=self._entries)
             self._seen = True
-        wake = await decide(connection, self._entries, await import_runs.clock(connection))
-        return (wake - await import_runs.clock(connection)).total_seconds()
+        wake = await decide(connection, self._entries, await import_schedules.clock(connection))
+        return (wake - await import_schedules.clock(connection)).total_seconds()
 
     def _publish(self) -> None:
         """Put what waits on the queue. PostgreSQL has no transaction open meanwhile, however slow the broker is."""
@@ -106,7 +106,7 @@ async def decide(connection: Connection, entries: dict[str, ImportEntry], now: d
     """
     wake = now + timedelta(seconds=INTERVAL)
     async with connection.transaction():
-        locked = await import_runs.lock_schedules(connection, list(entries), now) if entries else []
+        locked = await import_schedules.lock(connection, list(entries), now) if entries else []
         for schedule in locked:
             entry = entries[schedule.name]
             if schedule.decided_until > now + GRACE:
@@ -115,7 +115,7 @@ async def decide(connection: Connection, entries: dict[str, ImportEntry], now: d
                     entry.name, schedule.decided_until,
                 )  # fmt: skip
                 schedule = Schedule(entry.name, now)
-                await import_runs.decide(connection, entry.name, now)
+                await import_schedules.decide(connection, entry.name, now)
             until = await _decide_one(connection, entry, schedule, now)
             assert entry.due is not None  # noqa: S101  # only such entries are planned
             if following := entry.due.after(until):
@@ -140,5 +140,5 @@ async def _decide_one(connection: Connection, entry: ImportEntry, schedule: Sche
         first = entry.due.after(schedule.decided_until) if entry.due else None
         error = f"no beat ran when this was due, from {first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S} UTC"
         await import_runs.add_missed(connection, run_id, entry.name, last, entry.content, error)
-    await import_runs.decide(connection, entry.name, last)
+    await import_schedules.decide(connection, entry.name, last)
     return last

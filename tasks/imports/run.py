@@ -52,6 +52,7 @@ class Run:
         max_attempts: times the run may begin; one that never ends kills its worker.
         report: called every second, in a thread, with how far it is.
         force: import the source even if it has not changed.
+        refusal: why this worker cannot do it; the attempt counts, and ends with that.
         dry_run: do everything and roll it back; no run is noted, and no row of `import_runs` is needed.
     """
 
@@ -67,11 +68,12 @@ class Run:
         max_attempts: int = 5,
         report: Callable[[Progress], None] | None = None,
         force: bool = False,
+        refusal: TransientError | None = None,
         dry_run: bool = False,
     ) -> None:
         self._pool, self._plan, self.run_id = pool, plan, run_id
         self._seconds, self._delay, self._max_attempts = seconds, delay, max_attempts
-        self._report, self._force, self._dry_run = report, force, dry_run
+        self._report, self._force, self._refusal, self._dry_run = report, force, refusal, dry_run
         self._rejects = Rejects(rejects, plan, run_id)
         self._transfer = Transfer(plan, self._rejects)
         #: Whether what was written into the reject file belongs to rows that are stored.
@@ -157,6 +159,8 @@ class Run:
                     self.attempts = begun
                     if begun > self._max_attempts:
                         raise ImportBroken("worker_lost", f"the import was begun {begun - 1} times and never ended")
+                    if self._refusal:
+                        raise self._refusal
                 async with connection.transaction():
                     result = await self._transaction(connection)
                     if self._dry_run:

@@ -116,3 +116,24 @@ def test_postgresql_killed_in_mid_import(
     assert result.data["rows_inserted"] == 400
     assert count_patterns(mortal_database) == 400
     assert in_ledger(mortal_database, run_id) == 1
+
+
+def test_a_run_that_a_stopping_worker_hands_back_has_not_failed(
+    launch: Launch, database_url: str, redis_url: str, slow_file: SlowFile
+) -> None:
+    """Each deployment stops the workers; a long run would soon have no attempts left."""
+    soft = {"REMAP_SIGTERM": "SIGQUIT", "PATTERN_STORAGE_SOFT_SHUTDOWN_TIMEOUT": "0.1"}
+    worker = launch(database_url, redis_url, env=SOON | soft, **IMPORTS)
+    run_id = queue_run(database_url, redis_url, make_plan(slow_file.url))
+    with PatternStorageClient(redis_url=redis_url) as client:
+        job = client.get(run_id)
+        wait_until(job.progress, "it has begun")
+        assert runs_of(database_url)[0]["attempts"] == 1
+        worker.stop()
+        assert runs_of(database_url)[0]["attempts"] == 0
+        wait_until(lambda: worker_connections(database_url, IN_TRANSACTION) == [], "PostgreSQL has rolled back")
+        slow_file.go_on.set()
+        start_again(worker)
+        result = wait_until(lambda: job.status() == "SUCCESS" and job.result(DEADLINE), "it is done")
+    assert result.data["rows_inserted"] == 400
+    assert runs_of(database_url)[0]["attempts"] == 1
