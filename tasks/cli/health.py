@@ -13,7 +13,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from config.settings import Settings, load_settings
-from storage import import_runs, outbox, roles
+from storage import import_schedules, outbox, roles
 from storage.operations.base import Connection
 from tasks import result_store
 from tasks.app import create_app
@@ -99,7 +99,7 @@ async def _postgresql(
     if service is Service.RELAY and (waiting := await outbox.measure(connection)).age > oldest:
         return f"a job has waited for {waiting.age:.0f} s in the outbox; {oldest:g} s are allowed"
     if service is Service.BEAT:
-        return _undecided(entries, await import_runs.decided(connection), timedelta(seconds=oldest))
+        return _undecided(entries, await import_schedules.decided(connection), timedelta(seconds=oldest))
     return None
 
 
