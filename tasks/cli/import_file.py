@@ -19,10 +19,10 @@ from tasks.cli.exits import Exit, InputInvalid
 from tasks.cli.jobs import Json
 from tasks.cli.output import err, print_json, print_pairs
 from tasks.cli.progress import ProgressBar
+from tasks.imports.location import shown
 from tasks.imports.plan import ImportPlan, absolute
 from tasks.imports.progress import Progress
 from tasks.imports.run import Run
-from tasks.imports.sources import shown
 
 #: Seconds until a run is put on the queue that this process does itself: the file may be on no other machine.
 NEVER = 100 * 365 * 86_400.0

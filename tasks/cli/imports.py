@@ -21,9 +21,9 @@ from tasks.cli.output import err, print_json, print_table
 from tasks.cli.progress import ProgressBar
 from tasks.client import Job, JobTimeout, PatternStorageClient
 from tasks.client.archive import Archive, wait_for
+from tasks.imports.location import shown
 from tasks.imports.plan import ImportEntry, load_entries
 from tasks.imports.publisher import publish
-from tasks.imports.sources import shown
 
 T = TypeVar("T")
 

@@ -22,6 +22,7 @@ import aiohttp
 import fsspec
 
 from tasks.errors import ImportBroken, ImportDelayed
+from tasks.imports.location import shown
 from tasks.imports.plan import ImportPlan
 
 if sys.version_info >= (3, 14):
@@ -187,14 +188,6 @@ class _Counted(io.RawIOBase):
         buffer[: len(data)] = data
         self._source.bytes_read += len(data)
         return len(data)
-
-
-def shown(source: str) -> str:
-    """Return the source without user, query and fragment, which may hold a secret."""
-    if "://" not in source:
-        return source
-    parts = urlsplit(source)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def _version(info: dict[str, Any]) -> str | None:

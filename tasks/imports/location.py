@@ -1,0 +1,19 @@
+"""What may be told of a source's name: paths and URLs, also several chained with `::` as fsspec does."""
+
+import re
+
+#: User and password, of any URL of a chain. Not parsed as URLs: a password may hold `::` as well.
+_PASSWORD = re.compile(r"://[^/?#]*:[^/?#]+@")
+_USER = re.compile(r"://[^/?#]*@")
+#: Up to the next URL of the chain.
+_QUERY = re.compile(r"[?#].*?(?=::[^:?#]*://|$)", re.DOTALL)
+
+
+def holds_password(source: str) -> bool:
+    """Return whether any URL in the source has a password before its host."""
+    return _PASSWORD.search(source) is not None
+
+
+def shown(source: str) -> str:
+    """Return the source without user, query and fragment, which may hold a secret."""
+    return _QUERY.sub("", _USER.sub("://", source)) if "://" in source else source
