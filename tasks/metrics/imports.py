@@ -6,7 +6,8 @@ from datetime import datetime
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
-from storage.import_runs import ImportState, Schedule
+from storage.import_runs import Schedule
+from storage.import_states import ImportState
 from tasks.imports.schedule import read_schedule
 
 

@@ -16,8 +16,9 @@ from prometheus_client.registry import Collector
 
 from config.celeryconfig import QUEUES
 from config.settings import Settings
-from storage import attempts, import_runs, outbox
-from storage.import_runs import ImportState, Schedule
+from storage import attempts, import_states, outbox
+from storage.import_runs import Schedule
+from storage.import_states import ImportState
 from storage.logs import get_logger
 from storage.outbox import OutboxSize
 from tasks.app import create_app
@@ -107,8 +108,8 @@ class ServersCollector(Collector):
                 return (
                     await outbox.measure(connection),
                     await attempts.count_dead_letters(connection),
-                    await import_runs.measure(connection),
-                    await import_runs.schedules(connection),
+                    await import_states.measure(connection),
+                    await import_states.schedules(connection),
                 )
 
     def _ask_broker(self) -> tuple[list[tuple[str, str, int]], int | None]:

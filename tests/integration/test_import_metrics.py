@@ -13,8 +13,9 @@ from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from config.settings import Settings
-from storage import import_runs
-from storage.import_runs import Counts, ImportState
+from storage import import_runs, import_states
+from storage.import_runs import Counts
+from storage.import_states import ImportState
 from tasks.app import create_app
 from tasks.client import PatternStorageClient
 from tasks.imports.publisher import publish
@@ -36,7 +37,7 @@ async def add(connection: Db, name: str, state: str = "queued", *, due: timedelt
 
 
 async def measured(connection: Db) -> dict[str, ImportState]:
-    return {state.name: state for state in await import_runs.measure(connection)}
+    return {state.name: state for state in await import_states.measure(connection)}
 
 
 async def test_the_last_run_that_was_done_decides(connection: Db) -> None:
@@ -79,7 +80,9 @@ async def test_an_import_that_is_gone_is_forgotten_after_a_week(connection: Db) 
     await add(connection, "waiting")
     await connection.execute("UPDATE import_runs SET queued_at = now() - interval '8 days'")
     await add(connection, "recent", "failed")
-    await import_runs.lock_schedules(connection, {"scheduled": "every 1h", "first": "every 1h"}, datetime.now(UTC))
+    await connection.execute(
+        "INSERT INTO import_schedules VALUES ('scheduled', 'every 1h', now()), ('first', 'every 1h', now())"
+    )
     assert set(await measured(connection)) == {"scheduled", "first", "waiting", "recent"}
 
 
