@@ -7,14 +7,17 @@ or message was lost: it is put on the queue again.
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, LiteralString
 from uuid import UUID, uuid5
 
+from psycopg.errors import InvalidParameterValue
 from psycopg.rows import class_row, tuple_row
 from psycopg.types.json import Jsonb
 
+from storage.model_contract_pattern_storage import ModelResult
 from storage.operations.base import Connection, fetch_one
 from storage.sql import block
 
@@ -37,6 +40,7 @@ class ImportRun:
     state: str
     queued_at: datetime
     publish_after: datetime
+    published: int
     attempts: int
     started_at: datetime | None
     finished_at: datetime | None
@@ -50,6 +54,19 @@ class ImportRun:
     error_type: str | None
     error: str | None
 
+    @property
+    def result(self) -> ModelResult:
+        """What whoever asks after the ledger has forgotten the run is told: how it ended, marked `replayed`."""
+        began = self.started_at or self.queued_at
+        took = (self.finished_at - began).total_seconds() * 1000 if self.finished_at else None
+        metadata = {"correlation_id": str(self.run_id), "operation": "import", "duration_ms": took, "replayed": True}
+        if self.state not in ("done", "unchanged"):
+            metadata["error_type"] = self.error_type or self.state
+            return ModelResult(success=False, error=self.error, metadata=metadata)
+        data = {name: getattr(self, name) for name in ("name", "state", *vars(Counts()), "source_version")}
+        data |= {"run_id": str(self.run_id), "reject_file": None}
+        return ModelResult(success=True, data=data, metadata=metadata)
+
 
 @dataclass
 class Counts:
@@ -61,15 +78,6 @@ class Counts:
     rows_skipped: int = 0
     rows_rejected: int = 0
     bytes: int = 0
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Up to when the due times of a schedule have been decided."""
-
-    name: str
-    schedule: str
-    decided_until: datetime
 
 
 def id_of(name: str, due: datetime) -> UUID:
@@ -133,6 +141,16 @@ async def begin(connection: Connection, run_id: UUID, *, delay: float) -> int | 
     return None if row is None else int(row[0])
 
 
+async def put_off(connection: Connection, run_id: UUID, *, delay: float) -> None:
+    """Note that the run is on the queue: nobody need put it there for `delay` seconds."""
+    await connection.execute(block("put_run_off"), {"run_id": run_id, "delay": delay})
+
+
+async def hand_back(connection: Connection, run_id: UUID) -> None:
+    """Do not count that the run was begun: its worker stopped, and the run was not to blame."""
+    await connection.execute(block("hand_run_back"), {"run_id": run_id})
+
+
 async def finish(
     connection: Connection,
     run_id: UUID,
@@ -170,6 +188,17 @@ async def last_version(connection: Connection, name: str, plan: dict[str, Any]) 
     return None if row is None else row[0]
 
 
+async def watch_client(connection: Connection) -> None:
+    """Let the caller's transaction end within half a minute of its client's host vanishing, or break, without a word.
+
+    PostgreSQL would hold the locks of it for two hours otherwise. What a server or its system does not know is left.
+    """
+    await connection.execute(block("watch_client"))
+    with suppress(InvalidParameterValue):
+        async with connection.transaction():
+            await connection.execute(block("watch_client_in_statements"))
+
+
 async def try_lock(connection: Connection, key: int) -> bool:
     """Take the lock until the transaction ends; return whether nobody else has it."""
     row = await fetch_one(connection, block("try_lock"), {"key": key})
@@ -193,8 +222,16 @@ async def claim(connection: Connection) -> list[tuple[UUID, str, datetime | None
 
 
 async def mark_published(connection: Connection, ids: Sequence[UUID], *, delay: float) -> None:
-    """Note that these runs are on the queue; after `delay` seconds they are put there again, unless done or held."""
+    """Note that these runs are on the queue; unless done or held they are put there again.
+
+    That is after `delay` seconds, twice as many each time up to 64 times.
+    """
     await connection.execute(block("mark_runs_published"), {"ids": list(ids), "delay": delay})
+
+
+async def unmark_published(connection: Connection, ids: Sequence[UUID]) -> None:
+    """Take back `mark_published`: these runs did not get onto the queue, or perhaps not."""
+    await connection.execute(block("unmark_runs_published"), {"ids": list(ids)})
 
 
 async def purge(connection: Connection, *, days: int, step: int = 1_000) -> int:
@@ -203,31 +240,6 @@ async def purge(connection: Connection, *, days: int, step: int = 1_000) -> int:
     The newest run of each import stays, and the newest that was done.
     """
     return (await connection.execute(block("purge_runs"), {"days": days, "step": step})).rowcount
-
-
-async def lock_schedules(connection: Connection, schedules: dict[str, str], now: datetime) -> list[Schedule]:
-    """Lock these schedules, texts by name, in the caller's transaction; one that is new is decided up to `now`.
-
-    Those that another beat decides at this moment are left out.
-    """
-    names = list(schedules)
-    await connection.execute(
-        block("add_schedules"), {"names": names, "schedules": list(schedules.values()), "now": now}
-    )
-    async with connection.cursor(row_factory=class_row(Schedule)) as cursor:
-        await cursor.execute(block("lock_schedules"), {"names": names})
-        return await cursor.fetchall()
-
-
-async def decide(connection: Connection, schedule: Schedule) -> None:
-    """Note up to when a schedule has been decided."""
-    values = {"name": schedule.name, "schedule": schedule.schedule, "until": schedule.decided_until}
-    await connection.execute(block("decide_schedule"), values)
-
-
-async def forget_schedules(connection: Connection, *, except_for: Iterable[str]) -> None:
-    """Stop to follow schedules: one that comes back later starts anew and has missed nothing."""
-    await connection.execute(block("forget_schedules"), {"names": list(except_for)})
 
 
 async def _runs(connection: Connection, statement: LiteralString, values: dict[str, Any]) -> list[ImportRun]:

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 from psycopg.rows import class_row
 
-from storage.import_runs import Schedule
-from storage.operations.base import Connection
+from storage.operations.base import Connection, fetch_one
 from storage.sql import block
 
 
@@ -29,8 +28,7 @@ async def measure(connection: Connection) -> list[ImportState]:
         return await cursor.fetchall()
 
 
-async def schedules(connection: Connection) -> list[Schedule]:
-    """Return every schedule that beat follows, by name."""
-    async with connection.cursor(row_factory=class_row(Schedule)) as cursor:
-        await cursor.execute(block("list_schedules"))
-        return await cursor.fetchall()
+async def schedules_age(connection: Connection) -> float | None:
+    """Return the seconds since a beat saw to its schedules, the one that waits longest; None where there are none."""
+    row = await fetch_one(connection, block("measure_schedules"), {})
+    return None if row is None else row[0]

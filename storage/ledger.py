@@ -109,7 +109,7 @@ async def cancel(connection: Connection, correlation_id: UUID) -> ModelResult:
             "error_type": "revoked",
         },
     )
-    values = {"correlation_id": correlation_id, "result": Json(revoked.to_dict())}
+    values = {"correlation_id": correlation_id, "result": Json(revoked.to_dict()), "error": revoked.error}
     if await fetch_one(connection, block("cancel_job"), values):
         return revoked
     found = await find(connection, correlation_id)

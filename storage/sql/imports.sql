@@ -1,4 +1,4 @@
--- Runs of imports, their schedules, and the staging table of one run; see storage/import_runs.py and staging.py.
+-- Runs of imports, their schedules, and the staging table of one run; see storage/import_runs.py, import_schedules.py and staging.py.
 
 -- name: add_run
 -- Note a run that is to be; no row comes back if it is known already.
@@ -17,9 +17,19 @@ ON CONFLICT (run_id) DO NOTHING
 -- Note that a worker begins a run, unless it has ended; how often that has happened is counted.
 UPDATE import_runs
 SET state = 'running', started_at = coalesce(started_at, now()), attempts = attempts + 1,
-    publish_after = now() + make_interval(secs => %(delay)s)
+    publish_after = now() + make_interval(secs => %(delay)s), published = 0
 WHERE run_id = %(run_id)s AND finished_at IS NULL
 RETURNING attempts
+
+-- name: put_run_off
+-- Somebody has just put the run on the queue.
+UPDATE import_runs SET publish_after = clock_timestamp() + make_interval(secs => %(delay)s)
+WHERE run_id = %(run_id)s AND finished_at IS NULL
+
+-- name: hand_run_back
+-- Take back that the run was begun.
+UPDATE import_runs SET attempts = greatest(attempts - 1, 0)
+WHERE run_id = %(run_id)s AND finished_at IS NULL
 
 -- name: finish_run
 -- Note how a run ended, once.
@@ -63,9 +73,16 @@ ORDER BY publish_after
 FETCH FIRST %(limit)s ROWS ONLY
 FOR UPDATE SKIP LOCKED
 
+-- name: unmark_runs_published
+-- They did not get there: put them there as soon as may be.
+UPDATE import_runs SET publish_after = clock_timestamp(), published = greatest(published - 1, 0)
+WHERE run_id = ANY (%(ids)s)
+
 -- name: mark_runs_published
--- Put the next publication off.
-UPDATE import_runs SET publish_after = clock_timestamp() + make_interval(secs => %(delay)s)
+-- Put the next publication off, twice as long each time up to 64 times: no worker need be there for days.
+UPDATE import_runs
+SET publish_after = clock_timestamp() + make_interval(secs => %(delay)s * 2 ^ least(published, 6)),
+    published = published + 1
 WHERE run_id = ANY (%(ids)s)
 
 -- name: purge_runs
@@ -83,26 +100,41 @@ WHERE run_id IN (
     FOR UPDATE SKIP LOCKED
 )
 
+-- name: server_clock
+-- What time it is, to everybody who asks this server.
+SELECT clock_timestamp()
+
 -- name: add_schedules
 -- Begin to follow schedules that are not known yet.
-INSERT INTO import_schedules (name, schedule, decided_until)
-SELECT name, schedule, %(now)s FROM unnest(%(names)s::text[], %(schedules)s::text[]) AS given (name, schedule)
+INSERT INTO import_schedules (name, decided_until)
+SELECT name, %(now)s FROM unnest(%(names)s::text[]) AS given (name)
 ON CONFLICT (name) DO NOTHING
 
 -- name: lock_schedules
 -- Lock these schedules and say up to when each has been decided; one that another beat decides now is left out.
-SELECT name, schedule, decided_until FROM import_schedules
+SELECT name, decided_until FROM import_schedules
 WHERE name = ANY (%(names)s)
 ORDER BY name
 FOR UPDATE SKIP LOCKED
 
 -- name: decide_schedule
 -- Note up to when a schedule has been decided.
-UPDATE import_schedules SET schedule = %(schedule)s, decided_until = %(until)s WHERE name = %(name)s
+UPDATE import_schedules SET decided_until = %(until)s WHERE name = %(name)s
 
 -- name: forget_schedules
 -- Stop to follow every schedule but these.
 DELETE FROM import_schedules WHERE name <> ALL (%(names)s)
+
+-- name: watch_client
+-- Let this transaction end soon after the host of its client has vanished, where the server has such settings.
+SELECT set_config(wanted.name, wanted.setting, true)
+FROM (VALUES ('tcp_keepalives_idle', '10'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '3'),
+             ('tcp_user_timeout', '30000')) AS wanted (name, setting)
+JOIN pg_settings USING (name)
+
+-- name: watch_client_in_statements
+-- The same in the middle of a statement, which nobody reads from the client in. New in PostgreSQL 14.
+SELECT set_config(name, '5s', true) FROM pg_settings WHERE name = 'client_connection_check_interval'
 
 -- name: try_lock
 -- Take a lock that ends with the transaction, or say that somebody else has it.
@@ -250,6 +282,11 @@ WHERE position(' ' IN name) = 0
        OR EXISTS (SELECT FROM import_schedules WHERE import_schedules.name = known.name))
 ORDER BY name
 
--- name: list_schedules
--- Every schedule that a beat follows.
-SELECT name, schedule, decided_until FROM import_schedules ORDER BY name
+-- name: measure_schedules
+-- Seconds since a beat saw to the schedule that it saw to longest ago; null where there is none.
+SELECT extract(epoch FROM now() - min(looked_at))::double precision FROM import_schedules
+
+-- name: look_at_schedules
+-- Note that a beat lives and sees to these schedules; every few seconds is often enough.
+UPDATE import_schedules SET looked_at = clock_timestamp()
+WHERE name = ANY (%(names)s) AND looked_at < clock_timestamp() - interval '5 seconds'

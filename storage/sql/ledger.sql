@@ -9,10 +9,14 @@ INSERT INTO job_ledger (correlation_id, fingerprint, result)
 VALUES (%(correlation_id)s, %(fingerprint)s, %(result)s)
 
 -- name: cancel_job
--- Take a job's place in the ledger before the job does; no row comes back if the job was first.
+-- Take a job's place in the ledger before the job does; no row comes back if the job was first. An import's run ends
+-- in its history as well, which remembers longer. Whoever ends a run writes in this order: the ledger, then the run.
 WITH delivered AS (DELETE FROM job_attempts WHERE correlation_id = %(correlation_id)s),
      published AS (DELETE FROM outbox WHERE correlation_id = %(correlation_id)s),
-     buried AS (DELETE FROM dead_letters WHERE correlation_id = %(correlation_id)s)
+     buried AS (DELETE FROM dead_letters WHERE correlation_id = %(correlation_id)s),
+     ended AS (UPDATE import_runs
+               SET state = 'cancelled', finished_at = clock_timestamp(), error_type = 'revoked', error = %(error)s
+               WHERE run_id = %(correlation_id)s AND finished_at IS NULL)
 INSERT INTO job_ledger (correlation_id, result)
 VALUES (%(correlation_id)s, %(result)s)
 ON CONFLICT (correlation_id) DO NOTHING

@@ -21,6 +21,7 @@ from tasks.cli.output import err, print_json, print_table
 from tasks.cli.progress import ProgressBar
 from tasks.client import Job, JobTimeout, PatternStorageClient
 from tasks.client.archive import Archive, wait_for
+from tasks.errors import BrokerUnavailable
 from tasks.imports.location import shown
 from tasks.imports.plan import ImportEntry, load_entries
 from tasks.imports.publisher import publish
@@ -71,6 +72,10 @@ def run(
     app = create_app(settings)
     try:
         publish(app, [(run_id, name, None)])
+    except BrokerUnavailable as error:
+        raise BrokerUnavailable(
+            f"{error}; run {run_id} is noted all the same, and beat puts it on the queue when that is back"
+        ) from error
     finally:
         app.close()
     delay = settings.relay_republish_delay

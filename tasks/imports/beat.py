@@ -1,5 +1,6 @@
 """`celery -A tasks beat`: housekeeping as Celery's own beat does it, and the imports of the imports file."""
 
+import threading
 from typing import Any
 
 from celery.apps.beat import Beat
@@ -8,6 +9,9 @@ from celery.beat import PersistentScheduler
 from config.settings import environment_settings
 from tasks.imports.plan import ImportEntry, load_entries
 from tasks.imports.planner import Planner
+
+#: Seconds that a planner gets to end what it is doing.
+STOP_TIMEOUT = 5.0
 
 
 def configured_entries() -> list[ImportEntry]:
@@ -26,18 +30,33 @@ class CheckedBeat(Beat):
 
 
 class ImportScheduler(PersistentScheduler):
-    """Celery's scheduler, which also plans imports where there is a database to plan them in."""
+    """Celery's scheduler, and beside it a thread that plans imports where there is a database to plan them in.
 
-    planner: Planner | None = None
+    Celery's own tick waits for a broker that is away; what is due meanwhile becomes a run all the same.
+    """
+
+    _planning: threading.Thread | None = None
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._stopping = threading.Event()
+        super().__init__(*arguments, **options)
 
     def setup_schedule(self) -> None:
         """Read schedule and imports file; both once, when beat starts."""
         super().setup_schedule()
         settings = environment_settings()
         if settings.database_url is not None:
-            self.planner = Planner(settings, configured_entries(), self.app)
+            planner = Planner(settings, configured_entries(), self.app)
+            self._planning = threading.Thread(target=self._plan, args=[planner], name="import planner", daemon=True)
+            self._planning.start()
 
-    def tick(self, *arguments: Any, **options: Any) -> float:
-        """Send what is due; return the seconds until the next call."""
-        pause = float(super().tick(*arguments, **options))
-        return pause if self.planner is None else min(pause, self.planner.tick())
+    def close(self) -> None:
+        """End what `setup_schedule` has started; a planner that waits for a server is left behind."""
+        self._stopping.set()
+        if self._planning is not None:
+            self._planning.join(STOP_TIMEOUT)
+        super().close()
+
+    def _plan(self, planner: Planner) -> None:
+        while not self._stopping.wait(planner.tick()):
+            pass

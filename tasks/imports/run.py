@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,14 @@ from storage.operations.base import Connection
 from storage.sql import block
 from storage.translation import translate
 from tasks.errors import ImportBroken, ImportDelayed, ImportFailed
+from tasks.imports.ending import first_result, settle
 from tasks.imports.plan import ImportPlan
 from tasks.imports.progress import INTERVAL, Progress
 from tasks.imports.rejects import Rejects
 from tasks.imports.transfer import Transfer
+from tasks.imports.watch import CancelledMeanwhile, watched
 
 logger = get_logger(__name__)
-
-#: How runs end that are not simply `failed`, by error_type.
-STATES = {"import_overlap": "overlapped", "revoked": "cancelled"}
 
 
 class RunHeld(Exception):
@@ -53,6 +52,7 @@ class Run:
         max_attempts: times the run may begin; one that never ends kills its worker.
         report: called every second, in a thread, with how far it is.
         force: import the source even if it has not changed.
+        refusal: why this worker cannot do it; the attempt counts, and ends with that.
         dry_run: do everything and roll it back; no run is noted, and no row of `import_runs` is needed.
     """
 
@@ -68,11 +68,12 @@ class Run:
         max_attempts: int = 5,
         report: Callable[[Progress], None] | None = None,
         force: bool = False,
+        refusal: TransientError | None = None,
         dry_run: bool = False,
     ) -> None:
         self._pool, self._plan, self.run_id = pool, plan, run_id
         self._seconds, self._delay, self._max_attempts = seconds, delay, max_attempts
-        self._report, self._force, self._dry_run = report, force, dry_run
+        self._report, self._force, self._refusal, self._dry_run = report, force, refusal, dry_run
         self._rejects = Rejects(rejects, plan, run_id)
         self._transfer = Transfer(plan, self._rejects)
         #: Whether what was written into the reject file belongs to rows that are stored.
@@ -102,9 +103,17 @@ class Run:
         """
         with correlated(str(self.run_id)):
             try:
-                return await self._watched(self._execute())
+                report = self._report
+                return await watched(
+                    self._execute(),
+                    count=self._transfer.count,
+                    report=(lambda: report(self._transfer.progress)) if report else None,
+                    is_cancelled=None if self._dry_run else self._is_cancelled,
+                )
             except RunHeld:
                 raise
+            except CancelledMeanwhile:
+                return await self._first_result()
             except (ImportDelayed, StorageError) as error:
                 if isinstance(error, InternalError):
                     logger.exception("the import failed in a way nobody foresaw")
@@ -122,20 +131,9 @@ class Run:
         failure.metadata.pop("retryable", None)
         if self._dry_run:
             return failure
-        error_type = str(failure.metadata["error_type"])
-        try:
-            async with self._pool.connection() as connection, connection.transaction():
-                await ledger.enter(connection, self.run_id, self._request, failure)
-                await import_runs.finish(
-                    connection, self.run_id, STATES.get(error_type, "failed"), self._transfer.counts,
-                    source_version=self._transfer.version, error_type=error_type, error=failure.error,
-                )  # fmt: skip
-        except Exception as raised:
-            error = translate(raised)
-            if not isinstance(error, AlreadyDone):
-                raise error from raised
-            return await self._first_result() or failure
-        return failure
+        return await settle(
+            self._pool, self.run_id, self._request, failure, self._transfer.counts, self._transfer.version
+        )
 
     def failed(self, error: ImportFailed | StorageError, *, retryable: bool = False) -> ModelResult:
         """Return the result of a run that ended with this error; see `settle`."""
@@ -161,6 +159,8 @@ class Run:
                     self.attempts = begun
                     if begun > self._max_attempts:
                         raise ImportBroken("worker_lost", f"the import was begun {begun - 1} times and never ended")
+                    if self._refusal:
+                        raise self._refusal
                 async with connection.transaction():
                     result = await self._transaction(connection)
                     if self._dry_run:
@@ -174,16 +174,21 @@ class Run:
             error = translate(raised)
             if not isinstance(error, AlreadyDone):
                 raise error from raised
-            first = await self._first_result()
-            if first is None:
-                raise ImportBroken("unknown_run", f"no import run has the id {self.run_id}") from None
-            return first
+            return await self._first_result()
         return result
+
+    async def _first_result(self) -> ModelResult:
+        """Return how the run has ended. Raises ImportBroken if nobody knows it."""
+        first = await first_result(self._pool, self.run_id)
+        if first is None:
+            raise ImportBroken("unknown_run", f"no import run has the id {self.run_id}")
+        return first
 
     async def _transaction(self, connection: Connection) -> ModelResult:
         """Do everything in the caller's transaction; the ledger decides when it commits."""
         limits = {"statement": str(round(self._seconds * 1000)), "lock": None}
         await connection.execute(block("set_limits"), limits)
+        await import_runs.watch_client(connection)
         if not await import_runs.try_lock(connection, import_runs.run_key(self.run_id)):
             raise RunHeld
         if not await import_runs.try_lock(connection, import_runs.name_key(self._plan.name)):
@@ -195,48 +200,11 @@ class Run:
         result = ModelResult(success=True, data=data, metadata=self._metadata())
         if not self._dry_run:
             await asyncio.to_thread(self._rejects.finish, about)
+            await ledger.enter(connection, self.run_id, self._request, result)
             await import_runs.finish(
                 connection, self.run_id, state, self._transfer.counts, source_version=self._transfer.version
             )
-            await ledger.enter(connection, self.run_id, self._request, result)
         return result
-
-    # --- while it runs ---
-
-    async def _watched(self, work: Awaitable[ModelResult]) -> ModelResult:
-        """Run it, tell how far it is, and end it soon after somebody has cancelled it."""
-        running = asyncio.ensure_future(work)
-        ended, cancelled = asyncio.Event(), asyncio.Event()
-        watching = asyncio.create_task(self._watch(running, ended, cancelled), name="import progress")
-        try:
-            return await running
-        except asyncio.CancelledError:
-            if cancelled.is_set() and (first := await self._first_result()):
-                return first
-            raise
-        finally:
-            ended.set()
-            # Not cancelled: what is being told now must not come after the result.
-            await watching
-
-    async def _watch(
-        self, running: "asyncio.Future[ModelResult]", ended: asyncio.Event, cancelled: asyncio.Event
-    ) -> None:
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(INTERVAL):
-                    await ended.wait()
-            if ended.is_set():
-                return
-            self._transfer.count()
-            if self._report is not None:
-                # Redis may be away for a moment: the run goes on.
-                with suppress(Exception):
-                    await asyncio.to_thread(self._report, self._transfer.progress)
-            if not self._dry_run and not ended.is_set() and await self._is_cancelled():
-                cancelled.set()
-                running.cancel()
-                return
 
     async def _is_cancelled(self) -> bool:
         with suppress(Exception):
@@ -244,23 +212,3 @@ class Run:
                 found = await ledger.find(connection, self.run_id)
                 return found is not None and found[1].metadata.get("error_type") == "revoked"
         return False
-
-    async def _first_result(self) -> ModelResult | None:
-        """Return what the ledger has under this id, marked `replayed`, and note a run that was cancelled as such."""
-        async with self._pool.connection() as connection:
-            found = await ledger.find(connection, self.run_id)
-            if found is None:
-                return None
-            result = found[1]
-            error_type = result.metadata.get("error_type")
-            if error_type == "revoked":
-                await import_runs.finish(
-                    connection,
-                    self.run_id,
-                    "cancelled",
-                    self._transfer.counts,
-                    error_type=error_type,
-                    error=result.error,
-                )
-        result.metadata["replayed"] = True
-        return result

@@ -86,14 +86,3 @@ class Cron:
         zone = ZoneInfo(self.timezone)
         for found in CronSim(self.text, moment.astimezone(zone), reverse=reverse):
             yield found.astimezone(UTC)
-
-
-def read_schedule(words: str) -> Schedule:
-    """Return the schedule that `ImportEntry.when` has put in words. Raises ValueError if it is none."""
-    if words.startswith("every "):
-        return Every(words.removeprefix("every "))
-    fields, _, timezone = words.rpartition(" ")
-    try:
-        return Cron(fields, timezone)
-    except KeyError:
-        raise ValueError(f"there is no time zone {timezone!r}") from None

@@ -1,5 +1,6 @@
 """The task `imports.run`: does one run that stands in `import_runs`, on the queue `imports`."""
 
+from contextlib import suppress
 from typing import Any, NoReturn
 from uuid import UUID
 
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 
 from config.settings import environment_settings
 from storage import ModelResult, import_runs
-from storage.errors import StorageError
+from storage.errors import SchemaMismatch, StorageError
 from storage.explanation import explain
 from storage.logs import correlated
 from tasks import metrics, runtime
@@ -28,6 +29,7 @@ class ImportTask(Task[Any, Any]):
     """Does one run. A failure that may pass is RETRY until the attempts are used up; a cancelled run is REVOKED."""
 
     abstract = True
+    Request = "tasks.imports.request:ImportRequest"
     Strategy = "tasks.request:strategy"
     max_retries = None
     default_retry_delay = 1
@@ -37,7 +39,9 @@ class ImportTask(Task[Any, Any]):
     def report(self, progress: Progress, task_id: str, hostname: str | None, delivery_tag: str | None) -> None:
         """Tell result backend, event listeners and broker how far the run is; called in a thread."""
         about = progress.to_dict()
-        self.backend.store_result(task_id, about, "PROGRESS")
+        # Not store_result, which tries until Redis is back: by then this is old, and there may be a result.
+        backend: Any = self.backend
+        backend._store_result(task_id, about, "PROGRESS")
         # Whoever keeps the state of tasks takes `name` for the task's.
         about["import_name"] = about.pop("name")
         with app.events.default_dispatcher(hostname=hostname) as dispatcher:
@@ -47,15 +51,18 @@ class ImportTask(Task[Any, Any]):
     def again(self, result: dict[str, Any]) -> NoReturn:
         """End this attempt as RETRY."""
         settings = environment_settings()
-        delay = get_exponential_backoff_interval(
+        backoff = get_exponential_backoff_interval(
             settings.retry_backoff, min(self.request.retries or 0, 30), settings.retry_backoff_max, full_jitter=True
         )
+        delay = max(backoff, LEAST_DELAY)
+        # The retry is the run's message: beat's would begin the next attempt at once.
+        with suppress(StorageError):
+            later = delay + settings.relay_republish_delay
+            runtime.on_connection(import_runs.put_off, UUID(str(self.request.id)), delay=later)
         about = describe(**(self.request.kwargs or {}))
         retry: Any = self.retry
         try:
-            raise retry(
-                exc=StorageUnavailable(result), countdown=max(delay, LEAST_DELAY), argsrepr=about, kwargsrepr=""
-            )
+            raise retry(exc=StorageUnavailable(result), countdown=delay, argsrepr=about, kwargsrepr="")
         except Reject as error:
             # The new message could not be sent; the old one goes back to the queue.
             raise Reject(error, requeue=True) from error
@@ -121,10 +128,15 @@ def _find(task: ImportTask) -> Run:
         found = runtime.on_connection(import_runs.find, run_id)
         if found is None:
             raise ValueError(f"no import run has the id {run_id}; start one with 'pattern-storage imports run'")
-        plan = ImportPlan.model_validate(found.plan)
     except ValueError as error:
-        text = explain(error) if isinstance(error, ValidationError) else str(error)
-        raise StorageOperationFailed(_refused(task, "validation_error", text)) from None
+        raise StorageOperationFailed(_refused(task, "validation_error", str(error))) from None
+    refusal = None
+    try:
+        plan = ImportPlan.model_validate(found.plan)
+    except ValidationError as error:
+        # Beat was upgraded first: workers of the new version may be there when it is tried again.
+        refusal = SchemaMismatch(f"this worker's version cannot read the plan of the run: {explain(error)}")
+        plan = ImportPlan.model_construct(name=found.name, source="", format="jsonl")
     return Run(
         runtime.runtime().pool,
         plan,
@@ -135,6 +147,7 @@ def _find(task: ImportTask) -> Run:
         max_attempts=settings.max_attempts,
         report=lambda progress: task.report(progress, str(run_id), request.hostname, tag),
         force=found.force,
+        refusal=refusal,
     )
 
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import closing
-from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -17,7 +16,6 @@ from prometheus_client.registry import Collector
 from config.celeryconfig import QUEUES
 from config.settings import Settings
 from storage import attempts, import_states, outbox
-from storage.import_runs import Schedule
 from storage.import_states import ImportState
 from storage.logs import get_logger
 from storage.outbox import OutboxSize
@@ -91,14 +89,14 @@ class ServersCollector(Collector):
             up.add_metric([server], 0.0 if answer is None else 1.0)
         yield up
         if answers["postgresql"] is not None:
-            size, dead_letters, imports, schedules = answers["postgresql"]
+            size, dead_letters, imports, age = answers["postgresql"]
             yield from _of_postgresql(size, dead_letters)
             yield from of_imports(imports)
-            yield from of_schedules(schedules, datetime.now(UTC))
+            yield from of_schedules(age)
         if answers["broker"] is not None:
             yield from _of_broker(*answers["broker"])
 
-    async def _ask_postgresql(self) -> tuple[OutboxSize, int, list[ImportState], list[Schedule]]:
+    async def _ask_postgresql(self) -> tuple[OutboxSize, int, list[ImportState], float | None]:
         async with asyncio.timeout(BOUND):
             async with await psycopg.AsyncConnection.connect(
                 self._settings.database, autocommit=True, application_name="pattern-storage metrics",
@@ -109,7 +107,7 @@ class ServersCollector(Collector):
                     await outbox.measure(connection),
                     await attempts.count_dead_letters(connection),
                     await import_states.measure(connection),
-                    await import_states.schedules(connection),
+                    await import_states.schedules_age(connection),
                 )
 
     def _ask_broker(self) -> tuple[list[tuple[str, str, int]], int | None]:

@@ -11,7 +11,7 @@ import psutil
 import psycopg
 import redis
 
-from config.embedded import EmbeddedPostgres
+from config.embedded import EmbeddedPostgres, EmbeddedValkey
 from tasks.client import PatternStorageClient
 from tests.fix_celery import IN_TRANSACTION, locked_patterns, worker_connections
 from tests.fix_faults import AT_ONCE, SOON, Launch, crash, start_again
@@ -116,3 +116,39 @@ def test_postgresql_killed_in_mid_import(
     assert result.data["rows_inserted"] == 400
     assert count_patterns(mortal_database) == 400
     assert in_ledger(mortal_database, run_id) == 1
+
+
+def test_a_run_that_a_stopping_worker_hands_back_has_not_failed(
+    launch: Launch, database_url: str, redis_url: str, slow_file: SlowFile
+) -> None:
+    """Each deployment stops the workers; a long run would soon have no attempts left."""
+    soft = {"REMAP_SIGTERM": "SIGQUIT", "PATTERN_STORAGE_SOFT_SHUTDOWN_TIMEOUT": "0.1"}
+    worker = launch(database_url, redis_url, env=SOON | soft, **IMPORTS)
+    run_id = queue_run(database_url, redis_url, make_plan(slow_file.url))
+    with PatternStorageClient(redis_url=redis_url) as client:
+        job = client.get(run_id)
+        wait_until(job.progress, "it has begun")
+        assert runs_of(database_url)[0]["attempts"] == 1
+        worker.stop()
+        assert runs_of(database_url)[0]["attempts"] == 0
+        wait_until(lambda: worker_connections(database_url, IN_TRANSACTION) == [], "PostgreSQL has rolled back")
+        slow_file.go_on.set()
+        start_again(worker)
+        result = wait_until(lambda: job.status() == "SUCCESS" and job.result(DEADLINE), "it is done")
+    assert result.data["rows_inserted"] == 400
+    assert runs_of(database_url)[0]["attempts"] == 1
+
+
+def test_cancelled_while_redis_is_away(
+    launch: Launch, database_url: str, mortal_valkey: EmbeddedValkey, slow_file: SlowFile
+) -> None:
+    """Telling how far a run is needs Redis; ending it does not."""
+    launch(database_url, mortal_valkey.url, env=LATE, **IMPORTS)
+    run_id = queue_run(database_url, mortal_valkey.url, make_plan(slow_file.url))
+    with PatternStorageClient(redis_url=mortal_valkey.url, database_url=database_url) as client:
+        wait_until(client.get(run_id).progress, "it has begun")
+        mortal_valkey.kill()
+        assert client.cancel(run_id).metadata["error_type"] == "revoked"
+    wait_until(lambda: worker_connections(database_url, IN_TRANSACTION) == [], "it has rolled back")
+    assert runs_of(database_url)[0]["state"] == "cancelled"
+    mortal_valkey.start()

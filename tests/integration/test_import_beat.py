@@ -3,12 +3,18 @@
 import json
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import redis
+from celery import Celery
 
+from config.embedded import EmbeddedValkey
+from config.settings import Settings
+from tasks.imports import beat as beat_module
+from tasks.imports.beat import ImportScheduler
 from tests.fix_imports import patterns, runs_of, write_lines
 from tests.fix_process import DEADLINE, ProcessGroup, run_python, wait_until
 
@@ -70,6 +76,35 @@ def test_two_beats_make_one_run_of_each_due_time(
     assert sorted(ids) == sorted(str(run["run_id"]) for run in runs if run["publish_after"] > run["queued_at"])
     assert len(ids) >= 6
     assert messages[-1]["headers"]["argsrepr"].startswith("import often, due ")
+
+
+def test_what_is_due_while_redis_is_away_becomes_a_run(
+    database_url: str, lone_valkey: EmbeddedValkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Celery's own tick waits until the broker is back, which may be long after a due time has been missed."""
+    (tmp_path / "imports.toml").write_text(FILE)
+    url, file = lone_valkey.url, tmp_path / "imports.toml"
+    settings = Settings(database_url=database_url, redis_url=url, imports_file=file, connect_timeout=1)
+    monkeypatch.setattr(beat_module, "environment_settings", lambda: settings)
+    app = Celery("beat", broker=url, set_as_current=False)
+    app.conf.beat_schedule = {"housekeeping": {"task": "x", "schedule": 0.01}}
+    lone_valkey.stop()
+    scheduler, enough = ImportScheduler(app, schedule_filename=str(tmp_path / "beat")), threading.Event()
+
+    def tick() -> None:
+        while not enough.is_set():
+            scheduler.tick()
+
+    ticking = threading.Thread(target=tick, daemon=True)
+    ticking.start()
+    wait_until(lambda: len(runs_of(database_url)) >= 2, "two due times have come")
+    assert ticking.is_alive(), "it waits for Redis"
+    assert {run["state"] for run in runs_of(database_url)} == {"queued"}
+    enough.set()
+    lone_valkey.start()
+    ticking.join(DEADLINE)
+    scheduler.close()
+    app.close()
 
 
 @pytest.mark.parametrize(

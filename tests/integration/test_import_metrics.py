@@ -1,5 +1,6 @@
 """What a scrape says of imports comes from PostgreSQL: of runs that failed, wait or never were, whoever did them."""
 
+import asyncio
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from config.settings import Settings
-from storage import import_runs, import_states
+from storage import import_runs, import_schedules, import_states
 from storage.import_runs import Counts
 from storage.import_states import ImportState
 from tasks.app import create_app
@@ -80,39 +81,29 @@ async def test_an_import_that_is_gone_is_forgotten_after_a_week(connection: Db) 
     await add(connection, "waiting")
     await connection.execute("UPDATE import_runs SET queued_at = now() - interval '8 days'")
     await add(connection, "recent", "failed")
-    await connection.execute(
-        "INSERT INTO import_schedules VALUES ('scheduled', 'every 1h', now()), ('first', 'every 1h', now())"
-    )
+    await connection.execute("INSERT INTO import_schedules VALUES ('scheduled', now()), ('first', now())")
     assert set(await measured(connection)) == {"scheduled", "first", "waiting", "recent"}
 
 
-@pytest.mark.parametrize(
-    ("schedules", "expected"),
-    [
-        ([], None),
-        # Decided 30 and 90 minutes ago: the first is not due again, the second has been for half an hour.
-        ([("every 1d", 30), ("* * * * 1 UTC", -90)], 0),
-        ([("every 1s", 30)], 30),
-        ([("every 1s", 30), ("every 1m", 90), ("* * * * * Europe/Berlin", 10)], 89),
-        # Of a release that is not this one.
-        ([("when it rains", 90), ("* * * * * Moon/Tycho", 90)], 0),
-    ],
-)
-async def test_the_age_of_schedules(
-    connection: Db, database_url: str, schedules: list[tuple[str, int]], expected: float | None
-) -> None:
-    for number, (schedule, minutes) in enumerate(schedules):
-        await connection.execute(
-            "INSERT INTO import_schedules VALUES (%s, %s, %s)",
-            [f"n{number}", schedule, datetime.now(UTC) - timedelta(minutes=minutes)],
-        )
-    families = {family.name: family for family in ServersCollector(Settings(database_url=database_url)).collect()}
-    family = families.get("pattern_storage_import_schedules_age_seconds")
-    if expected is None:
-        assert family is None
-    else:
-        assert family is not None
-        assert family.samples[0].value / 60 == pytest.approx(expected, abs=2)
+async def test_beat_lives_as_long_as_it_looks_at_its_schedules(connection: Db, database_url: str) -> None:
+    def age() -> float | None:
+        families = {family.name: family for family in ServersCollector(Settings(database_url=database_url)).collect()}
+        family = families.get("pattern_storage_import_schedules_age_seconds")
+        return None if family is None else family.samples[0].value
+
+    async def look(*names: str) -> None:
+        async with connection.transaction():
+            await import_schedules.lock(connection, names, datetime.now(UTC))
+
+    assert await asyncio.to_thread(age) is None
+    # A schedule that is due once a day: nothing is decided, and yet somebody is there.
+    await look("daily", "hourly")
+    await connection.execute("UPDATE import_schedules SET looked_at = now() - interval '2 hours'")
+    assert await asyncio.to_thread(age) == pytest.approx(7_200, abs=1_800)
+    await look("daily")
+    assert await asyncio.to_thread(age) == pytest.approx(7_200, abs=1_800), "hourly still waits"
+    await look("hourly")
+    assert await asyncio.to_thread(age) == pytest.approx(0, abs=1_800)
 
 
 def test_two_workers_say_the_same_of_a_run_that_failed(

@@ -92,13 +92,35 @@ async def test_a_little_late_is_not_missed(connection: Db, misfire: str) -> None
     assert await runs(connection) == [("hourly", at(hours=1), "queued")]
 
 
-async def test_another_schedule_begins_anew(connection: Db) -> None:
+async def test_another_schedule_goes_on_from_the_last_decision(connection: Db) -> None:
     await decide(connection, named(entry()), at(minutes=10))
-    # It would have been due at half past twelve and at two.
+    # Due at half past twelve, one, half past one and two: one run makes up for them.
     await decide(connection, named(entry(every="30m")), at(hours=2, minutes=10))
-    assert await runs(connection) == []
+    assert await runs(connection) == [("hourly", at(hours=2), "queued")]
     await decide(connection, named(entry(every="30m")), at(hours=2, minutes=30))
-    assert await runs(connection) == [("hourly", at(hours=2, minutes=30), "queued")]
+    assert (await runs(connection))[1:] == [("hourly", at(hours=2, minutes=30), "queued")]
+
+
+async def test_two_beats_whose_files_differ(connection: Db) -> None:
+    """A file is rolled out host by host: what either of them has is run."""
+    old, new = named(entry(every="1h")), named(entry(every="40m"))
+    for seconds in range(600, 4 * 3_600, 60):
+        await decide(connection, old, at(seconds=seconds))
+        await decide(connection, new, at(seconds=seconds + 30))
+    due = [moment for _, moment, _ in await runs(connection)]
+    assert due == [at(minutes=minutes) for minutes in (40, 60, 80, 120, 160, 180, 200)]
+
+
+@pytest.mark.parametrize("misfire", ["skip", "once"])
+async def test_a_clock_that_was_ahead_once(connection: Db, misfire: str, caplog: pytest.LogCaptureFixture) -> None:
+    entries = named(entry(misfire=misfire))
+    await decide(connection, entries, at(minutes=10))
+    await decide(connection, entries, at(hours=700))
+    await decide(connection, entries, at(minutes=50))
+    assert "hourly was decided until 2026-06-02 16:00:00+00:00, still to come" in caplog.text
+    for hour in (1, 2, 3):
+        await decide(connection, entries, at(hours=hour, seconds=1))
+    assert [due for _, due, _ in await runs(connection)] == [at(hours=hour) for hour in (1, 2, 3, 700)]
 
 
 async def test_two_beats_decide_each_time_once(connection: Db, database_url: str) -> None:
@@ -164,7 +186,8 @@ def test_a_run_is_on_the_queue_until_somebody_has_it(database_url: str, sent: Se
 
         def tick() -> int:
             before = len(sent.messages)
-            planner._wake = None
+            connection.execute("UPDATE import_runs SET publish_after = now()")
+            planner._wake = 0
             assert 0 < planner.tick() <= planner_module.INTERVAL
             return len(sent.messages) - before
 
@@ -180,6 +203,23 @@ def test_a_run_is_on_the_queue_until_somebody_has_it(database_url: str, sent: Se
         assert tick() == 0
 
 
+async def test_a_run_that_nobody_takes_is_published_ever_more_rarely(connection: Db) -> None:
+    run_id = uuid4()
+    await import_runs.add(connection, run_id, "x", None, {})
+
+    async def seconds() -> float:
+        await import_runs.mark_published(connection, [run_id], delay=60)
+        cursor = await connection.execute("SELECT extract(epoch FROM publish_after - now()) AS left FROM import_runs")
+        row = await cursor.fetchone()
+        assert row
+        return round(float(row["left"]), -1)
+
+    assert [await seconds() for _ in range(8)] == [60, 120, 240, 480, 960, 1920, 3840, 3840]
+    # A worker is there again.
+    await import_runs.begin(connection, run_id, delay=60)
+    assert await seconds() == 60
+
+
 def test_a_planner_survives_what_is_down(
     database_url: str, sent: Sent, app: Celery, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -191,7 +231,7 @@ def test_a_planner_survives_what_is_down(
     with caplog.at_level("INFO"):
         assert planner.tick() < 1
         sent.error = None
-        planner._wake = None
+        planner._wake = 0
         planner.tick()
         assert len(sent.messages) == 1, "what was not sent is not marked as sent"
         lost = Planner(settings.model_copy(update={"database_url": "postgresql://127.0.0.1:1/x"}), [], app)
@@ -199,6 +239,42 @@ def test_a_planner_survives_what_is_down(
     assert "imports: cannot plan: the queue does not answer" in caplog.text
     assert "imports: recovered (cannot plan)" in caplog.text
     assert "Connection refused" in caplog.text
+
+
+def test_a_slow_queue_takes_its_time(database_url: str, app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL has to answer soon; the queue may take longer, and is not asked again for what it has."""
+    settings = Settings(database_url=database_url, redis_url="redis://127.0.0.1:1", connect_timeout=0.1)
+    seen: list[int] = []
+
+    def slowly(_: Celery, waiting: list[tuple[UUID, str, datetime | None]]) -> list[UUID]:
+        with psycopg.connect(database_url, autocommit=True) as other:
+            # Nobody waits for it, neither a worker that begins the run nor one that ends it.
+            other.execute("SET lock_timeout = '5s'")
+            seen.append(other.execute("UPDATE import_runs SET state = 'running' WHERE published = 1").rowcount)
+        return [run_id for run_id, *_ in waiting]
+
+    monkeypatch.setattr(planner_module, "publish", slowly)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("INSERT INTO import_runs (run_id, name, plan) VALUES (gen_random_uuid(), 'x', '{}')")
+    Planner(settings, [], app).tick()
+    Planner(settings, [], app).tick()
+    assert seen == [1]
+
+
+def test_the_clock_is_that_of_postgresql(
+    database_url: str, sent: Sent, app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Wrong(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime(2050, 1, 1, tzinfo=tz)
+
+    monkeypatch.setattr(planner_module, "datetime", Wrong)
+    settings = Settings(database_url=database_url, redis_url="redis://127.0.0.1:1")
+    assert 0 < Planner(settings, [entry("a")], app).tick() <= planner_module.INTERVAL
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        cursor = connection.execute("SELECT decided_until <= now() FROM import_schedules")
+        assert cursor.fetchall() == [(True,)]
 
 
 def test_what_is_switched_off_has_missed_nothing(database_url: str, sent: Sent, app: Celery) -> None:

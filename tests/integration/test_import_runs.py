@@ -21,10 +21,11 @@ from psycopg.rows import DictRow
 
 from storage import NodePatternStorageEffect, import_runs, ledger
 from storage.errors import ServerUnavailable
-from tasks.imports import run as run_module
+from tasks.imports import watch as watch_module
 from tasks.imports.progress import Progress
 from tasks.imports.run import Run, RunHeld
 from tasks.imports.sources import Source
+from tasks.imports.transfer import Transfer
 from tests.fix_cli import command_line, names_in
 from tests.fix_imports import Importing, make_plan, patterns, write_lines
 from tests.fix_storage import Pool, make_pattern, succeed, until
@@ -293,10 +294,35 @@ async def test_runs_of_one_import_never_overlap(
     assert [tuple(row.values()) for row in await cursor.fetchall()] == [("done", 2), ("overlapped", 1)]
 
 
+async def test_a_host_that_vanishes_is_noticed(
+    importing: Importing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """These settings are in force in the run's own transaction."""
+    transfer, seen = Transfer.run, dict[str, str]()
+
+    async def look(self: Transfer, connection: Any, *, force: bool) -> str:
+        cursor = await connection.execute(
+            "SELECT name, setting FROM pg_settings WHERE name LIKE 'tcp%' OR name = 'client_connection_check_interval'"
+        )
+        seen.update(await cursor.fetchall())
+        return await transfer(self, connection, force=force)
+
+    monkeypatch.setattr(Transfer, "run", look)
+    result = await importing(make_plan(write_lines(tmp_path / "a.jsonl", patterns(3))))
+    assert result.success, result.error
+    assert seen == {
+        "client_connection_check_interval": "5000",
+        "tcp_keepalives_count": "3",
+        "tcp_keepalives_idle": "10",
+        "tcp_keepalives_interval": "5",
+        "tcp_user_timeout": "30000",
+    }
+
+
 async def test_a_cancelled_run_rolls_back(
     importing: Importing, connection: Db, pool: Pool, tmp_path: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_module, "INTERVAL", 0.05)
+    monkeypatch.setattr(watch_module, "INTERVAL", 0.05)
     run_id = uuid4()
     running = asyncio.create_task(importing(make_plan(write_lines(tmp_path / "a.jsonl", patterns(3))), run_id))
     await gate.wait()
@@ -309,6 +335,35 @@ async def test_a_cancelled_run_rolls_back(
     assert await names(connection) == []
 
 
+async def test_nothing_waits_for_a_report(
+    importing: Importing, pool: Pool, tmp_path: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Telling how far a run is waits as long as Redis is away; what is committed or cancelled does not."""
+    monkeypatch.setattr(watch_module, "INTERVAL", 0.05)
+    monkeypatch.setattr(watch_module, "LAST_REPORT", 0.05)
+    telling, redis_is_back = threading.Semaphore(0), threading.Event()
+
+    def report(_: Progress) -> None:
+        telling.release()
+        assert redis_is_back.wait(60)
+
+    path, run_id = write_lines(tmp_path / "a.jsonl", patterns(3)), uuid4()
+    running = asyncio.create_task(importing(make_plan(path), run_id, report=report))
+    await gate.wait()
+    assert await asyncio.to_thread(telling.acquire, timeout=60)
+    async with pool.connection() as other:
+        await ledger.cancel(other, run_id)
+    assert (await running).metadata["error_type"] == "revoked"
+
+    running = asyncio.create_task(importing(make_plan(path, name="other"), report=report))
+    await gate.wait()
+    assert await asyncio.to_thread(telling.acquire, timeout=60)
+    gate.open.set()
+    assert (await running).success
+    assert not redis_is_back.is_set()
+    redis_is_back.set()
+
+
 async def test_cancelled_before_it_begins(importing: Importing, connection: Db, pool: Pool, tmp_path: Path) -> None:
     run_id = uuid4()
     async with pool.connection() as other:
@@ -317,6 +372,32 @@ async def test_cancelled_before_it_begins(importing: Importing, connection: Db, 
     assert result.metadata["error_type"] == "revoked"
     assert (await the_run(connection))["state"] == "cancelled"
     assert await names(connection) == []
+
+
+async def test_the_history_answers_when_the_ledger_has_forgotten(
+    importing: Importing, connection: Db, tmp_path: Path
+) -> None:
+    """The ledger is purged after 30 days, the history after 90; a message may come again in between."""
+    path = write_lines(tmp_path / "a.jsonl", patterns(3))
+    done, failed, cancelled = uuid4(), uuid4(), uuid4()
+    first = await importing(make_plan(path), done)
+    refused = await importing(make_plan(path), failed, force=True)
+    await import_runs.add(connection, cancelled, "nightly", None, make_plan(path).content)
+    await ledger.cancel(connection, cancelled)
+    assert (await the_run(connection))["state"] == "cancelled"
+    await connection.execute("DELETE FROM job_ledger")
+    await connection.execute("DELETE FROM pattern_templates")
+
+    again = await importing(make_plan(path), done)
+    assert (again.success, again.metadata["replayed"]) == (True, True)
+    assert again.data == first.data
+    again = await importing(make_plan(path), failed)
+    assert (again.error, again.metadata["error_type"]) == (refused.error, "unique_violation")
+    again = await importing(make_plan(path), cancelled)
+    assert again.metadata["error_type"] == "revoked"
+    assert await names(connection) == []
+    cursor = await connection.execute("SELECT FROM job_ledger")
+    assert await cursor.fetchall() == [], "nothing is entered a second time"
 
 
 async def test_cancelled_while_it_merges(importing: Importing, connection: Db, pool: Pool, tmp_path: Path) -> None:
@@ -373,7 +454,7 @@ async def test_nothing_to_run(pool: Pool, tmp_path: Path) -> None:
 
 
 async def test_how_far_it_is(importing: Importing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "INTERVAL", 0.001)
+    monkeypatch.setattr(watch_module, "INTERVAL", 0.001)
     seen: list[dict[str, Any]] = []
 
     def report(progress: Progress) -> None:

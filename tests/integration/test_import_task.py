@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 import redis
 from celery import Celery
 from celery.events.state import State
+from psycopg.types.json import Jsonb
 
 from tasks.client import AsyncPatternStorageClient, PatternStorageClient
 from tests.fix_celery import IN_TRANSACTION, StorageWorker, worker_connections
@@ -156,6 +158,48 @@ def test_a_source_that_is_away_is_tried_again(
     run = runs_of(database_url)[1]
     assert (run["state"], run["attempts"], run["error"]) == ("failed", 5, result.error)
     assert "Traceback" not in worker.logs()
+
+
+def test_beat_leaves_a_run_alone_that_is_to_be_tried_again(
+    start_worker: StartWorker, client: PatternStorageClient, slow_file: SlowFile, database_url: str, redis_url: str
+) -> None:
+    start_worker(
+        concurrency=1, env={"PATTERN_STORAGE_RETRY_BACKOFF": "300", "PATTERN_STORAGE_RETRY_BACKOFF_MAX": "500"}
+    )
+    job = client.get(queue_run(database_url, redis_url, make_plan(slow_file.url)))
+    wait_until(job.progress, "it has begun")
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        # As if the attempt had taken long.
+        connection.execute("UPDATE import_runs SET publish_after = now() - interval '1 hour'")
+        slow_file.status = 503
+        slow_file.go_on.set()
+        wait_until(lambda: job.status() == "RETRY", "it is to be tried again")
+        assert connection.execute("SELECT FROM import_runs WHERE publish_after > now()").fetchall()
+
+
+def test_a_plan_that_the_worker_cannot_read(
+    start_worker: StartWorker, client: PatternStorageClient, database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    """Beat was upgraded before the workers: the attempts count, and the run ends."""
+    start_worker(concurrency=1, env=SOON | {"PATTERN_STORAGE_MAX_ATTEMPTS": "2"})
+    run_id, plan = uuid4(), make_plan(write_lines(tmp_path / "a.jsonl", patterns(2))).content | {"colour": "blue"}
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        values = [run_id, "newer", Jsonb(plan)]
+        connection.execute("INSERT INTO import_runs (run_id, name, plan) VALUES (%s, %s, %s)", values)
+    with Celery(broker=redis_url, set_as_current=False) as app:
+        app.send_task("imports.run", task_id=str(run_id), queue="imports")
+    result = client.get(run_id).result(DEADLINE)
+    assert result.metadata["error_type"] == "schema_mismatch"
+    assert "this worker's version cannot read the plan of the run: " in str(result.error)
+    assert "colour" in str(result.error)
+    [run] = runs_of(database_url)
+    assert (run["state"], run["attempts"], run["error_type"]) == ("failed", 2, "schema_mismatch")
+    assert run["finished_at"]
+    # Whoever comes again gets the same answer.
+    with redis.Redis.from_url(redis_url) as store:
+        store.flushdb()
+    with PatternStorageClient(redis_url=redis_url, database_url=database_url) as both:
+        assert both.get(run_id).result(DEADLINE).error == result.error
 
 
 def test_time_limit(

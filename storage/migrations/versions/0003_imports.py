@@ -17,6 +17,7 @@ CREATE TABLE import_runs (
                        'queued', 'running', 'done', 'unchanged', 'failed', 'overlapped', 'cancelled', 'missed')),
     queued_at      timestamptz NOT NULL DEFAULT now(),
     publish_after  timestamptz NOT NULL DEFAULT now(),
+    published      integer NOT NULL DEFAULT 0,
     attempts       integer NOT NULL DEFAULT 0,
     started_at     timestamptz,
     finished_at    timestamptz,
@@ -33,6 +34,7 @@ CREATE TABLE import_runs (
 COMMENT ON COLUMN import_runs.due IS 'The scheduled time; null for a run that somebody started by hand';
 COMMENT ON COLUMN import_runs.force IS 'Whether to import a source that has not changed';
 COMMENT ON COLUMN import_runs.publish_after IS 'When an unfinished run that no worker holds is put on the queue again';
+COMMENT ON COLUMN import_runs.published IS 'Times it was put there since a worker last began it';
 CREATE INDEX import_runs_name ON import_runs (name, queued_at);
 CREATE INDEX import_runs_queued_at ON import_runs (queued_at);
 CREATE INDEX import_runs_open ON import_runs (publish_after) WHERE finished_at IS NULL;
@@ -40,9 +42,10 @@ CREATE INDEX import_runs_open ON import_runs (publish_after) WHERE finished_at I
 -- Due times up to `decided_until` have their run, or were skipped; two beats decide each of them once.
 CREATE TABLE import_schedules (
     name          text PRIMARY KEY,
-    schedule      text NOT NULL,
-    decided_until timestamptz NOT NULL
+    decided_until timestamptz NOT NULL,
+    looked_at     timestamptz NOT NULL DEFAULT now()
 );
+COMMENT ON COLUMN import_schedules.looked_at IS 'When a beat last saw to it: beat lives as long as this goes on';
 """
 
 DOWN = """

@@ -1,0 +1,49 @@
+"""Schedules of imports: up to when their due times have been decided, by whichever beat it was."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import cast
+
+from psycopg.rows import class_row
+
+from storage.operations.base import Connection, fetch_one
+from storage.sql import block
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Up to when the due times of a schedule have been decided."""
+
+    name: str
+    decided_until: datetime
+
+
+async def clock(connection: Connection) -> datetime:
+    """Return PostgreSQL's time: beats on several hosts agree on it, whatever their own clocks say."""
+    row = await fetch_one(connection, block("server_clock"), {})
+    assert row is not None  # noqa: S101  # a SELECT without FROM
+    return cast("datetime", row[0])
+
+
+async def lock(connection: Connection, names: Sequence[str], now: datetime) -> list[Schedule]:
+    """Lock these schedules in the caller's transaction; one that is new is decided up to `now`.
+
+    Those that another beat decides at this moment are left out. Of the others it is noted that a beat sees to them.
+    """
+    await connection.execute(block("add_schedules"), {"names": list(names), "now": now})
+    async with connection.cursor(row_factory=class_row(Schedule)) as cursor:
+        await cursor.execute(block("lock_schedules"), {"names": list(names)})
+        locked = await cursor.fetchall()
+    await connection.execute(block("look_at_schedules"), {"names": [schedule.name for schedule in locked]})
+    return locked
+
+
+async def decide(connection: Connection, name: str, until: datetime) -> None:
+    """Note up to when a schedule has been decided."""
+    await connection.execute(block("decide_schedule"), {"name": name, "until": until})
+
+
+async def forget(connection: Connection, *, except_for: Iterable[str]) -> None:
+    """Stop to follow schedules: one that comes back later starts anew and has missed nothing."""
+    await connection.execute(block("forget_schedules"), {"names": list(except_for)})
