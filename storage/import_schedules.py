@@ -29,12 +29,14 @@ async def clock(connection: Connection) -> datetime:
 async def lock(connection: Connection, names: Sequence[str], now: datetime) -> list[Schedule]:
     """Lock these schedules in the caller's transaction; one that is new is decided up to `now`.
 
-    Those that another beat decides at this moment are left out.
+    Those that another beat decides at this moment are left out. Of the others it is noted that a beat sees to them.
     """
     await connection.execute(block("add_schedules"), {"names": list(names), "now": now})
     async with connection.cursor(row_factory=class_row(Schedule)) as cursor:
         await cursor.execute(block("lock_schedules"), {"names": list(names)})
-        return await cursor.fetchall()
+        locked = await cursor.fetchall()
+    await connection.execute(block("look_at_schedules"), {"names": [schedule.name for schedule in locked]})
+    return locked
 
 
 async def decide(connection: Connection, name: str, until: datetime) -> None:

@@ -100,6 +100,8 @@ class Measured:
             due = datetime.now(UTC) - timedelta(hours=1)
             run = queue_run(self.worker.database_url, self.worker.redis_url, plan, due=due)
             assert self.client.get(run).result(timeout=60).success
+        with psycopg.connect(self.worker.database_url) as connection:
+            connection.execute("INSERT INTO import_schedules VALUES ('nightly', now())")
 
     def scrape(self) -> Scrape:
         return Scrape(self.port)

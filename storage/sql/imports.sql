@@ -255,3 +255,42 @@ JOIN pattern_templates AS present USING (pattern_name, pattern_type, language)
 WHERE present.id <> given.id
 ORDER BY given.file, given.line
 FETCH FIRST %(limit)s ROWS ONLY
+
+-- name: measure_imports
+-- How each import of the imports file is: those that are scheduled, have an open run, or were started in the last week.
+-- The names come one by one off the index (name, queued_at). One with a space is a file that somebody imported by
+-- hand, and was told of; nothing that was skipped or cancelled changes how the last run ended.
+WITH RECURSIVE names (name) AS (
+    (SELECT name FROM import_runs ORDER BY name FETCH FIRST ROW ONLY)
+    UNION ALL
+    SELECT (SELECT following.name FROM import_runs AS following WHERE following.name > names.name
+            ORDER BY following.name FETCH FIRST ROW ONLY)
+    FROM names WHERE names.name IS NOT NULL
+)
+SELECT name, greatest(extract(epoch FROM now() - coalesce(waiting.since, now())), 0)::double precision AS open,
+       extract(epoch FROM succeeded.finished_at)::double precision AS last_success,
+       coalesce(ended.state = 'failed', false) AS failed
+FROM (SELECT name FROM names WHERE name IS NOT NULL UNION SELECT name FROM import_schedules) AS known
+LEFT JOIN (SELECT name, min(coalesce(due, queued_at)) AS since FROM import_runs
+           WHERE finished_at IS NULL GROUP BY name) AS waiting USING (name)
+LEFT JOIN LATERAL (SELECT queued_at FROM import_runs AS run WHERE run.name = known.name
+                   ORDER BY queued_at DESC FETCH FIRST ROW ONLY) AS newest ON true
+LEFT JOIN LATERAL (SELECT state FROM import_runs AS run
+                   WHERE run.name = known.name AND state IN ('done', 'unchanged', 'failed')
+                   ORDER BY queued_at DESC FETCH FIRST ROW ONLY) AS ended ON true
+LEFT JOIN LATERAL (SELECT finished_at FROM import_runs AS run
+                   WHERE run.name = known.name AND state IN ('done', 'unchanged')
+                   ORDER BY queued_at DESC FETCH FIRST ROW ONLY) AS succeeded ON true
+WHERE position(' ' IN name) = 0
+  AND (waiting.since IS NOT NULL OR newest.queued_at > now() - interval '7 days'
+       OR EXISTS (SELECT FROM import_schedules WHERE import_schedules.name = known.name))
+ORDER BY name
+
+-- name: measure_schedules
+-- Seconds since a beat saw to the schedule that it saw to longest ago; null where there is none.
+SELECT extract(epoch FROM now() - min(looked_at))::double precision FROM import_schedules
+
+-- name: look_at_schedules
+-- Note that a beat lives and sees to these schedules; every few seconds is often enough.
+UPDATE import_schedules SET looked_at = clock_timestamp()
+WHERE name = ANY (%(names)s) AND looked_at < clock_timestamp() - interval '5 seconds'

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from storage.explanation import did_you_mean, explain
 from storage.pattern import WRITABLE
 from storage.staging import OnConflict
+from tasks.imports.location import holds_password
 from tasks.imports.schedule import Cron, Every, Schedule
 
 Format = Literal["jsonl", "csv", "parquet", "python"]
@@ -80,7 +81,7 @@ class ImportPlan(BaseModel):
                     raise ValueError(f"{key}: unknown column {column!r}; {did_you_mean(column, WRITABLE)}")
         if self.columns and self.format not in ("csv", "parquet"):
             raise ValueError(f"columns has no meaning for the format {self.format!r}; only CSV and Parquet map columns")
-        if urlsplit(self.source).password:
+        if holds_password(self.source):
             raise ValueError("source holds a password, which history and logs would show; give it to fsspec instead")
         return self
 

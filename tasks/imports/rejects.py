@@ -1,6 +1,7 @@
 """Rows that are wrong: counted, the first of them told, and where the plan allows some, kept in a file."""
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -10,6 +11,7 @@ from typing import IO, Any
 from uuid import UUID
 
 from tasks.errors import ImportBroken
+from tasks.imports.location import shown
 from tasks.imports.plan import ImportPlan
 
 #: Bad rows that an error tells; of the others only the number.
@@ -71,12 +73,14 @@ class Rejects:
             return None
         self._opened.close()
         report = about | {
+            "source": shown(self._plan.source),
             "rejected": self.count,
             "reject_file": str(self.path),
             "max_bad_rows": self._plan.max_bad_rows,
         }
         try:
-            self.report_path.write_text(json.dumps(report, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+            with _created(self.report_path) as stream:
+                stream.write(json.dumps(report, ensure_ascii=False, indent=2) + "\n")
         except OSError as error:
             raise self._unwritable(error) from None
         return str(self.path)
@@ -97,9 +101,7 @@ class Rejects:
         try:
             if self._stream is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._stream = self._opened.enter_context(
-                    self.path.open("w", encoding="utf-8", errors="backslashreplace")
-                )
+                self._stream = self._opened.enter_context(_created(self.path))
             self._stream.write(json.dumps(asdict(bad) | {"row": shown}, ensure_ascii=False, default=str) + "\n")
         except OSError as error:
             raise self._unwritable(error) from None
@@ -107,6 +109,16 @@ class Rejects:
     def _unwritable(self, error: OSError) -> ImportBroken:
         hint = "max_bad_rows needs a folder to write to, PATTERN_STORAGE_DATA_DIR"
         return ImportBroken("reject_file", f"{self.path} cannot be written: {error.strerror}; {hint}")
+
+
+def _created(path: Path) -> IO[str]:
+    """Open an empty file that only its owner may read, because a bad row may hold anything."""
+    stream = os.fdopen(
+        os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8", errors="backslashreplace"
+    )
+    # One that a killed run has left may have another mode.
+    os.fchmod(stream.fileno(), 0o600)
+    return stream
 
 
 def bad_rows(error_type: str, count: int, first: Sequence[BadRow]) -> ImportBroken:

@@ -199,7 +199,7 @@ class Run:
         data = about | {"source_version": self._transfer.version, "reject_file": file}
         result = ModelResult(success=True, data=data, metadata=self._metadata())
         if not self._dry_run:
-            await asyncio.to_thread(self._rejects.finish, about | {"source": self._plan.source})
+            await asyncio.to_thread(self._rejects.finish, about)
             await ledger.enter(connection, self.run_id, self._request, result)
             await import_runs.finish(
                 connection, self.run_id, state, self._transfer.counts, source_version=self._transfer.version

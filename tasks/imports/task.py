@@ -1,11 +1,10 @@
 """The task `imports.run`: does one run that stands in `import_runs`, on the queue `imports`."""
 
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any, NoReturn
 from uuid import UUID
 
-from celery import Task
+from celery import Task, signals
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from celery.utils.time import get_exponential_backoff_interval
 from pydantic import ValidationError
@@ -74,6 +73,7 @@ class ImportTask(Task[Any, Any]):
             raise StorageOperationFailed(result.to_dict())
         self.backend.mark_as_revoked(str(self.request.id), str(result.error), request=self.request)
         self.send_event("task-revoked", terminated=False, signum=None, expired=False)
+        signals.task_revoked.send(sender=self, request=self.request, terminated=False, signum=None, expired=False)
         raise Ignore
 
 
@@ -82,7 +82,7 @@ def run_import(self: ImportTask, *, name: str | None = None, due: str | None = N
     """Import what the run of this task's id says. `name` and `due` are for people who look at the queue."""
     with correlated(str(self.request.id)):
         try:
-            run, due_at = _find(self)
+            run = _find(self)
             result = _execute(run)
             if result.metadata.get("retryable") and run.attempts >= environment_settings().max_attempts:
                 result = runtime.run(run.settle(result))
@@ -91,18 +91,17 @@ def run_import(self: ImportTask, *, name: str | None = None, due: str | None = N
         if result.metadata.get("retryable"):
             self.again(result.to_dict())
         if not result.metadata.get("replayed"):
-            _measure(run, due_at, result)
+            _measure(run, result)
         if not result.success:
             self.end(result)
         return result.to_dict()
 
 
-def _measure(run: Run, due: datetime | None, result: ModelResult) -> None:
-    """Tell the metrics what became of the rows, and how long after its due time a run that went well has ended."""
+def _measure(run: Run, result: ModelResult) -> None:
+    """Tell the metrics what became of the rows."""
     counts = vars(run.counts) if result.success else {"rows_rejected": run.counts.rows_rejected}
     rows = {name.removeprefix("rows_"): count for name, count in counts.items() if name.startswith("rows_")}
-    lag = (datetime.now(UTC) - due).total_seconds() if due and result.success else None
-    metrics.imported(run.name, rows=rows, lag=lag)
+    metrics.imported(run.name, rows=rows)
 
 
 def _execute(run: Run) -> ModelResult:
@@ -116,8 +115,8 @@ def _execute(run: Run) -> ModelResult:
         return runtime.run(run.settle(run.failed(late)))
 
 
-def _find(task: ImportTask) -> tuple[Run, datetime | None]:
-    """Return the run that the message is about, and when it was due.
+def _find(task: ImportTask) -> Run:
+    """Return the run that the message is about.
 
     Raises StorageOperationFailed, or StorageError from PostgreSQL.
     """
@@ -138,7 +137,7 @@ def _find(task: ImportTask) -> tuple[Run, datetime | None]:
         # Beat was upgraded first: workers of the new version may be there when it is tried again.
         refusal = SchemaMismatch(f"this worker's version cannot read the plan of the run: {explain(error)}")
         plan = ImportPlan.model_construct(name=found.name, source="", format="jsonl")
-    run = Run(
+    return Run(
         runtime.runtime().pool,
         plan,
         run_id,
@@ -150,7 +149,6 @@ def _find(task: ImportTask) -> tuple[Run, datetime | None]:
         force=found.force,
         refusal=refusal,
     )
-    return run, found.due
 
 
 def _refused(task: ImportTask, error_type: str, error: str) -> dict[str, Any]:

@@ -50,13 +50,12 @@ def relayed(published: int, refused: int) -> None:
         _recorder.relayed(published, refused)
 
 
-def imported(name: str, *, rows: Mapping[str, int], lag: float | None) -> None:
+def imported(name: str, *, rows: Mapping[str, int]) -> None:
     """Note one run of an import.
 
     Args:
         name: the import's name in its definition.
         rows: how many rows by what became of them: `read`, `inserted`, `updated`, `skipped`, `rejected`.
-        lag: seconds between the moment the run was due and its end; None for a run that was not scheduled.
     """
     if _recorder is not None:
-        _recorder.imported(name, rows, lag)
+        _recorder.imported(name, rows)

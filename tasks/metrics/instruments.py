@@ -54,9 +54,3 @@ class Instruments:
         self.outbox_published = counter("outbox_published", "Jobs of the outbox put on the queue, again included")
         self.outbox_refused = counter("outbox_refused", "Jobs of the outbox that became dead letters unpublished")
         self.import_rows = counter("import_rows", "Rows of imports by what became of them", "name", "outcome")
-        self.import_lag = gauge(
-            "import_lag_seconds", "From the moment the last run was due to its end", "name", mode="mostrecent"
-        )
-        self.import_finished = gauge(
-            "import_finished_timestamp_seconds", "When the last run ended, Unix time", "name", mode="mostrecent"
-        )

@@ -13,11 +13,15 @@ from psycopg_pool import AsyncConnectionPool
 from config.celeryconfig import OPERATIONS
 from tasks.client.outcomes import error_type_of
 from tasks.errors import StorageOperationFailed, StorageUnavailable
+from tasks.imports.publisher import TASK
 from tasks.metrics.instruments import Instruments
 from tasks.storage_task import StorageTask
 
 #: Seconds between two looks at a pool. Prometheus looks every 15 seconds; a look costs microseconds.
 POOL_INTERVAL = 1.0
+
+#: What runs of imports are counted as. Their wait for one another is `import_open_seconds`.
+IMPORT = "import"
 
 
 class Recorder:
@@ -34,7 +38,7 @@ class Recorder:
         os.register_at_fork(
             before=self._lock.acquire, after_in_parent=self._lock.release, after_in_child=self._lock.release
         )
-        for operation in OPERATIONS:
+        for operation in (*OPERATIONS, IMPORT):
             # A rate needs a zero to begin with.
             self._instruments.jobs.labels(operation, "success", "")
             self._instruments.replays.labels(operation)
@@ -56,7 +60,7 @@ class Recorder:
                 self._instruments.queue_wait.labels(_operation(task)).observe(max(time.time() - sent_at, 0.0))
 
     def _succeeded(self, sender: Any, result: Any, **_: Any) -> None:
-        if isinstance(sender, StorageTask):
+        if _is_ours(sender):
             operation = _operation(sender)
             self._ended(sender, result["metadata"], "success", "")
             if operation == "batch_insert":
@@ -64,7 +68,7 @@ class Recorder:
                     self._instruments.group_size.labels("batch").observe(result["data"]["count"])
 
     def _failed(self, sender: Any, exception: BaseException, **_: Any) -> None:
-        if not isinstance(sender, StorageTask):
+        if not _is_ours(sender):
             return
         metadata: Mapping[str, Any] = {}
         if isinstance(exception, StorageOperationFailed):
@@ -73,7 +77,7 @@ class Recorder:
         self._ended(sender, metadata, "dead_letter" if metadata.get("dead_letter") else "failure", error_type)
 
     def _retried(self, sender: Any, reason: Any = None, **_: Any) -> None:
-        if isinstance(sender, StorageTask):
+        if _is_ours(sender):
             cause = getattr(reason, "exc", None)
             if isinstance(cause, StorageUnavailable):
                 error_type = cause.result["metadata"]["error_type"]
@@ -83,7 +87,7 @@ class Recorder:
                 self._instruments.retries.labels(_operation(sender), error_type).inc()
 
     def _revoked(self, sender: Any, **_: Any) -> None:
-        if isinstance(sender, StorageTask):
+        if _is_ours(sender):
             self._ended(sender, {}, "revoked", "revoked")
 
     def _ended(self, task: Any, metadata: Mapping[str, Any], outcome: str, error_type: str) -> None:
@@ -127,17 +131,16 @@ class Recorder:
             self._instruments.outbox_published.inc(published)
             self._instruments.outbox_refused.inc(refused)
 
-    def imported(self, name: str, rows: Mapping[str, int], lag: float | None) -> None:
+    def imported(self, name: str, rows: Mapping[str, int]) -> None:
         """Note one run of an import."""
         with self._lock:
             for outcome, count in rows.items():
                 self._instruments.import_rows.labels(name, outcome).inc(count)
-            # With its time: of several processes the one that ran it last has the say.
-            now = time.time()
-            self._instruments.import_finished.labels(name).set(now)
-            if lag is not None:
-                self._instruments.import_lag.labels(name).set(lag)
+
+
+def _is_ours(task: Any) -> bool:
+    return isinstance(task, StorageTask) or task.name == TASK
 
 
 def _operation(task: Any) -> str:
-    return str(task.name).rpartition(".")[2]
+    return IMPORT if task.name == TASK else str(task.name).rpartition(".")[2]

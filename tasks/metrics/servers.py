@@ -15,10 +15,12 @@ from prometheus_client.registry import Collector
 
 from config.celeryconfig import QUEUES
 from config.settings import Settings
-from storage import attempts, outbox
+from storage import attempts, import_states, outbox
+from storage.import_states import ImportState
 from storage.logs import get_logger
 from storage.outbox import OutboxSize
 from tasks.app import create_app
+from tasks.metrics.imports import of_imports, of_schedules
 
 logger = get_logger(__name__)
 
@@ -87,18 +89,26 @@ class ServersCollector(Collector):
             up.add_metric([server], 0.0 if answer is None else 1.0)
         yield up
         if answers["postgresql"] is not None:
-            yield from _of_postgresql(*answers["postgresql"])
+            size, dead_letters, imports, age = answers["postgresql"]
+            yield from _of_postgresql(size, dead_letters)
+            yield from of_imports(imports)
+            yield from of_schedules(age)
         if answers["broker"] is not None:
             yield from _of_broker(*answers["broker"])
 
-    async def _ask_postgresql(self) -> tuple[OutboxSize, int]:
+    async def _ask_postgresql(self) -> tuple[OutboxSize, int, list[ImportState], float | None]:
         async with asyncio.timeout(BOUND):
             async with await psycopg.AsyncConnection.connect(
                 self._settings.database, autocommit=True, application_name="pattern-storage metrics",
                 # For PgBouncer in transaction mode, where nothing may be prepared; once is not worth it anyway.
                 prepare_threshold=None, connect_timeout=2,
             ) as connection:  # fmt: skip
-                return await outbox.measure(connection), await attempts.count_dead_letters(connection)
+                return (
+                    await outbox.measure(connection),
+                    await attempts.count_dead_letters(connection),
+                    await import_states.measure(connection),
+                    await import_states.schedules_age(connection),
+                )
 
     def _ask_broker(self) -> tuple[list[tuple[str, str, int]], int | None]:
         """Return messages by queue and state, and how many are unacknowledged, where the broker says so."""

@@ -188,6 +188,7 @@ async def test_some_bad_rows_may_be_allowed(importing: Importing, connection: Db
     assert lines[2]["reason"] == f"parent_pattern_id {orphan['parent_pattern_id']} does not exist"
     [report] = read_json_lines(Path(str(rejected).replace(".rejected.jsonl", ".report.json")))
     assert (report["rejected"], report["max_bad_rows"], report["rows_inserted"]) == (3, 3, 1)
+    assert report["source"] == str(path)
 
     fewer = await importing(make_plan(path, max_bad_rows=2, on_conflict="skip"))
     assert str(fewer.error).startswith("3 bad rows: line 2: ")

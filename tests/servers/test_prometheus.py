@@ -33,6 +33,17 @@ def test_promtool_accepts_the_files() -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_each_alert_fires_when_it_should_and_alone() -> None:
+    file = ROOT / "tests/servers/alerts_test.yml"
+    done = subprocess.run(["promtool", "test", "rules", str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    stories = yaml.safe_load(file.read_text(encoding="utf-8"))["tests"]
+    assert [story["name"] for story in stories] == [rule["alert"] for rule in alerts()]
+    for story in stories:
+        seen = [[sample["labels"] for sample in test["exp_samples"]] for test in story["promql_expr_test"]]
+        assert seen[:2] == [[], [f'{{alertname="{story["name"]}"}}']]
+
+
 class Prometheus:
     """A Prometheus that scrapes this worker and relay twice a second, with the rules that we deploy."""
 

@@ -97,6 +97,10 @@ ENTRY = '[[import]]\nname = "n"\nsource = "a.jsonl"\n'
             ", import 'n': format is required: 'a.xml' does not end with one of",
         ),
         ('[[import]]\nname = "n"\nsource = "http://me:secret@host/a.csv"', ", import 'n': source holds a password"),
+        (
+            '[[import]]\nname = "n"\nsource = "zip://a.csv::http://me:secret@host/a.zip"\nformat = "csv"',
+            ", import 'n': source holds a password",
+        ),
         (ENTRY + 'schedule = "* * * *"', ", import 'n': schedule is '* * * *'; it should have five fields"),
         (ENTRY + 'schedule = "61 * * * *"', "five fields, such as '30 2 * * *': bad minute"),
         (ENTRY + 'schedule = "0 0 31 2 *"', ", import 'n': schedule is '0 0 31 2 *'"),

@@ -42,8 +42,10 @@ CREATE INDEX import_runs_open ON import_runs (publish_after) WHERE finished_at I
 -- Due times up to `decided_until` have their run, or were skipped; two beats decide each of them once.
 CREATE TABLE import_schedules (
     name          text PRIMARY KEY,
-    decided_until timestamptz NOT NULL
+    decided_until timestamptz NOT NULL,
+    looked_at     timestamptz NOT NULL DEFAULT now()
 );
+COMMENT ON COLUMN import_schedules.looked_at IS 'When a beat last saw to it: beat lives as long as this goes on';
 """
 
 DOWN = """

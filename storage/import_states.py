@@ -1,0 +1,34 @@
+"""How imports are, for those who watch over them: what has failed, what waits, what beat has decided."""
+
+from dataclasses import dataclass
+
+from psycopg.rows import class_row
+
+from storage.operations.base import Connection, fetch_one
+from storage.sql import block
+
+
+@dataclass(frozen=True)
+class ImportState:
+    """How an import is: one of the imports file that is scheduled, has an open run, or was started in the last week."""
+
+    name: str
+    #: Seconds since its oldest open run was due, or was queued by hand; 0 if none is open.
+    open: float
+    #: When the last run that went well ended, Unix time; None if there is none.
+    last_success: float | None
+    #: Whether the last run that went well or failed has failed.
+    failed: bool
+
+
+async def measure(connection: Connection) -> list[ImportState]:
+    """Return how each import is, by name."""
+    async with connection.cursor(row_factory=class_row(ImportState)) as cursor:
+        await cursor.execute(block("measure_imports"))
+        return await cursor.fetchall()
+
+
+async def schedules_age(connection: Connection) -> float | None:
+    """Return the seconds since a beat saw to its schedules, the one that waits longest; None where there are none."""
+    row = await fetch_one(connection, block("measure_schedules"), {})
+    return None if row is None else row[0]
