@@ -170,7 +170,8 @@ def test_run_and_history(cli: Cli, worker: StorageWorker, file: Path) -> None:
     assert failed.err.startswith("import failed (bad_rows)\n1 bad row: line 1: usage_count should be")
 
     history = cli("imports", "history", "nightly", "--json", **variables).json
-    assert [run["state"] for run in history] == ["failed", "done", "unchanged", "done"]
+    # The shared worker may have done others of this name before.
+    assert [run["state"] for run in history[:4]] == ["failed", "done", "unchanged", "done"]
     shown = cli("imports", "history", **variables)
     assert "by hand" in shown.out
     assert "3 new" in shown.out
