@@ -3,7 +3,11 @@
 -- name: add_run
 -- Note a run that is to be; no row comes back if it is known already.
 INSERT INTO import_runs (run_id, name, due, plan, force, publish_after)
-VALUES (%(run_id)s, %(name)s, %(due)s, %(plan)s, %(force)s, CASE WHEN %(publish)s THEN now() ELSE 'infinity' END)
+VALUES (
+    %(run_id)s, %(name)s, %(due)s, %(plan)s, %(force)s,
+    -- Python has no word for infinity.
+    CASE WHEN %(publish)s THEN now() ELSE now() + interval '100 years' END
+)
 ON CONFLICT (run_id) DO NOTHING
 RETURNING run_id
 

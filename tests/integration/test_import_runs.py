@@ -726,6 +726,15 @@ async def test_http_where_nobody_listens(importing: Importing, absent_url: str) 
 # --- history ---
 
 
+async def test_a_run_of_the_command_line_that_was_killed_is_in_the_history(connection: Db) -> None:
+    """It is never put on the queue: the file may be on no other machine."""
+    run_id = uuid4()
+    assert await import_runs.add(connection, run_id, "killed", None, {}, publish=False)
+    [run] = await import_runs.history(connection)
+    assert (run.run_id, run.state) == (run_id, "queued")
+    assert run.publish_after.year >= 2100
+
+
 async def test_old_runs_are_forgotten_but_the_last_of_each_import(connection: Db, pool: Pool) -> None:
     plan: dict[str, Any] = {}
     runs = [
