@@ -1,11 +1,12 @@
 """What the five tasks share: from a message to an outcome that Celery, Flower and the client understand."""
 
+import threading
 import time
 from typing import Any, NoReturn
 from uuid import UUID
 
 from celery import Task, signals
-from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded, TimeLimitExceeded
 from celery.states import FAILURE, SUCCESS
 from celery.utils.time import get_exponential_backoff_interval
 from pydantic import ValidationError
@@ -16,6 +17,7 @@ from storage.errors import ContractInvalid, StorageError
 from storage.explanation import explain
 from storage.logs import correlated, get_logger
 from tasks import runtime
+from tasks.client.archive import Archive, wait_for
 from tasks.description import describe_call
 from tasks.errors import StorageOperationFailed, StorageUnavailable
 
@@ -99,7 +101,14 @@ class StorageTask(Task[Any, Any]):
         return result.to_dict()
 
     def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
-        """After a conflict has been reported, put back the outcome of the job that the id belongs to."""
+        """After a conflict has been reported, put back the outcome of the job that the id belongs to.
+
+        After the hard time limit, settle the job; Celery calls this in the worker's main process then.
+        """
+        if isinstance(exc, TimeLimitExceeded):
+            # Not here: the main process has other jobs to look after.
+            given = (str(self.name).rpartition(".")[2], task_id, (kwargs or {}).get("contract"))
+            threading.Thread(target=_settle_late, args=given, name="settle late job", daemon=True).start()
         if not isinstance(exc, StorageOperationFailed) or exc.error_type != "correlation_conflict":
             return
         try:
@@ -147,7 +156,7 @@ class StorageTask(Task[Any, Any]):
         """
         if contract.operation == "query":
             return None
-        late = _unfinished(contract, "time_limit_exceeded", "The job did not end within its time limit")
+        late = _late(contract)
         try:
             first = runtime.on_connection(ledger.settle, contract, late)
         except StorageError as error:
@@ -201,6 +210,24 @@ def retry_delay(settings: Settings, retries: int) -> float:
         settings.retry_backoff, min(retries, 30), settings.retry_backoff_max, full_jitter=True
     )
     return max(delay, 1 if settings.on_rabbitmq else LEAST_DELAY)
+
+
+def _settle_late(operation: str, task_id: str, contract: Any) -> None:
+    """Enter a job whose process was killed at its hard limit as failed for good, unless it has committed.
+
+    The outbox would send it again for ever, each time as if it were the first.
+    """
+    try:
+        received = receive(operation, task_id, contract)
+        if operation != "query":
+            late = _late(received)
+            wait_for(Archive(environment_settings()).ask(lambda connection: ledger.settle(connection, received, late)))
+    except StorageError as error:
+        logger.warning("cannot settle %s, which was killed at its time limit: %s", task_id, error)
+
+
+def _late(contract: ModelContractPatternStorage) -> ModelResult:
+    return _unfinished(contract, "time_limit_exceeded", "The job did not end within its time limit")
 
 
 def _never_ended(contract: ModelContractPatternStorage, count: int) -> ModelResult:

@@ -31,8 +31,9 @@ MAX_ATTEMPTS = 3
 
 #: A module for workers: jobs kill the process, or the whole worker, that does them. `early` ones before their effect,
 #: every time; `late` ones when it is committed and nobody knows yet, the first time; `always late` ones each time.
+#: `stuck` ones stop the event loop, so that no soft limit can end them.
 DEADLY = """
-import os, signal
+import os, signal, time
 from pathlib import Path
 from storage import NodePatternStorageEffect
 
@@ -45,6 +46,8 @@ def die():
 
 async def deadly(self, contract):
     name = contract.data.get("pattern_name", "")
+    if name.startswith("stuck"):
+        time.sleep(3600)
     if name.startswith("early"):
         die()
     result = await execute_once(self, contract)
@@ -179,6 +182,20 @@ def test_a_job_that_is_done_never_becomes_a_dead_letter(launch: Launch, load: Lo
     load.submit([load.insert("always late"), load.insert()])
     outcomes = load.settle()
     assert outcomes.counts == {"done": 2}
+
+
+def test_a_job_that_only_the_hard_limit_ends(launch: Launch, load: Load, deadly: dict[str, str]) -> None:
+    """It is settled in the ledger: from the outbox it would come again and again, each time as if it were the first."""
+    launch(load.database_url, load.redis_url, "--include=deadly", env=AT_ONCE | deadly | {"DEADLY": "process"} | SAFE)
+    stuck = load.insert("stuck")
+    load.submit([stuck, load.insert()])
+    load.wait_done(2)
+    outcomes = load.settle()
+    assert outcomes.counts == {"failed": 1, "done": 1}
+    assert outcomes.error_types["time_limit_exceeded"] == 1
+    with load.connect() as connection:
+        entered = connection.execute("SELECT result FROM job_ledger WHERE correlation_id = %s", [stuck.correlation_id])
+        assert entered.fetchall()[0]["result"]["metadata"]["error_type"] == "time_limit_exceeded"
 
 
 def has_said(worker: StorageWorker, words: "re.Pattern[str]", times: int) -> bool:
