@@ -9,17 +9,15 @@ from celery import Task, signals
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded, TimeLimitExceeded
 from celery.states import FAILURE, SUCCESS
 from celery.utils.time import get_exponential_backoff_interval
-from pydantic import ValidationError
 
 from config.settings import Settings, environment_settings
 from storage import ModelContractPatternStorage, ModelResult, attempts, ledger
 from storage.errors import ContractInvalid, StorageError
-from storage.explanation import explain
 from storage.logs import correlated, get_logger
 from tasks import runtime
-from tasks.client.archive import Archive, wait_for
 from tasks.description import describe_call
 from tasks.errors import StorageOperationFailed, StorageUnavailable
+from tasks.receiving import never_ended, receive, settle_late, too_late
 
 logger = get_logger(__name__)
 
@@ -82,7 +80,7 @@ class StorageTask(Task[Any, Any]):
         begun_again = self._count(received)
         result = None
         if begun_again >= environment_settings().max_attempts:
-            result = self._bury(received, _never_ended(received, begun_again), begun_again)
+            result = self._bury(received, never_ended(received, begun_again), begun_again)
         try:
             result = result or runtime.run(runtime.node().execute_once(received))
         except SoftTimeLimitExceeded:
@@ -108,7 +106,7 @@ class StorageTask(Task[Any, Any]):
         if isinstance(exc, TimeLimitExceeded):
             # Not here: the main process has other jobs to look after.
             given = (str(self.name).rpartition(".")[2], task_id, (kwargs or {}).get("contract"))
-            threading.Thread(target=_settle_late, args=given, name="settle late job", daemon=True).start()
+            threading.Thread(target=settle_late, args=given, name="settle late job", daemon=True).start()
         if not isinstance(exc, StorageOperationFailed) or exc.error_type != "correlation_conflict":
             return
         try:
@@ -156,7 +154,7 @@ class StorageTask(Task[Any, Any]):
         """
         if contract.operation == "query":
             return None
-        late = _late(contract)
+        late = too_late(contract)
         try:
             first = runtime.on_connection(ledger.settle, contract, late)
         except StorageError as error:
@@ -210,58 +208,3 @@ def retry_delay(settings: Settings, retries: int) -> float:
         settings.retry_backoff, min(retries, 30), settings.retry_backoff_max, full_jitter=True
     )
     return max(delay, 1 if settings.on_rabbitmq else LEAST_DELAY)
-
-
-def _settle_late(operation: str, task_id: str, contract: Any) -> None:
-    """Enter a job whose process was killed at its hard limit as failed for good, unless it has committed.
-
-    The outbox would send it again for ever, each time as if it were the first.
-    """
-    try:
-        received = receive(operation, task_id, contract)
-        if operation != "query":
-            late = _late(received)
-            wait_for(Archive(environment_settings()).ask(lambda connection: ledger.settle(connection, received, late)))
-    except StorageError as error:
-        logger.warning("cannot settle %s, which was killed at its time limit: %s", task_id, error)
-
-
-def _late(contract: ModelContractPatternStorage) -> ModelResult:
-    return _unfinished(contract, "time_limit_exceeded", "The job did not end within its time limit")
-
-
-def _never_ended(contract: ModelContractPatternStorage, count: int) -> ModelResult:
-    error = f"The job was begun {count} times and never ended: its worker was killed or lost each time"
-    return _unfinished(contract, "worker_lost", error)
-
-
-def _unfinished(contract: ModelContractPatternStorage, error_type: str, error: str) -> ModelResult:
-    metadata = {
-        "correlation_id": str(contract.correlation_id),
-        "operation": contract.operation,
-        "duration_ms": None,
-        "error_type": error_type,
-    }
-    return ModelResult(success=False, error=error, metadata=metadata)
-
-
-def receive(operation: str, task_id: str, contract: Any) -> ModelContractPatternStorage:
-    """Build the contract of a message. A producer is never trusted: everything is checked again.
-
-    What the task's name and id say may be left out of the contract. Raises ContractInvalid.
-    """
-    if not isinstance(contract, dict):
-        raise ContractInvalid(f"contract should be a JSON object, got {type(contract).__name__}")
-    try:
-        received = ModelContractPatternStorage.model_validate(
-            {"correlation_id": task_id, "operation": operation, **contract}
-        )
-    except ValidationError as error:
-        raise ContractInvalid(explain(error)) from None
-    if received.operation != operation:
-        raise ContractInvalid(f"operation is {received.operation!r}, but the task is storage.{operation}")
-    if str(received.correlation_id) != task_id:
-        raise ContractInvalid(
-            f"correlation_id is {received.correlation_id}, but the task id is {task_id}: they should be the same text"
-        )
-    return received
