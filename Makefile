@@ -28,7 +28,7 @@ demo: $(STAMP) ## run the main job end to end on real servers, then stop them
 
 .PHONY: test
 test: $(STAMP) ## run the tests against real PostgreSQL and Valkey, with coverage
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --cov-report=term tests/unit tests/integration tests/engine
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations=20 --cov --cov-report=term tests/unit tests/integration tests/engine
 
 .PHONY: test-faults
 test-faults: $(STAMP) ## kill, cut, stall and restart everything under load

@@ -1,11 +1,11 @@
 -- Runs of imports, their schedules, and the staging table of one run; see storage/import_runs.py, import_schedules.py and staging.py.
 
 -- name: add_run
--- Note a run that is to be; no row comes back if it is known already.
+-- Note a run that is to be; no row comes back if it is known already. One that is not to be published is due in a
+-- hundred years: Python has no word for infinity.
 INSERT INTO import_runs (run_id, name, due, plan, force, publish_after)
 VALUES (
     %(run_id)s, %(name)s, %(due)s, %(plan)s, %(force)s,
-    -- Python has no word for infinity.
     CASE WHEN %(publish)s THEN now() ELSE now() + interval '100 years' END
 )
 ON CONFLICT (run_id) DO NOTHING
