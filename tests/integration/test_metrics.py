@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import socket
-import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -140,9 +139,10 @@ def test_children_that_come_and_go(
     start_worker: Callable[..., StorageWorker], client: PatternStorageClient, tmp_path: Path
 ) -> None:
     port = free_port(tmp_path)
-    directories = set(_directories())
-    worker = start_worker(concurrency=1, env={PORT: str(port)}, options=("--max-tasks-per-child", "2"))
-    [directory] = set(_directories()) - directories
+    # Other tests' workers have folders of theirs, elsewhere.
+    environment = {PORT: str(port), "TMPDIR": str(tmp_path)}
+    worker = start_worker(concurrency=1, env=environment, options=("--max-tasks-per-child", "2"))
+    [directory] = tmp_path.glob("pattern-storage-metrics-*")
     [first] = worker.children()
     # The third is for the next child: Celery may take five seconds to begin it.
     for _ in range(3):
@@ -213,7 +213,3 @@ def test_a_port_that_is_taken(database_url: str, redis_url: str) -> None:
     assert done.returncode == 2
     assert f"PATTERN_STORAGE_METRICS_PORT is {port}, but 127.0.0.1:{port} cannot be listened on" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def _directories() -> list[Path]:
-    return list(Path(tempfile.gettempdir()).glob("pattern-storage-metrics-*"))
