@@ -1,5 +1,8 @@
 """Housekeeping that beat schedules: small steps, safe to run twice or at the same time."""
 
+from collections.abc import Callable
+from functools import partial
+
 from config.settings import environment_settings
 from storage import attempts, import_runs, ledger
 from tasks import runtime
@@ -15,19 +18,19 @@ def purge_ledger() -> int:
     """Forget jobs that finished longer ago than the ledger's retention; return how many."""
     # First: such a letter is not shown while the ledger has the job.
     runtime.on_connection(attempts.clear_finished)
-    days = environment_settings().ledger_retention_days
-    purged = 0
-    while step := runtime.on_connection(ledger.purge, days=days, step=STEP):
-        purged += step
-    return purged
+    return _in_steps(partial(runtime.on_connection, ledger.purge, days=environment_settings().ledger_retention_days))
 
 
 @app.task(name="maintenance.purge_imports", ignore_result=True)
 def purge_imports() -> int:
     """Forget runs of imports that ended longer ago than their retention; return how many."""
-    days = environment_settings().import_history_days
+    return _in_steps(partial(runtime.on_connection, import_runs.purge, days=environment_settings().import_history_days))
+
+
+def _in_steps(purge: Callable[..., int]) -> int:
+    """Call it until a step finds nothing more to purge; return how many there were in all."""
     purged = 0
-    while step := runtime.on_connection(import_runs.purge, days=days, step=STEP):
+    while step := purge(step=STEP):
         purged += step
     return purged
 
