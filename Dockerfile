@@ -2,6 +2,7 @@
 FROM python:3.13-slim AS wheel
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
+COPY pattern_storage pattern_storage
 COPY config config
 COPY storage storage
 COPY tasks tasks
@@ -26,4 +27,4 @@ WORKDIR /var/lib/pattern-storage
 # Of the worker below; the other services' are in docker-compose.yml.
 HEALTHCHECK --interval=60s --timeout=20s --start-period=30s --retries=3 \
     CMD ["pattern-storage", "health", "worker"]
-CMD ["celery", "-A", "tasks", "worker", "-Q", "storage,batch", "--loglevel", "INFO"]
+CMD ["celery", "-A", "pattern_storage", "worker", "-Q", "storage,batch", "--loglevel", "INFO"]

@@ -12,7 +12,7 @@ JOBS ?= 3
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(STAMP): pyproject.toml storage/__init__.py
+$(STAMP): pyproject.toml pattern_storage/version.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "pattern-storage needs Python 3.11 or later; $(PYTHON) is older. Set PYTHON=/path/to/python3.11"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
@@ -28,7 +28,7 @@ demo: $(STAMP) ## run the main job end to end on real servers, then stop them
 
 .PHONY: test
 test: $(STAMP) ## run the tests against real PostgreSQL and Valkey, with coverage
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations=20 --cov --cov-report=term tests/unit tests/integration tests/engine
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations=20 --cov --cov-report=term tests/unit tests/integration tests/transport
 
 .PHONY: test-faults
 test-faults: $(STAMP) ## kill, cut, stall and restart everything under load

@@ -21,10 +21,10 @@ from uuid import uuid4
 import psycopg
 from psycopg.types.json import Jsonb
 
-from config.embedded import EmbeddedPostgres
-from storage import schema
-from storage.pattern import WRITABLE, PatternData
-from tasks.imports.harvest import harvest, standard_library
+from pattern_storage.embedded import EmbeddedPostgres
+from pattern_storage.extract.harvest import harvest, standard_library
+from pattern_storage.storage import schema
+from pattern_storage.storage.pattern import WRITABLE, PatternData
 
 Row = dict[str, Any]
 COLUMNS = ("id", *WRITABLE)

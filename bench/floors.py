@@ -16,11 +16,11 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from config.embedded import EmbeddedPostgres
-from storage import ModelContractPatternStorage, NodePatternStorageEffect, schema
-from storage.operations import check
-from storage.pool import create_pool
-from tasks.imports.harvest import harvest, standard_library
+from pattern_storage.embedded import EmbeddedPostgres
+from pattern_storage.extract.harvest import harvest, standard_library
+from pattern_storage.storage import ModelContractPatternStorage, NodePatternStorageEffect, schema
+from pattern_storage.storage.operations import check
+from pattern_storage.storage.pool import create_pool
 
 #: Milliseconds that the 95th percentile has to stay below.
 VALIDATION, SINGLE, BATCH = 1.0, 50.0, 100.0

@@ -21,11 +21,11 @@ from typing import Any
 
 import psycopg
 
-from config.embedded import EmbeddedPostgres
-from storage import schema
-from storage.pattern import WRITABLE, PatternData
-from storage.staging import encode
-from tasks.imports.harvest import harvest, standard_library
+from pattern_storage.embedded import EmbeddedPostgres
+from pattern_storage.extract.harvest import harvest, standard_library
+from pattern_storage.storage import schema
+from pattern_storage.storage.pattern import WRITABLE, PatternData
+from pattern_storage.storage.staging import encode
 
 BLOCK = 1 << 20
 
@@ -70,7 +70,7 @@ def copy_raw(url: str, raw: Path) -> float:
 
 def import_file(url: str, lines: Path) -> tuple[float, float, float]:
     """Return the seconds of an import and of its process, and the most MiB that it had."""
-    command = [sys.executable, "-m", "tasks.cli", "import", str(lines), "--json"]
+    command = [sys.executable, "-m", "pattern_storage", "import", str(lines), "--json"]
     environment = {**os.environ, "DATABASE_URL": url, "REDIS_URL": "redis://127.0.0.1:1"}
     started = time.perf_counter()
     measured = [sys.executable, "-c", MEASURE, *command]

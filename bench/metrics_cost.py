@@ -12,11 +12,11 @@ from pathlib import Path
 
 import psutil
 import redis
+from config.embedded.ports import port_for
 
 from config.embedded import EmbeddedStack
-from config.embedded.ports import port_for
+from pattern_storage import PatternStorageClient
 from storage import ModelContractPatternStorage, schema
-from tasks.client import PatternStorageClient
 from tests.fix_process import clean_environment
 
 JOBS = 600
@@ -31,7 +31,18 @@ def run(stack: EmbeddedStack, folder: Path, port: int) -> float:
     environment = clean_environment(
         DATABASE_URL=stack.database_url, REDIS_URL=stack.redis_url, PATTERN_STORAGE_METRICS_PORT=str(port)
     )
-    command = [sys.executable, "-m", "celery", "-A", "tasks", "worker", "--concurrency", "2", "--loglevel", "WARNING"]
+    command = [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "pattern_storage",
+        "worker",
+        "--concurrency",
+        "2",
+        "--loglevel",
+        "WARNING",
+    ]
     with (folder / "worker.log").open("ab") as log:
         worker = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:

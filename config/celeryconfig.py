@@ -7,8 +7,8 @@ from typing import Any
 
 from kombu import Exchange, Queue
 
-from config import sentinel
-from config.settings import Settings
+from pattern_storage.config import sentinel
+from pattern_storage.config.settings import Settings
 
 #: Single operations, batches, and imports wait in queues of their own: a long job never delays a short one
 #: where workers are split with `-Q`.
@@ -38,7 +38,12 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
     return {
         "broker_url": settings.broker,
         "result_backend": settings.result_backend,
-        "imports": ("tasks.operations", "tasks.maintenance", "tasks.relay", "tasks.imports.task"),
+        "imports": (
+            "pattern_storage.tasks.worker.operations",
+            "pattern_storage.tasks.worker.maintenance",
+            "pattern_storage.tasks.relay",
+            "pattern_storage.tasks.imports.run.task",
+        ),
         # JSON only: a pickle from the queue would run any code in it.
         "task_serializer": "json",
         "result_serializer": "json",
@@ -86,7 +91,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
             },
         },
         # Celery's own, and the imports of the imports file.
-        "beat_scheduler": "tasks.imports.beat:ImportScheduler",
+        "beat_scheduler": "pattern_storage.tasks.imports.plan.beat:ImportScheduler",
         "timezone": "UTC",
         "enable_utc": True,
     }

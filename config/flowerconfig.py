@@ -5,8 +5,8 @@ Their names and defaults: https://flower.readthedocs.io/en/latest/config.html
 
 from typing import Any
 
-from config.settings import Settings, SettingsInvalid
-from config.variables import PREFIX
+from pattern_storage.config.settings import Settings, SettingsInvalid
+from pattern_storage.config.variables import PREFIX
 
 #: Columns of the list of jobs, in order, by Flower's names: `uuid` is the correlation id, `args` our line about the
 #: job, `result` what came out, why it failed or how far it is, `routing_key` the queue. By `received` it sorts.

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from config.settings import Settings
+from pattern_storage.config.settings import Settings
 
 #: Where a Sentinel listens unless told otherwise.
 PORT = 26379

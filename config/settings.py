@@ -14,11 +14,11 @@ from click import ClickException
 from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from config.agreement import check_agreement
-from config.embedded import EmbeddedError, default_data_dir, read_state
-from config.secret_files import SecretsUnreadable, read_secrets
-from config.urls import complete
-from config.variables import PREFIX, find_misspelt, sentence
+from pattern_storage.config.secret_files import SecretsUnreadable, read_secrets
+from pattern_storage.config.urls import complete
+from pattern_storage.config.validators import check_agreement
+from pattern_storage.config.variables import PREFIX, find_misspelt, sentence
+from pattern_storage.embedded import EmbeddedError, default_data_dir, read_state
 
 #: Seconds a job has left to roll back and answer when PostgreSQL has cancelled its statement.
 ROLLBACK_MARGIN = 20.0
@@ -30,7 +30,7 @@ Seconds = Annotated[float, Field(ge=0.001, le=2_147_483)]
 class SettingsInvalid(ClickException, ValueError):
     """A setting is missing or breaks a rule; the text names the variable, its value and the rule.
 
-    A ClickException, so that `celery -A tasks ...` prints this text and ends with code 2 instead of a traceback.
+    A ClickException, so that Celery's command line prints this text and ends with code 2 instead of a traceback.
     """
 
     exit_code = 2
@@ -96,7 +96,7 @@ class Settings(BaseSettings):
     #: Seconds until a job whose worker vanished is delivered again. Must exceed task_time_limit: a job that is
     #: still running then would run twice.
     visibility_timeout: Annotated[int, Field(ge=3)] = 600
-    #: Whether workers take jobs from Redis so that a kill at any moment loses none (tasks/engine). Off: kombu's own
+    #: Whether workers take jobs from Redis so that a kill at any moment loses none (tasks/transport). Off: kombu's own
     #: transport, which loses the job it has just taken when it is killed before it has noted it.
     safe_transport: bool = True
     #: Jobs a worker process takes ahead. Four hides the round trip and still shares the rest fairly.
@@ -107,7 +107,7 @@ class Settings(BaseSettings):
     track_started: bool = True
 
     #: Seconds after which a run of an import is told to stop; its process is killed as much later as with other jobs.
-    #: It may exceed visibility_timeout: a run that lives says so to the broker (tasks/imports/lease.py).
+    #: It may exceed visibility_timeout: a run that lives says so to the broker (tasks/imports/run/lease.py).
     import_time_limit: Annotated[int, Field(ge=1, le=604_800)] = 14_400
 
     #: Times a job may begin before it is a dead letter. Five, with the delays below, is about half a minute.
@@ -142,7 +142,7 @@ class Settings(BaseSettings):
     # --- Flower ---
     #: Who may log in to Flower.
     flower_user: Annotated[str, Field(pattern=r"^[!-9;-~]+$")] = "admin"
-    #: The password, eight printable ASCII characters or more. `celery -A tasks flower` does not start without one;
+    #: The password, eight printable ASCII characters or more. Flower does not start without one;
     #: `pattern-storage up` makes its own.
     flower_password: SecretStr | None = None
     #: Where Flower listens: this machine alone, unless said otherwise. It speaks plain HTTP.

@@ -9,9 +9,9 @@ from uuid import UUID
 from psycopg.rows import class_row
 from psycopg.types.json import Json
 
-from storage.model_contract_pattern_storage import ModelContractPatternStorage, ModelResult
-from storage.operations.base import Connection, fetch_one
-from storage.sql import block
+from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage, ModelResult
+from pattern_storage.storage.operations.base import Connection, fetch_one
+from pattern_storage.storage.sql import block
 
 
 @dataclass(frozen=True)

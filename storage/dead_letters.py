@@ -10,8 +10,8 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
-from storage.operations.base import Connection
-from storage.sql import block
+from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.sql import block
 
 #: Dead letters in a page, without contracts: a few hundred kilobytes.
 PAGE_SIZE = 5_000

@@ -17,9 +17,9 @@ from psycopg.errors import InvalidParameterValue
 from psycopg.rows import class_row, tuple_row
 from psycopg.types.json import Jsonb
 
-from storage.model_contract_pattern_storage import ModelResult
-from storage.operations.base import Connection, fetch_one
-from storage.sql import block
+from pattern_storage.storage.model_contract_pattern_storage import ModelResult
+from pattern_storage.storage.operations.base import Connection, fetch_one
+from pattern_storage.storage.sql import block
 
 #: Of the ids of scheduled runs.
 NAMESPACE = UUID("1d1ad6a5-0f0e-4c0a-9f40-5a1f5e0f7c3e")
@@ -116,7 +116,7 @@ async def add(
         run_id: see `id_of`; a new one for a run by hand.
         name: of the import.
         due: when it is due, None for a run by hand.
-        plan: what to do, see `tasks.imports.plan`.
+        plan: what to do, see `tasks.imports.plan.model`.
         force: even if the source has not changed.
         publish: whether it is to be put on the queue; otherwise the caller does it.
     """

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from psycopg.rows import class_row
 
-from storage.operations.base import Connection, fetch_one
-from storage.sql import block
+from pattern_storage.storage.operations.base import Connection, fetch_one
+from pattern_storage.storage.sql import block
 
 
 @dataclass(frozen=True)

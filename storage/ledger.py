@@ -13,10 +13,10 @@ from uuid import UUID
 from psycopg.errors import UniqueViolation
 from psycopg.types.json import Json
 
-from storage.errors import CorrelationConflict, TransactionConflict
-from storage.model_contract_pattern_storage import ModelContractPatternStorage, ModelResult
-from storage.operations.base import Connection, fetch_one
-from storage.sql import block
+from pattern_storage.storage.errors import CorrelationConflict, TransactionConflict
+from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage, ModelResult
+from pattern_storage.storage.operations.base import Connection, fetch_one
+from pattern_storage.storage.sql import block
 
 #: What makes two requests the same: everything that decides the effect, or the answer to a query.
 WRITE = {"operation", "pattern_id", "data", "patterns"}

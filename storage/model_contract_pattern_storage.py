@@ -12,8 +12,8 @@ from uuid import UUID, uuid4
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import from_json, to_json
 
-from storage.explanation import refuse_unknown
-from storage.pattern import Label, ModelPatternRecord, Text
+from pattern_storage.storage.explanation import refuse_unknown
+from pattern_storage.storage.pattern import Label, ModelPatternRecord, Text
 
 __all__ = [
     "ModelContractBase",

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from storage.explanation import one_line
-from storage.logs import get_logger
-from storage.model_contract_pattern_storage import ModelContractPatternStorage, ModelResult
+from pattern_storage.storage.explanation import one_line
+from pattern_storage.storage.logs import get_logger
+from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage, ModelResult
 
 logger = get_logger(__name__)
 

@@ -8,16 +8,16 @@ from typing import Any
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from storage import ledger
-from storage.errors import AlreadyDone, InternalError, StorageError, TransactionConflict, TransientError
-from storage.explanation import printable
-from storage.logs import correlated, get_logger
-from storage.model_contract_pattern_storage import ModelContractPatternStorage, ModelResult
-from storage.node_base_effect import NodeBaseEffect
-from storage.operations import check
-from storage.operations.base import Connection
-from storage.sql import block
-from storage.translation import translate
+from pattern_storage.storage import ledger
+from pattern_storage.storage.errors import AlreadyDone, InternalError, StorageError, TransactionConflict, TransientError
+from pattern_storage.storage.explanation import printable
+from pattern_storage.storage.logs import correlated, get_logger
+from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage, ModelResult
+from pattern_storage.storage.node_base_effect import NodeBaseEffect
+from pattern_storage.storage.operations import check
+from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.sql import block
+from pattern_storage.storage.translation import translate
 
 logger = get_logger(__name__)
 

@@ -16,13 +16,13 @@ from psycopg.types.json import Json
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from storage.errors import ContractInvalid, CorrelationConflict, StorageError
-from storage.explanation import explain, printable
-from storage.ledger import fingerprint
-from storage.model_contract_pattern_storage import ModelContractPatternStorage
-from storage.operations import check
-from storage.operations.base import Connection
-from storage.sql import block
+from pattern_storage.storage.errors import ContractInvalid, CorrelationConflict, StorageError
+from pattern_storage.storage.explanation import explain, printable
+from pattern_storage.storage.ledger import fingerprint
+from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage
+from pattern_storage.storage.operations import check
+from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.sql import block
 
 #: What a relay listens to; the trigger on the table, in migration 0002, names it too.
 CHANNEL = "pattern_storage_outbox"

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from storage.explanation import refuse_unknown
+from pattern_storage.storage.explanation import refuse_unknown
 
 MAX_TEXT_BYTES = 1024 * 1024
 MAX_CONTEXT_BYTES = 256 * 1024

@@ -3,11 +3,11 @@
 import psycopg
 from psycopg.sql import SQL, Identifier
 
-from storage import schema
-from storage.errors import RoleUnknown
-from storage.operations.base import Connection
-from storage.sql import block
-from storage.translation import translate
+from pattern_storage.storage import schema
+from pattern_storage.storage.errors import RoleUnknown
+from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.sql import block
+from pattern_storage.storage.translation import translate
 
 
 def grant(database_url: str, role: str) -> None:

@@ -13,8 +13,8 @@ from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from storage.errors import RevisionUnknown, SchemaMismatch, ServerUnavailable, StorageError
-from storage.translation import translate
+from pattern_storage.storage.errors import RevisionUnknown, SchemaMismatch, ServerUnavailable, StorageError
+from pattern_storage.storage.translation import translate
 
 
 def upgrade(database_url: str, revision: str = "head") -> None:

@@ -14,9 +14,9 @@ from psycopg import AsyncCopy
 from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Composable, Identifier
 
-from storage.operations.base import Connection, Statement, fetch_one, identifiers
-from storage.pattern import WRITABLE
-from storage.sql import block
+from pattern_storage.storage.operations.base import Connection, Statement, fetch_one, identifiers
+from pattern_storage.storage.pattern import WRITABLE
+from pattern_storage.storage.sql import block
 
 #: What becomes of a row whose key the table has: the run fails, the row is left out, the pattern is changed.
 OnConflict = Literal["error", "skip", "update"]

@@ -10,7 +10,7 @@ import psycopg
 from psycopg import errors as pg
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
-from storage.errors import (
+from pattern_storage.storage.errors import (
     AlreadyDone,
     ConnectionLost,
     ContractInvalid,
@@ -24,7 +24,7 @@ from storage.errors import (
     TransactionConflict,
     UniqueViolation,
 )
-from storage.explanation import printable
+from pattern_storage.storage.explanation import printable
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 

@@ -1,10 +1,20 @@
-"""Storage jobs: the Celery application, its tasks, and the client that applications import."""
+"""Celery tasks around the storage layer: application, client, worker, transport, imports, Flower, command line.
 
-from config import urls
-from storage import conninfo
-from tasks.app import app
+In a checkout `celery -A tasks ...` finds the application here; it is the one of `celery -A pattern_storage ...`.
+"""
 
-# Config knows no PostgreSQL, so it is told here how to ask.
-urls.ask_libpq = conninfo.complaint
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pattern_storage.tasks.app import app
 
 __all__ = ["app"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the application when it is first asked for: most modules of this package do not need it."""
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from pattern_storage.tasks.app import app
+
+    return app

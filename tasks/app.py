@@ -1,4 +1,4 @@
-"""The Celery application: `celery -A tasks worker|beat|flower`."""
+"""The Celery application: `celery -A pattern_storage worker|beat|flower`."""
 
 import os
 from functools import cached_property
@@ -6,25 +6,25 @@ from typing import Any
 
 from celery import Celery, bootsteps
 
-from config.celeryconfig import celery_settings
-from config.settings import Settings, SettingsInvalid, environment_settings
-from config.urls import complete
-from tasks import (
-    logs,  # noqa: F401  # connects to Celery's signals
-    traces,
-)
-from tasks.dashboard.start import OPTION
+from pattern_storage.config import urls
+from pattern_storage.config.celeryconfig import celery_settings
+from pattern_storage.config.settings import Settings, SettingsInvalid, environment_settings
+from pattern_storage.config.urls import complete
+from pattern_storage.storage import conninfo
+from pattern_storage.tasks.flower.start import OPTION
+from pattern_storage.tasks.observability import traces  # connects to Celery's signals
+from pattern_storage.tasks.worker import logs  # noqa: F401  # connects to Celery's signals
 
 
 class StorageCelery(Celery):
     """Reads the settings when one is first needed: importing the client or printing --help needs no server."""
 
-    events_cls = "tasks.events:Events"
+    events_cls = "pattern_storage.tasks.worker.events:Events"
 
     @cached_property
     def Beat(self) -> Any:  # noqa: N802  # Celery's name
         """What `celery beat` runs: it reads the imports file first."""
-        return self.subclass_with_self("tasks.imports.beat:CheckedBeat")  # type: ignore[arg-type]  # a name will do
+        return self.subclass_with_self("pattern_storage.tasks.imports.plan.beat:CheckedBeat")  # type: ignore[arg-type]  # a name will do
 
     def on_configure(self) -> None:  # type: ignore[override]  # Celery takes a method for the signal
         """Configure from the environment. Raises SettingsInvalid each time, not only the first, if it is wrong."""
@@ -34,15 +34,15 @@ class StorageCelery(Celery):
         self.config_from_object(celery_settings(settings))
         if settings.safe_transport and not settings.on_rabbitmq:
             # Only here: an application that merely sends has no use for it.
-            from tasks.engine.worker import ClaimingTransport
+            from pattern_storage.tasks.transport.bootstep import ClaimingTransport
 
             self.steps["worker"].add(ClaimingTransport)
         if settings.metrics_port:
-            from tasks.metrics.worker import Endpoint
+            from pattern_storage.tasks.observability.metrics.worker import Endpoint
 
             self.steps["worker"].add(Endpoint)
         if traces.wanted(settings):
-            from tasks.traces.worker import Tracing
+            from pattern_storage.tasks.observability.traces.worker import Tracing
 
             self.steps["worker"].add(Tracing)
 
@@ -66,6 +66,9 @@ class DatabaseRequired(bootsteps.Step):
         super().__init__(worker, **options)
         self.url = environment_settings().database
 
+
+# Config knows no PostgreSQL, so it is told here how to ask.
+urls.ask_libpq = conninfo.complaint
 
 app = StorageCelery("pattern-storage")
 app.steps["worker"].add(DatabaseRequired)

@@ -18,15 +18,15 @@ import psycopg
 from celery import signals
 from psycopg.sql import SQL, Identifier
 
-from config.settings import Settings, environment_settings
-from storage import ModelContractPatternStorage, outbox
-from storage.errors import StorageError
-from storage.logs import get_logger
-from storage.outbox import OutboxJob
-from storage.translation import translate
-from tasks import metrics
-from tasks.client import PatternStorageClient, ServiceUnavailable
-from tasks.trouble import Trouble
+from pattern_storage.config.settings import Settings, environment_settings
+from pattern_storage.storage import ModelContractPatternStorage, outbox
+from pattern_storage.storage.errors import StorageError
+from pattern_storage.storage.logs import get_logger
+from pattern_storage.storage.outbox import OutboxJob
+from pattern_storage.storage.translation import translate
+from pattern_storage.tasks.client import PatternStorageClient, ServiceUnavailable
+from pattern_storage.tasks.observability import metrics
+from pattern_storage.tasks.reconnect import Trouble
 
 logger = get_logger(__name__)
 

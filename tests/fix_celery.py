@@ -23,9 +23,9 @@ from psycopg.sql import SQL
 from pytest_celery import CeleryTestBackend, CeleryTestBroker, CeleryTestContainer, CeleryTestWorker
 from pytest_docker_tools.exceptions import TimeoutError as LogTimeout
 
-from config.celeryconfig import QUEUES
-from config.embedded import EmbeddedValkey
-from tasks.client import AsyncPatternStorageClient, PatternStorageClient
+from pattern_storage.config.celeryconfig import QUEUES
+from pattern_storage.embedded import EmbeddedValkey
+from pattern_storage.tasks.client import AsyncPatternStorageClient, PatternStorageClient
 from tests.fix_process import DEADLINE, ProcessGroup, clean_environment, signal_of, wait_until
 from tests.fix_servers import create_database, drop_database, on_database
 
@@ -80,7 +80,7 @@ class ValkeyContainer(CeleryTestContainer):  # type: ignore[misc]  # pytest-cele
 
 
 class WorkerContainer(CeleryTestContainer):  # type: ignore[misc]
-    """One `celery -A tasks worker`."""
+    """One `celery -A pattern_storage worker`."""
 
     @property
     def group(self) -> ProcessGroup:
@@ -168,9 +168,20 @@ def launch_worker(
     options: Sequence[str] = (),
     app: Celery | None = None,
 ) -> StorageWorker:
-    """Start `celery -A tasks worker` and return when it is ready."""
+    """Start `celery -A pattern_storage worker` and return when it is ready."""
     environment = clean_environment(DATABASE_URL=database_url, REDIS_URL=redis_url, **env or {})
-    arguments = ["celery", "-A", "tasks", "worker", "-P", pool, "-c", str(concurrency), "-Q", ",".join(queues)]
+    arguments = [
+        "celery",
+        "-A",
+        "pattern_storage",
+        "worker",
+        "-P",
+        pool,
+        "-c",
+        str(concurrency),
+        "-Q",
+        ",".join(queues),
+    ]
     arguments += ["-n", f"{WorkerContainer.worker_name()}@%ID", "-l", WorkerContainer.log_level(), *options]
     container = WorkerContainer(ProcessGroup(f"worker {log.stem}", arguments, environment, log))
     try:

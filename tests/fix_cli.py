@@ -22,8 +22,8 @@ import psutil
 import psycopg
 import pytest
 
-from config.embedded import StackState, read_state
-from tasks.cli import main
+from pattern_storage.embedded import StackState, read_state
+from pattern_storage.tasks.cli import main
 from tests.fix_process import DEADLINE, OURS, clean_environment, wait_until
 
 #: The console script, as users start it.

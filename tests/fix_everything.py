@@ -4,8 +4,8 @@ from typing import Any
 
 import psycopg
 
-from storage import ModelResult
-from tasks.client import PatternStorageClient
+from pattern_storage.storage import ModelResult
+from pattern_storage.tasks.client import PatternStorageClient
 from tests.fix_celery import locked_patterns
 from tests.fix_process import DEADLINE, wait_until
 from tests.fix_storage import contract, make_pattern

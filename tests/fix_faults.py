@@ -21,10 +21,10 @@ import pytest
 import redis
 from psycopg.rows import dict_row
 
-from config.embedded import EmbeddedPostgres, EmbeddedValkey
-from storage import ModelContractPatternStorage, schema
-from tasks.client import BrokerUnavailable, PatternStorageClient
-from tasks.client.outcomes import FINAL, parse_result
+from pattern_storage.embedded import EmbeddedPostgres, EmbeddedValkey
+from pattern_storage.storage import ModelContractPatternStorage, schema
+from pattern_storage.tasks.client import BrokerUnavailable, PatternStorageClient
+from pattern_storage.tasks.client.results import FINAL, parse_result
 from tests.fix_celery import StorageWorker, launch_worker
 from tests.fix_process import wait_until
 from tests.fix_proxy import Proxy

@@ -50,7 +50,7 @@ def free_port() -> int:
 
 
 class Flower:
-    """`celery -A tasks flower` on a worker's servers."""
+    """`celery -A pattern_storage flower` on a worker's servers."""
 
     def __init__(self, worker: StorageWorker, folder: Path, **variables: str) -> None:
         self.port = free_port()
@@ -65,7 +65,7 @@ class Flower:
             # What Kubernetes says of a service called flower.
             "FLOWER_PORT": "tcp://10.0.0.1:5555",
         } | variables
-        command = ("celery", "-A", "tasks", "flower")
+        command = ("celery", "-A", "pattern_storage", "flower")
         self.group = ProcessGroup("flower", command, clean_environment(**self.variables), folder / "flower.log")
 
     def ready(self) -> "Flower":

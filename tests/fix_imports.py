@@ -13,13 +13,13 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from config.settings import Settings
-from storage import ModelResult, import_runs
-from tasks.app import create_app
-from tasks.client.archive import Archive, wait_for
-from tasks.imports.plan import ImportPlan
-from tasks.imports.publisher import publish
-from tasks.imports.run import Run
+from pattern_storage.config.settings import Settings
+from pattern_storage.storage import ModelResult, import_runs
+from pattern_storage.tasks.app import create_app
+from pattern_storage.tasks.client.database import Archive, wait_for
+from pattern_storage.tasks.imports.plan.model import ImportPlan
+from pattern_storage.tasks.imports.publisher import publish
+from pattern_storage.tasks.imports.run.execution import Run
 from tests.fix_process import DEADLINE
 from tests.fix_storage import Pool, make_pattern
 

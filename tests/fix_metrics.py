@@ -16,9 +16,9 @@ import yaml
 from celery import Celery
 from prometheus_client.parser import text_string_to_metric_families
 
-from config.embedded import EmbeddedValkey
-from config.embedded.ports import port_for
-from tasks.client import PatternStorageClient
+from pattern_storage.embedded import EmbeddedValkey
+from pattern_storage.embedded.ports import port_for
+from pattern_storage.tasks.client import PatternStorageClient
 from tests.fix_celery import StorageWorker, launch_worker, locked_patterns
 from tests.fix_imports import make_plan, patterns, queue_run, write_lines
 from tests.fix_process import ROOT, wait_until

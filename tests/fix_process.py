@@ -166,7 +166,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 @pytest.fixture
 def start_process(tmp_path: Path) -> Iterator[Callable[..., ProcessGroup]]:
-    """Start `python -m ARGUMENTS`, for example `start_process("celery", "-A", "tasks", "beat", REDIS_URL=...)`."""
+    """Start `python -m ARGUMENTS`, for example `start_process("pattern_storage", "relay", REDIS_URL=...)`."""
     started: list[ProcessGroup] = []
 
     def start(*arguments: str, **variables: str) -> ProcessGroup:

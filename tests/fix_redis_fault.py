@@ -24,7 +24,7 @@ from redis.connection import AbstractConnection
 
 from tests.fix_process import ROOT, clean_environment
 
-OURS = "tasks.engine.transport:Transport"
+OURS = "pattern_storage.tasks.transport.transport:Transport"
 STOCK = "redis"
 #: kombu's options under which what a dead worker held returns within seconds.
 SOON = {

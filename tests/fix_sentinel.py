@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import redis
 
-from config.embedded.account import Account
-from config.embedded.binaries import find_valkey
+from pattern_storage.embedded.account import Account
+from pattern_storage.embedded.binaries import find_valkey
 from tests.fix_process import ProcessGroup, clean_environment, free_port, wait_until
 
 MASTER = "patterns"

@@ -17,8 +17,8 @@ import pytest
 import redis
 from psycopg.sql import SQL, Identifier
 
-from config.embedded import EmbeddedPostgres, EmbeddedValkey
-from storage import schema
+from pattern_storage.embedded import EmbeddedPostgres, EmbeddedValkey
+from pattern_storage.storage import schema
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
 

@@ -11,8 +11,8 @@ from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 
-from storage import ModelContractPatternStorage, ModelResult, NodePatternStorageEffect
-from storage.pool import create_pool
+from pattern_storage.storage import ModelContractPatternStorage, ModelResult, NodePatternStorageEffect
+from pattern_storage.storage.pool import create_pool
 
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
 _numbers = count(1)

@@ -3,15 +3,15 @@
 from typing import Any
 from uuid import UUID
 
-from storage.errors import ContractInvalid, UnsupportedOperation
-from storage.explanation import printable
-from storage.model_contract_pattern_storage import ModelContractPatternStorage, find_missing
-from storage.operations.base import Operation
-from storage.operations.batch_insert import BatchInsert
-from storage.operations.delete import Delete
-from storage.operations.insert import Insert
-from storage.operations.query import Query
-from storage.operations.update import Update
+from pattern_storage.storage.errors import ContractInvalid, UnsupportedOperation
+from pattern_storage.storage.explanation import printable
+from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage, find_missing
+from pattern_storage.storage.operations.base import Operation
+from pattern_storage.storage.operations.batch_insert import BatchInsert
+from pattern_storage.storage.operations.delete import Delete
+from pattern_storage.storage.operations.insert import Insert
+from pattern_storage.storage.operations.query import Query
+from pattern_storage.storage.operations.update import Update
 
 OPERATIONS: dict[str, type[Operation]] = {
     "insert": Insert,

@@ -9,9 +9,9 @@ from psycopg.sql import SQL, Composable, Composed, Identifier
 from psycopg.types.json import Jsonb
 from pydantic import ValidationError
 
-from storage.errors import ContractInvalid
-from storage.explanation import explain
-from storage.model_contract_pattern_storage import ModelContractPatternStorage
+from pattern_storage.storage.errors import ContractInvalid
+from pattern_storage.storage.explanation import explain
+from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage
 
 Connection = AsyncConnection[Any]
 Statement = LiteralString | SQL | Composed

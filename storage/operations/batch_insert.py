@@ -8,18 +8,18 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg.sql import SQL
 
-from storage.errors import (
+from pattern_storage.storage.errors import (
     BatchInsertFailed,
     ContractInvalid,
     ForeignKeyViolation,
     PermanentError,
     UniqueViolation,
 )
-from storage.model_contract_pattern_storage import ModelContractPatternStorage
-from storage.operations.base import Connection, adapt, checked, identifiers, refuse_unused
-from storage.pattern import WRITABLE, PatternData
-from storage.sql import block
-from storage.translation import translate
+from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage
+from pattern_storage.storage.operations.base import Connection, adapt, checked, identifiers, refuse_unused
+from pattern_storage.storage.pattern import WRITABLE, PatternData
+from pattern_storage.storage.sql import block
+from pattern_storage.storage.translation import translate
 
 MAX_PATTERNS = 10_000
 STATEMENT = SQL(block("copy_patterns")).format(columns=identifiers(WRITABLE))

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 from uuid import UUID
 
-from storage.errors import ContractInvalid, PatternNotFound
-from storage.model_contract_pattern_storage import ModelContractPatternStorage
-from storage.operations.base import Connection, fetch_one, refuse_unused
-from storage.sql import block
+from pattern_storage.storage.errors import ContractInvalid, PatternNotFound
+from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage
+from pattern_storage.storage.operations.base import Connection, fetch_one, refuse_unused
+from pattern_storage.storage.sql import block
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from typing import Any, Self
 from psycopg.sql import SQL, Placeholder
 from pydantic_core import to_jsonable_python
 
-from storage.errors import UniqueViolation
-from storage.model_contract_pattern_storage import ModelContractPatternStorage
-from storage.operations.base import Connection, adapt, checked, fetch_one, identifiers, refuse_unused
-from storage.pattern import WRITABLE, PatternData
-from storage.sql import block
+from pattern_storage.storage.errors import UniqueViolation
+from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage
+from pattern_storage.storage.operations.base import Connection, adapt, checked, fetch_one, identifiers, refuse_unused
+from pattern_storage.storage.pattern import WRITABLE, PatternData
+from pattern_storage.storage.sql import block
 
 STATEMENT = SQL(block("insert_pattern")).format(
     columns=identifiers(WRITABLE), values=SQL(", ").join(map(Placeholder, WRITABLE))

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BeforeValidator, TypeAdapter
 
-from storage.pattern import Count, Fraction, Name
+from pattern_storage.storage.pattern import Count, Fraction, Name
 
 
 def _has_time_zone(time: datetime) -> datetime:

@@ -10,12 +10,12 @@ from psycopg.sql import SQL, Composable, Composed, Identifier
 from psycopg.types.json import Jsonb
 from pydantic_core import to_jsonable_python
 
-from storage.model_contract_pattern_storage import ModelContractPatternStorage
-from storage.operations.base import Connection, checked, identifiers, refuse_unused
-from storage.operations.paging import Cursor
-from storage.operations.query_params import QueryParams
-from storage.pattern import COLUMNS
-from storage.sql import block
+from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage
+from pattern_storage.storage.operations.base import Connection, checked, identifiers, refuse_unused
+from pattern_storage.storage.operations.paging import Cursor
+from pattern_storage.storage.operations.query_params import QueryParams
+from pattern_storage.storage.pattern import COLUMNS
+from pattern_storage.storage.sql import block
 
 STATEMENT = SQL(block("query_patterns"))
 

@@ -4,9 +4,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from storage.explanation import refuse_unknown
-from storage.operations.paging import Cursor
-from storage.pattern import Context, Fraction, Id, Kind, Language, Name, Tags, Text, Time
+from pattern_storage.storage.explanation import refuse_unknown
+from pattern_storage.storage.operations.paging import Cursor
+from pattern_storage.storage.pattern import Context, Fraction, Id, Kind, Language, Name, Tags, Text, Time
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 1_000

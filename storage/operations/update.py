@@ -7,11 +7,11 @@ from uuid import UUID
 from psycopg.sql import SQL, Identifier, Placeholder
 from pydantic_core import to_jsonable_python
 
-from storage.errors import ContractInvalid, PatternNotFound
-from storage.model_contract_pattern_storage import ModelContractPatternStorage
-from storage.operations.base import Connection, adapt, checked, fetch_one, refuse_unused
-from storage.pattern import check_changes
-from storage.sql import block
+from pattern_storage.storage.errors import ContractInvalid, PatternNotFound
+from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage
+from pattern_storage.storage.operations.base import Connection, adapt, checked, fetch_one, refuse_unused
+from pattern_storage.storage.pattern import check_changes
+from pattern_storage.storage.sql import block
 
 STATEMENT = SQL(block("update_pattern"))
 

@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 import typer
 
-from storage import __version__
-from tasks.cli import dead_letters, doctor, files, health, import_file, imports, jobs, schema, stack
-from tasks.cli.demo import demo
-from tasks.cli.environment import env
-from tasks.cli.exits import explain_and_exit
-from tasks.cli.interrupts import interrupts_kept
-from tasks.cli.output import output_written
-from tasks.cli.relay import relay
+from pattern_storage.storage import __version__
+from pattern_storage.tasks.cli import dead_letters, doctor, files, health, import_file, imports, jobs, schema, stack
+from pattern_storage.tasks.cli.demo import demo
+from pattern_storage.tasks.cli.environment import env
+from pattern_storage.tasks.cli.exits import explain_and_exit
+from pattern_storage.tasks.cli.interrupts import interrupts_kept
+from pattern_storage.tasks.cli.output import output_written
+from pattern_storage.tasks.cli.relay import relay
 
 cli = typer.Typer(
     name="pattern-storage",

@@ -10,19 +10,19 @@ from uuid import UUID
 
 import typer
 
-from config.settings import load_settings
-from storage import ModelContractPatternStorage, attempts, dead_letters
-from storage.attempts import DeadLetter
-from storage.dead_letters import PAGE_SIZE, Entry
-from storage.errors import StorageError
-from storage.operations import check
-from tasks.cli.exits import Exit, InputInvalid
-from tasks.cli.jobs import Json
-from tasks.cli.output import err, print_json, print_pairs, print_table
-from tasks.client import PatternStorageClient
-from tasks.client.archive import Archive, wait_for
-from tasks.client.contracts import build
-from tasks.description import describe
+from pattern_storage.config.settings import load_settings
+from pattern_storage.storage import ModelContractPatternStorage, attempts, dead_letters
+from pattern_storage.storage.attempts import DeadLetter
+from pattern_storage.storage.dead_letters import PAGE_SIZE, Entry
+from pattern_storage.storage.errors import StorageError
+from pattern_storage.storage.operations import check
+from pattern_storage.tasks.cli.exits import Exit, InputInvalid
+from pattern_storage.tasks.cli.jobs import Json
+from pattern_storage.tasks.cli.output import err, print_json, print_pairs, print_table
+from pattern_storage.tasks.client import PatternStorageClient
+from pattern_storage.tasks.client.database import Archive, wait_for
+from pattern_storage.tasks.client.operations import build
+from pattern_storage.tasks.description import describe
 
 cli = typer.Typer(help="Jobs that ran out of attempts, kept until someone replays or discards them.")
 

@@ -16,13 +16,13 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from config.settings import Settings
-from storage import ModelResult
-from tasks.cli.exits import Exit
-from tasks.cli.output import err, out, print_table
-from tasks.cli.services import running_services, running_stack
-from tasks.client import Job, PatternStorageClient
-from tasks.imports.harvest import harvest, standard_library
+from pattern_storage.config.settings import Settings
+from pattern_storage.extract.harvest import harvest, standard_library
+from pattern_storage.storage import ModelResult
+from pattern_storage.tasks.cli.exits import Exit
+from pattern_storage.tasks.cli.output import err, out, print_table
+from pattern_storage.tasks.cli.services import running_services, running_stack
+from pattern_storage.tasks.client import Job, PatternStorageClient
 
 BATCH_SIZE = 500
 TIMEOUT = 60.0  # seconds to wait for any one job

@@ -10,15 +10,15 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 from rich.text import Text
 
-from config.settings import Settings, load_settings
-from storage import schema
-from storage.errors import StorageError
-from storage.translation import translate
-from tasks import result_store
-from tasks.app import create_app
-from tasks.cli.exits import Exit
-from tasks.cli.jobs import Json
-from tasks.cli.output import print_json, print_table
+from pattern_storage.config.settings import Settings, load_settings
+from pattern_storage.storage import schema
+from pattern_storage.storage.errors import StorageError
+from pattern_storage.storage.translation import translate
+from pattern_storage.tasks import result_backend as result_store
+from pattern_storage.tasks.app import create_app
+from pattern_storage.tasks.cli.exits import Exit
+from pattern_storage.tasks.cli.jobs import Json
+from pattern_storage.tasks.cli.output import print_json, print_table
 
 OLDEST_POSTGRESQL = 130_000
 OLDEST_REDIS = (6, 2)
@@ -114,5 +114,5 @@ def _workers(settings: Settings) -> Iterator[Finding]:
     names = sorted(name for answer in answers or [] for name in answer)
     yield Finding(
         "workers", bool(names), ", ".join(names) or "none answers",
-        "" if names else "start one: 'celery -A tasks worker', or 'pattern-storage up'",
+        "" if names else "start one: 'celery -A pattern_storage worker', or 'pattern-storage up'",
     )  # fmt: skip

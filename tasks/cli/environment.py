@@ -2,7 +2,7 @@
 
 import shlex
 
-from config.settings import load_settings
+from pattern_storage.config.settings import load_settings
 
 
 def env() -> None:

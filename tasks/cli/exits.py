@@ -4,9 +4,10 @@ from enum import IntEnum
 
 from rich.text import Text
 
-from config.embedded import DirectoryUnusable, EmbeddedError, StackAlreadyRunning
-from config.settings import SettingsInvalid
-from storage.errors import (
+from pattern_storage.config.settings import SettingsInvalid
+from pattern_storage.embedded import DirectoryUnusable, EmbeddedError, StackAlreadyRunning
+from pattern_storage.extract.harvest import HarvestError
+from pattern_storage.storage.errors import (
     BatchInsertFailed,
     ContractInvalid,
     InternalError,
@@ -18,10 +19,9 @@ from storage.errors import (
     TransientError,
     UnsupportedOperation,
 )
-from tasks.cli.output import FULL, err
-from tasks.errors import ImportFailed, JobTimeout, ServiceUnavailable
-from tasks.imports.harvest import HarvestError
-from tasks.imports.plan import ImportsFileInvalid
+from pattern_storage.tasks.cli.output import FULL, err
+from pattern_storage.tasks.errors import ImportFailed, JobTimeout, ServiceUnavailable
+from pattern_storage.tasks.imports.plan.model import ImportsFileInvalid
 
 
 class Exit(IntEnum):

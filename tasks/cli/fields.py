@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from storage.explanation import did_you_mean
-from storage.pattern import WRITABLE
-from tasks.cli.exits import InputInvalid
+from pattern_storage.storage.explanation import did_you_mean
+from pattern_storage.storage.pattern import WRITABLE
+from pattern_storage.tasks.cli.exits import InputInvalid
 
 #: Columns whose value is not a text; it is read as JSON (0.9, true, null, ["a"], {"k": 1}).
 TYPED = frozenset({

@@ -10,10 +10,10 @@ from typing import IO, Annotated
 
 import typer
 
-from tasks.cli.exits import InputInvalid
-from tasks.cli.output import err
-from tasks.imports.harvest import harvest as harvest_patterns
-from tasks.imports.harvest import standard_library
+from pattern_storage.extract.harvest import harvest as harvest_patterns
+from pattern_storage.extract.harvest import standard_library
+from pattern_storage.tasks.cli.exits import InputInvalid
+from pattern_storage.tasks.cli.output import err
 
 Source = Annotated[Path | None, typer.Argument(help="A Python file or folder; the standard library if left out.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="JSON Lines file to write; '-' is standard output.")]

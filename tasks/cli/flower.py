@@ -8,11 +8,11 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 from pydantic import SecretStr
 
-from config.embedded.files import read_or_create_secret
-from config.embedded.ports import is_free, port_for
-from config.settings import Settings
-from config.variables import PREFIX
-from tasks.cli.exits import InputInvalid
+from pattern_storage.config.settings import Settings
+from pattern_storage.config.variables import PREFIX
+from pattern_storage.embedded.files import read_or_create_secret
+from pattern_storage.embedded.ports import is_free, port_for
+from pattern_storage.tasks.cli.exits import InputInvalid
 
 #: Addresses that stand for all of this machine's; one of them is enough to find it.
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104

@@ -12,17 +12,17 @@ import typer
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from config.settings import Settings, load_settings
-from storage import import_schedules, outbox, roles
-from storage.operations.base import Connection
-from tasks import result_store
-from tasks.app import create_app
-from tasks.cli import flower
-from tasks.cli.exits import Exit
-from tasks.cli.output import err, out
-from tasks.client.archive import Archive, wait_for
-from tasks.errors import BrokerUnavailable, ResultBackendUnavailable
-from tasks.imports.plan import ImportEntry, load_entries
+from pattern_storage.config.settings import Settings, load_settings
+from pattern_storage.storage import import_schedules, outbox, roles
+from pattern_storage.storage.operations.base import Connection
+from pattern_storage.tasks import result_backend as result_store
+from pattern_storage.tasks.app import create_app
+from pattern_storage.tasks.cli import flower
+from pattern_storage.tasks.cli.exits import Exit
+from pattern_storage.tasks.cli.output import err, out
+from pattern_storage.tasks.client.database import Archive, wait_for
+from pattern_storage.tasks.errors import BrokerUnavailable, ResultBackendUnavailable
+from pattern_storage.tasks.imports.plan.model import ImportEntry, load_entries
 
 #: A key that a check writes. A server that is full, or a replica, refuses it; whoever reads it learns nothing.
 KEY, SECONDS = "pattern-storage-health", 60

@@ -10,19 +10,19 @@ import typer
 from pydantic import ValidationError
 from rich.text import Text
 
-from config.settings import Settings, load_settings
-from storage import ModelResult, import_runs, schema
-from storage.explanation import explain
-from storage.pool import create_pool
-from storage.translation import translate
-from tasks.cli.exits import Exit, InputInvalid
-from tasks.cli.jobs import Json
-from tasks.cli.output import err, print_json, print_pairs
-from tasks.cli.progress import ProgressBar
-from tasks.imports.location import shown
-from tasks.imports.plan import ImportPlan, absolute
-from tasks.imports.progress import Progress
-from tasks.imports.run import Run
+from pattern_storage.config.settings import Settings, load_settings
+from pattern_storage.storage import ModelResult, import_runs, schema
+from pattern_storage.storage.explanation import explain
+from pattern_storage.storage.pool import create_pool
+from pattern_storage.storage.translation import translate
+from pattern_storage.tasks.cli.exits import Exit, InputInvalid
+from pattern_storage.tasks.cli.jobs import Json
+from pattern_storage.tasks.cli.output import err, print_json, print_pairs
+from pattern_storage.tasks.cli.progress import ProgressBar
+from pattern_storage.tasks.imports.location import shown
+from pattern_storage.tasks.imports.plan.model import ImportPlan, absolute
+from pattern_storage.tasks.imports.run.execution import Run
+from pattern_storage.tasks.imports.run.progress import Progress
 
 #: Seconds until a run is put on the queue that this process does itself: the file may be on no other machine.
 NEVER = 100 * 365 * 86_400.0

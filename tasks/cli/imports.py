@@ -9,22 +9,22 @@ from uuid import UUID, uuid4
 import typer
 from rich.text import Text
 
-from config.settings import Settings, load_settings
-from storage import ModelResult, import_runs
-from storage.import_runs import ImportRun
-from storage.operations.base import Connection
-from tasks.app import create_app
-from tasks.cli.exits import InputInvalid
-from tasks.cli.import_file import finish_import
-from tasks.cli.jobs import Json
-from tasks.cli.output import err, print_json, print_table
-from tasks.cli.progress import ProgressBar
-from tasks.client import Job, JobTimeout, PatternStorageClient
-from tasks.client.archive import Archive, wait_for
-from tasks.errors import BrokerUnavailable
-from tasks.imports.location import shown
-from tasks.imports.plan import ImportEntry, load_entries
-from tasks.imports.publisher import publish
+from pattern_storage.config.settings import Settings, load_settings
+from pattern_storage.storage import ModelResult, import_runs
+from pattern_storage.storage.import_runs import ImportRun
+from pattern_storage.storage.operations.base import Connection
+from pattern_storage.tasks.app import create_app
+from pattern_storage.tasks.cli.exits import InputInvalid
+from pattern_storage.tasks.cli.import_file import finish_import
+from pattern_storage.tasks.cli.jobs import Json
+from pattern_storage.tasks.cli.output import err, print_json, print_table
+from pattern_storage.tasks.cli.progress import ProgressBar
+from pattern_storage.tasks.client import Job, JobTimeout, PatternStorageClient
+from pattern_storage.tasks.client.database import Archive, wait_for
+from pattern_storage.tasks.errors import BrokerUnavailable
+from pattern_storage.tasks.imports.location import shown
+from pattern_storage.tasks.imports.plan.model import ImportEntry, load_entries
+from pattern_storage.tasks.imports.publisher import publish
 
 T = TypeVar("T")
 

@@ -7,12 +7,12 @@ from uuid import UUID
 
 import typer
 
-from storage import ModelResult
-from tasks.cli.exits import Exit, InputInvalid
-from tasks.cli.fields import parse_fields, read_patterns
-from tasks.cli.output import err, print_json, print_result, print_table
-from tasks.client import Job, JobTimeout, PatternStorageClient
-from tasks.client.contracts import build
+from pattern_storage.storage import ModelResult
+from pattern_storage.tasks.cli.exits import Exit, InputInvalid
+from pattern_storage.tasks.cli.fields import parse_fields, read_patterns
+from pattern_storage.tasks.cli.output import err, print_json, print_result, print_table
+from pattern_storage.tasks.client import Job, JobTimeout, PatternStorageClient
+from pattern_storage.tasks.client.operations import build
 
 FIELDS_HELP = "column=value; column=@FILE reads a text file. Numbers, tags and context are JSON; tags may be a,b,c."
 

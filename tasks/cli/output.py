@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from storage import ModelResult
-from storage.explanation import one_line
+from pattern_storage.storage import ModelResult
+from pattern_storage.storage.explanation import one_line
 
 #: Results go to standard output, everything else to standard error: a script can pipe the one.
 out = Console(highlight=False)

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from rich.progress import BarColumn, Progress, TextColumn
 
-from tasks.cli.output import err
+from pattern_storage.tasks.cli.output import err
 
 
 class ProgressBar:

@@ -2,9 +2,10 @@
 
 import signal
 
-from config.settings import load_settings
-from tasks import logs, metrics, traces
-from tasks.relay import Relay
+from pattern_storage.config.settings import load_settings
+from pattern_storage.tasks.observability import metrics, traces
+from pattern_storage.tasks.relay import Relay
+from pattern_storage.tasks.worker import logs
 
 
 def relay() -> None:

@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from config.settings import load_settings
-from storage import roles, schema
-from tasks.cli.exits import InputInvalid
-from tasks.cli.output import out
+from pattern_storage.config.settings import load_settings
+from pattern_storage.storage import roles, schema
+from pattern_storage.tasks.cli.exits import InputInvalid
+from pattern_storage.tasks.cli.output import out
 
 
 def migrate(

@@ -8,16 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from config.embedded import DirectoryUnusable, EmbeddedError, EmbeddedStack
-from config.embedded.account import Account
-from config.embedded.launcher import launch
-from config.embedded.log import ServerLog
-from config.embedded.ports import port_for
-from config.embedded.process import ServerProcess
-from config.settings import Settings, load_settings
-from storage import schema
-from tasks.app import create_app
-from tasks.cli import flower
+from pattern_storage.config.settings import Settings, load_settings
+from pattern_storage.embedded import DirectoryUnusable, EmbeddedError, EmbeddedStack
+from pattern_storage.embedded.account import Account
+from pattern_storage.embedded.launcher import launch
+from pattern_storage.embedded.log import ServerLog
+from pattern_storage.embedded.ports import port_for
+from pattern_storage.embedded.process import ServerProcess
+from pattern_storage.storage import schema
+from pattern_storage.tasks.app import create_app
+from pattern_storage.tasks.cli import flower
 
 #: Seconds until a started worker, and Flower, must answer.
 START_TIMEOUT = 60.0
@@ -83,7 +83,7 @@ def running_services(
     with ExitStack() as stack:
         services = {}
         for name, arguments in commands.items():
-            program = ["tasks.cli"] if name in OWN else ["celery", "-A", "tasks"]
+            program = ["pattern_storage"] if name in OWN else ["celery", "-A", "pattern_storage"]
             command = [sys.executable, "-m", *program, SUBCOMMANDS.get(name, name), *arguments]
             service = launch(
                 name, command,

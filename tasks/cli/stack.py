@@ -8,13 +8,19 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from config.embedded import EmbeddedStack
-from config.settings import Settings, SettingsInvalid, load_settings
-from storage import schema
-from tasks.cli import flower
-from tasks.cli.output import err, out, print_pairs
-from tasks.cli.services import make_folder, metrics_ports, running_services, running_stack, wait_until_one_ends
-from tasks.imports.plan import load_entries
+from pattern_storage.config.settings import Settings, SettingsInvalid, load_settings
+from pattern_storage.embedded import EmbeddedStack
+from pattern_storage.storage import schema
+from pattern_storage.tasks.cli import flower
+from pattern_storage.tasks.cli.output import err, out, print_pairs
+from pattern_storage.tasks.cli.services import (
+    make_folder,
+    metrics_ports,
+    running_services,
+    running_stack,
+    wait_until_one_ends,
+)
+from pattern_storage.tasks.imports.plan.model import load_entries
 
 #: Services that have metrics.
 MEASURED = frozenset({"worker", "imports", "relay"})

@@ -1,10 +1,16 @@
 """What applications import: enqueue storage jobs, and read what became of them by correlation id."""
 
-from storage import ModelContractPatternStorage, ModelPatternRecord, ModelResult
-from storage.errors import ContractInvalid, CorrelationConflict
-from tasks.client.asynchronous import AsyncJob, AsyncPatternStorageClient
-from tasks.client.synchronous import Job, PatternStorageClient
-from tasks.errors import BrokerUnavailable, JobError, JobTimeout, ResultBackendUnavailable, ServiceUnavailable
+from pattern_storage.storage import ModelContractPatternStorage, ModelPatternRecord, ModelResult
+from pattern_storage.storage.errors import ContractInvalid, CorrelationConflict
+from pattern_storage.tasks.client.asynchronous import AsyncJob, AsyncPatternStorageClient
+from pattern_storage.tasks.client.synchronous import Job, PatternStorageClient
+from pattern_storage.tasks.errors import (
+    BrokerUnavailable,
+    JobError,
+    JobTimeout,
+    ResultBackendUnavailable,
+    ServiceUnavailable,
+)
 
 __all__ = [
     "AsyncJob",

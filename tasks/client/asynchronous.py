@@ -9,14 +9,14 @@ from uuid import UUID
 
 import psycopg
 
-from storage import ModelContractPatternStorage, ModelResult, outbox
-from tasks import result_store
-from tasks.client.contracts import Operations, request_of
-from tasks.client.inquiry import Inquiry
-from tasks.client.listener import ResultListener, cancellable
-from tasks.client.outcomes import parse_progress, parse_status, result_key
-from tasks.client.synchronous import PatternStorageClient
-from tasks.result_store import answering
+from pattern_storage.storage import ModelContractPatternStorage, ModelResult, outbox
+from pattern_storage.tasks import result_backend as result_store
+from pattern_storage.tasks.client.listener import ResultListener, cancellable
+from pattern_storage.tasks.client.operations import Operations, request_of
+from pattern_storage.tasks.client.result_resolver import Inquiry
+from pattern_storage.tasks.client.results import parse_progress, parse_status, result_key
+from pattern_storage.tasks.client.synchronous import PatternStorageClient
+from pattern_storage.tasks.result_backend import answering
 
 #: Connections to the result backend: one listens, the others look results up.
 MAX_CONNECTIONS = 10

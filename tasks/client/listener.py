@@ -11,8 +11,8 @@ import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from tasks.client.outcomes import result_key
-from tasks.client.synchronous import POLL_INTERVAL
+from pattern_storage.tasks.client.results import result_key
+from pattern_storage.tasks.client.synchronous import POLL_INTERVAL
 
 T = TypeVar("T")
 

@@ -9,13 +9,13 @@ from kombu.exceptions import BatchPublishError, LimitExceeded, OperationalError 
 from kombu.pools import ProducerPool
 from redis.exceptions import RedisError
 
-from config.celeryconfig import queue_of
-from config.settings import Settings
-from storage import ModelContractPatternStorage
-from storage.operations import check
-from tasks.description import describe
-from tasks.errors import BrokerUnavailable
-from tasks.traces import add_context
+from pattern_storage.config.celeryconfig import queue_of
+from pattern_storage.config.settings import Settings
+from pattern_storage.storage import ModelContractPatternStorage
+from pattern_storage.storage.operations import check
+from pattern_storage.tasks.description import describe
+from pattern_storage.tasks.errors import BrokerUnavailable
+from pattern_storage.tasks.observability.traces import add_context
 
 #: Messages in one round trip: more gains nothing measurable and delays the first.
 BATCH_SIZE = 500

@@ -10,14 +10,15 @@ from uuid import UUID
 import psycopg
 from redis.exceptions import RedisError
 
-from config.settings import Settings, load_settings
-from storage import ModelContractPatternStorage, ModelResult, outbox
-from tasks import result_store
-from tasks.app import create_app
-from tasks.client.archive import Archive, wait_for
-from tasks.client.contracts import Operations, request_of
-from tasks.client.inquiry import Inquiry
-from tasks.client.outcomes import (
+from pattern_storage.config.settings import Settings, load_settings
+from pattern_storage.storage import ModelContractPatternStorage, ModelResult, outbox
+from pattern_storage.tasks import result_backend as result_store
+from pattern_storage.tasks.app import create_app
+from pattern_storage.tasks.client.database import Archive, wait_for
+from pattern_storage.tasks.client.operations import Operations, request_of
+from pattern_storage.tasks.client.publisher import BATCH_SIZE, Publisher
+from pattern_storage.tasks.client.result_resolver import Inquiry
+from pattern_storage.tasks.client.results import (
     QUEUED,
     REVOKED,
     marker,
@@ -27,8 +28,7 @@ from tasks.client.outcomes import (
     result_key,
     was_cut_short,
 )
-from tasks.client.publisher import BATCH_SIZE, Publisher
-from tasks.result_store import answering
+from pattern_storage.tasks.result_backend import answering
 
 #: Seconds after which a waiting client looks for itself, in case a publication was lost with a connection.
 POLL_INTERVAL = 1.0

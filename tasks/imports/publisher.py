@@ -7,8 +7,8 @@ from uuid import UUID
 
 from celery import Celery
 
-from tasks.client.publisher import BROKER_ERRORS
-from tasks.errors import BrokerUnavailable
+from pattern_storage.tasks.client.publisher import BROKER_ERRORS
+from pattern_storage.tasks.errors import BrokerUnavailable
 
 TASK = "imports.run"
 QUEUE = "imports"

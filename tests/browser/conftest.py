@@ -12,8 +12,8 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from tasks.client import Job, PatternStorageClient
-from tasks.imports.harvest import harvest
+from pattern_storage.extract.harvest import harvest
+from pattern_storage.tasks.client import Job, PatternStorageClient
 from tests.fix_cli import Up, make_home
 from tests.fix_flower import free_port
 from tests.fix_storage import contract

@@ -6,7 +6,7 @@ from uuid import UUID
 import psycopg
 from psycopg.sql import SQL, Identifier, Literal
 
-from storage import ModelContractPatternStorage
+from pattern_storage.storage import ModelContractPatternStorage
 from tests.fix_celery import BLOCKED, worker_connections
 from tests.fix_faults import SOON, STOCK, Launch, Load
 from tests.fix_process import DEADLINE, wait_until

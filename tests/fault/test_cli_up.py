@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from config.embedded import EmbeddedValkey, read_state
+from pattern_storage.embedded import EmbeddedValkey, read_state
 from tests import fix_cli
 from tests.fix_cli import PATTERN, Cli, Running, Said, Up, make_home, names_in
 from tests.fix_flower import ask, free_port
@@ -137,7 +137,7 @@ def test_with_servers_of_the_users_own(
     up = start(home / "data", **urls).ready()
     # It migrates, and starts Celery alone.
     assert insert(cli, "given", **urls).code == 0
-    # From `-m celery -A tasks beat ...` and `-m tasks.cli relay`.
+    # From `-m celery -A pattern_storage beat ...` and `-m pattern_storage.tasks.cli relay`.
     words = [" ".join(member.cmdline()).split(" -m ")[1].replace("celery -A ", "").split() for member in up.members]
     assert {name for _, name, *_ in words} == {"worker", "beat", "relay"}
     assert names_in(home / "data") == ["celery"]
@@ -209,7 +209,7 @@ def other_python(user: int, folder: Path) -> tuple[str, dict[str, str]]:
     # The interpreter of the tests may stand in root's home.
     for python in filter(None, [sys.executable, shutil.which(version, path="/usr/local/bin:/usr/bin")]):
         with contextlib.suppress(PermissionError):
-            attempt = [python, "-c", "import tasks.cli"]
+            attempt = [python, "-c", "import pattern_storage.tasks.cli"]
             if subprocess.run(attempt, cwd="/", user=user, extra_groups=[], env=environment).returncode == 0:
                 return python, environment
     pytest.skip("another user cannot run a Python of this version with this checkout")
@@ -221,7 +221,7 @@ def test_as_an_ordinary_user_until_sigterm(start: Callable[..., Up], home: Path)
     python, environment = other_python(user, home)
     (home / "own").mkdir()
     os.chown(home / "own", user, user)
-    command = [python, "-c", "from tasks.cli import main; main()"]
+    command = [python, "-c", "from pattern_storage.tasks.cli import main; main()"]
     environment |= {"HOME": str(home / "own"), "PATTERN_STORAGE_DATA_DIR": str(home / "own" / "data")}
     up = start(
         home / "own" / "data", command=command, user=user, environment=environment, cwd=home / "own"

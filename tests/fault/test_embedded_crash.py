@@ -18,7 +18,7 @@ import psutil
 import psycopg
 import pytest
 
-from config.embedded import EmbeddedPostgres, EmbeddedStack, EmbeddedValkey, read_state
+from pattern_storage.embedded import EmbeddedPostgres, EmbeddedStack, EmbeddedValkey, read_state
 
 AS_ROOT = os.geteuid() == 0
 # Each cluster is 46 MB of small files, which costs seconds on some disks. Nothing here needs a disk.
@@ -36,7 +36,7 @@ PACKAGES = {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "PYTHONDONTWR
 HOLDER = """
 import json, sys
 from pathlib import Path
-from config.embedded import EmbeddedStack
+from pattern_storage.embedded import EmbeddedStack
 {before}
 stack = EmbeddedStack(Path(sys.argv[1]), durable=False)
 with stack:
@@ -196,7 +196,7 @@ def test_kill_9_in_the_middle_of_initdb(home: Path, hold: Callable[..., "subproc
 
 
 def test_orphans_are_stopped_and_their_data_kept(data_dir: Path, hold: Callable[..., "subprocess.Popen[str]"]) -> None:
-    child = hold(data_dir, before="import config.embedded.launcher\nconfig.embedded.launcher._libc = None")
+    child = hold(data_dir, before="import pattern_storage.embedded.launcher\nconfig.embedded.launcher._libc = None")
     said = line_of(child)
     state = read_state(data_dir)
     assert state is not None
@@ -263,7 +263,7 @@ def test_as_an_ordinary_user(home: Path, hold: Callable[..., "subprocess.Popen[s
     # The interpreter of the tests may stand in root's home.
     for python in filter(None, [sys.executable, shutil.which(version, path="/usr/local/bin:/usr/bin")]):
         with contextlib.suppress(PermissionError):
-            attempt = [python, "-c", "import config.embedded"]
+            attempt = [python, "-c", "import pattern_storage.embedded"]
             if subprocess.run(attempt, cwd=ROOT, user=user, extra_groups=[], env=PACKAGES).returncode == 0:
                 break
     else:

@@ -1,4 +1,4 @@
-"""`celery -A tasks beat` with an imports file: two of them side by side, and files that it refuses."""
+"""`celery -A pattern_storage beat` with an imports file: two of them side by side, and files that it refuses."""
 
 import json
 import os
@@ -11,10 +11,10 @@ import pytest
 import redis
 from celery import Celery
 
-from config.embedded import EmbeddedValkey
-from config.settings import Settings
-from tasks.imports import beat as beat_module
-from tasks.imports.beat import ImportScheduler
+from pattern_storage.config.settings import Settings
+from pattern_storage.embedded import EmbeddedValkey
+from pattern_storage.tasks.imports.plan import beat as beat_module
+from pattern_storage.tasks.imports.plan.beat import ImportScheduler
 from tests.fix_imports import patterns, runs_of, write_lines
 from tests.fix_process import DEADLINE, ProcessGroup, run_python, wait_until
 
@@ -47,7 +47,9 @@ def test_two_beats_make_one_run_of_each_due_time(
     }
 
     def beat(name: str) -> ProcessGroup:
-        return start_process("celery", "-A", "tasks", "beat", "-l", "INFO", "-s", str(tmp_path / name), **variables)
+        return start_process(
+            "celery", "-A", "pattern_storage", "beat", "-l", "INFO", "-s", str(tmp_path / name), **variables
+        )
 
     one, two = beat("one"), beat("two")
     wait_until(lambda: len(runs_of(database_url)) >= 2, "two due times have come")
@@ -126,7 +128,7 @@ def test_a_file_that_it_refuses(tmp_path: Path, text: str | None, says: str) -> 
     if text is not None:
         file.write_text(text)
     variables = {"REDIS_URL": "redis://127.0.0.1:1", "PATTERN_STORAGE_IMPORTS_FILE": str(file)}
-    ended = run_python("-m", "celery", "-A", "tasks", "beat", timeout=DEADLINE, **variables)
+    ended = run_python("-m", "celery", "-A", "pattern_storage", "beat", timeout=DEADLINE, **variables)
     assert ended.returncode == 2
     assert ended.stderr.startswith(f"Error: {file}")
     assert says in ended.stderr
@@ -137,6 +139,6 @@ def test_imports_need_a_database(tmp_path: Path) -> None:
     file = tmp_path / "imports.toml"
     file.write_text(FILE)
     variables = {"REDIS_URL": "redis://127.0.0.1:1", "PATTERN_STORAGE_IMPORTS_FILE": str(file)}
-    ended = run_python("-m", "celery", "-A", "tasks", "beat", timeout=DEADLINE, **variables)
+    ended = run_python("-m", "celery", "-A", "pattern_storage", "beat", timeout=DEADLINE, **variables)
     assert ended.returncode == 2
     assert ended.stderr.startswith("Error: DATABASE_URL is not set")

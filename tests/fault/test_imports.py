@@ -11,8 +11,8 @@ import psutil
 import psycopg
 import redis
 
-from config.embedded import EmbeddedPostgres, EmbeddedValkey
-from tasks.client import PatternStorageClient
+from pattern_storage.embedded import EmbeddedPostgres, EmbeddedValkey
+from pattern_storage.tasks.client import PatternStorageClient
 from tests.fix_celery import IN_TRANSACTION, locked_patterns, worker_connections
 from tests.fix_faults import AT_ONCE, SOON, Launch, crash, start_again
 from tests.fix_imports import SlowFile, count_patterns, make_plan, patterns, queue_run, runs_of, write_lines
@@ -75,7 +75,7 @@ def test_a_worker_killed_in_mid_merge_and_beat_publishes_again(
     with redis.Redis.from_url(redis_url) as store:
         store.flushdb()
     start_process(
-        "celery", "-A", "tasks", "beat", "-s", str(tmp_path / "beat"),
+        "celery", "-A", "pattern_storage", "beat", "-s", str(tmp_path / "beat"),
         DATABASE_URL=database_url, REDIS_URL=redis_url, **QUICK,
     )  # fmt: skip
     start_again(worker)

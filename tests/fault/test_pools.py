@@ -10,7 +10,7 @@ import pytest
 from celery import Celery
 from pytest_celery import CeleryTestSetup
 
-from tasks.client import PatternStorageClient
+from pattern_storage.tasks.client import PatternStorageClient
 from tests.fix_celery import (
     BLOCKED,
     IN_TRANSACTION,
@@ -157,7 +157,7 @@ def test_pytest_celerys_setup(celery_setup: CeleryTestSetup, database_url: str) 
 
 def test_beat_starts_and_stops(start_process: Callable[..., ProcessGroup], redis_url: str, tmp_path: Path) -> None:
     schedule = str(tmp_path / "schedule")
-    beat = start_process("celery", "-A", "tasks", "beat", "-l", "DEBUG", "-s", schedule, REDIS_URL=redis_url)
+    beat = start_process("celery", "-A", "pattern_storage", "beat", "-l", "DEBUG", "-s", schedule, REDIS_URL=redis_url)
     wait_until(lambda: "beat: Waking up in" in beat.text(), "beat has started and sleeps")
     assert beat.stop() == 0
     assert "Traceback" not in beat.text()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-from config.embedded import EmbeddedPostgres
+from pattern_storage.embedded import EmbeddedPostgres
 from tests.fix_faults import SOON, STOCK, Launch, Load
 from tests.fix_process import wait_until
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import redis
 
-from config.embedded import EmbeddedValkey
-from tasks.client import BrokerUnavailable, ResultBackendUnavailable
+from pattern_storage.embedded import EmbeddedValkey
+from pattern_storage.tasks.client import BrokerUnavailable, ResultBackendUnavailable
 from tests.fix_celery import BLOCKED, locked_patterns, worker_connections
 from tests.fix_faults import SAFE, SOON, Launch, Load, messages
 from tests.fix_process import DEADLINE, wait_until

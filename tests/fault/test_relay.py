@@ -18,9 +18,9 @@ import psycopg
 import pytest
 import redis
 
-from config.embedded import EmbeddedPostgres, EmbeddedValkey
-from storage import outbox, schema
-from tasks.client import PatternStorageClient
+from pattern_storage.embedded import EmbeddedPostgres, EmbeddedValkey
+from pattern_storage.storage import outbox, schema
+from pattern_storage.tasks.client import PatternStorageClient
 from tests.fix_celery import BLOCKED, StorageWorker, launch_worker, locked_patterns, worker_connections
 from tests.fix_process import DEADLINE, ROOT, ProcessGroup, clean_environment, wait_until
 from tests.fix_storage import contract, make_pattern
@@ -31,10 +31,10 @@ StartWorker = Callable[..., StorageWorker]
 #: Has everything imported and forks a relay for each line it reads, which may say where the relay ends itself.
 FORGE = """
 import os, sys
-from config.settings import load_settings
-from storage import outbox
-from tasks.client import PatternStorageClient
-from tasks.relay import Relay
+from pattern_storage.config.settings import load_settings
+from pattern_storage.storage import outbox
+from pattern_storage.tasks.client import PatternStorageClient
+from pattern_storage.tasks.relay import Relay
 
 def end(*arguments, **options):
     os._exit(9)
@@ -90,7 +90,9 @@ def start_relay(start_process: StartProcess, database_url: str, redis_url: str) 
     """Start `pattern-storage relay` on this test's servers."""
 
     def start(**variables: str) -> ProcessGroup:
-        return start_process("tasks.cli", "relay", **{"DATABASE_URL": database_url, "REDIS_URL": redis_url} | variables)
+        return start_process(
+            "pattern_storage", "relay", **{"DATABASE_URL": database_url, "REDIS_URL": redis_url} | variables
+        )
 
     return start
 
@@ -320,7 +322,7 @@ def test_ends_while_its_servers_are_down(start_relay: Callable[..., ProcessGroup
 
 
 def test_without_a_database(start_process: StartProcess, redis_url: str) -> None:
-    relay = start_process("tasks.cli", "relay", REDIS_URL=redis_url)
+    relay = start_process("pattern_storage", "relay", REDIS_URL=redis_url)
     assert relay.process.wait(DEADLINE) == 2
     assert "Error: DATABASE_URL is not set" in relay.text()
 

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
-from config.embedded import EmbeddedValkey
-from config.embedded.account import server_account
-from config.embedded.binaries import find_valkey
+from pattern_storage.embedded import EmbeddedValkey
+from pattern_storage.embedded.account import server_account
+from pattern_storage.embedded.binaries import find_valkey
 from tests.fix_process import wait_until
 from tests.fix_redis_fault import Forge, Reader, acknowledged, publish, read_report, sockets_in_child, where
 
@@ -183,7 +183,7 @@ def test_sentinel(lone_valkey: EmbeddedValkey, tmp_path: Path) -> None:
             got: list[Any] = []
             reader = Reader(
                 url, ["q"], acknowledged(got), loop=True, claim_ahead=True,
-                transport="tasks.engine.transport:SentinelTransport", master_name="queue",
+                transport="pattern_storage.tasks.transport.transport:SentinelTransport", master_name="queue",
             )  # fmt: skip
             reader.consumer.consume()
             reader.steps(lambda: len(got) == 3)

@@ -11,7 +11,7 @@ import redis
 from celery import Celery
 from kombu import Queue
 
-from tasks.engine.worker import ClaimingTransport
+from pattern_storage.tasks.transport.bootstep import ClaimingTransport
 from tests.fix_process import ProcessGroup, wait_until
 from tests.fix_redis_fault import OURS, SOON, waiting
 

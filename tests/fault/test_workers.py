@@ -11,8 +11,8 @@ import psutil
 import pytest
 import redis
 
-from storage import ledger
-from storage.pool import create_pool
+from pattern_storage.storage import ledger
+from pattern_storage.storage.pool import create_pool
 from tests.fix_celery import BLOCKED, IN_TRANSACTION, StorageWorker, locked_patterns, worker_connections
 from tests.fix_faults import (
     AT_ONCE,
@@ -35,7 +35,7 @@ MAX_ATTEMPTS = 3
 DEADLY = """
 import os, signal, time
 from pathlib import Path
-from storage import NodePatternStorageEffect
+from pattern_storage.storage import NodePatternStorageEffect
 
 execute_once = NodePatternStorageEffect.execute_once
 

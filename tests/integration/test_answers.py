@@ -12,11 +12,11 @@ import pytest
 import redis
 from celery import Celery
 
-from storage import ModelContractPatternStorage, ModelResult, attempts, ledger
-from storage.pool import create_pool
-from tasks.client import AsyncPatternStorageClient, Job, JobTimeout, PatternStorageClient
-from tasks.client.archive import wait_for
-from tasks.client.outcomes import marker, result_key
+from pattern_storage.storage import ModelContractPatternStorage, ModelResult, attempts, ledger
+from pattern_storage.storage.pool import create_pool
+from pattern_storage.tasks.client import AsyncPatternStorageClient, Job, JobTimeout, PatternStorageClient
+from pattern_storage.tasks.client.database import wait_for
+from pattern_storage.tasks.client.results import marker, result_key
 from tests.fix_celery import StorageWorker
 from tests.fix_process import DEADLINE, wait_until
 from tests.fix_storage import contract, make_pattern

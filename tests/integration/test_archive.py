@@ -9,10 +9,10 @@ import pytest
 import redis
 from celery import Celery
 
-from storage import ModelContractPatternStorage, ModelResult, attempts
-from tasks.cli import main
-from tasks.client import AsyncPatternStorageClient, JobTimeout, PatternStorageClient
-from tasks.client.archive import Archive, wait_for
+from pattern_storage.storage import ModelContractPatternStorage, ModelResult, attempts
+from pattern_storage.tasks.cli import main
+from pattern_storage.tasks.client import AsyncPatternStorageClient, JobTimeout, PatternStorageClient
+from pattern_storage.tasks.client.database import Archive, wait_for
 from tests.fix_celery import StorageWorker
 from tests.fix_process import wait_until
 from tests.fix_storage import contract, make_pattern

@@ -8,15 +8,15 @@ from uuid import uuid4
 import pytest
 import redis.asyncio
 
-from config.embedded import EmbeddedValkey
-from tasks.client import (
+from pattern_storage.embedded import EmbeddedValkey
+from pattern_storage.tasks.client import (
     AsyncPatternStorageClient,
     BrokerUnavailable,
     ContractInvalid,
     JobTimeout,
     ResultBackendUnavailable,
 )
-from tasks.client.asynchronous import MAX_CONNECTIONS
+from pattern_storage.tasks.client.asynchronous import MAX_CONNECTIONS
 from tests.fix_celery import BLOCKED, StorageWorker, locked_patterns, worker_connections
 from tests.fix_process import DEADLINE, POLL
 from tests.fix_storage import contract, make_pattern

@@ -10,8 +10,8 @@ import redis
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
-from storage import dead_letters
-from storage.dead_letters import GROUP_LIMIT, GROUP_SIZE, Entry
+from pattern_storage.storage import dead_letters
+from pattern_storage.storage.dead_letters import GROUP_LIMIT, GROUP_SIZE, Entry
 from tests import fix_cli
 from tests.fix_cli import Cli
 
@@ -40,8 +40,8 @@ def letters(database_url: str) -> set[str]:
 @pytest.fixture
 def paged(cli: Cli, monkeypatch: pytest.MonkeyPatch, database_url: str, redis_url: str) -> Any:
     """The command, with two to a page and one contract at a time."""
-    monkeypatch.setattr("tasks.cli.dead_letters.PAGE_SIZE", 2)
-    monkeypatch.setattr("storage.dead_letters.GROUP_SIZE", 1)
+    monkeypatch.setattr("pattern_storage.tasks.cli.dead_letters.PAGE_SIZE", 2)
+    monkeypatch.setattr("pattern_storage.storage.dead_letters.GROUP_SIZE", 1)
     urls: dict[str, Any] = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
     return lambda *arguments: cli("dead-letters", *arguments, **urls)
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import redis
 
-from config.embedded import EmbeddedValkey
-from storage import schema
+from pattern_storage.embedded import EmbeddedValkey
+from pattern_storage.storage import schema
 from tests import fix_cli
 from tests.fix_celery import StorageWorker
 from tests.fix_cli import Cli, Said
@@ -66,7 +66,7 @@ def test_everything_that_can_be_wrong_with_servers_that_answer(
         "Redis, results and queue: memory": (
             "set 'maxmemory-policy noeviction', or a full server drops jobs in silence"
         ),
-        "workers": "start one: 'celery -A tasks worker', or 'pattern-storage up'",
+        "workers": "start one: 'celery -A pattern_storage worker', or 'pattern-storage up'",
     }
     assert wrong(said)["migrations"]["found"] == f"none, needed {schema.head()}"
     assert wrong(said)["Redis, results and queue: memory"]["found"] == "maxmemory-policy allkeys-lru"
@@ -107,7 +107,7 @@ def test_queue_and_results_are_looked_at_apart(
 
 @pytest.mark.parametrize("version", ["5.0.14", "6.0", "6.2.0", "7.4.1", "10.0.0"])
 def test_a_redis_that_is_too_old(version: str) -> None:
-    from tasks.cli.doctor import _redis_server
+    from pattern_storage.tasks.cli.doctor import _redis_server
 
     first = next(_redis_server("Redis", {"redis_version": version, "aof_enabled": 1, "maxmemory_policy": "noeviction"}))
     assert first.ok == (version not in ("5.0.14", "6.0"))

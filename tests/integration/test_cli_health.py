@@ -11,12 +11,12 @@ import psycopg
 import pytest
 import redis
 
-from config.settings import Settings
-from storage import roles
-from storage.errors import RoleUnknown
-from tasks.app import create_app
-from tasks.imports.plan import load_entries
-from tasks.imports.planner import Planner
+from pattern_storage.config.settings import Settings
+from pattern_storage.storage import roles
+from pattern_storage.storage.errors import RoleUnknown
+from pattern_storage.tasks.app import create_app
+from pattern_storage.tasks.imports.plan.due_times import Planner
+from pattern_storage.tasks.imports.plan.model import load_entries
 from tests import fix_cli
 from tests.fix_celery import StorageWorker
 from tests.fix_cli import Cli, Said

@@ -11,10 +11,10 @@ import pytest
 import redis
 from celery import Celery
 
-from config.embedded import EmbeddedValkey
-from config.settings import SettingsInvalid
-from storage.errors import UnsupportedOperation
-from tasks.client import (
+from pattern_storage.config.settings import SettingsInvalid
+from pattern_storage.embedded import EmbeddedValkey
+from pattern_storage.storage.errors import UnsupportedOperation
+from pattern_storage.tasks.client import (
     BrokerUnavailable,
     ContractInvalid,
     JobTimeout,

@@ -11,11 +11,11 @@ import psycopg
 import pytest
 import redis
 
-from config.embedded.account import Account
-from config.embedded.binaries import find_postgres
-from config.settings import Settings
-from config.variables import PREFIX
-from storage.operations import OPERATIONS
+from pattern_storage.config.settings import Settings
+from pattern_storage.config.variables import PREFIX
+from pattern_storage.embedded.account import Account
+from pattern_storage.embedded.binaries import find_postgres
+from pattern_storage.storage.operations import OPERATIONS
 from tests.fix_celery import StorageWorker
 from tests.fix_process import DEADLINE, ROOT, clean_environment
 

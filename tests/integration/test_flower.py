@@ -1,4 +1,4 @@
-"""Flower as operators have it: `celery -A tasks flower`, real jobs, and nothing that it should keep to itself."""
+"""Flower as operators have it: real jobs, and nothing that it should keep to itself."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ import psutil
 import pytest
 from celery import Celery
 
-from tasks.client import PatternStorageClient
+from pattern_storage.tasks.client import PatternStorageClient
 from tests import fix_cli, fix_flower
 from tests.fix_celery import StorageWorker
 from tests.fix_cli import Cli, Said
@@ -207,7 +207,7 @@ def test_health(flower: Flower, cli: Cli, absent_url: str) -> None:
 
 
 def test_it_does_not_start_without_a_password() -> None:
-    done = run_python("-m", "celery", "-A", "tasks", "flower", REDIS_URL="redis://127.0.0.1:1")
+    done = run_python("-m", "celery", "-A", "pattern_storage", "flower", REDIS_URL="redis://127.0.0.1:1")
     assert (done.returncode, done.stdout) == (2, "")
     assert "PATTERN_STORAGE_FLOWER_PASSWORD is not set; Flower shows and controls the system only to who" in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 from celery import Celery
 
-from tasks.client import PatternStorageClient
+from pattern_storage.tasks.client import PatternStorageClient
 from tests.fix_celery import BLOCKED, EventOf, StorageWorker, listening, locked_patterns, worker_connections
 from tests.fix_process import DEADLINE, ROOT, clean_environment, wait_until
 from tests.fix_storage import make_pattern

@@ -12,10 +12,10 @@ from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 from pydantic import ValidationError
 
-from storage import ModelContractPatternStorage, ModelResult, NodePatternStorageEffect
-from storage.operations import OPERATIONS
-from storage.operations.query_params import QueryParams
-from storage.pattern import COLUMNS
+from pattern_storage.storage import ModelContractPatternStorage, ModelResult, NodePatternStorageEffect
+from pattern_storage.storage.operations import OPERATIONS
+from pattern_storage.storage.operations.query_params import QueryParams
+from pattern_storage.storage.pattern import COLUMNS
 from tests.fix_storage import succeed
 
 Connection = AsyncConnection[DictRow]

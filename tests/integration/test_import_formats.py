@@ -17,7 +17,7 @@ import pytest
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
-from storage.pattern import WRITABLE
+from pattern_storage.storage.pattern import WRITABLE
 from tests.fix_imports import Importing, make_plan, patterns, write_lines
 from tests.fix_storage import make_pattern
 

@@ -13,14 +13,14 @@ from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
-from config.settings import Settings
-from storage import import_runs, import_schedules, import_states
-from storage.import_runs import Counts
-from storage.import_states import ImportState
-from tasks.app import create_app
-from tasks.client import PatternStorageClient
-from tasks.imports.publisher import publish
-from tasks.metrics.servers import ServersCollector
+from pattern_storage.config.settings import Settings
+from pattern_storage.storage import import_runs, import_schedules, import_states
+from pattern_storage.storage.import_runs import Counts
+from pattern_storage.storage.import_states import ImportState
+from pattern_storage.tasks.app import create_app
+from pattern_storage.tasks.client import PatternStorageClient
+from pattern_storage.tasks.imports.publisher import publish
+from pattern_storage.tasks.observability.metrics.servers import ServersCollector
 from tests.fix_celery import StorageWorker
 from tests.fix_imports import make_plan, patterns, queue_run, write_lines
 from tests.fix_metrics import Scrape, free_port

@@ -12,12 +12,12 @@ from celery import Celery
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
-from config.settings import Settings
-from storage import import_runs
-from tasks.errors import BrokerUnavailable
-from tasks.imports import planner as planner_module
-from tasks.imports.plan import ImportEntry
-from tasks.imports.planner import Planner, decide
+from pattern_storage.config.settings import Settings
+from pattern_storage.storage import import_runs
+from pattern_storage.tasks.errors import BrokerUnavailable
+from pattern_storage.tasks.imports.plan import due_times as planner_module
+from pattern_storage.tasks.imports.plan.due_times import Planner, decide
+from pattern_storage.tasks.imports.plan.model import ImportEntry
 
 Db = AsyncConnection[DictRow]
 

@@ -19,13 +19,13 @@ import pytest
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
-from storage import NodePatternStorageEffect, import_runs, ledger
-from storage.errors import ServerUnavailable
-from tasks.imports import watch as watch_module
-from tasks.imports.progress import Progress
-from tasks.imports.run import Run, RunHeld
-from tasks.imports.sources import Source
-from tasks.imports.transfer import Transfer
+from pattern_storage.storage import NodePatternStorageEffect, import_runs, ledger
+from pattern_storage.storage.errors import ServerUnavailable
+from pattern_storage.tasks.imports.run import watch as watch_module
+from pattern_storage.tasks.imports.run.execution import Run, RunHeld
+from pattern_storage.tasks.imports.run.progress import Progress
+from pattern_storage.tasks.imports.run.transfer import Transfer
+from pattern_storage.tasks.imports.sources.files import Source
 from tests.fix_cli import command_line, names_in
 from tests.fix_imports import Importing, make_plan, patterns, write_lines
 from tests.fix_storage import Pool, make_pattern, succeed, until

@@ -14,7 +14,7 @@ from celery import Celery
 from celery.events.state import State
 from psycopg.types.json import Jsonb
 
-from tasks.client import AsyncPatternStorageClient, PatternStorageClient
+from pattern_storage.tasks.client import AsyncPatternStorageClient, PatternStorageClient
 from tests.fix_celery import IN_TRANSACTION, StorageWorker, worker_connections
 from tests.fix_imports import SlowFile, count_patterns, make_plan, patterns, queue_run, runs_of, write_lines
 from tests.fix_process import DEADLINE, wait_until

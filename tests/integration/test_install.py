@@ -9,7 +9,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from storage import __version__
+from pattern_storage.storage import __version__
 from tests import fix_cli
 from tests.fix_cli import Running
 from tests.fix_process import ROOT, clean_environment
@@ -67,7 +67,7 @@ def test_the_wheel_carries_everything(wheel: Path) -> None:
     assert any(name.endswith("/LICENSE") for name in inside)
     assert not any(name.startswith(("tests/", "bench/", "docs/")) or name.endswith(".pyc") for name in inside)
     assert f"Version: {__version__}" in metadata
-    assert "pattern-storage = tasks.cli:main" in entry
+    assert "pattern-storage = pattern_storage.tasks.cli:main" in entry
 
 
 def test_the_console_script_among_foreign_packages(installed: Path, foreign: Path) -> None:

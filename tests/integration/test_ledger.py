@@ -8,7 +8,7 @@ import pytest
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
-from storage import ModelContractPatternStorage, NodePatternStorageEffect, attempts, ledger
+from pattern_storage.storage import ModelContractPatternStorage, NodePatternStorageEffect, attempts, ledger
 from tests.fix_storage import contract, make_pattern, succeed
 
 Connection = AsyncConnection[DictRow]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tasks.client import PatternStorageClient
+from pattern_storage.tasks.client import PatternStorageClient
 from tests.fix_celery import StorageWorker
 from tests.fix_process import ProcessGroup, wait_until
 from tests.fix_storage import make_pattern
@@ -34,7 +34,7 @@ def test_worker(start_worker: Callable[..., StorageWorker], client: PatternStora
         return {line["logger"] for line in about}
 
     # Of the main process, of the job itself, and of what Celery says of its end.
-    expected = {"celery.worker.strategy", "storage.node_base_effect", "celery.app.trace"}
+    expected = {"celery.worker.strategy", "pattern_storage.storage.node_base_effect", "celery.app.trace"}
     wait_until(lambda: expected <= loggers(), "all three have logged")
     assert pattern["template_code"] not in worker.logs()
 
@@ -43,9 +43,9 @@ def test_relay_and_beat(
     start_process: Callable[..., ProcessGroup], database_url: str, redis_url: str, tmp_path: Path
 ) -> None:
     urls = {"DATABASE_URL": database_url, "REDIS_URL": redis_url} | JSON
-    relay = start_process("tasks.cli", "relay", **urls)
+    relay = start_process("pattern_storage", "relay", **urls)
     options = ("--loglevel", "INFO", "--schedule", str(tmp_path / "schedule"))
-    beat = start_process("celery", "--quiet", "-A", "tasks", "beat", *options, **urls)
+    beat = start_process("celery", "--quiet", "-A", "pattern_storage", "beat", *options, **urls)
 
     def said(process: ProcessGroup, message: str) -> bool:
         return any(message in line["message"] for line in logged(process.text()))

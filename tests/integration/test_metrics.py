@@ -12,7 +12,7 @@ import psycopg
 import pytest
 import redis
 
-from tasks.client import PatternStorageClient
+from pattern_storage.tasks.client import PatternStorageClient
 from tests.fix_celery import StorageWorker, locked_patterns
 from tests.fix_metrics import Measured, Scrape, alerts, expressions, free_port
 from tests.fix_process import ROOT, ProcessGroup, run_python, wait_until
@@ -189,7 +189,7 @@ def test_a_relay_says_what_it_knows(
 ) -> None:
     port = free_port(tmp_path)
     relay = start_process(
-        "tasks.cli", "relay", DATABASE_URL=database_url, REDIS_URL=redis_url, **{PORT: str(port)}
+        "pattern_storage", "relay", DATABASE_URL=database_url, REDIS_URL=redis_url, **{PORT: str(port)}
     )  # fmt: skip
     with PatternStorageClient(redis_url=redis_url) as client, psycopg.connect(database_url) as connection:
         client.submit_in(connection, contract("insert", data=make_pattern()))
@@ -207,7 +207,7 @@ def test_a_port_that_is_taken(database_url: str, redis_url: str) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         port = server.getsockname()[1]
         done = run_python(
-            "-m", "celery", "-A", "tasks", "worker", DATABASE_URL=database_url, REDIS_URL=redis_url,
+            "-m", "celery", "-A", "pattern_storage", "worker", DATABASE_URL=database_url, REDIS_URL=redis_url,
             PATTERN_STORAGE_METRICS_PORT=str(port),
         )  # fmt: skip
     assert done.returncode == 2

@@ -12,10 +12,10 @@ from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow
 
-from storage import ModelPatternRecord, ModelResult, NodePatternStorageEffect
-from storage.operations import OPERATIONS
-from storage.operations.insert import Insert
-from storage.pattern import COLUMNS, WRITABLE
+from pattern_storage.storage import ModelPatternRecord, ModelResult, NodePatternStorageEffect
+from pattern_storage.storage.operations import OPERATIONS
+from pattern_storage.storage.operations.insert import Insert
+from pattern_storage.storage.pattern import COLUMNS, WRITABLE
 from tests.fix_storage import contract, fail, make_pattern, succeed
 
 Connection = AsyncConnection[DictRow]

@@ -12,10 +12,10 @@ from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import Json, Jsonb
 
-from storage import ModelContractPatternStorage, NodePatternStorageEffect, attempts, ledger, outbox
-from storage.errors import ContractInvalid, CorrelationConflict, UnsupportedOperation
-from storage.sql import block
-from tasks.client import AsyncPatternStorageClient, PatternStorageClient
+from pattern_storage.storage import ModelContractPatternStorage, NodePatternStorageEffect, attempts, ledger, outbox
+from pattern_storage.storage.errors import ContractInvalid, CorrelationConflict, UnsupportedOperation
+from pattern_storage.storage.sql import block
+from pattern_storage.tasks.client import AsyncPatternStorageClient, PatternStorageClient
 from tests.fix_celery import StorageWorker
 from tests.fix_process import DEADLINE, ProcessGroup, wait_until
 from tests.fix_storage import contract, make_pattern
@@ -39,7 +39,7 @@ def application(database_url: str) -> Iterator[psycopg.Connection]:
 def relay(start_process: Callable[..., ProcessGroup], database_url: str, redis_url: str) -> ProcessGroup:
     """A running relay that looks by itself only once an hour: what it publishes it was told of."""
     started = start_process(
-        "tasks.cli", "relay",
+        "pattern_storage", "relay",
         DATABASE_URL=database_url, REDIS_URL=redis_url, PATTERN_STORAGE_RELAY_POLL_INTERVAL="3600",
     )  # fmt: skip
     listening = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"

@@ -10,9 +10,9 @@ from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow
 
-from config.embedded import EmbeddedPostgres
-from storage import NodePatternStorageEffect, schema
-from storage.pool import create_pool
+from pattern_storage.embedded import EmbeddedPostgres
+from pattern_storage.storage import NodePatternStorageEffect, schema
+from pattern_storage.storage.pool import create_pool
 from tests.fix_storage import Pool, contract, fail, make_pattern, succeed, until
 
 Connection = AsyncConnection[DictRow]

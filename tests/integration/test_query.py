@@ -11,11 +11,11 @@ from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
-from storage import NodePatternStorageEffect
-from storage.operations.paging import Cursor
-from storage.operations.query import MAX_PAGE_BYTES
-from storage.operations.query_params import QueryParams, SortColumn
-from storage.pattern import MAX_TEXT_BYTES
+from pattern_storage.storage import NodePatternStorageEffect
+from pattern_storage.storage.operations.paging import Cursor
+from pattern_storage.storage.operations.query import MAX_PAGE_BYTES
+from pattern_storage.storage.operations.query_params import QueryParams, SortColumn
+from pattern_storage.storage.pattern import MAX_TEXT_BYTES
 from tests.fix_storage import fail, make_pattern, succeed
 
 Connection = AsyncConnection[DictRow]

@@ -12,9 +12,9 @@ import psycopg
 import pytest
 from psycopg.sql import SQL
 
-from storage.operations.paging import Cursor
-from storage.operations.query import Query
-from storage.operations.query_params import DEFAULT_LIMIT, QueryParams, SortColumn
+from pattern_storage.storage.operations.paging import Cursor
+from pattern_storage.storage.operations.query import Query
+from pattern_storage.storage.operations.query_params import DEFAULT_LIMIT, QueryParams, SortColumn
 from tests.fix_servers import create_database, drop_database, on_database
 
 TABLE = "pattern_templates"

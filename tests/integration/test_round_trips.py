@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from storage import ModelContractPatternStorage, ModelResult, NodePatternStorageEffect
-from storage.pool import create_pool
+from pattern_storage.storage import ModelContractPatternStorage, ModelResult, NodePatternStorageEffect
+from pattern_storage.storage.pool import create_pool
 from tests.fix_storage import contract, make_pattern, succeed
 
 Execute = Callable[[ModelContractPatternStorage], Awaitable[ModelResult]]

@@ -9,9 +9,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from storage import schema
-from storage.errors import SchemaMismatch, ServerUnavailable, StorageError
-from storage.pattern import COLUMNS
+from pattern_storage.storage import schema
+from pattern_storage.storage.errors import SchemaMismatch, ServerUnavailable, StorageError
+from pattern_storage.storage.pattern import COLUMNS
 
 TEXT, FLOAT, TIME = "text", "double precision", "timestamp with time zone"
 
@@ -130,7 +130,10 @@ def test_the_head_is_the_last_migration() -> None:
 
 
 def test_several_processes_at_once(empty_database_url: str) -> None:
-    script = "import sys; from storage import schema; schema.upgrade(sys.argv[1]); print(schema.current(sys.argv[1]))"
+    script = (
+        "import sys; from pattern_storage.storage import schema;"
+        " schema.upgrade(sys.argv[1]); print(schema.current(sys.argv[1]))"
+    )
     processes = [
         subprocess.Popen([sys.executable, "-c", script, empty_database_url], stdout=subprocess.PIPE, text=True)
         for _ in range(4)

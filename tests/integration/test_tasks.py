@@ -12,9 +12,9 @@ import redis
 from celery import Celery
 from celery.result import AsyncResult
 
-from storage import ModelResult
-from tasks.client import JobTimeout, PatternStorageClient
-from tasks.errors import StorageOperationFailed
+from pattern_storage.storage import ModelResult
+from pattern_storage.tasks.client import JobTimeout, PatternStorageClient
+from pattern_storage.tasks.errors import StorageOperationFailed
 from tests.fix_celery import StorageWorker
 from tests.fix_process import DEADLINE, wait_until
 from tests.fix_storage import make_pattern

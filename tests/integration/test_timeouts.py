@@ -5,8 +5,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from storage import NodePatternStorageEffect
-from storage.pool import create_pool
+from pattern_storage.storage import NodePatternStorageEffect
+from pattern_storage.storage.pool import create_pool
 from tests.fix_storage import contract, make_pattern, until
 
 

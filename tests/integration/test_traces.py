@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from config.settings import Settings, SettingsInvalid
-from tasks import traces
-from tasks.client import PatternStorageClient
+from pattern_storage.config.settings import Settings, SettingsInvalid
+from pattern_storage.tasks.client import PatternStorageClient
+from pattern_storage.tasks.observability import traces
 from tests.fix_celery import StorageWorker
 from tests.fix_otlp import Collector, Span
 from tests.fix_process import run_python
@@ -19,7 +19,7 @@ from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from tasks.client import PatternStorageClient
+from pattern_storage.tasks.client import PatternStorageClient
 
 provider = TracerProvider()
 provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter()))

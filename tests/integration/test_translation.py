@@ -12,10 +12,10 @@ import pytest
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
-from storage import NodePatternStorageEffect, schema
-from storage.errors import ContractInvalid, StorageError, TransactionConflict, TransientError
-from storage.pool import create_pool
-from storage.translation import translate
+from pattern_storage.storage import NodePatternStorageEffect, schema
+from pattern_storage.storage.errors import ContractInvalid, StorageError, TransactionConflict, TransientError
+from pattern_storage.storage.pool import create_pool
+from pattern_storage.storage.translation import translate
 from tests.fix_servers import on_database
 from tests.fix_storage import Pool, contract, fail, make_pattern, succeed, until
 
@@ -318,7 +318,7 @@ async def test_an_error_nobody_foresaw_is_logged_with_its_traceback(
     def explode(*_: object) -> None:
         raise ZeroDivisionError("boom")
 
-    monkeypatch.setattr("storage.operations.insert.adapt", explode)
+    monkeypatch.setattr("pattern_storage.storage.operations.insert.adapt", explode)
     result = await fail(node, "insert", data=make_pattern())
     assert (result.error, result.metadata["error_type"]) == ("unexpected ZeroDivisionError: boom", "internal_error")
     [record] = [record for record in caplog.records if record.levelname == "ERROR"]

@@ -29,11 +29,11 @@ import pytest
 import redis
 import yaml
 
-from config.embedded import EmbeddedPostgres
-from config.embedded.account import Account
-from config.embedded.binaries import find_postgres, find_valkey
-from storage import schema
-from tasks.client import PatternStorageClient
+from pattern_storage.embedded import EmbeddedPostgres
+from pattern_storage.embedded.account import Account
+from pattern_storage.embedded.binaries import find_postgres, find_valkey
+from pattern_storage.storage import schema
+from pattern_storage.tasks.client import PatternStorageClient
 from tests.fix_imports import make_plan, queue_run, write_lines
 from tests.fix_process import DEADLINE, ROOT, ProcessGroup, clean_environment, free_port, needs, wait_until
 from tests.fix_storage import contract, make_pattern

@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from tasks.client import PatternStorageClient
+from pattern_storage.tasks.client import PatternStorageClient
 from tests.fix_celery import worker_connections
 from tests.fix_everything import PATIENT, do_everything
 from tests.fix_faults import Launch, Load
@@ -27,7 +27,7 @@ def test_everything(
     """Commands, worker, relay and an application that writes into the outbox, all of them through PgBouncer."""
     urls = {"DATABASE_URL": pooled_url, "REDIS_URL": redis_url, **POOLED}
     launch(pooled_url, redis_url, env=POOLED | PATIENT)
-    start_process("tasks.cli", "relay", **urls)
+    start_process("pattern_storage", "relay", **urls)
     with PatternStorageClient(database_url=pooled_url, redis_url=redis_url) as client:
         do_everything(client, database_url)
 

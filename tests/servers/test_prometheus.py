@@ -107,7 +107,7 @@ def prometheus(measured: Measured, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("prometheus")
     port = free_port(folder)
     relay = ProcessGroup(
-        "relay", ["tasks.cli", "relay"],
+        "relay", ["pattern_storage", "relay"],
         clean_environment(
             DATABASE_URL=measured.worker.database_url, REDIS_URL=measured.worker.redis_url,
             PATTERN_STORAGE_METRICS_PORT=str(port),

@@ -8,8 +8,8 @@ import amqp
 import pytest
 from celery import Celery
 
-from config.celeryconfig import QUEUES
-from tasks.client import BrokerUnavailable, PatternStorageClient
+from pattern_storage.config.celeryconfig import QUEUES
+from pattern_storage.tasks.client import BrokerUnavailable, PatternStorageClient
 from tests.fix_celery import BLOCKED, locked_patterns, worker_connections
 from tests.fix_cli import run_script
 from tests.fix_everything import PATIENT, do_everything
@@ -51,7 +51,7 @@ def test_everything(
 ) -> None:
     urls: dict[str, Any] = {"DATABASE_URL": rabbit_load.database_url, "REDIS_URL": rabbit_load.redis_url, **on_rabbitmq}
     worker = launch(rabbit_load.database_url, rabbit_load.redis_url, env=on_rabbitmq | PATIENT)
-    start_process("tasks.cli", "relay", **urls)
+    start_process("pattern_storage", "relay", **urls)
     do_everything(rabbit_load.client, rabbit_load.database_url)
     assert run_script("health", "worker", "--name", worker.hostname(), **urls).code == 0
     assert run_script("health", "relay", **urls).code == 0

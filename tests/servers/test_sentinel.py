@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tasks.client import AsyncPatternStorageClient, BrokerUnavailable, PatternStorageClient
+from pattern_storage.tasks.client import AsyncPatternStorageClient, BrokerUnavailable, PatternStorageClient
 from tests.fix_cli import run_script
 from tests.fix_everything import PATIENT, do_everything
 from tests.fix_faults import SOON, Launch, Load
@@ -46,7 +46,7 @@ def test_everything(
     load = guarded_load
     worker = launch(load.database_url, sentinels.url, env=behind | PATIENT)
     assert "transport:   sentinel://" in worker.logs()
-    start_process("tasks.cli", "relay", DATABASE_URL=load.database_url, REDIS_URL=sentinels.url, **behind)
+    start_process("pattern_storage", "relay", DATABASE_URL=load.database_url, REDIS_URL=sentinels.url, **behind)
     do_everything(load.client, load.database_url)
     said = run_script("doctor", DATABASE_URL=load.database_url, REDIS_URL=sentinels.url, **behind)
     assert said.code == 0, said.out
@@ -68,7 +68,7 @@ def test_failover_under_load(
     launch(load.database_url, sentinels.url, env=SOON | behind)
     again = {"PATTERN_STORAGE_RELAY_REPUBLISH_DELAY": "5", "PATTERN_STORAGE_CONNECT_TIMEOUT": "1"}
     relay = start_process(
-        "tasks.cli", "relay", DATABASE_URL=load.database_url, REDIS_URL=sentinels.url, **behind | again
+        "pattern_storage", "relay", DATABASE_URL=load.database_url, REDIS_URL=sentinels.url, **behind | again
     )
     load.submit(load.mixed(600))
     sentinels.wait_replicated()

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tasks.client import BrokerUnavailable, PatternStorageClient
+from pattern_storage.tasks.client import BrokerUnavailable, PatternStorageClient
 from tests.fix_celery import launch_worker
 from tests.fix_process import DEADLINE
 from tests.fix_storage import make_pattern

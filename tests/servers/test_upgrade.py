@@ -8,8 +8,8 @@ from pathlib import Path
 import psycopg
 from alembic.script import ScriptDirectory
 
-from storage import schema
-from tasks.client import PatternStorageClient
+from pattern_storage.storage import schema
+from pattern_storage.tasks.client import PatternStorageClient
 from tests.fix_celery import StorageWorker
 from tests.fix_faults import Launch, Load
 from tests.fix_process import DEADLINE, wait_until

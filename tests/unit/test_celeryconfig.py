@@ -5,10 +5,10 @@ from celery import Celery
 from celery.utils.imports import symbol_by_name
 from pydantic import SecretStr
 
-from config.celeryconfig import QUEUES, celery_settings, queue_of
-from config.sentinel import read_address
-from config.settings import Settings, SettingsInvalid
-from tasks.imports.beat import ImportScheduler
+from pattern_storage.config.celeryconfig import QUEUES, celery_settings, queue_of
+from pattern_storage.config.sentinel import read_address
+from pattern_storage.config.settings import Settings, SettingsInvalid
+from pattern_storage.tasks.imports.plan.beat import ImportScheduler
 from tests.fix_process import DEADLINE, run_python
 
 URL = "redis://127.0.0.1:1/0"
@@ -130,21 +130,21 @@ def test_no_server() -> None:
     ids=["nothing set", "wrong value", "wrong parameter"],
 )
 def test_celery_says_in_one_line_what_is_wrong(command: str, variables: dict[str, str], says: str) -> None:
-    ended = run_python("-m", "celery", "-A", "tasks", command, timeout=DEADLINE, **variables)
+    ended = run_python("-m", "celery", "-A", "pattern_storage", command, timeout=DEADLINE, **variables)
     assert ended.stderr == f"Error: {says}\n"
     assert ended.stdout == ""
     assert ended.returncode == 2
 
 
 def test_worker_without_a_database_does_not_start() -> None:
-    ended = run_python("-W", "ignore", "-m", "celery", "-A", "tasks", "worker", REDIS_URL=URL)
+    ended = run_python("-W", "ignore", "-m", "celery", "-A", "pattern_storage", "worker", REDIS_URL=URL)
     assert ended.stderr.splitlines()[-1].startswith("Error: DATABASE_URL is not set; an embedded")
     assert "Traceback" not in ended.stderr
     assert ended.returncode == 2
 
 
 def test_help_needs_no_server() -> None:
-    ended = run_python("-m", "celery", "-A", "tasks", "--help")
+    ended = run_python("-m", "celery", "-A", "pattern_storage", "--help")
     assert ended.returncode == 0
     assert "worker" in ended.stdout
 
@@ -152,7 +152,7 @@ def test_help_needs_no_server() -> None:
 def test_every_use_of_a_wrong_configuration_says_so() -> None:
     """Not only the first: Celery would go on with amqp://localhost, its own default."""
     program = """
-from tasks import app
+from pattern_storage.tasks import app
 for _ in range(2):
     try:
         print(app.conf.broker_url)
@@ -163,4 +163,6 @@ for _ in range(2):
 
 
 def test_importing_the_client_needs_no_server() -> None:
-    assert run_python("-c", "import tasks.client, tasks.operations").returncode == 0
+    assert (
+        run_python("-c", "import pattern_storage.tasks.client, pattern_storage.tasks.worker.operations").returncode == 0
+    )

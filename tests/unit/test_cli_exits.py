@@ -6,14 +6,20 @@ from uuid import UUID
 
 import pytest
 
-from config.embedded import EmbeddedError, StackAlreadyRunning
-from config.settings import SettingsInvalid
-from storage import errors
-from storage.errors import StorageError
-from tasks.cli.exits import Exit, InputInvalid, explain_and_exit
-from tasks.client import BrokerUnavailable, JobError, JobTimeout, ResultBackendUnavailable, ServiceUnavailable
-from tasks.errors import StorageOperationFailed
-from tasks.imports.harvest import HarvestError
+from pattern_storage.config.settings import SettingsInvalid
+from pattern_storage.embedded import EmbeddedError, StackAlreadyRunning
+from pattern_storage.extract.harvest import HarvestError
+from pattern_storage.storage import errors
+from pattern_storage.storage.errors import StorageError
+from pattern_storage.tasks.cli.exits import Exit, InputInvalid, explain_and_exit
+from pattern_storage.tasks.client import (
+    BrokerUnavailable,
+    JobError,
+    JobTimeout,
+    ResultBackendUnavailable,
+    ServiceUnavailable,
+)
+from pattern_storage.tasks.errors import StorageOperationFailed
 
 ID = UUID("12345678-1234-4678-9234-567812345678")
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from storage.pattern import WRITABLE, PatternData
-from tasks.cli.exits import InputInvalid
-from tasks.cli.fields import TYPED, parse_fields, read_patterns
+from pattern_storage.storage.pattern import WRITABLE, PatternData
+from pattern_storage.tasks.cli.exits import InputInvalid
+from pattern_storage.tasks.cli.fields import TYPED, parse_fields, read_patterns
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from config.embedded import ports
-from config.settings import Settings
-from tasks.cli import flower
-from tasks.cli.exits import InputInvalid
+from pattern_storage.config.settings import Settings
+from pattern_storage.embedded import ports
+from pattern_storage.tasks.cli import flower
+from pattern_storage.tasks.cli.exits import InputInvalid
 from tests.fix_process import OURS
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tasks.cli.interrupts import interrupts_kept
+from pattern_storage.tasks.cli.interrupts import interrupts_kept
 from tests.fix_process import wait_until
 
 

@@ -7,8 +7,8 @@ from uuid import uuid4
 import pytest
 from rich.console import Console
 
-from storage import ModelResult
-from tasks.cli.output import print_json, print_pairs, print_result, print_table
+from pattern_storage.storage import ModelResult
+from pattern_storage.tasks.cli.output import print_json, print_pairs, print_result, print_table
 
 LONG = "z" * 300
 
@@ -157,7 +157,9 @@ def test_a_failed_result_as_json_has_all_of_it(capsys: pytest.CaptureFixture[str
 def test_no_character_of_a_table_is_lost(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int, extra: int
 ) -> None:
-    monkeypatch.setattr("tasks.cli.output.out", Console(width=width, highlight=False, force_terminal=False))
+    monkeypatch.setattr(
+        "pattern_storage.tasks.cli.output.out", Console(width=width, highlight=False, force_terminal=False)
+    )
     columns = ["run id", "import, due (UTC)", "state, since", *(f"column {number}" for number in range(extra))]
     rows = [[str(uuid4()), "nightly\n2026-11-24 22:05:46", "done", *("x" * 19 for _ in range(extra))] for _ in range(3)]
     print_table(columns, rows, title="3 runs")

@@ -2,12 +2,12 @@
 
 import pytest
 
-import tasks
-from config.settings import SettingsInvalid, load_settings
-from storage.conninfo import RULE, UNREADABLE, complaint
+from pattern_storage import app
+from pattern_storage.config.settings import SettingsInvalid, load_settings
+from pattern_storage.storage.conninfo import RULE, UNREADABLE, complaint
 
 SECRET = "pa55word"
-assert tasks.app  # importing it is what makes settings ask libpq
+assert app  # importing it is what makes settings ask libpq
 
 
 @pytest.mark.parametrize(

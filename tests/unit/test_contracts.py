@@ -8,16 +8,16 @@ from uuid import UUID
 import pytest
 from pydantic import ValidationError
 
-import storage
-from storage import (
+from pattern_storage import storage
+from pattern_storage.storage import (
     ModelContractBase,
     ModelContractEffect,
     ModelContractPatternStorage,
     ModelPatternRecord,
     ModelResult,
 )
-from storage.explanation import explain
-from storage.operations import check
+from pattern_storage.storage.explanation import explain
+from pattern_storage.storage.operations import check
 from tests.fix_storage import contract, make_pattern
 
 ID = UUID("01234567-89ab-cdef-0123-456789abcdef")

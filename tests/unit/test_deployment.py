@@ -13,10 +13,10 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from config.celeryconfig import QUEUES
-from config.settings import Settings
-from config.variables import PREFIX
-from tasks.cli import cli
+from pattern_storage.config.celeryconfig import QUEUES
+from pattern_storage.config.settings import Settings
+from pattern_storage.config.variables import PREFIX
+from pattern_storage.tasks.cli import cli
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
@@ -60,7 +60,7 @@ def test_services_have_least_privilege(name: str) -> None:
 def test_commands_exist(name: str) -> None:
     program, *arguments = OURS[name]["command"]
     if program == "celery":
-        assert arguments[:2] == ["-A", "tasks"]
+        assert arguments[:2] == ["-A", "pattern_storage"]
         assert arguments[2] in {"worker", "beat", "flower"}
     else:
         assert program == "pattern-storage"

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tasks.description import MAX_LENGTH, describe
+from pattern_storage.tasks.description import MAX_LENGTH, describe
 
 CODE = "def top_secret(): pass"
 PATTERN = {"pattern_name": "Cache", "pattern_type": "code", "language": "python", "template_code": CODE}

@@ -1,4 +1,4 @@
-"""The parts of config.embedded that need no server."""
+"""The parts of pattern_storage.embedded that need no server."""
 
 import os
 import socket
@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from config.embedded import EmbeddedError, StackAlreadyRunning, read_state
-from config.embedded.account import Account, server_account
-from config.embedded.files import make_directory, read_or_create_secret, write_private
-from config.embedded.lock import DirectoryLock
-from config.embedded.log import ServerLog
-from config.embedded.ports import CANDIDATES, port_for
+from pattern_storage.embedded import EmbeddedError, StackAlreadyRunning, read_state
+from pattern_storage.embedded.account import Account, server_account
+from pattern_storage.embedded.files import make_directory, read_or_create_secret, write_private
+from pattern_storage.embedded.lock import DirectoryLock
+from pattern_storage.embedded.log import ServerLog
+from pattern_storage.embedded.ports import CANDIDATES, port_for
 
 US = Account(os.geteuid(), os.getegid(), switched=False)
 STRANGER = Account(54321, 54321, switched=True)
@@ -66,7 +66,7 @@ def test_a_damaged_port_file_is_replaced(tmp_path: Path, content: str) -> None:
 
 
 def test_no_free_port_is_one_clear_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("config.embedded.ports.is_free", lambda port: False)
+    monkeypatch.setattr("pattern_storage.embedded.ports.is_free", lambda port: False)
     with pytest.raises(EmbeddedError, match=r"^Found no free TCP port on 127\.0\.0\.1"):
         port_for(tmp_path / "port")
 
@@ -122,7 +122,7 @@ def test_a_log_shows_the_end_of_the_last_start_only(tmp_path: Path, monkeypatch:
             file.writelines(f"{start} {number}\n" for number in range(20))
     assert log.tail().splitlines() == [f"second {number}" for number in range(8, 20)]
     assert stat.S_IMODE(log.path.stat().st_mode) == 0o600
-    monkeypatch.setattr("config.embedded.log.LIMIT", 10)
+    monkeypatch.setattr("pattern_storage.embedded.log.LIMIT", 10)
     with log.open():
         assert log.tail() == ""
     assert "first 0" in (tmp_path / "server.log.1").read_text()

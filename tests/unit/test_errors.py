@@ -9,8 +9,8 @@ import pytest
 from psycopg import errors as pg
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
-from storage import errors
-from storage.errors import (
+from pattern_storage.storage import errors
+from pattern_storage.storage.errors import (
     BatchInsertFailed,
     ConnectionLost,
     ContractInvalid,
@@ -28,8 +28,8 @@ from storage.errors import (
     UniqueViolation,
     UnsupportedOperation,
 )
-from storage.explanation import did_you_mean, printable
-from storage.translation import translate
+from pattern_storage.storage.explanation import did_you_mean, printable
+from pattern_storage.storage.translation import translate
 
 ID = UUID("01234567-89ab-cdef-0123-456789abcdef")
 

@@ -7,9 +7,9 @@ import pytest
 from flower.options import options
 from flower.views.tasks import visible_task_columns
 
-from config.flowerconfig import COLUMNS, flower_options
-from config.settings import Settings, SettingsInvalid, load_settings
-from tasks.dashboard.start import make_room, set_options
+from pattern_storage.config.flowerconfig import COLUMNS, flower_options
+from pattern_storage.config.settings import Settings, SettingsInvalid, load_settings
+from pattern_storage.tasks.flower.start import make_room, set_options
 from tests.fix_process import OURS
 
 PASSWORD = "pa55-word"

@@ -6,9 +6,9 @@ from uuid import uuid4
 
 import pytest
 
-from tasks.imports.location import holds_password, shown
-from tasks.imports.plan import ImportPlan
-from tasks.imports.rejects import Rejects
+from pattern_storage.tasks.imports.location import holds_password, shown
+from pattern_storage.tasks.imports.plan.model import ImportPlan
+from pattern_storage.tasks.imports.run.rejects import Rejects
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from tasks.imports.plan import ImportEntry, ImportPlan, ImportsFileInvalid, absolute, format_of, load_entries
+from pattern_storage.tasks.imports.plan.model import (
+    ImportEntry,
+    ImportPlan,
+    ImportsFileInvalid,
+    absolute,
+    format_of,
+    load_entries,
+)
 
 ROOT = Path(__file__).parents[2]
 GOOD = """

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tasks.imports.schedule import Cron, Every, Schedule
+from pattern_storage.tasks.imports.plan.schedule import Cron, Every, Schedule
 
 BERLIN = ZoneInfo("Europe/Berlin")
 #: The clocks go from 2 to 3 o'clock on 29 March, and from 3 back to 2 on 25 October.

@@ -6,10 +6,10 @@ from uuid import UUID
 
 import pytest
 
-from storage import ModelResult
-from tasks.client.inquiry import Inquiry
-from tasks.client.outcomes import marker
-from tasks.errors import JobTimeout
+from pattern_storage.storage import ModelResult
+from pattern_storage.tasks.client.result_resolver import Inquiry
+from pattern_storage.tasks.client.results import marker
+from pattern_storage.tasks.errors import JobTimeout
 
 CID = UUID("01234567-89ab-4def-8123-456789abcdef")
 MINE, OTHERS = "aa", "bb"

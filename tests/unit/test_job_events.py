@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from celery.events.state import State
 
-from tasks.dashboard.job import Job
+from pattern_storage.tasks.flower.job import Job
 
 UUID = "0b0f7f6e-6a34-4d58-a0b5-6a3d8a0f6b11"
 TEMPLATE = "def secret_template(): ..."

@@ -12,9 +12,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from config.celeryconfig import QUEUES
-from config.settings import Settings
-from config.variables import PREFIX
+from pattern_storage.config.celeryconfig import QUEUES
+from pattern_storage.config.settings import Settings
+from pattern_storage.config.variables import PREFIX
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy/kubernetes"

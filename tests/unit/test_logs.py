@@ -5,8 +5,8 @@ import logging
 import sys
 from typing import Any
 
-from storage.logs import correlated
-from tasks.logs import JobFilter, formatter
+from pattern_storage.storage.logs import correlated
+from pattern_storage.tasks.worker.logs import JobFilter, formatter
 
 
 def line(message: str, log_format: str = "json", **fields: Any) -> str:

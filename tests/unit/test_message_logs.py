@@ -7,13 +7,13 @@ import pytest
 from celery.exceptions import InvalidTaskError
 from kombu.exceptions import DecodeError
 
-import tasks
+from pattern_storage import app
 
 consumer: Any = import_module("celery.worker.consumer.consumer")
 SECRET = "def top_secret(): pass"
 BODY = f"{SECRET!r} (123b)"
 HEADERS = {"id": "the-id", "task": "storage.inser", "kwargsrepr": SECRET}
-assert tasks.app  # importing it is what makes the log discreet
+assert app  # importing it is what makes the log discreet
 GARBLED = DecodeError(UnicodeDecodeError("utf-8", SECRET.encode(), 0, 1, "invalid"))
 
 

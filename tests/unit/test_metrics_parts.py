@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from celery import Celery
 
-from tasks.metrics.servers import Probe, _declared
+from pattern_storage.tasks.observability.metrics.servers import Probe, _declared
 
 
 @pytest.fixture

@@ -8,17 +8,17 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from storage import (
+from pattern_storage.storage import (
     LightweightTransactionManager,
     ModelContractPatternStorage,
     ModelResult,
     NodeBaseEffect,
     TransactionContext,
 )
-from storage.logs import CorrelationFilter, correlated, get_logger
+from pattern_storage.storage.logs import CorrelationFilter, correlated, get_logger
 from tests.fix_storage import contract
 
-LOGGER = "storage.node_base_effect"
+LOGGER = "pattern_storage.storage.node_base_effect"
 
 
 class Echo(NodeBaseEffect):

@@ -6,8 +6,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from storage import ModelResult
-from tasks.client.outcomes import marker, parse_result, parse_status, result_key
+from pattern_storage.storage import ModelResult
+from pattern_storage.tasks.client.results import marker, parse_result, parse_status, result_key
 
 CID = uuid4()
 GOOD = ModelResult(success=True, data={"a": 1}, metadata={"correlation_id": str(CID)}).to_dict()

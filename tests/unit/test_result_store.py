@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from config.settings import Settings
-from tasks import result_store
+from pattern_storage.config.settings import Settings
+from pattern_storage.tasks import result_backend as result_store
 
 URL = "sentinel://:secret@one:1/3;sentinel://two:2"
 

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from config.settings import load_settings
-from tasks.storage_task import LEAST_DELAY, retry_delay
+from pattern_storage.config.settings import load_settings
+from pattern_storage.tasks.worker.task import LEAST_DELAY, retry_delay
 
 REDIS, RABBITMQ = "redis://127.0.0.1:1/0", "amqp://127.0.0.1:1"
 #: So many that a part of the range that is never drawn is no accident.

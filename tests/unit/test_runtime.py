@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-from config.settings import Settings, load_settings
-from storage import NodePatternStorageEffect
-from tasks import runtime
+from pattern_storage.config.settings import Settings, load_settings
+from pattern_storage.storage import NodePatternStorageEffect
+from pattern_storage.tasks.worker import runtime
 from tests.fix_celery import BLOCKED, IN_TRANSACTION, locked_patterns, worker_connections
 from tests.fix_process import DEADLINE, run_python, wait_until
 from tests.fix_storage import contract, make_pattern
@@ -32,7 +32,7 @@ def opened(settings: Settings) -> Iterator[runtime.Runtime]:
 
 @pytest.fixture
 def shared(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Iterator[None]:
-    """Let `tasks.runtime.runtime()` open on this test's database."""
+    """Let `pattern_storage.tasks.worker.runtime.runtime()` open on this test's database."""
     monkeypatch.setattr(runtime, "environment_settings", lambda: settings)
     yield
     runtime.close()
@@ -98,8 +98,8 @@ class TestRun:
     def test_other_process(self, database_url: str) -> None:
         program = """
 import asyncio, os
-from config.settings import load_settings
-from tasks.runtime import Runtime, WrongProcess
+from pattern_storage.config.settings import load_settings
+from pattern_storage.tasks.worker.runtime import Runtime, WrongProcess
 
 opened = Runtime(load_settings())
 child = os.fork()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import SettingsInvalid, load_settings
+from pattern_storage.config.settings import SettingsInvalid, load_settings
 
 VARIABLE = "PATTERN_STORAGE_SECRETS_DIR"
 DATABASE = "postgresql://service:secret@host/patterns"

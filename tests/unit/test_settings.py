@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from config.celeryconfig import OPERATIONS, celery_settings
-from config.embedded import default_data_dir
-from config.embedded.lock import DirectoryLock
-from config.embedded.state import LOCK_FILE, STATE_FILE, StackState, write_state
-from config.settings import SettingsInvalid, environment_settings, load_settings
-from storage import operations
+from pattern_storage.config.celeryconfig import OPERATIONS, celery_settings
+from pattern_storage.config.settings import SettingsInvalid, environment_settings, load_settings
+from pattern_storage.embedded import default_data_dir
+from pattern_storage.embedded.lock import DirectoryLock
+from pattern_storage.embedded.state import LOCK_FILE, STATE_FILE, StackState, write_state
+from pattern_storage.storage import operations
 from tests.fix_process import OURS
 
 SECRET = "pa55word"

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-import storage
-from storage import sql
-from storage.operations import OPERATIONS
-from storage.operations.query_params import QueryParams
+from pattern_storage import storage
+from pattern_storage.storage import sql
+from pattern_storage.storage.operations import OPERATIONS
+from pattern_storage.storage.operations.query_params import QueryParams
 
 FOLDER = Path(sql.__file__).parent
 

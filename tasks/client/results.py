@@ -1,0 +1,101 @@
+"""What the result backend says of a job, as a status and a ModelResult."""
+
+import json
+from typing import Any
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from pattern_storage.storage import ModelResult
+from pattern_storage.storage.errors import CorrelationConflict
+
+#: States that a job leaves no more. The names are Celery's.
+FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
+
+UNKNOWN = "UNKNOWN"
+QUEUED = "QUEUED"
+PROGRESS = "PROGRESS"
+REVOKED = "REVOKED"
+
+
+def result_key(correlation_id: UUID) -> str:
+    """Return the Redis key, and channel, of a job's result: Celery's own, so any Celery application finds it."""
+    return f"celery-task-meta-{correlation_id}"
+
+
+def marker(status: str) -> str:
+    """Return what the client itself writes under `result_key`: QUEUED at submission, REVOKED when it cancels."""
+    return json.dumps({"status": status, "result": None, "traceback": None, "children": []})
+
+
+def parse_status(meta: bytes | str | None) -> str:
+    """Return a job's status: UNKNOWN, QUEUED, STARTED, PROGRESS, RETRY, SUCCESS, FAILURE or REVOKED."""
+    return UNKNOWN if meta is None else str(json.loads(meta)["status"])
+
+
+def parse_progress(meta: bytes | str | None) -> dict[str, Any] | None:
+    """Return how far an import is (`tasks.imports.run.progress.Progress.to_dict`), None if it is not being done now."""
+    found: dict[str, Any] = {} if meta is None else json.loads(meta)
+    return found["result"] if found.get("status") == PROGRESS else None
+
+
+def parse_result(correlation_id: UUID, meta: bytes | str | None) -> ModelResult | None:
+    """Return a finished job's ModelResult, None for a job that is not finished.
+
+    Also a job that Celery ended (a killed worker, a time limit, a revoked job) gets a ModelResult.
+    """
+    if meta is None:
+        return None
+    found: dict[str, Any] = json.loads(meta)
+    status, value = found["status"], found["result"]
+    if status not in FINAL:
+        return None
+    try:
+        if status == "SUCCESS":
+            return ModelResult.model_validate(value)
+        if status == "FAILURE" and value["exc_type"] == "StorageOperationFailed":
+            return ModelResult.model_validate(value["exc_message"][0])
+    except (ValidationError, LookupError, TypeError):
+        return _ended(correlation_id, "unreadable_result", f"the result of this {status} job is not one of ours")
+    if status == "REVOKED":
+        return _ended(correlation_id, "revoked", "the job was revoked before it was done")
+    message = value.get("exc_message", "")
+    text = " ".join(map(str, message)) if isinstance(message, list) else str(message)
+    error_type = error_type_of(value["exc_type"])
+    return _ended(correlation_id, error_type, f"the worker could not finish the job: {value['exc_type']}: {text}")
+
+
+def error_type_of(exception: str) -> str:
+    """Return the `error_type` of a job that ended with an exception of this name instead of a result."""
+    if exception == "WorkerLostError":
+        return "worker_lost"
+    return "time_limit_exceeded" if "TimeLimit" in exception else "internal_error"
+
+
+def was_cut_short(result: ModelResult) -> bool:
+    """Whether it is Celery, and not the job itself, that says how the job ended: it may not know all."""
+    return not result.success and result.metadata.get("operation") is None
+
+
+def answers(request: str | None, result: ModelResult) -> bool:
+    """Whether this is the result of that request, as far as both are known."""
+    return request is None or result.metadata.get("request") in (None, request)
+
+
+def answer_to(request: str | None, result: ModelResult) -> ModelResult:
+    """Return the result, or a `correlation_conflict` if it answers another request than the caller's.
+
+    Args:
+        request: the fingerprint of what the caller asked for, as hexadecimal digits; None if it is not known.
+        result: what Redis or the ledger has under the correlation id.
+    """
+    if answers(request, result):
+        return result
+    conflict = CorrelationConflict(UUID(result.metadata["correlation_id"]))
+    return _ended(conflict.correlation_id, conflict.error_type, str(conflict))
+
+
+def _ended(correlation_id: UUID, error_type: str, error: str) -> ModelResult:
+    # What the worker never reported is not known: neither the operation nor how long it took.
+    metadata = {"correlation_id": str(correlation_id), "operation": None, "duration_ms": None, "error_type": error_type}
+    return ModelResult(success=False, error=error, metadata=metadata)

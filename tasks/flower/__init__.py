@@ -1,0 +1,1 @@
+"""Flower with our settings and job descriptions, and without secrets: `celery -A pattern_storage flower`."""

@@ -1,0 +1,67 @@
+"""What happens between `celery -A pattern_storage flower` and Flower's own start."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pattern_storage.config.flowerconfig import flower_options
+from pattern_storage.config.settings import Settings, SettingsInvalid, environment_settings
+from pattern_storage.config.variables import PREFIX
+
+
+def configure(context: click.Context, _: click.Parameter, value: Any) -> Any:
+    """Give Flower our options before it reads its command line, which may change them; see `OPTION`.
+
+    Raises SettingsInvalid if there is no password, no broker, or no place for Flower's file.
+    """
+    if context.command.name == "flower" and not context.resilient_parsing:
+        settings = environment_settings()
+        _ = context.obj.app.conf.broker_url  # a missing URL is a sentence here, and a traceback in Flower
+        set_options(flower_options(settings))
+        make_room(settings)
+        os.umask(0o077)  # what Flower writes, nobody else reads
+        _show_our_way()
+    return value
+
+
+#: Celery adds this option to all its commands, Flower's too, and calls `configure`. There is nothing to type.
+OPTION = click.Option(["--pattern-storage"], hidden=True, expose_value=False, is_flag=True, callback=configure)
+
+
+def set_options(values: dict[str, Any]) -> None:
+    """Set Flower's options by name, so that only its command line may say otherwise."""
+    from flower.options import options
+
+    for name, value in values.items():
+        # It would win over the settings; and Kubernetes sets FLOWER_PORT to a URL for a service called flower.
+        os.environ.pop(f"FLOWER_{name.upper()}", None)
+        setattr(options, name, value)
+    # A file of Flower's default name in the folder we stand in would be run. `--conf` names one that is meant.
+    options.conf = os.devnull
+
+
+def make_room(settings: Settings) -> None:
+    """Make the folder of Flower's file, and see that it can be written. Raises SettingsInvalid."""
+    folder: Path = settings.flower_file.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(13, os.strerror(13))
+    except OSError as error:
+        raise SettingsInvalid(
+            f"{PREFIX}FLOWER_DB is {settings.flower_file}; its folder should be one that Flower can write to:"
+            f" {error.strerror}"
+        ) from None
+
+
+def _show_our_way() -> None:
+    from flower.events import EventsState
+    from flower.urls import handlers
+
+    from pattern_storage.tasks.flower.handlers import HANDLERS
+    from pattern_storage.tasks.flower.job import Job
+
+    EventsState.Task = Job
+    handlers[:0] = HANDLERS  # the first that matches answers

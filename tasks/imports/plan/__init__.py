@@ -1,0 +1,1 @@
+"""Import plans and schedules: what is imported, from where, and when."""

@@ -1,0 +1,62 @@
+"""`celery -A pattern_storage beat`: housekeeping as Celery's own beat does it, and the imports of the imports file."""
+
+import threading
+from typing import Any
+
+from celery.apps.beat import Beat
+from celery.beat import PersistentScheduler
+
+from pattern_storage.config.settings import environment_settings
+from pattern_storage.tasks.imports.plan.due_times import Planner
+from pattern_storage.tasks.imports.plan.model import ImportEntry, load_entries
+
+#: Seconds that a planner gets to end what it is doing.
+STOP_TIMEOUT = 5.0
+
+
+def configured_entries() -> list[ImportEntry]:
+    """Return the imports of the configured file, none if none is configured. Raises ImportsFileInvalid."""
+    path = environment_settings().imports_file
+    return [] if path is None else load_entries(path)
+
+
+class CheckedBeat(Beat):
+    """Reads the imports file before anything starts. Raises ImportsFileInvalid or SettingsInvalid."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        if configured_entries():
+            _ = environment_settings().database
+
+
+class ImportScheduler(PersistentScheduler):
+    """Celery's scheduler, and beside it a thread that plans imports where there is a database to plan them in.
+
+    Celery's own tick waits for a broker that is away; what is due meanwhile becomes a run all the same.
+    """
+
+    _planning: threading.Thread | None = None
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._stopping = threading.Event()
+        super().__init__(*arguments, **options)
+
+    def setup_schedule(self) -> None:
+        """Read schedule and imports file; both once, when beat starts."""
+        super().setup_schedule()
+        settings = environment_settings()
+        if settings.database_url is not None:
+            planner = Planner(settings, configured_entries(), self.app)
+            self._planning = threading.Thread(target=self._plan, args=[planner], name="import planner", daemon=True)
+            self._planning.start()
+
+    def close(self) -> None:
+        """End what `setup_schedule` has started; a planner that waits for a server is left behind."""
+        self._stopping.set()
+        if self._planning is not None:
+            self._planning.join(STOP_TIMEOUT)
+        super().close()
+
+    def _plan(self, planner: Planner) -> None:
+        while not self._stopping.wait(planner.tick()):
+            pass

@@ -1,0 +1,1 @@
+"""One import run: from rows to the table, in one transaction."""

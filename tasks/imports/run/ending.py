@@ -1,0 +1,65 @@
+"""How a run that did not succeed ends for good: in ledger and history, once."""
+
+from typing import Any
+from uuid import UUID
+
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
+
+from pattern_storage.storage import ModelResult, import_runs, ledger
+from pattern_storage.storage.errors import AlreadyDone
+from pattern_storage.storage.import_runs import Counts
+from pattern_storage.storage.translation import translate
+
+Pool = AsyncConnectionPool[AsyncConnection[Any]]
+
+#: How runs end that are not simply `failed`, by error_type.
+STATES = {"import_overlap": "overlapped", "revoked": "cancelled"}
+
+
+async def settle(
+    pool: Pool, run_id: UUID, request: bytes, failure: ModelResult, counts: Counts, version: str | None = None
+) -> ModelResult:
+    """Enter a run as failed for good, unless it has ended otherwise: return how it ended. Raises StorageError.
+
+    Args:
+        pool: lends a connection.
+        run_id: of the run.
+        request: a SHA-256 of what was asked for.
+        failure: how it failed.
+        counts: what became of its rows.
+        version: of its source, where that is known.
+    """
+    error_type = str(failure.metadata["error_type"])
+    state = STATES.get(error_type, "failed")
+    try:
+        async with pool.connection() as connection, connection.transaction():
+            await ledger.enter(connection, run_id, request, failure)
+            await import_runs.finish(
+                connection, run_id, state, counts, source_version=version, error_type=error_type, error=failure.error
+            )
+    except Exception as raised:
+        error = translate(raised)
+        if not isinstance(error, AlreadyDone):
+            raise error from raised
+        return await first_result(pool, run_id) or failure
+    return failure
+
+
+async def first_result(pool: Pool, run_id: UUID) -> ModelResult | None:
+    """Return how a run has ended, marked `replayed`, None if it has not.
+
+    The ledger knows best. It forgets before the history does, which then has the answer.
+    """
+    async with pool.connection() as connection:
+        if found := await ledger.find(connection, run_id):
+            first = found[1]
+            if (error_type := first.metadata.get("error_type")) == "revoked":
+                # Cancelled before it was noted: the cancellation had no run to end.
+                await import_runs.finish(
+                    connection, run_id, "cancelled", Counts(), error_type=error_type, error=first.error
+                )
+            first.metadata["replayed"] = True
+            return first
+        run = await import_runs.find(connection, run_id)
+        return run.result if run and run.finished_at else None

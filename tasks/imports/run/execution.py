@@ -1,0 +1,214 @@
+"""One run of an import: all rows or none, in one transaction, once per run id."""
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
+
+from pattern_storage.storage import ModelResult, import_runs, ledger
+from pattern_storage.storage.errors import AlreadyDone, InternalError, StorageError, TransientError
+from pattern_storage.storage.import_runs import Counts
+from pattern_storage.storage.logs import correlated, get_logger
+from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.sql import block
+from pattern_storage.storage.translation import translate
+from pattern_storage.tasks.errors import ImportBroken, ImportDelayed, ImportFailed
+from pattern_storage.tasks.imports.plan.model import ImportPlan
+from pattern_storage.tasks.imports.run.ending import first_result, settle
+from pattern_storage.tasks.imports.run.progress import INTERVAL, Progress
+from pattern_storage.tasks.imports.run.rejects import Rejects
+from pattern_storage.tasks.imports.run.transfer import Transfer
+from pattern_storage.tasks.imports.run.watch import CancelledMeanwhile, watched
+
+logger = get_logger(__name__)
+
+
+class RunHeld(Exception):
+    """Somebody else does this very run at this moment."""
+
+
+class DryRun(Exception):
+    """Everything went well, and nothing of it is to stay."""
+
+
+class Run:
+    """One run.
+
+    Args:
+        pool: an open pool of the running event loop; one connection is used, and now and then a second.
+        plan: what to do.
+        run_id: the row of `import_runs`, and the correlation id.
+        rejects: the folder for rows that are wrong.
+        seconds: that any statement may take.
+        delay: seconds until the run is put on the queue again if it neither ends nor is held.
+        max_attempts: times the run may begin; one that never ends kills its worker.
+        report: called every second, in a thread, with how far it is.
+        force: import the source even if it has not changed.
+        refusal: why this worker cannot do it; the attempt counts, and ends with that.
+        dry_run: do everything and roll it back; no run is noted, and no row of `import_runs` is needed.
+    """
+
+    def __init__(
+        self,
+        pool: AsyncConnectionPool[AsyncConnection[Any]],
+        plan: ImportPlan,
+        run_id: UUID,
+        *,
+        rejects: Path,
+        seconds: float,
+        delay: float = 60.0,
+        max_attempts: int = 5,
+        report: Callable[[Progress], None] | None = None,
+        force: bool = False,
+        refusal: TransientError | None = None,
+        dry_run: bool = False,
+    ) -> None:
+        self._pool, self._plan, self.run_id = pool, plan, run_id
+        self._seconds, self._delay, self._max_attempts = seconds, delay, max_attempts
+        self._report, self._force, self._refusal, self._dry_run = report, force, refusal, dry_run
+        self._rejects = Rejects(rejects, plan, run_id)
+        self._transfer = Transfer(plan, self._rejects)
+        #: Whether what was written into the reject file belongs to rows that are stored.
+        self._kept = False
+        self._started = time.perf_counter()
+        self._request = hashlib.sha256(json.dumps(plan.content, sort_keys=True).encode()).digest()
+        #: Times this run has begun, this one included.
+        self.attempts = 0
+
+    @property
+    def name(self) -> str:
+        """The import's name."""
+        return self._plan.name
+
+    @property
+    def counts(self) -> Counts:
+        """What has become of the rows so far."""
+        return self._transfer.counts
+
+    async def execute(self) -> ModelResult:
+        """Do the run and return what became of it; it does not raise for a run that failed.
+
+        A failure that may pass has `metadata["retryable"]` and decides nothing; see `settle`. Every other end is
+        entered in ledger and history, and whoever comes again with this id gets it as well.
+
+        Raises RunHeld if somebody else does this run now.
+        """
+        with correlated(str(self.run_id)):
+            try:
+                report = self._report
+                return await watched(
+                    self._execute(),
+                    count=self._transfer.count,
+                    report=(lambda: report(self._transfer.progress)) if report else None,
+                    is_cancelled=None if self._dry_run else self._is_cancelled,
+                )
+            except RunHeld:
+                raise
+            except CancelledMeanwhile:
+                return await self._first_result()
+            except (ImportDelayed, StorageError) as error:
+                if isinstance(error, InternalError):
+                    logger.exception("the import failed in a way nobody foresaw")
+                if isinstance(error, ImportDelayed | TransientError) and not self._dry_run:
+                    return self.failed(error, retryable=True)
+                return await self.settle(self.failed(error))
+            except ImportFailed as error:
+                return await self.settle(self.failed(error))
+            finally:
+                if not self._kept:
+                    self._rejects.discard()
+
+    async def settle(self, failure: ModelResult) -> ModelResult:
+        """Enter the run as failed for good, unless it has ended otherwise: return how it ended. Raises StorageError."""
+        failure.metadata.pop("retryable", None)
+        if self._dry_run:
+            return failure
+        return await settle(
+            self._pool, self.run_id, self._request, failure, self._transfer.counts, self._transfer.version
+        )
+
+    def failed(self, error: ImportFailed | StorageError, *, retryable: bool = False) -> ModelResult:
+        """Return the result of a run that ended with this error; see `settle`."""
+        fields = {name: value for name, value in error.fields.items() if name != "retryable"}
+        metadata = self._metadata() | {"error_type": error.error_type, **fields}
+        return ModelResult(
+            success=False, error=str(error), metadata=metadata | ({"retryable": True} if retryable else {})
+        )
+
+    def _metadata(self) -> dict[str, Any]:
+        took = (time.perf_counter() - self._started) * 1000
+        return {"correlation_id": str(self.run_id), "operation": "import", "duration_ms": took}
+
+    async def _execute(self) -> ModelResult:
+        try:
+            async with self._pool.connection() as connection:
+                if not self._dry_run:
+                    if import_runs.run_key(self.run_id) in await import_runs.held_locks(connection):
+                        raise RunHeld
+                    begun = await import_runs.begin(connection, self.run_id, delay=self._delay)
+                    if begun is None or await ledger.find(connection, self.run_id) is not None:
+                        raise AlreadyDone("the ledger has this run already")
+                    self.attempts = begun
+                    if begun > self._max_attempts:
+                        raise ImportBroken("worker_lost", f"the import was begun {begun - 1} times and never ended")
+                    if self._refusal:
+                        raise self._refusal
+                async with connection.transaction():
+                    result = await self._transaction(connection)
+                    if self._dry_run:
+                        raise DryRun
+                self._kept = True
+        except DryRun:
+            pass
+        except (ImportFailed, RunHeld):
+            raise
+        except Exception as raised:
+            error = translate(raised)
+            if not isinstance(error, AlreadyDone):
+                raise error from raised
+            return await self._first_result()
+        return result
+
+    async def _first_result(self) -> ModelResult:
+        """Return how the run has ended. Raises ImportBroken if nobody knows it."""
+        first = await first_result(self._pool, self.run_id)
+        if first is None:
+            raise ImportBroken("unknown_run", f"no import run has the id {self.run_id}")
+        return first
+
+    async def _transaction(self, connection: Connection) -> ModelResult:
+        """Do everything in the caller's transaction; the ledger decides when it commits."""
+        limits = {"statement": str(round(self._seconds * 1000)), "lock": None}
+        await connection.execute(block("set_limits"), limits)
+        await import_runs.watch_client(connection)
+        if not await import_runs.try_lock(connection, import_runs.run_key(self.run_id)):
+            raise RunHeld
+        if not await import_runs.try_lock(connection, import_runs.name_key(self._plan.name)):
+            raise ImportBroken("import_overlap", f"another run of {self._plan.name!r} has not ended yet")
+        state = await self._transfer.run(connection, force=self._force)
+        about = {"run_id": str(self.run_id), "name": self._plan.name, "state": state, **vars(self._transfer.counts)}
+        file = str(self._rejects.path) if self._rejects.count else None
+        data = about | {"source_version": self._transfer.version, "reject_file": file}
+        result = ModelResult(success=True, data=data, metadata=self._metadata())
+        if not self._dry_run:
+            await asyncio.to_thread(self._rejects.finish, about)
+            await ledger.enter(connection, self.run_id, self._request, result)
+            await import_runs.finish(
+                connection, self.run_id, state, self._transfer.counts, source_version=self._transfer.version
+            )
+        return result
+
+    async def _is_cancelled(self) -> bool:
+        with suppress(Exception):
+            async with self._pool.connection(timeout=INTERVAL) as connection:
+                found = await ledger.find(connection, self.run_id)
+                return found is not None and found[1].metadata.get("error_type") == "revoked"
+        return False

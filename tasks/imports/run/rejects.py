@@ -1,0 +1,130 @@
+"""Rows that are wrong: counted, the first of them told, and where the plan allows some, kept in a file."""
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+from uuid import UUID
+
+from pattern_storage.tasks.errors import ImportBroken
+from pattern_storage.tasks.imports.location import shown
+from pattern_storage.tasks.imports.plan.model import ImportPlan
+
+#: Bad rows that an error tells; of the others only the number.
+TOLD = 20
+
+#: Characters of what a bad row says that are kept: one of 16 MiB is looked at elsewhere.
+KEPT_CHARACTERS = 100_000
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that was not stored: its file, its number counted from 1, and what is wrong with it."""
+
+    file: str
+    line: int
+    reason: str
+
+
+class Rejects:
+    """The bad rows of one run.
+
+    Args:
+        folder: of all reject files; one of its own for each import is made in it.
+        plan: says how many bad rows are allowed.
+        run_id: names the files.
+    """
+
+    def __init__(self, folder: Path, plan: ImportPlan, run_id: UUID) -> None:
+        self.count = 0
+        self.first: list[BadRow] = []
+        self._plan, self._run_id = plan, run_id
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "_", plan.name).strip("._")[-100:] or "import"
+        self.path = folder / name / f"{run_id}.rejected.jsonl"
+        self.report_path = folder / name / f"{run_id}.report.json"
+        self._opened = ExitStack()
+        self._stream: IO[str] | None = None
+        self._discarded = False
+
+    @property
+    def too_many(self) -> bool:
+        """Whether there are more than the plan allows, so that nothing can be stored any more."""
+        return self.count > self._plan.max_bad_rows
+
+    def add(self, file: str, line: int, reason: str, row: Any) -> None:
+        """Note a bad row. Raises ImportBroken if it should be kept and cannot be."""
+        self.count += 1
+        if len(self.first) < TOLD:
+            self.first.append(BadRow(file, line, reason))
+        if not self.too_many:
+            self._keep(BadRow(file, line, reason), row)
+
+    def error(self) -> ImportBroken:
+        """Return what to raise when there are too many."""
+        return bad_rows("bad_rows", self.count, self.first)
+
+    def finish(self, about: dict[str, Any]) -> str | None:
+        """Write the report beside the reject file; return where that is, None if there was no bad row."""
+        if self._stream is None:
+            return None
+        self._opened.close()
+        report = about | {
+            "source": shown(self._plan.source),
+            "rejected": self.count,
+            "reject_file": str(self.path),
+            "max_bad_rows": self._plan.max_bad_rows,
+        }
+        try:
+            with _created(self.report_path) as stream:
+                stream.write(json.dumps(report, ensure_ascii=False, indent=2) + "\n")
+        except OSError as error:
+            raise self._unwritable(error) from None
+        return str(self.path)
+
+    def discard(self) -> None:
+        """Remove what was written: the run has failed. What its thread still finds is not written any more."""
+        self._discarded = True
+        self._opened.close()
+        if self._stream is not None:
+            self.path.unlink(missing_ok=True)
+            self.report_path.unlink(missing_ok=True)
+
+    def _keep(self, bad: BadRow, row: Any) -> None:
+        if self._discarded:
+            return
+        text = row.decode("utf-8", "backslashreplace").rstrip("\r\n") if isinstance(row, bytes) else row
+        shown = text[:KEPT_CHARACTERS] if isinstance(text, str) else text
+        try:
+            if self._stream is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._stream = self._opened.enter_context(_created(self.path))
+            self._stream.write(json.dumps(asdict(bad) | {"row": shown}, ensure_ascii=False, default=str) + "\n")
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: OSError) -> ImportBroken:
+        hint = "max_bad_rows needs a folder to write to, PATTERN_STORAGE_DATA_DIR"
+        return ImportBroken("reject_file", f"{self.path} cannot be written: {error.strerror}; {hint}")
+
+
+def _created(path: Path) -> IO[str]:
+    """Open an empty file that only its owner may read, because a bad row may hold anything."""
+    stream = os.fdopen(
+        os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8", errors="backslashreplace"
+    )
+    # One that a killed run has left may have another mode.
+    os.fchmod(stream.fileno(), 0o600)
+    return stream
+
+
+def bad_rows(error_type: str, count: int, first: Sequence[BadRow]) -> ImportBroken:
+    """Return the error that tells the first bad rows, and how many more there are."""
+    more = count - len(first)
+    several = len({bad.file for bad in first}) > 1
+    told = "; ".join(f"{bad.file + ' ' if several else ''}line {bad.line}: {bad.reason}" for bad in first)
+    sentence = f"{count:,} bad {'row' if count == 1 else 'rows'}: {told}{f'; and {more:,} more' if more else ''}"
+    return ImportBroken(error_type, sentence, bad_rows=[asdict(bad) for bad in first], more_bad_rows=more)

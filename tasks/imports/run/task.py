@@ -1,0 +1,157 @@
+"""The task `imports.run`: does one run that stands in `import_runs`, on the queue `imports`."""
+
+from contextlib import suppress
+from typing import Any, NoReturn
+from uuid import UUID
+
+from celery import Task, signals
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+from celery.utils.time import get_exponential_backoff_interval
+from pydantic import ValidationError
+
+from pattern_storage.config.settings import environment_settings
+from pattern_storage.storage import ModelResult, import_runs
+from pattern_storage.storage.errors import SchemaMismatch, StorageError
+from pattern_storage.storage.explanation import explain
+from pattern_storage.storage.logs import correlated
+from pattern_storage.tasks.app import app
+from pattern_storage.tasks.errors import ImportBroken, StorageOperationFailed, StorageUnavailable
+from pattern_storage.tasks.imports.plan.model import ImportPlan
+from pattern_storage.tasks.imports.publisher import TASK, describe
+from pattern_storage.tasks.imports.run.execution import Run, RunHeld
+from pattern_storage.tasks.imports.run.lease import renew
+from pattern_storage.tasks.imports.run.progress import Progress
+from pattern_storage.tasks.observability import metrics
+from pattern_storage.tasks.worker import runtime
+from pattern_storage.tasks.worker.task import LEAST_DELAY
+
+
+class ImportTask(Task[Any, Any]):
+    """Does one run. A failure that may pass is RETRY until the attempts are used up; a cancelled run is REVOKED."""
+
+    abstract = True
+    Request = "pattern_storage.tasks.imports.run.request:ImportRequest"
+    Strategy = "pattern_storage.tasks.worker.request:strategy"
+    max_retries = None
+    default_retry_delay = 1
+    throws = (StorageOperationFailed,)
+    resultrepr_maxsize = 300
+
+    def report(self, progress: Progress, task_id: str, hostname: str | None, delivery_tag: str | None) -> None:
+        """Tell result backend, event listeners and broker how far the run is; called in a thread."""
+        about = progress.to_dict()
+        # Not store_result, which tries until Redis is back: by then this is old, and there may be a result.
+        backend: Any = self.backend
+        backend._store_result(task_id, about, "PROGRESS")
+        # Whoever keeps the state of tasks takes `name` for the task's.
+        about["import_name"] = about.pop("name")
+        with app.events.default_dispatcher(hostname=hostname) as dispatcher:
+            dispatcher.send("task-progress", uuid=task_id, **about)
+        renew(app, delivery_tag)
+
+    def again(self, result: dict[str, Any]) -> NoReturn:
+        """End this attempt as RETRY."""
+        settings = environment_settings()
+        backoff = get_exponential_backoff_interval(
+            settings.retry_backoff, min(self.request.retries or 0, 30), settings.retry_backoff_max, full_jitter=True
+        )
+        delay = max(backoff, LEAST_DELAY)
+        # The retry is the run's message: beat's would begin the next attempt at once.
+        with suppress(StorageError):
+            later = delay + settings.relay_republish_delay
+            runtime.on_connection(import_runs.put_off, UUID(str(self.request.id)), delay=later)
+        about = describe(**(self.request.kwargs or {}))
+        retry: Any = self.retry
+        try:
+            raise retry(exc=StorageUnavailable(result), countdown=delay, argsrepr=about, kwargsrepr="")
+        except Reject as error:
+            # The new message could not be sent; the old one goes back to the queue.
+            raise Reject(error, requeue=True) from error
+
+    def end(self, result: ModelResult) -> NoReturn:
+        """Raise what makes Celery show a run that did not succeed as what it is."""
+        if result.metadata.get("error_type") != "revoked":
+            raise StorageOperationFailed(result.to_dict())
+        self.backend.mark_as_revoked(str(self.request.id), str(result.error), request=self.request)
+        self.send_event("task-revoked", terminated=False, signum=None, expired=False)
+        signals.task_revoked.send(sender=self, request=self.request, terminated=False, signum=None, expired=False)
+        raise Ignore
+
+
+@app.task(name=TASK, bind=True, base=ImportTask)
+def run_import(self: ImportTask, *, name: str | None = None, due: str | None = None) -> dict[str, Any]:
+    """Import what the run of this task's id says. `name` and `due` are for people who look at the queue."""
+    with correlated(str(self.request.id)):
+        try:
+            run = _find(self)
+            result = _execute(run)
+            if result.metadata.get("retryable") and run.attempts >= environment_settings().max_attempts:
+                result = runtime.run(run.settle(result))
+        except StorageError as error:
+            self.again(_refused(self, error.error_type, str(error)))
+        if result.metadata.get("retryable"):
+            self.again(result.to_dict())
+        if not result.metadata.get("replayed"):
+            _measure(run, result)
+        if not result.success:
+            self.end(result)
+        return result.to_dict()
+
+
+def _measure(run: Run, result: ModelResult) -> None:
+    """Tell the metrics what became of the rows."""
+    counts = vars(run.counts) if result.success else {"rows_rejected": run.counts.rows_rejected}
+    rows = {name.removeprefix("rows_"): count for name, count in counts.items() if name.startswith("rows_")}
+    metrics.imported(run.name, rows=rows)
+
+
+def _execute(run: Run) -> ModelResult:
+    try:
+        return runtime.run(run.execute())
+    except RunHeld:
+        # It came a second time while it runs: whoever holds it will answer.
+        raise Ignore from None
+    except SoftTimeLimitExceeded:
+        late = ImportBroken("time_limit_exceeded", "the import did not end within its time limit")
+        return runtime.run(run.settle(run.failed(late)))
+
+
+def _find(task: ImportTask) -> Run:
+    """Return the run that the message is about.
+
+    Raises StorageOperationFailed, or StorageError from PostgreSQL.
+    """
+    settings = environment_settings()
+    request = task.request
+    tag = (getattr(request, "properties", None) or {}).get("delivery_tag")
+    try:
+        run_id = UUID(str(request.id))
+        found = runtime.on_connection(import_runs.find, run_id)
+        if found is None:
+            raise ValueError(f"no import run has the id {run_id}; start one with 'pattern-storage imports run'")
+    except ValueError as error:
+        raise StorageOperationFailed(_refused(task, "validation_error", str(error))) from None
+    refusal = None
+    try:
+        plan = ImportPlan.model_validate(found.plan)
+    except ValidationError as error:
+        # Beat was upgraded first: workers of the new version may be there when it is tried again.
+        refusal = SchemaMismatch(f"this worker's version cannot read the plan of the run: {explain(error)}")
+        plan = ImportPlan.model_construct(name=found.name, source="", format="jsonl")
+    return Run(
+        runtime.runtime().pool,
+        plan,
+        run_id,
+        rejects=settings.data_dir / "imports",
+        seconds=settings.import_time_limit,
+        delay=settings.relay_republish_delay,
+        max_attempts=settings.max_attempts,
+        report=lambda progress: task.report(progress, str(run_id), request.hostname, tag),
+        force=found.force,
+        refusal=refusal,
+    )
+
+
+def _refused(task: ImportTask, error_type: str, error: str) -> dict[str, Any]:
+    about = {"correlation_id": str(task.request.id), "operation": "import", "duration_ms": 0.0}
+    return ModelResult(success=False, error=error, metadata=about | {"error_type": error_type}).to_dict()

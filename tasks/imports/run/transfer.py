@@ -1,0 +1,136 @@
+"""From a source into the table, in the caller's transaction: read, check, stage, merge.
+
+Reading, decompressing and checking block, so they happen in a thread of their own; the event loop only passes on what
+is ready, and the thread is never more than a chunk ahead of PostgreSQL.
+"""
+
+import asyncio
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from pattern_storage.storage import import_runs, staging
+from pattern_storage.storage.import_runs import Counts
+from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.staging import Finding
+from pattern_storage.tasks.imports.plan.model import ImportPlan
+from pattern_storage.tasks.imports.run.progress import Progress
+from pattern_storage.tasks.imports.run.rejects import TOLD, BadRow, Rejects, bad_rows
+from pattern_storage.tasks.imports.run.rows import Rows
+from pattern_storage.tasks.imports.sources.files import Source
+
+T = TypeVar("T")
+
+
+class Transfer:
+    """All rows of one source.
+
+    Args:
+        plan: what to read, and how.
+        rejects: takes the rows that are wrong.
+    """
+
+    def __init__(self, plan: ImportPlan, rejects: Rejects) -> None:
+        self._plan, self._rejects = plan, rejects
+        self._source: Source | None = None
+        self._rows: Rows | None = None
+        #: What the source is now, once that is known; what became of its rows, and how far it is.
+        self.version: str | None = None
+        self.counts = Counts()
+        self.progress = Progress(plan.name)
+
+    async def run(self, connection: Connection, *, force: bool) -> str:
+        """Do it and return the state that a run ends in: `done`, or `unchanged` where there is nothing new.
+
+        Raises ImportFailed, StorageError or psycopg.Error; the caller's transaction must then roll back.
+        """
+        thread = ThreadPoolExecutor(1, "import")
+        chunks: Generator[bytes, None, None] | None = None
+        try:
+            source = self._source = await _in(thread, lambda: Source(self._plan))
+            self.version = await _in(thread, source.version)
+            last = await import_runs.last_version(connection, self._plan.name, self._plan.content)
+            if last == self.version and not force:
+                return "unchanged"
+            rows = self._rows = Rows(self._plan, source, self._rejects)
+            await staging.create(connection)
+            chunks = rows.chunks()
+            await self._stage(connection, thread, chunks)
+            await _in(thread, source.check_unchanged)
+            if self._rejects.too_many:
+                raise self._rejects.error()
+            self.count()
+            self.progress.reading_is_over()
+            await self._merge(connection, rows)
+            return "done"
+        finally:
+            if chunks is not None:
+                # After what the thread is doing now: it closes the files.
+                thread.submit(chunks.close)
+            self.count()
+            thread.shutdown(wait=False)
+
+    def count(self) -> None:
+        """Bring counts and progress up to date with what the thread has read so far."""
+        if self._source is not None:
+            self.counts.bytes = self.progress.bytes = self._source.bytes_read
+            self.progress.bytes_total, self.progress.rows_total = self._source.size, self._source.rows
+        if self._rows is not None:
+            self.counts.rows_read = self.progress.rows = self._rows.read
+        self.counts.rows_rejected = self._rejects.count
+
+    async def _stage(
+        self, connection: Connection, thread: ThreadPoolExecutor, chunks: Generator[bytes, None, None]
+    ) -> None:
+        """Stream the rows into the staging table; while one chunk is sent, the next is made."""
+        async with staging.copy(connection) as copy:
+            coming = _in(thread, lambda: next(chunks, None))
+            while (chunk := await coming) is not None:
+                coming = _in(thread, lambda: next(chunks, None))
+                await copy.write(chunk)
+
+    async def _merge(self, connection: Connection, rows: Rows) -> None:
+        """Find what is wrong between the rows themselves, then write them by one statement."""
+        plan, orphans = self._plan, 0
+        if plan.on_conflict == "error":
+            count, found = await staging.find_repeated(connection, limit=TOLD)
+            if count:
+                raise bad_rows("unique_violation", count, list(map(self._bad, found)))
+        else:
+            await staging.drop_repeated(connection, keep_first=plan.on_conflict == "skip")
+        if "parent_pattern_id" in rows.given:
+            orphans = await self._reject_orphans(connection)
+        inserted, updated = await staging.merge(connection, plan.on_conflict, rows.given)
+        if plan.on_conflict == "error" and inserted < rows.good - orphans:
+            count, found = await staging.find_taken(connection, limit=TOLD)
+            raise bad_rows("unique_violation", count, list(map(self._bad, found)))
+        self.counts.rows_inserted, self.counts.rows_updated = inserted, updated
+        self.counts.rows_skipped = rows.good - orphans - inserted - updated
+
+    async def _reject_orphans(self, connection: Connection) -> int:
+        """Take rows out whose parent does not exist; return how many."""
+        count, found = await staging.find_orphans(connection, limit=TOLD)
+        if self._rejects.count + count > self._plan.max_bad_rows:
+            first = [*self._rejects.first, *map(self._bad, found)][:TOLD]
+            raise bad_rows("bad_rows", self._rejects.count + count, first)
+        for orphan in await staging.remove_orphans(connection) if count else []:
+            self._rejects.add(self._file(orphan.file), orphan.line, orphan.reason, orphan.row)
+        return count
+
+    def _bad(self, finding: Finding) -> BadRow:
+        place = ""
+        if finding.earlier is not None:
+            file, line = finding.earlier
+            place = f", first in line {line}" if file == finding.file else f", first in {self._file(file)} line {line}"
+        return BadRow(self._file(finding.file), finding.line, finding.reason + place)
+
+    def _file(self, number: int) -> str:
+        assert self._source is not None  # noqa: S101  # rows come from it
+        return self._source.files[number].shown
+
+
+def _in(thread: ThreadPoolExecutor, function: Callable[[], T]) -> "asyncio.Future[T]":
+    future = asyncio.get_running_loop().run_in_executor(thread, function)
+    # A run that ends meanwhile does not come back to hear what went wrong.
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return future

@@ -1,0 +1,1 @@
+"""Import sources: locations, file formats and mappings, from bytes to rows."""

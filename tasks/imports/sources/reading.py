@@ -1,0 +1,37 @@
+"""What a file system says of a source, in our own words."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import aiohttp
+
+from pattern_storage.tasks.errors import ImportBroken, ImportDelayed
+from pattern_storage.tasks.imports.location import shown
+
+
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """Say in our own words what a file system says, and whether it may be better later."""
+    name = shown(path)
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        # fsspec calls an HTTP server that does not answer a missing file.
+        cause = error.__cause__
+        if isinstance(cause, aiohttp.ClientResponseError) and cause.status < 500 and cause.status not in (404, 410):
+            raise ImportBroken("source_unreadable", f"{name} cannot be read: {cause.status} {cause.message}") from None
+        if isinstance(cause, aiohttp.ClientError | TimeoutError) and getattr(cause, "status", 500) >= 500:
+            raise ImportDelayed("source_unavailable", f"{name} cannot be read now: {_said(cause)}") from None
+        raise ImportBroken("source_missing", f"{name} does not exist") from None
+    except PermissionError as error:
+        raise ImportBroken("source_unreadable", f"{name} cannot be read: {error.strerror or error}") from None
+    except (OSError, TimeoutError, aiohttp.ClientError) as error:
+        raise ImportDelayed("source_unavailable", f"{name} cannot be read now: {_said(error)}") from None
+
+
+def _said(error: BaseException) -> str:
+    """Return what an error says, without the query of a URL that it repeats."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        return f"{error.status} {error.message}"
+    return re.sub(r"\?[^\s'\"]+", "", " ".join(str(error).split())) or type(error).__name__

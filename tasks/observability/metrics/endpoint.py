@@ -1,0 +1,80 @@
+"""The endpoint: files that the processes of a worker write and its main process serves.
+
+prometheus_client's multiprocess mode names files by process id, so that a worker whose children come and go
+(`worker_max_tasks_per_child`) would gather them without end. Here they are named by the child's place in the pool:
+whoever takes the place of a child that ended goes on with its counters, and its gauges are cleared.
+"""
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from celery import signals
+from celery.utils.log import current_process_index  # type: ignore[attr-defined]  # missing in celery-types
+from prometheus_client import CollectorRegistry, start_http_server, values
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from pattern_storage.config.settings import Settings, SettingsInvalid
+from pattern_storage.config.variables import PREFIX
+from pattern_storage.tasks.observability.metrics.recorder import Recorder
+from pattern_storage.tasks.observability.metrics.servers import ServersCollector
+
+#: The one variable by which prometheus_client finds the files.
+DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+
+
+class _Place:
+    """The name of this process's files: its place in the pool, or `main`."""
+
+    def __init__(self) -> None:
+        self._process_id = 0
+        self._name = ""
+
+    def __call__(self) -> str:
+        if os.getpid() != self._process_id:
+            index = current_process_index()
+            self._process_id, self._name = os.getpid(), "main" if index is None else str(index)
+            # Of a child that was killed, and whose place this is now.
+            mark_process_dead(self._name)  # type: ignore[no-untyped-call]
+        return self._name
+
+
+def serve(settings: Settings) -> Recorder:
+    """Open the endpoint of this process and of those it will fork; return what counts in all of them.
+
+    Raises SettingsInvalid if the address cannot be listened on.
+    """
+    directory = Path(tempfile.mkdtemp(prefix="pattern-storage-metrics-"))
+    os.environ[DIRECTORY] = str(directory)
+    atexit.register(_remove, directory, os.getpid())
+    place = _Place()
+    # prometheus_client chooses when it is first imported, which Celery's command line does, for Flower's sake,
+    # before any of our code runs.
+    values.ValueClass = values.MultiProcessValue(place)  # type: ignore[no-untyped-call]
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, str(directory))  # type: ignore[no-untyped-call]
+    registry.register(ServersCollector(settings))
+    address, port = settings.metrics_address, settings.metrics_port
+    try:
+        server, _ = start_http_server(port, address, registry)
+    except OSError as error:
+        raise SettingsInvalid(
+            f"{PREFIX}METRICS_PORT is {port}, but {address}:{port} cannot be listened on ({error.strerror or error});"
+            " each process on a host needs a port of its own, and 0 serves no metrics"
+        ) from error
+    # An orphan would keep the port.
+    os.register_at_fork(after_in_child=server.socket.close)
+
+    @signals.worker_process_shutdown.connect(weak=False)
+    def leave(**_: Any) -> None:
+        mark_process_dead(place())  # type: ignore[no-untyped-call]
+
+    return Recorder()
+
+
+def _remove(directory: Path, owner: int) -> None:
+    if os.getpid() == owner:
+        shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,175 @@
+"""What PostgreSQL, the queue and the result backend know, asked when Prometheus asks, within a time bound."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import closing
+from typing import Any
+
+import psycopg
+from prometheus_client import Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from pattern_storage.config.celeryconfig import QUEUES
+from pattern_storage.config.settings import Settings
+from pattern_storage.storage import attempts, import_states, outbox
+from pattern_storage.storage.import_states import ImportState
+from pattern_storage.storage.logs import get_logger
+from pattern_storage.storage.outbox import OutboxSize
+from pattern_storage.tasks.app import create_app
+from pattern_storage.tasks.observability.metrics.imports import of_imports, of_schedules
+
+logger = get_logger(__name__)
+
+#: Seconds. Prometheus gives up a scrape after 10; the other metrics must not be lost for a server that is down.
+BOUND = 2.0
+
+
+class Probe:
+    """Asks one server. An answer that comes too late is nobody's, and until it comes nothing else is asked."""
+
+    def __init__(self, server: str, ask: Callable[[], Any]) -> None:
+        self.server = server
+        self._ask = ask
+        self._lock = threading.Lock()
+        self._asking: Future[Any] | None = None
+        self._down = False
+
+    def begin(self) -> Future[Any]:
+        """Ask in a thread of its own, unless the last question is still open: a hung server must not gather threads."""
+        with self._lock:
+            if self._asking is None or self._asking.done():
+                self._asking = Future()
+                threading.Thread(
+                    target=self._run, args=(self._asking,), name=f"metrics-{self.server}", daemon=True
+                ).start()
+            return self._asking
+
+    def _run(self, future: Future[Any]) -> None:
+        try:
+            future.set_result(self._ask())
+        except Exception as error:
+            future.set_exception(error)
+
+    def end(self, future: Future[Any], deadline: float) -> Any:
+        """Return the answer, None if there is none by then; say once that the server is down."""
+        try:
+            answer = future.result(max(deadline - time.monotonic(), 0.0))
+        except Exception as error:
+            if not self._down:
+                reason = " ".join(str(error).split()) or f"no answer within {BOUND:g} s"
+                logger.warning("metrics: cannot ask %s: %s", self.server, reason)
+            self._down = True
+            return None
+        self._down = False
+        return answer
+
+
+class ServersCollector(Collector):
+    """The gauges of docs/metrics.md that come from servers; what a server does not answer is left out."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._probes = [
+            Probe("postgresql", lambda: asyncio.run(self._ask_postgresql())),
+            Probe("broker", self._ask_broker),
+            Probe("results", self._ask_results),
+        ]
+
+    def collect(self) -> Iterator[Metric]:
+        """Ask all servers at the same time."""
+        deadline = time.monotonic() + BOUND
+        asked = [(probe, probe.begin()) for probe in self._probes]
+        answers = {probe.server: probe.end(future, deadline) for probe, future in asked}
+        up = GaugeMetricFamily("pattern_storage_up", "1 if the server answered this scrape, else 0", labels=["server"])
+        for server, answer in answers.items():
+            up.add_metric([server], 0.0 if answer is None else 1.0)
+        yield up
+        if answers["postgresql"] is not None:
+            size, dead_letters, imports, age = answers["postgresql"]
+            yield from _of_postgresql(size, dead_letters)
+            yield from of_imports(imports)
+            yield from of_schedules(age)
+        if answers["broker"] is not None:
+            yield from _of_broker(*answers["broker"])
+
+    async def _ask_postgresql(self) -> tuple[OutboxSize, int, list[ImportState], float | None]:
+        async with asyncio.timeout(BOUND):
+            async with await psycopg.AsyncConnection.connect(
+                self._settings.database, autocommit=True, application_name="pattern-storage metrics",
+                # For PgBouncer in transaction mode, where nothing may be prepared; once is not worth it anyway.
+                prepare_threshold=None, connect_timeout=2,
+            ) as connection:  # fmt: skip
+                return (
+                    await outbox.measure(connection),
+                    await attempts.count_dead_letters(connection),
+                    await import_states.measure(connection),
+                    await import_states.schedules_age(connection),
+                )
+
+    def _ask_broker(self) -> tuple[list[tuple[str, str, int]], int | None]:
+        """Return messages by queue and state, and how many are unacknowledged, where the broker says so."""
+        app = create_app(self._settings)
+        with closing(app), app.connection_for_read() as connection:
+            connection.connect()
+            channel: Any = connection.channel()
+            if not hasattr(channel, "_q_for_pri"):
+                return [(queue, "waiting", _declared(connection, queue)) for queue in QUEUES], None
+            with channel.client.pipeline(transaction=False) as pipeline:
+                for queue in QUEUES:
+                    # Each priority of a queue is a key of its own, and the transport's claims are another.
+                    for step in channel.priority_steps:
+                        key = channel._q_for_pri(queue, step)
+                        pipeline.llen(key).llen(f"{key}.claimed")
+                *lengths, unacked = pipeline.hlen(channel.unacked_key).execute()
+        width = 2 * len(channel.priority_steps)
+        depths = []
+        for index, queue in enumerate(QUEUES):
+            own = lengths[index * width : (index + 1) * width]
+            depths += [(queue, "waiting", sum(own[::2])), (queue, "claimed", sum(own[1::2]))]
+        return depths, unacked
+
+    def _ask_results(self) -> bool:
+        app = create_app(self._settings)
+        with closing(app):
+            backend: Any = app.backend
+            return bool(backend.client.ping())
+
+
+def _declared(connection: Any, queue: str) -> int:
+    """Return the messages of a queue of RabbitMQ; one that was never declared has none, and costs its channel."""
+    try:
+        with connection.channel() as channel:
+            return int(channel.queue_declare(queue, passive=True).message_count)
+    except connection.channel_errors:
+        return 0
+
+
+def _of_postgresql(size: OutboxSize, dead_letters: int) -> Iterator[Metric]:
+    jobs = GaugeMetricFamily("pattern_storage_outbox_jobs", "Jobs in the outbox, by state", labels=["state"])
+    jobs.add_metric(["unpublished"], size.unpublished)
+    jobs.add_metric(["published"], size.jobs - size.unpublished)
+    yield jobs
+    yield GaugeMetricFamily(
+        "pattern_storage_outbox_age_seconds", "How long the oldest job that was never published waits", value=size.age
+    )
+    yield GaugeMetricFamily(
+        "pattern_storage_dead_letters", "Dead letters that nobody has dealt with", value=dead_letters
+    )
+
+
+def _of_broker(depths: list[tuple[str, str, int]], unacked: int | None) -> Iterator[Metric]:
+    messages = GaugeMetricFamily(
+        "pattern_storage_queue_messages", "Messages in a queue, all priorities: waiting, or claimed in this moment",
+        labels=["queue", "state"],
+    )  # fmt: skip
+    for queue, state, count in depths:
+        messages.add_metric([queue, state], count)
+    yield messages
+    if unacked is not None:
+        yield GaugeMetricFamily(
+            "pattern_storage_unacked_messages", "Messages that workers have taken and not acknowledged", value=unacked
+        )

@@ -1,0 +1,72 @@
+"""Traces with OpenTelemetry (the extra `otel`): from the application's span to the SQL of its job.
+
+`add_context` is the sender's half, `set_up` the worker's and the relay's.
+"""
+
+import os
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+from pattern_storage.config.settings import Settings, SettingsInvalid
+from pattern_storage.config.variables import PREFIX
+from pattern_storage.storage import ModelContractPatternStorage
+
+__all__ = ["CORRELATION_ID", "add_context", "set_up", "wanted"]
+
+#: The attribute that each span of a job has.
+CORRELATION_ID = "pattern_storage.correlation_id"
+
+#: OpenTelemetry's own variables for the address of the collector.
+ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
+_installed = False
+
+
+def wanted(settings: Settings) -> bool:
+    """Whether this process is to export traces.
+
+    Raises SettingsInvalid where the setting asks for them and the extra is not installed.
+    """
+    if not (any(map(os.environ.get, ENDPOINTS)) if settings.traces is None else settings.traces):
+        return False
+    try:
+        import opentelemetry.exporter.otlp.proto.http
+        import opentelemetry.instrumentation.celery
+        import opentelemetry.instrumentation.psycopg
+        import opentelemetry.instrumentation.redis  # noqa: F401
+    except ImportError as error:
+        # A variable that is not ours may be meant for another program.
+        if settings.traces is None:
+            return False
+        raise SettingsInvalid(
+            f"{PREFIX}TRACES is true, but there is no {error.name}; pip install 'pattern-storage[otel]'"
+        ) from error
+    return True
+
+
+def set_up(settings: Settings) -> None:
+    """Export this process's traces and those of its children, if they are wanted. Call it before any fork."""
+    global _installed
+    if wanted(settings) and not _installed:
+        # Only here: it takes a fifth of a second to import.
+        from pattern_storage.tasks.observability.traces.export import install
+
+        install()
+        _installed = True
+
+
+def add_context(contract: ModelContractPatternStorage, headers: MutableMapping[str, Any]) -> None:
+    """Make the job part of the caller's trace, through the headers of its message (W3C Trace Context)."""
+    # An application that traces has imported it; all others pay for one look. What `set_up` has installed does it
+    # for every message of Celery's.
+    if _installed or "opentelemetry.trace" not in sys.modules:
+        return
+    from opentelemetry import propagate, trace
+
+    name = f"storage.{contract.operation}"
+    attributes = {CORRELATION_ID: str(contract.correlation_id), "messaging.operation.type": "create"}
+    with trace.get_tracer("pattern-storage").start_as_current_span(
+        f"create {name}", kind=trace.SpanKind.PRODUCER, attributes=attributes
+    ):
+        propagate.inject(headers)

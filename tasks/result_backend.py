@@ -1,0 +1,69 @@
+"""Connections to the Redis that keeps the results, whether its URL names the server or the Sentinels that know it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+import redis.asyncio
+import redis.asyncio.sentinel
+import redis.sentinel
+from redis.exceptions import RedisError
+
+from pattern_storage.config.sentinel import is_sentinel, read_address, sentinel_arguments
+from pattern_storage.config.settings import Settings
+from pattern_storage.tasks.errors import ResultBackendUnavailable
+
+
+def connect(settings: Settings, url: str | None = None) -> redis.Redis:
+    """Return a client of the result backend, or of another URL; it connects when it is first used."""
+    address = url or settings.result_backend
+    timeout = settings.connect_timeout
+    limits: dict[str, Any] = {"socket_connect_timeout": timeout, "socket_timeout": timeout}
+    if not is_sentinel(address):
+        return redis.Redis.from_url(address, **limits)
+    sentinels, credentials = read_address(address)
+    manager = redis.sentinel.Sentinel(  # type: ignore[no-untyped-call]
+        sentinels, sentinel_kwargs=sentinel_arguments(settings), **limits, **credentials
+    )
+    client: redis.Redis = manager.master_for(settings.sentinel_master)  # type: ignore[no-untyped-call]
+    return client
+
+
+class BlockingSentinelPool(redis.asyncio.sentinel.SentinelConnectionPool, redis.asyncio.BlockingConnectionPool):
+    """Connections to the primary, no more than `max_connections`: whoever comes when all are in use waits."""
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:
+        """Close the connections; if it is all of them, those to the Sentinels too, which redis-py leaves open."""
+        await super().disconnect(inuse_connections)
+        if inuse_connections:
+            for sentinel in self.sentinel_manager.sentinels:
+                await sentinel.aclose()
+
+
+def connect_async(settings: Settings, *, max_connections: int) -> "redis.asyncio.Redis":
+    """Return an asyncio client of the result backend.
+
+    A thousand coroutines that ask at once share its connections instead of opening their own.
+    """
+    url, timeout = settings.result_backend, settings.connect_timeout
+    limits: dict[str, Any] = {"socket_connect_timeout": timeout, "socket_timeout": timeout}
+    shared: dict[str, Any] = {"max_connections": max_connections, "timeout": timeout}
+    if not is_sentinel(url):
+        return redis.asyncio.Redis.from_pool(redis.asyncio.BlockingConnectionPool.from_url(url, **limits, **shared))
+    sentinels, credentials = read_address(url)
+    manager = redis.asyncio.sentinel.Sentinel(  # type: ignore[no-untyped-call]
+        sentinels, sentinel_kwargs=sentinel_arguments(settings), **limits, **credentials
+    )
+    # master_for would give its client a pool without a bound, and would not close it.
+    pool = BlockingSentinelPool(settings.sentinel_master, manager, **manager.connection_kwargs, **shared)  # type: ignore[no-untyped-call]
+    return redis.asyncio.Redis.from_pool(pool)
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Say in our own words that the result backend does not answer."""
+    try:
+        yield
+    except RedisError as error:
+        raise ResultBackendUnavailable(f"the result backend does not answer: {error}") from error

@@ -1,0 +1,33 @@
+"""The bootstep that has a Celery worker take its jobs through the engine's transport."""
+
+from typing import Any
+
+from celery import bootsteps
+from celery.concurrency.solo import TaskPool as SoloPool
+
+from pattern_storage.tasks.transport.channel import Channel
+from pattern_storage.tasks.transport.kombu_parts import transports
+
+#: By URL scheme, which is how kombu chooses where a URL names several servers.
+TRANSPORTS = {
+    "redis": "pattern_storage.tasks.transport.transport:Transport",
+    "rediss": "pattern_storage.tasks.transport.transport:Transport",
+    "sentinel": "pattern_storage.tasks.transport.transport:SentinelTransport",
+}
+
+
+def install() -> None:
+    """Have kombu use the engine's transport in this process, for every URL of Redis."""
+    transports.TRANSPORT_ALIASES.update(TRANSPORTS)
+    for scheme in TRANSPORTS:
+        # It remembers the class if somebody has asked already, as a worker does for its banner.
+        transports._transport_cache.pop(scheme, None)
+
+
+class ClaimingTransport(bootsteps.Step):
+    """Installs the transport in a worker, and tells it whether the pool leaves the event loop free."""
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        install()
+        Channel.claim_ahead = not issubclass(worker.pool_cls, SoloPool)

@@ -1,0 +1,106 @@
+"""kombu's poller for channels that have several connections."""
+
+from contextlib import suppress
+from queue import Empty
+from time import monotonic
+from typing import Any
+
+from kombu.log import get_logger
+
+from pattern_storage.tasks.transport.kombu_parts import redis
+
+logger = get_logger(__name__)
+
+#: Seconds. How long the synchronous path sleeps at most before it looks after restores and prefetch limits.
+CHECK = 1.0
+
+
+class Poller(redis.MultiChannelPoller):  # type: ignore[misc]  # kombu's is untyped
+    """Lets each channel do its work before each poll; the rest is kombu's."""
+
+    #: The event loop, once there is one.
+    hub: Any = None
+
+    def on_poll_start(self) -> bool:
+        """Ask what there is to ask, without waiting for any answer. Returns whether a message was delivered."""
+        delivered = False
+        for channel in list(self._channels):
+            delivered |= channel.claims.deliver()
+            channel.claims.work()
+            if channel.active_fanout_queues:
+                self._register_LISTEN(channel)
+        return delivered
+
+    def on_readable(self, fileno: int) -> Any:
+        """Read one answer. Returns whether a message was delivered."""
+        channel, name = self._fd_to_chan.get(fileno, (None, None))
+        if channel is None:
+            return None
+        if name == "LISTEN":
+            return super().on_readable(fileno)
+        return channel.handlers[name]()
+
+    def handle_event(self, fileno: int, event: int) -> Any:
+        """Handle what the poller reports. Returns whether that was something to return to the caller for."""
+        _, name = self._fd_to_chan.get(fileno, (None, None))
+        # An error shows when it is read, too.
+        return super().handle_event(fileno, event) if name == "LISTEN" else self.on_readable(fileno)
+
+    def forget(self, sock: Any) -> None:
+        """Poll a socket no more that is about to be closed."""
+        for key, known in list(self._chan_to_sock.items()):
+            if known is sock:
+                del self._chan_to_sock[key]
+        self._fd_to_chan.pop(sock.fileno(), None)
+        if self.hub is not None:
+            self.hub.remove(sock.fileno())
+        else:
+            # It may be one that was never polled.
+            with suppress(KeyError, OSError):
+                self.poller.unregister(sock.fileno())
+
+    def get(self, callback: Any, timeout: float | None = None) -> None:
+        """Deliver one message or broadcast, without an event loop. Raises Empty after `timeout` seconds.
+
+        When this returns nothing is left claimed that was not delivered: nobody knows when the next call comes.
+        """
+        deadline = None if timeout is None else monotonic() + timeout
+        self._in_protected_read = True
+        try:
+            self.maybe_refresh_binding_expiry()
+            while not self._step(CHECK if deadline is None else min(CHECK, max(deadline - monotonic(), 0))):
+                if deadline is not None and monotonic() >= deadline:
+                    raise Empty
+        finally:
+            self._in_protected_read = False
+            for channel in list(self._channels):
+                channel.claims.rest()
+            while self.after_read:
+                self.after_read.pop()()
+
+    def _step(self, timeout: float) -> bool:
+        if self.on_poll_start():
+            return True
+        events = self.poller.poll(timeout)
+        if not events:
+            self.maybe_check_brpop_health()
+            self.maybe_restore_messages()
+        return any(self.handle_event(fileno, event) for fileno, event in events or ())
+
+    def maybe_restore_messages(self) -> None:
+        """Put back what others left behind, claimed or unacknowledged."""
+        for channel in list(self._channels):
+            try:
+                channel.claims.sweep()
+            except channel.connection_errors:
+                # As kombu does below: the poll finds out, and reconnects.
+                logger.debug("no sweep: the connection is broken", exc_info=True)
+                return
+        super().maybe_restore_messages()
+
+    def maybe_check_brpop_health(self) -> None:
+        """Drop connections that owe an answer for so long that nobody can be at the other end."""
+        for channel in list(self._channels):
+            # A server that is there answers a wait in time, and a turn at once.
+            if channel.brpop_timeout and channel.health_check_interval:
+                channel.claims.drop_dead_lines(channel.brpop_timeout + channel.health_check_interval)

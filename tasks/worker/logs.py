@@ -1,0 +1,97 @@
+"""The correlation id in every line about one job that a worker or relay logs, whoever logs it; as text or as JSON.
+
+`-` stands where a line is about no single job; Celery's own line that a process was killed does not know its job.
+A message's body is never logged: template code is nobody's business but the database's.
+"""
+
+import logging
+from typing import Any
+
+from celery import signals
+from pythonjsonlogger.core import RESERVED_ATTRS
+from pythonjsonlogger.json import JsonFormatter
+
+from pattern_storage.config.settings import environment_settings
+from pattern_storage.storage.logs import CorrelationFilter
+
+_PLACE = "[%(asctime)s: %(levelname)s/%(processName)s]"
+LOG_FORMAT = f"{_PLACE} [%(correlation_id)s] %(message)s"
+
+#: What a JSON line has, beside `timestamp` (ISO 8601, UTC), `exc_info` where there is one, and what a record adds.
+JSON_FIELDS = {"levelname": "level", "name": "logger", "processName": "process"}
+
+
+class JobFilter(CorrelationFilter):
+    """Puts the id of the job on Celery's own records about it, which are made outside of the job."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Complete the record and let it pass."""
+        about = getattr(record, "data", None)
+        if isinstance(about, dict) and "id" in about:
+            record.correlation_id = about["id"]
+        return super().filter(record)
+
+
+class BodyFilter(logging.Filter):
+    """Says what Celery's complaint about a message says, but for the body, and of the headers no more than task and id.
+
+    An application that misspells a task's name has put the `repr` of its arguments into both.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Shorten the record and let it pass."""
+        if "body" not in str(record.msg):
+            return True
+        match record.args:
+            case (KeyError() as name, str(body), dict() as headers, _):
+                about = f"unregistered task {name}, id {headers.get('id')}"
+            case (Exception() as error, str(body)):
+                about = f"invalid message: {error}"
+            case (Exception() as error, kind, encoding, _, str(body)):
+                about = f"undecodable message ({type(error).__name__}, type {kind}, encoding {encoding})"
+            case _:
+                about, body = "unknown message", ""
+        # Celery ends what it shows of a body with its size, as in "(123b)".
+        size = body.rpartition("(")[2].rstrip("b)") or "?"
+        record.msg, record.args = "Received and discarded an %s; its body (%s bytes) is not shown", (about, size)
+        return True
+
+
+logging.getLogger("celery.worker.consumer.consumer").addFilter(BodyFilter())
+
+
+def formatter(log_format: str, text: str = LOG_FORMAT) -> logging.Formatter:
+    """Return what the setting asks for; `text` is the line for people."""
+    if log_format == "text":
+        return logging.Formatter(text)
+    return JsonFormatter(
+        [*JSON_FIELDS, "correlation_id", "message"],
+        rename_fields=JSON_FIELDS,
+        timestamp=True,
+        # Celery hangs a job's arguments and its result on its records, template code and all.
+        reserved_attrs=[*RESERVED_ATTRS, "data"],
+    )
+
+
+def set_up(log_format: str, level: str, text: str) -> None:
+    """Log to standard error, in a process that is not Celery's."""
+    handler = logging.StreamHandler()
+    handler.addFilter(CorrelationFilter())
+    handler.setFormatter(formatter(log_format, text))
+    logging.basicConfig(level=level, handlers=[handler])
+
+
+@signals.after_setup_logger.connect
+@signals.after_setup_task_logger.connect
+def complete_records(logger: logging.Logger, **_: Any) -> None:
+    """Have every handler of Celery's put the correlation id on its records, which the format asks for."""
+    for handler in logger.handlers:
+        handler.addFilter(JobFilter())
+        handler.setFormatter(formatter(environment_settings().log_format))
+
+
+@signals.celeryd_init.connect
+def leave_banner_out(instance: Any, **_: Any) -> None:
+    """Print no picture between lines that are to be JSON."""
+    if environment_settings().log_format == "json":
+        instance.quiet = True

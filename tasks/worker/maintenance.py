@@ -1,0 +1,44 @@
+"""Housekeeping that beat schedules: small steps, safe to run twice or at the same time."""
+
+from collections.abc import Callable
+from functools import partial
+
+from pattern_storage.config.settings import environment_settings
+from pattern_storage.storage import attempts, import_runs, ledger
+from pattern_storage.tasks.app import app
+from pattern_storage.tasks.relay import Relay
+from pattern_storage.tasks.worker import runtime
+
+#: Rows deleted in one transaction: short enough to disturb nobody.
+STEP = 1_000
+
+
+@app.task(name="maintenance.purge_ledger", ignore_result=True)
+def purge_ledger() -> int:
+    """Forget jobs that finished longer ago than the ledger's retention; return how many."""
+    # First: such a letter is not shown while the ledger has the job.
+    runtime.on_connection(attempts.clear_finished)
+    return _in_steps(partial(runtime.on_connection, ledger.purge, days=environment_settings().ledger_retention_days))
+
+
+@app.task(name="maintenance.purge_imports", ignore_result=True)
+def purge_imports() -> int:
+    """Forget runs of imports that ended longer ago than their retention; return how many."""
+    return _in_steps(partial(runtime.on_connection, import_runs.purge, days=environment_settings().import_history_days))
+
+
+def _in_steps(purge: Callable[..., int]) -> int:
+    """Call it until a step finds nothing more to purge; return how many there were in all."""
+    purged = 0
+    while step := purge(step=STEP):
+        purged += step
+    return purged
+
+
+@app.task(name="maintenance.sweep_outbox", ignore_result=True)
+def sweep_outbox() -> int:
+    """Publish what is due in the outbox, as a relay would within milliseconds; return how many jobs.
+
+    Without any relay the outbox works too, up to a minute late.
+    """
+    return Relay(environment_settings()).sweep()

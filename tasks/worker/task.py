@@ -1,0 +1,210 @@
+"""What the five tasks share: from a message to an outcome that Celery, Flower and the client understand."""
+
+import threading
+import time
+from typing import Any, NoReturn
+from uuid import UUID
+
+from celery import Task, signals
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded, TimeLimitExceeded
+from celery.states import FAILURE, SUCCESS
+from celery.utils.time import get_exponential_backoff_interval
+
+from pattern_storage.config.settings import Settings, environment_settings
+from pattern_storage.storage import ModelContractPatternStorage, ModelResult, attempts, ledger
+from pattern_storage.storage.errors import ContractInvalid, StorageError
+from pattern_storage.storage.logs import correlated, get_logger
+from pattern_storage.tasks.description import describe_call
+from pattern_storage.tasks.errors import StorageOperationFailed, StorageUnavailable
+from pattern_storage.tasks.worker import runtime
+from pattern_storage.tasks.worker.validation import never_ended, receive, settle_late, too_late
+
+logger = get_logger(__name__)
+
+#: Seconds before any retry: Celery sends it before it stores RETRY, which could otherwise land on the SUCCESS of it.
+#: RabbitMQ delays by whole seconds, so there it is one.
+LEAST_DELAY = 0.25
+
+
+class StorageTask(Task[Any, Any]):
+    """Runs one contract, once per correlation id.
+
+    A success is SUCCESS, a permanent failure FAILURE. A failure that may pass is RETRY, with full jitter, until the
+    attempts are used up: then the job is a dead letter and FAILURE. A cancelled job is REVOKED.
+    """
+
+    abstract = True
+    Request = "pattern_storage.tasks.worker.request:StorageRequest"
+    Strategy = "pattern_storage.tasks.worker.request:strategy"
+    # Attempts are counted in PostgreSQL, where a killed worker cannot lose them; see `_count`.
+    max_retries = None
+    # Seconds until a job whose process was killed runs again; Celery's own default is three minutes.
+    default_retry_delay = 1
+    # An operation that failed is a result, not a fault of the worker: no traceback in its log.
+    throws = (StorageOperationFailed,)
+    # Flower shows the beginning of a result; a query's would soon come to the template code.
+    resultrepr_maxsize = 100
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the job. Raises StorageOperationFailed if a producer sent anything but `contract`."""
+        if not args and kwargs.keys() == {"contract"}:
+            with correlated(str(self.request.id)):
+                try:
+                    return self.run(**kwargs)
+                finally:
+                    # Storing the result takes what is left of the job's time.
+                    vars(self.request)["done_at"] = time.perf_counter()
+        names = ", ".join(map(repr, kwargs)) or "none"
+        error = ContractInvalid(
+            f"the task takes one keyword argument, contract; got {len(args)} positional and these keywords: {names}"
+        )
+        raise self.refused(str(self.name).rpartition(".")[2], error)
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, *options: Any, **more: Any) -> Any:
+        """Send the job, from wherever: a retry, or Celery itself after its process was lost.
+
+        Headers and events then have a description of it, where Celery would put the `repr` of the template.
+        """
+        more |= {"argsrepr": describe_call(str(self.name), kwargs), "kwargsrepr": ""}
+        return super().apply_async(args, kwargs, *options, **more)
+
+    def execute(self, operation: str, contract: Any) -> dict[str, Any]:
+        """Run one contract in one transaction and return its ModelResult as JSON types.
+
+        Raises StorageOperationFailed, with the ModelResult in it, for an operation that failed.
+        """
+        try:
+            received = receive(operation, str(self.request.id), contract)
+        except ContractInvalid as error:
+            raise self.refused(operation, error) from None
+        begun_again = self._count(received)
+        result = None
+        if begun_again >= environment_settings().max_attempts:
+            result = self._bury(received, never_ended(received, begun_again), begun_again)
+        try:
+            result = result or runtime.run(runtime.node().execute_once(received))
+        except SoftTimeLimitExceeded:
+            result = self._first_result(received)
+            if result is None:
+                raise
+        if result.metadata.get("retryable"):
+            self._try_again(received, result, begun_again)
+        # Whatever enters a job in the ledger clears what was kept of it as well.
+        if result.metadata.get("replayed") or (begun_again and operation == "query"):
+            self._forget(received)
+        if result.metadata.get("error_type") == "revoked":
+            self._revoked(result)
+        if not result.success:
+            raise StorageOperationFailed(result.to_dict())
+        return result.to_dict()
+
+    def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """After a conflict has been reported, put back the outcome of the job that the id belongs to.
+
+        After the hard time limit, settle the job; Celery calls this in the worker's main process then.
+        """
+        if isinstance(exc, TimeLimitExceeded):
+            # Not here: the main process has other jobs to look after.
+            given = (str(self.name).rpartition(".")[2], task_id, (kwargs or {}).get("contract"))
+            threading.Thread(target=settle_late, args=given, name="settle late job", daemon=True).start()
+        if not isinstance(exc, StorageOperationFailed) or exc.error_type != "correlation_conflict":
+            return
+        try:
+            found = runtime.on_connection(ledger.find, UUID(task_id))
+        except StorageError as error:
+            logger.warning("cannot put back the first outcome of %s: %s", task_id, error)
+            return
+        if found is not None:
+            first = found[1].to_dict()
+            outcome = first if found[1].success else StorageOperationFailed(first)
+            self.backend.store_result(task_id, outcome, SUCCESS if found[1].success else FAILURE, request=self.request)
+
+    def refused(self, operation: str, error: ContractInvalid) -> StorageOperationFailed:
+        """Return what to raise for a job that never reached the effect node."""
+        metadata = {
+            "correlation_id": str(self.request.id),
+            "operation": operation,
+            "duration_ms": 0.0,
+            "error_type": error.error_type,
+        }
+        return StorageOperationFailed(ModelResult(success=False, error=str(error), metadata=metadata).to_dict())
+
+    def _count(self, contract: ModelContractPatternStorage) -> int:
+        """Return how often this job has begun again. PostgreSQL knows; while it is down nothing is counted."""
+        delivered = self.request.delivery_info or {}
+        if not (self.request.retries or delivered.get("redelivered")):
+            return 0
+        try:
+            return runtime.on_connection(attempts.count_delivery, contract.correlation_id)
+        except StorageError as error:
+            logger.warning("cannot count the attempts of %s: %s", self.request.id, error)
+            return 0
+
+    def _forget(self, contract: ModelContractPatternStorage) -> None:
+        """Clear what was kept of a job that ended; what stays behind does no harm."""
+        try:
+            runtime.on_connection(attempts.forget, contract.correlation_id)
+        except StorageError as error:
+            logger.warning("cannot clear what was kept of %s: %s", self.request.id, error)
+
+    def _first_result(self, contract: ModelContractPatternStorage) -> ModelResult | None:
+        """Return the result of a job whose time was over just when it was done; otherwise see that it never is.
+
+        Its COMMIT may have been on the way: PostgreSQL has done it, or would do it later, and nobody hears of it.
+        """
+        if contract.operation == "query":
+            return None
+        late = too_late(contract)
+        try:
+            first = runtime.on_connection(ledger.settle, contract, late)
+        except StorageError as error:
+            logger.warning("cannot tell whether %s was done in time: %s", self.request.id, error)
+            return None
+        return None if first is late else first
+
+    def _try_again(self, contract: ModelContractPatternStorage, result: ModelResult, begun_again: int) -> NoReturn:
+        """End this attempt as RETRY, or the job as a dead letter if it was the last."""
+        settings = environment_settings()
+        if begun_again + 1 >= settings.max_attempts:
+            self._bury(contract, result, begun_again + 1)
+        try:
+            raise self.retry(
+                exc=StorageUnavailable(result.to_dict()),
+                countdown=retry_delay(settings, self.request.retries or 0),
+            )
+        except Reject as error:
+            # The new message could not be sent. Celery would drop the old one; it goes back to the queue instead.
+            raise Reject(error, requeue=True) from error
+
+    def _bury(self, contract: ModelContractPatternStorage, result: ModelResult, count: int) -> ModelResult | None:
+        """Keep the job as a dead letter and end it as FAILURE; if PostgreSQL cannot take it now, go on trying.
+
+        Return the job's first result if it turns out to be done: only its answer was lost so many times.
+        """
+        try:
+            if not runtime.on_connection(attempts.bury, contract, result, attempts=count):
+                return runtime.on_connection(ledger.replay, contract)
+        except StorageError as error:
+            logger.warning("cannot bury %s after %d attempts: %s", self.request.id, count, error)
+            return None
+        result.metadata |= {"dead_letter": True, "attempts": count}
+        result.metadata.pop("retryable", None)
+        raise StorageOperationFailed(result.to_dict())
+
+    def _revoked(self, result: ModelResult) -> NoReturn:
+        """End a cancelled job as REVOKED, in the result backend and for Flower."""
+        self.backend.mark_as_revoked(str(self.request.id), str(result.error), request=self.request)
+        self.send_event("task-revoked", terminated=False, signum=None, expired=False)
+        signals.task_revoked.send(sender=self, request=self.request, terminated=False, signum=None, expired=False)
+        raise Ignore
+
+
+def retry_delay(settings: Settings, retries: int) -> float:
+    """Return the seconds until the next attempt of a job that was retried so often: anything up to the bound.
+
+    Full jitter: jobs that failed together, as in an outage, do not come back together.
+    """
+    delay = get_exponential_backoff_interval(
+        settings.retry_backoff, min(retries, 30), settings.retry_backoff_max, full_jitter=True
+    )
+    return max(delay, 1 if settings.on_rabbitmq else LEAST_DELAY)

@@ -1,0 +1,357 @@
+"""What the transport does with single messages, on a real server, without an event loop and with one."""
+
+import json
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+from kombu import Connection, Consumer, Exchange, Queue
+
+from pattern_storage.tasks.transport import transport
+from pattern_storage.tasks.transport.blocking_pop import Place
+from pattern_storage.tasks.transport.claim_call import claim_command, read_answer
+from pattern_storage.tasks.transport.scripts import CLAIM, SWEEP
+from tests.fix_redis_fault import OURS, STOCK, Reader, acknowledged, bodies, publish, waiting, where
+
+Store = redis.Redis
+Open = Callable[..., Reader]
+
+both_paths = pytest.mark.parametrize("loop", [False, True], ids=["without loop", "loop"])
+
+
+@both_paths
+def test_a_message_is_recorded_as_kombu_records_it(store: Store, redis_url: str, read: Open, loop: bool) -> None:
+    records = []
+    for transport_name in (STOCK, OURS):
+        publish(redis_url, "q", [{"text": 'ü " \\ / \u2028', "empty": [], "big": 2**60}], headers={"x": {}, "y": 1.0})
+        got: list[Any] = []
+        reader = read(["q"], got.append, loop=loop, transport=transport_name)
+        reader.steps(lambda got=got: got)  # type: ignore[misc]
+        [(tag, record)] = store.hgetall("unacked").items()
+        assert store.zrange("unacked_index", 0, -1) == [tag]
+        assert abs(float(store.zscore("unacked_index", tag) or 0) - time.time()) < 5
+        message, exchange, routing_key = json.loads(record)
+        message["properties"].pop("delivery_tag")
+        records.append((message, exchange, routing_key))
+        got[0].ack()
+        reader.step()
+        assert not store.exists("unacked", "unacked_index", "q", "q.claimed")
+        reader.close()
+    assert records[0] == records[1]
+
+
+@both_paths
+def test_reject_requeue_and_recover(store: Store, redis_url: str, read: Open, loop: bool) -> None:
+    publish(redis_url, "q", [1])
+    got: list[Any] = []
+    reader = read(["q"], got.append, loop=loop)
+    reader.steps(lambda: len(got) == 1)
+    got[0].requeue()
+    reader.steps(lambda: len(got) == 2)
+    assert got[1].headers["redelivered"]
+    reader.channel.basic_recover(requeue=True)
+    reader.steps(lambda: len(got) == 3)
+    got[2].reject()
+    reader.step()
+    assert where(store, "q") == {"queue": [], "claimed": [], "unacked": []}
+
+
+@both_paths
+def test_first_in_first_out_and_the_higher_priority_before(redis_url: str, read: Open, loop: bool) -> None:
+    publish(redis_url, "q", [3, 4], priority=9)
+    publish(redis_url, "q", [1, 2], priority=0)
+    got: list[int] = []
+    read(["q"], acknowledged(got), loop=loop).steps(lambda: len(got) == 4)
+    assert got == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_busy_queue_leaves_another_its_turn(redis_url: str, read: Open, ahead: bool) -> None:
+    publish(redis_url, "busy", range(60))
+    publish(redis_url, "calm", range(5))
+    got: list[str] = []
+
+    def take(message: Any) -> None:
+        got.append(message.delivery_info["routing_key"])
+        message.ack()
+
+    read(["busy", "calm"], take, loop=True, claim_ahead=ahead).steps(lambda: len(got) == 65)
+    assert got[:11].count("calm") == 5
+
+
+def test_the_order_of_queues_can_be_strict(redis_url: str, read: Open) -> None:
+    publish(redis_url, "b", range(5))
+    publish(redis_url, "a", range(5))
+    got: list[str] = []
+    reader = read(
+        ["b", "a"], lambda message: got.append(message.delivery_info["routing_key"]), prefetch=0, loop=True,
+        claim_ahead=True, queue_order_strategy="sorted",
+    )  # fmt: skip
+    reader.steps(lambda: len(got) == 10)
+    assert "".join(got) == "aaaaabbbbb"
+
+
+@both_paths
+@pytest.mark.parametrize("ahead", [False, True])
+def test_at_the_limit_nothing_is_claimed(store: Store, redis_url: str, read: Open, loop: bool, ahead: bool) -> None:
+    got: list[Any] = []
+    reader = read(["q", "r"], got.append, loop=loop, prefetch=2, claim_ahead=ahead)
+    for _ in range(3):
+        reader.step()  # it waits now
+    publish(redis_url, "q", [1, 2, 3])
+    publish(redis_url, "r", [4])
+    reader.steps(lambda: len(got) == 2)
+    for _ in range(3):
+        reader.step()
+    publish(redis_url, "r", [5])
+    for _ in range(3):
+        reader.step()
+    assert len(got) == 2
+    assert store.hlen("unacked") == 2
+    assert store.llen("q") + store.llen("r") == 3
+    assert not store.exists("q.claimed", "r.claimed")
+    assert waiting(store) == 0
+    got[0].ack()
+    reader.steps(lambda: len(got) == 3)
+    for message in got[1:]:
+        message.ack()
+    reader.steps(lambda: len(got) == 5)
+    assert sorted(message.payload for message in got) == [1, 2, 3, 4, 5]
+
+
+def test_a_consumer_may_say_how_many_it_can_take(store: Store, redis_url: str, read: Open) -> None:
+    got: list[Any] = []
+    reader = read(["q"], got.append, loop=True, prefetch=0, claim_ahead=True)
+    # As Celery does for `worker_disable_prefetch`.
+    reader.channel.qos.can_consume = lambda: len(got) < 3
+    publish(redis_url, "q", range(10))
+    reader.steps(lambda: len(got) == 3)
+    for _ in range(3):
+        reader.step()
+    assert where(store, "q")["unacked"] == [0, 1, 2]
+    assert waiting(store) == 0
+
+
+def test_a_consumer_that_works_in_its_callback_holds_one_message(store: Store, redis_url: str, read: Open) -> None:
+    seen: list[dict[str, int]] = []
+
+    def work(message: Any) -> None:
+        publish(redis_url, "r", [len(seen)])
+        time.sleep(0.02)
+        seen.append({"q": store.llen("q"), "r": store.llen("r"), "unacked": store.hlen("unacked")})
+        message.ack()
+        seen[-1]["after"] = store.hlen("unacked")
+
+    reader = read(["q", "r"], work, loop=True, prefetch=8)
+    for _ in range(3):
+        reader.step()
+    publish(redis_url, "q", [1])
+    reader.steps(lambda: seen)
+    assert seen[0] == {"q": 0, "r": 1, "unacked": 1, "after": 0}
+
+
+def test_without_acknowledgements_nothing_is_recorded(store: Store, redis_url: str, read: Open) -> None:
+    got: list[Any] = []
+    reader = read(["q"], got.append, no_ack=True, loop=True)
+    for _ in range(3):
+        reader.step()
+    publish(redis_url, "q", range(20))
+    reader.steps(lambda: len(got) == 20)
+    assert not store.exists("q", "q.claimed", "unacked")
+    assert [message.payload for message in got] == list(range(20))
+
+
+def test_ack_emulation_can_be_off(store: Store, redis_url: str, read: Open) -> None:
+    publish(redis_url, "q", [1, 2])
+    got: list[Any] = []
+    read(["q"], got.append, ack_emulation=False).steps(lambda: len(got) == 2)
+    assert not store.exists("q", "q.claimed", "unacked")
+
+
+def test_single_messages_and_simple_queues(store: Store, redis_url: str) -> None:
+    with Connection(redis_url, transport=OURS) as connection, connection.SimpleQueue("simple") as simple:
+        channel: Any = connection.channel()
+        simple.put({"n": 1})
+        simple.put({"n": 2})
+        first = simple.get(timeout=5)
+        assert store.hlen("unacked") == 1
+        second = simple.get_nowait()
+        assert [first.payload["n"], second.payload["n"]] == [1, 2]
+        assert store.hlen("unacked") == 2
+        first.ack()
+        second.ack()
+        assert not store.exists("unacked", "unacked_index", "simple.claimed")
+        with pytest.raises(simple.Empty):
+            simple.get_nowait()
+        begun = time.monotonic()
+        with pytest.raises(simple.Empty):
+            simple.get(timeout=0.3)
+        assert time.monotonic() - begun > 0.25
+        simple.put({"n": 3})
+        assert channel.basic_get("simple", no_ack=True).payload == {"n": 3}
+        assert not store.exists("unacked")
+
+
+def test_a_global_prefix_is_before_every_key(store: Store, redis_url: str, read: Open) -> None:
+    options = {"global_keyprefix": "mine:"}
+    publish(redis_url, "q", [1, 2], transport_options=options)
+    got: list[Any] = []
+    reader = read(["q"], got.append, loop=True, **options)
+    reader.steps(lambda: len(got) == 2)
+    publish(redis_url, "q", [3], transport_options=options)
+    reader.steps(lambda: len(got) == 3)
+    assert store.hlen("mine:unacked") == 3
+    got[0].reject(requeue=True)
+    reader.steps(lambda: len(got) == 4)
+    for message in got[1:]:
+        message.ack()
+    reader.step()
+    assert all(key.startswith(b"mine:") for key in store.scan_iter())
+
+
+def test_broadcasts_arrive_beside_messages(redis_url: str, read: Open) -> None:
+    got: list[str] = []
+    exchange = Exchange("all", type="fanout")
+    for loop in (False, True):
+        reader = read(["q"], acknowledged(got), loop=loop)
+        queue = Queue(f"listener-{loop}", exchange, auto_delete=True)
+        with Consumer(reader.channel, [queue], callbacks=[lambda body, message: got.append(body)], no_ack=True):
+            reader.step()
+            with Connection(redis_url, transport=OURS) as connection:
+                connection.Producer().publish("broadcast", exchange=exchange, declare=[exchange])
+            publish(redis_url, "q", ["message"])
+            reader.steps(lambda: {"broadcast", "message"} <= set(got))
+        got.clear()
+        reader.close()
+
+
+def test_cancelling_and_closing_leave_everything_in_the_queue(store: Store, redis_url: str, read: Open) -> None:
+    publish(redis_url, "q", range(10))
+    got: list[Any] = []
+    reader = read(["q", "r"], got.append, loop=True, claim_ahead=True, prefetch=20)
+    reader.steps(lambda: len(got) == 10)
+    for _ in range(3):
+        reader.step()
+    reader.consumer.cancel_by_queue("q")
+    publish(redis_url, "q", [10])
+    for _ in range(3):
+        reader.step()
+    assert where(store, "q")["queue"] == [10]
+    for message in got[:5]:
+        message.ack()
+    reader.close()
+    # kombu restores what was delivered and not acknowledged when it closes.
+    assert sorted(where(store, "q")["queue"]) == [5, 6, 7, 8, 9, 10]
+    assert not store.exists("unacked", "unacked_index", "q.claimed")
+
+
+def move(store: Store) -> bytes:
+    """Move a message as a wait does."""
+    message = store.lmove("q", "q.claimed", "RIGHT", "LEFT")
+    assert isinstance(message, bytes)
+    return message
+
+
+def claim(store: Store, moved: list[bytes], room: int = 5, queues: list[str] | None = None) -> list[bytes]:
+    """Take a turn as a worker of its own would."""
+    place = Place("q", "q", recorded=True)
+    places = [Place(name, name, recorded=True) for name in queues or []]
+    command, known = claim_command(
+        ("unacked", "unacked_index"), places, room, moved=[(place, message) for message in moved]
+    )
+    return [message.raw for message in read_answer(CLAIM.send(store, command), known)[1]]
+
+
+def test_a_sweep_between_move_and_turn_gives_the_message_to_one(store: Store, redis_url: str) -> None:
+    publish(redis_url, "q", [1, 2])
+    first = move(store)
+    move(store)
+    assert SWEEP.run(store, ["q"], []) == 2
+    assert bodies(reversed(store.lrange("q", 0, -1))) == [1, 2]
+    # The slow worker comes too late.
+    assert claim(store, [first]) == []
+    # Another moves it again: whoever settles first delivers, the other does not.
+    assert move(store) == first
+    assert claim(store, [first]) == [first]
+    assert claim(store, [first]) == []
+    assert where(store, "q") == {"queue": [2], "claimed": [], "unacked": [1]}
+
+
+def test_what_there_is_no_room_for_goes_back_to_the_head(store: Store, redis_url: str) -> None:
+    publish(redis_url, "q", [1, 2, 3])
+    moved = [move(store) for _ in range(2)]
+    assert claim(store, moved[:1], room=0) == []
+    assert claim(store, moved[1:], room=1) == moved[1:]
+    assert where(store, "q") == {"queue": [3, 1], "claimed": [], "unacked": [2]}
+
+
+def test_a_turn_leaves_half_to_others(store: Store, redis_url: str) -> None:
+    publish(redis_url, "q", range(10))
+    assert [len(claim(store, [], room=8, queues=["q"])) for _ in range(4)] == [5, 3, 1, 1]
+
+
+def test_what_is_no_message_is_put_aside(store: Store, redis_url: str, read: Open) -> None:
+    store.lpush("q", b"nonsense", b'{"properties": {}}', b'["list"]', b'{"properties": {"delivery_tag": "t"}}')
+    publish(redis_url, "q", [1])
+    got: list[Any] = []
+    read(["q"], got.append).steps(lambda: got)
+    assert store.llen("q.unreadable") == 4
+    assert got[0].payload == 1
+
+
+def test_leftovers_come_back_when_a_consumer_starts_and_later(store: Store, redis_url: str, read: Open) -> None:
+    publish(redis_url, "q", [1])
+    store.lmove("q", "q.claimed", "RIGHT", "LEFT")
+    got: list[Any] = []
+    reader = read(["q"], got.append, loop=True)
+    reader.steps(lambda: len(got) == 1)
+    publish(redis_url, "elsewhere", [2])
+    store.lmove("elsewhere", "q.claimed", "RIGHT", "LEFT")
+    reader.steps(lambda: len(got) == 2)
+
+
+@pytest.mark.parametrize(("holder", "finder"), [(STOCK, OURS), (OURS, STOCK)])
+def test_each_sweep_restores_what_the_other_transport_held(
+    redis_url: str, read: Open, holder: str, finder: str
+) -> None:
+    publish(redis_url, "q", [1])
+    held: list[Any] = []
+    read(["q"], held.append, transport=holder).steps(lambda: held)
+    got: list[Any] = []
+    read(["q"], got.append, transport=finder, loop=True).steps(lambda: got)
+    assert got[0].payload == 1
+    assert got[0].headers["redelivered"]
+    got[0].ack()
+
+
+def test_workers_of_both_kinds_share_a_queue(store: Store, redis_url: str, read: Open) -> None:
+    got: dict[str, list[int]] = {STOCK: [], OURS: []}
+    readers = [read(["q"], acknowledged(got[name]), transport=name) for name in got]
+    publish(redis_url, "q", range(200))
+    while sum(map(len, got.values())) < 200:
+        for reader in readers:
+            reader.step()
+    assert sorted(got[STOCK] + got[OURS]) == list(range(200))
+    assert got[STOCK]
+    assert got[OURS]
+    assert not store.exists("q", "q.claimed", "unacked")
+
+
+def test_an_old_server_is_refused_in_one_sentence(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis.Redis, "info", lambda self, section: {"redis_version": "6.0.16"})
+    with (
+        Connection(redis_url, transport=OURS) as connection,
+        pytest.raises(transport.ServerTooOld, match=r"Redis 6\.0\.16 has no BLMOVE.*Redis 6\.2"),
+    ):
+        connection.connect()
+
+
+def test_a_drain_without_messages_ends_in_time(redis_url: str, read: Open) -> None:
+    reader = read(["q"], print)
+    begun = time.monotonic()
+    with pytest.raises(socket.timeout):
+        reader.connection.drain_events(timeout=0.3)
+    assert time.monotonic() - begun > 0.29
