@@ -12,9 +12,9 @@ from pathlib import Path
 
 import psutil
 import redis
+from config.embedded import EmbeddedStack
 from config.embedded.ports import port_for
 
-from config.embedded import EmbeddedStack
 from pattern_storage import PatternStorageClient
 from storage import ModelContractPatternStorage, schema
 from tests.fix_process import clean_environment

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         TransactionContext,
     )
     from pattern_storage.storage.node_pattern_storage_effect import NodePatternStorageEffect
-    from pattern_storage.tasks.app import app
+    from pattern_storage.tasks.celery_app import app
     from pattern_storage.tasks.client.asynchronous import AsyncJob, AsyncPatternStorageClient
     from pattern_storage.tasks.client.synchronous import Job, PatternStorageClient
     from pattern_storage.tasks.errors import (
@@ -48,7 +48,7 @@ _MODULES = {
     ),
     "storage.node_base_effect": ("LightweightTransactionManager", "NodeBaseEffect", "TransactionContext"),
     "storage.node_pattern_storage_effect": ("NodePatternStorageEffect",),
-    "tasks.app": ("app",),
+    "tasks.celery_app": ("app",),
     "tasks.client.asynchronous": ("AsyncJob", "AsyncPatternStorageClient"),
     "tasks.client.synchronous": ("Job", "PatternStorageClient"),
     "tasks.errors": ("BrokerUnavailable", "JobError", "JobTimeout", "ResultBackendUnavailable", "ServiceUnavailable"),

@@ -6,7 +6,7 @@ In a checkout `celery -A tasks ...` finds the application here; it is the one of
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pattern_storage.tasks.app import app
+    from pattern_storage.tasks.celery_app import app
 
 __all__ = ["app"]
 
@@ -15,6 +15,6 @@ def __getattr__(name: str) -> Any:
     """Import the application when it is first asked for: most modules of this package do not need it."""
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from pattern_storage.tasks.app import app
+    from pattern_storage.tasks.celery_app import app
 
     return app

@@ -15,7 +15,7 @@ from psycopg.rows import dict_row
 
 from pattern_storage.config.settings import Settings
 from pattern_storage.storage import ModelResult, import_runs
-from pattern_storage.tasks.app import create_app
+from pattern_storage.tasks.celery_app import create_app
 from pattern_storage.tasks.client.database import Archive, wait_for
 from pattern_storage.tasks.imports.plan.model import ImportPlan
 from pattern_storage.tasks.imports.publisher import publish

@@ -15,7 +15,7 @@ from pattern_storage.storage import schema
 from pattern_storage.storage.errors import StorageError
 from pattern_storage.storage.translation import translate
 from pattern_storage.tasks import result_backend as result_store
-from pattern_storage.tasks.app import create_app
+from pattern_storage.tasks.celery_app import create_app
 from pattern_storage.tasks.cli.exits import Exit
 from pattern_storage.tasks.cli.jobs import Json
 from pattern_storage.tasks.cli.output import print_json, print_table

@@ -16,7 +16,7 @@ from pattern_storage.config.settings import Settings, load_settings
 from pattern_storage.storage import import_schedules, outbox, roles
 from pattern_storage.storage.operations.base import Connection
 from pattern_storage.tasks import result_backend as result_store
-from pattern_storage.tasks.app import create_app
+from pattern_storage.tasks.celery_app import create_app
 from pattern_storage.tasks.cli import flower
 from pattern_storage.tasks.cli.exits import Exit
 from pattern_storage.tasks.cli.output import err, out

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from pattern_storage.config.settings import Settings, load_settings
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, outbox
 from pattern_storage.tasks import result_backend as result_store
-from pattern_storage.tasks.app import create_app
+from pattern_storage.tasks.celery_app import create_app
 from pattern_storage.tasks.client.database import Archive, wait_for
 from pattern_storage.tasks.client.operations import Operations, request_of
 from pattern_storage.tasks.client.publisher import BATCH_SIZE, Publisher

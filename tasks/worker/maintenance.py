@@ -5,7 +5,7 @@ from functools import partial
 
 from pattern_storage.config.settings import environment_settings
 from pattern_storage.storage import attempts, import_runs, ledger
-from pattern_storage.tasks.app import app
+from pattern_storage.tasks.celery_app import app
 from pattern_storage.tasks.relay import Relay
 from pattern_storage.tasks.worker import runtime
 

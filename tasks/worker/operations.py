@@ -5,7 +5,7 @@ Names, queues and JSON are public: any Celery application can send these jobs by
 
 from typing import Any
 
-from pattern_storage.tasks.app import app
+from pattern_storage.tasks.celery_app import app
 from pattern_storage.tasks.worker.task import StorageTask
 
 

@@ -14,7 +14,7 @@ import redis
 from pattern_storage.config.settings import Settings
 from pattern_storage.storage import roles
 from pattern_storage.storage.errors import RoleUnknown
-from pattern_storage.tasks.app import create_app
+from pattern_storage.tasks.celery_app import create_app
 from pattern_storage.tasks.imports.plan.due_times import Planner
 from pattern_storage.tasks.imports.plan.model import load_entries
 from tests import fix_cli

@@ -17,7 +17,7 @@ from pattern_storage.config.settings import Settings
 from pattern_storage.storage import import_runs, import_schedules, import_states
 from pattern_storage.storage.import_runs import Counts
 from pattern_storage.storage.import_states import ImportState
-from pattern_storage.tasks.app import create_app
+from pattern_storage.tasks.celery_app import create_app
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.imports.publisher import publish
 from pattern_storage.tasks.observability.metrics.servers import ServersCollector

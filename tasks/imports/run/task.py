@@ -14,7 +14,7 @@ from pattern_storage.storage import ModelResult, import_runs
 from pattern_storage.storage.errors import SchemaMismatch, StorageError
 from pattern_storage.storage.explanation import explain
 from pattern_storage.storage.logs import correlated
-from pattern_storage.tasks.app import app
+from pattern_storage.tasks.celery_app import app
 from pattern_storage.tasks.errors import ImportBroken, StorageOperationFailed, StorageUnavailable
 from pattern_storage.tasks.imports.plan.model import ImportPlan
 from pattern_storage.tasks.imports.publisher import TASK, describe

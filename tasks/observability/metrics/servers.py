@@ -19,7 +19,7 @@ from pattern_storage.storage import attempts, import_states, outbox
 from pattern_storage.storage.import_states import ImportState
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.storage.outbox import OutboxSize
-from pattern_storage.tasks.app import create_app
+from pattern_storage.tasks.celery_app import create_app
 from pattern_storage.tasks.observability.metrics.imports import of_imports, of_schedules
 
 logger = get_logger(__name__)
