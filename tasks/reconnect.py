@@ -1,4 +1,4 @@
-"""How a service that goes on for ever speaks of a server that is down, and when it tries again."""
+"""Backoff of a service that goes on for ever while a server is down, and the two log lines it writes about that."""
 
 import random
 
@@ -7,28 +7,35 @@ from pattern_storage.storage.logs import get_logger
 
 logger = get_logger(__name__)
 
-#: Seconds between two tries to reach a server that is down: the first, doubled up to the last.
-FIRST_RETRY, LAST_RETRY = 0.1, 5.0
+#: Seconds between two attempts to reach a server that is down: the first, doubled up to the last.
+FIRST_DELAY, LAST_DELAY = 0.1, 5.0
 
 
-class Trouble:
-    """A server that is down: says so once, says once that it is back, and knows when to try again."""
+class ReconnectBackoff:
+    """Exponential backoff with jitter; logs the first failure and the recovery, and nothing between them.
 
-    def __init__(self, what: str, who: str = "relay") -> None:
-        self._what, self._who = what, who
-        self._tries = 0
+    Args:
+        problem: what does not work, for the log: "cannot publish".
+        service: the service that the log line begins with.
+    """
 
-    def next_try(self, error: Exception) -> float:
-        """Return the seconds to wait before the next try."""
-        if not self._tries:
+    def __init__(self, problem: str, service: str = "relay") -> None:
+        self._problem, self._service = problem, service
+        self._attempts = 0
+
+    def failed(self, error: Exception) -> float:
+        """Note a failed attempt; return the seconds to wait before the next one."""
+        if not self._attempts:
             # What nobody foresaw is a bug of ours: only then a traceback helps.
             sentence = " ".join(str(error).split())  # libpq's have several lines
-            logger.warning("%s: %s: %s", self._who, self._what, sentence, exc_info=isinstance(error, InternalError))
-        self._tries += 1
-        return min(FIRST_RETRY * 2.0 ** min(self._tries - 1, 30), LAST_RETRY) * random.uniform(0.5, 1.0)  # noqa: S311
+            traceback = isinstance(error, InternalError)
+            logger.warning("%s: %s: %s", self._service, self._problem, sentence, exc_info=traceback)
+        self._attempts += 1
+        delay = min(FIRST_DELAY * 2.0 ** min(self._attempts - 1, 30), LAST_DELAY)
+        return delay * random.uniform(0.5, 1.0)  # noqa: S311
 
-    def is_over(self) -> None:
-        """Forget the trouble, if there was any."""
-        if self._tries:
-            logger.info("%s: recovered (%s) after %d tries", self._who, self._what, self._tries)
-            self._tries = 0
+    def succeeded(self) -> None:
+        """Note an attempt that worked: the next failure starts at the first delay and is logged again."""
+        if self._attempts:
+            logger.info("%s: recovered (%s) after %d tries", self._service, self._problem, self._attempts)
+            self._attempts = 0

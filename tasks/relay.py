@@ -26,7 +26,7 @@ from pattern_storage.storage.outbox import OutboxJob
 from pattern_storage.storage.translation import translate
 from pattern_storage.tasks.client import PatternStorageClient, ServiceUnavailable
 from pattern_storage.tasks.observability import metrics
-from pattern_storage.tasks.reconnect import Trouble
+from pattern_storage.tasks.reconnect import ReconnectBackoff
 
 logger = get_logger(__name__)
 
@@ -111,34 +111,34 @@ class Relay:
 
     async def _listen(self) -> None:
         """Wake the publisher at every notification, on a connection of its own."""
-        trouble = Trouble("cannot listen, so it polls")
+        backoff = ReconnectBackoff("cannot listen, so it polls")
         while True:
             try:
                 async with await self._connect("listener") as connection:
                     await connection.execute(SQL("LISTEN {}").format(Identifier(outbox.CHANNEL)))
-                    trouble.is_over()
+                    backoff.succeeded()
                     # Nobody was told of what was committed while nobody listened.
                     self._wake.set()
                     async for _ in connection.notifies():
                         self._wake.set()
             except Exception as error:
-                await self._pause(trouble.next_try(translate(error)))
+                await self._pause(backoff.failed(translate(error)))
 
     async def _publish(self) -> None:
         """Publish what is due, then wait for a notification, the poll interval or the next job that will be due."""
-        trouble = Trouble("cannot publish")
+        backoff = ReconnectBackoff("cannot publish")
         while not self._stopping.is_set():
             try:
                 async with await self._connect("relay") as connection:
                     while not self._stopping.is_set():
                         self._wake.clear()
                         while not self._stopping.is_set() and await self._publish_some(connection):
-                            trouble.is_over()
-                        trouble.is_over()
+                            backoff.succeeded()
+                        backoff.succeeded()
                         await self._rest(await outbox.next_publication(connection))
             except Exception as raised:
                 error = raised if isinstance(raised, ServiceUnavailable) else translate(raised)
-                await self._pause(trouble.next_try(error))
+                await self._pause(backoff.failed(error))
 
     async def _publish_some(self, connection: Connection) -> int:
         """Publish at most one batch, in one transaction; return how many rows it dealt with."""

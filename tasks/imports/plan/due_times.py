@@ -22,7 +22,7 @@ from pattern_storage.tasks.client.database import Archive
 from pattern_storage.tasks.errors import ServiceUnavailable
 from pattern_storage.tasks.imports.plan.model import ImportEntry
 from pattern_storage.tasks.imports.publisher import publish
-from pattern_storage.tasks.reconnect import Trouble
+from pattern_storage.tasks.reconnect import ReconnectBackoff
 
 logger = get_logger(__name__)
 
@@ -53,7 +53,7 @@ class Planner:
         self._seen = False
         #: When there may be something to do again, by the clock that nobody sets.
         self._wake = 0.0
-        self._trouble = Trouble("cannot plan", "imports")
+        self._backoff = ReconnectBackoff("cannot plan", "imports")
 
     def tick(self) -> float:
         """Do what is to be done now, and return the seconds until there may be more; survives servers that are down."""
@@ -61,10 +61,10 @@ class Planner:
             try:
                 seconds = asyncio.run(self._archive.ask(self._plan))
                 self._publish()
-                self._trouble.is_over()
+                self._backoff.succeeded()
             except Exception as raised:
                 error = raised if isinstance(raised, ServiceUnavailable) else translate(raised)
-                seconds = self._trouble.next_try(error)
+                seconds = self._backoff.failed(error)
             self._wake = time.monotonic() + seconds
         return max(self._wake - time.monotonic(), 0.001)
 
