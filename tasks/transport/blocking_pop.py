@@ -1,4 +1,4 @@
-"""Waiting for messages: one connection for each queue and priority, so that none is looked at before another."""
+"""Blocking pops: one connection for each queue and priority, on which the server is waited for."""
 
 from collections.abc import Iterable
 from time import monotonic
@@ -7,125 +7,126 @@ from typing import Any, NamedTuple
 from kombu.log import get_logger
 from redis.exceptions import OutOfMemoryError, ResponseError
 
-from pattern_storage.tasks.transport.polled_connection import Line
+from pattern_storage.tasks.transport.polled_connection import PolledConnection
 
 logger = get_logger(__name__)
 
-#: Seconds until a wait that the server refused is tried again.
-REST = 1.0
-#: Seconds to look for the answer of a wait that was told to end; it is there unless the server had not begun it.
-GLANCE = 0.001
-#: Seconds for all waits together to answer when they are told to end: the event loop does nothing else meanwhile.
-PATIENCE = 1.0
+#: Seconds until a blocking pop that the server refused is tried again.
+RETRY_DELAY = 1.0
+#: Seconds to look for the reply of a pop that CLIENT UNBLOCK did not wake; it is there unless the server has not
+#: begun the command.
+UNBLOCK_POLL = 0.001
+#: Seconds for all unblocked pops together to reply: the event loop does nothing else meanwhile.
+UNBLOCK_TIMEOUT = 1.0
 
 
-class Place(NamedTuple):
-    """One priority of one queue."""
+class QueueKey(NamedTuple):
+    """The Redis key of one priority of one queue."""
 
     queue: str
-    #: The Redis key, with the global prefix.
+    #: With the global prefix.
     key: str
-    #: Whether its messages are recorded until they are acknowledged.
-    recorded: bool
+    #: Whether its messages are recorded as unacked until they are acknowledged.
+    needs_ack: bool
 
 
-class Wait(Line):
-    """Waits for a message in one place, and moves it to the `claimed` list beside the queue.
+class BlockingPop(PolledConnection):
+    """Waits for a message under one queue key and moves it to the `.claimed` list beside it.
 
     For a consumer without acknowledgements, which takes messages away for good, it is kombu's BRPOP.
     """
 
-    def __init__(self, channel: Any, place: Place, waits: "Waits") -> None:
-        super().__init__(channel, f"WAIT {place.key}", self.end)
-        self.place = place
-        self.waits = waits
+    def __init__(self, channel: Any, queue_key: QueueKey, pops: "BlockingPops") -> None:
+        super().__init__(channel, f"BLMOVE {queue_key.key}", self.end)
+        self.queue_key = queue_key
+        self.pops = pops
         self.client_id = 0
-        self.rests_until = 0.0
+        self.retry_at = 0.0
 
     def on_connected(self) -> None:
-        """Learn the number by which another connection can end the waiting."""
+        """Ask for the client id, by which another connection can unblock this one."""
         self.connection.send_command("CLIENT", "ID")
         self.client_id = self.connection.read_response()
 
     def begin(self, timeout: float) -> None:
         """Wait on the server, `timeout` seconds at most (0: for ever)."""
-        if self.place.recorded:
-            self.ask("BLMOVE", self.place.key, f"{self.place.key}.claimed", "RIGHT", "LEFT", timeout)
+        if self.queue_key.needs_ack:
+            self.send("BLMOVE", self.queue_key.key, f"{self.queue_key.key}.claimed", "RIGHT", "LEFT", timeout)
         else:
-            self.ask("BRPOP", self.place.key, timeout)
+            self.send("BRPOP", self.queue_key.key, timeout)
 
     def end(self) -> bool:
-        """Read what came of it: a message to settle, or nothing. Returns False: it delivers none."""
+        """Read the reply: a moved message, or nothing. Returns False: it delivers none."""
         try:
-            answer = self.answer()
+            reply = self.read()
         except OutOfMemoryError as error:
-            # A full server refuses to move a message, and still lets a turn take one.
-            logger.warning("Redis refuses to wait for %s: %s", self.place.key, error)
-            self.rests_until = monotonic() + REST
-            self.waits.refused = True
+            # A full server refuses to move a message, and still lets a claim take one.
+            logger.warning("Redis refuses to wait for %s: %s", self.queue_key.key, error)
+            self.retry_at = monotonic() + RETRY_DELAY
+            self.pops.refused = True
             return False
-        if answer is not None:
-            self.waits.moved.append((self.place, answer if self.place.recorded else answer[1]))
+        if reply is not None:
+            self.pops.moved.append((self.queue_key, reply if self.queue_key.needs_ack else reply[1]))
         return False
 
 
-class Waits:
-    """All waits of a channel."""
+class BlockingPops:
+    """All blocking pops of a channel."""
 
     def __init__(self, channel: Any) -> None:
         self._channel = channel
-        self._by_key: dict[str, Wait] = {}
-        #: What was moved and is not settled yet.
-        self.moved: list[tuple[Place, bytes]] = []
+        self._by_key: dict[str, BlockingPop] = {}
+        #: Messages that were moved to a `.claimed` list and that no claim has taken from there yet.
+        self.moved: list[tuple[QueueKey, bytes]] = []
         #: Set when the server has refused one.
         self.refused = False
 
     @property
-    def lines(self) -> list[Wait]:
+    def connections(self) -> list[BlockingPop]:
         """All of them, waiting or not."""
         return list(self._by_key.values())
 
     @property
-    def busy(self) -> list[Wait]:
+    def pending(self) -> list[BlockingPop]:
         """Those that wait now."""
-        return [wait for wait in self._by_key.values() if wait.busy]
+        return [pop for pop in self._by_key.values() if pop.pending]
 
-    def begin(self, places: Iterable[Place]) -> None:
-        """Wait in each of these places where nobody waits yet."""
+    def begin(self, queue_keys: Iterable[QueueKey]) -> None:
+        """Wait under each of these keys that is not waited for yet."""
         now = monotonic()
-        for place in places:
-            wait = self._by_key.get(place.key)
-            if wait is None or wait.place.recorded != place.recorded:
-                if wait is not None:
-                    wait.hang_up()
-                wait = self._by_key[place.key] = Wait(self._channel, place, self)
-            if not wait.busy and wait.rests_until <= now:
-                wait.begin(self._channel.brpop_timeout)
+        for queue_key in queue_keys:
+            pop = self._by_key.get(queue_key.key)
+            if pop is None or pop.queue_key.needs_ack != queue_key.needs_ack:
+                if pop is not None:
+                    pop.disconnect()
+                pop = self._by_key[queue_key.key] = BlockingPop(self._channel, queue_key, self)
+            if not pop.pending and pop.retry_at <= now:
+                pop.begin(self._channel.brpop_timeout)
 
     def end(self) -> None:
-        """End all waiting now. Each wait answers exactly once: with nothing, or with what it had just moved.
+        """Unblock all that wait. Each replies exactly once: with nothing, or with what it had just moved.
 
-        One that does not, because its connection is dead or its answer was lost on the way, is cut off.
+        One that does not, because its connection is dead or its reply was lost on the way, is disconnected.
         """
-        deadline = monotonic() + PATIENCE
-        while busy := self.busy:
+        deadline = monotonic() + UNBLOCK_TIMEOUT
+        while pending := self.pending:
             with self._channel.plain_client.pipeline(transaction=False) as pipe:
-                for wait in busy:
-                    pipe.client_unblock(wait.client_id)
-                answers = pipe.execute(raise_on_error=False)
-            for wait, answer in zip(busy, answers, strict=True):
-                if isinstance(answer, ResponseError):
-                    # Not allowed to: what is moved before the server sees the end of it returns with a sweep.
-                    wait.hang_up()
-                elif wait.readable(max(deadline - monotonic(), 0.0) if answer else GLANCE):
-                    wait.end()
+                for pop in pending:
+                    pipe.client_unblock(pop.client_id)
+                woken = pipe.execute(raise_on_error=False)
+            for pop, reply in zip(pending, woken, strict=True):
+                if isinstance(reply, ResponseError):
+                    # Not allowed to: what is moved before the server sees the disconnection returns with a sweep.
+                    pop.disconnect()
+                elif pop.readable(max(deadline - monotonic(), 0.0) if reply else UNBLOCK_POLL):
+                    pop.end()
                 # Not woken, and nothing to read: its command is still on the way. Ask again.
                 elif monotonic() >= deadline:
                     # What it may have moved returns with a sweep.
-                    logger.warning("%s: no answer from Redis for %.0f s, connecting again", wait.name, PATIENCE)
-                    wait.hang_up()
+                    logger.warning("%s: no answer from Redis for %.0f s, connecting again", pop.name, UNBLOCK_TIMEOUT)
+                    pop.disconnect()
 
-    def forget_all_but(self, places: Iterable[Place]) -> None:
-        """Close the connections of all other places."""
-        for key in self._by_key.keys() - {place.key for place in places}:
-            self._by_key.pop(key).hang_up()
+    def close_others(self, queue_keys: Iterable[QueueKey]) -> None:
+        """Close the connections of all keys but these."""
+        for key in self._by_key.keys() - {queue_key.key for queue_key in queue_keys}:
+            self._by_key.pop(key).disconnect()

@@ -1,4 +1,4 @@
-"""The bootstep that has a Celery worker take its jobs through the engine's transport."""
+"""The bootstep that has a Celery worker use the claiming transport."""
 
 from typing import Any
 
@@ -17,10 +17,10 @@ TRANSPORTS = {
 
 
 def install() -> None:
-    """Have kombu use the engine's transport in this process, for every URL of Redis."""
+    """Have kombu use the claiming transport in this process, for every URL of Redis."""
     transports.TRANSPORT_ALIASES.update(TRANSPORTS)
     for scheme in TRANSPORTS:
-        # It remembers the class if somebody has asked already, as a worker does for its banner.
+        # kombu caches the class once it was asked for, as by a worker's banner.
         transports._transport_cache.pop(scheme, None)
 
 

@@ -10,23 +10,23 @@ from kombu.utils.json import loads
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from pattern_storage.tasks.transport.blocking_pop import Place
-from pattern_storage.tasks.transport.claim_call import claim_command, read_answer
+from pattern_storage.tasks.transport.blocking_pop import QueueKey
+from pattern_storage.tasks.transport.claim_call import claim_command, read_reply
 from pattern_storage.tasks.transport.claims import Claims
 from pattern_storage.tasks.transport.kombu_parts import redis
-from pattern_storage.tasks.transport.polled_connection import polled
+from pattern_storage.tasks.transport.polled_connection import polled_class
 from pattern_storage.tasks.transport.qos import QoS
 from pattern_storage.tasks.transport.scripts import CLAIM
 
-#: Transport options beyond kombu's.
-OPTIONS = ("claim_ahead", "claim_limit")
+#: Names of the transport options beyond kombu's.
+TRANSPORT_OPTIONS = ("claim_ahead", "claim_limit")
 
 
 class Channel(redis.Channel):  # type: ignore[misc]  # kombu's is untyped
     """See `tasks.transport.transport` for the protocol.
 
     Transport options beyond kombu's:
-        claim_ahead: take as many messages as the prefetch limit allows, and collect acknowledgements. Only with an
+        claim_ahead: prefetch as many messages as the limit allows, and collect acknowledgements. Only with an
             event loop, and only for a consumer that hands messages on: one that works inside its callback, as the
             solo pool does, would keep them waiting. Off unless the worker's bootstep says so.
         claim_limit: messages in one claim at most, 32.
@@ -36,25 +36,25 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu's is untyped
 
     claim_ahead = False
     claim_limit = 32
-    from_transport_options = (*redis.Channel.from_transport_options, *OPTIONS)
+    from_transport_options = (*redis.Channel.from_transport_options, *TRANSPORT_OPTIONS)
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        self._without_acks: set[str] = set()
+        self._no_ack_queues: set[str] = set()
         self._kept_client: Any = None
         self._kept_plain_client: Any = None
         self.claims = Claims(self)
         super().__init__(*arguments, **options)
 
-    # --- what the claims ask for ---
+    # --- for Claims ---
 
     @property
     def closing(self) -> bool:
-        """Whether it takes no more turns."""
+        """Whether it claims no more."""
         return bool(self._closing) or not self._consumers
 
     @property
-    def books(self) -> tuple[str, str]:
-        """The keys of kombu's hash of unacknowledged messages and of its index."""
+    def unacked_keys(self) -> tuple[str, str]:
+        """The keys of kombu's hash of unacked messages and of its index."""
         return f"{self.global_keyprefix}{self.unacked_key}", f"{self.global_keyprefix}{self.unacked_index_key}"
 
     def next_queues(self) -> list[str]:
@@ -62,21 +62,21 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu's is untyped
         queues: list[str] = self._queue_cycle.consume(len(self.active_queues))
         return queues
 
-    def places(self, queues: Iterable[str], no_ack: bool | None = None) -> list[Place]:
-        """Return where the messages of these queues are, in the order in which they may be taken."""
+    def queue_keys(self, queues: Iterable[str], no_ack: bool | None = None) -> list[QueueKey]:
+        """Return the keys of these queues in the order in which messages may be taken from them."""
         names = list(queues)
         return [
-            Place(
+            QueueKey(
                 queue,
                 f"{self.global_keyprefix}{self._q_for_pri(queue, step)}",
-                bool(self.ack_emulation) and not (queue in self._without_acks if no_ack is None else no_ack),
+                bool(self.ack_emulation) and not (queue in self._no_ack_queues if no_ack is None else no_ack),
             )
             for step in self.priority_steps
             for queue in names
         ]
 
     def deliver(self, message: Any, queue: str) -> None:
-        """Hand a message to its consumer."""
+        """Deliver a message to its consumer."""
         self._queue_cycle.rotate(queue)
         self.connection._deliver(message, queue)
 
@@ -85,14 +85,14 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu's is untyped
     def _connparams(self, asynchronous: bool = False) -> Any:
         parameters = super()._connparams(asynchronous)
         if asynchronous:
-            parameters["connection_class"] = polled(parameters["connection_class"], self)
+            parameters["connection_class"] = polled_class(parameters["connection_class"], self)
         return parameters
 
     def leave_poller(self, connection: Any) -> None:
-        """Have the poller forget a connection that is about to be closed."""
+        """Unregister a connection that is about to be closed from the poller."""
         # kombu asks the same before it tells the poller of one that has been closed.
         if self._registered and self.connection and self.connection.cycle and connection._sock is not None:
-            self.connection.cycle.forget(connection._sock)
+            self.connection.cycle.unregister(connection._sock)
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         """Return a client. For commands it is one that is kept: kombu builds one for every message."""
@@ -118,48 +118,48 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu's is untyped
         pool.max_connections = max(pool.max_connections, 1 << 20)
         return pool
 
-    # --- kombu's channel ---
+    # --- kombu's methods ---
 
     def basic_consume(self, queue: str, no_ack: bool = False, *arguments: Any, **options: Any) -> Any:
         """Consume from a queue."""
-        (self._without_acks.add if no_ack else self._without_acks.discard)(queue)
+        (self._no_ack_queues.add if no_ack else self._no_ack_queues.discard)(queue)
         answer = super().basic_consume(queue, no_ack, *arguments, **options)
         if queue not in self.active_fanout_queues:
-            self.claims.started(queue)
+            self.claims.on_consume(queue)
         return answer
 
     def _basic_cancel(self, consumer_tag: str) -> Any:
         answer = super()._basic_cancel(consumer_tag)
         if not self._closing:
-            self.claims.stopped()
+            self.claims.on_cancel()
         return answer
 
     def basic_get(self, queue: str, no_ack: bool = False, **options: Any) -> Any:
-        """Return a message, recorded in the same step that takes it; None if there is none."""
-        command, known = claim_command(self.books, self.places([queue], no_ack), room=1)
-        _, claimed = read_answer(CLAIM.send(self.plain_client, command), known)
+        """Return a message, recorded as unacked in the step that takes it; None if there is none."""
+        command, known = claim_command(self.unacked_keys, self.queue_keys([queue], no_ack), limit=1)
+        _, claimed = read_reply(CLAIM.send(self.plain_client, command), known)
         self._maybe_update_queues_expire(self._create_client(), queue)
         if not claimed:
             return None
         message = self.Message(loads(bytes_to_str(claimed[0].raw)), channel=self)
         if not no_ack:
-            self.claims.recorded_tag = message.delivery_tag
+            self.claims.claimed_tag = message.delivery_tag
             self.qos.append(message, message.delivery_tag)
-            self.claims.recorded_tag = None
+            self.claims.claimed_tag = None
         return message
 
     def _delete(self, queue: str, *arguments: Any, **options: Any) -> None:
         super()._delete(queue, *arguments, **options)
-        self.plain_client.delete(*(f"{place.key}.claimed" for place in self.places([queue])))
+        self.plain_client.delete(*(f"{queue_key.key}.claimed" for queue_key in self.queue_keys([queue])))
 
     def _on_connection_disconnect(self, connection: Any) -> None:
-        for line in self.claims.lines:
-            if line.connection is connection:
-                line.asked_at = None
+        for each in self.claims.connections:
+            if each.connection is connection:
+                each.sent_at = None
         super()._on_connection_disconnect(connection)
 
     def _after_fork(self) -> None:
-        # What is claimed and acknowledged is the parent's.
+        # What is claimed and in flight is the parent's.
         self.claims = Claims(self)
         super()._after_fork()
 
@@ -178,8 +178,8 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu's is untyped
         """Leave nothing claimed, then close as kombu does."""
         if not self.closed:
             self._closing = True
-            for step in self.claims.last_steps:
-                # Without a server there is nobody to tell: what is claimed comes back with a sweep.
+            for step in self.claims.quiesce_steps:
+                # Without a server nothing can be put back: what is claimed returns with a sweep.
                 with suppress(*self.connection_errors, ResponseError):
                     step()
         super().close()

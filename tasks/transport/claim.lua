@@ -1,11 +1,11 @@
--- One turn of a channel: acknowledge, settle what its waits have moved, and claim more. All of it or nothing.
+-- A claim: acknowledge, claim what blocking pops have moved to the `.claimed` lists, and claim more.
 --
--- KEYS  the hash of unacknowledged messages, its index, then queue keys, those that may be taken from first.
+-- KEYS  the hash of unacked messages, its index, then queue keys, those that may be taken from first.
 -- ARGV  now; how many messages at most; how many queue keys may be taken from; how many of them share a round;
 --       for every queue key "1" (record its messages) or "0" (they need no acknowledgement), as one word;
 --       how many acknowledgements; their tags; then, in pairs, the number of a queue key and a message
---       that a wait has moved from it.
--- Returns the number of messages still waiting, the number that nobody can read, then, in pairs, the number of
+--       that a blocking pop has moved from it.
+-- Returns the number of messages still waiting, the number of unreadable ones, then, in pairs, the number of
 --       the queue key and the message.
 local unacked, index = KEYS[1], KEYS[2]
 local now, most, takeable, width = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -32,8 +32,8 @@ local function take(i, raw)
       unreadable = unreadable + 1
       return
     end
-    local place = ', ' .. cjson.encode(info.exchange) .. ', ' .. cjson.encode(info.routing_key)
-    redis.call('HSET', unacked, tag, '[' .. raw .. place .. ']')
+    local origin = ', ' .. cjson.encode(info.exchange) .. ', ' .. cjson.encode(info.routing_key)
+    redis.call('HSET', unacked, tag, '[' .. raw .. origin .. ']')
     redis.call('ZADD', index, now, tag)
   end
   taken = taken + 1
@@ -51,7 +51,7 @@ end
 for n = at, #ARGV, 2 do
   local i, raw = tonumber(ARGV[n]), ARGV[n + 1]
   local key = KEYS[i + 2]
-  -- Gone: a sweep has put it back, and whoever takes it from there delivers it.
+  -- Gone: a sweep has put it back, and is delivered by the claim that takes it from there.
   if not is_recorded(i) or redis.call('LREM', key .. '.claimed', 1, raw) == 1 then
     if taken < most then take(i, raw) else redis.call('RPUSH', key, raw) end
   end

@@ -1,4 +1,4 @@
-"""A turn: the one call that acknowledges, settles what waits have moved, and claims more."""
+"""The claim call: one script call that acknowledges, claims what was moved to `.claimed`, and claims more."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -8,89 +8,92 @@ from typing import Any, NamedTuple
 from kombu.log import get_logger
 from redis.exceptions import NoScriptError
 
-from pattern_storage.tasks.transport.blocking_pop import Place
-from pattern_storage.tasks.transport.polled_connection import Line
+from pattern_storage.tasks.transport.blocking_pop import QueueKey
+from pattern_storage.tasks.transport.polled_connection import PolledConnection
 from pattern_storage.tasks.transport.scripts import CLAIM
 
 logger = get_logger(__name__)
 
-#: Acknowledgements in one turn: Lua takes some 8,000 arguments at a time.
-ACKS = 1_000
+#: Acknowledgements in one call: Lua takes some 8,000 arguments at a time.
+MAX_ACKS = 1_000
+
+#: Messages that blocking pops have moved to a `.claimed` list, each with the key it came from.
+Moved = Sequence[tuple[QueueKey, bytes]]
 
 
 class Claimed(NamedTuple):
-    """A message that is this channel's to deliver: recorded as unacknowledged, or taken for good."""
+    """A message that is this channel's to deliver: recorded as unacked, or taken for good."""
 
-    place: Place
+    queue_key: QueueKey
     raw: bytes
 
 
 def claim_command(
-    books: Sequence[str],
-    places: Sequence[Place],
-    room: int,
-    width: int = 1,
+    unacked_keys: Sequence[str],
+    queue_keys: Sequence[QueueKey],
+    limit: int,
+    round_size: int = 1,
     acks: Sequence[str] = (),
-    moved: Sequence[tuple[Place, bytes]] = (),
-) -> tuple[tuple[Any, ...], list[Place]]:
-    """Build the command of a turn.
+    moved: Moved = (),
+) -> tuple[tuple[Any, ...], list[QueueKey]]:
+    """Build the command of a claim.
 
     Args:
-        books: the keys of kombu's hash of unacknowledged messages and of its index.
-        places: where messages may be taken from, in that order.
-        room: how many messages at most; what has been moved beyond that goes back.
-        width: how many places share a round in which each gives one message.
+        unacked_keys: the keys of kombu's hash of unacked messages and of its index.
+        queue_keys: what messages may be taken from, in that order.
+        limit: how many messages at most; what has been moved beyond that goes back.
+        round_size: how many queue keys share a round in which each gives one message.
         acks: delivery tags.
-        moved: what waits have moved.
+        moved: messages that blocking pops have moved.
 
     Returns:
-        The command, and the places that its answer counts from 1.
+        The command, and the queue keys that its reply counts from 1.
     """
-    known = list(places)
-    number = {place.key: n for n, place in enumerate(known, 1)}
-    for place, _ in moved:
-        if place.key not in number:
-            known.append(place)
-            number[place.key] = len(known)
-    recorded = "".join("1" if place.recorded else "0" for place in known)
-    arguments: list[Any] = [time(), room, len(places), width, recorded, len(acks), *acks]
-    # The higher priority first, in case there is not room for all.
-    for place, raw in sorted(moved, key=lambda one: number[one[0].key]):
-        arguments += [number[place.key], raw]
-    return CLAIM.command([*books, *(place.key for place in known)], arguments), known
+    known = list(queue_keys)
+    number = {queue_key.key: n for n, queue_key in enumerate(known, 1)}
+    for queue_key, _ in moved:
+        if queue_key.key not in number:
+            known.append(queue_key)
+            number[queue_key.key] = len(known)
+    recorded = "".join("1" if queue_key.needs_ack else "0" for queue_key in known)
+    arguments: list[Any] = [time(), limit, len(queue_keys), round_size, recorded, len(acks), *acks]
+    # The higher priority first, in case the limit does not reach for all.
+    for queue_key, raw in sorted(moved, key=lambda one: number[one[0].key]):
+        arguments += [number[queue_key.key], raw]
+    return CLAIM.command([*unacked_keys, *(queue_key.key for queue_key in known)], arguments), known
 
 
-def read_answer(answer: Sequence[Any], known: Sequence[Place]) -> tuple[int, list[Claimed]]:
+def read_reply(reply: Sequence[Any], known: Sequence[QueueKey]) -> tuple[int, list[Claimed]]:
     """Return how many messages are still waiting, and those that were claimed."""
-    waiting, unreadable, *pairs = answer
+    waiting, unreadable, *pairs = reply
     if unreadable:
         logger.critical("%d messages that are none of kombu's were put aside in *.unreadable", unreadable)
     claimed = [Claimed(known[n - 1], raw) for n, raw in zip(pairs[::2], pairs[1::2], strict=True)]
     return waiting, claimed
 
 
-class Turn(Line):
-    """The connection on which a channel takes its turns, one at a time.
+class ClaimCall(PolledConnection):
+    """The connection on which a channel claims, one call at a time.
 
     Acknowledgements go back on the list when the connection breaks: sending them twice does no harm.
     """
 
-    def __init__(self, channel: Any, on_answer: Callable[[], bool]) -> None:
-        super().__init__(channel, "TURN", on_answer)
+    def __init__(self, channel: Any, on_reply: Callable[[], bool]) -> None:
+        super().__init__(channel, "CLAIM", on_reply)
         #: Delivery tags to acknowledge; other threads append to it.
         self.acks: deque[str] = deque()
         self._sent_acks: list[str] = []
         self._command: tuple[Any, ...] = ()
-        self._known: list[Place] = []
+        self._known: list[QueueKey] = []
 
     @property
-    def owes_acks(self) -> bool:
+    def has_unconfirmed_acks(self) -> bool:
         """Whether acknowledgements are not sent, or not confirmed."""
         return bool(self.acks or self._sent_acks)
 
     def take_acks(self) -> list[str]:
-        """Return delivery tags to acknowledge now, first those that nobody has confirmed."""
-        while self.acks and len(self._sent_acks) < ACKS:
+        """Return delivery tags to acknowledge now, first those that were sent and not confirmed."""
+        while self.acks and len(self._sent_acks) < MAX_ACKS:
             self._sent_acks.append(self.acks.popleft())
         return self._sent_acks
 
@@ -98,19 +101,20 @@ class Turn(Line):
         """Forget those that were taken: Redis has them."""
         self._sent_acks = []
 
-    def begin(self, places: Sequence[Place], room: int, width: int, moved: Sequence[tuple[Place, bytes]]) -> None:
-        """Send it."""
-        acks = self.take_acks()
-        self._command, self._known = claim_command(self.channel.books, places, room, width, acks, moved)
-        self.ask(*self._command)
+    def begin(self, queue_keys: Sequence[QueueKey], limit: int, round_size: int, moved: Moved) -> None:
+        """Send the call."""
+        self._command, self._known = claim_command(
+            self.channel.unacked_keys, queue_keys, limit, round_size, self.take_acks(), moved
+        )
+        self.send(*self._command)
 
     def end(self) -> tuple[int, list[Claimed]]:
-        """Return what `read_answer` does, waiting for the answer if need be."""
+        """Return what `read_reply` does, waiting for the reply if need be."""
         try:
-            answer = self.answer()
+            reply = self.read()
         except NoScriptError:
             # Nothing has happened yet: the server has been restarted.
-            self.ask(*CLAIM.text_command(self._command))
-            answer = self.answer()
+            self.send(*CLAIM.text_command(self._command))
+            reply = self.read()
         self.confirm_acks()
-        return read_answer(answer, self._known)
+        return read_reply(reply, self._known)

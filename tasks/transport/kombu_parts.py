@@ -1,4 +1,4 @@
-"""kombu's Redis transport as it is: its type stubs leave out most of what the engine builds on."""
+"""kombu's modules, untyped: its stubs leave out most of what the transport builds on."""
 
 from importlib import import_module
 from typing import Any

@@ -1,4 +1,4 @@
-"""Redis connections that are asked now and read when the poller says that the answer is there."""
+"""Redis connections that are written now and read when the poller reports the reply."""
 
 from collections.abc import Callable
 from time import monotonic
@@ -8,23 +8,23 @@ from kombu.utils.eventio import READ, poll
 from redis.exceptions import ConnectionError, ReadOnlyError, ResponseError  # noqa: A004
 
 
-class Line:
+class PolledConnection:
     """One connection of a channel, known to kombu's poller under a name of its own.
 
     Args:
         channel: whose connection it is.
         name: what the poller calls it.
-        on_answer: called when the answer can be read; returns whether that delivered a message.
+        on_reply: called when the reply can be read; returns whether that delivered a message.
     """
 
-    def __init__(self, channel: Any, name: str, on_answer: Callable[[], bool]) -> None:
+    def __init__(self, channel: Any, name: str, on_reply: Callable[[], bool]) -> None:
         self.channel = channel
         self.name = name
-        self._on_answer = on_answer
+        self._on_reply = on_reply
         # kombu's poller fetches the connection, and keeps it here.
         self.connection: Any = None
-        #: When it was asked what it has not answered yet, in seconds of the monotonic clock.
-        self.asked_at: float | None = None
+        #: When the command whose reply is to come was sent, in seconds of the monotonic clock.
+        self.sent_at: float | None = None
 
     @property
     def connection_pool(self) -> Any:
@@ -32,15 +32,15 @@ class Line:
         return self.channel.async_pool
 
     @property
-    def busy(self) -> bool:
-        """Whether an answer is to come."""
-        return self.asked_at is not None
+    def pending(self) -> bool:
+        """Whether a reply is to come."""
+        return self.sent_at is not None
 
-    def ask(self, *command: Any) -> None:
+    def send(self, *command: Any) -> None:
         """Send one command. Raises a connection error if there is no server."""
         cycle = self.channel.connection.cycle
         if self.connection is not None and self.connection._sock is not None:
-            # Connects again if nobody is there, which the poller has to learn; asking would do the same, too late.
+            # Connects again if the server has gone, which the poller has to learn; sending would do the same, too late.
             self.connection.check_health()
         if not cycle._client_registered(self.channel, self, self.name):
             self.channel.handlers[self.name] = self.on_readable
@@ -50,10 +50,10 @@ class Line:
             # Credentials that are renewed (Entra ID, IAM) reach a connection only while it has no command out.
             self.connection.re_auth()
         self.connection.send_command(*command)
-        self.asked_at = monotonic()
+        self.sent_at = monotonic()
 
-    def answer(self) -> Any:
-        """Return the answer, waiting for it if need be. Raises what Redis answers, or a connection error."""
+    def read(self) -> Any:
+        """Return the reply, waiting for it if need be. Raises the error that Redis replies, or a connection error."""
         try:
             return self.connection.read_response()
         except self.channel.connection_errors:
@@ -62,11 +62,11 @@ class Line:
         except ResponseError as error:
             if not isinstance(error, ReadOnlyError) and not str(error).startswith("UNBLOCKED"):
                 raise
-            # A failover has made the server a replica: whoever connects again finds the new primary.
+            # A failover has made the server a replica: connecting again finds the new primary.
             self.connection.disconnect()
             raise ConnectionError("the Redis server has become a replica") from error
         finally:
-            self.asked_at = None
+            self.sent_at = None
 
     def readable(self, timeout: float = 0.0) -> bool:
         """Whether there is something to read, or an end to notice, within `timeout` seconds. Reads nothing.
@@ -85,33 +85,33 @@ class Line:
     def on_readable(self) -> bool:
         """Do what a report of the poller asks for. Returns whether that delivered a message."""
         if not self.readable():
-            # An earlier report of the same poll has had it read already: whoever stands down reads every wait.
+            # An earlier report of the same poll has had it read already: `stop_waiting` reads every blocking pop.
             return False
-        if self.busy:
-            return self._on_answer()
+        if self.pending:
+            return self._on_reply()
         # Nothing is expected: the server has closed the idle connection.
-        self.hang_up()
+        self.disconnect()
         return False
 
     def on_connected(self) -> None:
         """Do what a new connection needs before its first command."""
 
-    def hang_up(self) -> None:
-        """End the connection; the next question opens another."""
-        self.asked_at = None
+    def disconnect(self) -> None:
+        """Close the connection; the next command opens another."""
+        self.sent_at = None
         if self.connection is not None:
             self.connection.disconnect()
 
-    def hang_up_if_dead(self, patience: float) -> bool:
-        """End the connection if its answer is `patience` seconds late: the other end has gone without a word."""
-        if self.asked_at is None or monotonic() - self.asked_at < patience or self.readable():
+    def disconnect_if_dead(self, patience: float) -> bool:
+        """Close the connection if its reply is `patience` seconds late: the server has gone without a word."""
+        if self.sent_at is None or monotonic() - self.sent_at < patience or self.readable():
             return False
-        self.hang_up()
+        self.disconnect()
         return True
 
 
-def polled(connection_class: Any, channel: Any) -> Any:
-    """Return this class with connections that leave the channel's poller before they close, whoever closes them.
+def polled_class(connection_class: Any, channel: Any) -> Any:
+    """Return a subclass whose connections leave the channel's poller before they close, whatever closes them.
 
     The kernel forgets a closed socket when the last copy of it is closed, and a process that was forked meanwhile may
     have one. Until then it reports that socket's end, under a number that another connection may have by then.

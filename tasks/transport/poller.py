@@ -11,18 +11,18 @@ from pattern_storage.tasks.transport.kombu_parts import redis
 
 logger = get_logger(__name__)
 
-#: Seconds. How long the synchronous path sleeps at most before it looks after restores and prefetch limits.
-CHECK = 1.0
+#: Seconds that the synchronous path sleeps at most before it looks after restores and prefetch limits.
+IDLE_CHECK = 1.0
 
 
 class Poller(redis.MultiChannelPoller):  # type: ignore[misc]  # kombu's is untyped
-    """Lets each channel do its work before each poll; the rest is kombu's."""
+    """kombu's poller, except that each channel sends its commands before each poll."""
 
     #: The event loop, once there is one.
     hub: Any = None
 
     def on_poll_start(self) -> bool:
-        """Ask what there is to ask, without waiting for any answer. Returns whether a message was delivered."""
+        """Send what there is to send, without waiting for any reply. Returns whether a message was delivered."""
         delivered = False
         for channel in list(self._channels):
             delivered |= channel.claims.deliver()
@@ -32,7 +32,7 @@ class Poller(redis.MultiChannelPoller):  # type: ignore[misc]  # kombu's is unty
         return delivered
 
     def on_readable(self, fileno: int) -> Any:
-        """Read one answer. Returns whether a message was delivered."""
+        """Read one reply. Returns whether a message was delivered."""
         channel, name = self._fd_to_chan.get(fileno, (None, None))
         if channel is None:
             return None
@@ -46,8 +46,8 @@ class Poller(redis.MultiChannelPoller):  # type: ignore[misc]  # kombu's is unty
         # An error shows when it is read, too.
         return super().handle_event(fileno, event) if name == "LISTEN" else self.on_readable(fileno)
 
-    def forget(self, sock: Any) -> None:
-        """Poll a socket no more that is about to be closed."""
+    def unregister(self, sock: Any) -> None:
+        """Stop polling a socket that is about to be closed."""
         for key, known in list(self._chan_to_sock.items()):
             if known is sock:
                 del self._chan_to_sock[key]
@@ -62,19 +62,19 @@ class Poller(redis.MultiChannelPoller):  # type: ignore[misc]  # kombu's is unty
     def get(self, callback: Any, timeout: float | None = None) -> None:
         """Deliver one message or broadcast, without an event loop. Raises Empty after `timeout` seconds.
 
-        When this returns nothing is left claimed that was not delivered: nobody knows when the next call comes.
+        When this returns nothing is left claimed that was not delivered: the next call may never come.
         """
         deadline = None if timeout is None else monotonic() + timeout
         self._in_protected_read = True
         try:
             self.maybe_refresh_binding_expiry()
-            while not self._step(CHECK if deadline is None else min(CHECK, max(deadline - monotonic(), 0))):
+            while not self._step(IDLE_CHECK if deadline is None else min(IDLE_CHECK, max(deadline - monotonic(), 0))):
                 if deadline is not None and monotonic() >= deadline:
                     raise Empty
         finally:
             self._in_protected_read = False
             for channel in list(self._channels):
-                channel.claims.rest()
+                channel.claims.quiesce()
             while self.after_read:
                 self.after_read.pop()()
 
@@ -88,7 +88,7 @@ class Poller(redis.MultiChannelPoller):  # type: ignore[misc]  # kombu's is unty
         return any(self.handle_event(fileno, event) for fileno, event in events or ())
 
     def maybe_restore_messages(self) -> None:
-        """Put back what others left behind, claimed or unacknowledged."""
+        """Put back what other consumers left behind, claimed or unacked."""
         for channel in list(self._channels):
             try:
                 channel.claims.sweep()
@@ -99,8 +99,8 @@ class Poller(redis.MultiChannelPoller):  # type: ignore[misc]  # kombu's is unty
         super().maybe_restore_messages()
 
     def maybe_check_brpop_health(self) -> None:
-        """Drop connections that owe an answer for so long that nobody can be at the other end."""
+        """Close connections whose reply is so late that no server can be at the other end."""
         for channel in list(self._channels):
-            # A server that is there answers a wait in time, and a turn at once.
+            # A living server replies to a blocking pop in time, and to a claim at once.
             if channel.brpop_timeout and channel.health_check_interval:
-                channel.claims.drop_dead_lines(channel.brpop_timeout + channel.health_check_interval)
+                channel.claims.drop_dead_connections(channel.brpop_timeout + channel.health_check_interval)

@@ -1,4 +1,4 @@
-"""What is delivered and not acknowledged: kombu's book, except that claims are entered by the claim itself."""
+"""kombu's QoS of unacked messages, except that a claim itself records what it takes."""
 
 from typing import Any
 
@@ -6,19 +6,19 @@ from pattern_storage.tasks.transport.kombu_parts import redis, virtual
 
 
 class QoS(redis.QoS):  # type: ignore[misc]  # kombu's is untyped
-    """kombu's Redis QoS for a channel that records while it claims and acknowledges many at a time."""
+    """kombu's Redis QoS for a channel whose claims record messages as unacked, and acknowledge many at a time."""
 
     def append(self, message: Any, delivery_tag: str) -> None:
-        """Note a delivered message, in Redis too unless the claim has done that."""
-        if delivery_tag == self.channel.claims.recorded_tag:
+        """Record a delivered message as unacked, in Redis too unless its claim has done that."""
+        if delivery_tag == self.channel.claims.claimed_tag:
             virtual.QoS.append(self, message, delivery_tag)
         else:
             super().append(message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
-        """Acknowledge: with the next turn if one comes within milliseconds, else now."""
+        """Acknowledge: with the next claim if one comes within milliseconds, else now."""
         if self.channel.claims.collect_ack(delivery_tag):
-            # Frees its place at once, so that the turn that carries it may claim another.
+            # Frees its slot of the prefetch limit at once, so that the claim that carries it may take another.
             virtual.QoS.ack(self, delivery_tag)
             self.channel.claims.wake()
         else:

@@ -1,8 +1,8 @@
--- Put claimed messages back where they were taken from, to be taken next, as if nobody had touched them.
+-- A release: put claimed messages back where they were taken from, to be taken next, as if never claimed.
 --
--- KEYS  the hash of unacknowledged messages, its index, then the queue key of each message, oldest message first.
+-- KEYS  the hash of unacked messages, its index, then the queue key of each message, oldest message first.
 -- ARGV  in pairs, for each message: its tag, or "" where it needs no acknowledgement, and the message.
--- Returns how many were put back; the others have been restored by somebody's sweep meanwhile.
+-- Returns how many were put back; the others have been restored by another worker meanwhile.
 local unacked, index = KEYS[1], KEYS[2]
 local released = 0
 for i = #KEYS - 2, 1, -1 do

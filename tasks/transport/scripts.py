@@ -1,4 +1,4 @@
-"""The engine's Lua scripts: read once, sent by their digest."""
+"""The transport's Lua scripts: read once, sent by their digest."""
 
 from hashlib import sha1
 from importlib.resources import files
@@ -24,14 +24,14 @@ class Script:
         return "EVAL", self.text, *command[2:]
 
     def send(self, client: Any, command: tuple[Any, ...]) -> Any:
-        """Send such a command and wait for its answer."""
+        """Send such a command and wait for its reply."""
         try:
             return client.execute_command(*command)
         except NoScriptError:
             return client.execute_command(*self.text_command(command))
 
     def run(self, client: Any, keys: list[str], arguments: list[Any]) -> Any:
-        """Run it and wait for its answer."""
+        """Run it and wait for its reply."""
         return self.send(client, self.command(keys, arguments))
 
 

@@ -1,4 +1,4 @@
--- Put back what was moved by workers that ended, or were cut off, before they could settle it.
+-- A sweep: put back what was moved to the `.claimed` lists by workers that ended, or were cut off, before their claim.
 --
 -- KEYS  queue keys. Returns how many messages were put back.
 local swept = 0

@@ -1,52 +1,53 @@
-"""kombu's Redis transport, except that a message is never only in a worker's memory.
+"""kombu's Redis transport with atomic claims: a message is never only in a worker's memory.
 
-kombu pops a message with BRPOP and enters it in its book of unacknowledged messages with a second call: a worker
-that is killed between the two takes the message with it. Here a message is at every moment in a list or in the book.
+kombu pops a message with BRPOP and records it as unacked with a second call: a worker that is killed between the two
+loses the message. Here a message is at every moment in a list or in the unacked hash.
 
 The protocol, for a queue `q` (each priority of a queue is a key of its own and treated like a queue):
 
-1. A *turn* is one Lua call (claim.lua). It acknowledges, takes messages from the queues, as many as the prefetch limit
-   allows but not more than half of what waits, and enters them in the book: kombu's hash `unacked` and
-   its index `unacked_index`, in kombu's format, so that kombu's workers and sweeps and Flower understand them.
-2. When a turn has left nothing, the channel *waits*: `BLMOVE q q.claimed RIGHT LEFT`, on a connection for each `q`,
-   because BLMOVE takes one key and no queue may add to the delay of another. A message wakes the one worker that
-   has waited longest. The next turn *settles* what was moved: out of `q.claimed`, into the book.
-3. A channel at its prefetch limit *stands down*: it ends its waits with CLIENT UNBLOCK, reads the one answer each of
-   them gives, and puts back what had just been moved. Nothing is claimed that cannot be delivered. A consumer
-   without an event loop, or one that works inside its callback (the solo pool), stands down before each delivery
-   and claims one message at a time, as kombu does.
+1. A *claim* is one Lua call (claim.lua). It acknowledges, takes messages from the queues, as many as the prefetch limit
+   allows but not more than half of what waits, and records them as unacked: in kombu's hash `unacked` and its index
+   `unacked_index`, in kombu's format, so that kombu's own code restores them and Flower understands them.
+2. When a claim has left nothing, the channel *waits* with a blocking pop, `BLMOVE q q.claimed RIGHT LEFT`, on a
+   connection for each `q`, because BLMOVE takes one key and no queue may add to the delay of another. A message wakes
+   the one worker that has waited longest. The next claim moves it on, out of `q.claimed`, into the unacked hash.
+3. A channel at its prefetch limit *stops waiting*: it ends its blocking pops with CLIENT UNBLOCK, reads the one reply
+   of each, and puts back what had just been moved. Nothing is claimed that cannot be delivered. A consumer without an
+   event loop, or one that works inside its callback (the solo pool), stops waiting before each delivery and claims one
+   message at a time, as kombu does.
 4. A *sweep* (sweep.lua: when a queue is first consumed from, then every `unacked_restore_interval` seconds) puts all
-   of `q.claimed` back at the head of `q`. Nobody has seen these messages, so there is no timeout to wait for.
-   kombu's own sweep of the book follows, unchanged.
+   of `q.claimed` back at the head of `q`. These messages were never delivered, so there is no timeout to wait for.
+   kombu's own restoring of what is unacked beyond the visibility timeout follows, unchanged.
 
 What can come between, for a message m that worker A is about to get:
 
-- A ends, or its connection does, before the server has seen BLMOVE or the turn: m is in `q`.
-- after BLMOVE, before the turn: m is in `q.claimed` until a sweep.
-- after the turn, before its answer is read: m is in the book until the visibility timeout, as if A had died
+- A ends, or its connection does, before the server has seen BLMOVE or the claim: m is in `q`.
+- after BLMOVE, before the claim: m is in `q.claimed` until a sweep.
+- after the claim, before its reply is read: m is unacked until the visibility timeout, as if A had died
   working on it. The server cannot tell the two apart.
-- between delivery and acknowledgement, or with an acknowledgement collected and not sent: in the book. m is
-  delivered again; storage jobs recognize that and replay their result.
-- A sweep comes while A is between BLMOVE and its turn. m is in `q` again; A's turn does not find it in `q.claimed`
-  and does not deliver it. If B has moved m there a second time before A's turn comes, then A's turn settles it and
+- between delivery and acknowledgement, or with an acknowledgement collected and not sent: m is unacked, and
+  redelivered; storage jobs recognize that and replay their result.
+- A sweep comes while A is between BLMOVE and its claim. m is in `q` again; A's claim does not find it in `q.claimed`
+  and does not deliver it. If B has moved m there a second time before A's claim comes, then A's claim takes it and
   B's does not find it: one of the two delivers, never both, because LREM removes a copy once.
-- Two sweeps, or a sweep and a turn, at once: scripts do not interleave.
-- CLIENT UNBLOCK against an arriving m: the wait answers once, with nothing or with m, and that answer is read.
-  Where CLIENT UNBLOCK is forbidden, or the answer does not come within a second because the connection is dead,
+- Two sweeps, or a sweep and a claim, at once: scripts do not interleave.
+- CLIENT UNBLOCK against an arriving m: the pop replies once, with nothing or with m, and that reply is read.
+  Where CLIENT UNBLOCK is forbidden, or the reply does not come within a second because the connection is dead,
   the connection is closed instead, and m may wait for a sweep.
-- CLIENT UNBLOCK against a BLMOVE that the server has not seen yet: it wakes nobody, and is sent again.
-- The prefetch limit is reached while waits are answered: the turn puts back what it has no room for, at the
+- CLIENT UNBLOCK against a BLMOVE that the server has not seen yet: it wakes nothing, and is sent again.
+- The prefetch limit is reached while pops are replied to: the claim puts back what it has no slot for, at the
   head of the queue, where the worker that has waited longest gets it.
-- A message is put back by A while the book's sweep restores it: whoever removes it from the book first puts it back.
-- The turn is sent twice, since nobody knows whether the first arrived: acknowledgements are idempotent, what
-  was settled is not found again, and what the first one took is in the book until the visibility timeout.
+- A message is put back by A while another worker restores it from the unacked hash: whichever removes it from the hash
+  first puts it back.
+- The claim is sent twice, since the first may or may not have arrived: acknowledgements are idempotent, what
+  was moved is not found again, and what the first one took is unacked until the visibility timeout.
 - The server restarts and has forgotten the scripts: NOSCRIPT comes before any effect, and the text is sent.
 - The process forks: the child forgets all claims and closes its copies of the sockets, which does not end the
   connections. A socket leaves the poller before it is closed: while a copy is open the kernel still reports its end.
-- The server is full: BLMOVE is refused, so the channel asks once a second; a turn begins with RPOP, which makes room.
+- The server is full: BLMOVE is refused, so the channel asks once a second; a claim begins with RPOP.
 - A message is none of kombu's (no delivery tag): it is put aside in `q.unreadable` instead of stopping every worker.
-- A worker with kombu's own transport takes from the same queue: it pops from `q`, and finds in the book what it
-  expects. It does not sweep `q.claimed`: let a worker with this transport start once more before you leave it for good.
+- A worker with kombu's own transport takes from the same queue: it pops from `q`, and finds in the unacked hash what
+  it expects. It does not sweep `q.claimed`: start a worker with this transport once more before you leave it for good.
 """
 
 from typing import Any
@@ -57,8 +58,8 @@ from redis.exceptions import ResponseError
 from pattern_storage.tasks.transport import channel, poller
 from pattern_storage.tasks.transport.kombu_parts import redis
 
-#: BLMOVE came with it.
-NEEDED = (6, 2)
+#: The first version with BLMOVE.
+MINIMUM_VERSION = (6, 2)
 
 
 class ServerTooOld(VersionMismatch):
@@ -93,7 +94,7 @@ class Transport(redis.Transport):  # type: ignore[misc]  # kombu's is untyped
 class SentinelChannel(channel.Channel, redis.SentinelChannel):  # type: ignore[misc]  # kombu's is untyped
     """The same behind Sentinel."""
 
-    from_transport_options = (*redis.SentinelChannel.from_transport_options, *channel.OPTIONS)
+    from_transport_options = (*redis.SentinelChannel.from_transport_options, *channel.TRANSPORT_OPTIONS)
 
 
 class SentinelTransport(Transport, redis.SentinelTransport):  # type: ignore[misc]  # kombu's is untyped
@@ -109,7 +110,7 @@ def require_blmove(opened: Any) -> None:
         version = str(opened._create_client().info("server")["redis_version"])
     except (ResponseError, KeyError):
         return
-    if tuple(int(part) for part in version.split(".")[:2]) < NEEDED:
+    if tuple(int(part) for part in version.split(".")[:2]) < MINIMUM_VERSION:
         raise ServerTooOld(
             f"Redis {version} has no BLMOVE, which the claiming transport needs: use Redis 6.2 or newer, or Valkey, "
             "or set PATTERN_STORAGE_SAFE_TRANSPORT=false for kombu's own."

@@ -127,16 +127,16 @@ def test_a_server_that_says_nothing_is_noticed(store: Store, read: Open, monkeyp
     for _ in range(5):
         reader.step()
     claims = reader.channel.claims
-    lines = [line for line in claims.lines if line.busy]
-    assert lines
-    before = {line.connection._sock for line in lines}
-    for line in lines:
-        line.asked_at -= 60
-    claims.drop_dead_lines(2.0)
-    assert not any(line.busy for line in lines)
+    pending = [each for each in claims.connections if each.pending]
+    assert pending
+    before = {each.connection._sock for each in pending}
+    for each in pending:
+        each.sent_at -= 60
+    claims.drop_dead_connections(2.0)
+    assert not any(each.pending for each in pending)
     for _ in range(3):
         reader.step()
-    assert before.isdisjoint({line.connection._sock for line in lines})
+    assert before.isdisjoint({each.connection._sock for each in pending})
 
 
 def test_a_forked_child_leaves_the_claims_alone(store: Store, redis_url: str, read: Open) -> None:
@@ -147,7 +147,7 @@ def test_a_forked_child_leaves_the_claims_alone(store: Store, redis_url: str, re
     if (child := os.fork()) == 0:
         with suppress(BaseException):
             reader.channel._after_fork()
-            reader.channel.claims.rest()
+            reader.channel.claims.quiesce()
             os._exit(0)
         os._exit(1)
     assert os.waitpid(child, 0)[1] == 0

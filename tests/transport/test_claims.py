@@ -11,8 +11,8 @@ import redis
 from kombu import Connection, Consumer, Exchange, Queue
 
 from pattern_storage.tasks.transport import transport
-from pattern_storage.tasks.transport.blocking_pop import Place
-from pattern_storage.tasks.transport.claim_call import claim_command, read_answer
+from pattern_storage.tasks.transport.blocking_pop import QueueKey
+from pattern_storage.tasks.transport.claim_call import claim_command, read_reply
 from pattern_storage.tasks.transport.scripts import CLAIM, SWEEP
 from tests.fix_redis_fault import OURS, STOCK, Reader, acknowledged, bodies, publish, waiting, where
 
@@ -255,17 +255,17 @@ def move(store: Store) -> bytes:
     return message
 
 
-def claim(store: Store, moved: list[bytes], room: int = 5, queues: list[str] | None = None) -> list[bytes]:
-    """Take a turn as a worker of its own would."""
-    place = Place("q", "q", recorded=True)
-    places = [Place(name, name, recorded=True) for name in queues or []]
+def claim(store: Store, moved: list[bytes], limit: int = 5, queues: list[str] | None = None) -> list[bytes]:
+    """Claim as a worker of its own would."""
+    queue_key = QueueKey("q", "q", needs_ack=True)
+    queue_keys = [QueueKey(name, name, needs_ack=True) for name in queues or []]
     command, known = claim_command(
-        ("unacked", "unacked_index"), places, room, moved=[(place, message) for message in moved]
+        ("unacked", "unacked_index"), queue_keys, limit, moved=[(queue_key, message) for message in moved]
     )
-    return [message.raw for message in read_answer(CLAIM.send(store, command), known)[1]]
+    return [message.raw for message in read_reply(CLAIM.send(store, command), known)[1]]
 
 
-def test_a_sweep_between_move_and_turn_gives_the_message_to_one(store: Store, redis_url: str) -> None:
+def test_a_sweep_between_move_and_claim_gives_the_message_to_one(store: Store, redis_url: str) -> None:
     publish(redis_url, "q", [1, 2])
     first = move(store)
     move(store)
@@ -273,7 +273,7 @@ def test_a_sweep_between_move_and_turn_gives_the_message_to_one(store: Store, re
     assert bodies(reversed(store.lrange("q", 0, -1))) == [1, 2]
     # The slow worker comes too late.
     assert claim(store, [first]) == []
-    # Another moves it again: whoever settles first delivers, the other does not.
+    # Another moves it again: the first to claim it delivers, the other does not.
     assert move(store) == first
     assert claim(store, [first]) == [first]
     assert claim(store, [first]) == []
@@ -283,14 +283,14 @@ def test_a_sweep_between_move_and_turn_gives_the_message_to_one(store: Store, re
 def test_what_there_is_no_room_for_goes_back_to_the_head(store: Store, redis_url: str) -> None:
     publish(redis_url, "q", [1, 2, 3])
     moved = [move(store) for _ in range(2)]
-    assert claim(store, moved[:1], room=0) == []
-    assert claim(store, moved[1:], room=1) == moved[1:]
+    assert claim(store, moved[:1], limit=0) == []
+    assert claim(store, moved[1:], limit=1) == moved[1:]
     assert where(store, "q") == {"queue": [3, 1], "claimed": [], "unacked": [2]}
 
 
-def test_a_turn_leaves_half_to_others(store: Store, redis_url: str) -> None:
+def test_a_claim_leaves_half_to_others(store: Store, redis_url: str) -> None:
     publish(redis_url, "q", range(10))
-    assert [len(claim(store, [], room=8, queues=["q"])) for _ in range(4)] == [5, 3, 1, 1]
+    assert [len(claim(store, [], limit=8, queues=["q"])) for _ in range(4)] == [5, 3, 1, 1]
 
 
 def test_what_is_no_message_is_put_aside(store: Store, redis_url: str, read: Open) -> None:

@@ -74,10 +74,12 @@ def test_one_message_wakes_one_worker(store: Store, redis_url: str, read: Open) 
         reader.channel.brpop_timeout = 600
         # Let it wait without its being told to stop at the end of a step: a worker's event loop does not stop.
         one.work()
-        one._finish_turn()
+        one._finish_claim()
         one.work()
     assert waiting(store) == 4 * 4
     publish(redis_url, "q", [1])
     wait_until(lambda: waiting(store) == 4 * 4 - 1, "one of them has been woken")
-    answers = [line for one in claims for line in one.lines if line.busy and line.connection.can_read(timeout=0)]
-    assert [line.name for line in answers] == ["WAIT q"]
+    answers = [
+        each for one in claims for each in one.connections if each.pending and each.connection.can_read(timeout=0)
+    ]
+    assert [each.name for each in answers] == ["BLMOVE q"]

@@ -21,13 +21,13 @@ ProxyTo = Callable[[str], Proxy]
 #: Of Python 3.12: threads of proxies may run. The children do next to nothing.
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 
-#: A wait for each of kombu's four priorities.
+#: A blocking pop for each of kombu's four priorities.
 WAITS = 4
 
 
-def line_of(reader: Reader, name: str) -> Any:
-    [line] = [line for line in reader.channel.claims.lines if line.name == name]
-    return line
+def connection_of(reader: Reader, name: str) -> Any:
+    [connection] = [each for each in reader.channel.claims.connections if each.name == name]
+    return connection
 
 
 @contextmanager
@@ -58,12 +58,12 @@ def test_a_wait_whose_answer_is_lost_is_cut_off(store: Store, redis_url: str, pr
             # CLIENT UNBLOCK finds nobody waiting, and there is nothing to read. Else it wakes, and there is nothing.
             publish(redis_url, "q", [1])
             wait_until(lambda: where(store, "q")["claimed"] == [1], "the message is moved")
-        wait = line_of(reader, "WAIT q")
+        wait = connection_of(reader, "BLMOVE q")
         sock = wait.connection._sock
         # Breaks everything, and so ends the test, should it not return.
         watchdog = threading.Timer(DEADLINE / 2, proxy.reset)
         watchdog.start()
-        reader.channel.claims.stand_down()
+        reader.channel.claims.stop_waiting()
         watchdog.cancel()
         assert sock.fileno() == -1
         if not moved:
@@ -75,12 +75,12 @@ def test_a_socket_that_others_have_a_copy_of_is_not_reported_after_its_end(store
     reader = read(["q"], print, loop=True)
     reader.channel.brpop_timeout = 600
     reader.steps(lambda: waiting(store) == WAITS, "it waits")
-    lines = reader.channel.claims.lines
+    connections = reader.channel.claims.connections
     assert reader.hub is not None
     with copies_elsewhere():
-        lines[0].connection.disconnect()
-        for line in lines[1:]:
-            line.hang_up()
+        connections[0].connection.disconnect()
+        for each in connections[1:]:
+            each.disconnect()
         wait_until(lambda: waiting(store) == 0, "the server has noticed")
         reader.steps(lambda: waiting(store) == WAITS, "it waits again")
         assert reader.hub.poller.poll(0) == []
@@ -104,12 +104,12 @@ def test_a_report_of_what_was_read_already_is_ignored(store: Store, read: Open) 
     reader = read(["q"], print, loop=True)
     reader.channel.brpop_timeout = 600
     reader.steps(lambda: waiting(store) == WAITS, "it waits")
-    cycle, wait = reader.channel.connection.cycle, line_of(reader, "WAIT q")
+    cycle, wait = reader.channel.connection.cycle, connection_of(reader, "BLMOVE q")
     sock = wait.connection._sock
     # Reading would wait for an answer that is not to come.
     assert not cycle.on_readable(sock.fileno())
-    assert wait.busy
-    reader.channel.claims.stand_down()
+    assert wait.pending
+    reader.channel.claims.stop_waiting()
     # Nothing to read, and nothing expected: the connection has not ended.
     assert not cycle.on_readable(sock.fileno())
     assert wait.connection._sock is sock
@@ -120,11 +120,11 @@ def test_answers_that_came_while_the_process_stood_still_are_read(store: Store, 
     reader = read(["q"], acknowledged(got), loop=True)
     reader.steps(lambda: waiting(store) == WAITS, "it waits")
     wait_until(lambda: waiting(store) == 0, "the server has answered")
-    # As after a suspend, whose first turn of the loop fires the timer before it polls.
-    for line in reader.channel.claims.lines:
-        if line.busy:
-            line.asked_at -= 60
-    reader.channel.claims.drop_dead_lines(2.0)
+    # As after a suspend, whose first pass of the loop fires the timer before it polls.
+    for each in reader.channel.claims.connections:
+        if each.pending:
+            each.sent_at -= 60
+    reader.channel.claims.drop_dead_connections(2.0)
     publish(redis_url, "q", [1])
     reader.steps(lambda: got == [1], "it is delivered")
 
@@ -141,10 +141,10 @@ def test_a_health_check_may_connect_again(store: Store, redis_url: str, proxy_to
         reader.consumer.consume()
         publish(redis_url, "q", [1])
         reader.steps(lambda: got, "it is at its limit")
-        turn = line_of(reader, "TURN")
-        sock, turn.connection.next_health_check = turn.connection._sock, 0
+        call = connection_of(reader, "CLAIM")
+        sock, call.connection.next_health_check = call.connection._sock, 0
         proxy.keep_answer_to(b"PING")
         got[0].ack()
         publish(redis_url, "q", [2])
-        reader.steps(lambda: len(got) == 2, "the turn is answered on another connection")
+        reader.steps(lambda: len(got) == 2, "the claim is answered on another connection")
         assert sock.fileno() == -1
