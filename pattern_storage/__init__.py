@@ -11,7 +11,7 @@ from pattern_storage.version import __version__
 
 if TYPE_CHECKING:
     from pattern_storage.config.settings import SettingsInvalid
-    from pattern_storage.storage.errors import ContractInvalid, CorrelationConflict, StorageError
+    from pattern_storage.storage.errors import ContractInvalid, CorrelationConflict, StorageError, UnsupportedOperation
     from pattern_storage.storage.model_contract_pattern_storage import (
         ModelContractBase,
         ModelContractEffect,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "config.settings": ("SettingsInvalid",),
-    "storage.errors": ("ContractInvalid", "CorrelationConflict", "StorageError"),
+    "storage.errors": ("ContractInvalid", "CorrelationConflict", "StorageError", "UnsupportedOperation"),
     "storage.model_contract_pattern_storage": (
         "ModelContractBase",
         "ModelContractEffect",
@@ -79,6 +79,7 @@ __all__ = [
     "SettingsInvalid",
     "StorageError",
     "TransactionContext",
+    "UnsupportedOperation",
     "__version__",
     "app",
 ]

@@ -1,4 +1,4 @@
-"""A job in one short line, for Flower and the worker's log: what a person wants to see, never the template."""
+"""One-line description of a job for Flower and logs, without the template code."""
 
 from collections.abc import Mapping
 from typing import Any

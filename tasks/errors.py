@@ -1,4 +1,4 @@
-"""What can go wrong around a job, as one tree.
+"""Exceptions around a job, as one tree.
 
     JobError
     ├── StorageOperationFailed          in the worker: the operation failed, its ModelResult inside
@@ -19,7 +19,7 @@ from uuid import UUID
 
 
 class JobError(Exception):
-    """Something about a job failed."""
+    """Base class of all errors around a job."""
 
 
 class StorageOperationFailed(JobError):
@@ -84,11 +84,11 @@ class JobTimeout(JobError, TimeoutError):
 
 
 class ServiceUnavailable(JobError, ConnectionError):
-    """A server that the client needs does not answer."""
+    """A server that the client needs is down or refuses."""
 
 
 class BrokerUnavailable(ServiceUnavailable):
-    """The queue does not answer. Whether a job sent at that moment was accepted is not known."""
+    """The broker does not answer. Whether a job sent at that moment was accepted is not known."""
 
 
 class ResultBackendUnavailable(ServiceUnavailable):

@@ -16,7 +16,7 @@ from psycopg.rows import dict_row
 from pattern_storage.config.settings import Settings
 from pattern_storage.storage import ModelResult, import_runs
 from pattern_storage.tasks.celery_app import create_app
-from pattern_storage.tasks.client.database import Archive, wait_for
+from pattern_storage.tasks.client.database import Database, run_sync
 from pattern_storage.tasks.imports.plan.model import ImportPlan
 from pattern_storage.tasks.imports.publisher import publish
 from pattern_storage.tasks.imports.run.execution import Run
@@ -115,10 +115,10 @@ def queue_run(
     """Note a run and put it on the queue, as `pattern-storage imports run` does; return its id."""
     run_id = uuid4()
     settings = Settings(database_url=database_url, redis_url=redis_url)
-    question = Archive(settings).ask(
+    question = Database(settings).run(
         lambda connection: import_runs.add(connection, run_id, plan.name, due, plan.content, **options)
     )
-    wait_for(question)
+    run_sync(question)
     app = create_app(settings)
     publish(app, [(run_id, plan.name, None)])
     app.close()

@@ -20,7 +20,7 @@ from pattern_storage.tasks.cli.exits import Exit, InputInvalid
 from pattern_storage.tasks.cli.jobs import Json
 from pattern_storage.tasks.cli.output import err, print_json, print_pairs, print_table
 from pattern_storage.tasks.client import PatternStorageClient
-from pattern_storage.tasks.client.database import Archive, wait_for
+from pattern_storage.tasks.client.database import Database, run_sync
 from pattern_storage.tasks.client.operations import build
 from pattern_storage.tasks.description import describe
 
@@ -79,14 +79,14 @@ def discard(ids: Ids = None, error_type: ErrorType = None, every: All = False, d
     for entries in _entries(ids, error_type):
         chosen = [entry.correlation_id for entry in entries]
         if not dry_run:
-            wait_for(_archive().ask(partial(attempts.discard, ids=chosen)))
+            run_sync(_database().run(partial(attempts.discard, ids=chosen)))
         _print_ids(chosen)
         count += len(chosen)
     _say("discarded", count, dry_run)
 
 
-def _archive() -> Archive:
-    return Archive(load_settings())
+def _database() -> Database:
+    return Database(load_settings())
 
 
 def _entries(ids: Sequence[UUID] | None, error_type: str | None, limit: int | None = None) -> Iterator[list[Entry]]:
@@ -95,7 +95,7 @@ def _entries(ids: Sequence[UUID] | None, error_type: str | None, limit: int | No
     while rest is None or rest > 0:
         size = PAGE_SIZE if rest is None else min(rest, PAGE_SIZE)
         question = partial(dead_letters.page, ids=ids, error_type=error_type, after=last, limit=size)
-        entries = wait_for(_archive().ask(question))
+        entries = run_sync(_database().run(question))
         if entries:
             yield entries
         if len(entries) < size:
@@ -109,7 +109,7 @@ def _contracts(
     """Yield dead letters with their contracts, as many at a time as fit in memory."""
     for entries in _entries(ids, error_type, limit):
         for group in dead_letters.groups(entries):
-            if letters := wait_for(_archive().ask(partial(attempts.dead_letters, ids=group))):
+            if letters := run_sync(_database().run(partial(attempts.dead_letters, ids=group))):
                 yield letters
 
 

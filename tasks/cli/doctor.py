@@ -14,7 +14,7 @@ from pattern_storage.config.settings import Settings, load_settings
 from pattern_storage.storage import schema
 from pattern_storage.storage.errors import StorageError
 from pattern_storage.storage.translation import translate
-from pattern_storage.tasks import result_backend as result_store
+from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.celery_app import create_app
 from pattern_storage.tasks.cli.exits import Exit
 from pattern_storage.tasks.cli.jobs import Json
@@ -79,7 +79,7 @@ def _redis(settings: Settings) -> Iterator[Finding]:
     by_url = {url: "Redis, " + " and ".join(n for n, u in urls.items() if u == url) for url in urls.values()}
     for url, subject in by_url.items():
         try:
-            with result_store.connect(settings, url) as server:
+            with redis_connections.connect(settings, url) as server:
                 yield from _redis_server(subject, server.info())
         except RedisError as error:
             yield Finding(subject, False, str(error), "start Redis or Valkey, or correct REDIS_URL", unreachable=True)

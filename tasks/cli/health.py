@@ -15,12 +15,12 @@ from redis.exceptions import RedisError
 from pattern_storage.config.settings import Settings, load_settings
 from pattern_storage.storage import import_schedules, outbox, roles
 from pattern_storage.storage.operations.base import Connection
-from pattern_storage.tasks import result_backend as result_store
+from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.celery_app import create_app
 from pattern_storage.tasks.cli import flower
 from pattern_storage.tasks.cli.exits import Exit
 from pattern_storage.tasks.cli.output import err, out
-from pattern_storage.tasks.client.database import Archive, wait_for
+from pattern_storage.tasks.client.database import Database, run_sync
 from pattern_storage.tasks.errors import BrokerUnavailable, ResultBackendUnavailable
 from pattern_storage.tasks.imports.plan.model import ImportEntry, load_entries
 
@@ -65,8 +65,8 @@ def health(
     try:
         if _uses_postgresql(service, settings):
             entries = load_entries(settings.imports_file) if service is Service.BEAT and settings.imports_file else []
-            asked = Archive(settings).ask(lambda connection: _postgresql(connection, service, oldest, entries))
-            if complaint := wait_for(asked):
+            asked = Database(settings).run(lambda connection: _postgresql(connection, service, oldest, entries))
+            if complaint := run_sync(asked):
                 raise NotWorking(complaint)
         _redis(settings)
         match service:
@@ -120,7 +120,7 @@ def _redis(settings: Settings) -> None:
     urls = {settings.result_backend} if settings.on_rabbitmq else {settings.result_backend, settings.broker}
     for url in urls:
         try:
-            with result_store.connect(settings, url) as server:
+            with redis_connections.connect(settings, url) as server:
                 server.set(KEY, "1", ex=SECONDS)
         except RedisError as error:
             raise ResultBackendUnavailable(f"Redis takes no writes: {error}") from error

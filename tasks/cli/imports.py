@@ -20,7 +20,7 @@ from pattern_storage.tasks.cli.jobs import Json
 from pattern_storage.tasks.cli.output import err, print_json, print_table
 from pattern_storage.tasks.cli.progress import ProgressBar
 from pattern_storage.tasks.client import Job, JobTimeout, PatternStorageClient
-from pattern_storage.tasks.client.database import Archive, wait_for
+from pattern_storage.tasks.client.database import Database, run_sync
 from pattern_storage.tasks.errors import BrokerUnavailable
 from pattern_storage.tasks.imports.location import shown
 from pattern_storage.tasks.imports.plan.model import ImportEntry, load_entries
@@ -149,7 +149,7 @@ def _named(entries: list[ImportEntry], name: str) -> ImportEntry:
 
 
 def _ask(settings: Settings, question: Callable[[Connection], Awaitable[T]]) -> T:
-    return wait_for(Archive(settings).ask(question))
+    return run_sync(Database(settings).run(question))
 
 
 def _next(entry: ImportEntry, moment: datetime) -> datetime | None:

@@ -1,7 +1,8 @@
-"""What applications import: enqueue storage jobs, and read what became of them by correlation id."""
+"""Clients: enqueue storage jobs and read their results by correlation id. Applications import `pattern_storage`."""
 
+from pattern_storage.config.settings import SettingsInvalid
 from pattern_storage.storage import ModelContractPatternStorage, ModelPatternRecord, ModelResult
-from pattern_storage.storage.errors import ContractInvalid, CorrelationConflict
+from pattern_storage.storage.errors import ContractInvalid, CorrelationConflict, StorageError, UnsupportedOperation
 from pattern_storage.tasks.client.asynchronous import AsyncJob, AsyncPatternStorageClient
 from pattern_storage.tasks.client.synchronous import Job, PatternStorageClient
 from pattern_storage.tasks.errors import (
@@ -27,4 +28,7 @@ __all__ = [
     "PatternStorageClient",
     "ResultBackendUnavailable",
     "ServiceUnavailable",
+    "SettingsInvalid",
+    "StorageError",
+    "UnsupportedOperation",
 ]

@@ -1,4 +1,4 @@
-"""The same client for asyncio applications: sending and waiting never block the event loop."""
+"""Client for asyncio applications: sending and waiting never block the event loop."""
 
 import asyncio
 from collections.abc import Awaitable, Iterable
@@ -10,19 +10,19 @@ from uuid import UUID
 import psycopg
 
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, outbox
-from pattern_storage.tasks import result_backend as result_store
+from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.client.listener import ResultListener, cancellable
-from pattern_storage.tasks.client.operations import Operations, request_of
-from pattern_storage.tasks.client.result_resolver import Inquiry
+from pattern_storage.tasks.client.operations import Operations, request_fingerprint
+from pattern_storage.tasks.client.result_resolver import ResultResolver
 from pattern_storage.tasks.client.results import parse_progress, parse_status, result_key
 from pattern_storage.tasks.client.synchronous import PatternStorageClient
-from pattern_storage.tasks.result_backend import answering
+from pattern_storage.tasks.redis_connections import translated_errors
 
-#: Connections to the result backend: one listens, the others look results up.
+#: Connections to the result backend: one is subscribed, the others read.
 MAX_CONNECTIONS = 10
 
-#: Questions to PostgreSQL at the same time.
-MAX_QUESTIONS = 4
+#: Lookups in PostgreSQL at the same time.
+MAX_DATABASE_CONNECTIONS = 4
 
 
 class AsyncJob:
@@ -75,10 +75,10 @@ class AsyncPatternStorageClient(Operations[Awaitable[AsyncJob]]):
             result_backend_url=result_backend_url,
             connect_timeout=connect_timeout,
         )
-        self._redis = result_store.connect_async(self._client.settings, max_connections=MAX_CONNECTIONS)
+        self._redis = redis_connections.connect_async(self._client.settings, max_connections=MAX_CONNECTIONS)
         self._listener = ResultListener(self._redis)
-        # Each question to PostgreSQL opens a connection, which workers need more.
-        self._asking = asyncio.Semaphore(MAX_QUESTIONS)
+        # Each lookup in PostgreSQL opens a connection, which workers need more.
+        self._database_slots = asyncio.Semaphore(MAX_DATABASE_CONNECTIONS)
 
     async def __aenter__(self) -> Self:
         return self
@@ -108,7 +108,7 @@ class AsyncPatternStorageClient(Operations[Awaitable[AsyncJob]]):
     ) -> AsyncJob:
         """See `PatternStorageClient.submit_in`."""
         await outbox.add(connection, contract)
-        return AsyncJob(self, contract.correlation_id, request_of(contract))
+        return AsyncJob(self, contract.correlation_id, request_fingerprint(contract))
 
     def get(self, correlation_id: UUID | str) -> AsyncJob:
         """See `PatternStorageClient.get`."""
@@ -120,28 +120,28 @@ class AsyncPatternStorageClient(Operations[Awaitable[AsyncJob]]):
 
     async def _status(self, correlation_id: UUID) -> str:
         meta = await self._get(correlation_id)
-        return parse_status(meta) if meta is not None else (await self._client.archive.state(correlation_id))[0]
+        return parse_status(meta) if meta is not None else (await self._client.database.state(correlation_id))[0]
 
     async def _result(self, correlation_id: UUID, request: str | None, timeout: float) -> ModelResult:  # noqa: ASYNC109
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        inquiry = Inquiry(correlation_id, request, has_database=self._client.archive.exists)
+        resolver = ResultResolver(correlation_id, request, has_database=self._client.database.is_configured)
 
-        async def ask() -> ModelResult | None:
-            async with self._asking:
-                return inquiry.learn(*await self._client.archive.state(correlation_id, deadline - loop.time()))
+        async def look_up() -> ModelResult | None:
+            async with self._database_slots:
+                return resolver.on_database(*await self._client.database.state(correlation_id, deadline - loop.time()))
 
-        with answering():
-            async with aclosing(self._listener.outcomes(correlation_id, deadline)) as outcomes:
-                async for meta in outcomes:
-                    answer = inquiry.hear(meta)
-                    if answer is None and inquiry.wants_database:
-                        answer = await ask()
-                    if answer is not None:
-                        return answer
-        answer = await ask() if inquiry.wants_last_word(timeout) else None
-        return answer or inquiry.end(timeout)
+        with translated_errors():
+            async with aclosing(self._listener.watch(correlation_id, deadline)) as updates:
+                async for meta in updates:
+                    result = resolver.on_result_backend(meta)
+                    if result is None and resolver.needs_database:
+                        result = await look_up()
+                    if result is not None:
+                        return result
+        result = await look_up() if resolver.needs_final_lookup(timeout) else None
+        return result or resolver.on_timeout(timeout)
 
     async def _get(self, correlation_id: UUID) -> bytes | None:
-        with answering():
+        with translated_errors():
             return cast("bytes | None", await cancellable(self._redis.get(result_key(correlation_id))))

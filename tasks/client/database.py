@@ -1,4 +1,4 @@
-"""What PostgreSQL knows of a job: asked when Redis has forgotten it, and to cancel it for good."""
+"""PostgreSQL for clients and commands: results that have expired in Redis, cancelling, and single statements."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -17,56 +17,56 @@ from pattern_storage.tasks.client.results import UNKNOWN
 
 T = TypeVar("T")
 
-#: Seconds that a question gets from a caller who has no time left: one look should still be possible.
-LEAST_TIMEOUT = 1.0
+#: Seconds that a call gets whose caller has no time left: one lookup should still be possible.
+MIN_TIMEOUT = 1.0
 
 
-class Archive:
-    """Opens a connection for each question: they are rare, and most clients never ask one."""
+class Database:
+    """One connection per call: calls are rare, and most clients make none."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
     @property
-    def exists(self) -> bool:
+    def is_configured(self) -> bool:
         """Whether a database is configured."""
         return self._settings.database_url is not None
 
     async def state(self, correlation_id: UUID, timeout: float | None = None) -> tuple[str, ModelResult | None]:  # noqa: ASYNC109
         """Return a job's status and result. UNKNOWN also where no database is configured, or it does not answer."""
-        if not self.exists:
+        if not self.is_configured:
             return UNKNOWN, None
         try:
-            return await self.ask(lambda connection: ledger.state(connection, correlation_id), timeout)
+            return await self.run(lambda connection: ledger.state(connection, correlation_id), timeout)
         except StorageError:
             return UNKNOWN, None
 
     async def cancel(self, correlation_id: UUID) -> ModelResult:
         """See `storage.ledger.cancel`. Raises SettingsInvalid without a database, or StorageError."""
-        return await self.ask(lambda connection: ledger.cancel(connection, correlation_id))
+        return await self.run(lambda connection: ledger.cancel(connection, correlation_id))
 
-    async def ask(self, question: Callable[[Connection], Awaitable[T]], timeout: float | None = None) -> T:  # noqa: ASYNC109
-        """Call an async function of `storage` with a connection. Raises SettingsInvalid or StorageError.
+    async def run(self, function: Callable[[Connection], Awaitable[T]], timeout: float | None = None) -> T:  # noqa: ASYNC109
+        """Run an async function of `storage` with a connection. Raises SettingsInvalid or StorageError.
 
         Args:
-            question: what to call.
-            timeout: seconds the caller has left; at least LEAST_TIMEOUT and at most the connect timeout are used.
+            function: what to call.
+            timeout: seconds the caller has left; at least MIN_TIMEOUT and at most the connect timeout are used.
         """
         longest = max(2.0, self._settings.connect_timeout)
-        seconds = longest if timeout is None else min(max(timeout, LEAST_TIMEOUT), longest)
+        seconds = longest if timeout is None else min(max(timeout, MIN_TIMEOUT), longest)
         url = self._settings.database
         try:
             # A server that accepts and then says nothing is down too.
             async with asyncio.timeout(seconds):
                 async with await AsyncConnection.connect(url, autocommit=True) as connection:
-                    return await question(connection)
+                    return await function(connection)
         except TimeoutError:
             raise ServerUnavailable(f"PostgreSQL did not answer within {seconds:g} s") from None
         except Exception as error:
             raise translate(error) from error
 
 
-def wait_for(coroutine: Coroutine[Any, Any, T]) -> T:
+def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine for synchronous code, also where an event loop runs in the caller's thread."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, coroutine).result()

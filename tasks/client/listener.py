@@ -39,14 +39,14 @@ class ResultListener:
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._reader: asyncio.Task[None] | None = None
 
-    async def outcomes(self, correlation_id: UUID, deadline: float) -> AsyncGenerator[bytes | None]:
-        """Yield what Redis says of a job: now, after each publication, and once every POLL_INTERVAL.
+    async def watch(self, correlation_id: UUID, deadline: float) -> AsyncGenerator[bytes | None]:
+        """Yield the job's result document: now, after each publication, and once every POLL_INTERVAL.
 
         Ends when the loop's clock passes `deadline` (seconds). Raises redis.exceptions.RedisError if the server does
         not answer.
         """
         key = result_key(correlation_id)
-        yield await self._look(key)
+        yield await self._get(key)
         loop = asyncio.get_running_loop()
         if loop.time() >= deadline:
             return
@@ -64,7 +64,7 @@ class ResultListener:
             while True:
                 # Before looking: what is published while we look must wake us.
                 published.clear()
-                yield await self._look(key)
+                yield await self._get(key)
                 remaining = deadline - loop.time()
                 if remaining <= 0:
                     return
@@ -79,7 +79,7 @@ class ResultListener:
                 with suppress(RedisError, AttributeError):
                     await self._channel.unsubscribe(key)
 
-    async def _look(self, key: str) -> bytes | None:
+    async def _get(self, key: str) -> bytes | None:
         return cast("bytes | None", await cancellable(self._redis.get(key)))
 
     async def close(self) -> None:
@@ -90,7 +90,7 @@ class ResultListener:
         await self._channel.aclose()  # type: ignore[no-untyped-call]
 
     async def _read(self) -> None:
-        """Wake whoever waits for a key that was published; ends when nothing is subscribed any more."""
+        """Wake the waiters of each published key; ends when nothing is subscribed any more."""
         async for message in self._channel.listen():
             for published in self._waiting.get(message["channel"].decode(), ()):
                 published.set()

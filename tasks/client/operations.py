@@ -24,7 +24,7 @@ def build(operation: str, *, correlation_id: UUID | str | None = None, **fields:
         raise ContractInvalid(explain(error)) from None
 
 
-def request_of(contract: ModelContractPatternStorage) -> str:
+def request_fingerprint(contract: ModelContractPatternStorage) -> str:
     """Return what tells this request's result from that of another under the same id."""
     return ledger.fingerprint(contract).hex()
 

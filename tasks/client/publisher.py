@@ -1,4 +1,4 @@
-"""Puts contracts on the queue as Celery messages."""
+"""Publisher of contracts as Celery messages."""
 
 import time
 from collections.abc import Sequence

@@ -1,17 +1,24 @@
-"""What a caller is told of a job, from what Redis and PostgreSQL say of it. Decides, and asks nobody itself."""
+"""Resolution of one job's result from what the result backend and PostgreSQL say. Does no I/O itself."""
 
 from uuid import UUID
 
 from pattern_storage.storage import ModelResult
-from pattern_storage.tasks.client.results import answer_to, answers, parse_result, parse_status, was_cut_short
+from pattern_storage.tasks.client.results import (
+    checked_result,
+    ended_by_celery,
+    matches_request,
+    parse_result,
+    parse_status,
+)
 from pattern_storage.tasks.errors import JobTimeout
 
 
-class Inquiry:
-    """One caller's wait for one job's result. Both clients feed it with what they hear, and ask where it says so.
+class ResultResolver:
+    """State of one caller's wait for one job's result; the sync and the async client feed it and look up where it says.
 
-    Redis is asked first and usually has the answer. PostgreSQL has the last word: where Redis has forgotten the job,
-    says how Celery ended it (which may have been at its commit), or has another request's outcome under the id.
+    The result backend is read first and usually has the result. PostgreSQL has the last word: where the result has
+    expired, where Celery ended the job (which may have been at its commit), or where another request's result stands
+    under the id.
 
     Args:
         correlation_id: the job.
@@ -23,43 +30,45 @@ class Inquiry:
         self._correlation_id = correlation_id
         self._request = request
         self._has_database = has_database
-        self._heard: ModelResult | None = None
+        self._reported: ModelResult | None = None
         self._status = parse_status(None)
-        self._asked = False
-        #: Whether PostgreSQL is to be asked now; `learn` takes what it says.
-        self.wants_database = False
+        self._looked_up = False
+        #: Whether PostgreSQL is to be asked now; `on_database` takes what it says.
+        self.needs_database = False
 
-    def hear(self, meta: bytes | str | None) -> ModelResult | None:
-        """Take what Redis says now; return the answer if that settles it."""
+    def on_result_backend(self, meta: bytes | str | None) -> ModelResult | None:
+        """Take what stands in Redis now (Celery's result document); return the result if that decides it."""
         self._status = parse_status(meta)
-        self._heard = parse_result(self._correlation_id, meta)
-        doubtful = self._heard is not None and (was_cut_short(self._heard) or not answers(self._request, self._heard))
-        if self._heard is not None and not (doubtful and self._has_database):
-            return answer_to(self._request, self._heard)
-        # A job that Redis does not know is asked for once, not at each look.
-        self.wants_database = self._has_database and (doubtful or (meta is None and not self._asked))
+        self._reported = parse_result(self._correlation_id, meta)
+        uncertain = self._reported is not None and (
+            ended_by_celery(self._reported) or not matches_request(self._request, self._reported)
+        )
+        if self._reported is not None and not (uncertain and self._has_database):
+            return checked_result(self._request, self._reported)
+        # A job that Redis does not know is looked up once, not at each poll.
+        self.needs_database = self._has_database and (uncertain or (meta is None and not self._looked_up))
         return None
 
-    def learn(self, status: str, known: ModelResult | None) -> ModelResult | None:
-        """Take what PostgreSQL says; return the answer if that settles it."""
-        self._asked, self.wants_database = True, False
+    def on_database(self, status: str, known: ModelResult | None) -> ModelResult | None:
+        """Take the state and result from the ledger; return the result if that decides it."""
+        self._looked_up, self.needs_database = True, False
         if known is not None:
-            return answer_to(self._request, known)
-        if self._heard is not None and answers(self._request, self._heard):
-            return self._heard
+            return checked_result(self._request, known)
+        if self._reported is not None and matches_request(self._request, self._reported):
+            return self._reported
         if status != parse_status(None):
             self._status = status
         return None
 
-    def wants_last_word(self, timeout: float) -> bool:
-        """Whether PostgreSQL is to be asked before the end, though Redis knows the job: it may have missed the result.
+    def needs_final_lookup(self, timeout: float) -> bool:
+        """Whether to look into PostgreSQL before giving up, though Redis knows the job: it may have missed the result.
 
-        Not if it has been asked at once and there was no time to wait.
+        Not again where the first lookup was just now, because there was no time to wait.
         """
-        return self._has_database and (timeout > 0 or not self._asked)
+        return self._has_database and (timeout > 0 or not self._looked_up)
 
-    def end(self, timeout: float) -> ModelResult:
-        """Return the answer when time is over. Raises JobTimeout if `timeout` seconds were not enough for one."""
-        if self._heard is not None:
-            return answer_to(self._request, self._heard)
+    def on_timeout(self, timeout: float) -> ModelResult:
+        """Return the result at the deadline. Raises JobTimeout if there is none after `timeout` seconds."""
+        if self._reported is not None:
+            return checked_result(self._request, self._reported)
         raise JobTimeout(self._correlation_id, timeout, self._status)

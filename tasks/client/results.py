@@ -1,4 +1,4 @@
-"""What the result backend says of a job, as a status and a ModelResult."""
+"""Parsing of Celery's result documents into a status and a ModelResult."""
 
 import json
 from typing import Any
@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pattern_storage.storage import ModelResult
 from pattern_storage.storage.errors import CorrelationConflict
 
-#: States that a job leaves no more. The names are Celery's.
+#: Final states: a job never leaves them. The names are Celery's.
 FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
 
 UNKNOWN = "UNKNOWN"
@@ -24,7 +24,7 @@ def result_key(correlation_id: UUID) -> str:
 
 
 def marker(status: str) -> str:
-    """Return what the client itself writes under `result_key`: QUEUED at submission, REVOKED when it cancels."""
+    """Return the result document that the client itself writes: QUEUED at submission, REVOKED when it cancels."""
     return json.dumps({"status": status, "result": None, "traceback": None, "children": []})
 
 
@@ -56,13 +56,13 @@ def parse_result(correlation_id: UUID, meta: bytes | str | None) -> ModelResult 
         if status == "FAILURE" and value["exc_type"] == "StorageOperationFailed":
             return ModelResult.model_validate(value["exc_message"][0])
     except (ValidationError, LookupError, TypeError):
-        return _ended(correlation_id, "unreadable_result", f"the result of this {status} job is not one of ours")
+        return _failure(correlation_id, "unreadable_result", f"the result of this {status} job is not one of ours")
     if status == "REVOKED":
-        return _ended(correlation_id, "revoked", "the job was revoked before it was done")
+        return _failure(correlation_id, "revoked", "the job was revoked before it was done")
     message = value.get("exc_message", "")
     text = " ".join(map(str, message)) if isinstance(message, list) else str(message)
     error_type = error_type_of(value["exc_type"])
-    return _ended(correlation_id, error_type, f"the worker could not finish the job: {value['exc_type']}: {text}")
+    return _failure(correlation_id, error_type, f"the worker could not finish the job: {value['exc_type']}: {text}")
 
 
 def error_type_of(exception: str) -> str:
@@ -72,30 +72,30 @@ def error_type_of(exception: str) -> str:
     return "time_limit_exceeded" if "TimeLimit" in exception else "internal_error"
 
 
-def was_cut_short(result: ModelResult) -> bool:
-    """Whether it is Celery, and not the job itself, that says how the job ended: it may not know all."""
+def ended_by_celery(result: ModelResult) -> bool:
+    """Whether Celery ended the job (killed, timed out, revoked): it may have committed all the same."""
     return not result.success and result.metadata.get("operation") is None
 
 
-def answers(request: str | None, result: ModelResult) -> bool:
+def matches_request(request: str | None, result: ModelResult) -> bool:
     """Whether this is the result of that request, as far as both are known."""
     return request is None or result.metadata.get("request") in (None, request)
 
 
-def answer_to(request: str | None, result: ModelResult) -> ModelResult:
-    """Return the result, or a `correlation_conflict` if it answers another request than the caller's.
+def checked_result(request: str | None, result: ModelResult) -> ModelResult:
+    """Return the result, or a `correlation_conflict` if it belongs to another request than the caller's.
 
     Args:
         request: the fingerprint of what the caller asked for, as hexadecimal digits; None if it is not known.
         result: what Redis or the ledger has under the correlation id.
     """
-    if answers(request, result):
+    if matches_request(request, result):
         return result
     conflict = CorrelationConflict(UUID(result.metadata["correlation_id"]))
-    return _ended(conflict.correlation_id, conflict.error_type, str(conflict))
+    return _failure(conflict.correlation_id, conflict.error_type, str(conflict))
 
 
-def _ended(correlation_id: UUID, error_type: str, error: str) -> ModelResult:
-    # What the worker never reported is not known: neither the operation nor how long it took.
+def _failure(correlation_id: UUID, error_type: str, error: str) -> ModelResult:
+    # What the worker never reported is not known: neither the operation nor the duration.
     metadata = {"correlation_id": str(correlation_id), "operation": None, "duration_ms": None, "error_type": error_type}
     return ModelResult(success=False, error=error, metadata=metadata)

@@ -1,4 +1,4 @@
-"""The client for ordinary code: every call returns when it is done, or raises within a bounded time."""
+"""Client for synchronous code: every call returns when it is done, or raises within a bounded time."""
 
 import time
 from collections.abc import Generator, Iterable, Sequence
@@ -12,25 +12,25 @@ from redis.exceptions import RedisError
 
 from pattern_storage.config.settings import Settings, load_settings
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, outbox
-from pattern_storage.tasks import result_backend as result_store
+from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.celery_app import create_app
-from pattern_storage.tasks.client.database import Archive, wait_for
-from pattern_storage.tasks.client.operations import Operations, request_of
+from pattern_storage.tasks.client.database import Database, run_sync
+from pattern_storage.tasks.client.operations import Operations, request_fingerprint
 from pattern_storage.tasks.client.publisher import BATCH_SIZE, Publisher
-from pattern_storage.tasks.client.result_resolver import Inquiry
+from pattern_storage.tasks.client.result_resolver import ResultResolver
 from pattern_storage.tasks.client.results import (
     QUEUED,
     REVOKED,
+    ended_by_celery,
     marker,
     parse_progress,
     parse_result,
     parse_status,
     result_key,
-    was_cut_short,
 )
-from pattern_storage.tasks.result_backend import answering
+from pattern_storage.tasks.redis_connections import translated_errors
 
-#: Seconds after which a waiting client looks for itself, in case a publication was lost with a connection.
+#: Seconds after which a waiting client polls, in case a publication was lost with a connection.
 POLL_INTERVAL = 1.0
 
 
@@ -40,7 +40,7 @@ class Job:
     def __init__(self, client: "PatternStorageClient", correlation_id: UUID, request: str | None = None) -> None:
         self._client = client
         self.correlation_id = correlation_id
-        #: The fingerprint of what was asked for, where this job was submitted here: `storage.ledger.fingerprint`.
+        #: The request's fingerprint (`storage.ledger.fingerprint`), where this job was submitted here.
         self.request = request
 
     def __repr__(self) -> str:
@@ -62,7 +62,7 @@ class Job:
         `current` rows of `total` (None: nobody knows), `rate` in rows a second, `percent` and `seconds_left` of the
         reading, `bytes` of `bytes_total`, and the `phase`, reading or merging. Raises ResultBackendUnavailable.
         """
-        with answering():
+        with translated_errors():
             return parse_progress(self._client._get(self.correlation_id))
 
     def cancel(self) -> ModelResult:
@@ -92,7 +92,7 @@ class PatternStorageClient(Operations[Job]):
         redis_url: Redis or Valkey, for queue and results.
         broker_url: the queue, where it is not `redis_url`.
         result_backend_url: the results, where they are not in `redis_url`.
-        connect_timeout: seconds until a server that does not answer is reported as down.
+        connect_timeout: seconds until a server that does not result is reported as down.
 
     Raises:
         SettingsInvalid: if no server is configured, or a setting breaks a rule.
@@ -116,8 +116,8 @@ class PatternStorageClient(Operations[Job]):
         )
         self._app = create_app(self.settings)
         self._publisher = Publisher(self._app, self.settings)
-        self.archive = Archive(self.settings)
-        self._redis = result_store.connect(self.settings)
+        self.database = Database(self.settings)
+        self._redis = redis_connections.connect(self.settings)
 
     def __enter__(self) -> Self:
         return self
@@ -143,18 +143,18 @@ class PatternStorageClient(Operations[Job]):
         Raises what `submit` raises. All values are checked before the first contract is sent.
         """
         sending = list(contracts)
-        self._forget_answers(sending)
+        self._delete_query_results(sending)
         self._publisher.publish(sending)
         ids = [contract.correlation_id for contract in sending]
         # The jobs are accepted: a result backend that is down for a moment takes nothing back.
         with suppress(RedisError):
             self._mark_queued(ids)
-        return [Job(self, contract.correlation_id, request_of(contract)) for contract in sending]
+        return [Job(self, contract.correlation_id, request_fingerprint(contract)) for contract in sending]
 
     def submit_again(self, contracts: Iterable[ModelContractPatternStorage]) -> list[Job]:
-        """Send jobs that ended as dead letters again; what Redis says of their end is forgotten first."""
+        """Send jobs that ended as dead letters again; their final state in Redis is deleted first."""
         sending = list(contracts)
-        with answering():
+        with translated_errors():
             if sending:
                 self._redis.delete(*(result_key(contract.correlation_id) for contract in sending))
         return self.submit_many(sending)
@@ -172,7 +172,7 @@ class PatternStorageClient(Operations[Job]):
             psycopg.Error: what your connection raises.
         """
         outbox.add_sync(connection, contract)
-        return Job(self, contract.correlation_id, request_of(contract))
+        return Job(self, contract.correlation_id, request_fingerprint(contract))
 
     def get(self, correlation_id: UUID | str) -> Job:
         """Return the job of this id; asks no server. Raises ValueError if it is no UUID."""
@@ -181,13 +181,13 @@ class PatternStorageClient(Operations[Job]):
     def cancel(self, correlation_id: UUID | str) -> ModelResult:
         """See `Job.cancel`."""
         wanted = self.get(correlation_id).correlation_id
-        result = wait_for(self.archive.cancel(wanted))
+        result = run_sync(self.database.cancel(wanted))
         if result.metadata.get("error_type") != "revoked":
             return result
         with suppress(RedisError):
             key, revoked = result_key(wanted), marker(REVOKED)
             ended = parse_result(wanted, self._get(wanted))
-            if ended is not None and not was_cut_short(ended) and not ended.metadata.get("dead_letter"):
+            if ended is not None and not ended_by_celery(ended) and not ended.metadata.get("dead_letter"):
                 # A query that was answered, or a job that was refused: neither is a matter of the ledger.
                 return ended
             # Nobody needs to wait for the worker that finds the job cancelled; the ledger has decided.
@@ -195,15 +195,15 @@ class PatternStorageClient(Operations[Job]):
             self._redis.publish(key, revoked)
         return result
 
-    def _forget_answers(self, sending: Sequence[ModelContractPatternStorage]) -> None:
-        """Forget the answers to queries that are asked again under an id of the caller's choice."""
+    def _delete_query_results(self, sending: Sequence[ModelContractPatternStorage]) -> None:
+        """Delete the results of queries that are sent again under an id of the caller's choice."""
         again = [one for one in sending if one.operation == "query" and "correlation_id" in one.model_fields_set]
         if again:
             with suppress(RedisError):
                 self._redis.delete(*(result_key(one.correlation_id) for one in again))
 
     def _mark_queued(self, ids: list[UUID]) -> None:
-        """Let `status` tell QUEUED from UNKNOWN. Never writes over what a quick worker has written already."""
+        """Let `status` tell QUEUED from UNKNOWN. Never overwrites what a quick worker has written already."""
         for start in range(0, len(ids), BATCH_SIZE):
             with self._redis.pipeline(transaction=False) as pipeline:
                 for correlation_id in ids[start : start + BATCH_SIZE]:
@@ -211,29 +211,29 @@ class PatternStorageClient(Operations[Job]):
                 pipeline.execute()
 
     def _status(self, correlation_id: UUID) -> str:
-        with answering():
+        with translated_errors():
             meta = self._get(correlation_id)
-        return parse_status(meta) if meta is not None else wait_for(self.archive.state(correlation_id))[0]
+        return parse_status(meta) if meta is not None else run_sync(self.database.state(correlation_id))[0]
 
     def _result(self, correlation_id: UUID, request: str | None, timeout: float) -> ModelResult:
         deadline = time.monotonic() + timeout
-        inquiry = Inquiry(correlation_id, request, has_database=self.archive.exists)
+        resolver = ResultResolver(correlation_id, request, has_database=self.database.is_configured)
 
-        def ask() -> ModelResult | None:
-            return inquiry.learn(*wait_for(self.archive.state(correlation_id, deadline - time.monotonic())))
+        def look_up() -> ModelResult | None:
+            return resolver.on_database(*run_sync(self.database.state(correlation_id, deadline - time.monotonic())))
 
-        with answering(), closing(self._outcomes(correlation_id, deadline)) as outcomes:
-            for meta in outcomes:
-                answer = inquiry.hear(meta)
-                if answer is None and inquiry.wants_database:
-                    answer = ask()
-                if answer is not None:
-                    return answer
-        answer = ask() if inquiry.wants_last_word(timeout) else None
-        return answer or inquiry.end(timeout)
+        with translated_errors(), closing(self._watch(correlation_id, deadline)) as updates:
+            for meta in updates:
+                result = resolver.on_result_backend(meta)
+                if result is None and resolver.needs_database:
+                    result = look_up()
+                if result is not None:
+                    return result
+        result = look_up() if resolver.needs_final_lookup(timeout) else None
+        return result or resolver.on_timeout(timeout)
 
-    def _outcomes(self, correlation_id: UUID, deadline: float) -> Generator[bytes | None]:
-        """Yield what Redis says of a job: now, after each publication, and once every POLL_INTERVAL."""
+    def _watch(self, correlation_id: UUID, deadline: float) -> Generator[bytes | None]:
+        """Yield the job's result document: now, after each publication, and once every POLL_INTERVAL."""
         key = result_key(correlation_id)
         yield self._get(correlation_id)
         if time.monotonic() >= deadline:

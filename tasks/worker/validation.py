@@ -9,7 +9,7 @@ from pattern_storage.storage import ModelContractPatternStorage, ModelResult, le
 from pattern_storage.storage.errors import ContractInvalid, StorageError
 from pattern_storage.storage.explanation import explain
 from pattern_storage.storage.logs import get_logger
-from pattern_storage.tasks.client.database import Archive, wait_for
+from pattern_storage.tasks.client.database import Database, run_sync
 
 logger = get_logger(__name__)
 
@@ -23,7 +23,7 @@ def settle_late(operation: str, task_id: str, contract: Any) -> None:
         received = receive(operation, task_id, contract)
         if operation != "query":
             late = too_late(received)
-            wait_for(Archive(environment_settings()).ask(lambda connection: ledger.settle(connection, received, late)))
+            run_sync(Database(environment_settings()).run(lambda connection: ledger.settle(connection, received, late)))
     except StorageError as error:
         logger.warning("cannot settle %s, which was killed at its time limit: %s", task_id, error)
 

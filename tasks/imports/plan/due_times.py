@@ -18,7 +18,7 @@ from pattern_storage.storage.import_schedules import Schedule
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.storage.operations.base import Connection
 from pattern_storage.storage.translation import translate
-from pattern_storage.tasks.client.database import Archive
+from pattern_storage.tasks.client.database import Database
 from pattern_storage.tasks.errors import ServiceUnavailable
 from pattern_storage.tasks.imports.plan.model import ImportEntry
 from pattern_storage.tasks.imports.publisher import publish
@@ -47,7 +47,7 @@ class Planner:
 
     def __init__(self, settings: Settings, entries: Sequence[ImportEntry], app: Celery) -> None:
         self._delay = settings.relay_republish_delay
-        self._archive = Archive(settings)
+        self._database = Database(settings)
         self._entries = {entry.name: entry for entry in entries if entry.enabled and entry.due is not None}
         self._app = app
         self._seen = False
@@ -59,7 +59,7 @@ class Planner:
         """Do what is to be done now, and return the seconds until there may be more; survives servers that are down."""
         if time.monotonic() >= self._wake:
             try:
-                seconds = asyncio.run(self._archive.ask(self._plan))
+                seconds = asyncio.run(self._database.run(self._plan))
                 self._publish()
                 self._backoff.succeeded()
             except Exception as raised:
@@ -79,14 +79,14 @@ class Planner:
 
     def _publish(self) -> None:
         """Put what waits on the queue. PostgreSQL has no transaction open meanwhile, however slow the broker is."""
-        waiting = asyncio.run(self._archive.ask(self._claim))
+        waiting = asyncio.run(self._database.run(self._claim))
         if not waiting:
             return
         try:
             publish(self._app, waiting)
         except ServiceUnavailable:
             ids = [run_id for run_id, *_ in waiting]
-            asyncio.run(self._archive.ask(lambda connection: import_runs.unmark_published(connection, ids)))
+            asyncio.run(self._database.run(lambda connection: import_runs.unmark_published(connection, ids)))
             raise
         for run_id, name, due in waiting:
             logger.info("imports: run %s of %s, due %s, is on the queue", run_id, name, due or "now")

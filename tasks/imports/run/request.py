@@ -9,7 +9,7 @@ from pattern_storage.config.settings import environment_settings
 from pattern_storage.storage import import_runs
 from pattern_storage.storage.errors import StorageError
 from pattern_storage.storage.logs import get_logger
-from pattern_storage.tasks.client.database import Archive, wait_for
+from pattern_storage.tasks.client.database import Database, run_sync
 
 logger = get_logger(__name__)
 
@@ -25,6 +25,6 @@ class ImportRequest(Request):
         super().cancel(*arguments, **options)
         try:
             run_id = UUID(str(self.id))
-            wait_for(Archive(environment_settings()).ask(lambda connection: import_runs.hand_back(connection, run_id)))
+            run_sync(Database(environment_settings()).run(lambda connection: import_runs.hand_back(connection, run_id)))
         except (ValueError, StorageError) as error:
             logger.warning("cannot note that import run %s was handed back: %s", self.id, error)

@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 
 from pattern_storage.config.settings import Settings
-from pattern_storage.tasks import result_backend as result_store
+from pattern_storage.tasks import redis_connections
 
 URL = "sentinel://:secret@one:1/3;sentinel://two:2"
 
@@ -22,7 +22,7 @@ def settings() -> Settings:
 
 
 def test_redis_itself(settings: Settings) -> None:
-    with result_store.connect(settings) as client:
+    with redis_connections.connect(settings) as client:
         told = client.connection_pool.connection_kwargs
         assert (told["host"], told["port"], told["db"], told["socket_timeout"]) == ("plain", 7, 3, 2.5)
 
@@ -37,13 +37,13 @@ def check(pool: Any) -> None:
 
 
 def test_sentinels(settings: Settings) -> None:
-    with result_store.connect(settings, URL) as client:
+    with redis_connections.connect(settings, URL) as client:
         check(client.connection_pool)
 
 
 async def test_sentinels_for_asyncio(settings: Settings) -> None:
     behind = settings.model_copy(update={"redis_url": URL})
-    client = result_store.connect_async(behind, max_connections=4)
+    client = redis_connections.connect_async(behind, max_connections=4)
     check(client.connection_pool)
     assert client.connection_pool.max_connections == 4
     await client.aclose()

@@ -1,4 +1,4 @@
-"""Ids that are used twice, cancelled, given up or half forgotten: each caller is told the truth about its own job."""
+"""Ids that are reused, cancelled, dead letters or expired: each caller gets the result of its own job."""
 
 import json
 import socket
@@ -15,7 +15,7 @@ from celery import Celery
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, attempts, ledger
 from pattern_storage.storage.pool import create_pool
 from pattern_storage.tasks.client import AsyncPatternStorageClient, Job, JobTimeout, PatternStorageClient
-from pattern_storage.tasks.client.database import wait_for
+from pattern_storage.tasks.client.database import run_sync
 from pattern_storage.tasks.client.results import marker, result_key
 from tests.fix_celery import StorageWorker
 from tests.fix_process import DEADLINE, wait_until
@@ -44,11 +44,11 @@ def error_type(job: Job) -> str | None:
 
 def bury(client: PatternStorageClient, asked: ModelContractPatternStorage) -> None:
     last = failed(asked.correlation_id)
-    assert wait_for(client.archive.ask(lambda connection: attempts.bury(connection, asked, last, attempts=5)))
+    assert run_sync(client.database.run(lambda connection: attempts.bury(connection, asked, last, attempts=5)))
 
 
 def letters(client: PatternStorageClient) -> int:
-    return len(wait_for(client.archive.ask(attempts.dead_letters)))
+    return len(run_sync(client.database.run(attempts.dead_letters)))
 
 
 def failed(job: UUID) -> ModelResult:
@@ -161,7 +161,7 @@ def test_dead_letters_of_jobs_that_ended_after_all(
 
     replayed, left = (contract("insert", data=make_pattern()) for _ in range(2))
     for asked in (replayed, left):
-        wait_for(race(asked))
+        run_sync(race(asked))
         assert client.get(asked.correlation_id).status() == "SUCCESS"
     assert (letters(client), rows()) == (0, 2)
 
@@ -185,7 +185,7 @@ async def test_redis_has_missed_the_result(
     """As when results and queue are on different servers, and only one of them lost data."""
     asked = contract("insert", data=make_pattern())
     done = ModelResult(success=True, data={"pattern_id": "x"}, metadata={"operation": "insert"})
-    await client.archive.ask(lambda connection: ledger.close(connection, asked, done))
+    await client.database.run(lambda connection: ledger.close(connection, asked, done))
     with redis.Redis.from_url(redis_url) as store:
         store.set(result_key(asked.correlation_id), marker(stale))
     for timeout in (0, 0.2):

@@ -1,4 +1,4 @@
-"""Connections to the Redis that keeps the results, whether its URL names the server or the Sentinels that know it."""
+"""Redis connections, whether the URL names the server or its Sentinels."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ def connect(settings: Settings, url: str | None = None) -> redis.Redis:
 
 
 class BlockingSentinelPool(redis.asyncio.sentinel.SentinelConnectionPool, redis.asyncio.BlockingConnectionPool):
-    """Connections to the primary, no more than `max_connections`: whoever comes when all are in use waits."""
+    """A bounded pool of connections to the primary: a caller waits while all are in use."""
 
     async def disconnect(self, inuse_connections: bool = True) -> None:
         """Close the connections; if it is all of them, those to the Sentinels too, which redis-py leaves open."""
@@ -61,8 +61,8 @@ def connect_async(settings: Settings, *, max_connections: int) -> "redis.asyncio
 
 
 @contextmanager
-def answering() -> Iterator[None]:
-    """Say in our own words that the result backend does not answer."""
+def translated_errors() -> Iterator[None]:
+    """Translate redis-py's errors into ResultBackendUnavailable."""
     try:
         yield
     except RedisError as error:

@@ -1,4 +1,4 @@
-"""What the client answers when Redis has forgotten, cancelling, and dead letters on the command line."""
+"""Results from the ledger once expired in Redis, cancelling, and dead letters on the command line."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from celery import Celery
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, attempts
 from pattern_storage.tasks.cli import main
 from pattern_storage.tasks.client import AsyncPatternStorageClient, JobTimeout, PatternStorageClient
-from pattern_storage.tasks.client.database import Archive, wait_for
+from pattern_storage.tasks.client.database import Database, run_sync
 from tests.fix_celery import StorageWorker
 from tests.fix_process import wait_until
 from tests.fix_storage import contract, make_pattern
@@ -83,7 +83,7 @@ def test_cancel_before_a_worker_comes(
 def test_the_worker_says_revoked_too(knowing_client: PatternStorageClient, start_worker: Start, redis_url: str) -> None:
     """A client that dies after it has cancelled leaves the rest to the worker."""
     job = knowing_client.insert(make_pattern())
-    wait_for(knowing_client.archive.cancel(job.correlation_id))
+    run_sync(knowing_client.database.cancel(job.correlation_id))
     assert job.status() == "QUEUED"
     start_worker()
     assert job.result(timeout=60).metadata["error_type"] == "revoked"
@@ -103,10 +103,10 @@ async def test_cancel_after_it_was_done(
         assert (await client.get(job.correlation_id).cancel()).data == result.data
 
 
-def bury(archive: Archive, error_type: str = "connection_lost") -> ModelContractPatternStorage:
+def bury(database: Database, error_type: str = "connection_lost") -> ModelContractPatternStorage:
     asked = contract("insert", data=make_pattern())
     last = ModelResult(success=False, error="the line was cut", metadata={"error_type": error_type})
-    wait_for(archive.ask(lambda connection: attempts.bury(connection, asked, last, attempts=5)))
+    run_sync(database.run(lambda connection: attempts.bury(connection, asked, last, attempts=5)))
     return asked
 
 
@@ -130,8 +130,8 @@ def test_dead_letters(
         assert (ended.value.code or 0) == code, said.out + said.err
         return said.out if code == 0 else said.err
 
-    buried = bury(knowing_client.archive)
-    other = bury(knowing_client.archive, "pool_timeout")
+    buried = bury(knowing_client.database)
+    other = bury(knowing_client.database, "pool_timeout")
     job = knowing_client.get(buried.correlation_id)
     assert (job.status(), job.result().metadata["attempts"]) == ("FAILURE", 5)
     listed = json.loads(command("list", "--json"))

@@ -1,4 +1,4 @@
-"""What stands in Redis, as a status and a ModelResult."""
+"""Result documents as a status and a ModelResult."""
 
 import json
 from typing import Any
