@@ -14,9 +14,11 @@ from pattern_storage.config.settings import Settings
 #: where workers are split with `-Q`.
 QUEUES = ("storage", "batch", "imports")
 
-
 #: The operations that have a task, named `storage.<operation>`.
 OPERATIONS = ("insert", "update", "delete", "batch_insert", "query")
+IMPORT_TASK = "imports.run"
+#: What limits and metrics call a job, by the name of its task.
+OPERATION_OF_TASK = {f"storage.{operation}": operation for operation in OPERATIONS} | {IMPORT_TASK: "import"}
 
 #: Deliveries after which RabbitMQ drops a message: so many that it never decides. Attempts are counted in PostgreSQL,
 #: and a job that was handed back by twenty stopping workers, RabbitMQ 4's own limit, has not failed once.
@@ -53,7 +55,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_default_queue": QUEUES[0],
         "task_routes": {
             "storage.batch_insert": {"queue": queue_of("batch_insert")},
-            "imports.run": {"queue": "imports"},
+            IMPORT_TASK: {"queue": "imports"},
         },
         # Acknowledge a job after it is done, so that a crash delivers it again instead of losing it.
         "task_acks_late": True,
@@ -62,8 +64,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_prefetch_multiplier": settings.prefetch_multiplier,
         "task_soft_time_limit": settings.task_soft_time_limit,
         "task_time_limit": settings.task_time_limit,
-        "task_annotations": {f"storage.{operation}": _limits(settings, operation) for operation in OPERATIONS}
-        | {"imports.run": _limits(settings, "import")},
+        "task_annotations": {task: _limits(settings, operation) for task, operation in OPERATION_OF_TASK.items()},
         "worker_soft_shutdown_timeout": settings.soft_shutdown_timeout,
         "broker_transport_options": _transport_options(settings),
         "result_backend_transport_options": sentinel.transport_options(settings, settings.result_backend),

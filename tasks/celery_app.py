@@ -8,12 +8,14 @@ from celery import Celery, bootsteps
 
 from pattern_storage.config import urls
 from pattern_storage.config.celeryconfig import celery_settings
-from pattern_storage.config.settings import Settings, SettingsInvalid, environment_settings
+from pattern_storage.config.settings import SettingsInvalid, environment_settings
 from pattern_storage.config.urls import complete
 from pattern_storage.storage import conninfo
 from pattern_storage.tasks.flower.start import OPTION
-from pattern_storage.tasks.observability import traces  # connects to Celery's signals
-from pattern_storage.tasks.worker import logs  # noqa: F401  # connects to Celery's signals
+from pattern_storage.tasks.observability import (
+    logs,  # noqa: F401  # connects to Celery's signals
+    traces,
+)
 
 
 class StorageCelery(Celery):
@@ -73,26 +75,3 @@ urls.ask_libpq = conninfo.complaint
 app = StorageCelery("pattern-storage")
 app.steps["worker"].add(DatabaseRequired)
 app.user_options["preload"].add(OPTION)
-
-
-class Sender(Celery):
-    """Only sends, and where `settings` say: an application may have set CELERY_BROKER_URL for its own Celery.
-
-    No `current_app` and no task decorator will ever find it.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__("pattern-storage-client", set_as_current=False)
-        self._broker = settings.broker
-        self.conf.update(celery_settings(settings))
-
-    def connection_for_write(self, url: str | None = None, **options: Any) -> Any:
-        """Return a connection to the broker of the settings."""
-        return super().connection_for_write(url or self._broker, **options)
-
-    connection_for_read = connection_for_write
-
-
-def create_app(settings: Settings) -> Celery:
-    """Return an application that only sends."""
-    return Sender(settings)

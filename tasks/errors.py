@@ -93,3 +93,10 @@ class BrokerUnavailable(ServiceUnavailable):
 
 class ResultBackendUnavailable(ServiceUnavailable):
     """The result backend does not answer; the job itself is not touched by that."""
+
+
+def error_type_of(exception: str) -> str:
+    """Return the `error_type` of a job that ended with an exception of this name instead of a result."""
+    if exception == "WorkerLostError":
+        return "worker_lost"
+    return "time_limit_exceeded" if "TimeLimit" in exception else "internal_error"

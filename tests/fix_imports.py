@@ -15,11 +15,11 @@ from psycopg.rows import dict_row
 
 from pattern_storage.config.settings import Settings
 from pattern_storage.storage import ModelResult, import_runs
-from pattern_storage.tasks.celery_app import create_app
 from pattern_storage.tasks.client.database import Database, run_sync
 from pattern_storage.tasks.imports.plan.model import ImportPlan
 from pattern_storage.tasks.imports.publisher import publish
 from pattern_storage.tasks.imports.run.execution import Run
+from pattern_storage.tasks.sender import create_app
 from tests.fix_process import DEADLINE
 from tests.fix_storage import Pool, make_pattern
 

@@ -15,10 +15,10 @@ from pattern_storage.storage import schema
 from pattern_storage.storage.errors import StorageError
 from pattern_storage.storage.translation import translate
 from pattern_storage.tasks import redis_connections
-from pattern_storage.tasks.celery_app import create_app
 from pattern_storage.tasks.cli.exits import Exit
 from pattern_storage.tasks.cli.jobs import Json
 from pattern_storage.tasks.cli.output import print_json, print_table
+from pattern_storage.tasks.sender import create_app
 
 OLDEST_POSTGRESQL = 130_000
 OLDEST_REDIS = (6, 2)

@@ -16,13 +16,13 @@ from pattern_storage.config.settings import Settings, load_settings
 from pattern_storage.storage import import_schedules, outbox, roles
 from pattern_storage.storage.operations.base import Connection
 from pattern_storage.tasks import redis_connections
-from pattern_storage.tasks.celery_app import create_app
 from pattern_storage.tasks.cli import flower
 from pattern_storage.tasks.cli.exits import Exit
 from pattern_storage.tasks.cli.output import err, out
 from pattern_storage.tasks.client.database import Database, run_sync
 from pattern_storage.tasks.errors import BrokerUnavailable, ResultBackendUnavailable
 from pattern_storage.tasks.imports.plan.model import ImportEntry, load_entries
+from pattern_storage.tasks.sender import create_app
 
 #: A key that a check writes. A server that is full, or a replica, refuses it; whoever reads it learns nothing.
 KEY, SECONDS = "pattern-storage-health", 60

@@ -13,7 +13,6 @@ from pattern_storage.config.settings import Settings, load_settings
 from pattern_storage.storage import ModelResult, import_runs
 from pattern_storage.storage.import_runs import ImportRun
 from pattern_storage.storage.operations.base import Connection
-from pattern_storage.tasks.celery_app import create_app
 from pattern_storage.tasks.cli.exits import InputInvalid
 from pattern_storage.tasks.cli.import_file import finish_import
 from pattern_storage.tasks.cli.jobs import Json
@@ -25,6 +24,7 @@ from pattern_storage.tasks.errors import BrokerUnavailable
 from pattern_storage.tasks.imports.location import shown
 from pattern_storage.tasks.imports.plan.model import ImportEntry, load_entries
 from pattern_storage.tasks.imports.publisher import publish
+from pattern_storage.tasks.sender import create_app
 
 T = TypeVar("T")
 

@@ -3,9 +3,8 @@
 import signal
 
 from pattern_storage.config.settings import load_settings
-from pattern_storage.tasks.observability import metrics, traces
+from pattern_storage.tasks.observability import logs, metrics, traces
 from pattern_storage.tasks.relay import Relay
-from pattern_storage.tasks.worker import logs
 
 
 def relay() -> None:

@@ -16,8 +16,8 @@ from pattern_storage.embedded.log import ServerLog
 from pattern_storage.embedded.ports import port_for
 from pattern_storage.embedded.process import ServerProcess
 from pattern_storage.storage import schema
-from pattern_storage.tasks.celery_app import create_app
 from pattern_storage.tasks.cli import flower
+from pattern_storage.tasks.sender import create_app
 
 #: Seconds until a started worker, and Flower, must answer.
 START_TIMEOUT = 60.0

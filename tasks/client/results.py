@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from pattern_storage.storage import ModelResult
 from pattern_storage.storage.errors import CorrelationConflict
+from pattern_storage.tasks.errors import error_type_of
 
 #: Final states: a job never leaves them. The names are Celery's.
 FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
@@ -63,13 +64,6 @@ def parse_result(correlation_id: UUID, meta: bytes | str | None) -> ModelResult 
     text = " ".join(map(str, message)) if isinstance(message, list) else str(message)
     error_type = error_type_of(value["exc_type"])
     return _failure(correlation_id, error_type, f"the worker could not finish the job: {value['exc_type']}: {text}")
-
-
-def error_type_of(exception: str) -> str:
-    """Return the `error_type` of a job that ended with an exception of this name instead of a result."""
-    if exception == "WorkerLostError":
-        return "worker_lost"
-    return "time_limit_exceeded" if "TimeLimit" in exception else "internal_error"
 
 
 def ended_by_celery(result: ModelResult) -> bool:

@@ -13,7 +13,6 @@ from redis.exceptions import RedisError
 from pattern_storage.config.settings import Settings, load_settings
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, outbox
 from pattern_storage.tasks import redis_connections
-from pattern_storage.tasks.celery_app import create_app
 from pattern_storage.tasks.client.database import Database, run_sync
 from pattern_storage.tasks.client.operations import Operations, request_fingerprint
 from pattern_storage.tasks.client.publisher import BATCH_SIZE, Publisher
@@ -29,6 +28,7 @@ from pattern_storage.tasks.client.results import (
     result_key,
 )
 from pattern_storage.tasks.redis_connections import translated_errors
+from pattern_storage.tasks.sender import create_app
 
 #: Seconds after which a waiting client polls, in case a publication was lost with a connection.
 POLL_INTERVAL = 1.0

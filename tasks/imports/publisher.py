@@ -7,10 +7,10 @@ from uuid import UUID
 
 from celery import Celery
 
+from pattern_storage.config.celeryconfig import IMPORT_TASK
 from pattern_storage.tasks.client.publisher import BROKER_ERRORS
 from pattern_storage.tasks.errors import BrokerUnavailable
 
-TASK = "imports.run"
 QUEUE = "imports"
 
 
@@ -25,8 +25,8 @@ def publish(app: Celery, runs: Iterable[tuple[UUID, str, datetime | None]]) -> l
     def send(producer: Any, run_id: UUID, about: dict[str, Any]) -> None:
         line = describe(**about)
         # Not send_task, which would wait for the result backend as well.
-        message = sender.amqp.as_task_v2(str(run_id), TASK, kwargs=about, argsrepr=line, kwargsrepr="")
-        sender.amqp.send_task_message(producer, TASK, message, queue=QUEUE, serializer="json", retry=False)
+        message = sender.amqp.as_task_v2(str(run_id), IMPORT_TASK, kwargs=about, argsrepr=line, kwargsrepr="")
+        sender.amqp.send_task_message(producer, IMPORT_TASK, message, queue=QUEUE, serializer="json", retry=False)
 
     sent = []
     try:

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,15 +18,10 @@ import psycopg
 import pytest
 
 from pattern_storage.embedded import EmbeddedPostgres, EmbeddedStack, EmbeddedValkey, read_state
+from tests import fix_embedded
+from tests.fix_embedded import AS_ROOT
 
-AS_ROOT = os.geteuid() == 0
-# Each cluster is 46 MB of small files, which costs seconds on some disks. Nothing here needs a disk.
-MEMORY = Path("/dev/shm")
-SCRATCH = (
-    MEMORY
-    if MEMORY.is_dir() and not os.statvfs(MEMORY).f_flag & os.ST_NOEXEC and shutil.disk_usage(MEMORY).free > 1 << 30
-    else None
-)
+home, finished, data_dir = fix_embedded.home, fix_embedded.finished, fix_embedded.data_dir
 ROOT = Path(__file__).resolve().parents[2]
 
 PACKAGES = {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -47,35 +41,6 @@ with stack:
     except KeyboardInterrupt:
         print(json.dumps(stack.running), flush=True)
 """
-
-
-@pytest.fixture
-def home() -> Iterator[Path]:
-    """A directory that `nobody` can enter too; pytest's tmp_path is closed to it when root runs the tests."""
-    directory = Path(tempfile.mkdtemp(prefix="embedded-", dir=SCRATCH))
-    directory.chmod(0o711)
-    yield directory
-    shutil.rmtree(directory)
-
-
-@pytest.fixture(scope="module")
-def finished() -> Iterator[Path]:
-    """A PostgreSQL that was created and stopped. initdb is most of the time these tests take: most copy this."""
-    directory = Path(tempfile.mkdtemp(prefix="embedded-", dir=SCRATCH))
-    directory.chmod(0o711)
-    with EmbeddedPostgres(directory / "postgres", durable=False):
-        pass
-    (directory / "postgres" / "port").unlink()
-    yield directory / "postgres"
-    shutil.rmtree(directory)
-
-
-@pytest.fixture
-def data_dir(home: Path, finished: Path) -> Path:
-    """The data directory of a stack whose PostgreSQL was created before, in `postgres`."""
-    (home / "data").mkdir()
-    subprocess.run(["cp", "-a", finished, home / "data"], check=True)
-    return home / "data"
 
 
 @pytest.fixture
@@ -196,7 +161,9 @@ def test_kill_9_in_the_middle_of_initdb(home: Path, hold: Callable[..., "subproc
 
 
 def test_orphans_are_stopped_and_their_data_kept(data_dir: Path, hold: Callable[..., "subprocess.Popen[str]"]) -> None:
-    child = hold(data_dir, before="import pattern_storage.embedded.launcher\nconfig.embedded.launcher._libc = None")
+    child = hold(
+        data_dir, before="import pattern_storage.embedded.launcher\npattern_storage.embedded.launcher._libc = None"
+    )
     said = line_of(child)
     state = read_state(data_dir)
     assert state is not None

@@ -14,9 +14,9 @@ import redis
 from pattern_storage.config.settings import Settings
 from pattern_storage.storage import roles
 from pattern_storage.storage.errors import RoleUnknown
-from pattern_storage.tasks.celery_app import create_app
 from pattern_storage.tasks.imports.plan.due_times import Planner
 from pattern_storage.tasks.imports.plan.model import load_entries
+from pattern_storage.tasks.sender import create_app
 from tests import fix_cli
 from tests.fix_celery import StorageWorker
 from tests.fix_cli import Cli, Said

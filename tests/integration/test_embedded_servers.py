@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import stat
-import subprocess
 import sys
 import tempfile
 import threading
@@ -29,45 +28,11 @@ from pattern_storage.embedded import (
     ports,
     read_state,
 )
+from tests import fix_embedded
+from tests.fix_embedded import AS_ROOT, SCRATCH
 
-AS_ROOT = os.geteuid() == 0
-# Each cluster is 46 MB of small files, which costs seconds on some disks. Nothing here needs a disk.
-MEMORY = Path("/dev/shm")
-SCRATCH = (
-    MEMORY
-    if MEMORY.is_dir() and not os.statvfs(MEMORY).f_flag & os.ST_NOEXEC and shutil.disk_usage(MEMORY).free > 1 << 30
-    else None
-)
+home, finished, data_dir = fix_embedded.home, fix_embedded.finished, fix_embedded.data_dir
 SERVERS = [("postgres", EmbeddedPostgres), ("valkey", EmbeddedValkey)]
-
-
-@pytest.fixture
-def home() -> Iterator[Path]:
-    """A directory that `nobody` can enter too; pytest's tmp_path is closed to it when root runs the tests."""
-    directory = Path(tempfile.mkdtemp(prefix="embedded-", dir=SCRATCH))
-    directory.chmod(0o711)
-    yield directory
-    shutil.rmtree(directory)
-
-
-@pytest.fixture(scope="module")
-def finished() -> Iterator[Path]:
-    """A PostgreSQL that was created and stopped. initdb is most of the time these tests take: most copy this."""
-    directory = Path(tempfile.mkdtemp(prefix="embedded-", dir=SCRATCH))
-    directory.chmod(0o711)
-    with EmbeddedPostgres(directory / "postgres", durable=False):
-        pass
-    (directory / "postgres" / "port").unlink()
-    yield directory / "postgres"
-    shutil.rmtree(directory)
-
-
-@pytest.fixture
-def data_dir(home: Path, finished: Path) -> Path:
-    """The data directory of a stack whose PostgreSQL was created before, in `postgres`."""
-    (home / "data").mkdir()
-    subprocess.run(["cp", "-a", finished, home / "data"], check=True)
-    return home / "data"
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,10 @@ from pattern_storage.config.settings import Settings
 from pattern_storage.storage import import_runs, import_schedules, import_states
 from pattern_storage.storage.import_runs import Counts
 from pattern_storage.storage.import_states import ImportState
-from pattern_storage.tasks.celery_app import create_app
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.imports.publisher import publish
 from pattern_storage.tasks.observability.metrics.servers import ServersCollector
+from pattern_storage.tasks.sender import create_app
 from tests.fix_celery import StorageWorker
 from tests.fix_imports import make_plan, patterns, queue_run, write_lines
 from tests.fix_metrics import Scrape, free_port

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from pattern_storage.storage.logs import correlated
-from pattern_storage.tasks.worker.logs import JobFilter, formatter
+from pattern_storage.tasks.observability.logs import JobFilter, formatter
 
 
 def line(message: str, log_format: str = "json", **fields: Any) -> str:

@@ -9,6 +9,7 @@ from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from celery.utils.time import get_exponential_backoff_interval
 from pydantic import ValidationError
 
+from pattern_storage.config.celeryconfig import IMPORT_TASK
 from pattern_storage.config.settings import environment_settings
 from pattern_storage.storage import ModelResult, import_runs
 from pattern_storage.storage.errors import SchemaMismatch, StorageError
@@ -17,7 +18,7 @@ from pattern_storage.storage.logs import correlated
 from pattern_storage.tasks.celery_app import app
 from pattern_storage.tasks.errors import ImportBroken, StorageOperationFailed, StorageUnavailable
 from pattern_storage.tasks.imports.plan.model import ImportPlan
-from pattern_storage.tasks.imports.publisher import TASK, describe
+from pattern_storage.tasks.imports.publisher import describe
 from pattern_storage.tasks.imports.run.execution import Run, RunHeld
 from pattern_storage.tasks.imports.run.lease import renew
 from pattern_storage.tasks.imports.run.progress import Progress
@@ -78,7 +79,7 @@ class ImportTask(Task[Any, Any]):
         raise Ignore
 
 
-@app.task(name=TASK, bind=True, base=ImportTask)
+@app.task(name=IMPORT_TASK, bind=True, base=ImportTask)
 def run_import(self: ImportTask, *, name: str | None = None, due: str | None = None) -> dict[str, Any]:
     """Import what the run of this task's id says. `name` and `due` are for people who look at the queue."""
     with correlated(str(self.request.id)):

@@ -1,27 +1,40 @@
-"""Listens to Celery's signals, the effect node, the pool and the relay, and counts."""
+"""Counts of a process: observer of Celery's signals, the effect node, the connection pool, the relay and imports."""
 
 import asyncio
+import functools
 import os
 import threading
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
 
 from celery import signals
 from psycopg_pool import AsyncConnectionPool
 
-from pattern_storage.config.celeryconfig import OPERATIONS
-from pattern_storage.tasks.client.results import error_type_of
-from pattern_storage.tasks.errors import StorageOperationFailed, StorageUnavailable
-from pattern_storage.tasks.imports.publisher import TASK
+from pattern_storage.config.celeryconfig import IMPORT_TASK, OPERATION_OF_TASK
+from pattern_storage.storage.logs import get_logger
+from pattern_storage.tasks.errors import StorageOperationFailed, StorageUnavailable, error_type_of
 from pattern_storage.tasks.observability.metrics.instruments import Instruments
-from pattern_storage.tasks.worker.task import StorageTask
+
+logger = get_logger(__name__)
+
+Note = TypeVar("Note", bound=Callable[..., None])
 
 #: Seconds between two looks at a pool. Prometheus looks every 15 seconds; a look costs microseconds.
 POOL_INTERVAL = 1.0
 
-#: What runs of imports are counted as. Their wait for one another is `import_open_seconds`.
-IMPORT = "import"
+
+def harmless(note: Note) -> Note:
+    """Have a method that notes something never raise: metrics on a full disk must not decide what becomes of a job."""
+
+    @functools.wraps(note)
+    def noted(self: "Recorder", *args: Any, **kwargs: Any) -> None:
+        try:
+            note(self, *args, **kwargs)
+        except Exception as error:
+            self.complain(error)
+
+    return cast(Note, noted)
 
 
 class Recorder:
@@ -38,7 +51,8 @@ class Recorder:
         os.register_at_fork(
             before=self._lock.acquire, after_in_parent=self._lock.release, after_in_child=self._lock.release
         )
-        for operation in (*OPERATIONS, IMPORT):
+        self._complained = False
+        for operation in OPERATION_OF_TASK.values():
             # A rate needs a zero to begin with.
             self._instruments.jobs.labels(operation, "success", "")
             self._instruments.replays.labels(operation)
@@ -48,27 +62,39 @@ class Recorder:
         signals.task_retry.connect(self._retried, weak=False)
         signals.task_revoked.connect(self._revoked, weak=False)
 
+    def complain(self, error: Exception) -> None:
+        """Log that something could not be counted; once, because it will be the same for every job."""
+        if not self._complained:
+            self._complained = True
+            logger.warning(
+                "metrics: not everything is counted: %s", " ".join(f"{type(error).__name__}: {error}".split())
+            )
+
     # --- signals ---
 
+    @harmless
     def _begun(self, task: Any, **_: Any) -> None:
         sent_at = getattr(task.request, "sent_at", None)
         again = task.request.retries or (task.request.delivery_info or {}).get("redelivered")
         # Only the first delivery: a retry waits because it is told to. A stock producer does not say when it sent.
-        if isinstance(task, StorageTask) and isinstance(sent_at, int | float) and not again:
+        # An import's wait is that for the imports before it, which `import_open_seconds` measures.
+        operation = None if task.name == IMPORT_TASK else OPERATION_OF_TASK.get(task.name)
+        if operation and isinstance(sent_at, int | float) and not again:
             with self._lock:
                 # Two hosts, two clocks.
-                self._instruments.queue_wait.labels(_operation(task)).observe(max(time.time() - sent_at, 0.0))
+                self._instruments.queue_wait.labels(operation).observe(max(time.time() - sent_at, 0.0))
 
+    @harmless
     def _succeeded(self, sender: Any, result: Any, **_: Any) -> None:
-        if _is_ours(sender):
-            operation = _operation(sender)
+        if operation := OPERATION_OF_TASK.get(sender.name):
             self._ended(sender, result["metadata"], "success", "")
             if operation == "batch_insert":
                 with self._lock:
                     self._instruments.group_size.labels("batch").observe(result["data"]["count"])
 
+    @harmless
     def _failed(self, sender: Any, exception: BaseException, **_: Any) -> None:
-        if not _is_ours(sender):
+        if sender.name not in OPERATION_OF_TASK:
             return
         metadata: Mapping[str, Any] = {}
         if isinstance(exception, StorageOperationFailed):
@@ -76,22 +102,24 @@ class Recorder:
         error_type = str(metadata.get("error_type") or error_type_of(type(exception).__name__))
         self._ended(sender, metadata, "dead_letter" if metadata.get("dead_letter") else "failure", error_type)
 
+    @harmless
     def _retried(self, sender: Any, reason: Any = None, **_: Any) -> None:
-        if _is_ours(sender):
+        if operation := OPERATION_OF_TASK.get(sender.name):
             cause = getattr(reason, "exc", None)
             if isinstance(cause, StorageUnavailable):
                 error_type = cause.result["metadata"]["error_type"]
             else:
                 error_type = error_type_of(type(cause).__name__)
             with self._lock:
-                self._instruments.retries.labels(_operation(sender), error_type).inc()
+                self._instruments.retries.labels(operation, error_type).inc()
 
+    @harmless
     def _revoked(self, sender: Any, **_: Any) -> None:
-        if _is_ours(sender):
+        if sender.name in OPERATION_OF_TASK:
             self._ended(sender, {}, "revoked", "revoked")
 
     def _ended(self, task: Any, metadata: Mapping[str, Any], outcome: str, error_type: str) -> None:
-        operation = _operation(task)
+        operation = OPERATION_OF_TASK[task.name]
         # None where the main process ends the job of a child.
         done_at = getattr(task.request, "done_at", None)
         with self._lock:
@@ -103,6 +131,7 @@ class Recorder:
 
     # --- what others tell ---
 
+    @harmless
     def observe(self, name: str, value: float, unit: str) -> None:
         """Note a measurement of the effect node."""
         if unit == "ms" and name.endswith("_duration_ms"):
@@ -113,34 +142,32 @@ class Recorder:
         """Look at the pool now and every second, as long as the loop runs."""
 
         def look() -> None:
-            stats = pool.get_stats()
-            size, idle = stats.get("pool_size", 0), stats.get("pool_available", 0)
-            with self._lock:
-                self._instruments.pool_connections.labels("in_use").set(size - idle)
-                self._instruments.pool_connections.labels("idle").set(idle)
-                self._instruments.pool_limit.set(pool.max_size)
-                self._instruments.pool_waiting.set(stats.get("requests_waiting", 0))
+            self._look(pool)
             if not pool.closed:
                 loop.call_later(POOL_INTERVAL, look)
 
         loop.call_soon_threadsafe(look)
 
+    @harmless
+    def _look(self, pool: AsyncConnectionPool[Any]) -> None:
+        stats = pool.get_stats()
+        size, idle = stats.get("pool_size", 0), stats.get("pool_available", 0)
+        with self._lock:
+            self._instruments.pool_connections.labels("in_use").set(size - idle)
+            self._instruments.pool_connections.labels("idle").set(idle)
+            self._instruments.pool_limit.set(pool.max_size)
+            self._instruments.pool_waiting.set(stats.get("requests_waiting", 0))
+
+    @harmless
     def relayed(self, published: int, refused: int) -> None:
         """Note what a relay did."""
         with self._lock:
             self._instruments.outbox_published.inc(published)
             self._instruments.outbox_refused.inc(refused)
 
+    @harmless
     def imported(self, name: str, rows: Mapping[str, int]) -> None:
         """Note one run of an import."""
         with self._lock:
             for outcome, count in rows.items():
                 self._instruments.import_rows.labels(name, outcome).inc(count)
-
-
-def _is_ours(task: Any) -> bool:
-    return isinstance(task, StorageTask) or task.name == TASK
-
-
-def _operation(task: Any) -> str:
-    return IMPORT if task.name == TASK else str(task.name).rpartition(".")[2]

@@ -19,8 +19,8 @@ from pattern_storage.storage import attempts, import_states, outbox
 from pattern_storage.storage.import_states import ImportState
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.storage.outbox import OutboxSize
-from pattern_storage.tasks.celery_app import create_app
 from pattern_storage.tasks.observability.metrics.imports import of_imports, of_schedules
+from pattern_storage.tasks.sender import create_app
 
 logger = get_logger(__name__)
 

@@ -1,0 +1,31 @@
+"""A Celery application that only sends: what clients, commands and metrics use."""
+
+from typing import Any
+
+from celery import Celery
+
+from pattern_storage.config.celeryconfig import celery_settings
+from pattern_storage.config.settings import Settings
+
+
+class Sender(Celery):
+    """Only sends, and where `settings` say: an application may have set CELERY_BROKER_URL for its own Celery.
+
+    No `current_app` and no task decorator will ever find it.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__("pattern-storage-client", set_as_current=False)
+        self._broker = settings.broker
+        self.conf.update(celery_settings(settings))
+
+    def connection_for_write(self, url: str | None = None, **options: Any) -> Any:
+        """Return a connection to the broker of the settings."""
+        return super().connection_for_write(url or self._broker, **options)
+
+    connection_for_read = connection_for_write
+
+
+def create_app(settings: Settings) -> Celery:
+    """Return an application that only sends."""
+    return Sender(settings)
