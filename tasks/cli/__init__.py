@@ -19,7 +19,6 @@ cli = typer.Typer(
     name="pattern-storage",
     help=__doc__,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -47,7 +46,7 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; the entry point of `pattern-storage`."""
+    """Run the command line; `pattern_storage/__main__.py` calls it."""
     # psycopg's pool reports every failed reconnection; a command says once, at its end, what is wrong.
     logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
     try:

@@ -5,8 +5,9 @@ from enum import IntEnum
 from rich.text import Text
 
 from pattern_storage.config.settings import SettingsInvalid
-from pattern_storage.embedded import DirectoryUnusable, EmbeddedError, StackAlreadyRunning
+from pattern_storage.embedded import DirectoryUnusable, EmbeddedError, ProgramMissing, StackAlreadyRunning
 from pattern_storage.extract.harvest import HarvestError
+from pattern_storage.extras import ExtraMissing
 from pattern_storage.storage.errors import (
     BatchInsertFailed,
     ContractInvalid,
@@ -41,7 +42,8 @@ class InputInvalid(ValueError):
 MEANINGS: tuple[tuple[tuple[type[Exception], ...], Exit], ...] = (
     # BatchInsertFailed as an exception is a row that was refused before anything was sent.
     ((InputInvalid, HarvestError, ImportsFileInvalid, SettingsInvalid, ContractInvalid, BatchInsertFailed,
-      UnsupportedOperation, RevisionUnknown, RoleUnknown, DirectoryUnusable, StackAlreadyRunning), Exit.BAD_INPUT),
+      UnsupportedOperation, RevisionUnknown, RoleUnknown, DirectoryUnusable, StackAlreadyRunning,
+      ProgramMissing, ExtraMissing), Exit.BAD_INPUT),
     ((StatementTimeout, SchemaMismatch, InternalError, ImportFailed), Exit.FAILED),
     ((ServiceUnavailable, JobTimeout, TransientError, EmbeddedError), Exit.UNREACHABLE),
     ((StorageError,), Exit.FAILED),

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from pattern_storage.config.settings import Settings, SettingsInvalid, load_settings
 from pattern_storage.embedded import EmbeddedStack
+from pattern_storage.extras import require
 from pattern_storage.storage import schema
 from pattern_storage.tasks.cli import flower
 from pattern_storage.tasks.cli.output import err, out, print_pairs
@@ -43,6 +44,8 @@ def up(
 
     With DATABASE_URL and REDIS_URL set, those servers are used and only the others are started.
     """
+    if with_flower:
+        require("Flower (--no-flower leaves it out)", "flower")
     # A service manager stops us with SIGTERM; both ways of stopping unwind the same block.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ExitStack() as stack:

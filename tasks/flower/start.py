@@ -12,7 +12,7 @@ from pattern_storage.config.variables import PREFIX
 
 
 def configure(context: click.Context, _: click.Parameter, value: Any) -> Any:
-    """Give Flower our options before it reads its command line, which may change them; see `OPTION`.
+    """Give Flower our options before it reads its command line, which may change them; see `tasks/celery_command.py`.
 
     Raises SettingsInvalid if there is no password, no broker, or no place for Flower's file.
     """
@@ -24,10 +24,6 @@ def configure(context: click.Context, _: click.Parameter, value: Any) -> Any:
         os.umask(0o077)  # what Flower writes, nobody else reads
         _show_our_way()
     return value
-
-
-#: Celery adds this option to all its commands, Flower's too, and calls `configure`. There is nothing to type.
-OPTION = click.Option(["--pattern-storage"], hidden=True, expose_value=False, is_flag=True, callback=configure)
 
 
 def set_options(values: dict[str, Any]) -> None:

@@ -8,8 +8,6 @@ import logging
 from typing import Any
 
 from celery import signals
-from pythonjsonlogger.core import RESERVED_ATTRS
-from pythonjsonlogger.json import JsonFormatter
 
 from pattern_storage.config.settings import environment_settings
 from pattern_storage.storage.logs import CorrelationFilter
@@ -64,6 +62,10 @@ def formatter(log_format: str, text: str = LOG_FORMAT) -> logging.Formatter:
     """Return what the setting asks for; `text` is the line for people."""
     if log_format == "text":
         return logging.Formatter(text)
+    # Only here: the extra `worker` brings it, and an application that sends logs in its own way.
+    from pythonjsonlogger.core import RESERVED_ATTRS
+    from pythonjsonlogger.json import JsonFormatter
+
     return JsonFormatter(
         [*JSON_FIELDS, "correlation_id", "message"],
         rename_fields=JSON_FIELDS,

