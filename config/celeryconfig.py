@@ -9,16 +9,15 @@ from kombu import Exchange, Queue
 
 from pattern_storage.config import sentinel
 from pattern_storage.config.settings import Settings
+from pattern_storage.vocabulary import IMPORT_OPERATION, OperationName
 
 #: Single operations, batches, and imports wait in queues of their own: a long job never delays a short one
 #: where workers are split with `-Q`.
 QUEUES = ("storage", "batch", "imports")
 
-#: The operations that have a task, named `storage.<operation>`.
-OPERATIONS = ("insert", "update", "delete", "batch_insert", "query")
 IMPORT_TASK = "imports.run"
 #: What limits and metrics call a job, by the name of its task.
-OPERATION_OF_TASK = {f"storage.{operation}": operation for operation in OPERATIONS} | {IMPORT_TASK: "import"}
+OPERATION_OF_TASK = {f"storage.{name}": str(name) for name in OperationName} | {IMPORT_TASK: IMPORT_OPERATION}
 
 #: Deliveries after which RabbitMQ drops a message: so many that it never decides. Attempts are counted in PostgreSQL,
 #: and a job that was handed back by twenty stopping workers, RabbitMQ 4's own limit, has not failed once.
@@ -32,7 +31,7 @@ SWEEP_INTERVAL = 60.0
 
 def queue_of(operation: str) -> str:
     """Return the queue that jobs of this operation go to."""
-    return "batch" if operation == "batch_insert" else "storage"
+    return "batch" if operation == OperationName.BATCH_INSERT else "storage"
 
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
@@ -54,7 +53,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_queues": [_queue(settings, name) for name in QUEUES],
         "task_default_queue": QUEUES[0],
         "task_routes": {
-            "storage.batch_insert": {"queue": queue_of("batch_insert")},
+            f"storage.{OperationName.BATCH_INSERT}": {"queue": queue_of(OperationName.BATCH_INSERT)},
             IMPORT_TASK: {"queue": "imports"},
         },
         # Acknowledge a job after it is done, so that a crash delivers it again instead of losing it.

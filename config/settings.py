@@ -19,6 +19,7 @@ from pattern_storage.config.urls import complete
 from pattern_storage.config.validators import check_agreement
 from pattern_storage.config.variables import PREFIX, find_misspelt, sentence
 from pattern_storage.embedded import EmbeddedError, default_data_dir, read_state
+from pattern_storage.vocabulary import IMPORT_OPERATION, OperationName
 
 #: Seconds a job has left to roll back and answer when PostgreSQL has cancelled its statement.
 ROLLBACK_MARGIN = 20.0
@@ -188,9 +189,12 @@ class Settings(BaseSettings):
     @property
     def statement_timeouts(self) -> dict[str, float]:
         """Seconds that PostgreSQL lets a statement run, by operation."""
-        return dict.fromkeys(("insert", "update", "delete"), self.statement_timeout) | {
-            "query": self.query_statement_timeout,
-            "batch_insert": self.batch_statement_timeout,
+        return {
+            OperationName.INSERT: self.statement_timeout,
+            OperationName.UPDATE: self.statement_timeout,
+            OperationName.DELETE: self.statement_timeout,
+            OperationName.QUERY: self.query_statement_timeout,
+            OperationName.BATCH_INSERT: self.batch_statement_timeout,
         }
 
     def time_limits(self, operation: str) -> tuple[float, float]:
@@ -199,7 +203,7 @@ class Settings(BaseSettings):
         Enough to wait for a connection and to let PostgreSQL cancel the statement first, within the limits of all jobs.
         """
         margin = self.task_time_limit - self.task_soft_time_limit
-        if operation == "import":
+        if operation == IMPORT_OPERATION:
             return float(self.import_time_limit), float(self.import_time_limit + margin)
         statement = self.statement_timeouts.get(operation, self.statement_timeout)
         soft = min(float(self.task_soft_time_limit), self.pool_timeout + statement + ROLLBACK_MARGIN)

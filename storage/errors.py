@@ -29,11 +29,13 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from pattern_storage.vocabulary import ErrorType
+
 
 class StorageError(Exception):
     """A storage operation did not happen."""
 
-    error_type: str = "storage_error"
+    error_type: ErrorType = ErrorType.STORAGE_ERROR
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -57,13 +59,13 @@ class TransientError(StorageError):
 class ContractInvalid(PermanentError, ValueError):
     """A value, a name or a combination in the contract breaks a rule; the text names the field."""
 
-    error_type = "validation_error"
+    error_type = ErrorType.VALIDATION_ERROR
 
 
 class PatternNotFound(PermanentError):
     """No pattern has the id that an update or delete names."""
 
-    error_type = "validation_error"
+    error_type = ErrorType.VALIDATION_ERROR
 
     def __init__(self, pattern_id: UUID) -> None:
         self.pattern_id = pattern_id
@@ -73,7 +75,7 @@ class PatternNotFound(PermanentError):
 class UniqueViolation(PermanentError):
     """Another pattern has the same (pattern_name, pattern_type, language)."""
 
-    error_type = "unique_violation"
+    error_type = ErrorType.UNIQUE_VIOLATION
 
     def __init__(self, pattern_name: str, pattern_type: str, language: str) -> None:
         self.key = (pattern_name, pattern_type, language)
@@ -83,7 +85,7 @@ class UniqueViolation(PermanentError):
 class ForeignKeyViolation(PermanentError):
     """A parent that does not exist, or the deletion of a pattern that is one."""
 
-    error_type = "foreign_key_violation"
+    error_type = ErrorType.FOREIGN_KEY_VIOLATION
 
     def __init__(self, reason: str, reference: UUID | None = None) -> None:
         self.reference = reference
@@ -93,7 +95,7 @@ class ForeignKeyViolation(PermanentError):
 class UnsupportedOperation(PermanentError):
     """The contract names an operation that does not exist."""
 
-    error_type = "unsupported_operation"
+    error_type = ErrorType.UNSUPPORTED_OPERATION
 
     def __init__(self, operation: str) -> None:
         self.operation = operation
@@ -103,7 +105,7 @@ class UnsupportedOperation(PermanentError):
 class CorrelationConflict(PermanentError):
     """The correlation id belongs to another request that is finished already; nothing was changed."""
 
-    error_type = "correlation_conflict"
+    error_type = ErrorType.CORRELATION_CONFLICT
 
     def __init__(self, correlation_id: UUID, request: str | None = None) -> None:
         self.correlation_id = correlation_id
@@ -119,7 +121,7 @@ class CorrelationConflict(PermanentError):
 class RoleUnknown(PermanentError):
     """There is no database role of this name."""
 
-    error_type = "unknown_role"
+    error_type = ErrorType.UNKNOWN_ROLE
 
     def __init__(self, role: str) -> None:
         self.role = role
@@ -129,7 +131,7 @@ class RoleUnknown(PermanentError):
 class RevisionUnknown(PermanentError):
     """The schema cannot go back to a revision of this name."""
 
-    error_type = "unknown_revision"
+    error_type = ErrorType.UNKNOWN_REVISION
 
     def __init__(self, revision: str, known: Sequence[str]) -> None:
         self.revision = revision
@@ -142,7 +144,7 @@ class RevisionUnknown(PermanentError):
 class AlreadyDone(PermanentError):
     """The ledger has this job already: all that was done again has rolled back."""
 
-    error_type = "already_done"
+    error_type = ErrorType.ALREADY_DONE
 
 
 class BatchInsertFailed(PermanentError):
@@ -163,40 +165,40 @@ class BatchInsertFailed(PermanentError):
 class StatementTimeout(TransientError):
     """PostgreSQL cancelled a statement that ran past its time limit."""
 
-    error_type = "statement_timeout"
+    error_type = ErrorType.STATEMENT_TIMEOUT
 
 
 class SchemaMismatch(TransientError):
     """The database lacks a table, column or right that this version needs."""
 
-    error_type = "schema_mismatch"
+    error_type = ErrorType.SCHEMA_MISMATCH
 
 
 class InternalError(TransientError):
     """Something nobody foresaw; the log has the traceback under the correlation id."""
 
-    error_type = "internal_error"
+    error_type = ErrorType.INTERNAL_ERROR
 
 
 class ConnectionLost(TransientError):
     """The connection broke; whether the transaction committed is not known."""
 
-    error_type = "connection_lost"
+    error_type = ErrorType.CONNECTION_LOST
 
 
 class ServerUnavailable(TransientError):
     """PostgreSQL is starting, stopping, read-only or out of a resource."""
 
-    error_type = "server_unavailable"
+    error_type = ErrorType.SERVER_UNAVAILABLE
 
 
 class PoolExhausted(TransientError):
     """No connection became free within the pool's timeout."""
 
-    error_type = "pool_timeout"
+    error_type = ErrorType.POOL_TIMEOUT
 
 
 class TransactionConflict(TransientError):
     """Serialization failure, deadlock or lock timeout: PostgreSQL asks to try again."""
 
-    error_type = "transaction_conflict"
+    error_type = ErrorType.TRANSACTION_CONFLICT

@@ -20,6 +20,7 @@ from psycopg.types.json import Jsonb
 from pattern_storage.storage.model_contract_pattern_storage import ModelResult
 from pattern_storage.storage.operations.base import Connection, fetch_one
 from pattern_storage.storage.sql import block
+from pattern_storage.vocabulary import IMPORT_OPERATION, SUCCESSFUL_RUN_STATES, ImportRunState
 
 #: Of the ids of scheduled runs.
 NAMESPACE = UUID("1d1ad6a5-0f0e-4c0a-9f40-5a1f5e0f7c3e")
@@ -59,10 +60,21 @@ class ImportRun:
         """What whoever asks after the ledger has forgotten the run is told: how it ended, marked `replayed`."""
         began = self.started_at or self.queued_at
         took = (self.finished_at - began).total_seconds() * 1000 if self.finished_at else None
-        metadata = {"correlation_id": str(self.run_id), "operation": "import", "duration_ms": took, "replayed": True}
-        if self.state not in ("done", "unchanged"):
-            metadata["error_type"] = self.error_type or self.state
-            return ModelResult(success=False, error=self.error, metadata=metadata)
+        if self.state not in SUCCESSFUL_RUN_STATES:
+            return ModelResult.failure(
+                self.error or "",
+                self.error_type or self.state,
+                correlation_id=self.run_id,
+                operation=IMPORT_OPERATION,
+                duration_ms=took,
+                replayed=True,
+            )
+        metadata = {
+            "correlation_id": str(self.run_id),
+            "operation": IMPORT_OPERATION,
+            "duration_ms": took,
+            "replayed": True,
+        }
         data = {name: getattr(self, name) for name in ("name", "state", *vars(Counts()), "source_version")}
         data |= {"run_id": str(self.run_id), "reject_file": None}
         return ModelResult(success=True, data=data, metadata=metadata)
@@ -154,7 +166,7 @@ async def hand_back(connection: Connection, run_id: UUID) -> None:
 async def finish(
     connection: Connection,
     run_id: UUID,
-    state: str,
+    state: ImportRunState,
     counts: Counts,
     *,
     source_version: str | None = None,

@@ -17,6 +17,7 @@ from pattern_storage.storage.errors import CorrelationConflict, TransactionConfl
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage, ModelResult
 from pattern_storage.storage.operations.base import Connection, fetch_one
 from pattern_storage.storage.sql import block
+from pattern_storage.vocabulary import ErrorType, JobState, OperationName
 
 #: What makes two requests the same: everything that decides the effect, or the answer to a query.
 WRITE = {"operation", "pattern_id", "data", "patterns"}
@@ -25,7 +26,7 @@ QUERY = {"operation", "query_params"}
 
 def fingerprint(contract: ModelContractPatternStorage) -> bytes:
     """Return the SHA-256 of what the contract asks for; its name, description and version do not matter."""
-    request = contract.model_dump(mode="json", include=QUERY if contract.operation == "query" else WRITE)
+    request = contract.model_dump(mode="json", include=QUERY if contract.operation == OperationName.QUERY else WRITE)
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).digest()
 
 
@@ -99,15 +100,12 @@ async def cancel(connection: Connection, correlation_id: UUID) -> ModelResult:
 
     It waits for a job that is committing at this moment. A cancelled job's `error_type` is "revoked".
     """
-    revoked = ModelResult(
-        success=False,
-        error="The job was cancelled before it was done",
-        metadata={
-            "correlation_id": str(correlation_id),
-            "operation": None,
-            "duration_ms": 0.0,
-            "error_type": "revoked",
-        },
+    revoked = ModelResult.failure(
+        "The job was cancelled before it was done",
+        ErrorType.REVOKED,
+        correlation_id=correlation_id,
+        operation=None,
+        duration_ms=0.0,
     )
     values = {"correlation_id": correlation_id, "result": Json(revoked.to_dict()), "error": revoked.error}
     if await fetch_one(connection, block("cancel_job"), values):
@@ -116,7 +114,7 @@ async def cancel(connection: Connection, correlation_id: UUID) -> ModelResult:
     return revoked if found is None else found[1]
 
 
-async def state(connection: Connection, correlation_id: UUID) -> tuple[str, ModelResult | None]:
+async def state(connection: Connection, correlation_id: UUID) -> tuple[JobState, ModelResult | None]:
     """Return what PostgreSQL knows of a job: UNKNOWN, QUEUED (in the outbox), SUCCESS, FAILURE or REVOKED.
 
     Of a job that was sent directly it knows nothing until the job has ended.
@@ -125,13 +123,12 @@ async def state(connection: Connection, correlation_id: UUID) -> tuple[str, Mode
     finished, letter, waiting = row or (None, None, False)
     if finished is not None:
         result = ModelResult.model_validate(finished)
-        if result.metadata.get("error_type") == "revoked":
-            return "REVOKED", result
-        return ("SUCCESS" if result.success else "FAILURE"), result
+        if result.metadata.get("error_type") == ErrorType.REVOKED:
+            return JobState.REVOKED, result
+        return (JobState.SUCCESS if result.success else JobState.FAILURE), result
     if letter is not None:
-        metadata = {"correlation_id": str(correlation_id), "duration_ms": None, "dead_letter": True, **letter}
-        return "FAILURE", ModelResult(success=False, error=metadata.pop("error"), metadata=metadata)
-    return ("QUEUED" if waiting else "UNKNOWN"), None
+        return JobState.FAILURE, ModelResult.failure(correlation_id=correlation_id, dead_letter=True, **letter)
+    return (JobState.QUEUED if waiting else JobState.UNKNOWN), None
 
 
 async def purge(connection: Connection, *, days: int, step: int = 1_000) -> int:

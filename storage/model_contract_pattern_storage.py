@@ -14,6 +14,7 @@ from pydantic_core import from_json, to_json
 
 from pattern_storage.storage.explanation import refuse_unknown
 from pattern_storage.storage.pattern import Label, ModelPatternRecord, Text
+from pattern_storage.vocabulary import OperationName
 
 __all__ = [
     "ModelContractBase",
@@ -58,6 +59,35 @@ class ModelResult(BaseModel):
     data: Any = None
     error: str | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
+
+    @classmethod
+    def failure(
+        cls,
+        error: str,
+        error_type: str,
+        *,
+        correlation_id: UUID | str,
+        operation: str | None,
+        duration_ms: float | None = None,
+        **fields: Any,
+    ) -> Self:
+        """Return the result of an operation that failed.
+
+        Args:
+            error: one plain-English sentence.
+            error_type: its kind, for programs; see `pattern_storage.vocabulary.ErrorType`.
+            correlation_id: the job.
+            operation: what was asked for; None where that is not known.
+            duration_ms: milliseconds that it took; None where that is not known.
+            fields: what `metadata` says besides.
+        """
+        metadata = {
+            "correlation_id": str(correlation_id),
+            "operation": None if operation is None else str(operation),
+            "duration_ms": duration_ms,
+            "error_type": str(error_type),
+        }
+        return cls(success=False, error=error, metadata=metadata | fields)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain JSON types."""
@@ -114,18 +144,18 @@ class ModelContractPatternStorage(ModelContractEffect):
 def find_missing(contract: ModelContractPatternStorage) -> str | None:
     """Return the sentence that refuses a contract which lacks something, or None if it is complete."""
     match contract.operation:
-        case "insert":
+        case OperationName.INSERT:
             if missing := _missing_columns(contract.data):
                 return f"Insert operation missing required fields: {missing}"
-        case "update":
+        case OperationName.UPDATE:
             if contract.pattern_id is None:
                 return "Update operation requires 'pattern_id' field"
             if not contract.data:
                 return "Update operation requires 'data' field with updates"
-        case "delete":
+        case OperationName.DELETE:
             if contract.pattern_id is None:
                 return "Delete operation requires 'pattern_id' field"
-        case "batch_insert":
+        case OperationName.BATCH_INSERT:
             if not contract.patterns:
                 return "Batch insert operation requires 'patterns' list"
             for index, pattern in enumerate(contract.patterns):

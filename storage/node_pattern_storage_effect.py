@@ -18,6 +18,7 @@ from pattern_storage.storage.operations import check
 from pattern_storage.storage.operations.base import Connection
 from pattern_storage.storage.sql import block
 from pattern_storage.storage.translation import translate
+from pattern_storage.vocabulary import OperationName
 
 logger = get_logger(__name__)
 
@@ -63,7 +64,9 @@ class NodePatternStorageEffect(NodeBaseEffect):
         nothing. The same id with another request is a `correlation_conflict`. A query is executed each time, unless
         it has been cancelled.
         """
-        return await self._answer(contract, self._query if contract.operation == "query" else self._execute_once)
+        return await self._answer(
+            contract, self._query if contract.operation == OperationName.QUERY else self._execute_once
+        )
 
     async def _answer(self, contract: ModelContractPatternStorage, execute: Execute) -> ModelResult:
         started = time.perf_counter()
@@ -141,8 +144,7 @@ def _succeeded(contract: ModelContractPatternStorage, data: dict[str, Any], star
 
 
 def _failed(contract: ModelContractPatternStorage, error: StorageError, started: float) -> ModelResult:
-    metadata = _metadata(contract, started) | {"error_type": error.error_type, **error.fields}
-    return ModelResult(success=False, error=str(error), metadata=metadata)
+    return ModelResult.failure(str(error), error.error_type, **_metadata(contract, started), **error.fields)
 
 
 def _metadata(contract: ModelContractPatternStorage, started: float) -> dict[str, Any]:

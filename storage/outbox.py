@@ -23,6 +23,7 @@ from pattern_storage.storage.model_contract_pattern_storage import ModelContract
 from pattern_storage.storage.operations import check
 from pattern_storage.storage.operations.base import Connection
 from pattern_storage.storage.sql import block
+from pattern_storage.vocabulary import OperationName
 
 #: What a relay listens to; the trigger on the table, in migration 0002, names it too.
 CHANNEL = "pattern_storage_outbox"
@@ -83,7 +84,7 @@ def _values(contract: ModelContractPatternStorage) -> dict[str, Any]:
 
 def _check_write(contract: ModelContractPatternStorage) -> None:
     check(contract)
-    if contract.operation == "query":
+    if contract.operation == OperationName.QUERY:
         raise ContractInvalid("A query changes nothing that the outbox could guarantee; submit it instead")
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pattern_storage.vocabulary import OperationName
+
 MAX_LENGTH = 200
 
 
@@ -19,15 +21,15 @@ def describe(operation: str, contract: Mapping[str, Any]) -> str:
     Takes a contract as it came over the wire: any part of it may be missing or of the wrong type.
     """
     match operation:
-        case "insert":
+        case OperationName.INSERT:
             about = _pattern(contract.get("data"))
-        case "update":
+        case OperationName.UPDATE:
             about = f"{contract.get('pattern_id')} ({_names(contract.get('data'))})"
-        case "batch_insert":
+        case OperationName.BATCH_INSERT:
             patterns = contract.get("patterns")
             count = len(patterns) if isinstance(patterns, list) else 0
             about = f"{count} patterns" + (f", first {_pattern(patterns[0])}" if count and patterns else "")
-        case "query":
+        case OperationName.QUERY:
             about = _filters(contract.get("query_params"))
         case _:
             about = str(contract.get("pattern_id"))

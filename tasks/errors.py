@@ -17,6 +17,8 @@ Names of errors say what happened, as in `storage/errors.py`.
 from typing import Any
 from uuid import UUID
 
+from pattern_storage.vocabulary import ErrorType
+
 
 class JobError(Exception):
     """Base class of all errors around a job."""
@@ -59,7 +61,7 @@ class ImportFailed(JobError):
         fields: what the result's metadata says besides, as JSON types.
     """
 
-    def __init__(self, error_type: str, sentence: str, **fields: Any) -> None:
+    def __init__(self, error_type: ErrorType, sentence: str, **fields: Any) -> None:
         self.error_type = error_type
         self.fields = fields
         super().__init__(sentence)
@@ -95,8 +97,8 @@ class ResultBackendUnavailable(ServiceUnavailable):
     """The result backend does not answer; the job itself is not touched by that."""
 
 
-def error_type_of(exception: str) -> str:
+def error_type_of(exception: str) -> ErrorType:
     """Return the `error_type` of a job that ended with an exception of this name instead of a result."""
     if exception == "WorkerLostError":
-        return "worker_lost"
-    return "time_limit_exceeded" if "TimeLimit" in exception else "internal_error"
+        return ErrorType.WORKER_LOST
+    return ErrorType.TIME_LIMIT_EXCEEDED if "TimeLimit" in exception else ErrorType.INTERNAL_ERROR

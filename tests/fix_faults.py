@@ -24,7 +24,8 @@ from psycopg.rows import dict_row
 from pattern_storage.embedded import EmbeddedPostgres, EmbeddedValkey
 from pattern_storage.storage import ModelContractPatternStorage, schema
 from pattern_storage.tasks.client import BrokerUnavailable, PatternStorageClient
-from pattern_storage.tasks.client.results import FINAL, parse_result
+from pattern_storage.tasks.client.results import parse_result
+from pattern_storage.vocabulary import FINAL_STATES
 from tests.fix_celery import StorageWorker, launch_worker
 from tests.fix_process import wait_until
 from tests.fix_proxy import Proxy
@@ -196,14 +197,16 @@ class Load:
         if any(messages(store).values()):
             return False
         metas = store.mget([f"celery-task-meta-{job}" for job in self.accepted])
-        return all(meta and json.loads(meta)["status"] in FINAL for meta in metas) and not open_transactions(connection)
+        return all(meta and json.loads(meta)["status"] in FINAL_STATES for meta in metas) and not open_transactions(
+            connection
+        )
 
     def _left(self, store: redis.Redis, connection: psycopg.Connection[Any]) -> str:
         unfinished = {}
         for job in self.accepted:
             meta = store.get(f"celery-task-meta-{job}")
             status = json.loads(meta)["status"] if meta else None
-            if status not in FINAL:
+            if status not in FINAL_STATES:
                 unfinished[str(job)] = status
         known = {str(row["correlation_id"]) for row in connection.execute("SELECT correlation_id FROM job_ledger")}
         without = [job for job in unfinished if job not in known]

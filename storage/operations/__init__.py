@@ -12,13 +12,14 @@ from pattern_storage.storage.operations.delete import Delete
 from pattern_storage.storage.operations.insert import Insert
 from pattern_storage.storage.operations.query import Query
 from pattern_storage.storage.operations.update import Update
+from pattern_storage.vocabulary import OperationName
 
 OPERATIONS: dict[str, type[Operation]] = {
-    "insert": Insert,
-    "update": Update,
-    "delete": Delete,
-    "batch_insert": BatchInsert,
-    "query": Query,
+    OperationName.INSERT: Insert,
+    OperationName.UPDATE: Update,
+    OperationName.DELETE: Delete,
+    OperationName.BATCH_INSERT: BatchInsert,
+    OperationName.QUERY: Query,
 }
 
 

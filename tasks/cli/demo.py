@@ -23,6 +23,7 @@ from pattern_storage.tasks.cli.exits import Exit
 from pattern_storage.tasks.cli.output import err, out, print_table
 from pattern_storage.tasks.cli.services import running_services, running_stack
 from pattern_storage.tasks.client import Job, PatternStorageClient
+from pattern_storage.vocabulary import OperationName
 
 BATCH_SIZE = 500
 TIMEOUT = 60.0  # seconds to wait for any one job
@@ -168,13 +169,13 @@ def _single_operations(client: PatternStorageClient, story: Story, stored: list[
 def _summary(result: ModelResult, jobs: int) -> str:
     data = result.data
     match result.metadata["operation"]:
-        case "batch_insert":
+        case OperationName.BATCH_INSERT:
             return f"{jobs} atomic batches committed"
-        case "query":
+        case OperationName.QUERY:
             names = ", ".join(pattern["pattern_name"] for pattern in data["patterns"][:2])
             return f"{data['count']} found" + (f": {names}" + (", …" if data["count"] > 2 else "") if names else "")
-        case "update":
+        case OperationName.UPDATE:
             return f"changed {', '.join(data['fields_updated'])}"
-        case "delete":
+        case OperationName.DELETE:
             return f"removed {data['pattern_name']}"
     return f"stored {data['pattern_name']}"

@@ -23,6 +23,7 @@ from pattern_storage.storage.errors import (
 from pattern_storage.tasks.cli.output import FULL, err
 from pattern_storage.tasks.errors import ImportFailed, JobTimeout, ServiceUnavailable
 from pattern_storage.tasks.imports.plan.model import ImportsFileInvalid
+from pattern_storage.vocabulary import JobState
 
 
 class Exit(IntEnum):
@@ -61,7 +62,7 @@ def explain_and_exit(error: Exception) -> int:
             if isinstance(error, JobTimeout):
                 err.print(
                     "No job is known under this id, or its result has expired."
-                    if error.status == "UNKNOWN"
+                    if error.status == JobState.UNKNOWN
                     else "The job goes on. Is a worker running? 'pattern-storage doctor' tells."
                 )
             return code

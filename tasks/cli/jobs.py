@@ -13,13 +13,11 @@ from pattern_storage.tasks.cli.fields import parse_fields, read_patterns
 from pattern_storage.tasks.cli.output import err, print_json, print_result, print_table
 from pattern_storage.tasks.client import Job, JobTimeout, PatternStorageClient
 from pattern_storage.tasks.client.operations import build
+from pattern_storage.vocabulary import ErrorType, OperationName
 
 FIELDS_HELP = "column=value; column=@FILE reads a text file. Numbers, tags and context are JSON; tags may be a,b,c."
 
 ORDER_HELP = "created_at, updated_at, pattern_name, confidence_score, success_rate or usage_count."
-
-#: error_type of a batch whose result did not come in time.
-NO_RESULT_YET = "no_result_yet"
 
 #: Failed batches whose error is printed; 'pattern-storage result ID' tells the others.
 SHOWN_FAILURES = 5
@@ -66,7 +64,7 @@ def insert(
             finish(client.batch_insert(patterns, correlation_id=correlation_id), wait, as_json)
         else:
             # All are checked before the first is sent: a wrong value at the end of a file leaves nothing stored.
-            contracts = [build("batch_insert", patterns=batch) for batch in batches]
+            contracts = [build(OperationName.BATCH_INSERT, patterns=batch) for batch in batches]
             _finish_many(client.submit_many(contracts), wait, as_json)
 
 
@@ -89,7 +87,7 @@ def _finish_many(jobs: list[Job], wait: float, as_json: bool) -> None:
         failures = [f"batch {index}: {result.error}" for index, result in enumerate(results) if result.error]
         for failure in failures[:SHOWN_FAILURES]:
             err.print(failure, markup=False, soft_wrap=True)
-    waiting = sum(result.metadata.get("error_type") == NO_RESULT_YET for result in results)
+    waiting = sum(result.metadata.get("error_type") == ErrorType.NO_RESULT_YET for result in results)
     if failed := sum(not result.success for result in results) - waiting:
         err.print(f"{failed} of {len(results)} batches failed and wrote nothing.")
     if waiting:
@@ -103,8 +101,12 @@ def _result_or_timeout(job: Job, wait: float) -> ModelResult:
     try:
         return job.result(timeout=wait)
     except JobTimeout as error:
-        about = {"correlation_id": str(job.correlation_id), "operation": "batch_insert", "duration_ms": None}
-        return ModelResult(success=False, error=str(error), metadata={**about, "error_type": NO_RESULT_YET})
+        return ModelResult.failure(
+            str(error),
+            ErrorType.NO_RESULT_YET,
+            correlation_id=job.correlation_id,
+            operation=OperationName.BATCH_INSERT,
+        )
 
 
 def update(

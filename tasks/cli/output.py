@@ -16,6 +16,7 @@ from rich.text import Text
 
 from pattern_storage.storage import ModelResult
 from pattern_storage.storage.explanation import one_line
+from pattern_storage.vocabulary import OperationName
 
 #: Results go to standard output, everything else to standard error: a script can pipe the one.
 out = Console(highlight=False)
@@ -69,7 +70,7 @@ def print_result(result: ModelResult, *, as_json: bool) -> None:
     if not result.success:
         err.print(Text.assemble((f"{operation} failed ", "bold red"), f"({result.metadata.get('error_type')})"))
         err.print(Text(one_line(str(result.error))))
-    elif operation == "query":
+    elif operation == OperationName.QUERY:
         _print_patterns(result.data)
     else:
         print_pairs(result.data, title=f"{operation} done")

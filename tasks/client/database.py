@@ -13,7 +13,7 @@ from pattern_storage.storage import ModelResult, ledger
 from pattern_storage.storage.errors import ServerUnavailable, StorageError
 from pattern_storage.storage.operations.base import Connection
 from pattern_storage.storage.translation import translate
-from pattern_storage.tasks.client.results import UNKNOWN
+from pattern_storage.vocabulary import JobState
 
 T = TypeVar("T")
 
@@ -32,14 +32,14 @@ class Database:
         """Whether a database is configured."""
         return self._settings.database_url is not None
 
-    async def state(self, correlation_id: UUID, timeout: float | None = None) -> tuple[str, ModelResult | None]:  # noqa: ASYNC109
+    async def state(self, correlation_id: UUID, timeout: float | None = None) -> tuple[JobState, ModelResult | None]:  # noqa: ASYNC109
         """Return a job's status and result. UNKNOWN also where no database is configured, or it does not answer."""
         if not self.is_configured:
-            return UNKNOWN, None
+            return JobState.UNKNOWN, None
         try:
             return await self.run(lambda connection: ledger.state(connection, correlation_id), timeout)
         except StorageError:
-            return UNKNOWN, None
+            return JobState.UNKNOWN, None
 
     async def cancel(self, correlation_id: UUID) -> ModelResult:
         """See `storage.ledger.cancel`. Raises SettingsInvalid without a database, or StorageError."""

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pattern_storage.storage import ModelContractPatternStorage, ledger
 from pattern_storage.storage.errors import ContractInvalid
 from pattern_storage.storage.explanation import explain
+from pattern_storage.vocabulary import OperationName
 
 #: What `submit` returns: a Job, or an awaitable of an AsyncJob.
 Submitted = TypeVar("Submitted")
@@ -42,24 +43,24 @@ class Operations(ABC, Generic[Submitted]):
 
     def insert(self, data: dict[str, Any], *, correlation_id: UUID | str | None = None) -> Submitted:
         """Write one pattern; `data` needs pattern_name, pattern_type, language and template_code."""
-        return self.submit(build("insert", data=data, correlation_id=correlation_id))
+        return self.submit(build(OperationName.INSERT, data=data, correlation_id=correlation_id))
 
     def update(
         self, pattern_id: UUID | str, data: dict[str, Any], *, correlation_id: UUID | str | None = None
     ) -> Submitted:
         """Change the given columns of one pattern, and no other."""
-        return self.submit(build("update", pattern_id=pattern_id, data=data, correlation_id=correlation_id))
+        return self.submit(build(OperationName.UPDATE, pattern_id=pattern_id, data=data, correlation_id=correlation_id))
 
     def delete(self, pattern_id: UUID | str, *, correlation_id: UUID | str | None = None) -> Submitted:
         """Remove one pattern."""
-        return self.submit(build("delete", pattern_id=pattern_id, correlation_id=correlation_id))
+        return self.submit(build(OperationName.DELETE, pattern_id=pattern_id, correlation_id=correlation_id))
 
     def batch_insert(
         self, patterns: Iterable[dict[str, Any]], *, correlation_id: UUID | str | None = None
     ) -> Submitted:
         """Write up to 10,000 patterns in one transaction: all of them or none."""
-        return self.submit(build("batch_insert", patterns=list(patterns), correlation_id=correlation_id))
+        return self.submit(build(OperationName.BATCH_INSERT, patterns=list(patterns), correlation_id=correlation_id))
 
     def query(self, *, correlation_id: UUID | str | None = None, **query_params: Any) -> Submitted:
         """Find patterns; the parameters are those of `storage.operations.query_params.QueryParams`."""
-        return self.submit(build("query", query_params=query_params, correlation_id=correlation_id))
+        return self.submit(build(OperationName.QUERY, query_params=query_params, correlation_id=correlation_id))

@@ -9,14 +9,7 @@ from pydantic import ValidationError
 from pattern_storage.storage import ModelResult
 from pattern_storage.storage.errors import CorrelationConflict
 from pattern_storage.tasks.errors import error_type_of
-
-#: Final states: a job never leaves them. The names are Celery's.
-FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
-
-UNKNOWN = "UNKNOWN"
-QUEUED = "QUEUED"
-PROGRESS = "PROGRESS"
-REVOKED = "REVOKED"
+from pattern_storage.vocabulary import FINAL_STATES, ErrorType, JobState
 
 
 def result_key(correlation_id: UUID) -> str:
@@ -24,20 +17,20 @@ def result_key(correlation_id: UUID) -> str:
     return f"celery-task-meta-{correlation_id}"
 
 
-def marker(status: str) -> str:
+def marker(status: JobState) -> str:
     """Return the result document that the client itself writes: QUEUED at submission, REVOKED when it cancels."""
     return json.dumps({"status": status, "result": None, "traceback": None, "children": []})
 
 
 def parse_status(meta: bytes | str | None) -> str:
     """Return a job's status: UNKNOWN, QUEUED, STARTED, PROGRESS, RETRY, SUCCESS, FAILURE or REVOKED."""
-    return UNKNOWN if meta is None else str(json.loads(meta)["status"])
+    return JobState.UNKNOWN if meta is None else str(json.loads(meta)["status"])
 
 
 def parse_progress(meta: bytes | str | None) -> dict[str, Any] | None:
     """Return how far an import is (`tasks.imports.run.progress.Progress.to_dict`), None if it is not being done now."""
     found: dict[str, Any] = {} if meta is None else json.loads(meta)
-    return found["result"] if found.get("status") == PROGRESS else None
+    return found["result"] if found.get("status") == JobState.PROGRESS else None
 
 
 def parse_result(correlation_id: UUID, meta: bytes | str | None) -> ModelResult | None:
@@ -49,17 +42,18 @@ def parse_result(correlation_id: UUID, meta: bytes | str | None) -> ModelResult 
         return None
     found: dict[str, Any] = json.loads(meta)
     status, value = found["status"], found["result"]
-    if status not in FINAL:
+    if status not in FINAL_STATES:
         return None
     try:
-        if status == "SUCCESS":
+        if status == JobState.SUCCESS:
             return ModelResult.model_validate(value)
-        if status == "FAILURE" and value["exc_type"] == "StorageOperationFailed":
+        if status == JobState.FAILURE and value["exc_type"] == "StorageOperationFailed":
             return ModelResult.model_validate(value["exc_message"][0])
     except (ValidationError, LookupError, TypeError):
-        return _failure(correlation_id, "unreadable_result", f"the result of this {status} job is not one of ours")
-    if status == "REVOKED":
-        return _failure(correlation_id, "revoked", "the job was revoked before it was done")
+        error = f"the result of this {status} job is not one of ours"
+        return _failure(correlation_id, ErrorType.UNREADABLE_RESULT, error)
+    if status == JobState.REVOKED:
+        return _failure(correlation_id, ErrorType.REVOKED, "the job was revoked before it was done")
     message = value.get("exc_message", "")
     text = " ".join(map(str, message)) if isinstance(message, list) else str(message)
     error_type = error_type_of(value["exc_type"])
@@ -89,7 +83,6 @@ def checked_result(request: str | None, result: ModelResult) -> ModelResult:
     return _failure(conflict.correlation_id, conflict.error_type, str(conflict))
 
 
-def _failure(correlation_id: UUID, error_type: str, error: str) -> ModelResult:
+def _failure(correlation_id: UUID, error_type: ErrorType, error: str) -> ModelResult:
     # What the worker never reported is not known: neither the operation nor the duration.
-    metadata = {"correlation_id": str(correlation_id), "operation": None, "duration_ms": None, "error_type": error_type}
-    return ModelResult(success=False, error=error, metadata=metadata)
+    return ModelResult.failure(error, error_type, correlation_id=correlation_id, operation=None)

@@ -18,8 +18,6 @@ from pattern_storage.tasks.client.operations import Operations, request_fingerpr
 from pattern_storage.tasks.client.publisher import BATCH_SIZE, Publisher
 from pattern_storage.tasks.client.result_resolver import ResultResolver
 from pattern_storage.tasks.client.results import (
-    QUEUED,
-    REVOKED,
     ended_by_celery,
     marker,
     parse_progress,
@@ -29,6 +27,7 @@ from pattern_storage.tasks.client.results import (
 )
 from pattern_storage.tasks.redis_connections import translated_errors
 from pattern_storage.tasks.sender import create_app
+from pattern_storage.vocabulary import ErrorType, JobState, OperationName
 
 #: Seconds after which a waiting client polls, in case a publication was lost with a connection.
 POLL_INTERVAL = 1.0
@@ -182,10 +181,10 @@ class PatternStorageClient(Operations[Job]):
         """See `Job.cancel`."""
         wanted = self.get(correlation_id).correlation_id
         result = run_sync(self.database.cancel(wanted))
-        if result.metadata.get("error_type") != "revoked":
+        if result.metadata.get("error_type") != ErrorType.REVOKED:
             return result
         with suppress(RedisError):
-            key, revoked = result_key(wanted), marker(REVOKED)
+            key, revoked = result_key(wanted), marker(JobState.REVOKED)
             ended = parse_result(wanted, self._get(wanted))
             if ended is not None and not ended_by_celery(ended) and not ended.metadata.get("dead_letter"):
                 # A query that was answered, or a job that was refused: neither is a matter of the ledger.
@@ -197,7 +196,8 @@ class PatternStorageClient(Operations[Job]):
 
     def _delete_query_results(self, sending: Sequence[ModelContractPatternStorage]) -> None:
         """Delete the results of queries that are sent again under an id of the caller's choice."""
-        again = [one for one in sending if one.operation == "query" and "correlation_id" in one.model_fields_set]
+        queries = [one for one in sending if one.operation == OperationName.QUERY]
+        again = [query for query in queries if "correlation_id" in query.model_fields_set]
         if again:
             with suppress(RedisError):
                 self._redis.delete(*(result_key(one.correlation_id) for one in again))
@@ -207,7 +207,8 @@ class PatternStorageClient(Operations[Job]):
         for start in range(0, len(ids), BATCH_SIZE):
             with self._redis.pipeline(transaction=False) as pipeline:
                 for correlation_id in ids[start : start + BATCH_SIZE]:
-                    pipeline.set(result_key(correlation_id), marker(QUEUED), nx=True, ex=self.settings.result_expires)
+                    queued = marker(JobState.QUEUED)
+                    pipeline.set(result_key(correlation_id), queued, nx=True, ex=self.settings.result_expires)
                 pipeline.execute()
 
     def _status(self, correlation_id: UUID) -> str:

@@ -6,7 +6,8 @@ from typing import Any
 from celery import states
 from celery.events.state import Task
 
-PROGRESS = "PROGRESS"
+from pattern_storage.vocabulary import JobState
+
 #: How the events of a storage job name its failure, see `StorageOperationFailed.__repr__`.
 FAILURE = re.compile(r"Storage\w+\((.*)\)", re.DOTALL)
 PATTERN_ID = re.compile(r"'pattern_id': '([0-9a-f-]{36})'")
@@ -52,7 +53,7 @@ def precedence(state: str) -> int:
 
     Celery takes a state that it does not know for later than REVOKED: a cancelled import would run for ever.
     """
-    return 2 * states.precedence("STARTED") - 1 if state == PROGRESS else 2 * states.precedence(state)
+    return 2 * states.precedence(JobState.STARTED) - 1 if state == JobState.PROGRESS else 2 * states.precedence(state)
 
 
 def _progress(told: dict[str, Any]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from pattern_storage.tasks.description import describe_call
 from pattern_storage.tasks.errors import StorageOperationFailed, StorageUnavailable
 from pattern_storage.tasks.worker import runtime
 from pattern_storage.tasks.worker.validation import never_ended, receive, settle_late, too_late
+from pattern_storage.vocabulary import ErrorType, OperationName
 
 logger = get_logger(__name__)
 
@@ -90,9 +91,9 @@ class StorageTask(Task[Any, Any]):
         if result.metadata.get("retryable"):
             self._try_again(received, result, begun_again)
         # Whatever enters a job in the ledger clears what was kept of it as well.
-        if result.metadata.get("replayed") or (begun_again and operation == "query"):
+        if result.metadata.get("replayed") or (begun_again and operation == OperationName.QUERY):
             self._forget(received)
-        if result.metadata.get("error_type") == "revoked":
+        if result.metadata.get("error_type") == ErrorType.REVOKED:
             self._revoked(result)
         if not result.success:
             raise StorageOperationFailed(result.to_dict())
@@ -107,7 +108,7 @@ class StorageTask(Task[Any, Any]):
             # Not here: the main process has other jobs to look after.
             given = (str(self.name).rpartition(".")[2], task_id, (kwargs or {}).get("contract"))
             threading.Thread(target=settle_late, args=given, name="settle late job", daemon=True).start()
-        if not isinstance(exc, StorageOperationFailed) or exc.error_type != "correlation_conflict":
+        if not isinstance(exc, StorageOperationFailed) or exc.error_type != ErrorType.CORRELATION_CONFLICT:
             return
         try:
             found = runtime.on_connection(ledger.find, UUID(task_id))
@@ -121,13 +122,10 @@ class StorageTask(Task[Any, Any]):
 
     def refused(self, operation: str, error: ContractInvalid) -> StorageOperationFailed:
         """Return what to raise for a job that never reached the effect node."""
-        metadata = {
-            "correlation_id": str(self.request.id),
-            "operation": operation,
-            "duration_ms": 0.0,
-            "error_type": error.error_type,
-        }
-        return StorageOperationFailed(ModelResult(success=False, error=str(error), metadata=metadata).to_dict())
+        failure = ModelResult.failure(
+            str(error), error.error_type, correlation_id=str(self.request.id), operation=operation, duration_ms=0.0
+        )
+        return StorageOperationFailed(failure.to_dict())
 
     def _count(self, contract: ModelContractPatternStorage) -> int:
         """Return how often this job has begun again. PostgreSQL knows; while it is down nothing is counted."""
@@ -152,7 +150,7 @@ class StorageTask(Task[Any, Any]):
 
         Its COMMIT may have been on the way: PostgreSQL has done it, or would do it later, and nobody hears of it.
         """
-        if contract.operation == "query":
+        if contract.operation == OperationName.QUERY:
             return None
         late = too_late(contract)
         try:

@@ -10,6 +10,7 @@ from pattern_storage.storage.errors import ContractInvalid, StorageError
 from pattern_storage.storage.explanation import explain
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.tasks.client.database import Database, run_sync
+from pattern_storage.vocabulary import ErrorType, OperationName
 
 logger = get_logger(__name__)
 
@@ -21,7 +22,7 @@ def settle_late(operation: str, task_id: str, contract: Any) -> None:
     """
     try:
         received = receive(operation, task_id, contract)
-        if operation != "query":
+        if operation != OperationName.QUERY:
             late = too_late(received)
             run_sync(Database(environment_settings()).run(lambda connection: ledger.settle(connection, received, late)))
     except StorageError as error:
@@ -30,23 +31,22 @@ def settle_late(operation: str, task_id: str, contract: Any) -> None:
 
 def too_late(contract: ModelContractPatternStorage) -> ModelResult:
     """Return the result of a job whose time was over."""
-    return _unfinished(contract, "time_limit_exceeded", "The job did not end within its time limit")
+    return ModelResult.failure(
+        "The job did not end within its time limit",
+        ErrorType.TIME_LIMIT_EXCEEDED,
+        correlation_id=contract.correlation_id,
+        operation=contract.operation,
+    )
 
 
 def never_ended(contract: ModelContractPatternStorage, count: int) -> ModelResult:
     """Return the result of a job that was begun `count` times, each time the last thing its worker did."""
-    error = f"The job was begun {count} times and never ended: its worker was killed or lost each time"
-    return _unfinished(contract, "worker_lost", error)
-
-
-def _unfinished(contract: ModelContractPatternStorage, error_type: str, error: str) -> ModelResult:
-    metadata = {
-        "correlation_id": str(contract.correlation_id),
-        "operation": contract.operation,
-        "duration_ms": None,
-        "error_type": error_type,
-    }
-    return ModelResult(success=False, error=error, metadata=metadata)
+    return ModelResult.failure(
+        f"The job was begun {count} times and never ended: its worker was killed or lost each time",
+        ErrorType.WORKER_LOST,
+        correlation_id=contract.correlation_id,
+        operation=contract.operation,
+    )
 
 
 def receive(operation: str, task_id: str, contract: Any) -> ModelContractPatternStorage:

@@ -21,6 +21,7 @@ from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.imports.publisher import publish
 from pattern_storage.tasks.observability.metrics.servers import ServersCollector
 from pattern_storage.tasks.sender import create_app
+from pattern_storage.vocabulary import ImportRunState
 from tests.fix_celery import StorageWorker
 from tests.fix_imports import make_plan, patterns, queue_run, write_lines
 from tests.fix_metrics import Scrape, free_port
@@ -34,7 +35,7 @@ async def add(connection: Db, name: str, state: str = "queued", *, due: timedelt
     run_id = uuid4()
     await import_runs.add(connection, run_id, name, None if due is None else datetime.now(UTC) - due, {})
     if state != "queued":
-        await import_runs.finish(connection, run_id, state, Counts())
+        await import_runs.finish(connection, run_id, ImportRunState(state), Counts())
 
 
 async def measured(connection: Db) -> dict[str, ImportState]:

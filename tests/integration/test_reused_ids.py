@@ -17,6 +17,7 @@ from pattern_storage.storage.pool import create_pool
 from pattern_storage.tasks.client import AsyncPatternStorageClient, Job, JobTimeout, PatternStorageClient
 from pattern_storage.tasks.client.database import run_sync
 from pattern_storage.tasks.client.results import marker, result_key
+from pattern_storage.vocabulary import JobState
 from tests.fix_celery import StorageWorker
 from tests.fix_process import DEADLINE, wait_until
 from tests.fix_storage import contract, make_pattern
@@ -121,7 +122,7 @@ def test_cancelled_queries_and_dead_letters(
     # Celery's own revoke is not durable; ours is, whatever Redis says.
     revoked = client.insert(make_pattern())
     with redis.Redis.from_url(redis_url) as store:
-        store.set(result_key(revoked.correlation_id), marker("REVOKED"))
+        store.set(result_key(revoked.correlation_id), marker(JobState.REVOKED))
     assert revoked.cancel().metadata["error_type"] == "revoked"
 
     with PatternStorageClient(database_url=database_url, redis_url="redis://127.0.0.1:1") as without_redis:
@@ -187,7 +188,7 @@ async def test_redis_has_missed_the_result(
     done = ModelResult(success=True, data={"pattern_id": "x"}, metadata={"operation": "insert"})
     await client.database.run(lambda connection: ledger.close(connection, asked, done))
     with redis.Redis.from_url(redis_url) as store:
-        store.set(result_key(asked.correlation_id), marker(stale))
+        store.set(result_key(asked.correlation_id), marker(JobState(stale)))
     for timeout in (0, 0.2):
         assert client.get(asked.correlation_id).result(timeout).data == {"pattern_id": "x"}
         async with AsyncPatternStorageClient(database_url=database_url, redis_url=redis_url) as other:

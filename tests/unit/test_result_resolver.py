@@ -10,6 +10,7 @@ from pattern_storage.storage import ModelResult
 from pattern_storage.tasks.client.result_resolver import ResultResolver
 from pattern_storage.tasks.client.results import marker
 from pattern_storage.tasks.errors import JobTimeout
+from pattern_storage.vocabulary import JobState
 
 CID = UUID("01234567-89ab-4def-8123-456789abcdef")
 MINE, OTHERS = "aa", "bb"
@@ -55,7 +56,7 @@ def test_unknown_to_redis_is_looked_up_once() -> None:
 @pytest.mark.parametrize("status", ["QUEUED", "STARTED", "RETRY"])
 def test_an_unfinished_job_is_looked_up_at_the_end_only(status: str) -> None:
     resolver = make_resolver()
-    assert resolver.on_result_backend(marker(status)) is None
+    assert resolver.on_result_backend(marker(JobState(status))) is None
     assert not resolver.needs_database
     assert resolver.needs_final_lookup(timeout=0)
     assert resolver.on_database("UNKNOWN", None) is None

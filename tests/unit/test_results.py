@@ -8,6 +8,7 @@ import pytest
 
 from pattern_storage.storage import ModelResult
 from pattern_storage.tasks.client.results import marker, parse_result, parse_status, result_key
+from pattern_storage.vocabulary import JobState
 
 CID = uuid4()
 GOOD = ModelResult(success=True, data={"a": 1}, metadata={"correlation_id": str(CID)}).to_dict()
@@ -33,11 +34,11 @@ def test_status(status: str) -> None:
 
 def test_status_before_a_worker_has_it() -> None:
     assert parse_status(None) == "UNKNOWN"
-    assert parse_status(marker("QUEUED")) == "QUEUED"
+    assert parse_status(marker(JobState.QUEUED)) == "QUEUED"
 
 
 @pytest.mark.parametrize(
-    "found", [None, marker("QUEUED"), meta("STARTED", {"pid": 1}), meta("RETRY", {"exc_type": "X"})]
+    "found", [None, marker(JobState.QUEUED), meta("STARTED", {"pid": 1}), meta("RETRY", {"exc_type": "X"})]
 )
 def test_no_result_yet(found: bytes | None) -> None:
     assert parse_result(CID, found) is None

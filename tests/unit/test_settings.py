@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from pattern_storage.config.celeryconfig import OPERATIONS, celery_settings
+from pattern_storage.config.celeryconfig import celery_settings
 from pattern_storage.config.settings import SettingsInvalid, environment_settings, load_settings
 from pattern_storage.embedded import default_data_dir
 from pattern_storage.embedded.lock import DirectoryLock
 from pattern_storage.embedded.state import LOCK_FILE, STATE_FILE, StackState, write_state
 from pattern_storage.storage import operations
+from pattern_storage.vocabulary import OperationName
 from tests.fix_process import OURS
 
 SECRET = "pa55word"
@@ -295,7 +296,7 @@ def test_time_limits_of_each_operation_agree() -> None:
     settings = load_settings()
     assert settings.time_limits("insert") == (90.0, 150.0)
     assert settings.time_limits("batch_insert") == (210.0, 270.0)
-    for operation in OPERATIONS:
+    for operation in OperationName:
         soft, hard = settings.time_limits(operation)
         assert soft < hard < settings.visibility_timeout
         annotation = celery_settings(load_settings(redis_url=NOWHERE))["task_annotations"][f"storage.{operation}"]
@@ -310,4 +311,4 @@ def test_time_limits_of_each_operation_agree() -> None:
 
 
 def test_every_operation_has_a_task_and_limits() -> None:
-    assert set(OPERATIONS) == set(operations.OPERATIONS)
+    assert set(OperationName) == set(operations.OPERATIONS)

@@ -10,11 +10,12 @@ from pattern_storage.storage import ModelResult, import_runs, ledger
 from pattern_storage.storage.errors import AlreadyDone
 from pattern_storage.storage.import_runs import Counts
 from pattern_storage.storage.translation import translate
+from pattern_storage.vocabulary import ErrorType, ImportRunState
 
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
 
 #: How runs end that are not simply `failed`, by error_type.
-STATES = {"import_overlap": "overlapped", "revoked": "cancelled"}
+STATES = {ErrorType.IMPORT_OVERLAP: ImportRunState.OVERLAPPED, ErrorType.REVOKED: ImportRunState.CANCELLED}
 
 
 async def settle(
@@ -30,8 +31,8 @@ async def settle(
         counts: what became of its rows.
         version: of its source, where that is known.
     """
-    error_type = str(failure.metadata["error_type"])
-    state = STATES.get(error_type, "failed")
+    error_type = ErrorType(failure.metadata["error_type"])
+    state = STATES.get(error_type, ImportRunState.FAILED)
     try:
         async with pool.connection() as connection, connection.transaction():
             await ledger.enter(connection, run_id, request, failure)
@@ -54,10 +55,10 @@ async def first_result(pool: Pool, run_id: UUID) -> ModelResult | None:
     async with pool.connection() as connection:
         if found := await ledger.find(connection, run_id):
             first = found[1]
-            if (error_type := first.metadata.get("error_type")) == "revoked":
+            if (error_type := first.metadata.get("error_type")) == ErrorType.REVOKED:
                 # Cancelled before it was noted: the cancellation had no run to end.
                 await import_runs.finish(
-                    connection, run_id, "cancelled", Counts(), error_type=error_type, error=first.error
+                    connection, run_id, ImportRunState.CANCELLED, Counts(), error_type=error_type, error=first.error
                 )
             first.metadata["replayed"] = True
             return first

@@ -27,6 +27,7 @@ from pattern_storage.tasks.imports.run.progress import INTERVAL, Progress
 from pattern_storage.tasks.imports.run.rejects import Rejects
 from pattern_storage.tasks.imports.run.transfer import Transfer
 from pattern_storage.tasks.imports.run.watch import CancelledMeanwhile, watched
+from pattern_storage.vocabulary import IMPORT_OPERATION, ErrorType
 
 logger = get_logger(__name__)
 
@@ -138,14 +139,13 @@ class Run:
     def failed(self, error: ImportFailed | StorageError, *, retryable: bool = False) -> ModelResult:
         """Return the result of a run that ended with this error; see `settle`."""
         fields = {name: value for name, value in error.fields.items() if name != "retryable"}
-        metadata = self._metadata() | {"error_type": error.error_type, **fields}
-        return ModelResult(
-            success=False, error=str(error), metadata=metadata | ({"retryable": True} if retryable else {})
-        )
+        if retryable:
+            fields["retryable"] = True
+        return ModelResult.failure(str(error), error.error_type, **self._metadata(), **fields)
 
     def _metadata(self) -> dict[str, Any]:
         took = (time.perf_counter() - self._started) * 1000
-        return {"correlation_id": str(self.run_id), "operation": "import", "duration_ms": took}
+        return {"correlation_id": str(self.run_id), "operation": IMPORT_OPERATION, "duration_ms": took}
 
     async def _execute(self) -> ModelResult:
         try:
@@ -158,7 +158,9 @@ class Run:
                         raise AlreadyDone("the ledger has this run already")
                     self.attempts = begun
                     if begun > self._max_attempts:
-                        raise ImportBroken("worker_lost", f"the import was begun {begun - 1} times and never ended")
+                        raise ImportBroken(
+                            ErrorType.WORKER_LOST, f"the import was begun {begun - 1} times and never ended"
+                        )
                     if self._refusal:
                         raise self._refusal
                 async with connection.transaction():
@@ -181,7 +183,7 @@ class Run:
         """Return how the run has ended. Raises ImportBroken if nobody knows it."""
         first = await first_result(self._pool, self.run_id)
         if first is None:
-            raise ImportBroken("unknown_run", f"no import run has the id {self.run_id}")
+            raise ImportBroken(ErrorType.UNKNOWN_RUN, f"no import run has the id {self.run_id}")
         return first
 
     async def _transaction(self, connection: Connection) -> ModelResult:
@@ -192,7 +194,7 @@ class Run:
         if not await import_runs.try_lock(connection, import_runs.run_key(self.run_id)):
             raise RunHeld
         if not await import_runs.try_lock(connection, import_runs.name_key(self._plan.name)):
-            raise ImportBroken("import_overlap", f"another run of {self._plan.name!r} has not ended yet")
+            raise ImportBroken(ErrorType.IMPORT_OVERLAP, f"another run of {self._plan.name!r} has not ended yet")
         state = await self._transfer.run(connection, force=self._force)
         about = {"run_id": str(self.run_id), "name": self._plan.name, "state": state, **vars(self._transfer.counts)}
         file = str(self._rejects.path) if self._rejects.count else None
@@ -210,5 +212,5 @@ class Run:
         with suppress(Exception):
             async with self._pool.connection(timeout=INTERVAL) as connection:
                 found = await ledger.find(connection, self.run_id)
-                return found is not None and found[1].metadata.get("error_type") == "revoked"
+                return found is not None and found[1].metadata.get("error_type") == ErrorType.REVOKED
         return False

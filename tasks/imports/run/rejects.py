@@ -13,6 +13,7 @@ from uuid import UUID
 from pattern_storage.tasks.errors import ImportBroken
 from pattern_storage.tasks.imports.location import shown
 from pattern_storage.tasks.imports.plan.model import ImportPlan
+from pattern_storage.vocabulary import ErrorType
 
 #: Bad rows that an error tells; of the others only the number.
 TOLD = 20
@@ -65,7 +66,7 @@ class Rejects:
 
     def error(self) -> ImportBroken:
         """Return what to raise when there are too many."""
-        return bad_rows("bad_rows", self.count, self.first)
+        return bad_rows(ErrorType.BAD_ROWS, self.count, self.first)
 
     def finish(self, about: dict[str, Any]) -> str | None:
         """Write the report beside the reject file; return where that is, None if there was no bad row."""
@@ -108,7 +109,7 @@ class Rejects:
 
     def _unwritable(self, error: OSError) -> ImportBroken:
         hint = "max_bad_rows needs a folder to write to, PATTERN_STORAGE_DATA_DIR"
-        return ImportBroken("reject_file", f"{self.path} cannot be written: {error.strerror}; {hint}")
+        return ImportBroken(ErrorType.REJECT_FILE, f"{self.path} cannot be written: {error.strerror}; {hint}")
 
 
 def _created(path: Path) -> IO[str]:
@@ -121,7 +122,7 @@ def _created(path: Path) -> IO[str]:
     return stream
 
 
-def bad_rows(error_type: str, count: int, first: Sequence[BadRow]) -> ImportBroken:
+def bad_rows(error_type: ErrorType, count: int, first: Sequence[BadRow]) -> ImportBroken:
     """Return the error that tells the first bad rows, and how many more there are."""
     more = count - len(first)
     several = len({bad.file for bad in first}) > 1

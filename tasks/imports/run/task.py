@@ -25,6 +25,7 @@ from pattern_storage.tasks.imports.run.progress import Progress
 from pattern_storage.tasks.observability import metrics
 from pattern_storage.tasks.worker import runtime
 from pattern_storage.tasks.worker.task import LEAST_DELAY
+from pattern_storage.vocabulary import IMPORT_OPERATION, ErrorType, JobState
 
 
 class ImportTask(Task[Any, Any]):
@@ -43,7 +44,7 @@ class ImportTask(Task[Any, Any]):
         about = progress.to_dict()
         # Not store_result, which tries until Redis is back: by then this is old, and there may be a result.
         backend: Any = self.backend
-        backend._store_result(task_id, about, "PROGRESS")
+        backend._store_result(task_id, about, JobState.PROGRESS)
         # Whoever keeps the state of tasks takes `name` for the task's.
         about["import_name"] = about.pop("name")
         with app.events.default_dispatcher(hostname=hostname) as dispatcher:
@@ -71,7 +72,7 @@ class ImportTask(Task[Any, Any]):
 
     def end(self, result: ModelResult) -> NoReturn:
         """Raise what makes Celery show a run that did not succeed as what it is."""
-        if result.metadata.get("error_type") != "revoked":
+        if result.metadata.get("error_type") != ErrorType.REVOKED:
             raise StorageOperationFailed(result.to_dict())
         self.backend.mark_as_revoked(str(self.request.id), str(result.error), request=self.request)
         self.send_event("task-revoked", terminated=False, signum=None, expired=False)
@@ -113,7 +114,7 @@ def _execute(run: Run) -> ModelResult:
         # It came a second time while it runs: whoever holds it will answer.
         raise Ignore from None
     except SoftTimeLimitExceeded:
-        late = ImportBroken("time_limit_exceeded", "the import did not end within its time limit")
+        late = ImportBroken(ErrorType.TIME_LIMIT_EXCEEDED, "the import did not end within its time limit")
         return runtime.run(run.settle(run.failed(late)))
 
 
@@ -131,7 +132,7 @@ def _find(task: ImportTask) -> Run:
         if found is None:
             raise ValueError(f"no import run has the id {run_id}; start one with 'pattern-storage imports run'")
     except ValueError as error:
-        raise StorageOperationFailed(_refused(task, "validation_error", str(error))) from None
+        raise StorageOperationFailed(_refused(task, ErrorType.VALIDATION_ERROR, str(error))) from None
     refusal = None
     try:
         plan = ImportPlan.model_validate(found.plan)
@@ -154,5 +155,6 @@ def _find(task: ImportTask) -> Run:
 
 
 def _refused(task: ImportTask, error_type: str, error: str) -> dict[str, Any]:
-    about = {"correlation_id": str(task.request.id), "operation": "import", "duration_ms": 0.0}
-    return ModelResult(success=False, error=error, metadata=about | {"error_type": error_type}).to_dict()
+    return ModelResult.failure(
+        error, error_type, correlation_id=str(task.request.id), operation=IMPORT_OPERATION, duration_ms=0.0
+    ).to_dict()

@@ -18,6 +18,7 @@ from pattern_storage.tasks.imports.run.progress import Progress
 from pattern_storage.tasks.imports.run.rejects import TOLD, BadRow, Rejects, bad_rows
 from pattern_storage.tasks.imports.run.rows import Rows
 from pattern_storage.tasks.imports.sources.files import Source
+from pattern_storage.vocabulary import ErrorType, ImportRunState
 
 T = TypeVar("T")
 
@@ -39,7 +40,7 @@ class Transfer:
         self.counts = Counts()
         self.progress = Progress(plan.name)
 
-    async def run(self, connection: Connection, *, force: bool) -> str:
+    async def run(self, connection: Connection, *, force: bool) -> ImportRunState:
         """Do it and return the state that a run ends in: `done`, or `unchanged` where there is nothing new.
 
         Raises ImportFailed, StorageError or psycopg.Error; the caller's transaction must then roll back.
@@ -51,7 +52,7 @@ class Transfer:
             self.version = await _in(thread, source.version)
             last = await import_runs.last_version(connection, self._plan.name, self._plan.content)
             if last == self.version and not force:
-                return "unchanged"
+                return ImportRunState.UNCHANGED
             rows = self._rows = Rows(self._plan, source, self._rejects)
             await staging.create(connection)
             chunks = rows.chunks()
@@ -62,7 +63,7 @@ class Transfer:
             self.count()
             self.progress.reading_is_over()
             await self._merge(connection, rows)
-            return "done"
+            return ImportRunState.DONE
         finally:
             if chunks is not None:
                 # After what the thread is doing now: it closes the files.
@@ -95,7 +96,7 @@ class Transfer:
         if plan.on_conflict == "error":
             count, found = await staging.find_repeated(connection, limit=TOLD)
             if count:
-                raise bad_rows("unique_violation", count, list(map(self._bad, found)))
+                raise bad_rows(ErrorType.UNIQUE_VIOLATION, count, list(map(self._bad, found)))
         else:
             await staging.drop_repeated(connection, keep_first=plan.on_conflict == "skip")
         if "parent_pattern_id" in rows.given:
@@ -103,7 +104,7 @@ class Transfer:
         inserted, updated = await staging.merge(connection, plan.on_conflict, rows.given)
         if plan.on_conflict == "error" and inserted < rows.good - orphans:
             count, found = await staging.find_taken(connection, limit=TOLD)
-            raise bad_rows("unique_violation", count, list(map(self._bad, found)))
+            raise bad_rows(ErrorType.UNIQUE_VIOLATION, count, list(map(self._bad, found)))
         self.counts.rows_inserted, self.counts.rows_updated = inserted, updated
         self.counts.rows_skipped = rows.good - orphans - inserted - updated
 
@@ -112,7 +113,7 @@ class Transfer:
         count, found = await staging.find_orphans(connection, limit=TOLD)
         if self._rejects.count + count > self._plan.max_bad_rows:
             first = [*self._rejects.first, *map(self._bad, found)][:TOLD]
-            raise bad_rows("bad_rows", self._rejects.count + count, first)
+            raise bad_rows(ErrorType.BAD_ROWS, self._rejects.count + count, first)
         for orphan in await staging.remove_orphans(connection) if count else []:
             self._rejects.add(self._file(orphan.file), orphan.line, orphan.reason, orphan.row)
         return count

@@ -26,6 +26,7 @@ from pattern_storage.tasks.errors import ImportBroken, ImportDelayed
 from pattern_storage.tasks.imports.location import shown
 from pattern_storage.tasks.imports.plan.model import ImportPlan
 from pattern_storage.tasks.imports.sources.reading import reading
+from pattern_storage.vocabulary import ErrorType
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -84,7 +85,9 @@ class Source:
             try:
                 self._system, self._path = fsspec.core.url_to_fs(plan.source, **options)
             except (ImportError, ValueError) as error:  # a protocol that needs another package, or that there is not
-                raise ImportBroken("source_unreadable", f"{shown(plan.source)} cannot be read: {error}") from None
+                raise ImportBroken(
+                    ErrorType.SOURCE_UNREADABLE, f"{shown(plan.source)} cannot be read: {error}"
+                ) from None
         self.files = self._find()
 
     @property
@@ -115,9 +118,9 @@ class Source:
         before = {file.path: (file.size, file.version) for file in self.files}
         for file in self._find():
             if before.pop(file.path, None) != (file.size, file.version):
-                raise ImportDelayed("source_changed", f"{file.shown} was changed while it was read")
+                raise ImportDelayed(ErrorType.SOURCE_CHANGED, f"{file.shown} was changed while it was read")
         for path in before:
-            raise ImportDelayed("source_changed", f"{shown(path)} vanished while it was read")
+            raise ImportDelayed(ErrorType.SOURCE_CHANGED, f"{shown(path)} vanished while it was read")
 
     @contextmanager
     def opened(self, file: SourceFile) -> Iterator[IO[bytes]]:
@@ -134,7 +137,7 @@ class Source:
                     yield plain
                 except _RUBBISH as error:
                     reason = f"{file.shown} is not whole, or no {file.suffix} file: {error}"
-                    raise ImportBroken("source_unreadable", reason) from None
+                    raise ImportBroken(ErrorType.SOURCE_UNREADABLE, reason) from None
 
     @contextmanager
     def opened_anywhere(self, file: SourceFile) -> Iterator[IO[bytes]]:
@@ -162,9 +165,11 @@ class Source:
             else:
                 infos = [self._system.info(self._path)]
         if not infos:
-            raise ImportBroken("source_missing", f"{shown(self._plan.source)} matches no file")
+            raise ImportBroken(ErrorType.SOURCE_MISSING, f"{shown(self._plan.source)} matches no file")
         if infos[0]["type"] == "directory":
-            raise ImportBroken("source_missing", f"{shown(self._plan.source)} is a folder; name its files with '/*'")
+            raise ImportBroken(
+                ErrorType.SOURCE_MISSING, f"{shown(self._plan.source)} is a folder; name its files with '/*'"
+            )
         return [SourceFile(info["name"], info.get("size"), _version(info)) for info in infos]
 
     def _tree(self) -> SourceFile:
@@ -172,7 +177,7 @@ class Source:
         root = Path(self._path)
         if not self.is_local:
             raise ImportBroken(
-                "source_unreadable", f"{shown(self._plan.source)} is not local, as Python source has to be"
+                ErrorType.SOURCE_UNREADABLE, f"{shown(self._plan.source)} is not local, as Python source has to be"
             )
         if not root.exists():
             raise FileNotFoundError(root)

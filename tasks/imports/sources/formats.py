@@ -11,6 +11,7 @@ from pattern_storage.tasks.errors import ImportBroken
 from pattern_storage.tasks.imports.plan.model import Format, ImportPlan
 from pattern_storage.tasks.imports.sources.files import BLOCK, Source, SourceFile
 from pattern_storage.tasks.imports.sources.mapping import Mapping
+from pattern_storage.vocabulary import ErrorType
 
 #: Bytes of one line, or one CSV value, at most. The largest pattern that fits its limits is smaller.
 MAX_LINE_BYTES = 16 * 1024 * 1024
@@ -77,7 +78,7 @@ def _parquet(plan: ImportPlan, source: Source, file: SourceFile) -> Iterator[Row
         import pyarrow.parquet
     except ImportError:
         message = "Parquet needs pyarrow: pip install 'pattern-storage[parquet]'"
-        raise ImportBroken("source_unreadable", message) from None
+        raise ImportBroken(ErrorType.SOURCE_UNREADABLE, message) from None
     with source.opened_anywhere(file) as whole:
         try:
             # Without a pre-buffer, and with small buffers: else a whole row group is in memory.
@@ -100,11 +101,11 @@ def _python(plan: ImportPlan, source: Source, file: SourceFile) -> Iterator[Row]
     try:
         yield from enumerate(harvest(Path(file.path)), start=1)
     except HarvestError as error:
-        raise ImportBroken("source_unreadable", str(error)) from None
+        raise ImportBroken(ErrorType.SOURCE_UNREADABLE, str(error)) from None
 
 
 def _broken(file: SourceFile, reason: str) -> ImportBroken:
-    return ImportBroken("source_unreadable", f"{file.shown} cannot be read to its end: {reason}")
+    return ImportBroken(ErrorType.SOURCE_UNREADABLE, f"{file.shown} cannot be read to its end: {reason}")
 
 
 READERS: dict[Format, Reader] = {"jsonl": _json_lines, "csv": _csv, "parquet": _parquet, "python": _python}

@@ -8,6 +8,7 @@ from pattern_storage.storage.explanation import did_you_mean
 from pattern_storage.storage.pattern import WRITABLE
 from pattern_storage.tasks.errors import ImportBroken
 from pattern_storage.tasks.imports.plan.model import ImportPlan
+from pattern_storage.vocabulary import ErrorType
 
 #: Columns whose CSV text is a number or a truth value; all others but tags and context are texts.
 _KINDS: dict[str, type] = {
@@ -33,13 +34,15 @@ class Mapping:
         self._separator = plan.separator
         wanted = plan.columns or {name: name for name in names}
         if repeated := next((name for name in names if names.count(name) > 1), None):
-            raise ImportBroken("columns_invalid", f"{shown} has two columns {repeated!r}")
+            raise ImportBroken(ErrorType.COLUMNS_INVALID, f"{shown} has two columns {repeated!r}")
         for column, name in wanted.items():
             if column not in WRITABLE:
                 hint = f"{did_you_mean(column, WRITABLE)}; name the columns to take in 'columns'"
-                raise ImportBroken("columns_invalid", f"{shown}: unknown column {column!r}; {hint}")
+                raise ImportBroken(ErrorType.COLUMNS_INVALID, f"{shown}: unknown column {column!r}; {hint}")
             if name not in names:
-                raise ImportBroken("columns_invalid", f"{shown} has no column {name!r}; {did_you_mean(name, names)}")
+                raise ImportBroken(
+                    ErrorType.COLUMNS_INVALID, f"{shown} has no column {name!r}; {did_you_mean(name, names)}"
+                )
         #: The file's columns that are taken.
         self.names = list(wanted.values())
         self._places = [(column, names.index(name)) for column, name in wanted.items()]

@@ -8,6 +8,7 @@ import aiohttp
 
 from pattern_storage.tasks.errors import ImportBroken, ImportDelayed
 from pattern_storage.tasks.imports.location import shown
+from pattern_storage.vocabulary import ErrorType
 
 
 @contextmanager
@@ -20,14 +21,16 @@ def reading(path: str) -> Iterator[None]:
         # fsspec calls an HTTP server that does not answer a missing file.
         cause = error.__cause__
         if isinstance(cause, aiohttp.ClientResponseError) and cause.status < 500 and cause.status not in (404, 410):
-            raise ImportBroken("source_unreadable", f"{name} cannot be read: {cause.status} {cause.message}") from None
+            raise ImportBroken(
+                ErrorType.SOURCE_UNREADABLE, f"{name} cannot be read: {cause.status} {cause.message}"
+            ) from None
         if isinstance(cause, aiohttp.ClientError | TimeoutError) and getattr(cause, "status", 500) >= 500:
-            raise ImportDelayed("source_unavailable", f"{name} cannot be read now: {_said(cause)}") from None
-        raise ImportBroken("source_missing", f"{name} does not exist") from None
+            raise ImportDelayed(ErrorType.SOURCE_UNAVAILABLE, f"{name} cannot be read now: {_said(cause)}") from None
+        raise ImportBroken(ErrorType.SOURCE_MISSING, f"{name} does not exist") from None
     except PermissionError as error:
-        raise ImportBroken("source_unreadable", f"{name} cannot be read: {error.strerror or error}") from None
+        raise ImportBroken(ErrorType.SOURCE_UNREADABLE, f"{name} cannot be read: {error.strerror or error}") from None
     except (OSError, TimeoutError, aiohttp.ClientError) as error:
-        raise ImportDelayed("source_unavailable", f"{name} cannot be read now: {_said(error)}") from None
+        raise ImportDelayed(ErrorType.SOURCE_UNAVAILABLE, f"{name} cannot be read now: {_said(error)}") from None
 
 
 def _said(error: BaseException) -> str:

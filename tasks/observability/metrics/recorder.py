@@ -15,6 +15,7 @@ from pattern_storage.config.celeryconfig import IMPORT_TASK, OPERATION_OF_TASK
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.tasks.errors import StorageOperationFailed, StorageUnavailable, error_type_of
 from pattern_storage.tasks.observability.metrics.instruments import Instruments
+from pattern_storage.vocabulary import ErrorType, OperationName
 
 logger = get_logger(__name__)
 
@@ -88,7 +89,7 @@ class Recorder:
     def _succeeded(self, sender: Any, result: Any, **_: Any) -> None:
         if operation := OPERATION_OF_TASK.get(sender.name):
             self._ended(sender, result["metadata"], "success", "")
-            if operation == "batch_insert":
+            if operation == OperationName.BATCH_INSERT:
                 with self._lock:
                     self._instruments.group_size.labels("batch").observe(result["data"]["count"])
 
@@ -116,7 +117,7 @@ class Recorder:
     @harmless
     def _revoked(self, sender: Any, **_: Any) -> None:
         if sender.name in OPERATION_OF_TASK:
-            self._ended(sender, {}, "revoked", "revoked")
+            self._ended(sender, {}, "revoked", ErrorType.REVOKED)
 
     def _ended(self, task: Any, metadata: Mapping[str, Any], outcome: str, error_type: str) -> None:
         operation = OPERATION_OF_TASK[task.name]
