@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pattern_storage.embedded import EmbeddedPostgres
-from pattern_storage.extract.harvest import harvest, standard_library
+from pattern_storage.extract import harvest, standard_library
 from pattern_storage.storage import ModelContractPatternStorage, NodePatternStorageEffect, schema
 from pattern_storage.storage.operations import check
 from pattern_storage.storage.pool import create_pool

@@ -22,7 +22,7 @@ from typing import Any
 import psycopg
 
 from pattern_storage.embedded import EmbeddedPostgres
-from pattern_storage.extract.harvest import harvest, standard_library
+from pattern_storage.extract import harvest, standard_library
 from pattern_storage.storage import schema
 from pattern_storage.storage.pattern import WRITABLE, PatternData
 from pattern_storage.storage.staging import encode

@@ -1,8 +1,8 @@
-"""Runs of imports: what is to be done, who does it now, and how it ended.
+"""Table `import_runs`: runs that are queued, running or ended.
 
-A run is a row before it is a message, like a job of the outbox, and stays open until it has ended. Whoever does a
-run holds an advisory lock on it for as long as its transaction, so an open run that nobody holds is one whose worker
-or message was lost: it is put on the queue again.
+A run is a row before it is a message, like a job of the outbox, and stays open until it has ended. The transaction of
+a running one holds an advisory lock, so an open run that is not locked has lost its worker or its message: it is
+published again.
 """
 
 import hashlib
@@ -22,10 +22,10 @@ from pattern_storage.storage.operations.base import Connection, fetch_one
 from pattern_storage.storage.sql import block
 from pattern_storage.vocabulary import IMPORT_OPERATION, SUCCESSFUL_RUN_STATES, ImportRunState
 
-#: Of the ids of scheduled runs.
+#: UUID namespace of the ids of scheduled runs.
 NAMESPACE = UUID("1d1ad6a5-0f0e-4c0a-9f40-5a1f5e0f7c3e")
 
-#: Runs put on the queue at once.
+#: Runs published at once.
 CLAIM_LIMIT = 100
 
 
@@ -57,7 +57,7 @@ class ImportRun:
 
     @property
     def result(self) -> ModelResult:
-        """What whoever asks after the ledger has forgotten the run is told: how it ended, marked `replayed`."""
+        """The run's result rebuilt from its row, marked `replayed`: for when the ledger has been purged."""
         began = self.started_at or self.queued_at
         took = (self.finished_at - began).total_seconds() * 1000 if self.finished_at else None
         if self.state not in SUCCESSFUL_RUN_STATES:
@@ -82,7 +82,7 @@ class ImportRun:
 
 @dataclass
 class Counts:
-    """What became of the rows of a run, and how many bytes of the source were read."""
+    """Rows of a run by outcome, and the bytes of the source that were read."""
 
     rows_read: int = 0
     rows_inserted: int = 0
@@ -92,18 +92,18 @@ class Counts:
     bytes: int = 0
 
 
-def id_of(name: str, due: datetime) -> UUID:
-    """Return the id of the run that is due then: the same for every beat that ever decides it."""
+def scheduled_run_id(name: str, due: datetime) -> UUID:
+    """Return the id of the run that is due then, the same for every beat."""
     return uuid5(NAMESPACE, f"{name} {due.timestamp():.0f}")
 
 
-def run_key(run_id: UUID) -> int:
-    """Return the key of the lock that whoever does this run holds."""
+def run_lock_key(run_id: UUID) -> int:
+    """Return the key of the advisory lock on this run."""
     return _key(f"import run {run_id}")
 
 
-def name_key(name: str) -> int:
-    """Return the key of the lock that a run of this import holds."""
+def name_lock_key(name: str) -> int:
+    """Return the key of the advisory lock on this import: one run at a time."""
     return _key(f"import {name}")
 
 
@@ -121,46 +121,46 @@ async def add(
     force: bool = False,
     publish: bool = True,
 ) -> bool:
-    """Note a run that is to be; return whether it was not known before.
+    """Insert a queued run; return whether it is new.
 
     Args:
         connection: writes it.
-        run_id: see `id_of`; a new one for a run by hand.
+        run_id: see `scheduled_run_id`; a new one for a run by hand.
         name: of the import.
         due: when it is due, None for a run by hand.
-        plan: what to do, see `tasks.imports.plan.model`.
+        plan: the import plan, see `tasks.imports.plan.model`.
         force: even if the source has not changed.
-        publish: whether it is to be put on the queue; otherwise the caller does it.
+        publish: whether it is to be published; otherwise the caller executes it.
     """
     values = {"run_id": run_id, "name": name, "due": due, "plan": Jsonb(plan), "force": force, "publish": publish}
     return await fetch_one(connection, block("add_run"), values) is not None
 
 
-async def add_missed(
+async def add_misfire(
     connection: Connection, run_id: UUID, name: str, due: datetime, plan: dict[str, Any], error: str
 ) -> None:
-    """Note that due times, the last of them `due`, were missed and are not made up for."""
+    """Insert a run in state `missed`: due times up to `due` misfired and are skipped."""
     values = {"run_id": run_id, "name": name, "due": due, "plan": Jsonb(plan), "error": error}
-    await connection.execute(block("add_missed_run"), values)
+    await connection.execute(block("add_misfired_run"), values)
 
 
 async def begin(connection: Connection, run_id: UUID, *, delay: float) -> int | None:
-    """Note that the run begins; return how often it has begun, None if it has ended or does not exist.
+    """Set the run to running; return its attempts, None if it has ended or does not exist.
 
-    Unless somebody holds it then, it is put on the queue again `delay` seconds from now.
+    Unless it is locked then, it is published again `delay` seconds from now.
     """
     row = await fetch_one(connection, block("begin_run"), {"run_id": run_id, "delay": delay})
     return None if row is None else int(row[0])
 
 
-async def put_off(connection: Connection, run_id: UUID, *, delay: float) -> None:
-    """Note that the run is on the queue: nobody need put it there for `delay` seconds."""
-    await connection.execute(block("put_run_off"), {"run_id": run_id, "delay": delay})
+async def postpone(connection: Connection, run_id: UUID, *, delay: float) -> None:
+    """Postpone the run's next publication by `delay` seconds: it is on the queue."""
+    await connection.execute(block("postpone_run"), {"run_id": run_id, "delay": delay})
 
 
-async def hand_back(connection: Connection, run_id: UUID) -> None:
-    """Do not count that the run was begun: its worker stopped, and the run was not to blame."""
-    await connection.execute(block("hand_run_back"), {"run_id": run_id})
+async def uncount_attempt(connection: Connection, run_id: UUID) -> None:
+    """Take an attempt off the count: the worker stopped, and the run is not to blame."""
+    await connection.execute(block("uncount_run_attempt"), {"run_id": run_id})
 
 
 async def finish(
@@ -173,7 +173,7 @@ async def finish(
     error_type: str | None = None,
     error: str | None = None,
 ) -> None:
-    """Note how the run ended, in the caller's transaction; the first end counts."""
+    """Record the final state of the run in the caller's transaction; a second call changes nothing."""
     values = {"run_id": run_id, "state": state, **vars(counts), "source_version": source_version}
     await connection.execute(block("finish_run"), values | {"error_type": error_type, "error": error})
 
@@ -195,46 +195,46 @@ async def newest(connection: Connection, names: Iterable[str]) -> dict[str, Impo
 
 
 async def last_version(connection: Connection, name: str, plan: dict[str, Any]) -> str | None:
-    """Return what the source was when this import was last done by the same plan."""
+    """Return the source's version when this import last succeeded with the same plan."""
     row = await fetch_one(connection, block("last_version"), {"name": name, "plan": Jsonb(plan)})
     return None if row is None else row[0]
 
 
-async def watch_client(connection: Connection) -> None:
-    """Let the caller's transaction end within half a minute of its client's host vanishing, or break, without a word.
+async def set_keepalives(connection: Connection) -> None:
+    """Set TCP keepalives for the caller's transaction: it ends within half a minute of its client's host vanishing.
 
-    PostgreSQL would hold the locks of it for two hours otherwise. What a server or its system does not know is left.
+    PostgreSQL would hold its locks for two hours otherwise. Settings that a server or its system lacks are left out.
     """
-    await connection.execute(block("watch_client"))
+    await connection.execute(block("set_keepalives"))
     with suppress(InvalidParameterValue):
         async with connection.transaction():
-            await connection.execute(block("watch_client_in_statements"))
+            await connection.execute(block("set_client_check"))
 
 
 async def try_lock(connection: Connection, key: int) -> bool:
-    """Take the lock until the transaction ends; return whether nobody else has it."""
+    """Try to take the advisory lock until the transaction ends; return whether it was free."""
     row = await fetch_one(connection, block("try_lock"), {"key": key})
     return bool(row and row[0])
 
 
 async def held_locks(connection: Connection) -> set[int]:
-    """Return the keys of all locks that `try_lock` has given to anybody and that are held now."""
+    """Return the keys of all advisory locks that are held now."""
     async with connection.cursor(row_factory=tuple_row) as cursor:
         await cursor.execute(block("held_locks"))
         return {key for (key,) in await cursor.fetchall()}
 
 
 async def claim(connection: Connection) -> list[tuple[UUID, str, datetime | None]]:
-    """Lock runs that are to be put on the queue, (id, name, due); those that somebody does now are left out."""
+    """Lock the rows of runs to publish, (id, name, due), without those that are being executed."""
     async with connection.cursor(row_factory=tuple_row) as cursor:
         await cursor.execute(block("claim_runs"), {"limit": CLAIM_LIMIT})
         waiting = await cursor.fetchall()
     held = await held_locks(connection) if waiting else set()
-    return [(run_id, name, due) for run_id, name, due in waiting if run_key(run_id) not in held]
+    return [(run_id, name, due) for run_id, name, due in waiting if run_lock_key(run_id) not in held]
 
 
 async def mark_published(connection: Connection, ids: Sequence[UUID], *, delay: float) -> None:
-    """Note that these runs are on the queue; unless done or held they are put there again.
+    """Record that these runs were published; unless finished or locked they are published again.
 
     That is after `delay` seconds, twice as many each time up to 64 times.
     """
@@ -242,12 +242,12 @@ async def mark_published(connection: Connection, ids: Sequence[UUID], *, delay: 
 
 
 async def unmark_published(connection: Connection, ids: Sequence[UUID]) -> None:
-    """Take back `mark_published`: these runs did not get onto the queue, or perhaps not."""
+    """Undo `mark_published`: these runs did not reach the queue, or perhaps not."""
     await connection.execute(block("unmark_runs_published"), {"ids": list(ids)})
 
 
 async def purge(connection: Connection, *, days: int, step: int = 1_000) -> int:
-    """Forget up to `step` runs that ended more than `days` days ago; return how many.
+    """Delete up to `step` runs that ended more than `days` days ago; return how many.
 
     The newest run of each import stays, and the newest that was done.
     """

@@ -1,4 +1,4 @@
-"""Schedules of imports: up to when their due times have been decided, by whichever beat it was."""
+"""Table `import_schedules`: up to when each schedule's due times have been decided, by any beat."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,27 +12,27 @@ from pattern_storage.storage.sql import block
 
 
 @dataclass(frozen=True)
-class Schedule:
+class ScheduleState:
     """Up to when the due times of a schedule have been decided."""
 
     name: str
     decided_until: datetime
 
 
-async def clock(connection: Connection) -> datetime:
-    """Return PostgreSQL's time: beats on several hosts agree on it, whatever their own clocks say."""
-    row = await fetch_one(connection, block("server_clock"), {})
+async def server_time(connection: Connection) -> datetime:
+    """Return PostgreSQL's time, on which beats of several hosts agree."""
+    row = await fetch_one(connection, block("server_time"), {})
     assert row is not None  # noqa: S101  # a SELECT without FROM
     return cast("datetime", row[0])
 
 
-async def lock(connection: Connection, names: Sequence[str], now: datetime) -> list[Schedule]:
+async def lock(connection: Connection, names: Sequence[str], now: datetime) -> list[ScheduleState]:
     """Lock these schedules in the caller's transaction; one that is new is decided up to `now`.
 
     Those that another beat decides at this moment are left out. Of the others it is noted that a beat sees to them.
     """
     await connection.execute(block("add_schedules"), {"names": list(names), "now": now})
-    async with connection.cursor(row_factory=class_row(Schedule)) as cursor:
+    async with connection.cursor(row_factory=class_row(ScheduleState)) as cursor:
         await cursor.execute(block("lock_schedules"), {"names": list(names)})
         locked = await cursor.fetchall()
     await connection.execute(block("look_at_schedules"), {"names": [schedule.name for schedule in locked]})
@@ -45,7 +45,7 @@ async def decide(connection: Connection, name: str, until: datetime) -> None:
 
 
 async def forget(connection: Connection, *, except_for: Iterable[str]) -> None:
-    """Stop to follow schedules: one that comes back later starts anew and has missed nothing."""
+    """Delete all schedules but these: one that comes back later starts anew and has no misfires."""
     await connection.execute(block("forget_schedules"), {"names": list(except_for)})
 
 

@@ -1,4 +1,4 @@
-"""How imports are, for those who watch over them: what has failed, what waits, what beat has decided."""
+"""Health of imports, for metrics and alerts: failures, open runs, age of beat's last decision."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from pattern_storage.storage.sql import block
 
 @dataclass(frozen=True)
 class ImportState:
-    """How an import is: one of the imports file that is scheduled, has an open run, or was started in the last week."""
+    """Health of one import of the imports file that is scheduled, has an open run, or was started in the last week."""
 
     name: str
     #: Seconds since its oldest open run was due, or was queued by hand; 0 if none is open.
@@ -22,13 +22,13 @@ class ImportState:
 
 
 async def measure(connection: Connection) -> list[ImportState]:
-    """Return how each import is, by name."""
+    """Return the health of each import, ordered by name."""
     async with connection.cursor(row_factory=class_row(ImportState)) as cursor:
         await cursor.execute(block("measure_imports"))
         return await cursor.fetchall()
 
 
 async def schedules_age(connection: Connection) -> float | None:
-    """Return the seconds since a beat saw to its schedules, the one that waits longest; None where there are none."""
+    """Return the seconds since beat last looked at the schedule that waits longest; None if there is none."""
     row = await fetch_one(connection, block("measure_schedules"), {})
     return None if row is None else row[0]

@@ -1,7 +1,7 @@
-"""Many rows into `pattern_templates` in the caller's transaction: COPY into a temporary table, then one merge.
+"""Staging table of an import: COPY into a temporary table, then one merge, in the caller's transaction.
 
-The table has none of the constraints and indexes of the real one, so that what is wrong can be found and named by
-file and line before anything is written for good.
+The temporary table has none of the constraints and indexes of `pattern_templates`, so that invalid rows are found and
+named by file and line before the merge.
 """
 
 import json
@@ -18,17 +18,17 @@ from pattern_storage.storage.operations.base import Connection, Statement, fetch
 from pattern_storage.storage.pattern import WRITABLE
 from pattern_storage.storage.sql import block
 
-#: What becomes of a row whose key the table has: the run fails, the row is left out, the pattern is changed.
+#: Policy for a row whose key exists: the run fails, the row is skipped, the pattern is updated.
 OnConflict = Literal["error", "skip", "update"]
 
 KEY = ("pattern_name", "pattern_type", "language")
 
 
 @dataclass(frozen=True)
-class Finding:
-    """A row that cannot be written. `file` counts from 0 in the order of the copy, `line` is the row's own number.
+class RejectedRow:
+    """A staged row that cannot be merged. `file` counts from 0 in the order of the copy, `line` is the row's number.
 
-    `earlier`: file and line of the row that it repeats. `row`: its values, where they are not at hand otherwise.
+    `earlier`: file and line of the row that it duplicates. `row`: its values, where the caller has them no more.
     """
 
     file: int
@@ -41,7 +41,7 @@ class Finding:
 def encode(file: int, line: int, values: Mapping[str, Any]) -> str:
     """Return a row, checked values of all writable columns, as a line of COPY's text format.
 
-    Made here and not by psycopg, because it is done in another thread than the connection's.
+    Not by psycopg, because this runs in another thread than the connection's.
     """
     return f"{file}\t{line}\t" + "\t".join([_text(values[column]) for column in WRITABLE]) + "\n"
 
@@ -77,46 +77,45 @@ def copy(connection: Connection) -> AbstractAsyncContextManager[AsyncCopy]:
     return connection.cursor().copy(SQL(block("copy_staging")).format(columns=identifiers(WRITABLE)))
 
 
-async def find_repeated(connection: Connection, *, limit: int) -> tuple[int, list[Finding]]:
-    """Find rows whose key stands in an earlier row: how many there are, and the first of them."""
-    count = await _number(connection, block("count_repeated"))
+async def find_duplicates(connection: Connection, *, limit: int) -> tuple[int, list[RejectedRow]]:
+    """Find rows whose key an earlier row has: their number, and the first of them."""
+    count = await _number(connection, block("count_duplicates"))
     if not count:
         return 0, []
-    rows = await _all(connection, block("find_repeated"), {"limit": limit})
+    rows = await _all(connection, block("find_duplicates"), {"limit": limit})
     return count, [
-        Finding(file, line, f"the same pattern again: {_name(key)}", (first_file, first_line))
+        RejectedRow(file, line, f"the same pattern again: {_name(key)}", (first_file, first_line))
         for file, line, first_file, first_line, *key in rows
     ]
 
 
-async def drop_repeated(connection: Connection, *, keep_first: bool) -> int:
-    """Keep one row of each key, the first or the last; return how many went."""
-    return (await connection.execute(block("drop_repeated"), {"keep_first": keep_first})).rowcount
+async def drop_duplicates(connection: Connection, *, keep_first: bool) -> int:
+    """Keep one row of each key, the first or the last; return how many were deleted."""
+    return (await connection.execute(block("drop_duplicates"), {"keep_first": keep_first})).rowcount
 
 
-async def find_orphans(connection: Connection, *, limit: int) -> tuple[int, list[Finding]]:
-    """Find rows whose parent does not exist: how many there are, and the first of them."""
+async def find_orphans(connection: Connection, *, limit: int) -> tuple[int, list[RejectedRow]]:
+    """Find rows whose parent does not exist: their number, and the first of them."""
     count = await _number(connection, block("count_orphans"))
     if not count:
         return 0, []
     rows = await _all(connection, block("find_orphans"), {"limit": limit})
-    return count, [Finding(file, line, _no_parent(parent)) for file, line, parent in rows]
+    return count, [RejectedRow(file, line, _no_parent(parent)) for file, line, parent in rows]
 
 
-async def remove_orphans(connection: Connection) -> list[Finding]:
-    """Take all rows out whose parent does not exist, and return them."""
+async def remove_orphans(connection: Connection) -> list[RejectedRow]:
+    """Delete all rows whose parent does not exist, and return them."""
     rows = await _all(connection, block("remove_orphans"), {})
-    return [Finding(file, line, _no_parent(parent), row=row) for file, line, parent, row in rows]
+    return [RejectedRow(file, line, _no_parent(parent), row=row) for file, line, parent, row in rows]
 
 
 async def merge(connection: Connection, on_conflict: OnConflict, given: Collection[str]) -> tuple[int, int]:
-    """Write the staged rows by one statement; return how many patterns are new, and how many were changed.
+    """Merge the staged rows by one statement; return how many patterns were inserted and updated.
 
     Args:
         connection: in the transaction that has the staging table.
-        on_conflict: what becomes of rows whose key the table has. Under "error" they are left out too: compare the
-            count, and see `find_taken`.
-        given: the columns that the source has. An update changes these and no other.
+        on_conflict: the policy for existing keys. "error" skips them too: compare the count, see `find_existing`.
+        given: the columns that the source has. An update changes only these.
     """
     changed = [column for column in WRITABLE if column in given and column not in KEY]
     if on_conflict != "update" or not changed:
@@ -132,11 +131,11 @@ async def merge(connection: Connection, on_conflict: OnConflict, given: Collecti
     return (0, 0) if row is None else (row[0], row[1])
 
 
-async def find_taken(connection: Connection, *, limit: int) -> tuple[int, list[Finding]]:
-    """After a merge: how many staged rows have a key that the table had before, and the first of them."""
-    rows = await _all(connection, block("find_taken"), {"limit": limit})
-    findings = [Finding(file, line, f"Pattern already exists: {_name(key)}") for file, line, *key in rows]
-    return await _number(connection, block("count_taken")), findings
+async def find_existing(connection: Connection, *, limit: int) -> tuple[int, list[RejectedRow]]:
+    """After a merge: find staged rows whose key existed before: their number, and the first of them."""
+    rows = await _all(connection, block("find_existing"), {"limit": limit})
+    findings = [RejectedRow(file, line, f"Pattern already exists: {_name(key)}") for file, line, *key in rows]
+    return await _number(connection, block("count_existing")), findings
 
 
 def _of(table: str, columns: Iterable[str]) -> Composable:

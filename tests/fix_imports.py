@@ -17,8 +17,8 @@ from pattern_storage.config.settings import Settings
 from pattern_storage.storage import ModelResult, import_runs
 from pattern_storage.tasks.client.database import Database, run_sync
 from pattern_storage.tasks.imports.plan.model import ImportPlan
-from pattern_storage.tasks.imports.publisher import publish
-from pattern_storage.tasks.imports.run.execution import Run
+from pattern_storage.tasks.imports.publisher import publish_runs
+from pattern_storage.tasks.imports.run.execution import RunExecutor
 from pattern_storage.tasks.sender import create_app
 from tests.fix_process import DEADLINE
 from tests.fix_storage import Pool, make_pattern
@@ -53,7 +53,7 @@ def importing(pool: Pool, tmp_path: Path) -> Importing:
         if not options.get("dry_run"):
             async with pool.connection() as connection:
                 await import_runs.add(connection, chosen, plan.name, None, plan.content)
-        return await Run(pool, plan, chosen, rejects=tmp_path / "rejects", seconds=60, **options).execute()
+        return await RunExecutor(pool, plan, chosen, rejects=tmp_path / "rejects", seconds=60, **options).execute()
 
     return start
 
@@ -120,7 +120,7 @@ def queue_run(
     )
     run_sync(question)
     app = create_app(settings)
-    publish(app, [(run_id, plan.name, None)])
+    publish_runs(app, [(run_id, plan.name, None)])
     app.close()
     return run_id
 

@@ -48,7 +48,7 @@ class Definition:
         return [*spec.posonlyargs, *spec.args, *starred, *spec.kwonlyargs, *keywords]
 
     def tags(self) -> list[str]:
-        """What a search would ask for: the kind of code, then the last name of each decorator."""
+        """Tags to search by: the kind of code, then the last name of each decorator."""
         node, name = self.node, self.node.name
         decorators = [dotted.rpartition(".")[2] for dotted in map(_dotted, node.decorator_list) if dotted]
         found = {
@@ -69,7 +69,7 @@ class Definition:
         return all(argument.annotation for argument in arguments)
 
     def details(self) -> dict[str, Any]:
-        """What only this kind of definition has: a function's arguments, or a class's bases and methods."""
+        """Context of this kind of definition: a function's arguments, or a class's bases and methods."""
         if not isinstance(self.node, ast.ClassDef):
             return {"arguments": [argument.arg for argument in self.arguments]}
         methods = [member.name for member in _members(self.node) if not isinstance(member, ast.ClassDef)]

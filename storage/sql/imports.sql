@@ -1,8 +1,8 @@
 -- Runs of imports, their schedules, and the staging table of one run; see storage/import_runs.py, import_schedules.py and staging.py.
 
 -- name: add_run
--- Note a run that is to be; no row comes back if it is known already. One that is not to be published is due in a
--- hundred years: Python has no word for infinity.
+-- Insert a queued run; no row comes back if it exists. One that is not to be published is due in a hundred years:
+-- Python has no timestamp for infinity.
 INSERT INTO import_runs (run_id, name, due, plan, force, publish_after)
 VALUES (
     %(run_id)s, %(name)s, %(due)s, %(plan)s, %(force)s,
@@ -11,32 +11,32 @@ VALUES (
 ON CONFLICT (run_id) DO NOTHING
 RETURNING run_id
 
--- name: add_missed_run
--- Note due times that nobody was there for and nobody makes up for.
+-- name: add_misfired_run
+-- Insert a misfired run that is skipped.
 INSERT INTO import_runs (run_id, name, due, plan, state, finished_at, error)
 VALUES (%(run_id)s, %(name)s, %(due)s, %(plan)s, 'missed', now(), %(error)s)
 ON CONFLICT (run_id) DO NOTHING
 
 -- name: begin_run
--- Note that a worker begins a run, unless it has ended; how often that has happened is counted.
+-- Begin an attempt of a run, unless it has ended.
 UPDATE import_runs
 SET state = 'running', started_at = coalesce(started_at, now()), attempts = attempts + 1,
     publish_after = now() + make_interval(secs => %(delay)s), published = 0
 WHERE run_id = %(run_id)s AND finished_at IS NULL
 RETURNING attempts
 
--- name: put_run_off
--- Somebody has just put the run on the queue.
+-- name: postpone_run
+-- Postpone the next publication of a run that is on the queue.
 UPDATE import_runs SET publish_after = clock_timestamp() + make_interval(secs => %(delay)s)
 WHERE run_id = %(run_id)s AND finished_at IS NULL
 
--- name: hand_run_back
--- Take back that the run was begun.
+-- name: uncount_run_attempt
+-- Take an attempt off the count.
 UPDATE import_runs SET attempts = greatest(attempts - 1, 0)
 WHERE run_id = %(run_id)s AND finished_at IS NULL
 
 -- name: finish_run
--- Note how a run ended, once.
+-- Record the final state of a run, once.
 UPDATE import_runs
 SET state = %(state)s, finished_at = clock_timestamp(), started_at = coalesce(started_at, now()),
     rows_read = %(rows_read)s, rows_inserted = %(rows_inserted)s, rows_updated = %(rows_updated)s,
@@ -63,14 +63,14 @@ FROM unnest(%(names)s::text[]) AS wanted (name),
               ORDER BY queued_at DESC FETCH FIRST ROW ONLY) AS run
 
 -- name: last_version
--- What the source was when the same plan was last done.
+-- Source version of the last successful run of the same plan.
 SELECT source_version FROM import_runs
 WHERE name = %(name)s AND state IN ('done', 'unchanged') AND plan = %(plan)s
 ORDER BY queued_at DESC
 FETCH FIRST ROW ONLY
 
 -- name: claim_runs
--- Lock the runs that are to be put on the queue, for the first time or again; nobody waits for anybody.
+-- Lock the rows of runs to publish, for the first time or again, without waiting.
 SELECT run_id, name, due FROM import_runs
 WHERE finished_at IS NULL AND publish_after <= clock_timestamp()
 ORDER BY publish_after
@@ -78,20 +78,20 @@ FETCH FIRST %(limit)s ROWS ONLY
 FOR UPDATE SKIP LOCKED
 
 -- name: unmark_runs_published
--- They did not get there: put them there as soon as may be.
+-- Undo a publication that failed: the next one is due now.
 UPDATE import_runs SET publish_after = clock_timestamp(), published = greatest(published - 1, 0)
 WHERE run_id = ANY (%(ids)s)
 
 -- name: mark_runs_published
--- Put the next publication off, twice as long each time up to 64 times: no worker need be there for days.
+-- Postpone the next publication, by twice as long each time up to 64 times: there may be no worker for days.
 UPDATE import_runs
 SET publish_after = clock_timestamp() + make_interval(secs => %(delay)s * 2 ^ least(published, 6)),
     published = published + 1
 WHERE run_id = ANY (%(ids)s)
 
 -- name: purge_runs
--- Forget old runs, a small step at a time; the last that was done stays, to know an unchanged source by. One that
--- never ended was done by a command that was killed.
+-- Delete old runs, a small step at a time; the last successful one stays, to recognize an unchanged source. One that
+-- never ended belonged to a command that was killed.
 DELETE FROM import_runs
 WHERE run_id IN (
     SELECT run_id FROM import_runs AS old
@@ -104,59 +104,59 @@ WHERE run_id IN (
     FOR UPDATE SKIP LOCKED
 )
 
--- name: server_clock
--- What time it is, to everybody who asks this server.
+-- name: server_time
+-- Time by the clock of the server.
 SELECT clock_timestamp()
 
 -- name: add_schedules
--- Begin to follow schedules that are not known yet.
+-- Insert schedules that are new.
 INSERT INTO import_schedules (name, decided_until)
 SELECT name, %(now)s FROM unnest(%(names)s::text[]) AS given (name)
 ON CONFLICT (name) DO NOTHING
 
 -- name: lock_schedules
--- Lock these schedules and say up to when each has been decided; one that another beat decides now is left out.
+-- Lock these schedules, without those that another beat has locked, and return up to when each is decided.
 SELECT name, decided_until FROM import_schedules
 WHERE name = ANY (%(names)s)
 ORDER BY name
 FOR UPDATE SKIP LOCKED
 
 -- name: list_decided
--- Say up to when each schedule has been decided.
+-- Up to when each schedule is decided.
 SELECT name, decided_until FROM import_schedules
 
 -- name: decide_schedule
--- Note up to when a schedule has been decided.
+-- Set up to when a schedule is decided.
 UPDATE import_schedules SET decided_until = %(until)s WHERE name = %(name)s
 
 -- name: forget_schedules
--- Stop to follow every schedule but these.
+-- Delete every schedule but these.
 DELETE FROM import_schedules WHERE name <> ALL (%(names)s)
 
--- name: watch_client
--- Let this transaction end soon after the host of its client has vanished, where the server has such settings.
+-- name: set_keepalives
+-- TCP keepalives of this transaction, where the server has such settings: it ends soon after its client's host vanishes.
 SELECT set_config(wanted.name, wanted.setting, true)
 FROM (VALUES ('tcp_keepalives_idle', '10'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '3'),
              ('tcp_user_timeout', '30000')) AS wanted (name, setting)
 JOIN pg_settings USING (name)
 
--- name: watch_client_in_statements
--- The same in the middle of a statement, which nobody reads from the client in. New in PostgreSQL 14.
+-- name: set_client_check
+-- The same during a statement, which does not read from the client. New in PostgreSQL 14.
 SELECT set_config(name, '5s', true) FROM pg_settings WHERE name = 'client_connection_check_interval'
 
 -- name: try_lock
--- Take a lock that ends with the transaction, or say that somebody else has it.
+-- Try an advisory lock of the transaction.
 SELECT pg_try_advisory_xact_lock(%(key)s)
 
 -- name: held_locks
--- The keys of all such locks in this database.
+-- Keys of all advisory locks held in this database.
 SELECT (classid::bigint << 32) | objid::bigint
 FROM pg_locks
 WHERE locktype = 'advisory' AND objsubid = 1 AND granted
   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 
 -- name: create_staging
--- Rows of one run, as they come. It goes when the transaction ends.
+-- Staging table for the rows of one run; dropped at the end of the transaction.
 CREATE TEMPORARY TABLE import_rows (
     file                  integer NOT NULL,
     line                  bigint NOT NULL,
@@ -172,14 +172,14 @@ CREATE TEMPORARY TABLE import_rows (
 -- Stream rows into the staging table.
 COPY pg_temp.import_rows (file, line, {columns}) FROM STDIN
 
--- name: count_repeated
--- How many rows have a key that stands in an earlier row.
+-- name: count_duplicates
+-- Number of rows whose key an earlier row has.
 SELECT coalesce(sum(rows - 1), 0)::bigint FROM (
     SELECT count(*) AS rows FROM pg_temp.import_rows GROUP BY pattern_name, pattern_type, language HAVING count(*) > 1
 ) AS repeated
 
--- name: find_repeated
--- The first rows that have the key of an earlier one, and where that is.
+-- name: find_duplicates
+-- The first of them, and where the earlier row is.
 SELECT file, line, first_file, first_line, pattern_name, pattern_type, language FROM (
     SELECT file, line, pattern_name, pattern_type, language,
            first_value(file) OVER same AS first_file, first_value(line) OVER same AS first_line,
@@ -193,8 +193,8 @@ WHERE place > 1
 ORDER BY file, line
 FETCH FIRST %(limit)s ROWS ONLY
 
--- name: drop_repeated
--- Of rows with the same key keep the first, or the last, as if they had been written one after the other.
+-- name: drop_duplicates
+-- Of rows with the same key keep the first, or the last.
 DELETE FROM pg_temp.import_rows AS given
 USING (SELECT pattern_name, pattern_type, language,
               CASE WHEN %(keep_first)s THEN min(ARRAY[file, line]) ELSE max(ARRAY[file, line]) END AS kept
@@ -203,7 +203,7 @@ WHERE given.pattern_name = repeated.pattern_name AND given.pattern_type = repeat
   AND given.language = repeated.language AND ARRAY[given.file, given.line] <> repeated.kept
 
 -- name: count_orphans
--- How many rows have a parent that does not exist.
+-- Number of rows whose parent does not exist.
 SELECT count(*) FROM pg_temp.import_rows AS given
 WHERE parent_pattern_id IS NOT NULL
   AND NOT EXISTS (SELECT FROM pattern_templates WHERE pattern_templates.id = given.parent_pattern_id)
@@ -217,14 +217,14 @@ ORDER BY file, line
 FETCH FIRST %(limit)s ROWS ONLY
 
 -- name: remove_orphans
--- Take rows out whose parent does not exist, and say which they were.
+-- Delete rows whose parent does not exist.
 DELETE FROM pg_temp.import_rows AS given
 WHERE parent_pattern_id IS NOT NULL
   AND NOT EXISTS (SELECT FROM pattern_templates WHERE pattern_templates.id = given.parent_pattern_id)
 RETURNING file, line, parent_pattern_id, to_jsonb(given) - 'file' - 'line' - 'id'
 
 -- name: merge_new
--- Write the rows whose key is free.
+-- Insert the rows whose key is free.
 WITH merged AS (
     INSERT INTO pattern_templates (id, {columns})
     SELECT id, {columns} FROM pg_temp.import_rows
@@ -234,7 +234,7 @@ WITH merged AS (
 SELECT count(*), 0 FROM merged
 
 -- name: merge_all
--- Write the rows whose key is free; of the others change what differs. A row that was inserted has no xmax.
+-- Insert the rows whose key is free, update those that differ. A row that was inserted has no xmax.
 WITH merged AS (
     INSERT INTO pattern_templates AS present (id, {columns})
     SELECT id, {columns} FROM pg_temp.import_rows
@@ -245,13 +245,13 @@ WITH merged AS (
 )
 SELECT count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted) FROM merged
 
--- name: count_taken
--- How many rows have a key that the table had before.
+-- name: count_existing
+-- Number of rows whose key existed before the merge.
 SELECT count(*) FROM pg_temp.import_rows AS given
 JOIN pattern_templates AS present USING (pattern_name, pattern_type, language)
 WHERE present.id <> given.id
 
--- name: find_taken
+-- name: find_existing
 -- The first of them.
 SELECT given.file, given.line, pattern_name, pattern_type, language
 FROM pg_temp.import_rows AS given
@@ -261,7 +261,7 @@ ORDER BY given.file, given.line
 FETCH FIRST %(limit)s ROWS ONLY
 
 -- name: measure_imports
--- How each import of the imports file is: those that are scheduled, have an open run, or were started in the last week.
+-- Health of each import of the imports file that is scheduled, has an open run, or was started in the last week.
 -- The names come one by one off the index (name, queued_at). One with a space is a file that somebody imported by
 -- hand, and was told of; nothing that was skipped or cancelled changes how the last run ended.
 WITH RECURSIVE names (name) AS (
@@ -291,10 +291,10 @@ WHERE position(' ' IN name) = 0
 ORDER BY name
 
 -- name: measure_schedules
--- Seconds since a beat saw to the schedule that it saw to longest ago; null where there is none.
+-- Seconds since beat last looked at the schedule that waits longest; null where there is none.
 SELECT extract(epoch FROM now() - min(looked_at))::double precision FROM import_schedules
 
 -- name: look_at_schedules
--- Note that a beat lives and sees to these schedules; every few seconds is often enough.
+-- Heartbeat of the beat that plans these schedules, at most every few seconds.
 UPDATE import_schedules SET looked_at = clock_timestamp()
 WHERE name = ANY (%(names)s) AND looked_at < clock_timestamp() - interval '5 seconds'

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from pattern_storage.config.settings import Settings
-from pattern_storage.extract.harvest import harvest, standard_library
+from pattern_storage.extract import harvest, standard_library
 from pattern_storage.storage import ModelResult
 from pattern_storage.tasks.cli.exits import Exit
 from pattern_storage.tasks.cli.output import err, out, print_table

@@ -6,7 +6,7 @@ from rich.text import Text
 
 from pattern_storage.config.settings import SettingsInvalid
 from pattern_storage.embedded import DirectoryUnusable, EmbeddedError, ProgramMissing, StackAlreadyRunning
-from pattern_storage.extract.harvest import HarvestError
+from pattern_storage.extract import HarvestError
 from pattern_storage.extras import ExtraMissing
 from pattern_storage.storage.errors import (
     BatchInsertFailed,
@@ -22,7 +22,7 @@ from pattern_storage.storage.errors import (
 )
 from pattern_storage.tasks.cli.output import FULL, err
 from pattern_storage.tasks.errors import ImportFailed, JobTimeout, ServiceUnavailable
-from pattern_storage.tasks.imports.plan.model import ImportsFileInvalid
+from pattern_storage.tasks.imports.plan.imports_file import ImportsFileInvalid
 from pattern_storage.vocabulary import JobState
 
 

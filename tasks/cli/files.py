@@ -10,8 +10,8 @@ from typing import IO, Annotated
 
 import typer
 
-from pattern_storage.extract.harvest import harvest as harvest_patterns
-from pattern_storage.extract.harvest import standard_library
+from pattern_storage.extract import harvest as harvest_patterns
+from pattern_storage.extract import standard_library
 from pattern_storage.tasks.cli.exits import InputInvalid
 from pattern_storage.tasks.cli.output import err
 

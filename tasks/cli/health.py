@@ -21,7 +21,8 @@ from pattern_storage.tasks.cli.exits import Exit
 from pattern_storage.tasks.cli.output import err, out
 from pattern_storage.tasks.client.database import Database, run_sync
 from pattern_storage.tasks.errors import BrokerUnavailable, ResultBackendUnavailable
-from pattern_storage.tasks.imports.plan.model import ImportEntry, load_entries
+from pattern_storage.tasks.imports.plan.imports_file import load_entries
+from pattern_storage.tasks.imports.plan.model import ImportEntry
 from pattern_storage.tasks.sender import create_app
 
 #: A key that a check writes. A server that is full, or a replica, refuses it; whoever reads it learns nothing.

@@ -1,4 +1,4 @@
-"""The command that imports one file now, in its own process: import SOURCE."""
+"""Command `import SOURCE`: imports files now, in its own process."""
 
 import asyncio
 from collections.abc import Callable
@@ -19,12 +19,13 @@ from pattern_storage.tasks.cli.exits import Exit, InputInvalid
 from pattern_storage.tasks.cli.jobs import Json
 from pattern_storage.tasks.cli.output import err, print_json, print_pairs
 from pattern_storage.tasks.cli.progress import ProgressBar
-from pattern_storage.tasks.imports.location import shown
-from pattern_storage.tasks.imports.plan.model import ImportPlan, absolute
-from pattern_storage.tasks.imports.run.execution import Run
+from pattern_storage.tasks.imports.plan.imports_file import absolute
+from pattern_storage.tasks.imports.plan.model import ImportPlan
+from pattern_storage.tasks.imports.redaction import redact
+from pattern_storage.tasks.imports.run.execution import RunExecutor
 from pattern_storage.tasks.imports.run.progress import Progress
 
-#: Seconds until a run is put on the queue that this process does itself: the file may be on no other machine.
+#: Seconds until a run that this process executes would be published: never, the file may be on no other machine.
 NEVER = 100 * 365 * 86_400.0
 
 
@@ -61,7 +62,7 @@ def import_source(
     if file_format is not None:
         given["format"] = file_format
     try:
-        plan = ImportPlan.model_validate({"name": f"import {shown(given['source'])}"[:500]} | given)
+        plan = ImportPlan.model_validate({"name": f"import {redact(given['source'])}"[:500]} | given)
     except ValidationError as error:
         raise InputInvalid(explain(error)) from None
     # Says at once why a server cannot be reached; a pool only says that it has waited.
@@ -75,7 +76,7 @@ def import_source(
 
 
 def finish_import(result: ModelResult, as_json: bool, title: str) -> None:
-    """Print what became of a run, and exit 1 if it failed."""
+    """Print the result of a run, and exit 1 if it failed."""
     if as_json:
         print_json(result.to_dict())
     elif result.success:
@@ -97,12 +98,12 @@ async def _import_now(
         if not dry_run:
             async with pool.connection() as connection:
                 await import_runs.add(connection, run_id, plan.name, None, plan.content, force=True, publish=False)
-        now = Run(
+        now = RunExecutor(
             pool, plan, run_id, rejects=settings.data_dir / "imports", seconds=settings.import_time_limit,
             delay=NEVER, report=report, force=True, dry_run=dry_run,
         )  # fmt: skip
         result = await now.execute()
-        return await now.settle(result) if result.metadata.get("retryable") else result
+        return await now.record_failure(result) if result.metadata.get("retryable") else result
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Commands for the imports of the imports file: imports list, run, history, next."""
+"""Commands `imports list`, `run`, `history` and `next`, for the imports of the imports file."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -21,9 +21,10 @@ from pattern_storage.tasks.cli.progress import ProgressBar
 from pattern_storage.tasks.client import Job, JobTimeout, PatternStorageClient
 from pattern_storage.tasks.client.database import Database, run_sync
 from pattern_storage.tasks.errors import BrokerUnavailable
-from pattern_storage.tasks.imports.location import shown
-from pattern_storage.tasks.imports.plan.model import ImportEntry, load_entries
-from pattern_storage.tasks.imports.publisher import publish
+from pattern_storage.tasks.imports.plan.imports_file import load_entries
+from pattern_storage.tasks.imports.plan.model import ImportEntry
+from pattern_storage.tasks.imports.publisher import publish_runs
+from pattern_storage.tasks.imports.redaction import redact
 from pattern_storage.tasks.sender import create_app
 
 T = TypeVar("T")
@@ -32,20 +33,20 @@ cli = typer.Typer(help="Scheduled imports of files, as PATTERN_STORAGE_IMPORTS_F
 
 Name = Annotated[str, typer.Argument(help="Name in the imports file.")]
 
-#: Seconds between two looks at a run that somebody waits for.
-LOOK = 0.5
+#: Seconds between two polls of a run that is waited for.
+POLL_INTERVAL = 0.5
 
 
 @cli.command("list")
 def list_imports(as_json: Json = False) -> None:
     """List the imports of the file: when each is due next, and how its last run ended."""
     settings, entries = _entries()
-    last = _ask(settings, lambda connection: import_runs.newest(connection, [entry.name for entry in entries]))
+    last = _query(settings, lambda connection: import_runs.newest(connection, [entry.name for entry in entries]))
     now = datetime.now(UTC)
     rows = [(entry, _next(entry, now), last.get(entry.name)) for entry in entries]
     if as_json:
         print_json([
-            {**entry.content, "source": shown(entry.source), "schedule": entry.when, "enabled": entry.enabled,
+            {**entry.content, "source": redact(entry.source), "schedule": entry.when, "enabled": entry.enabled,
              "next": due and due.isoformat(), "last": run and _plain(run)}
             for entry, due, run in rows
         ])  # fmt: skip
@@ -68,10 +69,10 @@ def run(
     settings, entries = _entries()
     entry = _named(entries, name)
     run_id = uuid4()
-    _ask(settings, lambda connection: import_runs.add(connection, run_id, name, None, entry.content, force=force))
+    _query(settings, lambda connection: import_runs.add(connection, run_id, name, None, entry.content, force=force))
     app = create_app(settings)
     try:
-        publish(app, [(run_id, name, None)])
+        publish_runs(app, [(run_id, name, None)])
     except BrokerUnavailable as error:
         raise BrokerUnavailable(
             f"{error}; run {run_id} is noted all the same, and beat puts it on the queue when that is back"
@@ -79,7 +80,7 @@ def run(
     finally:
         app.close()
     delay = settings.relay_republish_delay
-    _ask(settings, lambda connection: import_runs.mark_published(connection, [run_id], delay=delay))
+    _query(settings, lambda connection: import_runs.mark_published(connection, [run_id], delay=delay))
     if not wait:
         print_json({"correlation_id": str(run_id)}) if as_json else print(run_id)  # noqa: T201
         return
@@ -94,7 +95,7 @@ def history(
     as_json: Json = False,
 ) -> None:
     """Show how runs ended, the newest first."""
-    runs = _ask(load_settings(), lambda connection: import_runs.history(connection, name, limit=limit))
+    runs = _query(load_settings(), lambda connection: import_runs.history(connection, name, limit=limit))
     if as_json:
         print_json([_plain(run) for run in runs])
         return
@@ -148,7 +149,7 @@ def _named(entries: list[ImportEntry], name: str) -> ImportEntry:
     raise InputInvalid(f"there is no import {name!r}; known are {', '.join(entry.name for entry in entries) or 'none'}")
 
 
-def _ask(settings: Settings, question: Callable[[Connection], Awaitable[T]]) -> T:
+def _query(settings: Settings, question: Callable[[Connection], Awaitable[T]]) -> T:
     return run_sync(Database(settings).run(question))
 
 
@@ -157,12 +158,12 @@ def _next(entry: ImportEntry, moment: datetime) -> datetime | None:
 
 
 def _follow(job: Job, wait: float) -> ModelResult:
-    """Show how far a run is until it has ended, and return its result. Raises JobTimeout after `wait` seconds."""
+    """Show a run's progress until it has ended, and return its result. Raises JobTimeout after `wait` seconds."""
     deadline = time.monotonic() + wait
     with ProgressBar() as bar:
         while True:
             try:
-                return job.result(timeout=min(LOOK, max(deadline - time.monotonic(), 0.0)))
+                return job.result(timeout=min(POLL_INTERVAL, max(deadline - time.monotonic(), 0.0)))
             except JobTimeout:
                 if time.monotonic() >= deadline:
                     raise
@@ -183,4 +184,4 @@ def _rows(run: ImportRun) -> str:
 
 def _plain(run: ImportRun) -> dict[str, Any]:
     plain = {name: str(value) if isinstance(value, UUID | datetime) else value for name, value in vars(run).items()}
-    return plain | {"plan": run.plan | {"source": shown(str(run.plan.get("source")))}}
+    return plain | {"plan": run.plan | {"source": redact(str(run.plan.get("source")))}}

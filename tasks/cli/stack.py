@@ -21,7 +21,7 @@ from pattern_storage.tasks.cli.services import (
     running_stack,
     wait_until_one_ends,
 )
-from pattern_storage.tasks.imports.plan.model import load_entries
+from pattern_storage.tasks.imports.plan.imports_file import load_entries
 
 #: Services that have metrics.
 MEASURED = frozenset({"worker", "imports", "relay"})

@@ -1,1 +1,1 @@
-"""Where patterns come from: files of any kind, when they are due, and real source code."""
+"""Imports of files: planned and due (plan/), read (sources/), stored in one transaction (run/)."""

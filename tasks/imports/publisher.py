@@ -1,4 +1,4 @@
-"""Puts runs of `import_runs` on the queue `imports`."""
+"""Publisher of import runs: sends a message to the queue `imports` for each."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -14,7 +14,7 @@ from pattern_storage.tasks.errors import BrokerUnavailable
 QUEUE = "imports"
 
 
-def publish(app: Celery, runs: Iterable[tuple[UUID, str, datetime | None]]) -> list[UUID]:
+def publish_runs(app: Celery, runs: Iterable[tuple[UUID, str, datetime | None]]) -> list[UUID]:
     """Send a message for each run, (id, name, due); return their ids. A second message for a run does no harm.
 
     Raises BrokerUnavailable; then some may have been sent.
@@ -23,7 +23,7 @@ def publish(app: Celery, runs: Iterable[tuple[UUID, str, datetime | None]]) -> l
     sender: Any = app
 
     def send(producer: Any, run_id: UUID, about: dict[str, Any]) -> None:
-        line = describe(**about)
+        line = describe_run(**about)
         # Not send_task, which would wait for the result backend as well.
         message = sender.amqp.as_task_v2(str(run_id), IMPORT_TASK, kwargs=about, argsrepr=line, kwargsrepr="")
         sender.amqp.send_task_message(producer, IMPORT_TASK, message, queue=QUEUE, serializer="json", retry=False)
@@ -41,7 +41,7 @@ def publish(app: Celery, runs: Iterable[tuple[UUID, str, datetime | None]]) -> l
     return sent
 
 
-def describe(name: Any = None, due: Any = None, **_: Any) -> str:
+def describe_run(name: Any = None, due: Any = None, **_: Any) -> str:
     """Return for example `import nightly, due 2026-11-24T02:30:00+00:00`, whatever a message says."""
     line = f"import {name}" + (f", due {due}" if due else "")
     return "".join(character if character.isprintable() else " " for character in line)[:200]

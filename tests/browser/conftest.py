@@ -12,7 +12,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from pattern_storage.extract.harvest import harvest
+from pattern_storage.extract import harvest
 from pattern_storage.tasks.client import Job, PatternStorageClient
 from tests.fix_cli import Up, make_home
 from tests.fix_flower import free_port

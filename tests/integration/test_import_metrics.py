@@ -18,7 +18,7 @@ from pattern_storage.storage import import_runs, import_schedules, import_states
 from pattern_storage.storage.import_runs import Counts
 from pattern_storage.storage.import_states import ImportState
 from pattern_storage.tasks.client import PatternStorageClient
-from pattern_storage.tasks.imports.publisher import publish
+from pattern_storage.tasks.imports.publisher import publish_runs
 from pattern_storage.tasks.observability.metrics.servers import ServersCollector
 from pattern_storage.tasks.sender import create_app
 from pattern_storage.vocabulary import ImportRunState
@@ -143,7 +143,7 @@ def test_two_workers_say_the_same_of_a_run_that_failed(
     with PatternStorageClient(database_url=database_url, redis_url=redis_url) as archivist:
         assert archivist.get(cancelled).cancel().metadata["error_type"] == "revoked"
     with closing(create_app(settings)) as app:
-        publish(app, [(cancelled, "nightly", None)])
+        publish_runs(app, [(cancelled, "nightly", None)])
     counted = {"operation": "import", "outcome": "revoked", "error_type": "revoked"}
     wait_until(lambda: says("jobs_total", **counted) == [1, 0], "it is counted")
     assert says("import_last_failed", name="nightly") == [0, 0]

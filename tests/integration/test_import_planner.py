@@ -46,7 +46,7 @@ async def test_a_due_time_becomes_one_run(connection: Db) -> None:
     entries = named(entry())
     # Nothing was missed before it was first seen.
     wake = await decide(connection, entries, at(minutes=10))
-    assert wake == at(minutes=10, seconds=planner_module.INTERVAL)
+    assert wake == at(minutes=10, seconds=planner_module.POLL_INTERVAL)
     assert await decide(connection, entries, at(minutes=59, seconds=55)) == at(hours=1)
     assert await runs(connection) == []
     for _ in range(2):
@@ -56,7 +56,7 @@ async def test_a_due_time_becomes_one_run(connection: Db) -> None:
     cursor = await connection.execute("SELECT run_id, plan FROM import_runs")
     row = await cursor.fetchone()
     assert row
-    assert row["run_id"] == import_runs.id_of("hourly", at(hours=1))
+    assert row["run_id"] == import_runs.scheduled_run_id("hourly", at(hours=1))
     assert row["plan"] == entries["hourly"].content
     await decide(connection, entries, at(hours=2, seconds=59))
     assert [due for _, due, _ in await runs(connection)] == [at(hours=1), at(hours=2)]
@@ -88,7 +88,7 @@ async def test_misfire_skip_says_what_was_missed(connection: Db) -> None:
 async def test_a_little_late_is_not_missed(connection: Db, misfire: str) -> None:
     entries = named(entry(misfire=misfire))
     await decide(connection, entries, at(minutes=10))
-    await decide(connection, entries, at(hours=1) + planner_module.GRACE)
+    await decide(connection, entries, at(hours=1) + planner_module.MISFIRE_GRACE_TIME)
     assert await runs(connection) == [("hourly", at(hours=1), "queued")]
 
 
@@ -131,7 +131,7 @@ async def test_two_beats_decide_each_time_once(connection: Db, database_url: str
         async with other.transaction():
             await other.execute("SELECT * FROM import_schedules WHERE name = 'a' FOR UPDATE")
             wake = await decide(connection, entries, at(hours=1))
-            assert wake == at(hours=1, seconds=planner_module.SOON)
+            assert wake == at(hours=1, seconds=planner_module.LOCKED_POLL_INTERVAL)
             assert await runs(connection) == [("b", at(hours=1), "queued")]
         for hour in range(1, 6):
             await asyncio.gather(*(decide(each, entries, at(hours=hour)) for each in (connection, other)))
@@ -167,7 +167,7 @@ class Sent:
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
     made = Sent()
-    monkeypatch.setattr(planner_module, "publish", made)
+    monkeypatch.setattr(planner_module, "publish_runs", made)
     return made
 
 
@@ -188,7 +188,7 @@ def test_a_run_is_on_the_queue_until_somebody_has_it(database_url: str, sent: Se
             before = len(sent.messages)
             connection.execute("UPDATE import_runs SET publish_after = now()")
             planner._wake = 0
-            assert 0 < planner.tick() <= planner_module.INTERVAL
+            assert 0 < planner.tick() <= planner_module.POLL_INTERVAL
             return len(sent.messages) - before
 
         assert tick() == 1
@@ -196,7 +196,7 @@ def test_a_run_is_on_the_queue_until_somebody_has_it(database_url: str, sent: Se
         # Nobody has taken it: its message may be lost.
         assert tick() == 1
         with connection.transaction():
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", [import_runs.run_key(run_id)])
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", [import_runs.run_lock_key(run_id)])
             assert tick() == 0, "somebody does it now"
         assert tick() == 1, "whoever did it is gone"
         connection.execute("UPDATE import_runs SET state = 'done', finished_at = now()")
@@ -253,7 +253,7 @@ def test_a_slow_queue_takes_its_time(database_url: str, app: Celery, monkeypatch
             seen.append(other.execute("UPDATE import_runs SET state = 'running' WHERE published = 1").rowcount)
         return [run_id for run_id, *_ in waiting]
 
-    monkeypatch.setattr(planner_module, "publish", slowly)
+    monkeypatch.setattr(planner_module, "publish_runs", slowly)
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("INSERT INTO import_runs (run_id, name, plan) VALUES (gen_random_uuid(), 'x', '{}')")
     Planner(settings, [], app).tick()
@@ -271,7 +271,7 @@ def test_the_clock_is_that_of_postgresql(
 
     monkeypatch.setattr(planner_module, "datetime", Wrong)
     settings = Settings(database_url=database_url, redis_url="redis://127.0.0.1:1")
-    assert 0 < Planner(settings, [entry("a")], app).tick() <= planner_module.INTERVAL
+    assert 0 < Planner(settings, [entry("a")], app).tick() <= planner_module.POLL_INTERVAL
     with psycopg.connect(database_url, autocommit=True) as connection:
         cursor = connection.execute("SELECT decided_until <= now() FROM import_schedules")
         assert cursor.fetchall() == [(True,)]

@@ -21,8 +21,8 @@ from psycopg.rows import DictRow
 
 from pattern_storage.storage import NodePatternStorageEffect, import_runs, ledger
 from pattern_storage.storage.errors import ServerUnavailable
-from pattern_storage.tasks.imports.run import watch as watch_module
-from pattern_storage.tasks.imports.run.execution import Run, RunHeld
+from pattern_storage.tasks.imports.run import monitor as monitor_module
+from pattern_storage.tasks.imports.run.execution import RunExecutor, RunLocked
 from pattern_storage.tasks.imports.run.progress import Progress
 from pattern_storage.tasks.imports.run.transfer import Transfer
 from pattern_storage.tasks.imports.sources.files import Source
@@ -229,7 +229,7 @@ async def test_a_dry_run_does_everything_and_leaves_nothing(
 # --- once ---
 
 
-async def test_the_same_run_again_answers_with_its_first_result(
+async def test_the_same_run_again_answers_with_its_recorded_result(
     importing: Importing, connection: Db, tmp_path: Path
 ) -> None:
     plan, run_id = make_plan(write_lines(tmp_path / "a.jsonl", patterns(3)), on_conflict="update"), uuid4()
@@ -279,7 +279,7 @@ async def test_runs_of_one_import_never_overlap(
     plan, run_id = make_plan(write_lines(tmp_path / "a.jsonl", patterns(3))), uuid4()
     first = asyncio.create_task(importing(plan, run_id))
     await gate.wait()
-    with pytest.raises(RunHeld):
+    with pytest.raises(RunLocked):
         await importing(plan, run_id)
     second = await importing(plan)
     assert second.metadata["error_type"] == "import_overlap"
@@ -322,7 +322,7 @@ async def test_a_host_that_vanishes_is_noticed(
 async def test_a_cancelled_run_rolls_back(
     importing: Importing, connection: Db, pool: Pool, tmp_path: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch_module, "INTERVAL", 0.05)
+    monkeypatch.setattr(monitor_module, "INTERVAL", 0.05)
     run_id = uuid4()
     running = asyncio.create_task(importing(make_plan(write_lines(tmp_path / "a.jsonl", patterns(3))), run_id))
     await gate.wait()
@@ -339,8 +339,8 @@ async def test_nothing_waits_for_a_report(
     importing: Importing, pool: Pool, tmp_path: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Telling how far a run is waits as long as Redis is away; what is committed or cancelled does not."""
-    monkeypatch.setattr(watch_module, "INTERVAL", 0.05)
-    monkeypatch.setattr(watch_module, "LAST_REPORT", 0.05)
+    monkeypatch.setattr(monitor_module, "INTERVAL", 0.05)
+    monkeypatch.setattr(monitor_module, "LAST_REPORT", 0.05)
     telling, redis_is_back = threading.Semaphore(0), threading.Event()
 
     def report(_: Progress) -> None:
@@ -449,12 +449,12 @@ async def test_postgresql_goes_away(importing: Importing, connection: Db, tmp_pa
 
 async def test_nothing_to_run(pool: Pool, tmp_path: Path) -> None:
     plan = make_plan(write_lines(tmp_path / "a.jsonl", []))
-    result = await Run(pool, plan, uuid4(), rejects=tmp_path, seconds=60).execute()
+    result = await RunExecutor(pool, plan, uuid4(), rejects=tmp_path, seconds=60).execute()
     assert result.metadata["error_type"] == "unknown_run"
 
 
 async def test_how_far_it_is(importing: Importing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch_module, "INTERVAL", 0.001)
+    monkeypatch.setattr(monitor_module, "INTERVAL", 0.001)
     seen: list[dict[str, Any]] = []
 
     def report(progress: Progress) -> None:

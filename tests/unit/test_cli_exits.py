@@ -8,7 +8,7 @@ import pytest
 
 from pattern_storage.config.settings import SettingsInvalid
 from pattern_storage.embedded import EmbeddedError, StackAlreadyRunning
-from pattern_storage.extract.harvest import HarvestError
+from pattern_storage.extract import HarvestError
 from pattern_storage.storage import errors
 from pattern_storage.storage.errors import StorageError
 from pattern_storage.tasks.cli.exits import Exit, InputInvalid, explain_and_exit

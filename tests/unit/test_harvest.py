@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from pattern_storage.extract import MAX_CODE_BYTES, MAX_FILE_BYTES, HarvestError, harvest, standard_library
 from pattern_storage.extract.definition import definitions
-from pattern_storage.extract.harvest import MAX_CODE_BYTES, MAX_FILE_BYTES, HarvestError, harvest, standard_library
 
 Pattern = dict[str, Any]
 Write = Callable[[str, str], Path]

@@ -5,14 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pattern_storage.tasks.imports.plan.model import (
-    ImportEntry,
-    ImportPlan,
-    ImportsFileInvalid,
-    absolute,
-    format_of,
-    load_entries,
-)
+from pattern_storage.tasks.imports.plan.imports_file import ImportsFileInvalid, absolute, load_entries
+from pattern_storage.tasks.imports.plan.model import ImportEntry, ImportPlan, format_of
 
 ROOT = Path(__file__).parents[2]
 GOOD = """

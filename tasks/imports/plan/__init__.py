@@ -1,1 +1,1 @@
-"""Import plans and schedules: what is imported, from where, and when."""
+"""Import plans, the imports file, cron and interval schedules, due times and misfires."""

@@ -1,4 +1,4 @@
-"""`celery -A pattern_storage beat`: housekeeping as Celery's own beat does it, and the imports of the imports file."""
+"""The beat scheduler: Celery's own, with a thread beside it that plans the imports of the imports file."""
 
 import threading
 from typing import Any
@@ -8,9 +8,10 @@ from celery.beat import PersistentScheduler
 
 from pattern_storage.config.settings import environment_settings
 from pattern_storage.tasks.imports.plan.due_times import Planner
-from pattern_storage.tasks.imports.plan.model import ImportEntry, load_entries
+from pattern_storage.tasks.imports.plan.imports_file import load_entries
+from pattern_storage.tasks.imports.plan.model import ImportEntry
 
-#: Seconds that a planner gets to end what it is doing.
+#: Seconds to wait for the planner thread at shutdown.
 STOP_TIMEOUT = 5.0
 
 
@@ -21,7 +22,7 @@ def configured_entries() -> list[ImportEntry]:
 
 
 class CheckedBeat(Beat):
-    """Reads the imports file before anything starts. Raises ImportsFileInvalid or SettingsInvalid."""
+    """Beat that validates the imports file before anything starts. Raises ImportsFileInvalid or SettingsInvalid."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

@@ -1,7 +1,7 @@
-"""Decides which due times become runs, and sees that each run that is to be is on the queue.
+"""Due times: turns those that have come into runs, handles misfires, and publishes runs that are not on the queue.
 
 Any number of beats may do this at the same time: a decision locks the schedule's row, the run's id follows from name
-and due time, and a run is put on the queue by whoever locks its row.
+and due time, and the beat that locks a run's row publishes it.
 """
 
 import asyncio
@@ -14,35 +14,35 @@ from celery import Celery
 
 from pattern_storage.config.settings import Settings
 from pattern_storage.storage import import_runs, import_schedules
-from pattern_storage.storage.import_schedules import Schedule
+from pattern_storage.storage.import_schedules import ScheduleState
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.storage.operations.base import Connection
 from pattern_storage.storage.translation import translate
 from pattern_storage.tasks.client.database import Database
 from pattern_storage.tasks.errors import ServiceUnavailable
 from pattern_storage.tasks.imports.plan.model import ImportEntry
-from pattern_storage.tasks.imports.publisher import publish
+from pattern_storage.tasks.imports.publisher import publish_runs
 from pattern_storage.tasks.reconnect import ReconnectBackoff
 
 logger = get_logger(__name__)
 
-#: A run that begins to be decided so long after its due time was missed: no beat was there.
-GRACE = timedelta(seconds=60)
+#: Due times older than this when they are decided are misfires: no beat ran at the time.
+MISFIRE_GRACE_TIME = timedelta(seconds=60)
 
-#: Seconds after which runs that are not on the queue any more are looked for.
-INTERVAL = 10.0
+#: Seconds between two looks for runs to publish.
+POLL_INTERVAL = 10.0
 
-#: Seconds until a schedule is looked at again that another beat was deciding.
-SOON = 0.5
+#: Seconds until the next look at a schedule whose row another beat had locked.
+LOCKED_POLL_INTERVAL = 0.5
 
 
 class Planner:
-    """What beat does for imports.
+    """Plans imports for beat: decides due times, then publishes runs.
 
     Args:
         settings: PostgreSQL, and after how many seconds a run that is neither done nor held is published again.
-        entries: the imports file's.
-        app: sends.
+        entries: of the imports file.
+        app: publishes.
     """
 
     def __init__(self, settings: Settings, entries: Sequence[ImportEntry], app: Celery) -> None:
@@ -50,8 +50,8 @@ class Planner:
         self._database = Database(settings)
         self._entries = {entry.name: entry for entry in entries if entry.enabled and entry.due is not None}
         self._app = app
-        self._seen = False
-        #: When there may be something to do again, by the clock that nobody sets.
+        self._forgot_removed = False
+        #: When there may be something to do again, by the monotonic clock.
         self._wake = 0.0
         self._backoff = ReconnectBackoff("cannot plan", "imports")
 
@@ -70,20 +70,20 @@ class Planner:
 
     async def _plan(self, connection: Connection) -> float:
         """Make runs of what is due; return the seconds until there may be more."""
-        if not self._seen:
+        if not self._forgot_removed:
             # Whatever is switched off or gone from the file has nothing to make up for when it comes back.
             await import_schedules.forget(connection, except_for=self._entries)
-            self._seen = True
-        wake = await decide(connection, self._entries, await import_schedules.clock(connection))
-        return (wake - await import_schedules.clock(connection)).total_seconds()
+            self._forgot_removed = True
+        wake = await decide(connection, self._entries, await import_schedules.server_time(connection))
+        return (wake - await import_schedules.server_time(connection)).total_seconds()
 
     def _publish(self) -> None:
-        """Put what waits on the queue. PostgreSQL has no transaction open meanwhile, however slow the broker is."""
+        """Publish runs that are not on the queue, with no transaction open meanwhile, however slow the broker is."""
         waiting = asyncio.run(self._database.run(self._claim))
         if not waiting:
             return
         try:
-            publish(self._app, waiting)
+            publish_runs(self._app, waiting)
         except ServiceUnavailable:
             ids = [run_id for run_id, *_ in waiting]
             asyncio.run(self._database.run(lambda connection: import_runs.unmark_published(connection, ids)))
@@ -92,7 +92,7 @@ class Planner:
             logger.info("imports: run %s of %s, due %s, is on the queue", run_id, name, due or "now")
 
     async def _claim(self, connection: Connection) -> list[tuple[UUID, str, datetime | None]]:
-        """Mark what is to be published now: a beat that dies with it leaves it to the next publication."""
+        """Mark the runs to publish now; if this beat dies before it has sent them, they are published again later."""
         async with connection.transaction():
             waiting = await import_runs.claim(connection)
             await import_runs.mark_published(connection, [run_id for run_id, *_ in waiting], delay=self._delay)
@@ -104,28 +104,28 @@ async def decide(connection: Connection, entries: dict[str, ImportEntry], now: d
 
     Returns when to look again.
     """
-    wake = now + timedelta(seconds=INTERVAL)
+    wake = now + timedelta(seconds=POLL_INTERVAL)
     async with connection.transaction():
         locked = await import_schedules.lock(connection, list(entries), now) if entries else []
         for schedule in locked:
             entry = entries[schedule.name]
-            if schedule.decided_until > now + GRACE:
+            if schedule.decided_until > now + MISFIRE_GRACE_TIME:
                 logger.warning(
                     "imports: %s was decided until %s, still to come: a clock was wrong; it goes on from now",
                     entry.name, schedule.decided_until,
                 )  # fmt: skip
-                schedule = Schedule(entry.name, now)
+                schedule = ScheduleState(entry.name, now)
                 await import_schedules.decide(connection, entry.name, now)
             until = await _decide_one(connection, entry, schedule, now)
             assert entry.due is not None  # noqa: S101  # only such entries are planned
             if following := entry.due.after(until):
                 wake = min(wake, following)
     if len(locked) < len(entries):
-        wake = min(wake, now + timedelta(seconds=SOON))
+        wake = min(wake, now + timedelta(seconds=LOCKED_POLL_INTERVAL))
     return wake
 
 
-async def _decide_one(connection: Connection, entry: ImportEntry, schedule: Schedule, now: datetime) -> datetime:
+async def _decide_one(connection: Connection, entry: ImportEntry, schedule: ScheduleState, now: datetime) -> datetime:
     """Decide what has become due since the schedule was last decided; return until when it is decided now.
 
     What the schedule was then does not matter: two beats whose files differ both go on from there.
@@ -133,12 +133,12 @@ async def _decide_one(connection: Connection, entry: ImportEntry, schedule: Sche
     last = entry.due.until(now) if entry.due else None
     if last is None or last <= schedule.decided_until:
         return schedule.decided_until
-    run_id = import_runs.id_of(entry.name, last)
-    if now - last <= GRACE or entry.misfire == "once":
+    run_id = import_runs.scheduled_run_id(entry.name, last)
+    if now - last <= MISFIRE_GRACE_TIME or entry.misfire == "once":
         await import_runs.add(connection, run_id, entry.name, last, entry.content)
     else:
         first = entry.due.after(schedule.decided_until) if entry.due else None
         error = f"no beat ran when this was due, from {first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S} UTC"
-        await import_runs.add_missed(connection, run_id, entry.name, last, entry.content, error)
+        await import_runs.add_misfire(connection, run_id, entry.name, last, entry.content, error)
     await import_schedules.decide(connection, entry.name, last)
     return last

@@ -1,62 +1,50 @@
-"""What an import is: where its rows come from, what becomes of them, and when. Read from imports.toml."""
+"""Import plans and entries: the source, what becomes of its rows, and the schedule."""
 
-import re
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from click import ClickException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pattern_storage.storage.explanation import did_you_mean, explain
+from pattern_storage.storage.explanation import did_you_mean
 from pattern_storage.storage.pattern import WRITABLE
 from pattern_storage.storage.staging import OnConflict
-from pattern_storage.tasks.imports.location import holds_password
 from pattern_storage.tasks.imports.plan.schedule import Cron, Every, Schedule
+from pattern_storage.tasks.imports.redaction import contains_password
 
 Format = Literal["jsonl", "csv", "parquet", "python"]
 Misfire = Literal["skip", "once"]
 
-#: What a source's name ends with, compression apart.
+#: Formats by the suffix of a source's name, compression apart.
 SUFFIXES: dict[str, Format] = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet", ".py": "python",
 }  # fmt: skip
 COMPRESSIONS = (".gz", ".zst", ".bz2")
 
-#: Rejected rows of one run at most: they are kept to be looked at, by people.
+#: Rejected rows of one run at most: people look at each.
 MAX_BAD_ROWS = 10_000
 
 
-class ImportsFileInvalid(ClickException, ValueError):
-    """The imports file cannot be used; the text names the file, the entry, the field and the rule.
-
-    A ClickException, so that `celery beat` prints this text and ends with code 2 instead of a traceback.
-    """
-
-    exit_code = 2
-
-
 class ImportPlan(BaseModel):
-    """What one run has to know; it travels in `import_runs.plan`, never through the queue."""
+    """The input of one run; it travels in `import_runs.plan`, never through the queue."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    #: What history, locks and the schedule know it by.
+    #: The key of history, locks and schedule.
     name: Annotated[str, Field(min_length=1, max_length=500)]
     #: A path or URL that fsspec knows, with `*` for several files; for `python` a local file or folder.
     source: Annotated[str, Field(min_length=1, max_length=2_000)]
-    #: Told by the source's suffix where it is left out.
+    #: Derived from the source's suffix where it is left out.
     format: Format
     on_conflict: OnConflict = "error"
     #: Pattern column to the source's own name for it. Then columns that are not named here are left out.
     columns: dict[str, str] = {}
     #: Values of columns that the source does not have.
     constants: dict[str, Any] = {}
-    #: What stands between tags, and between `key=value` pairs of a context; without it both are JSON.
+    #: The separator of tags, and of a context's `key=value` pairs; without it both are JSON.
     separator: Annotated[str, Field(min_length=1, max_length=5)] | None = None
-    #: What stands between the values of a CSV line.
+    #: The separator of a CSV line's values.
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
     #: Rows that may be wrong; they go to a reject file, and the others are stored.
     max_bad_rows: Annotated[int, Field(ge=0, le=MAX_BAD_ROWS)] = 0
@@ -81,7 +69,7 @@ class ImportPlan(BaseModel):
                     raise ValueError(f"{key}: unknown column {column!r}; {did_you_mean(column, WRITABLE)}")
         if self.columns and self.format not in ("csv", "parquet"):
             raise ValueError(f"columns has no meaning for the format {self.format!r}; only CSV and Parquet map columns")
-        if holds_password(self.source):
+        if contains_password(self.source):
             raise ValueError("source holds a password, which history and logs would show; give it to fsspec instead")
         return self
 
@@ -101,7 +89,7 @@ class ImportEntry(ImportPlan):
     every: str | None = None
     #: An IANA name.
     timezone: str = "UTC"
-    #: What becomes of due times that passed while no beat ran: nothing, or one run for all of them.
+    #: The misfire policy, for due times that passed while no beat ran: nothing, or one run for all of them.
     misfire: Misfire = "once"
     enabled: bool = True
 
@@ -136,7 +124,7 @@ class ImportEntry(ImportPlan):
 
 
 def format_of(source: str) -> Format:
-    """Return the format that the source's name tells. Raises ValueError if it tells none."""
+    """Return the format by the source's suffix. Raises ValueError if it has none that is known."""
     path = urlsplit(source).path if "://" in source else source
     for suffix in COMPRESSIONS:
         path = path.removesuffix(suffix)
@@ -144,38 +132,3 @@ def format_of(source: str) -> Format:
     if found is None:
         raise ValueError(f"format is required: {path!r} does not end with one of {', '.join(SUFFIXES)}")
     return found
-
-
-def load_entries(path: Path) -> list[ImportEntry]:
-    """Read an imports file. Relative sources count from its folder. Raises ImportsFileInvalid."""
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ImportsFileInvalid(f"{path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ImportsFileInvalid(f"{path} is not TOML: {error}") from None
-    if unknown := next((key for key in document if key != "import"), None):
-        raise ImportsFileInvalid(f"{path}: unknown key {unknown!r}; it should hold [[import]] tables and nothing else")
-    tables = document.get("import", [])
-    if not isinstance(tables, list):
-        raise ImportsFileInvalid(f"{path}: [import] is one table; write [[import]], once for each import")
-    entries: list[ImportEntry] = []
-    for number, table in enumerate(tables, start=1):
-        if not isinstance(table, dict):
-            raise ImportsFileInvalid(f"{path}, import number {number}: should be a table, got {type(table).__name__}")
-        where = f"{path}, import {table['name']!r}" if "name" in table else f"{path}, import number {number}"
-        try:
-            entry = ImportEntry.model_validate(table)
-        except ValidationError as error:
-            raise ImportsFileInvalid(f"{where}: {explain(error)}") from None
-        if any(entry.name == other.name for other in entries):
-            raise ImportsFileInvalid(f"{where}: name stands twice; every import needs a name of its own")
-        entries.append(entry.model_copy(update={"source": absolute(entry.source, path.parent)}))
-    return entries
-
-
-def absolute(source: str, folder: Path) -> str:
-    """Return the source with a local path counted from the folder; a URL is left as it is."""
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", source):
-        return source
-    return str((folder / Path(source).expanduser()).absolute())

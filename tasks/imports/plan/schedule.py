@@ -1,4 +1,4 @@
-"""When an import is due: five fields of cron in a time zone, or an interval.
+"""Schedules: cron expressions in a time zone, and intervals.
 
 cronsim computes cron's times. It does at the change of clocks what Debian's cron does: a time that the clock jumps
 over comes right after the jump, a time that comes twice is due once, and `*` follows the clock that runs.
@@ -17,7 +17,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 class Schedule(Protocol):
-    """Due times, in whole seconds and with a time zone."""
+    """A sequence of due times, timezone-aware and in whole seconds."""
 
     def after(self, moment: datetime) -> datetime | None:
         """Return the first due time later than `moment`, None if there is none in the next decades."""

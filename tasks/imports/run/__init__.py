@@ -1,1 +1,1 @@
-"""One import run: from rows to the table, in one transaction."""
+"""Execution of import runs: validation, staging, merge, progress, cancellation, outcome."""

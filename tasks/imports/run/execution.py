@@ -1,4 +1,4 @@
-"""One run of an import: all rows or none, in one transaction, once per run id."""
+"""Execution of one import run: all rows or none, in one transaction, once per run id."""
 
 import asyncio
 import hashlib
@@ -22,38 +22,38 @@ from pattern_storage.storage.sql import block
 from pattern_storage.storage.translation import translate
 from pattern_storage.tasks.errors import ImportBroken, ImportDelayed, ImportFailed
 from pattern_storage.tasks.imports.plan.model import ImportPlan
-from pattern_storage.tasks.imports.run.ending import first_result, settle
+from pattern_storage.tasks.imports.run.monitor import RunCancelled, monitored
+from pattern_storage.tasks.imports.run.outcome import record_failure, recorded_result
 from pattern_storage.tasks.imports.run.progress import INTERVAL, Progress
 from pattern_storage.tasks.imports.run.rejects import Rejects
 from pattern_storage.tasks.imports.run.transfer import Transfer
-from pattern_storage.tasks.imports.run.watch import CancelledMeanwhile, watched
 from pattern_storage.vocabulary import IMPORT_OPERATION, ErrorType
 
 logger = get_logger(__name__)
 
 
-class RunHeld(Exception):
-    """Somebody else does this very run at this moment."""
+class RunLocked(Exception):
+    """Another process holds this run's advisory lock: it executes the run now."""
 
 
 class DryRun(Exception):
-    """Everything went well, and nothing of it is to stay."""
+    """Rolls back a dry run that succeeded."""
 
 
-class Run:
-    """One run.
+class RunExecutor:
+    """One execution of one run.
 
     Args:
         pool: an open pool of the running event loop; one connection is used, and now and then a second.
-        plan: what to do.
+        plan: the import plan.
         run_id: the row of `import_runs`, and the correlation id.
         rejects: the folder for rows that are wrong.
-        seconds: that any statement may take.
-        delay: seconds until the run is put on the queue again if it neither ends nor is held.
-        max_attempts: times the run may begin; one that never ends kills its worker.
-        report: called every second, in a thread, with how far it is.
+        seconds: statement timeout.
+        delay: seconds until the run is published again if it neither ends nor is locked.
+        max_attempts: attempts at most, also of a run that kills its worker each time.
+        report: called every second with the progress, in a thread.
         force: import the source even if it has not changed.
-        refusal: why this worker cannot do it; the attempt counts, and ends with that.
+        refusal: raised instead of executing the run; the attempt counts.
         dry_run: do everything and roll it back; no run is noted, and no row of `import_runs` is needed.
     """
 
@@ -95,49 +95,49 @@ class Run:
         return self._transfer.counts
 
     async def execute(self) -> ModelResult:
-        """Do the run and return what became of it; it does not raise for a run that failed.
+        """Execute the run and return its result; a failed run does not raise.
 
-        A failure that may pass has `metadata["retryable"]` and decides nothing; see `settle`. Every other end is
-        entered in ledger and history, and whoever comes again with this id gets it as well.
+        A transient failure has `metadata["retryable"]` and is not recorded; see `record_failure`. Every other result
+        is recorded in ledger and history, and a second execution with this id returns the recorded one.
 
-        Raises RunHeld if somebody else does this run now.
+        Raises RunLocked if another process executes this run now.
         """
         with correlated(str(self.run_id)):
             try:
                 report = self._report
-                return await watched(
+                return await monitored(
                     self._execute(),
                     count=self._transfer.count,
                     report=(lambda: report(self._transfer.progress)) if report else None,
                     is_cancelled=None if self._dry_run else self._is_cancelled,
                 )
-            except RunHeld:
+            except RunLocked:
                 raise
-            except CancelledMeanwhile:
-                return await self._first_result()
+            except RunCancelled:
+                return await self._recorded_result()
             except (ImportDelayed, StorageError) as error:
                 if isinstance(error, InternalError):
-                    logger.exception("the import failed in a way nobody foresaw")
+                    logger.exception("the import failed with an unexpected error")
                 if isinstance(error, ImportDelayed | TransientError) and not self._dry_run:
                     return self.failed(error, retryable=True)
-                return await self.settle(self.failed(error))
+                return await self.record_failure(self.failed(error))
             except ImportFailed as error:
-                return await self.settle(self.failed(error))
+                return await self.record_failure(self.failed(error))
             finally:
                 if not self._kept:
                     self._rejects.discard()
 
-    async def settle(self, failure: ModelResult) -> ModelResult:
-        """Enter the run as failed for good, unless it has ended otherwise: return how it ended. Raises StorageError."""
+    async def record_failure(self, failure: ModelResult) -> ModelResult:
+        """Record the run as failed, unless it has ended already; return its final result. Raises StorageError."""
         failure.metadata.pop("retryable", None)
         if self._dry_run:
             return failure
-        return await settle(
+        return await record_failure(
             self._pool, self.run_id, self._request, failure, self._transfer.counts, self._transfer.version
         )
 
     def failed(self, error: ImportFailed | StorageError, *, retryable: bool = False) -> ModelResult:
-        """Return the result of a run that ended with this error; see `settle`."""
+        """Return the result of a run that ended with this error; see `record_failure`."""
         fields = {name: value for name, value in error.fields.items() if name != "retryable"}
         if retryable:
             fields["retryable"] = True
@@ -151,8 +151,8 @@ class Run:
         try:
             async with self._pool.connection() as connection:
                 if not self._dry_run:
-                    if import_runs.run_key(self.run_id) in await import_runs.held_locks(connection):
-                        raise RunHeld
+                    if import_runs.run_lock_key(self.run_id) in await import_runs.held_locks(connection):
+                        raise RunLocked
                     begun = await import_runs.begin(connection, self.run_id, delay=self._delay)
                     if begun is None or await ledger.find(connection, self.run_id) is not None:
                         raise AlreadyDone("the ledger has this run already")
@@ -170,30 +170,30 @@ class Run:
                 self._kept = True
         except DryRun:
             pass
-        except (ImportFailed, RunHeld):
+        except (ImportFailed, RunLocked):
             raise
         except Exception as raised:
             error = translate(raised)
             if not isinstance(error, AlreadyDone):
                 raise error from raised
-            return await self._first_result()
+            return await self._recorded_result()
         return result
 
-    async def _first_result(self) -> ModelResult:
-        """Return how the run has ended. Raises ImportBroken if nobody knows it."""
-        first = await first_result(self._pool, self.run_id)
+    async def _recorded_result(self) -> ModelResult:
+        """Return the recorded result of the run. Raises ImportBroken if there is no such run."""
+        first = await recorded_result(self._pool, self.run_id)
         if first is None:
             raise ImportBroken(ErrorType.UNKNOWN_RUN, f"no import run has the id {self.run_id}")
         return first
 
     async def _transaction(self, connection: Connection) -> ModelResult:
-        """Do everything in the caller's transaction; the ledger decides when it commits."""
+        """Do everything in the caller's transaction, ledger row included."""
         limits = {"statement": str(round(self._seconds * 1000)), "lock": None}
         await connection.execute(block("set_limits"), limits)
-        await import_runs.watch_client(connection)
-        if not await import_runs.try_lock(connection, import_runs.run_key(self.run_id)):
-            raise RunHeld
-        if not await import_runs.try_lock(connection, import_runs.name_key(self._plan.name)):
+        await import_runs.set_keepalives(connection)
+        if not await import_runs.try_lock(connection, import_runs.run_lock_key(self.run_id)):
+            raise RunLocked
+        if not await import_runs.try_lock(connection, import_runs.name_lock_key(self._plan.name)):
             raise ImportBroken(ErrorType.IMPORT_OVERLAP, f"another run of {self._plan.name!r} has not ended yet")
         state = await self._transfer.run(connection, force=self._force)
         about = {"run_id": str(self.run_id), "name": self._plan.name, "state": state, **vars(self._transfer.counts)}

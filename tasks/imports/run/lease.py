@@ -1,8 +1,8 @@
-"""A long import keeps its message: Redis would deliver it again after the visibility timeout, in mid-run.
+"""Lease renewal: a running import keeps its message from redelivery after the visibility timeout.
 
-kombu's book says when each message was delivered, and a sweep puts back what is older than the timeout. An import
-that lives brings its entry up to date, so that the timeout may stay short for everything else and still sees to an
-import whose worker was killed. Other brokers have no such timeout, or one of their own.
+kombu's unacked index holds the delivery time of each message, and a sweep restores those older than the timeout. A
+running import renews its entry, so that the timeout stays short for all other jobs, and still redelivers an import
+whose worker was killed. Other brokers have no such timeout, or one of their own.
 """
 
 import time
@@ -12,7 +12,7 @@ from celery import Celery
 
 
 def renew(app: Celery, delivery_tag: str | None) -> None:
-    """Tell the broker that the job with this delivery tag is being worked on. Raises what the broker raises."""
+    """Set the delivery time of the message with this tag to now. Raises what the broker raises."""
     if delivery_tag is None:
         return
     pool: Any = app.pool  # celery-types takes it for a pool of producers

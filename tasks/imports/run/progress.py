@@ -1,4 +1,4 @@
-"""How far a run is: told as the result's state PROGRESS, as an event for Flower, and as a bar."""
+"""Progress of a run: the result state PROGRESS, the event `task-progress`, and the progress bar."""
 
 import time
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ INTERVAL = 1.0
 
 @dataclass
 class Progress:
-    """Rows and bytes read so far. Totals are None where nobody knows them before the end."""
+    """Rows and bytes read so far. Totals are None where they are unknown before the end."""
 
     name: str
     phase: str = "reading"
@@ -34,7 +34,7 @@ class Progress:
 
     @property
     def done(self) -> float | None:
-        """The part that is read, 0 to 1."""
+        """The fraction that is read, 0 to 1."""
         if self.rows_total is not None:
             return self.rows / self.rows_total if self.rows_total else 1.0
         return min(self.bytes / self.bytes_total, 1.0) if self.bytes_total else None
@@ -46,7 +46,7 @@ class Progress:
         return seconds * (1 - done) / done if done and self.phase == "reading" else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON types: what a client gets, and with `import_name` for `name` the event `task-progress`."""
+        """Return the payload of state PROGRESS, and with `import_name` for `name` of the event `task-progress`."""
         done, left = self.done, self.seconds_left
         return {
             "name": self.name,

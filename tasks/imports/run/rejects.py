@@ -1,4 +1,4 @@
-"""Rows that are wrong: counted, the first of them told, and where the plan allows some, kept in a file."""
+"""Rejected rows of a run: their number, the first of them for the error, and the reject file."""
 
 import json
 import os
@@ -11,20 +11,20 @@ from typing import IO, Any
 from uuid import UUID
 
 from pattern_storage.tasks.errors import ImportBroken
-from pattern_storage.tasks.imports.location import shown
 from pattern_storage.tasks.imports.plan.model import ImportPlan
+from pattern_storage.tasks.imports.redaction import redact
 from pattern_storage.vocabulary import ErrorType
 
-#: Bad rows that an error tells; of the others only the number.
-TOLD = 20
+#: Rejected rows that an error lists; of the others it gives the number.
+MAX_REPORTED = 20
 
-#: Characters of what a bad row says that are kept: one of 16 MiB is looked at elsewhere.
+#: Characters of a rejected row that the reject file holds.
 KEPT_CHARACTERS = 100_000
 
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that was not stored: its file, its number counted from 1, and what is wrong with it."""
+    """A row that was not stored: its file, its line or number counted from 1, and the reason."""
 
     file: str
     line: int
@@ -32,7 +32,7 @@ class BadRow:
 
 
 class Rejects:
-    """The bad rows of one run.
+    """Rejected rows of one run.
 
     Args:
         folder: of all reject files; one of its own for each import is made in it.
@@ -57,16 +57,16 @@ class Rejects:
         return self.count > self._plan.max_bad_rows
 
     def add(self, file: str, line: int, reason: str, row: Any) -> None:
-        """Note a bad row. Raises ImportBroken if it should be kept and cannot be."""
+        """Record a rejected row. Raises ImportBroken if the reject file cannot be written."""
         self.count += 1
-        if len(self.first) < TOLD:
+        if len(self.first) < MAX_REPORTED:
             self.first.append(BadRow(file, line, reason))
         if not self.too_many:
             self._keep(BadRow(file, line, reason), row)
 
     def error(self) -> ImportBroken:
-        """Return what to raise when there are too many."""
-        return bad_rows(ErrorType.BAD_ROWS, self.count, self.first)
+        """Return the error to raise when there are too many."""
+        return bad_rows_error(ErrorType.BAD_ROWS, self.count, self.first)
 
     def finish(self, about: dict[str, Any]) -> str | None:
         """Write the report beside the reject file; return where that is, None if there was no bad row."""
@@ -74,7 +74,7 @@ class Rejects:
             return None
         self._opened.close()
         report = about | {
-            "source": shown(self._plan.source),
+            "source": redact(self._plan.source),
             "rejected": self.count,
             "reject_file": str(self.path),
             "max_bad_rows": self._plan.max_bad_rows,
@@ -87,7 +87,7 @@ class Rejects:
         return str(self.path)
 
     def discard(self) -> None:
-        """Remove what was written: the run has failed. What its thread still finds is not written any more."""
+        """Remove both files of a run that failed; rows that its thread still rejects are not written."""
         self._discarded = True
         self._opened.close()
         if self._stream is not None:
@@ -113,7 +113,7 @@ class Rejects:
 
 
 def _created(path: Path) -> IO[str]:
-    """Open an empty file that only its owner may read, because a bad row may hold anything."""
+    """Open an empty file that only its owner may read, because a rejected row may hold secrets."""
     stream = os.fdopen(
         os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8", errors="backslashreplace"
     )
@@ -122,10 +122,10 @@ def _created(path: Path) -> IO[str]:
     return stream
 
 
-def bad_rows(error_type: ErrorType, count: int, first: Sequence[BadRow]) -> ImportBroken:
-    """Return the error that tells the first bad rows, and how many more there are."""
+def bad_rows_error(error_type: ErrorType, count: int, first: Sequence[BadRow]) -> ImportBroken:
+    """Return an error that lists the first rejected rows and counts the others."""
     more = count - len(first)
     several = len({bad.file for bad in first}) > 1
-    told = "; ".join(f"{bad.file + ' ' if several else ''}line {bad.line}: {bad.reason}" for bad in first)
-    sentence = f"{count:,} bad {'row' if count == 1 else 'rows'}: {told}{f'; and {more:,} more' if more else ''}"
+    listed = "; ".join(f"{bad.file + ' ' if several else ''}line {bad.line}: {bad.reason}" for bad in first)
+    sentence = f"{count:,} bad {'row' if count == 1 else 'rows'}: {listed}{f'; and {more:,} more' if more else ''}"
     return ImportBroken(error_type, sentence, bad_rows=[asdict(bad) for bad in first], more_bad_rows=more)

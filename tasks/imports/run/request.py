@@ -1,4 +1,4 @@
-"""The worker's view of an import's message: a run that is handed back has not failed."""
+"""Celery request of an import: requeueing at a worker's shutdown does not count as an attempt."""
 
 from typing import Any
 from uuid import UUID
@@ -15,16 +15,18 @@ logger = get_logger(__name__)
 
 
 class ImportRequest(Request):
-    """Takes an attempt off the count when a worker that stops, or lost its broker, gives a run back to the queue.
+    """Takes an attempt off the count when a worker that stops, or lost its broker, requeues a run.
 
     Deployments would use up a long run's attempts otherwise: each stops the worker before the run has ended.
     """
 
     def cancel(self, *arguments: Any, **options: Any) -> None:
-        """Do what Celery does to a job that it hands back, then note that this was none of the run's doing."""
+        """Requeue the job as Celery does, then take its attempt off the count."""
         super().cancel(*arguments, **options)
         try:
             run_id = UUID(str(self.id))
-            run_sync(Database(environment_settings()).run(lambda connection: import_runs.hand_back(connection, run_id)))
+            run_sync(
+                Database(environment_settings()).run(lambda connection: import_runs.uncount_attempt(connection, run_id))
+            )
         except (ValueError, StorageError) as error:
-            logger.warning("cannot note that import run %s was handed back: %s", self.id, error)
+            logger.warning("cannot note that import run %s was requeued: %s", self.id, error)

@@ -1,4 +1,4 @@
-"""All rows of a source, checked by the rules of an insert and made ready for COPY, a chunk at a time."""
+"""Validation of a source's rows by the rules of an insert, and their encoding for COPY in chunks."""
 
 from collections.abc import Generator
 from typing import Any
@@ -14,23 +14,23 @@ from pattern_storage.tasks.imports.run.rejects import Rejects
 from pattern_storage.tasks.imports.sources.files import Source
 from pattern_storage.tasks.imports.sources.formats import read_rows
 
-#: Characters that are handed on at once. A chunk and the next are in memory, whatever the file's size.
-CHUNK = 256 * 1024
+#: Characters of a chunk. One chunk and the next are in memory, whatever the file's size.
+CHUNK_CHARACTERS = 256 * 1024
 
 
 class Rows:
-    """Reads a source once, from its first row to its last; blocks, so iterate over it in a thread.
+    """The rows of a source, read once from first to last. Blocks: iterate in a thread.
 
-    It goes on after too many bad rows, to say how many there are, but yields nothing more.
+    After too many rejected rows it reads on to count them, but yields nothing more.
     """
 
     def __init__(self, plan: ImportPlan, source: Source, rejects: Rejects) -> None:
         self._plan, self._source, self._rejects = plan, source, rejects
-        #: Rows read so far, bad ones and all, and those that were handed on.
+        #: Rows read so far, and how many of them are valid.
         self.read = 0
-        self.good = 0
-        #: Columns that any row has.
-        self.given: set[str] = set(plan.constants)
+        self.valid = 0
+        #: Columns that occur in any row.
+        self.columns: set[str] = set(plan.constants)
 
     def chunks(self) -> Generator[bytes, None, None]:
         """Yield lines of COPY's text format. Raises ImportFailed."""
@@ -43,15 +43,15 @@ class Rows:
                     pattern = self._check(row)
                 except ValueError as error:
                     reason = explain(error) if isinstance(error, ValidationError) else str(error)
-                    self._rejects.add(file.shown, line, reason, None if isinstance(row, ValueError) else row)
+                    self._rejects.add(file.display_name, line, reason, None if isinstance(row, ValueError) else row)
                     continue
                 if self._rejects.too_many:
                     continue
-                self.good += 1
-                self.given |= pattern.model_fields_set
+                self.valid += 1
+                self.columns |= pattern.model_fields_set
                 waiting.append(encode(number, line, pattern.__dict__))
                 size += len(waiting[-1])
-                if size >= CHUNK:
+                if size >= CHUNK_CHARACTERS:
                     yield "".join(waiting).encode()
                     waiting, size = [], 0
         if waiting and not self._rejects.too_many:

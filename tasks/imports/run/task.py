@@ -1,4 +1,4 @@
-"""The task `imports.run`: does one run that stands in `import_runs`, on the queue `imports`."""
+"""The task `imports.run`: executes one run of `import_runs`, on the queue `imports`."""
 
 from contextlib import suppress
 from typing import Any, NoReturn
@@ -18,8 +18,8 @@ from pattern_storage.storage.logs import correlated
 from pattern_storage.tasks.celery_app import app
 from pattern_storage.tasks.errors import ImportBroken, StorageOperationFailed, StorageUnavailable
 from pattern_storage.tasks.imports.plan.model import ImportPlan
-from pattern_storage.tasks.imports.publisher import describe
-from pattern_storage.tasks.imports.run.execution import Run, RunHeld
+from pattern_storage.tasks.imports.publisher import describe_run
+from pattern_storage.tasks.imports.run.execution import RunExecutor, RunLocked
 from pattern_storage.tasks.imports.run.lease import renew
 from pattern_storage.tasks.imports.run.progress import Progress
 from pattern_storage.tasks.observability import metrics
@@ -29,7 +29,7 @@ from pattern_storage.vocabulary import IMPORT_OPERATION, ErrorType, JobState
 
 
 class ImportTask(Task[Any, Any]):
-    """Does one run. A failure that may pass is RETRY until the attempts are used up; a cancelled run is REVOKED."""
+    """Executes one run. A transient failure is RETRY until the attempts are used up; a cancelled run is REVOKED."""
 
     abstract = True
     Request = "pattern_storage.tasks.imports.run.request:ImportRequest"
@@ -40,12 +40,12 @@ class ImportTask(Task[Any, Any]):
     resultrepr_maxsize = 300
 
     def report(self, progress: Progress, task_id: str, hostname: str | None, delivery_tag: str | None) -> None:
-        """Tell result backend, event listeners and broker how far the run is; called in a thread."""
+        """Report progress to result backend and event listeners, and renew the message's lease; called in a thread."""
         about = progress.to_dict()
         # Not store_result, which tries until Redis is back: by then this is old, and there may be a result.
         backend: Any = self.backend
         backend._store_result(task_id, about, JobState.PROGRESS)
-        # Whoever keeps the state of tasks takes `name` for the task's.
+        # Event consumers take `name` for the task's.
         about["import_name"] = about.pop("name")
         with app.events.default_dispatcher(hostname=hostname) as dispatcher:
             dispatcher.send("task-progress", uuid=task_id, **about)
@@ -58,11 +58,11 @@ class ImportTask(Task[Any, Any]):
             settings.retry_backoff, min(self.request.retries or 0, 30), settings.retry_backoff_max, full_jitter=True
         )
         delay = max(backoff, LEAST_DELAY)
-        # The retry is the run's message: beat's would begin the next attempt at once.
+        # The retry is the run's message: one of beat's would begin the next attempt at once.
         with suppress(StorageError):
             later = delay + settings.relay_republish_delay
-            runtime.on_connection(import_runs.put_off, UUID(str(self.request.id)), delay=later)
-        about = describe(**(self.request.kwargs or {}))
+            runtime.on_connection(import_runs.postpone, UUID(str(self.request.id)), delay=later)
+        about = describe_run(**(self.request.kwargs or {}))
         retry: Any = self.retry
         try:
             raise retry(exc=StorageUnavailable(result), countdown=delay, argsrepr=about, kwargsrepr="")
@@ -71,7 +71,7 @@ class ImportTask(Task[Any, Any]):
             raise Reject(error, requeue=True) from error
 
     def end(self, result: ModelResult) -> NoReturn:
-        """Raise what makes Celery show a run that did not succeed as what it is."""
+        """Raise what makes Celery set the state of a run that did not succeed: FAILURE, or REVOKED."""
         if result.metadata.get("error_type") != ErrorType.REVOKED:
             raise StorageOperationFailed(result.to_dict())
         self.backend.mark_as_revoked(str(self.request.id), str(result.error), request=self.request)
@@ -82,13 +82,13 @@ class ImportTask(Task[Any, Any]):
 
 @app.task(name=IMPORT_TASK, bind=True, base=ImportTask)
 def run_import(self: ImportTask, *, name: str | None = None, due: str | None = None) -> dict[str, Any]:
-    """Import what the run of this task's id says. `name` and `due` are for people who look at the queue."""
+    """Execute the run of this task's id. `name` and `due` only describe the message."""
     with correlated(str(self.request.id)):
         try:
             run = _find(self)
             result = _execute(run)
             if result.metadata.get("retryable") and run.attempts >= environment_settings().max_attempts:
-                result = runtime.run(run.settle(result))
+                result = runtime.run(run.record_failure(result))
         except StorageError as error:
             self.again(_refused(self, error.error_type, str(error)))
         if result.metadata.get("retryable"):
@@ -100,26 +100,26 @@ def run_import(self: ImportTask, *, name: str | None = None, due: str | None = N
         return result.to_dict()
 
 
-def _measure(run: Run, result: ModelResult) -> None:
-    """Tell the metrics what became of the rows."""
+def _measure(run: RunExecutor, result: ModelResult) -> None:
+    """Count the rows by outcome in the metrics."""
     counts = vars(run.counts) if result.success else {"rows_rejected": run.counts.rows_rejected}
     rows = {name.removeprefix("rows_"): count for name, count in counts.items() if name.startswith("rows_")}
     metrics.imported(run.name, rows=rows)
 
 
-def _execute(run: Run) -> ModelResult:
+def _execute(run: RunExecutor) -> ModelResult:
     try:
         return runtime.run(run.execute())
-    except RunHeld:
-        # It came a second time while it runs: whoever holds it will answer.
+    except RunLocked:
+        # Delivered a second time while it runs: the process that executes it stores the result.
         raise Ignore from None
     except SoftTimeLimitExceeded:
         late = ImportBroken(ErrorType.TIME_LIMIT_EXCEEDED, "the import did not end within its time limit")
-        return runtime.run(run.settle(run.failed(late)))
+        return runtime.run(run.record_failure(run.failed(late)))
 
 
-def _find(task: ImportTask) -> Run:
-    """Return the run that the message is about.
+def _find(task: ImportTask) -> RunExecutor:
+    """Return the execution of the run that the message names.
 
     Raises StorageOperationFailed, or StorageError from PostgreSQL.
     """
@@ -140,7 +140,7 @@ def _find(task: ImportTask) -> Run:
         # Beat was upgraded first: workers of the new version may be there when it is tried again.
         refusal = SchemaMismatch(f"this worker's version cannot read the plan of the run: {explain(error)}")
         plan = ImportPlan.model_construct(name=found.name, source="", format="jsonl")
-    return Run(
+    return RunExecutor(
         runtime.runtime().pool,
         plan,
         run_id,

@@ -1,7 +1,7 @@
-"""From a source into the table, in the caller's transaction: read, check, stage, merge.
+"""Transfer of a source into the table, in the caller's transaction: read, validate, stage, merge.
 
-Reading, decompressing and checking block, so they happen in a thread of their own; the event loop only passes on what
-is ready, and the thread is never more than a chunk ahead of PostgreSQL.
+Reading, decompressing and validating block, so they happen in a thread of their own; the event loop only passes on
+chunks, and the thread is never more than one chunk ahead of PostgreSQL.
 """
 
 import asyncio
@@ -12,10 +12,10 @@ from typing import TypeVar
 from pattern_storage.storage import import_runs, staging
 from pattern_storage.storage.import_runs import Counts
 from pattern_storage.storage.operations.base import Connection
-from pattern_storage.storage.staging import Finding
+from pattern_storage.storage.staging import RejectedRow
 from pattern_storage.tasks.imports.plan.model import ImportPlan
 from pattern_storage.tasks.imports.run.progress import Progress
-from pattern_storage.tasks.imports.run.rejects import TOLD, BadRow, Rejects, bad_rows
+from pattern_storage.tasks.imports.run.rejects import MAX_REPORTED, BadRow, Rejects, bad_rows_error
 from pattern_storage.tasks.imports.run.rows import Rows
 from pattern_storage.tasks.imports.sources.files import Source
 from pattern_storage.vocabulary import ErrorType, ImportRunState
@@ -24,24 +24,24 @@ T = TypeVar("T")
 
 
 class Transfer:
-    """All rows of one source.
+    """The transfer of one source.
 
     Args:
-        plan: what to read, and how.
-        rejects: takes the rows that are wrong.
+        plan: the import plan.
+        rejects: collects rejected rows.
     """
 
     def __init__(self, plan: ImportPlan, rejects: Rejects) -> None:
         self._plan, self._rejects = plan, rejects
         self._source: Source | None = None
         self._rows: Rows | None = None
-        #: What the source is now, once that is known; what became of its rows, and how far it is.
+        #: Version of the source, once known.
         self.version: str | None = None
         self.counts = Counts()
         self.progress = Progress(plan.name)
 
     async def run(self, connection: Connection, *, force: bool) -> ImportRunState:
-        """Do it and return the state that a run ends in: `done`, or `unchanged` where there is nothing new.
+        """Transfer the source; return the run's final state, `done`, or `unchanged` if the source's version is.
 
         Raises ImportFailed, StorageError or psycopg.Error; the caller's transaction must then roll back.
         """
@@ -72,7 +72,7 @@ class Transfer:
             thread.shutdown(wait=False)
 
     def count(self) -> None:
-        """Bring counts and progress up to date with what the thread has read so far."""
+        """Update counts and progress with what the thread has read so far."""
         if self._source is not None:
             self.counts.bytes = self.progress.bytes = self._source.bytes_read
             self.progress.bytes_total, self.progress.rows_total = self._source.size, self._source.rows
@@ -83,7 +83,7 @@ class Transfer:
     async def _stage(
         self, connection: Connection, thread: ThreadPoolExecutor, chunks: Generator[bytes, None, None]
     ) -> None:
-        """Stream the rows into the staging table; while one chunk is sent, the next is made."""
+        """Stream the rows into the staging table; while one chunk is sent, the next is encoded."""
         async with staging.copy(connection) as copy:
             coming = _in(thread, lambda: next(chunks, None))
             while (chunk := await coming) is not None:
@@ -91,34 +91,34 @@ class Transfer:
                 await copy.write(chunk)
 
     async def _merge(self, connection: Connection, rows: Rows) -> None:
-        """Find what is wrong between the rows themselves, then write them by one statement."""
+        """Resolve duplicates and missing parents among the staged rows, then merge them by one statement."""
         plan, orphans = self._plan, 0
         if plan.on_conflict == "error":
-            count, found = await staging.find_repeated(connection, limit=TOLD)
+            count, found = await staging.find_duplicates(connection, limit=MAX_REPORTED)
             if count:
-                raise bad_rows(ErrorType.UNIQUE_VIOLATION, count, list(map(self._bad, found)))
+                raise bad_rows_error(ErrorType.UNIQUE_VIOLATION, count, list(map(self._bad, found)))
         else:
-            await staging.drop_repeated(connection, keep_first=plan.on_conflict == "skip")
-        if "parent_pattern_id" in rows.given:
+            await staging.drop_duplicates(connection, keep_first=plan.on_conflict == "skip")
+        if "parent_pattern_id" in rows.columns:
             orphans = await self._reject_orphans(connection)
-        inserted, updated = await staging.merge(connection, plan.on_conflict, rows.given)
-        if plan.on_conflict == "error" and inserted < rows.good - orphans:
-            count, found = await staging.find_taken(connection, limit=TOLD)
-            raise bad_rows(ErrorType.UNIQUE_VIOLATION, count, list(map(self._bad, found)))
+        inserted, updated = await staging.merge(connection, plan.on_conflict, rows.columns)
+        if plan.on_conflict == "error" and inserted < rows.valid - orphans:
+            count, found = await staging.find_existing(connection, limit=MAX_REPORTED)
+            raise bad_rows_error(ErrorType.UNIQUE_VIOLATION, count, list(map(self._bad, found)))
         self.counts.rows_inserted, self.counts.rows_updated = inserted, updated
-        self.counts.rows_skipped = rows.good - orphans - inserted - updated
+        self.counts.rows_skipped = rows.valid - orphans - inserted - updated
 
     async def _reject_orphans(self, connection: Connection) -> int:
-        """Take rows out whose parent does not exist; return how many."""
-        count, found = await staging.find_orphans(connection, limit=TOLD)
+        """Reject rows whose parent does not exist; return how many."""
+        count, found = await staging.find_orphans(connection, limit=MAX_REPORTED)
         if self._rejects.count + count > self._plan.max_bad_rows:
-            first = [*self._rejects.first, *map(self._bad, found)][:TOLD]
-            raise bad_rows(ErrorType.BAD_ROWS, self._rejects.count + count, first)
+            first = [*self._rejects.first, *map(self._bad, found)][:MAX_REPORTED]
+            raise bad_rows_error(ErrorType.BAD_ROWS, self._rejects.count + count, first)
         for orphan in await staging.remove_orphans(connection) if count else []:
             self._rejects.add(self._file(orphan.file), orphan.line, orphan.reason, orphan.row)
         return count
 
-    def _bad(self, finding: Finding) -> BadRow:
+    def _bad(self, finding: RejectedRow) -> BadRow:
         place = ""
         if finding.earlier is not None:
             file, line = finding.earlier
@@ -127,11 +127,11 @@ class Transfer:
 
     def _file(self, number: int) -> str:
         assert self._source is not None  # noqa: S101  # rows come from it
-        return self._source.files[number].shown
+        return self._source.files[number].display_name
 
 
 def _in(thread: ThreadPoolExecutor, function: Callable[[], T]) -> "asyncio.Future[T]":
     future = asyncio.get_running_loop().run_in_executor(thread, function)
-    # A run that ends meanwhile does not come back to hear what went wrong.
+    # A run that ends meanwhile does not retrieve the exception, which asyncio would log.
     future.add_done_callback(lambda done: done.cancelled() or done.exception())
     return future

@@ -1,1 +1,1 @@
-"""Import sources: locations, file formats and mappings, from bytes to rows."""
+"""Import sources: finding and opening files, and parsing their formats into rows."""

@@ -1,4 +1,4 @@
-"""Where an import's bytes come from: files and URLs through fsspec, found, versioned, opened and decompressed.
+"""Files of a source, local or at a URL through fsspec: discovery, versions, opening, decompression.
 
 Everything here blocks, and runs in a thread of its own beside the event loop.
 """
@@ -23,9 +23,9 @@ import aiohttp
 import fsspec
 
 from pattern_storage.tasks.errors import ImportBroken, ImportDelayed
-from pattern_storage.tasks.imports.location import shown
 from pattern_storage.tasks.imports.plan.model import ImportPlan
-from pattern_storage.tasks.imports.sources.reading import reading
+from pattern_storage.tasks.imports.redaction import redact
+from pattern_storage.tasks.imports.sources.errors import translate_errors
 from pattern_storage.vocabulary import ErrorType
 
 if sys.version_info >= (3, 14):
@@ -36,33 +36,33 @@ else:
 #: Bytes of one read.
 BLOCK = 1 << 20
 
-#: Seconds that an HTTP server may take to accept, and to say anything; a download may take as long as it goes on.
+#: HTTP timeouts in seconds, to connect and between two reads; a download that goes on has none.
 HTTP_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
 
-#: What the file systems of fsspec call these.
+#: Keys of etag and modification time in the various file systems of fsspec.
 _ETAGS = ("ETag", "etag")
 _TIMES = ("mtime", "LastModified", "last_modified", "modified", "updated", "Last-Modified")
 
 _OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".zst": zstd.open}
-_RUBBISH = (EOFError, OSError, zlib.error, zstd.ZstdError)
+_CORRUPT = (EOFError, OSError, zlib.error, zstd.ZstdError)
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file of a source. `size` in bytes as stored, None if nobody knows; `version` changes with its content."""
+    """One file of a source. `size` in bytes as stored, None if unknown; `version` changes with its content."""
 
     path: str
     size: int | None
     version: str | None
 
     @property
-    def shown(self) -> str:
-        """What people are told: the name without what may hold a secret."""
-        return shown(self.path)
+    def display_name(self) -> str:
+        """The path, redacted."""
+        return redact(self.path)
 
     @property
     def suffix(self) -> str:
-        """By which a compressed file is known, such as ".gz"."""
+        """The suffix that tells the compression, such as ".gz"."""
         return Path(urlsplit(self.path).path if "://" in self.path else self.path).suffix
 
 
@@ -78,21 +78,21 @@ class Source:
         self._plan = plan
         #: Bytes read of the files as they are stored.
         self.bytes_read = 0
-        #: Rows of all files, None if that shows only at their end.
+        #: Rows of all files, None if unknown before their end.
         self.rows: int | None = None
         options = {"client_kwargs": {"timeout": HTTP_TIMEOUT}} if plan.source.startswith("http") else {}
-        with reading(plan.source):
+        with translate_errors(plan.source):
             try:
                 self._system, self._path = fsspec.core.url_to_fs(plan.source, **options)
             except (ImportError, ValueError) as error:  # a protocol that needs another package, or that there is not
                 raise ImportBroken(
-                    ErrorType.SOURCE_UNREADABLE, f"{shown(plan.source)} cannot be read: {error}"
+                    ErrorType.SOURCE_UNREADABLE, f"{redact(plan.source)} cannot be read: {error}"
                 ) from None
         self.files = self._find()
 
     @property
     def size(self) -> int | None:
-        """Bytes of all files as they are stored, None if nobody knows."""
+        """Bytes of all files as they are stored, None if unknown."""
         sizes = [file.size for file in self.files]
         return None if None in sizes else sum(filter(None, sizes))
 
@@ -101,8 +101,8 @@ class Source:
         """Whether the files are files of this machine."""
         return "file" in (self._system.protocol if isinstance(self._system.protocol, tuple) else ())
 
-    def expect(self, rows: int) -> None:
-        """Note how many rows a file says it has; of several files nobody knows all before the last is opened."""
+    def set_row_count(self, rows: int) -> None:
+        """Set the row count from a file's metadata; with several files the sum is unknown before the last is opened."""
         self.rows = rows if len(self.files) == 1 else None
 
     def version(self) -> str:
@@ -118,14 +118,14 @@ class Source:
         before = {file.path: (file.size, file.version) for file in self.files}
         for file in self._find():
             if before.pop(file.path, None) != (file.size, file.version):
-                raise ImportDelayed(ErrorType.SOURCE_CHANGED, f"{file.shown} was changed while it was read")
+                raise ImportDelayed(ErrorType.SOURCE_CHANGED, f"{file.display_name} was changed while it was read")
         for path in before:
-            raise ImportDelayed(ErrorType.SOURCE_CHANGED, f"{shown(path)} vanished while it was read")
+            raise ImportDelayed(ErrorType.SOURCE_CHANGED, f"{redact(path)} vanished while it was read")
 
     @contextmanager
-    def opened(self, file: SourceFile) -> Iterator[IO[bytes]]:
+    def open(self, file: SourceFile) -> Iterator[IO[bytes]]:
         """Open a file for reading from its beginning to its end, decompressed as its suffix says."""
-        with reading(file.path):
+        with translate_errors(file.path):
             # HTTP without blocks is one request, which servers without ranges answer as well.
             raw = self._system.open(file.path, "rb", **({"block_size": 0} if file.path.startswith("http") else {}))
         with raw, io.BufferedReader(_Counted(self, raw, file), BLOCK) as stream:
@@ -135,27 +135,27 @@ class Source:
             with _OPENERS[file.suffix](stream, "rb") as plain:
                 try:
                     yield plain
-                except _RUBBISH as error:
-                    reason = f"{file.shown} is not whole, or no {file.suffix} file: {error}"
+                except _CORRUPT as error:
+                    reason = f"{file.display_name} is not whole, or no {file.suffix} file: {error}"
                     raise ImportBroken(ErrorType.SOURCE_UNREADABLE, reason) from None
 
     @contextmanager
-    def opened_anywhere(self, file: SourceFile) -> Iterator[IO[bytes]]:
-        """Open a file for reading at any place: itself if it is a local one, else a copy in the folder of TMPDIR."""
+    def open_seekable(self, file: SourceFile) -> Iterator[IO[bytes]]:
+        """Open a file for random access: itself if it is a plain local file, else a temporary copy in TMPDIR."""
         if self.is_local and file.suffix not in _OPENERS:
             with ExitStack() as opened:
-                with reading(file.path):
+                with translate_errors(file.path):
                     itself = opened.enter_context(Path(file.path).open("rb"))
                 self.bytes_read += file.size or 0
                 yield itself
             return
         with tempfile.TemporaryFile() as copy:
-            with self.opened(file) as stream:
+            with self.open(file) as stream:
                 shutil.copyfileobj(stream, copy, BLOCK)
             yield copy
 
     def _find(self) -> list[SourceFile]:
-        with reading(self._plan.source):
+        with translate_errors(self._plan.source):
             self._system.invalidate_cache()
             if self._plan.format == "python":
                 return [self._tree()]
@@ -165,10 +165,10 @@ class Source:
             else:
                 infos = [self._system.info(self._path)]
         if not infos:
-            raise ImportBroken(ErrorType.SOURCE_MISSING, f"{shown(self._plan.source)} matches no file")
+            raise ImportBroken(ErrorType.SOURCE_MISSING, f"{redact(self._plan.source)} matches no file")
         if infos[0]["type"] == "directory":
             raise ImportBroken(
-                ErrorType.SOURCE_MISSING, f"{shown(self._plan.source)} is a folder; name its files with '/*'"
+                ErrorType.SOURCE_MISSING, f"{redact(self._plan.source)} is a folder; name its files with '/*'"
             )
         return [SourceFile(info["name"], info.get("size"), _version(info)) for info in infos]
 
@@ -177,7 +177,7 @@ class Source:
         root = Path(self._path)
         if not self.is_local:
             raise ImportBroken(
-                ErrorType.SOURCE_UNREADABLE, f"{shown(self._plan.source)} is not local, as Python source has to be"
+                ErrorType.SOURCE_UNREADABLE, f"{redact(self._plan.source)} is not local, as Python source has to be"
             )
         if not root.exists():
             raise FileNotFoundError(root)
@@ -193,14 +193,14 @@ class Source:
 
     def _checksum(self, file: SourceFile) -> str:
         before = self.bytes_read
-        with self.opened(file) as stream:
+        with self.open(file) as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
         self.bytes_read = before
         return f"sha256 {digest[:32]}"
 
 
 class _Counted(io.RawIOBase):
-    """Counts what is read, and tells a source that fails from a decompressor that does not understand it."""
+    """Raw stream that counts bytes, and translates errors of the source, apart from those of a decompressor."""
 
     def __init__(self, source: Source, raw: Any, file: SourceFile) -> None:
         self._source, self._raw, self._file = source, raw, file
@@ -209,7 +209,7 @@ class _Counted(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        with reading(self._file.path):
+        with translate_errors(self._file.path):
             data = self._raw.read(len(buffer))
         buffer[: len(data)] = data
         self._source.bytes_read += len(data)

@@ -1,4 +1,4 @@
-"""From the bytes of a file to rows: JSON Lines, CSV, Parquet, and Python source."""
+"""Parsers of the import formats: JSON Lines, CSV, Parquet, and Python source."""
 
 import csv
 import io
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from pattern_storage.extract.harvest import HarvestError, harvest
+from pattern_storage.extract import HarvestError, harvest
 from pattern_storage.tasks.errors import ImportBroken
 from pattern_storage.tasks.imports.plan.model import Format, ImportPlan
 from pattern_storage.tasks.imports.sources.files import BLOCK, Source, SourceFile
@@ -16,8 +16,8 @@ from pattern_storage.vocabulary import ErrorType
 #: Bytes of one line, or one CSV value, at most. The largest pattern that fits its limits is smaller.
 MAX_LINE_BYTES = 16 * 1024 * 1024
 
-#: A row: its number, counted from 1 (lines of JSON and CSV, rows of Parquet and Python), and what it says: one line
-#: of JSON, values by column, or a sentence about what is wrong with it.
+#: A row: its number, counted from 1 (lines of JSON and CSV, rows of Parquet and Python), and its content: a line of
+#: JSON, values by column, or an error.
 Row = tuple[int, bytes | dict[str, Any] | ValueError]
 Reader = Callable[[ImportPlan, Source, SourceFile], Iterator[Row]]
 
@@ -28,7 +28,7 @@ def read_rows(plan: ImportPlan, source: Source, file: SourceFile) -> Iterator[Ro
 
 
 def _json_lines(plan: ImportPlan, source: Source, file: SourceFile) -> Iterator[Row]:
-    with source.opened(file) as stream:
+    with source.open(file) as stream:
         number = 0
         while line := stream.readline(MAX_LINE_BYTES + 1):
             number += 1
@@ -43,13 +43,13 @@ def _json_lines(plan: ImportPlan, source: Source, file: SourceFile) -> Iterator[
 
 def _csv(plan: ImportPlan, source: Source, file: SourceFile) -> Iterator[Row]:
     csv.field_size_limit(MAX_LINE_BYTES)
-    with source.opened(file) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
+    with source.open(file) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
         lines = csv.reader(_bounded(text, file), delimiter=plan.delimiter, strict=True)
         try:
             header = next(lines, None)
             if not header:
                 raise _broken(file, "it has no header line")
-            mapping = Mapping(plan, header, shown=file.shown)
+            mapping = Mapping(plan, header, shown=file.display_name)
             # A row may span lines: it is known by its first.
             number = lines.line_num + 1
             for values in lines:
@@ -57,7 +57,7 @@ def _csv(plan: ImportPlan, source: Source, file: SourceFile) -> Iterator[Row]:
                     yield number, ValueError(f"it has {len(values)} values, but the header has {len(header)}")
                 elif values:
                     try:
-                        yield number, mapping.of_texts(values)
+                        yield number, mapping.from_csv(values)
                     except ValueError as error:
                         yield number, error
                 number = lines.line_num + 1
@@ -79,18 +79,18 @@ def _parquet(plan: ImportPlan, source: Source, file: SourceFile) -> Iterator[Row
     except ImportError:
         message = "Parquet needs pyarrow: pip install 'pattern-storage[parquet]'"
         raise ImportBroken(ErrorType.SOURCE_UNREADABLE, message) from None
-    with source.opened_anywhere(file) as whole:
+    with source.open_seekable(file) as whole:
         try:
             # Without a pre-buffer, and with small buffers: else a whole row group is in memory.
             with pyarrow.parquet.ParquetFile(whole, buffer_size=BLOCK // 4, pre_buffer=False) as table:
-                mapping = Mapping(plan, table.schema_arrow.names, shown=file.shown)
-                source.expect(table.metadata.num_rows)
+                mapping = Mapping(plan, table.schema_arrow.names, shown=file.display_name)
+                source.set_row_count(table.metadata.num_rows)
                 number = 0
                 for batch in table.iter_batches(batch_size=512, columns=mapping.names, use_threads=False):
                     for values in batch.to_pylist():
                         number += 1
                         try:
-                            yield number, mapping.of_values(values)
+                            yield number, mapping.from_parquet(values)
                         except ValueError as error:
                             yield number, error
         except (pyarrow.ArrowException, OSError) as error:
@@ -105,7 +105,7 @@ def _python(plan: ImportPlan, source: Source, file: SourceFile) -> Iterator[Row]
 
 
 def _broken(file: SourceFile, reason: str) -> ImportBroken:
-    return ImportBroken(ErrorType.SOURCE_UNREADABLE, f"{file.shown} cannot be read to its end: {reason}")
+    return ImportBroken(ErrorType.SOURCE_UNREADABLE, f"{file.display_name} cannot be read to its end: {reason}")
 
 
 READERS: dict[Format, Reader] = {"jsonl": _json_lines, "csv": _csv, "parquet": _parquet, "python": _python}

@@ -1,4 +1,4 @@
-"""From the columns of a CSV or Parquet file to those of a pattern."""
+"""Column mapping and type conversion from a CSV or Parquet file to pattern columns."""
 
 import json
 from collections.abc import Sequence
@@ -19,15 +19,15 @@ _TRUTH = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": 
 
 
 class Mapping:
-    """Which value of a row is which column.
+    """The mapping of one file.
 
     Args:
-        plan: its `columns` say how the file calls a column, its `constants` what the file does not have.
+        plan: its `columns` map pattern columns to the file's.
         names: the file's columns, in order.
-        shown: what the file is called.
+        shown: the file's name for errors.
 
     Raises:
-        ImportBroken: a column that the plan names is not there, or one that is there has no meaning.
+        ImportBroken: a mapped column is missing, or a column of the file is unknown.
     """
 
     def __init__(self, plan: ImportPlan, names: Sequence[str], *, shown: str) -> None:
@@ -48,11 +48,11 @@ class Mapping:
         self._places = [(column, names.index(name)) for column, name in wanted.items()]
         self._columns = [(column, name) for column, name in wanted.items()]
 
-    def of_texts(self, values: Sequence[str]) -> dict[str, Any]:
+    def from_csv(self, values: Sequence[str]) -> dict[str, Any]:
         """Return the columns of a CSV row; an empty text is no value. Raises ValueError."""
         return {column: self._read(column, values[place]) for column, place in self._places if values[place]}
 
-    def of_values(self, values: dict[str, Any]) -> dict[str, Any]:
+    def from_parquet(self, values: dict[str, Any]) -> dict[str, Any]:
         """Return the columns of a Parquet row; a null is no value. Raises ValueError."""
         found = {}
         for column, name in self._columns:

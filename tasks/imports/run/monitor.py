@@ -1,6 +1,6 @@
-"""While a run goes on: tells how far it is, and ends it soon after somebody has cancelled it.
+"""Monitor of a running import: reports progress, and stops the run soon after it was cancelled.
 
-The two know nothing of each other: telling may wait for Redis for as long as that is away.
+The two are independent: a report may block for as long as Redis is down.
 """
 
 import asyncio
@@ -13,33 +13,33 @@ from pattern_storage.tasks.imports.run.progress import INTERVAL
 
 T = TypeVar("T")
 
-#: Seconds that a run which has ended waits for the report that is being told: the result should come after it.
+#: Seconds that a finished run waits for a report in flight: the result should be stored after it.
 LAST_REPORT = 5.0
 
 
-class CancelledMeanwhile(Exception):
-    """Somebody has cancelled the run; all it did has rolled back."""
+class RunCancelled(Exception):
+    """The run was cancelled and has rolled back."""
 
 
-async def watched(
+async def monitored(
     work: Awaitable[T],
     *,
     count: Callable[[], None],
     report: Callable[[], None] | None = None,
     is_cancelled: Callable[[], Awaitable[bool]] | None = None,
 ) -> T:
-    """Return what the work returns. Raises what it raises, or CancelledMeanwhile.
+    """Await `work` under observation and return its result. Raises what it raises, or RunCancelled.
 
     Args:
         work: the run.
         count: called every INTERVAL seconds, in the event loop.
-        report: called as often, in a thread of its own; what it raises is no concern of the run.
-        is_cancelled: asked as often. It does not raise.
+        report: called as often, in a thread of its own; errors are suppressed.
+        is_cancelled: called as often; must not raise.
     """
     running = asyncio.ensure_future(work)
     ended, cancelled = asyncio.Event(), asyncio.Event()
 
-    async def look() -> None:
+    async def watch() -> None:
         while not ended.is_set():
             with suppress(TimeoutError):
                 async with asyncio.timeout(INTERVAL):
@@ -50,23 +50,23 @@ async def watched(
                 running.cancel()
                 return
 
-    looking = asyncio.create_task(look(), name="import watch")
-    reports = Reports(report) if report else None
+    watching = asyncio.create_task(watch(), name="import watch")
+    reports = ProgressReporter(report) if report else None
     try:
         return await running
     except asyncio.CancelledError:
         if cancelled.is_set():
-            raise CancelledMeanwhile from None
+            raise RunCancelled from None
         raise
     finally:
         ended.set()
-        await looking
+        await watching
         if reports:
             await asyncio.to_thread(reports.end)
 
 
-class Reports:
-    """Calls a function every INTERVAL seconds until the end, in a thread that nobody has to wait for."""
+class ProgressReporter:
+    """Thread that calls a function every INTERVAL seconds; shutdown does not wait for it."""
 
     def __init__(self, report: Callable[[], None]) -> None:
         self._report, self._ended = report, threading.Event()
@@ -74,12 +74,12 @@ class Reports:
         self._thread.start()
 
     def end(self) -> None:
-        """Wait for the last report, but not for ever."""
+        """Stop, and wait at most LAST_REPORT seconds for a report in flight."""
         self._ended.set()
         self._thread.join(LAST_REPORT)
 
     def _run(self) -> None:
         while not self._ended.wait(INTERVAL):
-            # Redis may be away for a moment: the run goes on.
+            # Redis may be down: the run goes on.
             with suppress(Exception):
                 self._report()

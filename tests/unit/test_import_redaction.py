@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import pytest
 
-from pattern_storage.tasks.imports.location import holds_password, shown
 from pattern_storage.tasks.imports.plan.model import ImportPlan
+from pattern_storage.tasks.imports.redaction import contains_password, redact
 from pattern_storage.tasks.imports.run.rejects import Rejects
 
 
@@ -25,10 +25,10 @@ from pattern_storage.tasks.imports.run.rejects import Rejects
     ],
 )
 def test_a_password_anywhere_in_a_chain_is_found_and_not_shown(source: str) -> None:
-    assert holds_password(source)
+    assert contains_password(source)
     with pytest.raises(ValueError, match="source holds a password"):
         ImportPlan.model_validate({"name": "n", "source": source, "format": "csv"})
-    assert "ret" not in shown(source)
+    assert "ret" not in redact(source)
 
 
 @pytest.mark.parametrize(
@@ -48,8 +48,8 @@ def test_a_password_anywhere_in_a_chain_is_found_and_not_shown(source: str) -> N
     ],
 )
 def test_what_is_shown_of_a_source(source: str, expected: str) -> None:
-    assert not holds_password(source)
-    assert shown(source) == expected
+    assert not contains_password(source)
+    assert redact(source) == expected
 
 
 def test_files_of_bad_rows_are_their_owners_and_hold_no_secret(tmp_path: Path) -> None:

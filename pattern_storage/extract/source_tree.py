@@ -1,10 +1,4 @@
-"""Real input without a network: every function, method and class of Python source as one pattern to insert.
-
-    for pattern in harvest(standard_library()):
-        client.insert(pattern)
-
-`pattern_storage/extract/definition.py` reads the columns off one definition; this module finds the files.
-"""
+"""Python files of a source tree, parsed and turned into patterns."""
 
 import ast
 import os

@@ -1,4 +1,4 @@
-"""What may be told of a source's name: paths and URLs, also several chained with `::` as fsspec does."""
+"""Redaction of credentials in source paths and URLs, also in URLs chained with `::` as fsspec does."""
 
 import re
 
@@ -9,11 +9,11 @@ _USER = re.compile(r"://[^/?#]*@")
 _QUERY = re.compile(r"[?#].*?(?=::[^:?#]*://|$)", re.DOTALL)
 
 
-def holds_password(source: str) -> bool:
+def contains_password(source: str) -> bool:
     """Return whether any URL in the source has a password before its host."""
     return _PASSWORD.search(source) is not None
 
 
-def shown(source: str) -> str:
+def redact(source: str) -> str:
     """Return the source without user, query and fragment, which may hold a secret."""
     return _QUERY.sub("", _USER.sub("://", source)) if "://" in source else source

@@ -1,4 +1,4 @@
-"""How a run that did not succeed ends for good: in ledger and history, once."""
+"""Final outcome of a run that did not succeed, recorded once in ledger and history."""
 
 from typing import Any
 from uuid import UUID
@@ -14,14 +14,14 @@ from pattern_storage.vocabulary import ErrorType, ImportRunState
 
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
 
-#: How runs end that are not simply `failed`, by error_type.
+#: Final states other than `failed`, by error_type.
 STATES = {ErrorType.IMPORT_OVERLAP: ImportRunState.OVERLAPPED, ErrorType.REVOKED: ImportRunState.CANCELLED}
 
 
-async def settle(
+async def record_failure(
     pool: Pool, run_id: UUID, request: bytes, failure: ModelResult, counts: Counts, version: str | None = None
 ) -> ModelResult:
-    """Enter a run as failed for good, unless it has ended otherwise: return how it ended. Raises StorageError.
+    """Record a run as failed, unless it has ended already; return its final result. Raises StorageError.
 
     Args:
         pool: lends a connection.
@@ -43,14 +43,14 @@ async def settle(
         error = translate(raised)
         if not isinstance(error, AlreadyDone):
             raise error from raised
-        return await first_result(pool, run_id) or failure
+        return await recorded_result(pool, run_id) or failure
     return failure
 
 
-async def first_result(pool: Pool, run_id: UUID) -> ModelResult | None:
-    """Return how a run has ended, marked `replayed`, None if it has not.
+async def recorded_result(pool: Pool, run_id: UUID) -> ModelResult | None:
+    """Return the final result of a run, marked `replayed`; None if it has not ended.
 
-    The ledger knows best. It forgets before the history does, which then has the answer.
+    It comes from the ledger, and from the history once the ledger has been purged.
     """
     async with pool.connection() as connection:
         if found := await ledger.find(connection, run_id):
