@@ -12,10 +12,10 @@ def describe_call(task: str, kwargs: Any) -> str:
     """Return the line for a job as Celery has it: the task's name, and its keyword arguments of whatever type."""
     operation = task.rpartition(".")[2]
     contract = kwargs.get("contract") if isinstance(kwargs, Mapping) else None
-    return describe(operation, contract) if isinstance(contract, Mapping) else f"{operation}, contract missing"
+    return describe_contract(operation, contract) if isinstance(contract, Mapping) else f"{operation}, contract missing"
 
 
-def describe(operation: str, contract: Mapping[str, Any]) -> str:
+def describe_contract(operation: str, contract: Mapping[str, Any]) -> str:
     """Return for example `insert AsyncDatabaseWriterPattern (code/python)`.
 
     Takes a contract as it came over the wire: any part of it may be missing or of the wrong type.

@@ -1,4 +1,4 @@
-"""The account the servers run under: ours, or `nobody` when we are root, which PostgreSQL refuses."""
+"""Account that runs the servers: ours, or `nobody` when we are root, which PostgreSQL refuses."""
 
 import os
 import pwd

@@ -1,4 +1,4 @@
-"""Where the server programs are: in the wheels, else on PATH.
+"""Server programs: from the wheels, else from PATH.
 
 The wheels are only carriers. They are found without being imported, because importing runs their start-up code.
 """

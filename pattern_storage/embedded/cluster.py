@@ -1,4 +1,4 @@
-"""The files of a PostgreSQL server: created whole, or not at all."""
+"""Data directory of a PostgreSQL server: created whole, or not at all."""
 
 import os
 import secrets

@@ -1,4 +1,4 @@
-"""What can go wrong with the embedded servers.
+"""Errors of the embedded servers.
 
 EmbeddedError
 ├── DirectoryUnusable        the data directory cannot be created or entered

@@ -1,4 +1,4 @@
-"""Directories the servers can enter and files that only their reader can read."""
+"""Directories that the servers can enter, and private files."""
 
 import contextlib
 import os

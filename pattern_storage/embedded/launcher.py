@@ -1,4 +1,4 @@
-"""Starting a program that ends when we do, as another user when we are root."""
+"""Launcher of programs that end when we do, as another user when we are root."""
 
 import contextlib
 import ctypes

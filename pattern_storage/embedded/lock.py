@@ -1,4 +1,4 @@
-"""A lock on a directory that the kernel drops when its holder dies, however it dies."""
+"""Directory lock that the kernel releases when its holder dies, however it dies."""
 
 import fcntl
 import os

@@ -1,4 +1,4 @@
-"""The log file of a server, and what of it belongs to the start at hand."""
+"""Log file of a server, and the part of it that belongs to the last start."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Ending processes that nobody owns any more, and whole families of them."""
+"""Termination of processes without an owner, and of process trees."""
 
 import contextlib
 import signal

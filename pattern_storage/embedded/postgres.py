@@ -1,4 +1,4 @@
-"""A PostgreSQL server of our own, out of a wheel."""
+"""Embedded PostgreSQL server."""
 
 import contextlib
 import signal

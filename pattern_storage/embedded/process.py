@@ -1,4 +1,4 @@
-"""One child server process, from its start until nothing of it is left."""
+"""Child process of a server, from its start until nothing of it is left."""
 
 import contextlib
 import os

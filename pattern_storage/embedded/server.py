@@ -1,4 +1,4 @@
-"""What both embedded servers have in common: a directory, a port, a password and one process."""
+"""Base of both embedded servers: a directory, a port, a password and one process."""
 
 import signal
 from abc import ABC, abstractmethod

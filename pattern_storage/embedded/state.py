@@ -1,4 +1,4 @@
-"""What a running stack tells other processes: a small file in its data directory."""
+"""State file of a running stack, for other processes."""
 
 import json
 import os

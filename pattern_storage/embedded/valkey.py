@@ -1,4 +1,4 @@
-"""A Valkey server of our own, out of a wheel."""
+"""Embedded Valkey server."""
 
 import contextlib
 import signal

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import typer
 
 from pattern_storage.storage import __version__
-from pattern_storage.tasks.cli import dead_letters, doctor, files, health, import_file, imports, jobs, schema, stack
+from pattern_storage.tasks.cli import dead_letters, doctor, harvest, health, import_file, imports, jobs, schema, up
 from pattern_storage.tasks.cli.demo import demo
-from pattern_storage.tasks.cli.environment import env
+from pattern_storage.tasks.cli.env import env
 from pattern_storage.tasks.cli.exits import explain_and_exit
-from pattern_storage.tasks.cli.interrupts import interrupts_kept
-from pattern_storage.tasks.cli.output import output_written
+from pattern_storage.tasks.cli.interrupts import keep_interrupts
+from pattern_storage.tasks.cli.output import flush_output
 from pattern_storage.tasks.cli.relay import relay
 
 cli = typer.Typer(
@@ -23,7 +23,7 @@ cli = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
-    stack.up, env, relay, demo, schema.migrate, *jobs.COMMANDS, files.harvest, doctor.doctor, health.health,
+    up.up, env, relay, demo, schema.migrate, *jobs.COMMANDS, harvest.harvest, doctor.doctor, health.health,
 )  # fmt: skip
 for command in COMMANDS:
     cli.command()(command)
@@ -50,7 +50,7 @@ def main() -> None:
     # psycopg's pool reports every failed reconnection; a command says once, at its end, what is wrong.
     logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
     try:
-        with interrupts_kept(), output_written():
+        with keep_interrupts(), flush_output():
             cli()
     except Exception as error:
         sys.exit(explain_and_exit(error))

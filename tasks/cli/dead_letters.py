@@ -1,4 +1,4 @@
-"""Commands for jobs that ran out of attempts: dead-letters list, show, replay, discard."""
+"""Commands for jobs that used up their attempts: dead-letters list, show, replay, discard."""
 
 import sys
 from collections.abc import Collection, Iterator, Sequence
@@ -22,7 +22,7 @@ from pattern_storage.tasks.cli.output import err, print_json, print_pairs, print
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.client.database import Database, run_sync
 from pattern_storage.tasks.client.operations import build
-from pattern_storage.tasks.description import describe
+from pattern_storage.tasks.description import describe_contract
 
 cli = typer.Typer(help="Jobs that ran out of attempts, kept until someone replays or discards them.")
 
@@ -152,7 +152,7 @@ def _say(done: str, count: int, dry_run: bool) -> None:
 
 def _about(letter: DeadLetter) -> str:
     contract = letter.contract if isinstance(letter.contract, dict) else {}
-    return describe(str(contract.get("operation")), contract)
+    return describe_contract(str(contract.get("operation")), contract)
 
 
 def _plain(letter: DeadLetter) -> dict[str, object]:

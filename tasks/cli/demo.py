@@ -1,4 +1,4 @@
-"""The command that shows the main job end to end, on servers of its own, with real patterns."""
+"""The command `demo`: the main job end to end, on temporary servers, with real patterns."""
 
 import os
 import shutil
@@ -110,7 +110,7 @@ def _program() -> str:
 @contextmanager
 def _system(workers: int) -> Iterator[Settings]:
     with tempfile.TemporaryDirectory(prefix="pattern-storage-demo-") as folder:
-        # PostgreSQL does not run as root; whoever it runs as must be able to enter.
+        # PostgreSQL does not run as root; the account that it runs under has to enter.
         Path(folder).chmod(0o711)
         data_dir = Path(folder) / "data"
         with running_stack(data_dir) as (_, settings):

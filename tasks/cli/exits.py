@@ -1,4 +1,4 @@
-"""Exit codes that scripts can use, and the one place that turns exceptions into them."""
+"""Exit codes that scripts can use, and the mapping of exceptions to them."""
 
 from enum import IntEnum
 

@@ -1,4 +1,4 @@
-"""Patterns as people type them: `name=value` arguments, and files of JSON or JSON Lines."""
+"""Input of patterns: `name=value` arguments, and files of JSON or JSON Lines."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Flower as a part of `up`: its port, its login, and where it is found."""
+"""Flower as a part of `up`: its port, its login, and its URL."""
 
 import json
 from base64 import b64encode

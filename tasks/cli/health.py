@@ -1,4 +1,4 @@
-"""The command for health checks: whether a service can do its work, not only whether its process lives."""
+"""The command `health`: checks whether a service can do its work, not only whether its process lives."""
 
 import socket
 import time
@@ -25,7 +25,7 @@ from pattern_storage.tasks.imports.plan.imports_file import load_entries
 from pattern_storage.tasks.imports.plan.model import ImportEntry
 from pattern_storage.tasks.sender import create_app
 
-#: A key that a check writes. A server that is full, or a replica, refuses it; whoever reads it learns nothing.
+#: A key that a check writes. A server that is full, or a replica, refuses it; it tells a reader nothing.
 KEY, SECONDS = "pattern-storage-health", 60
 
 #: Seconds within which beat has written its file: it does so every three minutes, and is busy for less than the rest.

@@ -1,4 +1,4 @@
-"""Ctrl-C that is never lost."""
+"""A guard against interrupts that Python prints and forgets."""
 
 import signal
 import sys
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
 #: Seconds until a lost interrupt is raised again.
-AGAIN = 0.01
+RAISE_AGAIN_AFTER = 0.01
 
 
 @contextmanager
-def interrupts_kept() -> Iterator[None]:
+def keep_interrupts() -> Iterator[None]:
     """Raise KeyboardInterrupt again where Python has printed and forgotten it.
 
     A signal may arrive while the callback of a weak reference or a `__del__` runs, and what these raise goes
@@ -25,7 +25,7 @@ def interrupts_kept() -> Iterator[None]:
     def again(lost: "UnraisableHookArgs") -> None:
         if issubclass(lost.exc_type, KeyboardInterrupt):
             # Not from here: what a hook raises is lost as well.
-            signal.setitimer(signal.ITIMER_REAL, AGAIN)
+            signal.setitimer(signal.ITIMER_REAL, RAISE_AGAIN_AFTER)
         else:
             before(lost)
 

@@ -1,4 +1,4 @@
-"""What the command line prints: tables for people, JSON for scripts."""
+"""Output of the command line: tables for people, JSON for scripts."""
 
 import errno
 import json
@@ -34,7 +34,7 @@ LEAST = 10
 
 
 @contextmanager
-def output_written() -> Iterator[None]:
+def flush_output() -> Iterator[None]:
     """Write what is printed inside before the block ends. Raises OSError if that cannot be; nothing is left then.
 
     Python itself writes it as its last act, when all it can do about a full disk is to print a traceback. As with

@@ -1,4 +1,4 @@
-"""A bar for an import."""
+"""Progress bar of an import."""
 
 from datetime import timedelta
 from typing import Any, Self

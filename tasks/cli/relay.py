@@ -1,4 +1,4 @@
-"""The command that publishes jobs from the outbox."""
+"""The command `relay`: publishes jobs from the outbox."""
 
 import signal
 

@@ -1,4 +1,4 @@
-"""Processes that the command line starts, watches and stops: worker, beat, relay and Flower."""
+"""Processes that commands start, watch and stop: worker, beat, relay and Flower."""
 
 import os
 import signal

@@ -13,7 +13,7 @@ from pattern_storage.config.celeryconfig import queue_of
 from pattern_storage.config.settings import Settings
 from pattern_storage.storage import ModelContractPatternStorage
 from pattern_storage.storage.operations import check
-from pattern_storage.tasks.description import describe
+from pattern_storage.tasks.description import describe_contract
 from pattern_storage.tasks.errors import BrokerUnavailable
 from pattern_storage.tasks.observability.traces import add_context
 
@@ -84,7 +84,7 @@ class Publisher:
             f"storage.{contract.operation}",
             kwargs={"contract": fields},
             # Celery would print all arguments otherwise: slow, and the template code would show in Flower.
-            argsrepr=describe(contract.operation, fields),
+            argsrepr=describe_contract(contract.operation, fields),
             kwargsrepr="",
         )
         # Celery's messages do not say when they were sent; a worker measures by it how long the job waited.

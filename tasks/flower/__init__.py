@@ -1,1 +1,1 @@
-"""Flower with our settings and job descriptions, and without secrets: `celery -A pattern_storage flower`."""
+"""Extensions of Flower (`celery -A pattern_storage flower`): settings, job descriptions, and no secrets."""

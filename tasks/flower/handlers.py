@@ -1,4 +1,4 @@
-"""Pages of Flower that say more than they should, or to everybody, and what stands in their place."""
+"""Tornado handlers that take the place of Flower's where it shows too much, or to everybody."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ class PrivateMetrics(Metrics):  # type: ignore[misc]  # Flower has no types
         await super().get()
 
 
-class NotHere(BaseApiHandler):  # type: ignore[misc]
+class ResultsForbidden(BaseApiHandler):  # type: ignore[misc]
     """Refuses to hand out results, and to write into their place what no client of ours understands."""
 
     @web.authenticated
@@ -29,5 +29,5 @@ class NotHere(BaseApiHandler):  # type: ignore[misc]
 
 HANDLERS: list[tuple[str, type[web.RequestHandler]]] = [
     (r"/metrics", PrivateMetrics),
-    (r"/api/task/(?:result|apply|abort)/(.+)", NotHere),
+    (r"/api/task/(?:result|apply|abort)/(.+)", ResultsForbidden),
 ]

@@ -1,4 +1,4 @@
-"""What happens between `celery -A pattern_storage flower` and Flower's own start."""
+"""Set-up of `celery -A pattern_storage flower`: options, file and handlers, before Flower reads its command line."""
 
 import os
 from pathlib import Path
@@ -20,9 +20,9 @@ def configure(context: click.Context, _: click.Parameter, value: Any) -> Any:
         settings = environment_settings()
         _ = context.obj.app.conf.broker_url  # a missing URL is a sentence here, and a traceback in Flower
         set_options(flower_options(settings))
-        make_room(settings)
+        make_folder(settings)
         os.umask(0o077)  # what Flower writes, nobody else reads
-        _show_our_way()
+        _install()
     return value
 
 
@@ -38,7 +38,7 @@ def set_options(values: dict[str, Any]) -> None:
     options.conf = os.devnull
 
 
-def make_room(settings: Settings) -> None:
+def make_folder(settings: Settings) -> None:
     """Make the folder of Flower's file, and see that it can be written. Raises SettingsInvalid."""
     folder: Path = settings.flower_file.parent
     try:
@@ -52,12 +52,12 @@ def make_room(settings: Settings) -> None:
         ) from None
 
 
-def _show_our_way() -> None:
+def _install() -> None:
     from flower.events import EventsState
     from flower.urls import handlers
 
     from pattern_storage.tasks.flower.handlers import HANDLERS
-    from pattern_storage.tasks.flower.job import Job
+    from pattern_storage.tasks.flower.task import FlowerTask
 
-    EventsState.Task = Job
+    EventsState.Task = FlowerTask
     handlers[:0] = HANDLERS  # the first that matches answers

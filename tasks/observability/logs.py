@@ -1,7 +1,7 @@
-"""The correlation id in every line about one job that a worker or relay logs, whoever logs it; as text or as JSON.
+"""Log filters and formats: the correlation id in every line about one job, message bodies in none; text or JSON.
 
 `-` stands where a line is about no single job; Celery's own line that a process was killed does not know its job.
-A message's body is never logged: template code is nobody's business but the database's.
+A message's body is never logged: template code belongs to the database alone.
 """
 
 import logging
@@ -93,7 +93,7 @@ def complete_records(logger: logging.Logger, **_: Any) -> None:
 
 
 @signals.celeryd_init.connect
-def leave_banner_out(instance: Any, **_: Any) -> None:
+def omit_banner(instance: Any, **_: Any) -> None:
     """Print no picture between lines that are to be JSON."""
     if environment_settings().log_format == "json":
         instance.quiet = True

@@ -45,7 +45,7 @@ def _check(message: Any) -> None:
 
 
 class StorageRequest(Request):
-    """Shows `describe(...)` as the arguments of a job, whoever sent it.
+    """Shows `describe_contract(...)` as the arguments of a job, whoever sent it.
 
     A plain `send_task` puts the `repr` of its arguments into the message's headers, template code and all;
     Celery passes that on to logs, events and Flower. Our own client sends the description to begin with.

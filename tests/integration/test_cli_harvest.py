@@ -121,7 +121,7 @@ def test_a_harvest_that_is_broken_off_leaves_the_old_file(
     def interrupted(*arguments: object, **options: object) -> list[object]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pattern_storage.tasks.cli.files.json.dumps", interrupted)
+    monkeypatch.setattr("pattern_storage.tasks.cli.harvest.json.dumps", interrupted)
     said = cli("harvest", str(source), "-o", str(output))
     assert said.code not in (0, 2, 3)
     assert "Traceback" not in said.err

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pattern_storage.tasks.cli.interrupts import interrupts_kept
+from pattern_storage.tasks.cli.interrupts import keep_interrupts
 from tests.fix_process import wait_until
 
 
@@ -29,7 +29,7 @@ def lose(error: type[BaseException]) -> None:
 
 def test_a_lost_interrupt_comes_again(capsys: pytest.CaptureFixture[str]) -> None:
     before = sys.unraisablehook, signal.getsignal(signal.SIGALRM)
-    with interrupts_kept():
+    with keep_interrupts():
         lose(KeyboardInterrupt)
         with pytest.raises(KeyboardInterrupt):
             wait_until(lambda: False, "it is raised here")
@@ -38,7 +38,7 @@ def test_a_lost_interrupt_comes_again(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_nothing_comes_after_the_end() -> None:
-    with interrupts_kept():
+    with keep_interrupts():
         lose(KeyboardInterrupt)
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
@@ -46,6 +46,6 @@ def test_nothing_comes_after_the_end() -> None:
 def test_other_errors_go_where_they_went(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     monkeypatch.setattr("sys.unraisablehook", lambda lost: seen.append(lost.exc_type))
-    with interrupts_kept():
+    with keep_interrupts():
         lose(RuntimeError)
     assert seen == [RuntimeError]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pattern_storage.tasks.description import MAX_LENGTH, describe
+from pattern_storage.tasks.description import MAX_LENGTH, describe_contract
 
 CODE = "def top_secret(): pass"
 PATTERN = {"pattern_name": "Cache", "pattern_type": "code", "language": "python", "template_code": CODE}
@@ -37,21 +37,21 @@ PATTERN = {"pattern_name": "Cache", "pattern_type": "code", "language": "python"
     ],
 )
 def test_line(operation: str, contract: dict[str, Any], line: str) -> None:
-    assert describe(operation, contract) == line
+    assert describe_contract(operation, contract) == line
     assert CODE not in line
 
 
 def test_long_line_is_cut() -> None:
-    line = describe("insert", {"data": PATTERN | {"pattern_name": "x" * 1_000}})
+    line = describe_contract("insert", {"data": PATTERN | {"pattern_name": "x" * 1_000}})
     assert len(line) == MAX_LENGTH
     assert line.endswith("x…")
     just = "x" * (MAX_LENGTH - len("insert  (code/python)"))
-    assert describe("insert", {"data": PATTERN | {"pattern_name": just}}) == f"insert {just} (code/python)"
+    assert describe_contract("insert", {"data": PATTERN | {"pattern_name": just}}) == f"insert {just} (code/python)"
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\r\nb", "a\x1b[31mb", "a\u2028b", "a\ud800b", "a\0b"])
 def test_nothing_forges_a_line_of_the_log(name: str) -> None:
-    line = describe("insert", {"data": PATTERN | {"pattern_name": name}})
+    line = describe_contract("insert", {"data": PATTERN | {"pattern_name": name}})
     assert line.isprintable()
     assert line.startswith("insert a")
     assert line.endswith("b (code/python)")

@@ -9,7 +9,7 @@ from flower.views.tasks import visible_task_columns
 
 from pattern_storage.config.flowerconfig import COLUMNS, flower_options
 from pattern_storage.config.settings import Settings, SettingsInvalid, load_settings
-from pattern_storage.tasks.flower.start import make_room, set_options
+from pattern_storage.tasks.flower.start import make_folder, set_options
 from tests.fix_process import OURS
 
 PASSWORD = "pa55-word"
@@ -89,7 +89,7 @@ def test_a_file_that_cannot_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     (tmp_path / "file").write_text("")
     settings = with_password(monkeypatch, DB=str(tmp_path / "file" / "flower"))
     with pytest.raises(SettingsInvalid, match=r"FLOWER_DB is .*/file/flower; its folder should be one that Flower can"):
-        make_room(settings)
+        make_folder(settings)
 
 
 def test_what_kubernetes_or_a_stray_file_say_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from celery.events.state import State
 
-from pattern_storage.tasks.flower.job import Job
+from pattern_storage.tasks.flower.task import FlowerTask
 
 UUID = "0b0f7f6e-6a34-4d58-a0b5-6a3d8a0f6b11"
 TEMPLATE = "def secret_template(): ..."
@@ -17,7 +17,7 @@ _clock = count(1)
 class Cluster(State):
     """As Flower makes it."""
 
-    Task = Job
+    Task = FlowerTask
 
 
 @pytest.fixture
@@ -151,6 +151,6 @@ def test_it_survives_a_restart(cluster: Any) -> None:
     tell(cluster, "progress", current=1, total=2)
     restored: Any = pickle.loads(pickle.dumps(cluster))
     job = restored.tasks[UUID]
-    assert type(job) is Job
+    assert type(job) is FlowerTask
     assert (job.state, job.args, job.progress) == ("PROGRESS", "insert X (code/python)", "1 of 2 (50 %)")
     assert tell(restored, "succeeded", result="all").state == "SUCCESS"

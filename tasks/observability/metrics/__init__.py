@@ -1,4 +1,4 @@
-"""What a process measures for Prometheus; docs/metrics.md lists it.
+"""Metrics for Prometheus, which docs/metrics.md lists.
 
 Everything that runs calls these functions. They do nothing, and prometheus_client is not even imported, unless this
 process, or the worker it was forked from, has opened an endpoint (PATTERN_STORAGE_METRICS_PORT).
@@ -27,7 +27,7 @@ def open_endpoint(settings: Settings) -> None:
     """
     global _recorder
     if settings.metrics_port and _recorder is None:
-        # Only here: whoever measures nothing does not pay for the import.
+        # Only here: a process that measures nothing does not pay for the import.
         from pattern_storage.tasks.observability.metrics.endpoint import serve
 
         _recorder = serve(settings)

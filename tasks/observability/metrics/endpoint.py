@@ -2,7 +2,7 @@
 
 prometheus_client's multiprocess mode names files by process id, so that a worker whose children come and go
 (`worker_max_tasks_per_child`) would gather them without end. Here they are named by the child's place in the pool:
-whoever takes the place of a child that ended goes on with its counters, and its gauges are cleared.
+the child that takes the place of one that ended goes on with its counters, and its gauges are cleared.
 """
 
 import atexit
@@ -26,7 +26,7 @@ from pattern_storage.tasks.observability.metrics.servers import ServersCollector
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 
 
-class _Place:
+class _ProcessSlot:
     """The name of this process's files: its place in the pool, or `main`."""
 
     def __init__(self) -> None:
@@ -50,10 +50,10 @@ def serve(settings: Settings) -> Recorder:
     directory = Path(tempfile.mkdtemp(prefix="pattern-storage-metrics-"))
     os.environ[DIRECTORY] = str(directory)
     atexit.register(_remove, directory, os.getpid())
-    place = _Place()
+    slot = _ProcessSlot()
     # prometheus_client chooses when it is first imported, which Celery's command line does, for Flower's sake,
     # before any of our code runs.
-    values.ValueClass = values.MultiProcessValue(place)  # type: ignore[no-untyped-call]
+    values.ValueClass = values.MultiProcessValue(slot)  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()
     MultiProcessCollector(registry, str(directory))  # type: ignore[no-untyped-call]
     registry.register(ServersCollector(settings))
@@ -70,7 +70,7 @@ def serve(settings: Settings) -> Recorder:
 
     @signals.worker_process_shutdown.connect(weak=False)
     def leave(**_: Any) -> None:
-        mark_process_dead(place())  # type: ignore[no-untyped-call]
+        mark_process_dead(slot())  # type: ignore[no-untyped-call]
 
     return Recorder()
 

@@ -1,4 +1,4 @@
-"""What PostgreSQL knows of imports: every worker and relay says the same of them, whoever ran them."""
+"""Gauges of imports, read from PostgreSQL: every worker and relay gives the same."""
 
 from collections.abc import Iterable, Iterator
 

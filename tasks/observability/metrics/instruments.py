@@ -1,4 +1,4 @@
-"""The metrics themselves: name, labels, unit. Times are seconds, as Prometheus wants them."""
+"""Counters, histograms and gauges: names, labels, units. Times are in seconds, as Prometheus wants them."""
 
 from typing import Any
 

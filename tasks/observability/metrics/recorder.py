@@ -47,7 +47,7 @@ class Recorder:
     def __init__(self) -> None:
         self._instruments = Instruments()
         # prometheus_client has locks of its own: a thread that held one in the moment of a fork, as the relay's
-        # might, would leave it locked for ever in the child. Nobody forks while this lock is held.
+        # might, would leave it locked for ever in the child. No fork happens while this lock is held.
         self._lock = threading.Lock()
         os.register_at_fork(
             before=self._lock.acquire, after_in_parent=self._lock.release, after_in_child=self._lock.release

@@ -1,4 +1,4 @@
-"""What PostgreSQL, the queue and the result backend know, asked when Prometheus asks, within a time bound."""
+"""Collector of gauges that PostgreSQL, queue and result backend know, read at each scrape within a time limit."""
 
 import asyncio
 import threading
@@ -25,11 +25,11 @@ from pattern_storage.tasks.sender import create_app
 logger = get_logger(__name__)
 
 #: Seconds. Prometheus gives up a scrape after 10; the other metrics must not be lost for a server that is down.
-BOUND = 2.0
+TIMEOUT = 2.0
 
 
 class Probe:
-    """Asks one server. An answer that comes too late is nobody's, and until it comes nothing else is asked."""
+    """Asks one server. Late answers are discarded, and nothing else is asked until one has come."""
 
     def __init__(self, server: str, ask: Callable[[], Any]) -> None:
         self.server = server
@@ -60,7 +60,7 @@ class Probe:
             answer = future.result(max(deadline - time.monotonic(), 0.0))
         except Exception as error:
             if not self._down:
-                reason = " ".join(str(error).split()) or f"no answer within {BOUND:g} s"
+                reason = " ".join(str(error).split()) or f"no answer within {TIMEOUT:g} s"
                 logger.warning("metrics: cannot ask %s: %s", self.server, reason)
             self._down = True
             return None
@@ -81,7 +81,7 @@ class ServersCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Ask all servers at the same time."""
-        deadline = time.monotonic() + BOUND
+        deadline = time.monotonic() + TIMEOUT
         asked = [(probe, probe.begin()) for probe in self._probes]
         answers = {probe.server: probe.end(future, deadline) for probe, future in asked}
         up = GaugeMetricFamily("pattern_storage_up", "1 if the server answered this scrape, else 0", labels=["server"])
@@ -97,7 +97,7 @@ class ServersCollector(Collector):
             yield from _of_broker(*answers["broker"])
 
     async def _ask_postgresql(self) -> tuple[OutboxSize, int, list[ImportState], float | None]:
-        async with asyncio.timeout(BOUND):
+        async with asyncio.timeout(TIMEOUT):
             async with await psycopg.AsyncConnection.connect(
                 self._settings.database, autocommit=True, application_name="pattern-storage metrics",
                 # For PgBouncer in transaction mode, where nothing may be prepared; once is not worth it anyway.

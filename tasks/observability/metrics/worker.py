@@ -1,4 +1,4 @@
-"""The bootstep that opens a worker's endpoint, before any of its children is forked."""
+"""Worker bootstep of metrics: opens the endpoint before any child is forked."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The worker's and the relay's half of tracing: which spans there are, what they carry and where they go.
+"""Exporter of spans in a worker or relay: instrumentation, the correlation id on every span, OTLP.
 
 A job's span comes from OpenTelemetry's instrumentation of Celery, its SQL from that of psycopg, the store of its
 result from that of redis-py. Each writes commands without their values. This module adds the correlation id, and the

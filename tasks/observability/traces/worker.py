@@ -1,4 +1,4 @@
-"""The bootstep that traces a worker's jobs, before any of its children is forked."""
+"""Worker bootstep of traces: sets them up before any child is forked."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The command that runs a whole system on this machine: servers, worker, beat, relay and Flower."""
+"""The command `up`: a whole system on this machine, servers, worker, beat, relay and Flower."""
 
 import signal
 from contextlib import ExitStack

@@ -1,4 +1,4 @@
-"""A job as Flower knows it: built of Celery's events, without template code, and with its progress."""
+"""Flower's record of a job: built of Celery's events, without template code, and with its progress."""
 
 import re
 from typing import Any
@@ -13,7 +13,7 @@ FAILURE = re.compile(r"Storage\w+\((.*)\)", re.DOTALL)
 PATTERN_ID = re.compile(r"'pattern_id': '([0-9a-f-]{36})'")
 
 
-class Job(Task):
+class FlowerTask(Task):
     """Takes the place of Celery's own class in Flower, which reads the attributes named in `_fields`.
 
     Each event is cleaned before it is kept, so that lists, pages, search, API and file hold the same. `result` says
@@ -56,10 +56,10 @@ def precedence(state: str) -> int:
     return 2 * states.precedence(JobState.STARTED) - 1 if state == JobState.PROGRESS else 2 * states.precedence(state)
 
 
-def _progress(told: dict[str, Any]) -> dict[str, str]:
+def _progress(fields: dict[str, Any]) -> dict[str, str]:
     """Return for example `1,200 of 5,000 (24 %), 830/s`. Takes anything: events come from the broker."""
     current, total, rate = (
-        value if isinstance(value := told.get(name), int | float) else None for name in ("current", "total", "rate")
+        value if isinstance(value := fields.get(name), int | float) else None for name in ("current", "total", "rate")
     )
     text = f"{current or 0:,}"
     if total:

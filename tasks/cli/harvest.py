@@ -1,4 +1,4 @@
-"""The command that turns real source code into patterns."""
+"""The command `harvest`: Python source to patterns, as JSON Lines."""
 
 import json
 import os

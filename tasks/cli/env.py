@@ -1,4 +1,4 @@
-"""The command that tells a shell, or another program, where the servers are."""
+"""The command `env`: prints the URLs of the servers for a shell."""
 
 import shlex
 
