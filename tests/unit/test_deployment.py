@@ -159,9 +159,8 @@ def test_the_image_is_linted() -> None:
 def test_the_wheel_has_all_that_the_image_needs() -> None:
     """What the Dockerfile copies is what the wheel is built from, and no more."""
     copied = re.findall(r"^COPY (\w+) \1$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
-    [package] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"][
-        "packages"
-    ]
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]
+    [package] = build["wheel"]["only-include"]
     rooms = sorted(link.name for link in (ROOT / package).iterdir() if link.is_symlink())
     assert copied == [package, *rooms]
     allowed = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
