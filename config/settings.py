@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 
 from pattern_storage.config.secret_files import SecretsUnreadable, read_secrets
 from pattern_storage.config.urls import complete
-from pattern_storage.config.validators import check_agreement
+from pattern_storage.config.validators import cross_validate
 from pattern_storage.config.variables import PREFIX, find_misspelt, sentence
 from pattern_storage.embedded import EmbeddedError, default_data_dir, read_state
 from pattern_storage.vocabulary import IMPORT_OPERATION, OperationName
@@ -182,8 +182,8 @@ class Settings(BaseSettings):
         return named["init_settings"], named["env_settings"], InitSettingsSource(settings_cls, init_kwargs=secrets)
 
     @model_validator(mode="after")
-    def _agree(self) -> Self:
-        check_agreement(self)
+    def _cross_validate(self) -> Self:
+        cross_validate(self)
         return self
 
     @property

@@ -1,4 +1,4 @@
-"""What settings have to be beside each other: the rules that one field alone cannot break."""
+"""Cross-field validation of settings: the rules that one field alone cannot break."""
 
 from typing import TYPE_CHECKING
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 LEAST_PASSWORD = 8
 
 
-def check_agreement(settings: "Settings") -> None:
-    """Raise ValueError, with one sentence that names variable, value and rule, for settings that do not agree."""
+def cross_validate(settings: "Settings") -> None:
+    """Raise ValueError, with one sentence that names variable, value and rule, for contradictory settings."""
     if settings.pool_min_size > settings.pool_max_size:
         raise ValueError(
             f"{PREFIX}POOL_MIN_SIZE is {settings.pool_min_size}; it should be at most {PREFIX}POOL_MAX_SIZE,"

@@ -1,33 +1,78 @@
-"""Dead letters in pages: first which there are, then as many of their contracts as fit in memory.
+"""Dead letters: jobs that ran out of attempts, or that no worker could take, kept until replayed or discarded.
 
-One contract may be a batch of ten thousand patterns, and after an outage there are many.
+They are read in pages: first which there are, then as many of their contracts as fit in memory. One contract may be
+a batch of ten thousand patterns, and after an outage there are many.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from psycopg.rows import class_row
+from psycopg.types.json import Json
 
-from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.errors import StorageError
+from pattern_storage.storage.explanation import printable
+from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage, ModelResult
+from pattern_storage.storage.operations.base import Connection, fetch_one
 from pattern_storage.storage.sql import block
 
 #: Dead letters in a page, without contracts: a few hundred kilobytes.
 PAGE_SIZE = 5_000
 
-#: Contracts to read at once, and their bytes as PostgreSQL stores them, compressed; at least one always fits.
-GROUP_LIMIT = 50
-GROUP_SIZE = 250_000
+#: Contracts read at once, and their bytes as PostgreSQL stores them, compressed; at least one always fits.
+CHUNK_LIMIT = 50
+CHUNK_SIZE = 250_000
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A dead letter with its contract. An application may have written the contract with SQL: it can be any JSON."""
+
+    correlation_id: UUID
+    contract: dict[str, Any]
+    error_type: str
+    error: str
+    attempts: int
+    first_at: datetime
+    died_at: datetime
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a dead letter stands, and the bytes that its contract takes in the table."""
+    """A dead letter's place in a page, and the bytes that its contract takes in the table."""
 
     correlation_id: UUID
     died_at: datetime
     size: int
+
+
+async def add(
+    connection: Connection, contract: ModelContractPatternStorage, result: ModelResult, *, attempts: int
+) -> bool:
+    """Keep a job that ran out of attempts, with its last result; a later success removes it.
+
+    Return whether it is a dead letter now: a job that is in the ledger has ended, however often its worker was lost
+    before it could say so.
+    """
+    values = {
+        "correlation_id": contract.correlation_id,
+        "contract": Json(contract.model_dump(mode="json")),
+        "error_type": result.metadata["error_type"],
+        "error": result.error,
+        "attempts": attempts,
+    }
+    return (await connection.execute(block("add_dead_letter"), values)).rowcount == 1
+
+
+async def move_from_outbox(connection: Connection, correlation_id: UUID, error: StorageError) -> None:
+    """Turn a job of the outbox that can never be published into a dead letter."""
+    # What is wrong may be a NUL in a field's name, and PostgreSQL could not store the sentence that repeats it.
+    text = printable(error).replace("\x00", "\\x00")
+    values = {"correlation_id": correlation_id, "error_type": error.error_type, "error": text}
+    await connection.execute(block("move_outbox_job_to_dead_letters"), values)
 
 
 async def page(
@@ -54,15 +99,41 @@ async def page(
         return await cursor.fetchall()
 
 
-def groups(entries: Sequence[Entry]) -> Iterator[list[UUID]]:
-    """Divide entries, in order, into groups whose contracts may be read at once; yields their ids."""
-    group: list[UUID] = []
+def chunks(entries: Sequence[Entry]) -> Iterator[list[UUID]]:
+    """Divide entries, in order, into chunks whose contracts may be read at once; yields their ids."""
+    chunk: list[UUID] = []
     size = 0
     for entry in entries:
-        if group and (len(group) == GROUP_LIMIT or size + entry.size > GROUP_SIZE):
-            yield group
-            group, size = [], 0
-        group.append(entry.correlation_id)
+        if chunk and (len(chunk) == CHUNK_LIMIT or size + entry.size > CHUNK_SIZE):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(entry.correlation_id)
         size += entry.size
-    if group:
-        yield group
+    if chunk:
+        yield chunk
+
+
+async def fetch(
+    connection: Connection, *, ids: Sequence[UUID] | None = None, error_type: str | None = None, limit: int = 1_000
+) -> list[DeadLetter]:
+    """Return dead letters with their contracts, the newest first: all, those with these ids, or of this error_type."""
+    values = {"ids": list(ids) if ids is not None else None, "error_type": error_type, "limit": limit}
+    async with connection.cursor(row_factory=class_row(DeadLetter)) as cursor:
+        await cursor.execute(block("fetch_dead_letters"), values)
+        return await cursor.fetchall()
+
+
+async def count(connection: Connection) -> int:
+    """Return how many dead letters there are."""
+    row = await fetch_one(connection, block("count_dead_letters"), {})
+    return int(row[0]) if row else 0
+
+
+async def discard(connection: Connection, ids: Sequence[UUID]) -> int:
+    """Remove dead letters for good; return how many there were."""
+    return (await connection.execute(block("discard_dead_letters"), {"ids": list(ids)})).rowcount
+
+
+async def purge_finished(connection: Connection) -> int:
+    """Remove dead letters of jobs that the ledger has: they became one while another delivery was committing."""
+    return (await connection.execute(block("purge_finished_dead_letters"))).rowcount

@@ -30,19 +30,19 @@ def fingerprint(contract: ModelContractPatternStorage) -> bytes:
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).digest()
 
 
-async def close(connection: Connection, contract: ModelContractPatternStorage, result: ModelResult) -> None:
-    """Enter the job as finished, in the caller's transaction. Raises psycopg's UniqueViolation if it is there.
+async def record(connection: Connection, contract: ModelContractPatternStorage, result: ModelResult) -> None:
+    """Record the job as finished, in the caller's transaction. Raises psycopg's UniqueViolation if it is there.
 
     Notes in the result's metadata which `request` it answers, so that a caller who reused an id can tell.
     """
-    await enter(connection, contract.correlation_id, fingerprint(contract), result)
+    await record_result(connection, contract.correlation_id, fingerprint(contract), result)
 
 
-async def enter(connection: Connection, correlation_id: UUID, request: bytes, result: ModelResult) -> None:
-    """The same for what is no contract; `request` is a SHA-256 of what was asked for."""
+async def record_result(connection: Connection, correlation_id: UUID, request: bytes, result: ModelResult) -> None:
+    """Record what is no contract, such as a run of an import; `request` is a SHA-256 of what was asked for."""
     result.metadata["request"] = request.hex()
     values = {"correlation_id": correlation_id, "fingerprint": request, "result": Json(result.to_dict())}
-    await connection.execute(block("close_job"), values)
+    await connection.execute(block("record_job"), values)
 
 
 async def find(connection: Connection, correlation_id: UUID) -> tuple[bytes | None, ModelResult] | None:
@@ -59,7 +59,7 @@ async def replay(connection: Connection, contract: ModelContractPatternStorage) 
     found = await find(connection, contract.correlation_id)
     if found is None:
         return None
-    return _first(contract, *found)
+    return _replayed(contract, *found)
 
 
 async def open_query(connection: Connection, contract: ModelContractPatternStorage) -> ModelResult | None:
@@ -68,10 +68,10 @@ async def open_query(connection: Connection, contract: ModelContractPatternStora
     Raises CorrelationConflict if the id is that of a write.
     """
     row = await fetch_one(connection, block("open_query"), {"correlation_id": contract.correlation_id})
-    return None if row is None else _first(contract, row[0], ModelResult.model_validate(row[1]))
+    return None if row is None else _replayed(contract, row[0], ModelResult.model_validate(row[1]))
 
 
-def _first(contract: ModelContractPatternStorage, first: bytes | None, result: ModelResult) -> ModelResult:
+def _replayed(contract: ModelContractPatternStorage, first: bytes | None, result: ModelResult) -> ModelResult:
     request = fingerprint(contract)
     if first is not None and first != request:
         raise CorrelationConflict(contract.correlation_id, request.hex())
@@ -79,16 +79,18 @@ def _first(contract: ModelContractPatternStorage, first: bytes | None, result: M
     return result
 
 
-async def settle(connection: Connection, contract: ModelContractPatternStorage, failure: ModelResult) -> ModelResult:
-    """Enter a job as failed for good, unless it is finished: return its first result if it has one, else `failure`.
+async def record_failure(
+    connection: Connection, contract: ModelContractPatternStorage, failure: ModelResult
+) -> ModelResult:
+    """Record a job as failed for good, unless it is finished: return its first result if it has one, else `failure`.
 
     It waits for the same job where that is committing at this moment. Raises CorrelationConflict as `replay` does.
     """
     first = await replay(connection, contract)
     if first is None:
         try:
-            await close(connection, contract, failure)
-        except UniqueViolation:  # somebody else has settled it in this moment
+            await record(connection, contract, failure)
+        except UniqueViolation:  # another delivery was recorded at this moment
             first = await replay(connection, contract)
             if first is None:
                 raise TransactionConflict("the ledger lost this job while it was looked at") from None

@@ -100,18 +100,20 @@ class NodePatternStorageEffect(NodeBaseEffect):
             operation = check(contract)
             async with self._transaction(contract) as connection:
                 result = _succeeded(contract, await operation.apply(connection), started)
-                await ledger.close(connection, contract, result)
+                await ledger.record(connection, contract, result)
         except StorageError as error:
             if isinstance(error, TransientError):
                 raise
-            return await self._settle(contract, error, started)
+            return await self._record_failure(contract, error, started)
         return result
 
-    async def _settle(self, contract: ModelContractPatternStorage, error: StorageError, started: float) -> ModelResult:
-        """Answer for a job that failed for good: with its first result if it has one, else with this failure."""
+    async def _record_failure(
+        self, contract: ModelContractPatternStorage, error: StorageError, started: float
+    ) -> ModelResult:
+        """Return the result of a job that failed for good: its first one if the ledger has it, else this failure."""
         async with self.pool.connection() as connection:
             if not isinstance(error, AlreadyDone):
-                return await ledger.settle(connection, contract, _failed(contract, error, started))
+                return await ledger.record_failure(connection, contract, _failed(contract, error, started))
             first = await ledger.replay(connection, contract)
         if first is None:
             raise TransactionConflict("the ledger lost this job while it was looked at")

@@ -1,6 +1,6 @@
 """The outbox: jobs written in an application's own transaction, so that they exist if and only if it commits.
 
-A relay (tasks/relay.py) publishes them afterwards. A row goes when its effect commits (`ledger.close`), when the
+A relay (tasks/relay.py) publishes them afterwards. A row goes when its effect commits (`ledger.record`), when the
 job is cancelled or becomes a dead letter; until then it is published again and again, each time after twice the
 delay, so no message that is lost anywhere loses the job. The ledger makes every message but the first harmless.
 """
@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from pattern_storage.storage.errors import ContractInvalid, CorrelationConflict, StorageError
-from pattern_storage.storage.explanation import explain, printable
+from pattern_storage.storage.explanation import explain
 from pattern_storage.storage.ledger import fingerprint
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage
 from pattern_storage.storage.operations import check
@@ -140,14 +140,6 @@ async def mark_published(connection: Connection, ids: Sequence[UUID], *, delay: 
 async def remove(connection: Connection, ids: Sequence[UUID]) -> None:
     """Forget these jobs."""
     await connection.execute(block("remove_jobs"), {"ids": list(ids)})
-
-
-async def refuse(connection: Connection, correlation_id: UUID, error: StorageError) -> None:
-    """Turn a job that can never be published into a dead letter."""
-    # What is wrong may be a NUL in a field's name, and PostgreSQL could not store the sentence that repeats it.
-    text = printable(error).replace("\x00", "\\x00")
-    values = {"correlation_id": correlation_id, "error_type": error.error_type, "error": text}
-    await connection.execute(block("refuse_job"), values)
 
 
 async def next_publication(connection: Connection) -> float | None:

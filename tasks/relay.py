@@ -19,7 +19,7 @@ from celery import signals
 from psycopg.sql import SQL, Identifier
 
 from pattern_storage.config.settings import Settings, environment_settings
-from pattern_storage.storage import ModelContractPatternStorage, outbox
+from pattern_storage.storage import ModelContractPatternStorage, dead_letters, outbox
 from pattern_storage.storage.errors import StorageError
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.storage.outbox import OutboxJob
@@ -150,7 +150,7 @@ class Relay:
             waiting = [job for job in claimed if not job.finished]
             contracts = read_jobs(waiting, refused)
             for job, error in refused:
-                await outbox.refuse(connection, job.correlation_id, error)
+                await dead_letters.move_from_outbox(connection, job.correlation_id, error)
             if finished := [job.correlation_id for job in claimed if job.finished]:
                 await outbox.remove(connection, finished)
             if contracts:

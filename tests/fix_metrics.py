@@ -137,8 +137,8 @@ def exercise(measured: Measured) -> None:
     client.submit(cancelled)
     measured.wait_for("the revoked job", lambda scrape: scrape.value("jobs_total", outcome="revoked") == 1)
     with locked_patterns(url):
-        buried = client.insert(make_pattern()).result(timeout=60)
-    assert buried.metadata["dead_letter"], buried
+        dead = client.insert(make_pattern()).result(timeout=60)
+    assert dead.metadata["dead_letter"], dead
     # Nothing that another producer sends says when it was sent.
     foreign = str(uuid4())
     measured.plain.send_task(

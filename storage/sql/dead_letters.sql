@@ -1,8 +1,26 @@
--- Dead letters in pages; see storage/dead_letters.py.
+-- Dead letters; see storage/dead_letters.py. A job that is in the ledger has ended, and is none.
+
+-- name: add_dead_letter
+-- Keep a job that ran out of attempts, unless it is finished: one of them may have ended after all.
+WITH delivered AS (DELETE FROM job_attempts WHERE correlation_id = %(correlation_id)s RETURNING first_at),
+     published AS (DELETE FROM outbox WHERE correlation_id = %(correlation_id)s)
+INSERT INTO dead_letters (correlation_id, contract, error_type, error, attempts, first_at)
+SELECT %(correlation_id)s, %(contract)s, %(error_type)s::text, %(error)s::text, %(attempts)s,
+       coalesce((SELECT first_at FROM delivered), now())
+WHERE NOT EXISTS (SELECT FROM job_ledger WHERE correlation_id = %(correlation_id)s)
+ON CONFLICT (correlation_id) DO UPDATE
+SET error_type = excluded.error_type, error = excluded.error, attempts = excluded.attempts, died_at = now()
+
+-- name: move_outbox_job_to_dead_letters
+-- Turn a row of the outbox that no worker could take into a dead letter.
+WITH refused AS (DELETE FROM outbox WHERE correlation_id = %(correlation_id)s RETURNING *)
+INSERT INTO dead_letters (correlation_id, contract, error_type, error, attempts, first_at)
+SELECT correlation_id, contract, %(error_type)s, %(error)s, published, created_at FROM refused
+ON CONFLICT (correlation_id) DO UPDATE
+SET error_type = excluded.error_type, error = excluded.error, attempts = excluded.attempts, died_at = now()
 
 -- name: page_dead_letters
 -- Dead letters without their contracts, by id or by kind of error, the newest first, behind the one last seen.
--- A job in the ledger has ended: it is none.
 SELECT correlation_id, died_at, pg_column_size(contract) AS size
 FROM dead_letters
 WHERE (%(ids)s::uuid[] IS NULL OR correlation_id = ANY (%(ids)s::uuid[]))
@@ -11,3 +29,25 @@ WHERE (%(ids)s::uuid[] IS NULL OR correlation_id = ANY (%(ids)s::uuid[]))
   AND NOT EXISTS (SELECT FROM job_ledger WHERE job_ledger.correlation_id = dead_letters.correlation_id)
 ORDER BY died_at DESC, correlation_id DESC
 FETCH FIRST %(limit)s ROWS ONLY
+
+-- name: fetch_dead_letters
+-- Dead letters with their contracts, by id or by kind of error, the newest first.
+SELECT correlation_id, contract, error_type, error, attempts, first_at, died_at
+FROM dead_letters
+WHERE (%(ids)s::uuid[] IS NULL OR correlation_id = ANY (%(ids)s::uuid[]))
+  AND (%(error_type)s::text IS NULL OR error_type = %(error_type)s)
+  AND NOT EXISTS (SELECT FROM job_ledger WHERE job_ledger.correlation_id = dead_letters.correlation_id)
+ORDER BY died_at DESC
+FETCH FIRST %(limit)s ROWS ONLY
+
+-- name: count_dead_letters
+-- Count dead letters.
+SELECT count(*) FROM dead_letters
+
+-- name: discard_dead_letters
+-- Remove dead letters for good.
+DELETE FROM dead_letters WHERE correlation_id = ANY (%(ids)s)
+
+-- name: purge_finished_dead_letters
+-- Remove dead letters of jobs that ended after all: one delivery was given up while another was committing.
+DELETE FROM dead_letters USING job_ledger WHERE dead_letters.correlation_id = job_ledger.correlation_id

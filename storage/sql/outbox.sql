@@ -50,14 +50,6 @@ WHERE correlation_id = ANY (%(ids)s)
 -- Forget jobs that nobody needs to publish any more.
 DELETE FROM outbox WHERE correlation_id = ANY (%(ids)s)
 
--- name: refuse_job
--- Turn a row that no worker could take into a dead letter.
-WITH refused AS (DELETE FROM outbox WHERE correlation_id = %(correlation_id)s RETURNING *)
-INSERT INTO dead_letters (correlation_id, contract, error_type, error, attempts, first_at)
-SELECT correlation_id, contract, %(error_type)s, %(error)s, published, created_at FROM refused
-ON CONFLICT (correlation_id) DO UPDATE
-SET error_type = excluded.error_type, error = excluded.error, attempts = excluded.attempts, died_at = now()
-
 -- name: next_publication
 -- Seconds until the next job is due that is not due yet.
 SELECT extract(epoch FROM min(publish_after) - statement_timestamp())::float8

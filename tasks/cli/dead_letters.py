@@ -11,9 +11,8 @@ from uuid import UUID
 import typer
 
 from pattern_storage.config.settings import load_settings
-from pattern_storage.storage import ModelContractPatternStorage, attempts, dead_letters
-from pattern_storage.storage.attempts import DeadLetter
-from pattern_storage.storage.dead_letters import PAGE_SIZE, Entry
+from pattern_storage.storage import ModelContractPatternStorage, dead_letters
+from pattern_storage.storage.dead_letters import PAGE_SIZE, DeadLetter, Entry
 from pattern_storage.storage.errors import StorageError
 from pattern_storage.storage.operations import check
 from pattern_storage.tasks.cli.exits import Exit, InputInvalid
@@ -79,7 +78,7 @@ def discard(ids: Ids = None, error_type: ErrorType = None, every: All = False, d
     for entries in _entries(ids, error_type):
         chosen = [entry.correlation_id for entry in entries]
         if not dry_run:
-            run_sync(_database().run(partial(attempts.discard, ids=chosen)))
+            run_sync(_database().run(partial(dead_letters.discard, ids=chosen)))
         _print_ids(chosen)
         count += len(chosen)
     _say("discarded", count, dry_run)
@@ -108,8 +107,8 @@ def _contracts(
 ) -> Iterator[list[DeadLetter]]:
     """Yield dead letters with their contracts, as many at a time as fit in memory."""
     for entries in _entries(ids, error_type, limit):
-        for group in dead_letters.groups(entries):
-            if letters := run_sync(_database().run(partial(attempts.dead_letters, ids=group))):
+        for chunk in dead_letters.chunks(entries):
+            if letters := run_sync(_database().run(partial(dead_letters.fetch, ids=chunk))):
                 yield letters
 
 

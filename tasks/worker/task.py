@@ -11,7 +11,7 @@ from celery.states import FAILURE, SUCCESS
 from celery.utils.time import get_exponential_backoff_interval
 
 from pattern_storage.config.settings import Settings, environment_settings
-from pattern_storage.storage import ModelContractPatternStorage, ModelResult, attempts, ledger
+from pattern_storage.storage import ModelContractPatternStorage, ModelResult, attempts, dead_letters, ledger
 from pattern_storage.storage.errors import ContractInvalid, StorageError
 from pattern_storage.storage.logs import correlated, get_logger
 from pattern_storage.tasks.description import describe_call
@@ -81,7 +81,7 @@ class StorageTask(Task[Any, Any]):
         begun_again = self._count(received)
         result = None
         if begun_again >= environment_settings().max_attempts:
-            result = self._bury(received, never_ended(received, begun_again), begun_again)
+            result = self._dead_letter(received, never_ended(received, begun_again), begun_again)
         try:
             result = result or runtime.run(runtime.node().execute_once(received))
         except SoftTimeLimitExceeded:
@@ -141,7 +141,7 @@ class StorageTask(Task[Any, Any]):
     def _forget(self, contract: ModelContractPatternStorage) -> None:
         """Clear what was kept of a job that ended; what stays behind does no harm."""
         try:
-            runtime.on_connection(attempts.forget, contract.correlation_id)
+            runtime.on_connection(attempts.clear, contract.correlation_id)
         except StorageError as error:
             logger.warning("cannot clear what was kept of %s: %s", self.request.id, error)
 
@@ -154,7 +154,7 @@ class StorageTask(Task[Any, Any]):
             return None
         late = too_late(contract)
         try:
-            first = runtime.on_connection(ledger.settle, contract, late)
+            first = runtime.on_connection(ledger.record_failure, contract, late)
         except StorageError as error:
             logger.warning("cannot tell whether %s was done in time: %s", self.request.id, error)
             return None
@@ -164,7 +164,7 @@ class StorageTask(Task[Any, Any]):
         """End this attempt as RETRY, or the job as a dead letter if it was the last."""
         settings = environment_settings()
         if begun_again + 1 >= settings.max_attempts:
-            self._bury(contract, result, begun_again + 1)
+            self._dead_letter(contract, result, begun_again + 1)
         try:
             raise self.retry(
                 exc=StorageUnavailable(result.to_dict()),
@@ -174,16 +174,18 @@ class StorageTask(Task[Any, Any]):
             # The new message could not be sent. Celery would drop the old one; it goes back to the queue instead.
             raise Reject(error, requeue=True) from error
 
-    def _bury(self, contract: ModelContractPatternStorage, result: ModelResult, count: int) -> ModelResult | None:
+    def _dead_letter(
+        self, contract: ModelContractPatternStorage, result: ModelResult, count: int
+    ) -> ModelResult | None:
         """Keep the job as a dead letter and end it as FAILURE; if PostgreSQL cannot take it now, go on trying.
 
         Return the job's first result if it turns out to be done: only its answer was lost so many times.
         """
         try:
-            if not runtime.on_connection(attempts.bury, contract, result, attempts=count):
+            if not runtime.on_connection(dead_letters.add, contract, result, attempts=count):
                 return runtime.on_connection(ledger.replay, contract)
         except StorageError as error:
-            logger.warning("cannot bury %s after %d attempts: %s", self.request.id, count, error)
+            logger.warning("cannot dead-letter %s after %d attempts: %s", self.request.id, count, error)
             return None
         result.metadata |= {"dead_letter": True, "attempts": count}
         result.metadata.pop("retryable", None)

@@ -24,7 +24,11 @@ def settle_late(operation: str, task_id: str, contract: Any) -> None:
         received = receive(operation, task_id, contract)
         if operation != OperationName.QUERY:
             late = too_late(received)
-            run_sync(Database(environment_settings()).run(lambda connection: ledger.settle(connection, received, late)))
+            run_sync(
+                Database(environment_settings()).run(
+                    lambda connection: ledger.record_failure(connection, received, late)
+                )
+            )
     except StorageError as error:
         logger.warning("cannot settle %s, which was killed at its time limit: %s", task_id, error)
 

@@ -11,7 +11,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
 from pattern_storage.storage import dead_letters
-from pattern_storage.storage.dead_letters import GROUP_LIMIT, GROUP_SIZE, Entry
+from pattern_storage.storage.dead_letters import CHUNK_LIMIT, CHUNK_SIZE, Entry
 from tests import fix_cli
 from tests.fix_cli import Cli
 
@@ -41,7 +41,7 @@ def letters(database_url: str) -> set[str]:
 def paged(cli: Cli, monkeypatch: pytest.MonkeyPatch, database_url: str, redis_url: str) -> Any:
     """The command, with two to a page and one contract at a time."""
     monkeypatch.setattr("pattern_storage.tasks.cli.dead_letters.PAGE_SIZE", 2)
-    monkeypatch.setattr("pattern_storage.storage.dead_letters.GROUP_SIZE", 1)
+    monkeypatch.setattr("pattern_storage.storage.dead_letters.CHUNK_SIZE", 1)
     urls: dict[str, Any] = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
     return lambda *arguments: cli("dead-letters", *arguments, **urls)
 
@@ -90,8 +90,8 @@ def entries(*sizes: int) -> list[Entry]:
 
 
 def test_contracts_are_read_in_groups_that_fit() -> None:
-    half = GROUP_SIZE // 2
-    groups = dead_letters.groups(entries(half, half, 1, 2 * GROUP_SIZE, half))
+    half = CHUNK_SIZE // 2
+    groups = dead_letters.chunks(entries(half, half, 1, 2 * CHUNK_SIZE, half))
     assert [[each.int for each in group] for group in groups] == [[0, 1], [2], [3], [4]]
-    assert [len(group) for group in dead_letters.groups(entries(*[1] * (GROUP_LIMIT + 1)))] == [GROUP_LIMIT, 1]
-    assert list(dead_letters.groups([])) == []
+    assert [len(group) for group in dead_letters.chunks(entries(*[1] * (CHUNK_LIMIT + 1)))] == [CHUNK_LIMIT, 1]
+    assert list(dead_letters.chunks([])) == []

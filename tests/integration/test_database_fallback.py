@@ -9,7 +9,7 @@ import pytest
 import redis
 from celery import Celery
 
-from pattern_storage.storage import ModelContractPatternStorage, ModelResult, attempts
+from pattern_storage.storage import ModelContractPatternStorage, ModelResult, dead_letters
 from pattern_storage.tasks.cli import main
 from pattern_storage.tasks.client import AsyncPatternStorageClient, JobTimeout, PatternStorageClient
 from pattern_storage.tasks.client.database import Database, run_sync
@@ -103,10 +103,10 @@ async def test_cancel_after_it_was_done(
         assert (await client.get(job.correlation_id).cancel()).data == result.data
 
 
-def bury(database: Database, error_type: str = "connection_lost") -> ModelContractPatternStorage:
+def add_dead_letter(database: Database, error_type: str = "connection_lost") -> ModelContractPatternStorage:
     asked = contract("insert", data=make_pattern())
     last = ModelResult(success=False, error="the line was cut", metadata={"error_type": error_type})
-    run_sync(database.run(lambda connection: attempts.bury(connection, asked, last, attempts=5)))
+    run_sync(database.run(lambda connection: dead_letters.add(connection, asked, last, attempts=5)))
     return asked
 
 
@@ -130,21 +130,21 @@ def test_dead_letters(
         assert (ended.value.code or 0) == code, said.out + said.err
         return said.out if code == 0 else said.err
 
-    buried = bury(knowing_client.database)
-    other = bury(knowing_client.database, "pool_timeout")
-    job = knowing_client.get(buried.correlation_id)
+    dead = add_dead_letter(knowing_client.database)
+    other = add_dead_letter(knowing_client.database, "pool_timeout")
+    job = knowing_client.get(dead.correlation_id)
     assert (job.status(), job.result().metadata["attempts"]) == ("FAILURE", 5)
     listed = json.loads(command("list", "--json"))
-    assert {letter["correlation_id"] for letter in listed} == {str(buried.correlation_id), str(other.correlation_id)}
-    assert str(buried.correlation_id) in command("list", "--error-type", "connection_lost")
-    shown = json.loads(command("show", str(buried.correlation_id), "--json"))
-    assert shown["contract"]["data"] == buried.data
-    assert "the line was cut" in command("show", str(buried.correlation_id))
+    assert {letter["correlation_id"] for letter in listed} == {str(dead.correlation_id), str(other.correlation_id)}
+    assert str(dead.correlation_id) in command("list", "--error-type", "connection_lost")
+    shown = json.loads(command("show", str(dead.correlation_id), "--json"))
+    assert shown["contract"]["data"] == dead.data
+    assert "the line was cut" in command("show", str(dead.correlation_id))
     assert command("discard", "--all", "--dry-run").count("\n") == 2
     assert command("discard", str(other.correlation_id)) == f"{other.correlation_id}\n"
     assert "no dead letter has the id" in command("discard", str(other.correlation_id), code=2)
     assert "say which" in command("replay", code=2)
-    assert command("replay", "--error-type", "connection_lost", "--dry-run") == f"{buried.correlation_id}\n"
+    assert command("replay", "--error-type", "connection_lost", "--dry-run") == f"{dead.correlation_id}\n"
     assert job.status() == "FAILURE"
     command("replay", "--all")
     assert job.status() == "QUEUED"

@@ -14,9 +14,9 @@ from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from pattern_storage.config.settings import Settings
-from pattern_storage.storage import import_runs, import_schedules, import_states
+from pattern_storage.storage import import_health, import_runs, import_schedules
+from pattern_storage.storage.import_health import ImportHealth
 from pattern_storage.storage.import_runs import Counts
-from pattern_storage.storage.import_states import ImportState
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.imports.publisher import publish_runs
 from pattern_storage.tasks.observability.metrics.servers import ServersCollector
@@ -38,8 +38,8 @@ async def add(connection: Db, name: str, state: str = "queued", *, due: timedelt
         await import_runs.finish(connection, run_id, ImportRunState(state), Counts())
 
 
-async def measured(connection: Db) -> dict[str, ImportState]:
-    return {state.name: state for state in await import_states.measure(connection)}
+async def measured(connection: Db) -> dict[str, ImportHealth]:
+    return {state.name: state for state in await import_health.measure(connection)}
 
 
 async def test_the_last_run_that_was_done_decides(connection: Db) -> None:

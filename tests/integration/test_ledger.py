@@ -8,7 +8,13 @@ import pytest
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
-from pattern_storage.storage import ModelContractPatternStorage, NodePatternStorageEffect, attempts, ledger
+from pattern_storage.storage import (
+    ModelContractPatternStorage,
+    NodePatternStorageEffect,
+    attempts,
+    dead_letters,
+    ledger,
+)
 from tests.fix_storage import contract, make_pattern, succeed
 
 Connection = AsyncConnection[DictRow]
@@ -170,22 +176,22 @@ async def test_dead_letter_until_it_is_done(node: Node, connection: Connection) 
     asked = contract("insert", data=make_pattern())
     failed = await node.execute_effect(contract("delete", pattern_id=uuid4()))
     assert [await attempts.count_delivery(connection, asked.correlation_id) for _ in range(3)] == [1, 2, 3]
-    await attempts.bury(connection, asked, failed, attempts=4)
+    await dead_letters.add(connection, asked, failed, attempts=4)
     assert await count(connection, "job_attempts") == 0
-    (letter,) = await attempts.dead_letters(connection, error_type="validation_error")
+    (letter,) = await dead_letters.fetch(connection, error_type="validation_error")
     assert ModelContractPatternStorage.model_validate(letter.contract) == asked
     assert (letter.correlation_id, letter.attempts, letter.error) == (asked.correlation_id, 4, failed.error)
     assert letter.first_at <= letter.died_at
-    assert await attempts.dead_letters(connection, error_type="connection_lost") == []
-    assert await attempts.dead_letters(connection, ids=[uuid4()]) == []
+    assert await dead_letters.fetch(connection, error_type="connection_lost") == []
+    assert await dead_letters.fetch(connection, ids=[uuid4()]) == []
     await succeed_once(node, asked)
-    assert await attempts.dead_letters(connection) == []
+    assert await dead_letters.fetch(connection) == []
 
 
 async def test_discarded_dead_letters(node: Node, connection: Connection) -> None:
     failed = await node.execute_effect(contract("delete", pattern_id=uuid4()))
-    buried = [contract("insert", data=make_pattern()) for _ in range(3)]
-    for one in buried:
-        await attempts.bury(connection, one, failed, attempts=1)
-    assert await attempts.discard(connection, [buried[0].correlation_id, uuid4()]) == 1
-    assert len(await attempts.dead_letters(connection)) == 2
+    dead = [contract("insert", data=make_pattern()) for _ in range(3)]
+    for one in dead:
+        await dead_letters.add(connection, one, failed, attempts=1)
+    assert await dead_letters.discard(connection, [dead[0].correlation_id, uuid4()]) == 1
+    assert len(await dead_letters.fetch(connection)) == 2

@@ -12,7 +12,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import Json, Jsonb
 
-from pattern_storage.storage import ModelContractPatternStorage, NodePatternStorageEffect, attempts, ledger, outbox
+from pattern_storage.storage import ModelContractPatternStorage, NodePatternStorageEffect, dead_letters, ledger, outbox
 from pattern_storage.storage.errors import ContractInvalid, CorrelationConflict, UnsupportedOperation
 from pattern_storage.storage.sql import block
 from pattern_storage.tasks.client import AsyncPatternStorageClient, PatternStorageClient
@@ -303,7 +303,7 @@ async def test_measures(connection: Connection) -> None:
 
 
 async def test_row_goes_when_the_job_ends(node: NodePatternStorageEffect, connection: Connection) -> None:
-    """Done, failed for good, cancelled, buried: nobody publishes it any more."""
+    """Done, failed for good, cancelled, a dead letter: nobody publishes it any more."""
     asked = [insertion(), contract("delete", pattern_id=uuid4()), insertion(), insertion()]
     for one in asked:
         await outbox.add(connection, one)
@@ -312,7 +312,7 @@ async def test_row_goes_when_the_job_ends(node: NodePatternStorageEffect, connec
     assert not failed.success
     await ledger.cancel(connection, asked[2].correlation_id)
     assert (await outbox.measure(connection)).jobs == 1
-    await attempts.bury(connection, asked[3], failed, attempts=5)
+    await dead_letters.add(connection, asked[3], failed, attempts=5)
     assert (await outbox.measure(connection)).jobs == 0
 
 
@@ -372,7 +372,7 @@ async def test_a_bad_row_becomes_a_dead_letter_and_holds_nobody_up(
     wait_until(lambda: queued(redis_url) == [str(good.correlation_id)], "the good one is published")
     # It is published before the relay's transaction commits.
     wait_until(lambda: relay.text().count("is a dead letter") == len(BAD) + 1, "the bad ones are dead letters")
-    letters = {letter.correlation_id: letter for letter in await attempts.dead_letters(connection)}
+    letters = {letter.correlation_id: letter for letter in await dead_letters.fetch(connection)}
     assert letters.keys() == {*ids, deep}
     for job, (bad, error_type, says) in zip(ids, BAD, strict=True):
         letter = letters[job]

@@ -12,7 +12,7 @@ import pytest
 import redis
 from celery import Celery
 
-from pattern_storage.storage import ModelContractPatternStorage, ModelResult, attempts, ledger
+from pattern_storage.storage import ModelContractPatternStorage, ModelResult, dead_letters, ledger
 from pattern_storage.storage.pool import create_pool
 from pattern_storage.tasks.client import AsyncPatternStorageClient, Job, JobTimeout, PatternStorageClient
 from pattern_storage.tasks.client.database import run_sync
@@ -43,13 +43,13 @@ def error_type(job: Job) -> str | None:
     return found
 
 
-def bury(client: PatternStorageClient, asked: ModelContractPatternStorage) -> None:
+def add_dead_letter(client: PatternStorageClient, asked: ModelContractPatternStorage) -> None:
     last = failed(asked.correlation_id)
-    assert run_sync(client.database.run(lambda connection: attempts.bury(connection, asked, last, attempts=5)))
+    assert run_sync(client.database.run(lambda connection: dead_letters.add(connection, asked, last, attempts=5)))
 
 
 def letters(client: PatternStorageClient) -> int:
-    return len(run_sync(client.database.run(attempts.dead_letters)))
+    return len(run_sync(client.database.run(dead_letters.fetch)))
 
 
 def failed(job: UUID) -> ModelResult:
@@ -112,7 +112,7 @@ def test_cancelled_queries_and_dead_letters(
 
     # Redis says FAILURE, because the job is a dead letter: that is not the end of it.
     asked = contract("insert", data=make_pattern())
-    bury(client, asked)
+    add_dead_letter(client, asked)
     told = {"exc_type": "StorageOperationFailed", "exc_message": [failed(asked.correlation_id).to_dict()]}
     with redis.Redis.from_url(redis_url) as store:
         store.set(result_key(asked.correlation_id), json.dumps({"status": "FAILURE", "result": told}))
@@ -152,8 +152,8 @@ def test_dead_letters_of_jobs_that_ended_after_all(
             pool.connection() as two,
             one.transaction(),
         ):
-            await ledger.close(one, asked, done)
-            assert await attempts.bury(two, asked, failed(asked.correlation_id), attempts=5)
+            await ledger.record(one, asked, done)
+            assert await dead_letters.add(two, asked, failed(asked.correlation_id), attempts=5)
 
     def rows() -> int:
         with psycopg.connect(database_url) as connection:
@@ -168,7 +168,7 @@ def test_dead_letters_of_jobs_that_ended_after_all(
 
     # A query has no row in the ledger, and its letter goes when it is answered.
     query = contract("query", query_params={"limit": 1})
-    bury(client, query)
+    add_dead_letter(client, query)
     assert letters(client) == 1
     start_worker()
     jobs = client.submit_again([replayed, query])
@@ -186,7 +186,7 @@ async def test_redis_has_missed_the_result(
     """As when results and queue are on different servers, and only one of them lost data."""
     asked = contract("insert", data=make_pattern())
     done = ModelResult(success=True, data={"pattern_id": "x"}, metadata={"operation": "insert"})
-    await client.database.run(lambda connection: ledger.close(connection, asked, done))
+    await client.database.run(lambda connection: ledger.record(connection, asked, done))
     with redis.Redis.from_url(redis_url) as store:
         store.set(result_key(asked.correlation_id), marker(JobState(stale)))
     for timeout in (0, 0.2):

@@ -202,7 +202,7 @@ class RunExecutor:
         result = ModelResult(success=True, data=data, metadata=self._metadata())
         if not self._dry_run:
             await asyncio.to_thread(self._rejects.finish, about)
-            await ledger.enter(connection, self.run_id, self._request, result)
+            await ledger.record_result(connection, self.run_id, self._request, result)
             await import_runs.finish(
                 connection, self.run_id, state, self._transfer.counts, source_version=self._transfer.version
             )

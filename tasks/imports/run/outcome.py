@@ -35,7 +35,7 @@ async def record_failure(
     state = STATES.get(error_type, ImportRunState.FAILED)
     try:
         async with pool.connection() as connection, connection.transaction():
-            await ledger.enter(connection, run_id, request, failure)
+            await ledger.record_result(connection, run_id, request, failure)
             await import_runs.finish(
                 connection, run_id, state, counts, source_version=version, error_type=error_type, error=failure.error
             )

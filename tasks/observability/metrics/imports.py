@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
-from pattern_storage.storage.import_states import ImportState
+from pattern_storage.storage.import_health import ImportHealth
 
 
-def of_imports(states: Iterable[ImportState]) -> Iterator[Metric]:
+def of_imports(states: Iterable[ImportHealth]) -> Iterator[Metric]:
     """Yield the gauges that each import has."""
     waits = GaugeMetricFamily(
         "pattern_storage_import_open_seconds", "Since the oldest run that has not ended was due", labels=["name"]

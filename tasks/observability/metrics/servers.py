@@ -15,8 +15,8 @@ from prometheus_client.registry import Collector
 
 from pattern_storage.config.celeryconfig import QUEUES
 from pattern_storage.config.settings import Settings
-from pattern_storage.storage import attempts, import_states, outbox
-from pattern_storage.storage.import_states import ImportState
+from pattern_storage.storage import dead_letters, import_health, outbox
+from pattern_storage.storage.import_health import ImportHealth
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.storage.outbox import OutboxSize
 from pattern_storage.tasks.observability.metrics.imports import of_imports, of_schedules
@@ -89,14 +89,14 @@ class ServersCollector(Collector):
             up.add_metric([server], 0.0 if answer is None else 1.0)
         yield up
         if answers["postgresql"] is not None:
-            size, dead_letters, imports, age = answers["postgresql"]
-            yield from _of_postgresql(size, dead_letters)
+            size, letters, imports, age = answers["postgresql"]
+            yield from _of_postgresql(size, letters)
             yield from of_imports(imports)
             yield from of_schedules(age)
         if answers["broker"] is not None:
             yield from _of_broker(*answers["broker"])
 
-    async def _ask_postgresql(self) -> tuple[OutboxSize, int, list[ImportState], float | None]:
+    async def _ask_postgresql(self) -> tuple[OutboxSize, int, list[ImportHealth], float | None]:
         async with asyncio.timeout(TIMEOUT):
             async with await psycopg.AsyncConnection.connect(
                 self._settings.database, autocommit=True, application_name="pattern-storage metrics",
@@ -105,9 +105,9 @@ class ServersCollector(Collector):
             ) as connection:  # fmt: skip
                 return (
                     await outbox.measure(connection),
-                    await attempts.count_dead_letters(connection),
-                    await import_states.measure(connection),
-                    await import_states.schedules_age(connection),
+                    await dead_letters.count(connection),
+                    await import_health.measure(connection),
+                    await import_health.schedules_age(connection),
                 )
 
     def _ask_broker(self) -> tuple[list[tuple[str, str, int]], int | None]:
@@ -148,7 +148,7 @@ def _declared(connection: Any, queue: str) -> int:
         return 0
 
 
-def _of_postgresql(size: OutboxSize, dead_letters: int) -> Iterator[Metric]:
+def _of_postgresql(size: OutboxSize, letters: int) -> Iterator[Metric]:
     jobs = GaugeMetricFamily("pattern_storage_outbox_jobs", "Jobs in the outbox, by state", labels=["state"])
     jobs.add_metric(["unpublished"], size.unpublished)
     jobs.add_metric(["published"], size.jobs - size.unpublished)
@@ -156,9 +156,7 @@ def _of_postgresql(size: OutboxSize, dead_letters: int) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "pattern_storage_outbox_age_seconds", "How long the oldest job that was never published waits", value=size.age
     )
-    yield GaugeMetricFamily(
-        "pattern_storage_dead_letters", "Dead letters that nobody has dealt with", value=dead_letters
-    )
+    yield GaugeMetricFamily("pattern_storage_dead_letters", "Dead letters that nobody has dealt with", value=letters)
 
 
 def _of_broker(depths: list[tuple[str, str, int]], unacked: int | None) -> Iterator[Metric]:

@@ -9,7 +9,7 @@ from pattern_storage.storage.sql import block
 
 
 @dataclass(frozen=True)
-class ImportState:
+class ImportHealth:
     """Health of one import of the imports file that is scheduled, has an open run, or was started in the last week."""
 
     name: str
@@ -21,9 +21,9 @@ class ImportState:
     failed: bool
 
 
-async def measure(connection: Connection) -> list[ImportState]:
+async def measure(connection: Connection) -> list[ImportHealth]:
     """Return the health of each import, ordered by name."""
-    async with connection.cursor(row_factory=class_row(ImportState)) as cursor:
+    async with connection.cursor(row_factory=class_row(ImportHealth)) as cursor:
         await cursor.execute(block("measure_imports"))
         return await cursor.fetchall()
 
