@@ -200,6 +200,14 @@ async def last_version(connection: Connection, name: str, plan: dict[str, Any]) 
     return None if row is None else row[0]
 
 
+async def lift_transaction_timeouts(connection: Connection) -> None:
+    """Switch off the server's limits of a whole transaction and of idling in one, for the caller's transaction.
+
+    An import waits for its source in the middle of its transaction; statements and the whole run have limits of ours.
+    """
+    await connection.execute(block("lift_transaction_timeouts"))
+
+
 async def set_keepalives(connection: Connection) -> None:
     """Set TCP keepalives for the caller's transaction: it ends within half a minute of its client's host vanishing.
 

@@ -133,6 +133,11 @@ UPDATE import_schedules SET decided_until = %(until)s WHERE name = %(name)s
 -- Delete every schedule but these.
 DELETE FROM import_schedules WHERE name <> ALL (%(names)s)
 
+-- name: lift_transaction_timeouts
+-- Limits that the server, the database or the role sets on a whole transaction (new in PostgreSQL 17) or on idling in one.
+SELECT set_config(name, '0', true) FROM pg_settings
+WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')
+
 -- name: set_keepalives
 -- TCP keepalives of this transaction, where the server has such settings: it ends soon after its client's host vanishes.
 SELECT set_config(wanted.name, wanted.setting, true)

@@ -19,7 +19,7 @@ import pytest
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
-from pattern_storage.storage import NodePatternStorageEffect, import_runs, ledger
+from pattern_storage.storage import ModelResult, NodePatternStorageEffect, import_runs, ledger
 from pattern_storage.storage.errors import ServerUnavailable
 from pattern_storage.tasks.imports.run import monitor as monitor_module
 from pattern_storage.tasks.imports.run.execution import RunExecutor, RunLocked
@@ -249,18 +249,18 @@ async def test_the_same_run_again_answers_with_its_recorded_result(
 
 
 class Gate:
-    """Holds runs up where they read the version of their source."""
+    """Holds runs up where they call a method of their source: in their transaction, when all rows are read."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, method: str = "check_unchanged") -> None:
         self.reached, self.open = threading.Semaphore(0), threading.Event()
-        version = Source.version
+        original = getattr(Source, method)
 
-        def held_up(source: Source) -> str:
+        def held_up(source: Source) -> Any:
             self.reached.release()
             assert self.open.wait(60)
-            return version(source)
+            return original(source)
 
-        monkeypatch.setattr(Source, "version", held_up)
+        monkeypatch.setattr(Source, method, held_up)
 
     async def wait(self) -> None:
         assert await asyncio.to_thread(self.reached.acquire, timeout=60)
@@ -292,6 +292,96 @@ async def test_runs_of_one_import_never_overlap(
     assert (await other).success
     cursor = await connection.execute("SELECT state, count(*) FROM import_runs GROUP BY 1 ORDER BY 1")
     assert [tuple(row.values()) for row in await cursor.fetchall()] == [("done", 2), ("overlapped", 1)]
+
+
+async def test_no_transaction_is_open_while_the_source_is_looked_at(
+    importing: Importing, connection: Db, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finding and hashing may take hours; the run is not published again meanwhile, and done once."""
+    monkeypatch.setattr(monitor_module, "INTERVAL", 0.01)
+    gate = Gate(monkeypatch, "version")
+    plan, run_id = make_plan(write_lines(tmp_path / "a.jsonl", patterns(3))), uuid4()
+    twice = [asyncio.create_task(importing(plan, run_id, delay=0.05)) for _ in range(2)]
+    await gate.wait()
+    await gate.wait()
+    cursor = await connection.execute(
+        "SELECT query FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL"
+        " AND query NOT LIKE '%ledger%' AND query NOT LIKE '%publish_after%'"
+    )
+    assert await cursor.fetchall() == []
+    postponed = (await the_run(connection))["publish_after"]
+    async with asyncio.timeout(60):
+        while (await the_run(connection))["publish_after"] <= postponed:
+            pass
+    gate.open.set()
+    ended = await asyncio.gather(*twice, return_exceptions=True)
+    done = [result for result in ended if isinstance(result, ModelResult)]
+    assert all(result.success for result in done), done
+    assert [result for result in ended if not isinstance(result, ModelResult | RunLocked)] == []
+    assert len([result for result in done if not result.metadata.get("replayed")]) == 1
+    assert len(await names(connection)) == 3
+
+
+@pytest.mark.parametrize("limit", ["idle_in_transaction_session_timeout", "transaction_timeout"])
+async def test_limits_of_the_server_on_transactions(
+    importing: Importing, connection: Db, pool: Pool, tmp_path: Path, gate: Gate, limit: str
+) -> None:
+    """A source that is slow in mid-transaction is not the user's other transactions, which these are for."""
+    async with pool.connection() as connected:
+        database = connected.info.dbname
+    if not await (await connection.execute("SELECT name FROM pg_settings WHERE name = %s", [limit])).fetchone():
+        pytest.skip(f"{limit} is not known to this PostgreSQL")
+    await connection.execute(f'ALTER DATABASE "{database}" SET {limit} = 500')
+    for backend in await (
+        await connection.execute(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    ).fetchall():
+        await connection.execute("SELECT pg_terminate_backend(%s)", [backend["pid"]])
+    await pool.check()
+    try:
+        run = asyncio.create_task(importing(make_plan(write_lines(tmp_path / "a.jsonl", patterns(3)))))
+        await gate.wait()
+        async with asyncio.timeout(60):
+            while not await (
+                await connection.execute(
+                    "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in tr%'"
+                    " AND now() - state_change > interval '1 second'"
+                )
+            ).fetchone():
+                assert not run.done(), run.result()
+                await asyncio.sleep(0.01)
+        gate.open.set()
+        result = await run
+        assert result.success, result.error
+    finally:
+        await connection.execute(f'ALTER DATABASE "{database}" RESET {limit}')
+
+
+async def test_the_ledger_row_commits_with_the_rows_or_not_at_all(
+    importing: Importing, connection: Db, tmp_path: Path
+) -> None:
+    """A commit that fails leaves no success in the ledger, whoever asks, and the next attempt writes the rows."""
+    await connection.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'no commit today' USING ERRCODE = 'serialization_failure'; END $$"
+    )
+    await connection.execute(
+        "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON pattern_templates DEFERRABLE INITIALLY DEFERRED"
+        " FOR EACH ROW EXECUTE FUNCTION refuse()"
+    )
+    plan, run_id = make_plan(write_lines(tmp_path / "a.jsonl", patterns(3))), uuid4()
+    try:
+        result = await importing(plan, run_id)
+        assert (result.success, result.metadata.get("retryable")) == (False, True), result.error
+        assert await ledger.find(connection, run_id) is None
+        assert (await the_run(connection))["finished_at"] is None
+    finally:
+        await connection.execute("DROP FUNCTION refuse CASCADE")
+    again = await importing(plan, run_id)
+    assert (again.success, again.metadata.get("replayed")) == (True, None)
+    assert len(await names(connection)) == 3
 
 
 async def test_a_host_that_vanishes_is_noticed(

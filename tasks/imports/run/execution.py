@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -83,6 +84,9 @@ class RunExecutor:
         self._request = hashlib.sha256(json.dumps(plan.content, sort_keys=True).encode()).digest()
         #: Times this run has begun, this one included.
         self.attempts = 0
+        #: Whether the transaction holds the run's advisory lock; until then its publication is postponed now and then.
+        self._locked = False
+        self._postpone_at = math.inf
 
     @property
     def name(self) -> str:
@@ -149,25 +153,15 @@ class RunExecutor:
 
     async def _execute(self) -> ModelResult:
         try:
-            async with self._pool.connection() as connection:
-                if not self._dry_run:
-                    if import_runs.run_lock_key(self.run_id) in await import_runs.held_locks(connection):
-                        raise RunLocked
-                    begun = await import_runs.begin(connection, self.run_id, delay=self._delay)
-                    if begun is None or await ledger.find(connection, self.run_id) is not None:
-                        raise AlreadyDone("the ledger has this run already")
-                    self.attempts = begun
-                    if begun > self._max_attempts:
-                        raise ImportBroken(
-                            ErrorType.WORKER_LOST, f"the import was begun {begun - 1} times and never ended"
-                        )
-                    if self._refusal:
-                        raise self._refusal
-                async with connection.transaction():
-                    result = await self._transaction(connection)
-                    if self._dry_run:
-                        raise DryRun
-                self._kept = True
+            if not self._dry_run:
+                await self._begin()
+            # Takes as long as the source's server does, or as hashing all of it does: no transaction is open meanwhile.
+            await self._transfer.find_source()
+            async with self._pool.connection() as connection, connection.transaction():
+                result = await self._transaction(connection)
+                if self._dry_run:
+                    raise DryRun
+            self._kept = True
         except DryRun:
             pass
         except (ImportFailed, RunLocked):
@@ -177,7 +171,30 @@ class RunExecutor:
             if not isinstance(error, AlreadyDone):
                 raise error from raised
             return await self._recorded_result()
+        finally:
+            self._transfer.close()
         return result
+
+    async def _begin(self) -> None:
+        """Begin an attempt, unless the run has ended, is executed now, or would overlap with another."""
+        async with self._pool.connection() as connection:
+            held = await import_runs.held_locks(connection)
+            if import_runs.run_lock_key(self.run_id) in held:
+                raise RunLocked
+            begun = await import_runs.begin(connection, self.run_id, delay=self._delay)
+            self._postpone_at = time.monotonic() + self._delay / 3
+            if begun is None or await ledger.find(connection, self.run_id) is not None:
+                raise AlreadyDone("the ledger has this run already")
+            self.attempts = begun
+            if begun > self._max_attempts:
+                raise ImportBroken(ErrorType.WORKER_LOST, f"the import was begun {begun - 1} times and never ended")
+            if self._refusal:
+                raise self._refusal
+            if import_runs.name_lock_key(self.name) in held:
+                raise self._overlap()
+
+    def _overlap(self) -> ImportBroken:
+        return ImportBroken(ErrorType.IMPORT_OVERLAP, f"another run of {self.name!r} has not ended yet")
 
     async def _recorded_result(self) -> ModelResult:
         """Return the recorded result of the run. Raises ImportBroken if there is no such run."""
@@ -190,11 +207,15 @@ class RunExecutor:
         """Do everything in the caller's transaction, ledger row included."""
         limits = {"statement": str(round(self._seconds * 1000)), "lock": None}
         await connection.execute(block("set_limits"), limits)
+        await import_runs.lift_transaction_timeouts(connection)
         await import_runs.set_keepalives(connection)
         if not await import_runs.try_lock(connection, import_runs.run_lock_key(self.run_id)):
             raise RunLocked
-        if not await import_runs.try_lock(connection, import_runs.name_lock_key(self._plan.name)):
-            raise ImportBroken(ErrorType.IMPORT_OVERLAP, f"another run of {self._plan.name!r} has not ended yet")
+        self._locked = True
+        if not await import_runs.try_lock(connection, import_runs.name_lock_key(self.name)):
+            raise self._overlap()
+        if not self._dry_run and await ledger.find(connection, self.run_id) is not None:
+            raise AlreadyDone("the ledger has this run already")
         state = await self._transfer.run(connection, force=self._force)
         about = {"run_id": str(self.run_id), "name": self._plan.name, "state": state, **vars(self._transfer.counts)}
         file = str(self._rejects.path) if self._rejects.count else None
@@ -211,6 +232,10 @@ class RunExecutor:
     async def _is_cancelled(self) -> bool:
         with suppress(Exception):
             async with self._pool.connection(timeout=INTERVAL) as connection:
+                if not self._locked and time.monotonic() >= self._postpone_at:
+                    # It would be published again otherwise, as one whose worker is lost: see `import_runs.claim`.
+                    self._postpone_at = time.monotonic() + self._delay / 3
+                    await import_runs.postpone(connection, self.run_id, delay=self._delay)
                 found = await ledger.find(connection, self.run_id)
                 return found is not None and found[1].metadata.get("error_type") == ErrorType.REVOKED
         return False

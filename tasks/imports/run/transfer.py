@@ -33,43 +33,48 @@ class Transfer:
 
     def __init__(self, plan: ImportPlan, rejects: Rejects) -> None:
         self._plan, self._rejects = plan, rejects
+        self._thread = ThreadPoolExecutor(1, "import")
         self._source: Source | None = None
+        self._chunks: Generator[bytes, None, None] | None = None
         self._rows: Rows | None = None
         #: Version of the source, once known.
         self.version: str | None = None
         self.counts = Counts()
         self.progress = Progress(plan.name)
 
+    async def find_source(self) -> None:
+        """Find the source's files and their version; needs no connection. Raises ImportFailed."""
+        self._source = await self._in_thread(lambda: Source(self._plan))
+        self.version = await self._in_thread(self._source.version)
+
     async def run(self, connection: Connection, *, force: bool) -> ImportRunState:
         """Transfer the source; return the run's final state, `done`, or `unchanged` if the source's version is.
 
         Raises ImportFailed, StorageError or psycopg.Error; the caller's transaction must then roll back.
         """
-        thread = ThreadPoolExecutor(1, "import")
-        chunks: Generator[bytes, None, None] | None = None
-        try:
-            source = self._source = await _in(thread, lambda: Source(self._plan))
-            self.version = await _in(thread, source.version)
-            last = await import_runs.last_version(connection, self._plan.name, self._plan.content)
-            if last == self.version and not force:
-                return ImportRunState.UNCHANGED
-            rows = self._rows = Rows(self._plan, source, self._rejects)
-            await staging.create(connection)
-            chunks = rows.chunks()
-            await self._stage(connection, thread, chunks)
-            await _in(thread, source.check_unchanged)
-            if self._rejects.too_many:
-                raise self._rejects.error()
-            self.count()
-            self.progress.reading_is_over()
-            await self._merge(connection, rows)
-            return ImportRunState.DONE
-        finally:
-            if chunks is not None:
-                # After what the thread is doing now: it closes the files.
-                thread.submit(chunks.close)
-            self.count()
-            thread.shutdown(wait=False)
+        assert self._source is not None  # noqa: S101  # find_source comes first
+        last = await import_runs.last_version(connection, self._plan.name, self._plan.content)
+        if last == self.version and not force:
+            return ImportRunState.UNCHANGED
+        rows = self._rows = Rows(self._plan, self._source, self._rejects)
+        await staging.create(connection)
+        self._chunks = rows.chunks()
+        await self._stage(connection, self._chunks)
+        await self._in_thread(self._source.check_unchanged)
+        if self._rejects.too_many:
+            raise self._rejects.error()
+        self.count()
+        self.progress.reading_is_over()
+        await self._merge(connection, rows)
+        self.count()
+        return ImportRunState.DONE
+
+    def close(self) -> None:
+        """End the thread after what it is doing now, and close the files; does not wait for it."""
+        if self._chunks is not None:
+            self._thread.submit(self._chunks.close)
+        self.count()
+        self._thread.shutdown(wait=False)
 
     def count(self) -> None:
         """Update counts and progress with what the thread has read so far."""
@@ -80,14 +85,12 @@ class Transfer:
             self.counts.rows_read = self.progress.rows = self._rows.read
         self.counts.rows_rejected = self._rejects.count
 
-    async def _stage(
-        self, connection: Connection, thread: ThreadPoolExecutor, chunks: Generator[bytes, None, None]
-    ) -> None:
+    async def _stage(self, connection: Connection, chunks: Generator[bytes, None, None]) -> None:
         """Stream the rows into the staging table; while one chunk is sent, the next is encoded."""
         async with staging.copy(connection) as copy:
-            coming = _in(thread, lambda: next(chunks, None))
+            coming = self._in_thread(lambda: next(chunks, None))
             while (chunk := await coming) is not None:
-                coming = _in(thread, lambda: next(chunks, None))
+                coming = self._in_thread(lambda: next(chunks, None))
                 await copy.write(chunk)
 
     async def _merge(self, connection: Connection, rows: Rows) -> None:
@@ -129,9 +132,8 @@ class Transfer:
         assert self._source is not None  # noqa: S101  # rows come from it
         return self._source.files[number].display_name
 
-
-def _in(thread: ThreadPoolExecutor, function: Callable[[], T]) -> "asyncio.Future[T]":
-    future = asyncio.get_running_loop().run_in_executor(thread, function)
-    # A run that ends meanwhile does not retrieve the exception, which asyncio would log.
-    future.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return future
+    def _in_thread(self, function: Callable[[], T]) -> "asyncio.Future[T]":
+        future = asyncio.get_running_loop().run_in_executor(self._thread, function)
+        # A run that ends meanwhile does not retrieve the exception, which asyncio would log.
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return future
