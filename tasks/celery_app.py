@@ -74,5 +74,6 @@ urls.ask_libpq = conninfo.complaint
 
 app = StorageCelery("pattern-storage")
 app.steps["worker"].add(DatabaseRequired)
+app.steps["consumer"].add("pattern_storage.tasks.worker.events:FlushEvents")
 app.user_options["preload"].add(OPTION)
 add_flower_command()
