@@ -5,18 +5,22 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
+from kombu.log import get_logger
 from kombu.utils.encoding import bytes_to_str
-from kombu.utils.json import loads
+from kombu.utils.json import dumps
 from redis import Redis
 from redis.exceptions import ResponseError
 
 from pattern_storage.tasks.transport.blocking_pop import QueueKey
 from pattern_storage.tasks.transport.claim_call import claim_command, read_reply
 from pattern_storage.tasks.transport.claims import Claims
-from pattern_storage.tasks.transport.kombu_parts import redis
+from pattern_storage.tasks.transport.kombu_parts import redis, virtual
+from pattern_storage.tasks.transport.message import Message, Unreadable, load
 from pattern_storage.tasks.transport.polled_connection import polled_class
 from pattern_storage.tasks.transport.qos import QoS
-from pattern_storage.tasks.transport.scripts import CLAIM
+from pattern_storage.tasks.transport.scripts import CLAIM, PUT_ASIDE
+
+logger = get_logger(__name__)
 
 #: Names of the transport options beyond kombu's.
 TRANSPORT_OPTIONS = ("claim_ahead", "claim_limit")
@@ -33,6 +37,7 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu's is untyped
     """
 
     QoS = QoS
+    Message = Message
 
     claim_ahead = False
     claim_limit = 32
@@ -137,16 +142,58 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu's is untyped
     def basic_get(self, queue: str, no_ack: bool = False, **options: Any) -> Any:
         """Return a message, recorded as unacked in the step that takes it; None if there is none."""
         command, known = claim_command(self.unacked_keys, self.queue_keys([queue], no_ack), limit=1)
-        _, claimed = read_reply(CLAIM.send(self.plain_client, command), known)
+        reply = read_reply(CLAIM.send(self.plain_client, command), known)
         self._maybe_update_queues_expire(self._create_client(), queue)
-        if not claimed:
+        if reply.error is not None:
+            raise reply.error
+        if not reply.claimed:
             return None
-        message = self.Message(loads(bytes_to_str(claimed[0].raw)), channel=self)
+        queue_key, tag, raw = reply.claimed[0]
+        try:
+            message = self.Message(load(raw), channel=self)
+        except Unreadable:
+            self.put_aside(queue_key.key, tag, raw)
+            raise
         if not no_ack:
-            self.claims.claimed_tag = message.delivery_tag
+            self.claims.claimed_tag = tag
             self.qos.append(message, message.delivery_tag)
-            self.claims.claimed_tag = None
+            self.claims.claimed_tag = ""
         return message
+
+    def refuse(self, message: Any) -> str:
+        """Put a delivered message aside that its consumer cannot use. Returns the name of the Redis list."""
+        exchange, routing_key = message.delivery_info["exchange"], message.delivery_info["routing_key"]
+        queue = next(iter(self._lookup(exchange, routing_key)), routing_key)
+        [queue_key, *_] = self.queue_keys([queue])
+        self.put_aside(queue_key.key, message.delivery_tag, dumps(message._raw))
+        virtual.QoS.ack(self.qos, message.delivery_tag)
+        message._state = "REJECTED"
+        return f"{queue_key.key}.unreadable"
+
+    def put_aside(self, key: str, tag: str, raw: bytes | str) -> None:
+        """Move a message that cannot be read to the list `.unreadable` beside its queue, where an operator finds it."""
+        PUT_ASIDE.run(self.plain_client, [*self.unacked_keys, key], [tag, raw])
+
+    def _receive_one(self, client: Any) -> Any:
+        """Deliver one broadcast; kombu's ends the process for one that cannot be read."""
+        try:
+            reply = client.parse_response()
+        except self.connection_errors:
+            self._in_listen = None
+            raise
+        found: Any = (
+            self._handle_message(client, reply) if isinstance(reply, list | tuple) else {"type": "", "data": None}
+        )
+        if not bytes_to_str(found["type"]).endswith("message") or not found["data"]:
+            return None
+        # "/0.celery.pidbox", with the routing key of a topic after a "/".
+        topic = bytes_to_str(found["channel"])
+        exchange = (topic.partition(".")[2] if topic.startswith("/") else topic).split("/", 1)[0]
+        try:
+            return self._deliver_fanout_message(load(found["data"]), exchange)
+        except Unreadable as error:
+            logger.error("refused a broadcast on %s: %s; it is not kept", topic, error)
+            return None
 
     def _delete(self, queue: str, *arguments: Any, **options: Any) -> None:
         super()._delete(queue, *arguments, **options)

@@ -5,61 +5,94 @@
 --       for every queue key "1" (record its messages) or "0" (they need no acknowledgement), as one word;
 --       how many acknowledgements; their tags; then, in pairs, the number of a queue key and a message
 --       that a blocking pop has moved from it.
--- Returns the number of messages still waiting, the number of unreadable ones, then, in pairs, the number of
---       the queue key and the message.
+-- Returns the number of messages still waiting, the number of unreadable ones, the error that ended it early or "",
+--       then, in threes, the number of the queue key, the tag ("" if it needs no acknowledgement) and the message.
 local unacked, index = KEYS[1], KEYS[2]
 local now, most, takeable, width = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local recorded, acks, at = ARGV[5], tonumber(ARGV[6]), 7
-local reply, taken, unreadable = {0, 0}, 0, 0
+local reply, taken, unreadable = {0, 0, ''}, 0, 0
+local kinds = {unacked, 'hash', index, 'zset'}
 
 local function is_recorded(i)
   return recorded:sub(i, i) == '1'
 end
 
--- kombu's own format, around the message's own bytes: encoding it again would change numbers and empty lists.
-local function take(i, raw)
-  if is_recorded(i) then
-    local read, message = pcall(cjson.decode, raw)
-    if not read then
-      -- Half a surrogate pair, in an argument's repr for example: Python's JSON carries it, Lua's refuses it.
-      read, message = pcall(cjson.decode, (raw:gsub('\\u[dD][89a-fA-F]%x%x', '?')))
-    end
-    local properties = read and type(message) == 'table' and message.properties
-    local info = type(properties) == 'table' and properties.delivery_info
-    local tag = type(info) == 'table' and properties.delivery_tag
-    if type(tag) ~= 'string' or type(info.exchange) ~= 'string' or type(info.routing_key) ~= 'string' then
-      redis.call('LPUSH', KEYS[i + 2] .. '.unreadable', raw)
-      unreadable = unreadable + 1
-      return
-    end
-    local origin = ', ' .. cjson.encode(info.exchange) .. ', ' .. cjson.encode(info.routing_key)
-    redis.call('HSET', unacked, tag, '[' .. raw .. origin .. ']')
-    redis.call('ZADD', index, now, tag)
+-- Record a message as unacked. Returns an error or nil, and its tag or "", or nil if it cannot be read.
+local function record(i, raw)
+  local read, message = pcall(cjson.decode, raw)
+  if not read then
+    -- Half a surrogate pair, in an argument's repr for example: Python's JSON carries it, Lua's refuses it.
+    read, message = pcall(cjson.decode, (raw:gsub('\\u[dD][89a-fA-F]%x%x', '?')))
   end
+  local properties = read and type(message) == 'table' and message.properties
+  local info = type(properties) == 'table' and properties.delivery_info
+  local tag = type(info) == 'table' and properties.delivery_tag
+  if type(tag) ~= 'string' or type(info.exchange) ~= 'string' or type(info.routing_key) ~= 'string' then
+    unreadable = unreadable + 1
+    return put_aside(KEYS[i + 2], raw), nil
+  end
+  -- The index first: a tag without its message is forgotten at its visibility timeout, a message without its tag never.
+  local failed = failure(redis.pcall('ZADD', index, now, tag), kinds)
+  if failed then return failed end
+  -- kombu's own format, around the message's own bytes: encoding it again would change numbers and empty lists.
+  local origin = ', ' .. cjson.encode(info.exchange) .. ', ' .. cjson.encode(info.routing_key)
+  return failure(redis.pcall('HSET', unacked, tag, '[' .. raw .. origin .. ']'), kinds), tag
+end
+
+-- Take a message that `remove` removes from where it is. Returns an error or nil.
+local function take(i, raw, remove)
+  local failed, tag = nil, ''
+  if is_recorded(i) then failed, tag = record(i, raw) end
+  failed = failed or failure(remove(), {})
+  if failed or not tag then return failed end
   taken = taken + 1
-  reply[#reply + 1] = i
-  reply[#reply + 1] = raw
+  for _, value in ipairs({i, tag, raw}) do reply[#reply + 1] = value end
+end
+
+local failed = failure(begin(), kinds)
+if failed then return redis.error_reply(failed) end
+local lists = {}
+for i = 3, #KEYS do
+  lists[#lists + 1] = KEYS[i]
+  lists[#lists + 1] = 'list'
 end
 
 if acks > 0 then
   local tags = {unpack(ARGV, at, at + acks - 1)}
+  failed = failure(redis.pcall('HDEL', unacked, unpack(tags)), kinds)
+  if failed then return redis.error_reply(failed) end
   redis.call('ZREM', index, unpack(tags))
-  redis.call('HDEL', unacked, unpack(tags))
   at = at + acks
 end
 
 for n = at, #ARGV, 2 do
   local i, raw = tonumber(ARGV[n]), ARGV[n + 1]
   local key = KEYS[i + 2]
-  -- Gone: a sweep has put it back, and is delivered by the claim that takes it from there.
-  if not is_recorded(i) or redis.call('LREM', key .. '.claimed', 1, raw) == 1 then
-    if taken < most then take(i, raw) else redis.call('RPUSH', key, raw) end
+  local claimed = key .. '.claimed'
+  if not is_recorded(i) then
+    -- Taken away already: there is nothing to remove, and nobody else who could deliver it.
+    if taken < most or failure(redis.pcall('RPUSH', key, raw), lists) then take(i, raw, function() end) end
+  elseif not failed then
+    local found = redis.pcall('LPOS', claimed, raw)
+    failed = failure(found, {claimed, 'list'})
+    -- Gone: a sweep has put it back, and is delivered by the claim that takes it from there.
+    if found and not failed then
+      local function remove() return redis.pcall('LREM', claimed, 1, raw) end
+      if taken < most then
+        failed = take(i, raw, remove)
+      else
+        failed = failure(redis.pcall('RPUSH', key, raw), lists) or failure(remove(), {})
+      end
+    end
   end
 end
 
 local waiting, total = {}, 0
 for i = 1, takeable do
-  waiting[i] = redis.call('LLEN', KEYS[i + 2])
+  local length = redis.pcall('LLEN', KEYS[i + 2])
+  local wrong = failure(length, lists)
+  failed = failed or wrong
+  waiting[i] = wrong and 0 or length
   total = total + waiting[i]
 end
 
@@ -67,18 +100,17 @@ end
 local limit = math.min(most, taken + math.ceil(total / 2))
 for first = 1, takeable, width do
   local found = true
-  while found and taken < limit do
+  while found and taken < limit and not failed do
     found = false
     for i = first, math.min(first + width - 1, takeable) do
-      if taken < limit and waiting[i] > 0 then
-        -- RPOP before anything else: a full server lets a script that has made room go on.
-        local raw = redis.call('RPOP', KEYS[i + 2])
-        waiting[i], total, found = waiting[i] - 1, total - 1, true
-        take(i, raw)
+      if taken < limit and waiting[i] > 0 and not failed then
+        local key = KEYS[i + 2]
+        failed = take(i, redis.call('LINDEX', key, -1), function() return redis.pcall('RPOP', key) end)
+        if not failed then waiting[i], total, found = waiting[i] - 1, total - 1, true end
       end
     end
   end
 end
 
-reply[1], reply[2] = total, unreadable
+reply[1], reply[2], reply[3] = total, unreadable, failed or ''
 return reply

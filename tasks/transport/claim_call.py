@@ -6,7 +6,8 @@ from time import time
 from typing import Any, NamedTuple
 
 from kombu.log import get_logger
-from redis.exceptions import NoScriptError
+from kombu.utils.encoding import bytes_to_str
+from redis.exceptions import NoScriptError, ResponseError
 
 from pattern_storage.tasks.transport.blocking_pop import QueueKey
 from pattern_storage.tasks.transport.polled_connection import PolledConnection
@@ -25,6 +26,8 @@ class Claimed(NamedTuple):
     """A message that is this channel's to deliver: recorded as unacked, or taken for good."""
 
     queue_key: QueueKey
+    #: Its delivery tag; empty if it needs no acknowledgement.
+    tag: str
     raw: bytes
 
 
@@ -63,13 +66,24 @@ def claim_command(
     return CLAIM.command([*unacked_keys, *(queue_key.key for queue_key in known)], arguments), known
 
 
-def read_reply(reply: Sequence[Any], known: Sequence[QueueKey]) -> tuple[int, list[Claimed]]:
-    """Return how many messages are still waiting, and those that were claimed."""
-    waiting, unreadable, *pairs = reply
+class ClaimReply(NamedTuple):
+    """The reply to a claim."""
+
+    #: Messages that are still waiting in the queues.
+    waiting: int
+    claimed: list[Claimed]
+    #: Why it ended early, where it did; what it had claimed by then is claimed all the same.
+    error: ResponseError | None
+
+
+def read_reply(reply: Sequence[Any], known: Sequence[QueueKey]) -> ClaimReply:
+    """Read the reply of the script."""
+    waiting, unreadable, error, *found = reply
     if unreadable:
-        logger.critical("%d messages that are none of kombu's were put aside in *.unreadable", unreadable)
-    claimed = [Claimed(known[n - 1], raw) for n, raw in zip(pairs[::2], pairs[1::2], strict=True)]
-    return waiting, claimed
+        logger.error("refused %d messages that are none of Celery's; kept in the lists *.unreadable", unreadable)
+    threes = zip(found[::3], found[1::3], found[2::3], strict=True)
+    claimed = [Claimed(known[n - 1], bytes_to_str(tag), raw) for n, tag, raw in threes]
+    return ClaimReply(waiting, claimed, ResponseError(bytes_to_str(error)) if error else None)
 
 
 class ClaimCall(PolledConnection):
@@ -108,7 +122,7 @@ class ClaimCall(PolledConnection):
         )
         self.send(*self._command)
 
-    def end(self) -> tuple[int, list[Claimed]]:
+    def end(self) -> ClaimReply:
         """Return what `read_reply` does, waiting for the reply if need be."""
         try:
             reply = self.read()

@@ -7,11 +7,10 @@ from time import monotonic
 from typing import Any
 
 from kombu.log import get_logger
-from kombu.utils.encoding import bytes_to_str
-from kombu.utils.json import loads
 
 from pattern_storage.tasks.transport.blocking_pop import BlockingPops
 from pattern_storage.tasks.transport.claim_call import ClaimCall, Claimed, claim_command
+from pattern_storage.tasks.transport.message import Unreadable, load
 from pattern_storage.tasks.transport.scripts import CLAIM, RELEASE, SWEEP
 
 logger = get_logger(__name__)
@@ -34,7 +33,7 @@ class Claims:
         self._worked_at = self._swept_at = 0.0
         self._thread = 0
         #: The delivery tag of the message that is being delivered, if its claim has recorded it as unacked.
-        self.claimed_tag: str | None = None
+        self.claimed_tag = ""
 
     @property
     def connections(self) -> list[Any]:
@@ -82,9 +81,11 @@ class Claims:
         self._call.begin(self._channel.queue_keys(queues), slots, round_size, moved)
 
     def _end_claim(self) -> None:
-        waiting, claimed = self._call.end()
-        self._queues_empty = not waiting
-        self._ready.extend(claimed)
+        reply = self._call.end()
+        self._queues_empty = not reply.waiting
+        self._ready.extend(reply.claimed)
+        if reply.error is not None:
+            raise reply.error
 
     def _on_reply(self) -> bool:
         self._end_claim()
@@ -101,14 +102,21 @@ class Claims:
             if claimed.queue_key.queue not in self._channel.active_queues:
                 self._release([claimed])
                 continue
-            message = loads(bytes_to_str(claimed.raw))
-            self.claimed_tag = message["properties"]["delivery_tag"] if claimed.queue_key.needs_ack else None
-            delivered = True
-            try:
-                self._channel.deliver(message, claimed.queue_key.queue)
-            finally:
-                self.claimed_tag = None
+            delivered |= self._deliver(claimed)
         return delivered
+
+    def _deliver(self, claimed: Claimed) -> bool:
+        """Deliver a message. Returns False for one that cannot be read, which is put aside."""
+        queue_key, self.claimed_tag, raw = claimed
+        try:
+            self._channel.deliver(load(raw), queue_key.queue)
+        except Unreadable as error:
+            self._channel.put_aside(queue_key.key, claimed.tag, raw)
+            logger.error("refused a message: %s; kept in the Redis list %s.unreadable", error, queue_key.key)
+            return False
+        finally:
+            self.claimed_tag = ""
+        return True
 
     # --- acknowledgements ---
 
@@ -163,9 +171,7 @@ class Claims:
             self._ready.clear()
 
     def _release(self, messages: list[Claimed]) -> None:
-        arguments: list[Any] = []
-        for queue_key, raw in messages:
-            arguments += [loads(bytes_to_str(raw))["properties"]["delivery_tag"] if queue_key.needs_ack else "", raw]
+        arguments = [part for message in messages for part in (message.tag, message.raw)]
         keys = [*self._channel.unacked_keys, *(message.queue_key.key for message in messages)]
         RELEASE.run(self._channel.plain_client, keys, arguments)
 
@@ -178,7 +184,7 @@ class Claims:
             self._swept_at = monotonic()
             queues = self._channel.active_queues
         if keys := [queue_key.key for queue_key in self._channel.queue_keys(queues) if queue_key.needs_ack]:
-            SWEEP.run(self._channel.plain_client, keys, [])
+            SWEEP.run(self._channel.plain_client, [*self._channel.unacked_keys, *keys], [])
 
     def on_consume(self, queue: str) -> None:
         """Begin to consume from a queue with what a killed worker may have left of it."""

@@ -4,13 +4,22 @@
 -- ARGV  in pairs, for each message: its tag, or "" where it needs no acknowledgement, and the message.
 -- Returns how many were put back; the others have been restored by another worker meanwhile.
 local unacked, index = KEYS[1], KEYS[2]
+local kinds = {unacked, 'hash', index, 'zset'}
 local released = 0
+local failed = failure(begin(), kinds)
 for i = #KEYS - 2, 1, -1 do
   local tag, raw = ARGV[2 * i - 1], ARGV[2 * i]
-  if tag == '' or redis.call('HDEL', unacked, tag) == 1 then
-    if tag ~= '' then redis.call('ZREM', index, tag) end
-    redis.call('RPUSH', KEYS[i + 2], raw)
-    released = released + 1
+  local held = tag == '' and 1 or redis.pcall('HEXISTS', unacked, tag)
+  failed = failed or failure(held, kinds)
+  if held == 1 and not failed then
+    failed = failure(redis.pcall('RPUSH', KEYS[i + 2], raw), {KEYS[i + 2], 'list'})
+    if not failed then
+      released = released + 1
+      if tag ~= '' then
+        failed = failure(redis.pcall('HDEL', unacked, tag), kinds) or failure(redis.pcall('ZREM', index, tag), kinds)
+      end
+    end
   end
 end
+if failed then return redis.error_reply(failed) end
 return released

@@ -8,10 +8,10 @@ from redis.exceptions import NoScriptError
 
 
 class Script:
-    """A Lua script beside this module, by its name without the ending."""
+    """A Lua script beside this module, by its name without the ending; what all of them need stands before it."""
 
     def __init__(self, name: str) -> None:
-        self.text = files(__package__).joinpath(f"{name}.lua").read_text()
+        self.text = "\n".join(files(__package__).joinpath(f"{part}.lua").read_text() for part in ("common", name))
         # The name Redis gives a script, not a secret.
         self.digest = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
@@ -38,3 +38,4 @@ class Script:
 CLAIM = Script("claim")
 RELEASE = Script("release")
 SWEEP = Script("sweep")
+PUT_ASIDE = Script("put_aside")

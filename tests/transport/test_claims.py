@@ -262,14 +262,14 @@ def claim(store: Store, moved: list[bytes], limit: int = 5, queues: list[str] | 
     command, known = claim_command(
         ("unacked", "unacked_index"), queue_keys, limit, moved=[(queue_key, message) for message in moved]
     )
-    return [message.raw for message in read_reply(CLAIM.send(store, command), known)[1]]
+    return [message.raw for message in read_reply(CLAIM.send(store, command), known).claimed]
 
 
 def test_a_sweep_between_move_and_claim_gives_the_message_to_one(store: Store, redis_url: str) -> None:
     publish(redis_url, "q", [1, 2])
     first = move(store)
     move(store)
-    assert SWEEP.run(store, ["q"], []) == 2
+    assert SWEEP.run(store, ["unacked", "unacked_index", "q"], []) == 2
     assert bodies(reversed(store.lrange("q", 0, -1))) == [1, 2]
     # The slow worker comes too late.
     assert claim(store, [first]) == []
