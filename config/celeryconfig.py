@@ -77,6 +77,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         # A job that has committed must not be called failed because Redis was away when its result was to be stored.
         "result_backend_always_retry": True,
         "task_track_started": settings.track_started,
+        # Validates messages before Celery uses them.
+        "worker_consumer": "pattern_storage.tasks.worker.consumer:Consumer",
         # Flower and `celery events` read these.
         "worker_send_task_events": True,
         "task_send_sent_event": True,

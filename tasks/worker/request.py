@@ -1,47 +1,12 @@
-"""The worker's view of a message: refused if it is no job, and its arguments described instead of printed."""
+"""The worker's view of a job: its arguments described instead of printed."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
-from celery.exceptions import InvalidTaskError
 from celery.worker.request import Request
-from celery.worker.strategy import default
-from kombu.exceptions import ContentDisallowed, DecodeError
 
 from pattern_storage.storage.logs import correlated
 from pattern_storage.tasks.description import describe_call
-
-
-def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
-    """Return Celery's own handler of messages, behind a check that refuses what it would not survive.
-
-    Stock Celery unpacks a message unchecked: `[]` in place of `[args, kwargs, embed]` ends the worker, puts the
-    message back, and so ends the next one.
-    """
-    handle = default(task, app, consumer, **options)
-
-    def handle_checked(message: Any, body: Any, *rest: Any, **more: Any) -> Any:
-        # A body was decoded already if the message follows the old protocol.
-        if body is None:
-            _check(message)
-        return handle(message, body, *rest, **more)
-
-    return handle_checked
-
-
-def _check(message: Any) -> None:
-    job = message.headers.get("id")
-    # The log shows what is raised here, and nothing else of the message.
-    about = f"{message.headers['task']}[{job}]"
-    try:
-        payload = message.payload
-    except (DecodeError, ContentDisallowed) as error:
-        raise InvalidTaskError(f"{about}: its body cannot be read ({type(error).__name__})") from None
-    match payload:
-        case [list(), dict(), dict() | None] if isinstance(job, str):
-            return
-    raise InvalidTaskError(f"{about}: a job needs an id in its headers, and [args, kwargs, embed] as its body")
 
 
 class StorageRequest(Request):

@@ -36,7 +36,6 @@ class StorageTask(Task[Any, Any]):
 
     abstract = True
     Request = "pattern_storage.tasks.worker.request:StorageRequest"
-    Strategy = "pattern_storage.tasks.worker.request:strategy"
     # Attempts are counted in PostgreSQL, where a killed worker cannot lose them; see `_count`.
     max_retries = None
     # Seconds until a job whose process was killed runs again; Celery's own default is three minutes.

@@ -33,7 +33,6 @@ class ImportTask(Task[Any, Any]):
 
     abstract = True
     Request = "pattern_storage.tasks.imports.run.request:ImportRequest"
-    Strategy = "pattern_storage.tasks.worker.request:strategy"
     max_retries = None
     default_retry_delay = 1
     throws = (StorageOperationFailed,)

@@ -1,0 +1,127 @@
+"""Celery's consumer of a worker, except that no message ends it: jobs, remote control, and events of other workers."""
+
+from collections.abc import Callable
+from inspect import signature
+from typing import Any
+
+from celery import signals
+from celery.worker import pidbox
+from celery.worker.consumer import consumer, control, gossip
+from kombu.log import get_logger
+
+from pattern_storage.tasks.worker.message import MessageInvalid, check_job, refuse
+
+logger = get_logger(__name__)
+
+#: The fields of an event by which a worker stands for election.
+ELECTION = ("id", "clock", "hostname", "pid", "topic", "action", "cver")
+
+celery_consumer: Any = consumer.Consumer
+
+
+class Mailbox(pidbox.Pidbox):
+    """Remote control. Celery's answers each odd message with a traceback, and connects anew."""
+
+    c: Any
+
+    def on_message(self, body: Any, message: Any) -> None:
+        """Do what a remote control message asks for, or say in one line why not."""
+        self.c.app.clock.forward()
+        try:
+            check_control(body, self.node)
+            self.node.handle_message(body, message)
+        except MessageInvalid as error:
+            logger.error("refused a remote control message: %s; it is not kept", error)
+        # An answer that could not be sent, most of all; a connection that is broken is noticed by all others as well.
+        except Exception as error:
+            logger.error("a remote control message failed: %s: %s", type(error).__name__, error)
+
+
+class GreenMailbox(Mailbox, pidbox.gPidbox):
+    """The same for pools of greenlets, which listen on a connection of their own."""
+
+
+def check_control(body: Any, node: Any) -> None:
+    """Raise MessageInvalid for a remote control message that is none of a command of this node."""
+    if not isinstance(body, dict):
+        raise MessageInvalid(f"it should be a JSON object, got {type(body).__name__}")
+    handler = node.handlers.get(body["method"]) if isinstance(body.get("method"), str) else None
+    if handler is None:
+        raise MessageInvalid("its method should be the name of a command")
+    kinds: dict[str, tuple[type, ...]] = {"arguments": (dict,), "destination": (list, str), "reply_to": (dict,)}
+    for field, allowed in kinds.items():
+        if body.get(field) is not None and not isinstance(body[field], allowed):
+            raise MessageInvalid(f"its {field} should be {allowed[0].__name__}, got {type(body[field]).__name__}")
+    if (to := body.get("reply_to")) and not all(isinstance(to.get(name), str) for name in ("exchange", "routing_key")):
+        raise MessageInvalid("its reply_to should have an exchange and a routing_key")
+    try:
+        signature(handler).bind(node.state, **body.get("arguments") or {})
+    except TypeError as error:
+        raise MessageInvalid(f"its arguments are none of {body['method']}: {error}") from None
+
+
+class Control(control.Control):
+    """The bootstep with that mailbox."""
+
+    def __init__(self, c: Any, **options: Any) -> None:
+        super().__init__(c, **options)
+        self.box = (GreenMailbox if c.pool is not None and c.pool.is_green else Mailbox)(c)
+        # As Celery does.
+        vars(self).update(start=self.box.start, stop=self.box.stop, shutdown=self.box.shutdown)
+
+
+class Gossip(gossip.Gossip):
+    """The bootstep that follows the events of other workers, which may come from anybody."""
+
+    def on_message(self, prepare: Callable[..., Any], message: Any) -> None:
+        """Take note of an event, or say in one line why not."""
+        try:
+            check_event(message)
+            super().on_message(prepare, message)
+        except Exception as error:
+            logger.error("refused an event (%s: %s); it is not kept", type(error).__name__, error)
+
+
+def check_event(message: Any) -> None:
+    """Raise MessageInvalid for what is no event; of elections, only who is elected for what."""
+    needed = {"worker.elect": ELECTION, "worker.elect.ack": ("id", "hostname")}
+    fields = needed.get(message.delivery_info.get("routing_key"), ())
+    if not isinstance(message.payload, dict):
+        raise MessageInvalid(f"it should be a JSON object, got {type(message.payload).__name__}")
+    if missing := [field for field in fields if field not in message.payload]:
+        raise MessageInvalid(f"it lacks {', '.join(missing)}")
+
+
+#: The bootsteps that take the place of Celery's.
+OURS = {
+    "celery.worker.consumer.control:Control": f"{__name__}:Control",
+    "celery.worker.consumer.gossip:Gossip": f"{__name__}:Gossip",
+}
+
+
+class Consumer(celery_consumer):  # type: ignore[misc]  # its stubs know no blueprint
+    """Celery's consumer with these, and with messages that are validated before it sees them."""
+
+    class Blueprint(celery_consumer.Blueprint):  # type: ignore[misc]
+        """Its steps."""
+
+        default_steps = tuple(OURS.get(step, step) for step in celery_consumer.Blueprint.default_steps)
+
+    def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], Any]:
+        """Return Celery's handler of messages, behind the check."""
+        handle = super().create_task_handler(*arguments, **options)
+
+        def handle_checked(message: Any) -> Any:
+            try:
+                check_job(message)
+            except MessageInvalid as error:
+                refuse(message, error)
+                signals.task_rejected.send(sender=self, message=message, exc=error)
+                return None
+            return handle(message)
+
+        return handle_checked
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """Refuse a message that kombu could not build: one whose compression is none, for example."""
+        refuse(message, MessageInvalid(f"it cannot be decoded ({type(exc).__name__})"))
