@@ -163,6 +163,8 @@ def test_messages_that_are_no_jobs_are_logged_without_their_bodies(plain_app: Ce
         producer.publish(routing_key="storage", headers=headers | {"id": garbled}, **garbled_body)
         producer.publish({"contract": contract}, routing_key="storage", serializer="json")
     worker.assert_log_exists(f"refused message storage.insert[{shapeless}]: body")
-    worker.assert_log_exists(f"refused message storage.insert[{garbled}]: its body cannot be decoded (DecodeError); kept")
+    worker.assert_log_exists(
+        f"refused message storage.insert[{garbled}]: its body cannot be decoded (DecodeError); kept"
+    )
     worker.assert_log_exists("refused message ?[?]: task: Field required; kept in the Redis list storage.unreadable")
     assert "top_secret" not in worker.logs()
