@@ -12,11 +12,11 @@ from pathlib import Path
 
 import psutil
 import redis
-from config.embedded import EmbeddedStack
-from config.embedded.ports import port_for
 
-from pattern_storage import PatternStorageClient
-from storage import ModelContractPatternStorage, schema
+from pattern_storage import ModelContractPatternStorage, PatternStorageClient
+from pattern_storage.embedded import EmbeddedStack
+from pattern_storage.embedded.ports import port_for
+from pattern_storage.storage import schema
 from tests.fix_process import clean_environment
 
 JOBS = 600
