@@ -71,6 +71,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         # A worker that starts before its broker waits for it, as after a power cut.
         "broker_connection_retry_on_startup": True,
         "redis_socket_connect_timeout": settings.connect_timeout,
+        # A server that accepts and then says nothing is down too.
+        "redis_socket_timeout": max(settings.connect_timeout, 2.0),
         "redis_socket_keepalive": True,
         "redis_backend_health_check_interval": 30,
         "result_expires": settings.result_expires,

@@ -34,6 +34,9 @@ class StorageCelery(Celery):
         _agree_with("CELERY_BROKER_URL", settings.broker)
         _agree_with("CELERY_RESULT_BACKEND", settings.result_backend)
         self.config_from_object(celery_settings(settings))
+        from pattern_storage.tasks.worker.result_backend import BACKENDS
+
+        self.loader.override_backends = BACKENDS
         if settings.safe_transport and not settings.on_rabbitmq:
             # Only here: an application that merely sends has no use for it.
             from pattern_storage.tasks.transport.bootstep import ClaimingTransport

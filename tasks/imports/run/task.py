@@ -41,9 +41,7 @@ class ImportTask(Task[Any, Any]):
     def report(self, progress: Progress, task_id: str, hostname: str | None, delivery_tag: str | None) -> None:
         """Report progress to result backend and event listeners, and renew the message's lease; called in a thread."""
         about = progress.to_dict()
-        # Not store_result, which tries until Redis is back: by then this is old, and there may be a result.
-        backend: Any = self.backend
-        backend._store_result(task_id, about, JobState.PROGRESS)
+        self.backend.store_result(task_id, about, JobState.PROGRESS)
         # Event consumers take `name` for the task's.
         about["import_name"] = about.pop("name")
         with app.events.default_dispatcher(hostname=hostname) as dispatcher:

@@ -1,0 +1,201 @@
+"""Result backend of the workers: Celery's Redis backend, whose writes take no final state back and lose no job.
+
+The documents are Celery's own, so a plain `AsyncResult` of any application reads them. What differs:
+
+- Each write is the conditional store (`tasks/conditional_store.lua`) in one round trip, where Celery GETs first and a
+  late PROGRESS can still land on a REVOKED.
+- A result is only told to someone. A state that is not final (STARTED, PROGRESS, RETRY) is tried once: a server that
+  refuses it must not decide whether the job runs. A final one is tried again for WAIT seconds while the error may
+  pass. Then the job ends as it did: PostgreSQL has its outcome, and a client with DATABASE_URL finds it there.
+- An outcome that PostgreSQL does not have (a query's rows, a message that was refused) goes back to the queue with its
+  message: `Reject(requeue=True)`.
+"""
+
+import time
+from collections.abc import Iterable
+from typing import Any, ClassVar, NamedTuple
+
+from celery._state import get_current_task
+from celery.backends.redis import RedisBackend, SentinelBackend
+from celery.exceptions import Reject, SecurityError, SoftTimeLimitExceeded
+from kombu.exceptions import KombuError
+from kombu.utils.encoding import bytes_to_str
+from redis.backoff import NoBackoff
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+from redis.retry import Retry
+
+from pattern_storage.tasks.conditional_store import State, store
+from pattern_storage.tasks.errors import StorageOperationFailed
+from pattern_storage.tasks.reconnect import ReconnectBackoff
+from pattern_storage.tasks.redis_errors import is_passing
+from pattern_storage.vocabulary import FINAL_STATES, JobState, OperationName
+
+#: Seconds that a job waits for a result backend that refuses its final state, counted from the beginning of the outage:
+#: a hundred jobs that each wait would stop the worker for as long as Redis is full.
+WAIT = 10.0
+#: The same in the worker's main process, which has other jobs to look after.
+MAIN_WAIT = 1.0
+#: Seconds that states which are not final are left out after a failure: each would cost its job the connect timeout.
+SKIP = 5.0
+#: Seconds between two attempts of one job: the first, doubled up to the last.
+FIRST_PAUSE, LAST_PAUSE = 0.1, 1.0
+
+#: What stands under a result key and is no result of any Celery application.
+UNREADABLE = (KombuError, SecurityError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
+
+#: A task's id, its result as the task returned or raised it, its state, and its request (a `Context`).
+Result = tuple[str, Any, str, Any]
+
+
+class Outcome(NamedTuple):
+    """One state to store."""
+
+    task_id: str
+    state: State
+    #: Whether PostgreSQL, too, knows how the job ended.
+    durable: bool
+
+    @property
+    def final(self) -> bool:
+        """Whether the state is final."""
+        return self.state[2] in FINAL_STATES
+
+
+class StorageRedisBackend(RedisBackend):
+    """Celery's Redis backend with the conditional store."""
+
+    # Unknown to celery-types.
+    expires: int | None
+    failure_expires: int | None
+    connparams: dict[str, Any]
+    _get_result_meta: Any
+
+    # Of the process, not of the instance: Celery makes one for each thread.
+    _backoff: ClassVar = ReconnectBackoff("cannot store results, jobs go on", "worker")
+    _outage_began: ClassVar[float | None] = None
+    _last_failure: ClassVar[float] = float("-inf")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # redis-py's own retries would hold a job for many seconds.
+        self.connparams["retry"] = Retry(NoBackoff(), 1)
+
+    def store_result(
+        self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **_: Any
+    ) -> Any:
+        """Store one state. Raises Reject, inside a job, where its outcome would otherwise be known to nobody."""
+        in_job = get_current_task() is not None
+        outcome = self._outcome(task_id, result, state, request, traceback)
+        if self._store([outcome], WAIT if in_job else MAIN_WAIT) and in_job:
+            raise Reject("its result cannot be stored now, and PostgreSQL does not have it", requeue=True)
+        return self.encode_result(result, state)
+
+    def store_many(self, results: Iterable[Result]) -> list[str]:
+        """Store and publish the states of many tasks in one round trip, for jobs that ran in one group.
+
+        Takes `(task_id, result, state, request)` for each; the result is what `store_result` takes: a value for
+        SUCCESS, the exception for FAILURE and RETRY. Never raises because a server refuses or is away. It may wait as
+        long as `store_result`, WAIT seconds for all of them together.
+
+        Return the ids of the tasks whose outcome is now known to neither Redis nor PostgreSQL: their messages must go
+        back to the queue (`Reject(requeue=True)`). All others may be acknowledged.
+        """
+        outcomes = [self._outcome(task_id, result, state, request) for task_id, result, state, request in results]
+        return [outcome.task_id for outcome in self._store(outcomes, WAIT)]
+
+    def on_chord_part_return(
+        self, request: Any, state: str, result: Any, propagate: bool | None = None, **options: Any
+    ) -> None:
+        """Count a part of a chord. Raises Reject, inside a job, if Redis refuses it now: the job then comes again."""
+        try:
+            super().on_chord_part_return(request, state, result, propagate, **options)
+        except (RedisError, OSError) as error:
+            if get_current_task() is None or not is_passing(error):
+                raise
+            raise Reject(error, requeue=True) from error
+
+    def _get_task_meta_for(self, task_id: str) -> Any:
+        """Return the task's result document; one that is unreadable is none, and must not end the worker."""
+        try:
+            return super()._get_task_meta_for(task_id)  # type: ignore[misc]  # unknown to celery-types
+        except ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+        except UNREADABLE:
+            pass
+        return {"status": "PENDING", "result": None}
+
+    def _outcome(self, task_id: str, result: Any, state: str, request: Any, traceback: Any = None) -> Outcome:
+        document = self._get_result_meta(
+            result=self.encode_result(result, state), state=state, traceback=traceback, request=request
+        )
+        document["task_id"] = bytes_to_str(task_id)
+        seconds = self.failure_expires if state == JobState.FAILURE else self.expires
+        state_of_task = (self.get_key_for_task(task_id), self.encode(document), state, seconds)
+        return Outcome(task_id, state_of_task, is_durable(result))
+
+    def _store(self, outcomes: list[Outcome], wait: float) -> list[Outcome]:
+        """Store what can be stored; return the outcomes that are known to nobody now, and may be later."""
+        kind = StorageRedisBackend
+        if time.monotonic() < kind._last_failure + SKIP:
+            outcomes = [outcome for outcome in outcomes if outcome.final]
+        deadline, pause = time.monotonic() + wait, FIRST_PAUSE
+        lost: list[Outcome] = []
+        try:
+            while outcomes:
+                failed = self._send(outcomes)
+                # What is refused for good is not waited for: the log names the error.
+                outcomes = [outcome for outcome, error in failed if outcome.final and is_passing(error)]
+                lost = [outcome for outcome in outcomes if not outcome.durable]
+                began = time.monotonic() if kind._outage_began is None else kind._outage_began
+                if not outcomes or time.monotonic() > (deadline if lost else min(deadline, began + WAIT)):
+                    break
+                time.sleep(pause)
+                pause = min(2 * pause, LAST_PAUSE)
+        except SoftTimeLimitExceeded:
+            # The job itself has ended in time.
+            pass
+        return lost
+
+    def _send(self, outcomes: list[Outcome]) -> list[tuple[Outcome, Exception]]:
+        """Store in one round trip; return what was not stored, and why."""
+        kind = StorageRedisBackend
+        failed: list[tuple[Outcome, Exception]]
+        try:
+            errors = store(self.client, [outcome.state for outcome in outcomes])
+            failed = [(outcome, error) for outcome, error in zip(outcomes, errors, strict=True) if error is not None]
+        except (RedisError, OSError) as error:
+            failed = [(outcome, error) for outcome in outcomes]
+        if failed:
+            kind._last_failure = time.monotonic()
+            kind._outage_began = kind._outage_began or kind._last_failure
+            kind._backoff.failed(failed[0][1])
+            if any(isinstance(error, ReadOnlyError) for _, error in failed):
+                # This connection leads to what was the primary; a new one may lead to what is.
+                self.client.connection_pool.disconnect()
+        elif kind._outage_began is not None:
+            kind._outage_began, kind._last_failure = None, float("-inf")
+            kind._backoff.succeeded()
+        return failed
+
+
+class StorageSentinelBackend(StorageRedisBackend, SentinelBackend):
+    """The same behind Sentinels."""
+
+
+#: What `Celery.loader.override_backends` takes: our class for each scheme of a result backend's URL.
+BACKENDS = {
+    "redis": f"{__name__}:{StorageRedisBackend.__name__}",
+    "rediss": f"{__name__}:{StorageRedisBackend.__name__}",
+    "sentinel": f"{__name__}:{StorageSentinelBackend.__name__}",
+}
+
+
+def is_durable(result: Any) -> bool:
+    """Whether PostgreSQL knows this outcome of a storage job too; for what is no result of ours, nobody needs it."""
+    document = result.result if isinstance(result, StorageOperationFailed) else result
+    metadata = document.get("metadata") if isinstance(document, dict) else None
+    if not isinstance(metadata, dict) or metadata.get("operation") not in set(OperationName):
+        return True
+    # A message that was refused has never reached the ledger, which notes the request in what it keeps.
+    return metadata["operation"] != OperationName.QUERY and bool(metadata.get("request") or metadata.get("dead_letter"))

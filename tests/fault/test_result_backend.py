@@ -1,0 +1,102 @@
+"""The result backend refuses: every accepted job is done all the same, and nobody is told anything wrong."""
+
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+import redis
+from redis.exceptions import OutOfMemoryError
+
+from pattern_storage.embedded import EmbeddedValkey
+from pattern_storage.tasks.client import PatternStorageClient
+from pattern_storage.tasks.client.results import result_key
+from tests.fix_celery import BLOCKED, StorageWorker, locked_patterns, worker_connections
+from tests.fix_faults import Launch
+from tests.fix_process import DEADLINE, wait_until
+from tests.fix_storage import contract, make_pattern
+
+Start = Callable[..., StorageWorker]
+JOBS = 30
+
+
+def fill(store: "redis.Redis") -> None:
+    store.config_set("maxmemory-policy", "noeviction")
+    store.config_set("maxmemory", "1mb")
+    # Less than an empty server needs.
+    with pytest.raises(OutOfMemoryError):
+        store.set("filler", "x")
+
+
+def make_replica(store: "redis.Redis") -> None:
+    store.config_set("replica-read-only", "yes")
+    store.execute_command("REPLICAOF", "127.0.0.1", "1")  # type: ignore[no-untyped-call]
+
+
+def deny_writes(store: "redis.Redis") -> None:
+    store.config_set("min-replicas-to-write", 1)
+
+
+REFUSALS = {"full": fill, "replica": make_replica, "no replicas": deny_writes}
+
+
+@pytest.fixture
+def results(lone_valkey: EmbeddedValkey) -> Iterator["redis.Redis"]:
+    with redis.Redis.from_url(lone_valkey.url) as store:
+        yield store
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_accepted_jobs_are_done(
+    refusal: str,
+    results: "redis.Redis",
+    lone_valkey: EmbeddedValkey,
+    start_worker: Start,
+    database_url: str,
+    redis_url: str,
+) -> None:
+    with PatternStorageClient(
+        database_url=database_url, broker_url=redis_url, result_backend_url=lone_valkey.url
+    ) as client:
+        REFUSALS[refusal](results)
+        jobs = client.submit_many([contract("insert", data=make_pattern()) for _ in range(JOBS)])
+        start_worker(env={"RESULT_BACKEND_URL": lone_valkey.url})
+        assert all(job.result(DEADLINE).success for job in jobs)
+        with psycopg.connect(database_url) as connection:
+            assert connection.execute("SELECT count(*) FROM pattern_templates").fetchone() == (JOBS,)
+
+
+def test_keys_of_another_type(
+    results: "redis.Redis", lone_valkey: EmbeddedValkey, start_worker: Start, database_url: str, redis_url: str
+) -> None:
+    asked = [contract("insert", data=make_pattern()) for _ in range(JOBS)]
+    for one in asked:
+        results.rpush(result_key(one.correlation_id), "not a result")
+    with PatternStorageClient(broker_url=redis_url, result_backend_url=lone_valkey.url) as client:
+        jobs = client.submit_many(asked)
+        start_worker(env={"RESULT_BACKEND_URL": lone_valkey.url})
+        assert [job.result(DEADLINE).success for job in jobs] == [True] * JOBS
+
+
+def test_one_full_redis(launch: Launch, results: "redis.Redis", lone_valkey: EmbeddedValkey, database_url: str) -> None:
+    """Queue and results on one server, full under the recommended policy: a worker goes on with what was accepted."""
+    launch(database_url, lone_valkey.url)
+    with PatternStorageClient(database_url=database_url, redis_url=lone_valkey.url) as client:
+        with locked_patterns(database_url):
+            jobs = client.submit_many([contract("insert", data=make_pattern()) for _ in range(JOBS)])
+            wait_until(lambda: worker_connections(database_url, BLOCKED), "a job is being done")
+            fill(results)
+        assert all(job.result(DEADLINE).success for job in jobs)
+
+
+def test_a_query_is_answered_when_there_is_room_again(
+    results: "redis.Redis", lone_valkey: EmbeddedValkey, start_worker: Start, database_url: str, redis_url: str
+) -> None:
+    """Its rows stand nowhere else, so its message goes back to the queue."""
+    with PatternStorageClient(broker_url=redis_url, result_backend_url=lone_valkey.url) as client:
+        results.config_set("maxmemory", 1)
+        job = client.query(limit=1)
+        worker = start_worker(env={"RESULT_BACKEND_URL": lone_valkey.url})
+        wait_until(lambda: "cannot store results" in worker.logs(), "the worker says so")
+        wait_until(lambda: worker.logs().count(f"[{job.correlation_id}] received") > 1, "it comes again")
+        results.config_set("maxmemory", 0)
+        assert job.result(DEADLINE).success
