@@ -23,6 +23,7 @@ from pattern_storage.tasks.reconnect import ReconnectBackoff
 from pattern_storage.tasks.sender import create_app
 from pattern_storage.tasks.worker import result_backend
 from pattern_storage.tasks.worker.result_backend import BACKENDS, StorageRedisBackend
+from pattern_storage.vocabulary import JobState
 from tests.fix_process import DEADLINE, wait_until
 from tests.fix_storage import contract, make_pattern
 
@@ -218,7 +219,7 @@ def test_a_query_is_handed_back_where_its_rows_would_be_lost(
         # As in the tracer, which knows the task that it runs.
         _task_stack.push(object())
         try:
-            with pytest.raises(Reject, match="PostgreSQL does not have it.*True"):
+            with pytest.raises(Reject, match=r"PostgreSQL does not have it.*True"):
                 backend.store_result(task_id, outcome("query"), "SUCCESS")
         finally:
             _task_stack.pop()
@@ -250,6 +251,6 @@ def test_the_client_s_marker_replaces_nothing(redis_url: str, task_id: str) -> N
     """QUEUED is written after the message, and a quick worker may have been there first."""
     asked = contract("insert", data=make_pattern(), correlation_id=task_id)
     with closing(redis.Redis.from_url(redis_url)) as store, PatternStorageClient(redis_url=redis_url) as client:
-        for state in ("STARTED", "SUCCESS", "FAILURE"):
+        for state in (JobState.STARTED, JobState.SUCCESS, JobState.FAILURE):
             store.set(f"celery-task-meta-{task_id}", marker(state))
             assert client.submit(asked).status() == state
