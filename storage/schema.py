@@ -6,20 +6,26 @@ from contextlib import contextmanager
 import psycopg
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
+from pattern_storage.storage import schema_version
 from pattern_storage.storage.errors import RevisionUnknown, SchemaMismatch, ServerUnavailable, StorageError
 from pattern_storage.storage.translation import translate
 
 
 def upgrade(database_url: str, revision: str = "head") -> None:
-    """Apply every migration up to `revision`, all in one transaction. Raises StorageError."""
+    """Apply every migration up to `revision`, all in one transaction. Raises StorageError.
+
+    It works in the first schema of the search_path, wherever that is said: URL, PGOPTIONS, service file or role.
+    """
+    scripts = _scripts()
     with _connected(database_url) as connection:
+        schema = schema_version.creation_schema(connection)
+        _check_tables(connection, schema, schema_version.read(connection, scripts, schema))
         command.upgrade(_config(connection), revision)
 
 
@@ -28,9 +34,10 @@ def downgrade(database_url: str, revision: str) -> None:
 
     Raises RevisionUnknown, or another StorageError.
     """
-    known = sorted(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())
+    scripts = _scripts()
+    known = sorted(script.revision for script in scripts.walk_revisions())
     with _connected(database_url) as connection:
-        present = MigrationContext.configure(connection).get_current_revision()
+        present = schema_version.read(connection, scripts, schema_version.creation_schema(connection))
         try:
             command.downgrade(_config(connection), revision)
         except CommandError:
@@ -40,22 +47,35 @@ def downgrade(database_url: str, revision: str) -> None:
 
 
 def current(database_url: str) -> str | None:
-    """Return the revision the database has, None before the first migration. Raises StorageError."""
+    """Return the revision of the tables that workers use, None before the first migration. Raises StorageError."""
     with _connected(database_url) as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+        return schema_version.read(connection, _scripts(), schema_version.installed_schema(connection))
 
 
 def head() -> str:
     """Return the revision this version of the code needs."""
-    revision = ScriptDirectory.from_config(_config()).get_current_head()
+    revision = _scripts().get_current_head()
     if revision is None:
         raise StorageError("this installation has no migrations; install pattern-storage again")
     return revision
 
 
+def _check_tables(connection: Connection, schema: str, revision: str | None) -> None:
+    """Raise SchemaMismatch for a version table that speaks of tables which are not there."""
+    if revision and (missing := schema_version.missing_tables(connection, _scripts(), schema, revision)):
+        raise SchemaMismatch(
+            f"{schema}.{schema_version.VERSION_TABLE} says {revision}, but {', '.join(missing)} is missing in that"
+            " schema; restore it from a backup"
+        )
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())
+
+
 def _config(connection: Connection | None = None) -> Config:
     config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", "storage:migrations")
+    config.set_main_option("script_location", "pattern_storage.storage:migrations")
     config.set_main_option("path_separator", "os")
     return config
 

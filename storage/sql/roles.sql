@@ -9,7 +9,7 @@ SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %(role)s), current_schema()
 GRANT USAGE ON SCHEMA {schema} TO {role};
 GRANT SELECT, INSERT, UPDATE, DELETE
     ON pattern_templates, job_ledger, job_attempts, dead_letters, outbox, import_runs, import_schedules TO {role};
-GRANT SELECT ON alembic_version TO {role};
+GRANT SELECT ON pattern_storage_version TO {role};
 GRANT EXECUTE ON FUNCTION enqueue_pattern_job(jsonb) TO {role};
 
 -- name: can_write

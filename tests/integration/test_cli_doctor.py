@@ -71,7 +71,7 @@ def test_everything_that_can_be_wrong_with_servers_that_answer(
     assert wrong(said)["migrations"]["found"] == f"none, needed {schema.head()}"
     assert wrong(said)["Redis, results and queue: memory"]["found"] == "maxmemory-policy allkeys-lru"
 
-    table = doctor(DATABASE_URL=empty_database_url, REDIS_URL=lone_valkey.url)
+    table = doctor(DATABASE_URL=empty_database_url, REDIS_URL=lone_valkey.url, COLUMNS="200")
     assert table.code == 1
     assert table.out.count("WRONG") == 4
     assert "'pattern-storage migrate'" in " ".join(table.out.split())

@@ -112,7 +112,7 @@ def test_up_down_and_up_again(empty_database_url: str) -> None:
     schema.downgrade(url, "base")
     assert schema.current(url) is None
     tables = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
-    assert ask(url, tables) == [("alembic_version",)]
+    assert ask(url, tables) == [("pattern_storage_version",)]
     schema.upgrade(url)
     assert schema.current(url) == schema.head()
     assert ask(url, "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1") == first
@@ -120,13 +120,13 @@ def test_up_down_and_up_again(empty_database_url: str) -> None:
 
 def test_one_step_at_a_time(empty_database_url: str) -> None:
     schema.upgrade(empty_database_url, "+1")
-    assert schema.current(empty_database_url) == "0001"
+    assert schema.current(empty_database_url) == "pattern_storage_0001"
     schema.downgrade(empty_database_url, "-1")
     assert schema.current(empty_database_url) is None
 
 
 def test_the_head_is_the_last_migration() -> None:
-    assert re.fullmatch(r"\d{4}", schema.head())
+    assert re.fullmatch(r"pattern_storage_\d{4}", schema.head())
 
 
 def test_several_processes_at_once(empty_database_url: str) -> None:
@@ -189,7 +189,7 @@ def test_a_url_that_is_none() -> None:
 
 def test_a_database_of_a_later_version(database_url: str) -> None:
     with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.execute("UPDATE pattern_storage_version SET version_num = '9999'")
     assert schema.current(database_url) == "9999"
     for change, revision in ((schema.upgrade, "head"), (schema.downgrade, "base")):
         with pytest.raises(SchemaMismatch, match="9999"):
@@ -218,3 +218,62 @@ def test_nobody_stays_connected(empty_database_url: str) -> None:
         if not (left := ask(empty_database_url, others)):
             break
     assert left == []
+
+
+# --- the version table ---
+
+
+def as_before_it_had_a_version_table_of_its_own(url: str, revision: str) -> None:
+    """Make it the installation of an older release: its revision in `alembic_version`."""
+    schema.upgrade(url, f"pattern_storage_{revision}")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DROP TABLE pattern_storage_version")
+        connection.execute("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
+        connection.execute("INSERT INTO alembic_version VALUES (%s)", [revision])
+
+
+@pytest.mark.parametrize("revision", ["0001", "0002", "0003"])
+def test_an_older_installation_is_carried_over(empty_database_url: str, revision: str) -> None:
+    as_before_it_had_a_version_table_of_its_own(empty_database_url, revision)
+    assert schema.current(empty_database_url) == f"pattern_storage_{revision}"
+    schema.upgrade(empty_database_url)
+    assert schema.current(empty_database_url) == schema.head()
+    assert ask(empty_database_url, "SELECT * FROM alembic_version") == []
+
+
+def test_an_application_with_its_own_alembic(empty_database_url: str) -> None:
+    """Whoever comes second, and whatever its revision is called: neither touches what the other has."""
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
+        connection.execute("INSERT INTO alembic_version VALUES ('0003')")
+    assert schema.current(empty_database_url) is None
+    schema.upgrade(empty_database_url)
+    assert ask(empty_database_url, "SELECT count(*) FROM pattern_templates") == [(0,)]
+    assert ask(empty_database_url, "SELECT * FROM alembic_version") == [("0003",)]
+    schema.downgrade(empty_database_url, "base")
+    assert ask(empty_database_url, "SELECT * FROM alembic_version") == [("0003",)]
+
+
+def test_an_older_installation_whose_alembic_version_an_application_has_taken(empty_database_url: str) -> None:
+    as_before_it_had_a_version_table_of_its_own(empty_database_url, "0003")
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'ae1027a6acf'")
+    schema.upgrade(empty_database_url)
+    assert schema.current(empty_database_url) == schema.head()
+    assert ask(empty_database_url, "SELECT * FROM alembic_version") == [("ae1027a6acf",)]
+
+
+def test_a_table_of_another_application_is_not_taken_for_ours(empty_database_url: str) -> None:
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE pattern_templates (id integer)")
+    assert schema.current(empty_database_url) is None
+    with pytest.raises(SchemaMismatch, match='relation "pattern_templates" already exists'):
+        schema.upgrade(empty_database_url)
+
+
+def test_a_table_that_is_gone(database_url: str) -> None:
+    """The version table alone says nothing."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("DROP TABLE outbox")
+    with pytest.raises(SchemaMismatch, match=r"says pattern_storage_\d+, but outbox is missing"):
+        schema.upgrade(database_url)

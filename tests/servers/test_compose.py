@@ -240,7 +240,7 @@ def test_the_password_of_redis_is_rotated_as_the_runbook_says(composed: Composed
         "CREATE OR REPLACE FUNCTION notify_outbox() RETURNS trigger LANGUAGE sql AS ''",
         "CREATE SCHEMA more",
         "DROP INDEX dead_letters_died_at",
-        "UPDATE alembic_version SET version_num = 'none'",
+        "UPDATE pattern_storage_version SET version_num = 'none'",
         "CREATE ROLE more",
         "ALTER SYSTEM SET fsync = off",
         "COPY pattern_templates TO PROGRAM 'true'",
@@ -257,7 +257,8 @@ def test_each_role_has_what_it_needs_and_no_more(composed: Composed, service_url
         connection.execute("CREATE TEMPORARY TABLE staging (number integer)")
         tables = connection.execute(
             "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace"
-            " AND relname <> 'alembic_version' AND NOT has_table_privilege(oid, 'SELECT, INSERT, UPDATE, DELETE')"
+            " AND relname <> 'pattern_storage_version'"
+            " AND NOT has_table_privilege(oid, 'SELECT, INSERT, UPDATE, DELETE')"
         ).fetchall()
         assert tables == [], "grant_rights in storage/sql/roles.sql has to name them"
         roles = "SELECT rolname FROM pg_roles WHERE rolname LIKE 'pattern_storage_%' AND (rolsuper OR rolcreaterole)"

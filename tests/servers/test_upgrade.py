@@ -18,7 +18,7 @@ from tests.fix_storage import make_pattern
 StartWorker = Callable[..., StorageWorker]
 
 #: What the first release has. Nothing was ever on an older schema.
-FIRST_RELEASE = {"0001", "0002"}
+FIRST_RELEASE = {"pattern_storage_0001", "pattern_storage_0002"}
 
 #: What a migration may not do to what the release before it uses; see docs/operations.md.
 TAKES_AWAY = re.compile(
@@ -33,7 +33,7 @@ ALTER TABLE job_ledger ADD COLUMN worker text;
 ALTER TABLE outbox ADD COLUMN priority integer NOT NULL DEFAULT 0;
 CREATE TABLE reviews (pattern uuid REFERENCES pattern_templates (id) ON DELETE CASCADE, at timestamptz DEFAULT now());
 CREATE INDEX pattern_templates_revision ON pattern_templates (revision);
-UPDATE alembic_version SET version_num = 'next';
+UPDATE pattern_storage_version SET version_num = 'next';
 """
 
 
@@ -70,7 +70,7 @@ def test_old_processes_on_the_new_schema(start_worker: StartWorker, database_url
 
 def test_new_processes_on_the_old_schema(launch: Launch, empty_database_url: str, redis_url: str) -> None:
     """Their jobs wait, retried, until somebody migrates."""
-    schema.upgrade(empty_database_url, "0001")
+    schema.upgrade(empty_database_url, "pattern_storage_0001")
     worker = launch(empty_database_url, redis_url, env={"PATTERN_STORAGE_MAX_ATTEMPTS": "1000"})
     with PatternStorageClient(redis_url=redis_url) as client:
         job = client.insert(make_pattern())

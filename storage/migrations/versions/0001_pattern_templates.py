@@ -2,8 +2,11 @@
 
 from alembic import op
 
-revision = "0001"
+revision = "pattern_storage_0001"
 down_revision = None
+
+#: What it creates; doctor and migrate look for it.
+TABLES = ("pattern_templates",)
 
 UP = """
 -- Trigrams make "name contains" an index scan. A trusted extension since PostgreSQL 13: no superuser needed.

@@ -2,8 +2,10 @@
 
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "pattern_storage_0002"
+down_revision = "pattern_storage_0001"
+
+TABLES = ("job_ledger", "job_attempts", "dead_letters", "outbox")
 
 UP = """
 -- One row for every finished write, in the transaction of its effect. The primary key is the guarantee:

@@ -2,8 +2,10 @@
 
 from alembic import op
 
-revision = "0003"
-down_revision = "0002"
+revision = "pattern_storage_0003"
+down_revision = "pattern_storage_0002"
+
+TABLES = ("import_runs", "import_schedules")
 
 UP = """
 -- One row for every run. `plan` is what was asked for, so that a worker needs no file of ours to do it.
