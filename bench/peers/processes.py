@@ -45,7 +45,8 @@ class Workers:
             raise RuntimeError(f"a worker ended:\n{self._log.read_text(errors='replace')[-3_000:]}")
 
     def _all(self) -> list[psutil.Process]:
-        return [one for main in self._mains for one in (main, *main.children(recursive=True))]
+        living = [main for main in self._mains if main.poll() is None]
+        return [one for main in living for one in (main, *main.children(recursive=True))]
 
     def pause(self) -> None:
         """Let all stand still, so that a queue can be filled."""

@@ -85,5 +85,29 @@ PEERS = {
             "worker processes, blocking pop, no periodic tasks, results announced (notify_result), hiredis",
             ("huey", "redis", "hiredis"),
         ),
+        Peer(
+            "arq",
+            "peer_arq",
+            "arq peer_arq.WorkerSettings",
+            "16 jobs at a time a process, queue and results polled every 10 and 2 ms, hiredis",
+            ("arq", "hiredis"),
+            single=True,
+        ),
+        Peer(
+            "procrastinate",
+            "peer_procrastinate",
+            "procrastinate --app peer_procrastinate.app worker --concurrency 16",
+            "queue in PostgreSQL, LISTEN, 16 jobs at a time a process, results in a table in the job's transaction",
+            ("procrastinate",),
+            single=True,
+        ),
+        Peer(
+            "pgqueuer",
+            "peer_pgqueuer",
+            "peer_pgqueuer",
+            "queue in PostgreSQL, asyncpg pool, batches of 16, results in a table in the job's transaction, uvloop",
+            ("pgqueuer[asyncpg]", "uvloop"),
+            single=True,
+        ),
     )
 }
