@@ -35,6 +35,10 @@ test-faults: $(STAMP) ## kill, cut, stall and restart everything under load
 	# Without coverage: measuring changes how fast the killed die.
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests/fault
 
+.PHONY: test-plans
+test-plans: $(STAMP) ## the plan of every documented query on a table of 1,000,000 rows
+	PLAN_ROWS=1000000 $(BIN)/python -m pytest -q tests/integration/test_query_plans.py
+
 # Debian's packages of the servers that a deployment may choose, one a line.
 SERVER_PACKAGES := \
   docker-compose \

@@ -1,5 +1,6 @@
 """The database schema's version: look at it, bring it up, take it down. Safe from several processes at once."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,6 +9,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
+from psycopg.sql import SQL, Literal
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
@@ -16,14 +18,18 @@ from pattern_storage.storage import schema_version
 from pattern_storage.storage.errors import RevisionUnknown, SchemaMismatch, ServerUnavailable, StorageError
 from pattern_storage.storage.translation import translate
 
+#: Any number that nothing else of ours locks: the ASCII codes of "pattern".
+MIGRATION_LOCK = 0x7061747465726E
+
 
 def upgrade(database_url: str, revision: str = "head") -> None:
-    """Apply every migration up to `revision`, all in one transaction. Raises StorageError.
+    """Apply every migration up to `revision`, each in a transaction of its own but where it builds an index online.
 
-    It works in the first schema of the search_path, wherever that is said: URL, PGOPTIONS, service file or role.
+    One that was killed half-way is finished by the next call. It works in the first schema of the search_path, wherever
+    that is said: URL, PGOPTIONS, service file or role. Raises StorageError.
     """
     scripts = _scripts()
-    with _connected(database_url) as connection:
+    with _connected(database_url) as connection, _locked(database_url):
         schema = schema_version.creation_schema(connection)
         _check_tables(connection, schema, schema_version.read(connection, scripts, schema))
         command.upgrade(_config(connection), revision)
@@ -36,7 +42,7 @@ def downgrade(database_url: str, revision: str) -> None:
     """
     scripts = _scripts()
     known = sorted(script.revision for script in scripts.walk_revisions())
-    with _connected(database_url) as connection:
+    with _connected(database_url) as connection, _locked(database_url):
         present = schema_version.read(connection, scripts, schema_version.creation_schema(connection))
         try:
             command.downgrade(_config(connection), revision)
@@ -90,6 +96,26 @@ def connect(database_url: str) -> psycopg.Connection:
 
 
 @contextmanager
+def _locked(database_url: str) -> Iterator[None]:
+    """Hold the lock that lets one process migrate at a time, on a connection of its own.
+
+    It is asked for again and again: a process that waited for it in a statement would hold a snapshot, and the first
+    process, building an index online, would wait for that. Between statements its transaction holds none.
+    """
+    with connect(database_url) as holder:
+        # It stands still for as long as a migration takes.
+        holder.execute(
+            "SELECT set_config(name, '0', true) FROM pg_settings"
+            " WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')"
+        )
+        # The key stands in the text: a statement with parameters keeps its portal, and the snapshot, until the next.
+        ask = SQL("SELECT pg_try_advisory_xact_lock({})").format(Literal(MIGRATION_LOCK))
+        while holder.execute(ask).fetchone() != (True,):
+            time.sleep(0.1)
+        yield
+
+
+@contextmanager
 def _connected(database_url: str) -> Iterator[Connection]:
     # psycopg opens the connection itself, so that every form of libpq's conninfo works.
     engine = create_engine(
@@ -98,7 +124,7 @@ def _connected(database_url: str) -> Iterator[Connection]:
         poolclass=NullPool,
     )
     try:
-        with engine.begin() as connection:
+        with engine.connect() as connection:
             yield connection
     except DBAPIError as error:
         raise translate(error.orig if isinstance(error.orig, Exception) else error) from error

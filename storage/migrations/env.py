@@ -1,21 +1,18 @@
-"""Alembic's entry: one connection, one advisory lock, one transaction for all steps."""
+"""Alembic's entry: one connection, and a transaction for each migration, which may leave it (see online.py)."""
 
 from alembic import context
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from pattern_storage.storage import schema_version
 
-#: Any number that nothing else of ours locks: the ASCII codes of "pattern".
-MIGRATION_LOCK = 0x7061747465726E
-
 connection: Connection = context.config.attributes["connection"]
-# Held until the transaction ends: a second process waits here and then finds nothing left to do.
-connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
 schema = schema_version.creation_schema(connection)
 schema_version.adopt(connection, context.script, schema)
+connection.commit()  # Alembic would take what was begun here for a transaction around all migrations
 context.configure(
     connection=connection,
     transactional_ddl=True,
+    transaction_per_migration=True,
     version_table=schema_version.VERSION_TABLE,
     version_table_schema=schema,
 )

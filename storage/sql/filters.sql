@@ -9,9 +9,10 @@ pattern_type = %(pattern_type)s
 -- name: where_language
 language = %(language)s
 -- name: where_category
-category = %(category)s
+-- The index holds the first hundred characters; a shorter text is all of itself, and there the rest folds away.
+left(category, 100) = left(%(category)s, 100) AND (char_length(%(category)s) < 100 OR category = %(category)s)
 -- name: where_created_by
-created_by = %(created_by)s
+left(created_by, 100) = left(%(created_by)s, 100) AND (char_length(%(created_by)s) < 100 OR created_by = %(created_by)s)
 -- name: where_is_deprecated
 is_deprecated = %(is_deprecated)s
 -- name: where_parent_pattern_id

@@ -1,9 +1,11 @@
 """No documented query reads or sorts the whole table: what PostgreSQL plans for the very statements we send.
 
 The table has 20,000 rows as they might be: a few types and languages, a long tail of categories, one row in fifty
-deprecated, one in ten a child. Every filter of QueryParams is in `FILTERS`; a new one without an entry fails here.
+deprecated, one in ten a child, and one category whose rows came together long ago, as an import's do. Every filter of
+QueryParams is in `FILTERS`; a new one without an entry fails here. `make test-plans` asks the same of 1,000,000 rows.
 """
 
+import os
 from collections.abc import Iterator
 from typing import Any, get_args
 from uuid import UUID
@@ -18,12 +20,12 @@ from pattern_storage.storage.operations.query_params import DEFAULT_LIMIT, Query
 from tests.fix_servers import create_database, drop_database, on_database
 
 TABLE = "pattern_templates"
-ROWS = 20_000
+ROWS = int(os.environ.get("PLAN_ROWS", "20000"))
 ORDERS = get_args(SortColumn)
 
 #: A filter may sort the rows it leaves, where that costs less than walking an order's index: a quarter of the table
-#: at most.
-MAX_SORTED = ROWS // 4
+#: at most, and of a large one no more than some milliseconds' worth.
+MAX_SORTED = min(ROWS // 4, 20_000)
 
 FILL = f"""
 INSERT INTO pattern_templates (id, pattern_name, pattern_type, language, category, template_code, confidence_score,
@@ -33,19 +35,21 @@ SELECT md5(n::text)::uuid,
     (ARRAY['parse', 'render', 'load', 'store', 'walk'])[1 + n % 5] || '_' || md5('name' || n) || '_' || n,
     (ARRAY['function', 'function', 'function', 'class', 'class', 'module', 'query'])[1 + n % 7],
     CASE WHEN n % 1000 = 0 THEN 'cobol' ELSE (ARRAY['python', 'python', 'go', 'rust'])[1 + n % 4] END,
-    CASE WHEN n % 3 > 0 THEN 'category ' || (n % 200) END,
+    CASE WHEN n BETWEEN 100 AND {ROWS // 20} THEN 'imported long ago'
+         WHEN n % 3 > 0 THEN 'category ' || (n % 200) END,
     repeat('x', 300),
-    (n * 7919 % 10007) / 10007.0,
+    (n::bigint * 7919 % 10007) / 10007.0,
     (n::bigint * 104729 % 5003),
     (n::bigint * 1299709 % 9973) / 9973.0,
     1 + n % 10,
     CASE WHEN n % 10 = 0 THEN md5((1 + n % 500)::text)::uuid END,
     n % 50 = 0,
-    CASE WHEN n % 4 = 0 THEN 'user ' || (n % 300) ELSE 'system' END,
+    CASE WHEN n BETWEEN 100 AND {ROWS // 20} THEN 'imported long ago'
+         WHEN n % 4 = 0 THEN 'user ' || (n % 300) ELSE 'system' END,
     ARRAY['tag ' || (n % 400), 'common'],
     jsonb_build_object('module', 'm' || (n % 300), 'line', n),
-    '2026-01-01Z'::timestamptz + n * interval '1 minute',
-    '2026-02-01Z'::timestamptz + (n * 7919 % {ROWS}) * interval '1 minute'
+    '2026-01-01Z'::timestamptz + n * interval '1 minute' * 20000 / {ROWS},
+    '2026-02-01Z'::timestamptz + (n::bigint * 7919 % {ROWS}) * interval '1 minute' * 20000 / {ROWS}
 FROM generate_series(1, {ROWS}) AS n
 """
 
@@ -57,7 +61,7 @@ FILTERS: dict[str, list[Any]] = {
     "pattern_name": ["parse_no_such_name", "parse"],
     "pattern_type": ["query", "function", "none of that type"],
     "language": ["cobol", "python", "none of that language"],
-    "category": ["category 7", "none of that category"],
+    "category": ["category 7", "none of that category", "imported long ago"],
     "created_by": ["user 8", "system", "nobody"],
     "is_deprecated": [True, False],
     "parent_pattern_id": [FIRST, str(UUID(int=0))],
@@ -190,6 +194,33 @@ def test_a_filter_that_leaves_few_rows_reads_few(planner: psycopg.Connection, na
     assert few or name in WIDE
 
 
+@pytest.mark.parametrize("name", ["category", "created_by"])
+def test_a_page_of_rows_that_lie_together_reads_only_the_page(planner: psycopg.Connection, name: str) -> None:
+    """Rows of one import are neighbours; walking the default order until they come would read nearly the whole table."""
+    for descending in (True, False):
+        plan = explain(planner, {name: "imported long ago", "descending": descending}, analyze=True)
+        assert rows_read(plan) <= DEFAULT_LIMIT + 1, plan
+
+
+def test_long_texts_are_told_apart(planner: psycopg.Connection) -> None:
+    """A btree cannot hold them: the index has the first hundred characters, and the rest is compared."""
+    start = "ä" * 100
+    with planner.transaction(force_rollback=True):
+        for column in ("category", "created_by"):
+            for end in ("", "x", "y" * 1_000_000):
+                values = f"repeat('{column}', 3) || length(%s), 't', 'l', 'c', %s"
+                planner.execute(
+                    f"INSERT INTO {TABLE} (pattern_name, pattern_type, language, template_code, {column})"
+                    f" VALUES ({values})".encode(),
+                    [end, start + end],
+                )
+            for end, found in (("", 1), ("x", 1), ("y" * 1_000_000, 1), ("z", 0)):
+                params = {column: start + end}
+                rows = planner.execute(*Query(QueryParams.model_validate(params)).statement()).fetchall()
+                assert len(rows) == found, (column, end[:1])
+                assert faults(explain(planner, params)) == []
+
+
 @pytest.mark.parametrize("limit", [1, 50, 1000])
 def test_an_order_without_filters_sorts_nothing(planner: psycopg.Connection, limit: int) -> None:
     for order in orders():
@@ -204,7 +235,7 @@ def test_an_order_without_filters_sorts_nothing(planner: psycopg.Connection, lim
 def test_a_missing_index_would_be_seen(planner: psycopg.Connection) -> None:
     """The tests above can fail: without an index the order sorts, and the filter reads, all rows."""
     with planner.transaction(force_rollback=True):
-        planner.execute("DROP INDEX pattern_templates_usage_count, pattern_templates_category")
+        planner.execute("DROP INDEX pattern_templates_usage_count, pattern_templates_category_created_at")
         assert faults(explain(planner, {"order_by": "usage_count"}))
         assert "Seq Scan" in [
             node["Node Type"] for node in explain(planner, {"category": "none", "order_by": "usage_count"})
