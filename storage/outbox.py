@@ -25,9 +25,6 @@ from pattern_storage.storage.operations.base import Connection
 from pattern_storage.storage.sql import block
 from pattern_storage.vocabulary import OperationName
 
-#: What a relay listens to; the trigger on the table, in migration 0002, names it too.
-CHANNEL = "pattern_storage_outbox"
-
 #: Jobs in one claim, and bytes of their contracts as PostgreSQL stores them, compressed; at least one job always fits.
 CLAIM_LIMIT = 500
 CLAIM_SIZE = 4_000_000
@@ -143,7 +140,11 @@ async def remove(connection: Connection, ids: Sequence[UUID]) -> None:
 
 
 async def next_publication(connection: Connection) -> float | None:
-    """Return the seconds until the next job is due, None if there is none to come."""
+    """Return the seconds until the next job is due, 0 or less if one is due now, None if the outbox is empty.
+
+    A relay asks this at every poll, in one round trip without a transaction. The job may be one that another relay
+    holds, or one whose worker has finished it by the time it is claimed.
+    """
     async with connection.cursor(row_factory=tuple_row) as cursor:
         await cursor.execute(block("next_publication"))
         row: Any = await cursor.fetchone()

@@ -1,7 +1,8 @@
 """The relay: publishes what applications wrote into the outbox.
 
-It wakes by NOTIFY within milliseconds of a commit, and looks by itself every poll interval. Behind PgBouncer in
-transaction mode LISTEN hears nothing; the polling still publishes everything, up to an interval later.
+It polls: the outbox is almost always empty, and a poll is one look at the end of an index. NOTIFY would tell it of
+each commit at once, but PostgreSQL sends notifications under one lock for the whole cluster, so that all commits of
+the application would wait for each other (docs/performance.md has both measured).
 
 Any number may run: each locks the rows it publishes and skips those of the others. One that is killed before it
 publishes leaves the rows free; one that is killed before it marks them has them published twice, which the ledger
@@ -10,13 +11,13 @@ makes harmless.
 
 import asyncio
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 import psycopg
 from celery import signals
-from psycopg.sql import SQL, Identifier
 
 from pattern_storage.config.settings import Settings, environment_settings
 from pattern_storage.storage import ModelContractPatternStorage, dead_letters, outbox
@@ -26,6 +27,7 @@ from pattern_storage.storage.outbox import OutboxJob
 from pattern_storage.storage.translation import translate
 from pattern_storage.tasks.client import PatternStorageClient, ServiceUnavailable
 from pattern_storage.tasks.observability import metrics
+from pattern_storage.tasks.poll_interval import PollInterval
 from pattern_storage.tasks.reconnect import ReconnectBackoff
 
 logger = get_logger(__name__)
@@ -57,8 +59,6 @@ class Relay:
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped = False
-        #: There may be work, or it is time to stop.
-        self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
 
     def run(self) -> None:
@@ -80,23 +80,14 @@ class Relay:
         self._stopped = True
         if self._loop is not None:
             with suppress(RuntimeError):  # it has ended already
-                self._loop.call_soon_threadsafe(self._end)
-
-    def _end(self) -> None:
-        self._stopping.set()
-        self._wake.set()
+                self._loop.call_soon_threadsafe(self._stopping.set)
 
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
         if self._stopped:
             return
         logger.info("relay: started")
-        listening = asyncio.create_task(self._listen(), name="outbox listener")
-        try:
-            await self._publish()
-        finally:
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
+        await self._publish()
         logger.info("relay: stopped")
 
     async def _sweep(self) -> int:
@@ -109,33 +100,20 @@ class Relay:
             raise translate(error) from error
         return swept
 
-    async def _listen(self) -> None:
-        """Wake the publisher at every notification, on a connection of its own."""
-        backoff = ReconnectBackoff("cannot listen, so it polls")
-        while True:
-            try:
-                async with await self._connect("listener") as connection:
-                    await connection.execute(SQL("LISTEN {}").format(Identifier(outbox.CHANNEL)))
-                    backoff.succeeded()
-                    # Nobody was told of what was committed while nobody listened.
-                    self._wake.set()
-                    async for _ in connection.notifies():
-                        self._wake.set()
-            except Exception as error:
-                await self._pause(backoff.failed(translate(error)))
-
     async def _publish(self) -> None:
-        """Publish what is due, then wait for a notification, the poll interval or the next job that will be due."""
+        """Publish what is due, then pause until the next poll or until the next job is due."""
         backoff = ReconnectBackoff("cannot publish")
+        interval = PollInterval(self._settings.relay_poll_interval)
         while not self._stopping.is_set():
             try:
                 async with await self._connect("relay") as connection:
                     while not self._stopping.is_set():
-                        self._wake.clear()
-                        while not self._stopping.is_set() and await self._publish_some(connection):
-                            backoff.succeeded()
+                        started = time.perf_counter()
+                        due = await outbox.next_publication(connection)
+                        found = await self._publish_some(connection) if due is not None and due <= 0 else 0
                         backoff.succeeded()
-                        await self._rest(await outbox.next_publication(connection))
+                        pause = interval.after(found=found, took=time.perf_counter() - started)
+                        await self._pause(pause if due is None or due <= 0 else min(due, pause))
             except Exception as raised:
                 error = raised if isinstance(raised, ServiceUnavailable) else translate(raised)
                 await self._pause(backoff.failed(error))
@@ -177,15 +155,8 @@ class Relay:
             tcp_user_timeout=30_000,
         )
 
-    async def _rest(self, due: float | None) -> None:
-        """Wait until there may be work."""
-        interval = self._settings.relay_poll_interval
-        with suppress(TimeoutError):
-            async with asyncio.timeout(interval if due is None else min(due, interval)):
-                await self._wake.wait()
-
     async def _pause(self, seconds: float) -> None:
-        """Wait, whatever is notified meanwhile, but not longer than until `stop`."""
+        """Wait, but not longer than until `stop`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()

@@ -51,10 +51,9 @@ WHERE correlation_id = ANY (%(ids)s)
 DELETE FROM outbox WHERE correlation_id = ANY (%(ids)s)
 
 -- name: next_publication
--- Seconds until the next job is due that is not due yet.
+-- Seconds until the next job is due; 0 or less where one is due now.
 SELECT extract(epoch FROM min(publish_after) - statement_timestamp())::float8
 FROM outbox
-WHERE publish_after > statement_timestamp()
 
 -- name: measure_outbox
 -- How many jobs are in the outbox, how many of them were never published, and for how many seconds.

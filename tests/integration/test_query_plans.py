@@ -196,7 +196,7 @@ def test_a_filter_that_leaves_few_rows_reads_few(planner: psycopg.Connection, na
 
 @pytest.mark.parametrize("name", ["category", "created_by"])
 def test_a_page_of_rows_that_lie_together_reads_only_the_page(planner: psycopg.Connection, name: str) -> None:
-    """Rows of one import are neighbours; walking the default order until they come would read nearly the whole table."""
+    """Rows of one import are neighbours: walking the default order until they come would read nearly all others."""
     for descending in (True, False):
         plan = explain(planner, {name: "imported long ago", "descending": descending}, analyze=True)
         assert rows_read(plan) <= DEFAULT_LIMIT + 1, plan

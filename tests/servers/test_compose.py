@@ -237,7 +237,7 @@ def test_the_password_of_redis_is_rotated_as_the_runbook_says(composed: Composed
         "DROP TABLE outbox",
         "TRUNCATE job_ledger",
         "CREATE INDEX more ON pattern_templates (source)",
-        "CREATE OR REPLACE FUNCTION notify_outbox() RETURNS trigger LANGUAGE sql AS ''",
+        "ALTER FUNCTION enqueue_pattern_job COST 1",
         "CREATE SCHEMA more",
         "DROP INDEX dead_letters_died_at",
         "UPDATE pattern_storage_version SET version_num = 'none'",
