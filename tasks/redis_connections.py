@@ -8,11 +8,18 @@ import redis
 import redis.asyncio
 import redis.asyncio.sentinel
 import redis.sentinel
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from pattern_storage.config.sentinel import is_sentinel, read_address, sentinel_arguments
 from pattern_storage.config.settings import Settings
 from pattern_storage.tasks.errors import ResultBackendUnavailable
+
+#: A pooled connection may have died since its last use: one more attempt, at once, tells that from a dead server.
+#: redis-py's own three come seconds apart.
+ATTEMPTS_MORE = 1
 
 
 def connect(settings: Settings, url: str | None = None) -> redis.Redis:
@@ -21,7 +28,7 @@ def connect(settings: Settings, url: str | None = None) -> redis.Redis:
     timeout = settings.connect_timeout
     limits: dict[str, Any] = {"socket_connect_timeout": timeout, "socket_timeout": timeout}
     if not is_sentinel(address):
-        return redis.Redis.from_url(address, **limits)
+        return redis.Redis.from_url(address, retry=Retry(NoBackoff(), ATTEMPTS_MORE), **limits)
     sentinels, credentials = read_address(address)
     manager = redis.sentinel.Sentinel(  # type: ignore[no-untyped-call]
         sentinels, sentinel_kwargs=sentinel_arguments(settings), **limits, **credentials
@@ -41,17 +48,18 @@ class BlockingSentinelPool(redis.asyncio.sentinel.SentinelConnectionPool, redis.
                 await sentinel.aclose()
 
 
-def connect_async(settings: Settings, *, max_connections: int) -> "redis.asyncio.Redis":
-    """Return an asyncio client of the result backend.
+def connect_async(settings: Settings, url: str | None = None, *, max_connections: int) -> "redis.asyncio.Redis":
+    """Return an asyncio client of the result backend, or of another URL.
 
     A thousand coroutines that ask at once share its connections instead of opening their own.
     """
-    url, timeout = settings.result_backend, settings.connect_timeout
+    address, timeout = url or settings.result_backend, settings.connect_timeout
     limits: dict[str, Any] = {"socket_connect_timeout": timeout, "socket_timeout": timeout}
     shared: dict[str, Any] = {"max_connections": max_connections, "timeout": timeout}
-    if not is_sentinel(url):
-        return redis.asyncio.Redis.from_pool(redis.asyncio.BlockingConnectionPool.from_url(url, **limits, **shared))
-    sentinels, credentials = read_address(url)
+    if not is_sentinel(address):
+        limits["retry"] = AsyncRetry(NoBackoff(), ATTEMPTS_MORE)
+        return redis.asyncio.Redis.from_pool(redis.asyncio.BlockingConnectionPool.from_url(address, **limits, **shared))
+    sentinels, credentials = read_address(address)
     manager = redis.asyncio.sentinel.Sentinel(  # type: ignore[no-untyped-call]
         sentinels, sentinel_kwargs=sentinel_arguments(settings), **limits, **credentials
     )

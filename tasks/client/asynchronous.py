@@ -2,27 +2,27 @@
 
 import asyncio
 from collections.abc import Awaitable, Iterable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 from uuid import UUID
 
 import psycopg
+from redis.exceptions import RedisError
 
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, outbox
-from pattern_storage.tasks import redis_connections
-from pattern_storage.tasks.client.listener import ResultListener, cancellable
+from pattern_storage.storage.operations import check
+from pattern_storage.tasks.client.listener import cancellable
+from pattern_storage.tasks.client.loop_connections import LoopConnections, current
 from pattern_storage.tasks.client.operations import Operations, request_fingerprint
 from pattern_storage.tasks.client.result_resolver import ResultResolver
-from pattern_storage.tasks.client.results import parse_progress, parse_status, result_key
+from pattern_storage.tasks.client.results import is_readable, parse_progress, parse_status, reused_results
 from pattern_storage.tasks.client.synchronous import PatternStorageClient
 from pattern_storage.tasks.redis_connections import translated_errors
+from pattern_storage.vocabulary import JobState
 
-#: Connections to the result backend: one is subscribed, the others read.
-MAX_CONNECTIONS = 10
-
-#: Lookups in PostgreSQL at the same time.
-MAX_DATABASE_CONNECTIONS = 4
+#: Contracts that are checked before other tasks of the loop get a turn.
+CHECKED_AT_ONCE = 500
 
 
 class AsyncJob:
@@ -54,9 +54,10 @@ class AsyncJob:
 
 
 class AsyncPatternStorageClient(Operations[Awaitable[AsyncJob]]):
-    """`PatternStorageClient` with `await`: same arguments, same errors. Use it on one event loop.
+    """`PatternStorageClient` with `await`: same arguments, same errors. Use it on one event loop at a time.
 
-    Publishing is Celery's, which is synchronous, and runs in a thread; results are awaited over one connection.
+    On Redis nothing needs a thread but `cancel`; behind Sentinel and on RabbitMQ publishing is kombu's, which is
+    synchronous, and runs in one. All results are awaited over one connection.
     """
 
     def __init__(
@@ -75,10 +76,7 @@ class AsyncPatternStorageClient(Operations[Awaitable[AsyncJob]]):
             result_backend_url=result_backend_url,
             connect_timeout=connect_timeout,
         )
-        self._redis = redis_connections.connect_async(self._client.settings, max_connections=MAX_CONNECTIONS)
-        self._listener = ResultListener(self._redis)
-        # Each lookup in PostgreSQL opens a connection, which workers need more.
-        self._database_slots = asyncio.Semaphore(MAX_DATABASE_CONNECTIONS)
+        self._connections: LoopConnections | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -90,8 +88,9 @@ class AsyncPatternStorageClient(Operations[Awaitable[AsyncJob]]):
 
     async def close(self) -> None:
         """Close all connections. Jobs go on."""
-        await self._listener.close()
-        await self._redis.aclose()
+        connections, self._connections = self._connections, None
+        if connections is not None:
+            await connections.close()
         await asyncio.to_thread(self._client.close)
 
     async def submit(self, contract: ModelContractPatternStorage) -> AsyncJob:
@@ -100,8 +99,20 @@ class AsyncPatternStorageClient(Operations[Awaitable[AsyncJob]]):
 
     async def submit_many(self, contracts: Iterable[ModelContractPatternStorage]) -> list[AsyncJob]:
         """See `PatternStorageClient.submit_many`."""
-        jobs = await asyncio.to_thread(self._client.submit_many, list(contracts))
-        return [AsyncJob(self, job.correlation_id, job.request) for job in jobs]
+        sending = list(contracts)
+        here = self._here
+        if here.publisher is None:
+            await asyncio.to_thread(self._client.submit_many, sending)
+        else:
+            for number, contract in enumerate(sending, 1):
+                check(contract)
+                if number % CHECKED_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+            if again := reused_results(sending):
+                with suppress(RedisError):
+                    await cancellable(here.results.delete(*again))
+            await here.publisher.publish(sending)
+        return [AsyncJob(self, contract.correlation_id, request_fingerprint(contract)) for contract in sending]
 
     async def submit_in(
         self, connection: psycopg.AsyncConnection[Any], contract: ModelContractPatternStorage
@@ -120,7 +131,10 @@ class AsyncPatternStorageClient(Operations[Awaitable[AsyncJob]]):
 
     async def _status(self, correlation_id: UUID) -> str:
         meta = await self._get(correlation_id)
-        return parse_status(meta) if meta is not None else (await self._client.database.state(correlation_id))[0]
+        if is_readable(meta):
+            return parse_status(meta)
+        known, _ = await self._client.database.state(correlation_id)
+        return parse_status(meta) if known == JobState.UNKNOWN else known
 
     async def _result(self, correlation_id: UUID, request: str | None, timeout: float) -> ModelResult:  # noqa: ASYNC109
         loop = asyncio.get_running_loop()
@@ -128,11 +142,12 @@ class AsyncPatternStorageClient(Operations[Awaitable[AsyncJob]]):
         resolver = ResultResolver(correlation_id, request, has_database=self._client.database.is_configured)
 
         async def look_up() -> ModelResult | None:
-            async with self._database_slots:
+            async with here.database_slots:
                 return resolver.on_database(*await self._client.database.state(correlation_id, deadline - loop.time()))
 
+        here = self._here
         with translated_errors():
-            async with aclosing(self._listener.watch(correlation_id, deadline)) as updates:
+            async with aclosing(here.listener.watch(correlation_id, deadline)) as updates:
                 async for meta in updates:
                     result = resolver.on_result_backend(meta)
                     if result is None and resolver.needs_database:
@@ -144,4 +159,10 @@ class AsyncPatternStorageClient(Operations[Awaitable[AsyncJob]]):
 
     async def _get(self, correlation_id: UUID) -> bytes | None:
         with translated_errors():
-            return cast("bytes | None", await cancellable(self._redis.get(result_key(correlation_id))))
+            return await self._here.listener.get(correlation_id)
+
+    @property
+    def _here(self) -> LoopConnections:
+        """The connections of the running event loop; in a forked process new ones."""
+        self._connections = current(self._connections, self._client.settings)
+        return self._connections

@@ -9,10 +9,10 @@ from uuid import UUID
 
 import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
-from pattern_storage.tasks.client.results import result_key
-from pattern_storage.tasks.client.synchronous import POLL_INTERVAL
+from pattern_storage.tasks.client.result_resolver import POLL_INTERVAL
+from pattern_storage.tasks.client.results import result_key, unreadable
 
 T = TypeVar("T")
 
@@ -79,8 +79,15 @@ class ResultListener:
                 with suppress(RedisError, AttributeError):
                     await self._channel.unsubscribe(key)
 
+    async def get(self, correlation_id: UUID) -> bytes | None:
+        """Return what stands under the job's result key. Raises redis.exceptions.RedisError."""
+        return await self._get(result_key(correlation_id))
+
     async def _get(self, key: str) -> bytes | None:
-        return cast("bytes | None", await cancellable(self._redis.get(key)))
+        try:
+            return cast("bytes | None", await cancellable(self._redis.get(key)))
+        except ResponseError as error:
+            return unreadable(error)
 
     async def close(self) -> None:
         """Stop listening."""

@@ -1,24 +1,22 @@
-"""Publisher of contracts as Celery messages."""
+"""Publishers of contracts: the direct one for Redis, and kombu's own way for Sentinel and RabbitMQ."""
 
-import time
+import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
-from celery import Celery
+import redis
+from celery.app.amqp import task_message
 from kombu.exceptions import BatchPublishError, LimitExceeded, OperationalError  # type: ignore[attr-defined]  # new in 5.7
 from kombu.pools import ProducerPool
 from redis.exceptions import RedisError
 
-from pattern_storage.config.celeryconfig import queue_of
 from pattern_storage.config.settings import Settings
 from pattern_storage.storage import ModelContractPatternStorage
-from pattern_storage.storage.operations import check
-from pattern_storage.tasks.description import describe_contract
+from pattern_storage.tasks import redis_connections
+from pattern_storage.tasks.client.message import build_message
+from pattern_storage.tasks.client.redis_publisher import CHUNK, RedisPublisher, mark_queued, queued_marker
 from pattern_storage.tasks.errors import BrokerUnavailable
-from pattern_storage.tasks.observability.traces import add_context
-
-#: Messages in one round trip: more gains nothing measurable and delays the first.
-BATCH_SIZE = 500
+from pattern_storage.tasks.sender import create_app
 
 #: Threads that publish at the same moment; one more waits for one of them.
 MAX_CONNECTIONS = 10
@@ -26,31 +24,61 @@ MAX_CONNECTIONS = 10
 BROKER_ERRORS = (OperationalError, LimitExceeded, RedisError, OSError)
 
 
-class Publisher:
-    """Publishes through an application's own Celery instance, so nothing global is touched."""
+class Publisher(Protocol):
+    """Puts contracts, whose values were checked, on their queues, and a QUEUED marker into the result backend."""
 
-    def __init__(self, app: Celery, settings: Settings) -> None:
-        # celery-types does not know kombu 5.7's batches yet.
-        self._app: Any = app
-        self._timeout = settings.connect_timeout
-        # Of its own: kombu's are shared by every Celery application of the process, and stay open.
-        self._connections: Any = app.connection_for_write().Pool(limit=MAX_CONNECTIONS)
-        self._producers: Any = ProducerPool(self._connections, limit=MAX_CONNECTIONS)
+    def publish(self, contracts: Sequence[ModelContractPatternStorage]) -> None:
+        """Send the contracts in order. Raises BrokerUnavailable; then some may have been sent."""
 
     def close(self) -> None:
         """Close all connections to the broker."""
-        self._producers.force_close_all()
-        self._connections.force_close_all()
+
+
+def is_direct(settings: Settings) -> bool:
+    """Whether the broker is one Redis server, to which messages can go without kombu."""
+    return settings.broker.startswith(("redis://", "rediss://")) and ";" not in settings.broker
+
+
+def create_publisher(settings: Settings, results: "redis.Redis") -> Publisher:
+    """Return the publisher for the broker of the settings; `results` is a client of the result backend."""
+    if not is_direct(settings):
+        return KombuPublisher(settings, results)
+    same = settings.broker == settings.result_backend
+    broker = results if same else redis_connections.connect(settings, settings.broker)
+    return RedisPublisher(broker, results, settings)
+
+
+class KombuPublisher:
+    """Publishes through a Celery application of its own, so nothing global is touched.
+
+    Its connections belong to the process that opened them: a forked one opens its own.
+    """
+
+    def __init__(self, settings: Settings, results: "redis.Redis") -> None:
+        self._settings, self._results = settings, results
+        self._timeout = settings.connect_timeout
+        self._process_id: int | None = None
+
+    def _open(self) -> None:
+        # celery-types does not know kombu 5.7's batches yet.
+        self._app: Any = create_app(self._settings)
+        # Of its own: kombu's are shared by every Celery application of the process, and stay open.
+        self._connections: Any = self._app.connection_for_write().Pool(limit=MAX_CONNECTIONS)
+        self._producers: Any = ProducerPool(self._connections, limit=MAX_CONNECTIONS)
+        self._process_id = os.getpid()
+
+    def close(self) -> None:
+        """Close all connections to the broker; a parent's are the parent's."""
+        if self._process_id == os.getpid():
+            self._producers.force_close_all()
+            self._connections.force_close_all()
+            self._app.close()
+            self._process_id = None
 
     def publish(self, contracts: Sequence[ModelContractPatternStorage]) -> None:
-        """Send the contracts in order, 500 to a round trip, after checking every value of all of them.
-
-        Raises:
-            ContractInvalid: if a value breaks a rule; then none was sent.
-            BrokerUnavailable: within about the connect timeout; then some may have been sent.
-        """
-        for contract in contracts:
-            check(contract)
+        """Send the contracts. Raises BrokerUnavailable within about the connect timeout; some may have been sent."""
+        if self._process_id != os.getpid():
+            self._open()
         try:
             with self._producers.acquire(block=True, timeout=self._timeout) as producer:
                 # A pooled connection may have died since its last use: one more try tells that from a dead broker.
@@ -58,16 +86,19 @@ class Publisher:
                 send(producer, contracts)
         except BROKER_ERRORS as error:
             raise BrokerUnavailable(f"the queue does not answer: {error.__cause__ or error}") from error
+        for start in range(0, len(contracts), CHUNK):
+            mark_queued(self._results, [queued_marker(one, self._settings) for one in contracts[start : start + CHUNK]])
 
     def _send(self, producer: Any, contracts: Sequence[ModelContractPatternStorage]) -> None:
         try:
-            with producer.batch(max_size=BATCH_SIZE):
+            with producer.batch(max_size=CHUNK):
                 for contract in contracts:
+                    task, queue, headers, body = build_message(contract)
                     self._app.amqp.send_task_message(
                         producer,
-                        f"storage.{contract.operation}",
-                        self._message(contract),
-                        queue=queue_of(contract.operation),
+                        task,
+                        task_message(headers, {"correlation_id": headers["id"], "reply_to": ""}, body, None),
+                        queue=queue,
                         serializer="json",
                         retry=False,
                         # Seconds until RabbitMQ has to have confirmed it; Redis confirms by answering.
@@ -76,18 +107,3 @@ class Publisher:
         except BatchPublishError as error:
             # kombu knows which errors mean a broken connection, but looks for them unwrapped.
             raise error.__cause__ or error from None
-
-    def _message(self, contract: ModelContractPatternStorage) -> Any:
-        fields = contract.model_dump(mode="json")
-        message = self._app.amqp.as_task_v2(
-            str(contract.correlation_id),
-            f"storage.{contract.operation}",
-            kwargs={"contract": fields},
-            # Celery would print all arguments otherwise: slow, and the template code would show in Flower.
-            argsrepr=describe_contract(contract.operation, fields),
-            kwargsrepr="",
-        )
-        # Celery's messages do not say when they were sent; a worker measures by it how long the job waited.
-        message.headers["sent_at"] = time.time()
-        add_context(contract, message.headers)
-        return message

@@ -12,6 +12,9 @@ from pattern_storage.tasks.client.results import (
 )
 from pattern_storage.tasks.errors import JobTimeout
 
+#: Seconds after which a waiting client polls, in case a publication was lost with a connection.
+POLL_INTERVAL = 1.0
+
 
 class ResultResolver:
     """State of one caller's wait for one job's result; the sync and the async client feed it and look up where it says.
@@ -44,7 +47,7 @@ class ResultResolver:
             ended_by_celery(self._reported) or not matches_request(self._request, self._reported)
         )
         if self._reported is not None and not (uncertain and self._has_database):
-            return checked_result(self._request, self._reported)
+            return checked_result(self._correlation_id, self._request, self._reported)
         # A job that Redis does not know is looked up once, not at each poll.
         self.needs_database = self._has_database and (uncertain or (meta is None and not self._looked_up))
         return None
@@ -53,7 +56,7 @@ class ResultResolver:
         """Take the state and result from the ledger; return the result if that decides it."""
         self._looked_up, self.needs_database = True, False
         if known is not None:
-            return checked_result(self._request, known)
+            return checked_result(self._correlation_id, self._request, known)
         if self._reported is not None and matches_request(self._request, self._reported):
             return self._reported
         if status != parse_status(None):
@@ -70,5 +73,5 @@ class ResultResolver:
     def on_timeout(self, timeout: float) -> ModelResult:
         """Return the result at the deadline. Raises JobTimeout if there is none after `timeout` seconds."""
         if self._reported is not None:
-            return checked_result(self._request, self._reported)
+            return checked_result(self._correlation_id, self._request, self._reported)
         raise JobTimeout(self._correlation_id, timeout, self._status)

@@ -1,15 +1,17 @@
 """Parsing of Celery's result documents into a status and a ModelResult."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
 from pydantic import ValidationError
+from redis.exceptions import ResponseError
 
-from pattern_storage.storage import ModelResult
+from pattern_storage.storage import ModelContractPatternStorage, ModelResult
 from pattern_storage.storage.errors import CorrelationConflict
 from pattern_storage.tasks.errors import error_type_of
-from pattern_storage.vocabulary import FINAL_STATES, ErrorType, JobState
+from pattern_storage.vocabulary import FINAL_STATES, ErrorType, JobState, OperationName
 
 
 def result_key(correlation_id: UUID) -> str:
@@ -22,15 +24,38 @@ def marker(status: JobState) -> str:
     return json.dumps({"status": status, "result": None, "traceback": None, "children": []})
 
 
+def read_document(meta: bytes | str) -> dict[str, Any] | None:
+    """Return the result document under a result key; None if something else stands there."""
+    try:
+        document = json.loads(meta)
+    except (ValueError, RecursionError):
+        return None
+    readable = isinstance(document, dict) and isinstance(document.get("status"), str)
+    return document if readable else None
+
+
+def is_readable(meta: bytes | str | None) -> bool:
+    """Whether the result backend knows the job; where it does not, PostgreSQL may."""
+    return meta is not None and read_document(meta) is not None
+
+
 def parse_status(meta: bytes | str | None) -> str:
-    """Return a job's status: UNKNOWN, QUEUED, STARTED, PROGRESS, RETRY, SUCCESS, FAILURE or REVOKED."""
-    return JobState.UNKNOWN if meta is None else str(json.loads(meta)["status"])
+    """Return a job's status: UNKNOWN, QUEUED, STARTED, PROGRESS, RETRY, SUCCESS, FAILURE or REVOKED.
+
+    What is unreadable is a FAILURE, as `parse_result` says: a caller that waited for a final state would wait for ever.
+    """
+    if meta is None:
+        return JobState.UNKNOWN
+    document = read_document(meta)
+    return JobState.FAILURE if document is None else str(document["status"])
 
 
 def parse_progress(meta: bytes | str | None) -> dict[str, Any] | None:
     """Return how far an import is (`tasks.imports.run.progress.Progress.to_dict`), None if it is not being done now."""
-    found: dict[str, Any] = {} if meta is None else json.loads(meta)
-    return found["result"] if found.get("status") == JobState.PROGRESS else None
+    document = None if meta is None else read_document(meta)
+    if document is None or document["status"] != JobState.PROGRESS:
+        return None
+    return document["result"] if isinstance(document.get("result"), dict) else None
 
 
 def parse_result(correlation_id: UUID, meta: bytes | str | None) -> ModelResult | None:
@@ -40,24 +65,41 @@ def parse_result(correlation_id: UUID, meta: bytes | str | None) -> ModelResult 
     """
     if meta is None:
         return None
-    found: dict[str, Any] = json.loads(meta)
-    status, value = found["status"], found["result"]
+    document = read_document(meta)
+    if document is None:
+        error = "what stands under the job's result key is no result"
+        return _failure(correlation_id, ErrorType.UNREADABLE_RESULT, error)
+    status: str = document["status"]
+    value: Any = document.get("result")
     if status not in FINAL_STATES:
         return None
+    if status == JobState.REVOKED:
+        return _failure(correlation_id, ErrorType.REVOKED, "the job was revoked before it was done")
     try:
         if status == JobState.SUCCESS:
             return ModelResult.model_validate(value)
         if status == JobState.FAILURE and value["exc_type"] == "StorageOperationFailed":
             return ModelResult.model_validate(value["exc_message"][0])
-    except (ValidationError, LookupError, TypeError):
+        exception, message = value["exc_type"], value.get("exc_message", "")
+        error_type = error_type_of(exception)
+    except (ValidationError, LookupError, TypeError, AttributeError):
         error = f"the result of this {status} job is not one of ours"
         return _failure(correlation_id, ErrorType.UNREADABLE_RESULT, error)
-    if status == JobState.REVOKED:
-        return _failure(correlation_id, ErrorType.REVOKED, "the job was revoked before it was done")
-    message = value.get("exc_message", "")
     text = " ".join(map(str, message)) if isinstance(message, list) else str(message)
-    error_type = error_type_of(value["exc_type"])
-    return _failure(correlation_id, error_type, f"the worker could not finish the job: {value['exc_type']}: {text}")
+    return _failure(correlation_id, error_type, f"the worker could not finish the job: {exception}: {text}")
+
+
+def unreadable(error: ResponseError) -> bytes:
+    """Return, for the error of reading a result key, what `parse_result` finds unreadable; raise any other error."""
+    if not str(error).startswith("WRONGTYPE"):
+        raise error
+    return b""
+
+
+def reused_results(contracts: Iterable[ModelContractPatternStorage]) -> list[str]:
+    """Return the result keys of queries under an id of the caller's choice: a result may stand there already."""
+    queries = (contract for contract in contracts if contract.operation == OperationName.QUERY)
+    return [result_key(query.correlation_id) for query in queries if "correlation_id" in query.model_fields_set]
 
 
 def ended_by_celery(result: ModelResult) -> bool:
@@ -70,17 +112,18 @@ def matches_request(request: str | None, result: ModelResult) -> bool:
     return request is None or result.metadata.get("request") in (None, request)
 
 
-def checked_result(request: str | None, result: ModelResult) -> ModelResult:
+def checked_result(correlation_id: UUID, request: str | None, result: ModelResult) -> ModelResult:
     """Return the result, or a `correlation_conflict` if it belongs to another request than the caller's.
 
     Args:
+        correlation_id: the job.
         request: the fingerprint of what the caller asked for, as hexadecimal digits; None if it is not known.
         result: what Redis or the ledger has under the correlation id.
     """
     if matches_request(request, result):
         return result
-    conflict = CorrelationConflict(UUID(result.metadata["correlation_id"]))
-    return _failure(conflict.correlation_id, conflict.error_type, str(conflict))
+    conflict = CorrelationConflict(correlation_id)
+    return _failure(correlation_id, conflict.error_type, str(conflict))
 
 
 def _failure(correlation_id: UUID, error_type: ErrorType, error: str) -> ModelResult:

@@ -1,36 +1,37 @@
 """Client for synchronous code: every call returns when it is done, or raises within a bounded time."""
 
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable
 from contextlib import closing, suppress
 from types import TracebackType
 from typing import Any, Self, cast
 from uuid import UUID
 
 import psycopg
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from pattern_storage.config.settings import Settings, load_settings
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, outbox
+from pattern_storage.storage.operations import check
 from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.client.database import Database, run_sync
 from pattern_storage.tasks.client.operations import Operations, request_fingerprint
-from pattern_storage.tasks.client.publisher import BATCH_SIZE, Publisher
-from pattern_storage.tasks.client.result_resolver import ResultResolver
+from pattern_storage.tasks.client.publisher import create_publisher
+from pattern_storage.tasks.client.result_resolver import POLL_INTERVAL, ResultResolver
 from pattern_storage.tasks.client.results import (
     ended_by_celery,
+    is_readable,
     marker,
     parse_progress,
     parse_result,
     parse_status,
     result_key,
+    reused_results,
+    unreadable,
 )
+from pattern_storage.tasks.conditional_store import store
 from pattern_storage.tasks.redis_connections import translated_errors
-from pattern_storage.tasks.sender import create_app
-from pattern_storage.vocabulary import ErrorType, JobState, OperationName
-
-#: Seconds after which a waiting client polls, in case a publication was lost with a connection.
-POLL_INTERVAL = 1.0
+from pattern_storage.vocabulary import ErrorType, JobState
 
 
 class Job:
@@ -113,10 +114,9 @@ class PatternStorageClient(Operations[Job]):
             result_backend_url=result_backend_url,
             connect_timeout=connect_timeout,
         )
-        self._app = create_app(self.settings)
-        self._publisher = Publisher(self._app, self.settings)
         self.database = Database(self.settings)
         self._redis = redis_connections.connect(self.settings)
+        self._publisher = create_publisher(self.settings, self._redis)
 
     def __enter__(self) -> Self:
         return self
@@ -129,7 +129,6 @@ class PatternStorageClient(Operations[Job]):
     def close(self) -> None:
         """Close all connections. Jobs go on."""
         self._publisher.close()
-        self._app.close()
         self._redis.close()
 
     def submit(self, contract: ModelContractPatternStorage) -> Job:
@@ -142,12 +141,12 @@ class PatternStorageClient(Operations[Job]):
         Raises what `submit` raises. All values are checked before the first contract is sent.
         """
         sending = list(contracts)
-        self._delete_query_results(sending)
+        for contract in sending:
+            check(contract)
+        if again := reused_results(sending):
+            with suppress(RedisError):
+                self._redis.delete(*again)
         self._publisher.publish(sending)
-        ids = [contract.correlation_id for contract in sending]
-        # The jobs are accepted: a result backend that is down for a moment takes nothing back.
-        with suppress(RedisError):
-            self._mark_queued(ids)
         return [Job(self, contract.correlation_id, request_fingerprint(contract)) for contract in sending]
 
     def submit_again(self, contracts: Iterable[ModelContractPatternStorage]) -> list[Job]:
@@ -184,37 +183,22 @@ class PatternStorageClient(Operations[Job]):
         if result.metadata.get("error_type") != ErrorType.REVOKED:
             return result
         with suppress(RedisError):
-            key, revoked = result_key(wanted), marker(JobState.REVOKED)
             ended = parse_result(wanted, self._get(wanted))
             if ended is not None and not ended_by_celery(ended) and not ended.metadata.get("dead_letter"):
                 # A query that was answered, or a job that was refused: neither is a matter of the ledger.
                 return ended
             # Nobody needs to wait for the worker that finds the job cancelled; the ledger has decided.
-            self._redis.set(key, revoked, ex=self.settings.result_expires)
-            self._redis.publish(key, revoked)
+            state = (result_key(wanted), marker(JobState.REVOKED), JobState.REVOKED, self.settings.result_expires)
+            store(self._redis, [state])
         return result
-
-    def _delete_query_results(self, sending: Sequence[ModelContractPatternStorage]) -> None:
-        """Delete the results of queries that are sent again under an id of the caller's choice."""
-        queries = [one for one in sending if one.operation == OperationName.QUERY]
-        again = [query for query in queries if "correlation_id" in query.model_fields_set]
-        if again:
-            with suppress(RedisError):
-                self._redis.delete(*(result_key(one.correlation_id) for one in again))
-
-    def _mark_queued(self, ids: list[UUID]) -> None:
-        """Let `status` tell QUEUED from UNKNOWN. Never overwrites what a quick worker has written already."""
-        for start in range(0, len(ids), BATCH_SIZE):
-            with self._redis.pipeline(transaction=False) as pipeline:
-                for correlation_id in ids[start : start + BATCH_SIZE]:
-                    queued = marker(JobState.QUEUED)
-                    pipeline.set(result_key(correlation_id), queued, nx=True, ex=self.settings.result_expires)
-                pipeline.execute()
 
     def _status(self, correlation_id: UUID) -> str:
         with translated_errors():
             meta = self._get(correlation_id)
-        return parse_status(meta) if meta is not None else run_sync(self.database.state(correlation_id))[0]
+        if is_readable(meta):
+            return parse_status(meta)
+        known, _ = run_sync(self.database.state(correlation_id))
+        return parse_status(meta) if known == JobState.UNKNOWN else known
 
     def _result(self, correlation_id: UUID, request: str | None, timeout: float) -> ModelResult:
         deadline = time.monotonic() + timeout
@@ -248,4 +232,7 @@ class PatternStorageClient(Operations[Job]):
                 yield message["data"] if message else self._get(correlation_id)
 
     def _get(self, correlation_id: UUID) -> bytes | None:
-        return cast("bytes | None", self._redis.get(result_key(correlation_id)))
+        try:
+            return cast("bytes | None", self._redis.get(result_key(correlation_id)))
+        except ResponseError as error:
+            return unreadable(error)

@@ -16,7 +16,7 @@ from pattern_storage.tasks.client import (
     JobTimeout,
     ResultBackendUnavailable,
 )
-from pattern_storage.tasks.client.asynchronous import MAX_CONNECTIONS
+from pattern_storage.tasks.client.loop_connections import MAX_CONNECTIONS
 from tests.fix_celery import BLOCKED, StorageWorker, locked_patterns, worker_connections
 from tests.fix_process import DEADLINE, POLL
 from tests.fix_storage import contract, make_pattern

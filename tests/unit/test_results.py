@@ -7,7 +7,14 @@ from uuid import UUID, uuid4
 import pytest
 
 from pattern_storage.storage import ModelResult
-from pattern_storage.tasks.client.results import marker, parse_result, parse_status, result_key
+from pattern_storage.tasks.client.results import (
+    checked_result,
+    marker,
+    parse_progress,
+    parse_result,
+    parse_status,
+    result_key,
+)
 from pattern_storage.vocabulary import JobState
 
 CID = uuid4()
@@ -100,3 +107,38 @@ def test_job_that_celery_ended(found: bytes, error_type: str, error: str) -> Non
         "duration_ms": None,
         "error_type": error_type,
     }
+
+
+GARBAGE = [
+    b"", b"not json", b"\xff\xfe", b"null", b"5", b"[]", b"{}", b'"SUCCESS"', b'{"status": 5}', b'{"result": 1}',
+    b'{"status": null, "result": null}', b'{"status": []}', b"[" * 100_000,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("found", GARBAGE)
+def test_garbage(found: bytes) -> None:
+    assert parse_status(found) == "FAILURE"
+    assert parse_progress(found) is None
+    result = parse_result(CID, found)
+    assert result is not None
+    assert result.metadata["error_type"] == "unreadable_result"
+
+
+WRONG: list[Any] = [None, 5, "x", [], ["x"], {}, {"exc_type": 5}, {"exc_type": None, "exc_message": 5}, {"metadata": 5}]
+
+
+@pytest.mark.parametrize("value", WRONG)
+@pytest.mark.parametrize("status", ["SUCCESS", "FAILURE", "PROGRESS"])
+def test_results_of_a_wrong_type(status: str, value: Any) -> None:
+    found = meta(status, value)
+    assert parse_status(found) == status
+    result = parse_result(CID, found)
+    assert (result is None) == (status == "PROGRESS")
+    assert result is None or result.metadata["error_type"] == "unreadable_result"
+    assert parse_progress(found) == (value if status == "PROGRESS" and isinstance(value, dict) else None)
+
+
+def test_a_result_without_its_correlation_id() -> None:
+    """As another application may write it; the conflict is the caller's job's all the same."""
+    foreign = ModelResult(success=True, metadata={"request": "other"})
+    assert checked_result(CID, "mine", foreign).metadata["correlation_id"] == str(CID)
