@@ -11,6 +11,7 @@ from pattern_storage.tasks.client.results import (
     parse_status,
 )
 from pattern_storage.tasks.errors import JobTimeout
+from pattern_storage.vocabulary import ErrorType, JobState
 
 #: Seconds after which a waiting client polls, in case a publication was lost with a connection.
 POLL_INTERVAL = 1.0
@@ -46,18 +47,27 @@ class ResultResolver:
         uncertain = self._reported is not None and (
             ended_by_celery(self._reported) or not matches_request(self._request, self._reported)
         )
-        if self._reported is not None and not (uncertain and self._has_database):
+        if self._reported is None or self._may_be_replaced:
+            # Looked up once, not at each poll.
+            uncertain = not self._looked_up and (meta is None or self._may_be_replaced)
+        elif not (uncertain and self._has_database):
             return checked_result(self._correlation_id, self._request, self._reported)
-        # A job that Redis does not know is looked up once, not at each poll.
-        self.needs_database = self._has_database and (uncertain or (meta is None and not self._looked_up))
+        self.needs_database = self._has_database and uncertain
         return None
+
+    @property
+    def _may_be_replaced(self) -> bool:
+        """Whether what Redis has is unreadable, and the job's own result replaces it when there is one."""
+        if self._reported is None or self._status == JobState.SUCCESS:
+            return False
+        return self._reported.metadata.get("error_type") == ErrorType.UNREADABLE_RESULT
 
     def on_database(self, status: str, known: ModelResult | None) -> ModelResult | None:
         """Take the state and result from the ledger; return the result if that decides it."""
         self._looked_up, self.needs_database = True, False
         if known is not None:
             return checked_result(self._correlation_id, self._request, known)
-        if self._reported is not None and matches_request(self._request, self._reported):
+        if self._reported is not None and not self._may_be_replaced and matches_request(self._request, self._reported):
             return self._reported
         if status != parse_status(None):
             self._status = status

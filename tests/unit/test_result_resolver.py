@@ -122,3 +122,30 @@ def test_without_a_database_there_is_no_lookup() -> None:
     answer = resolver.on_result_backend(KILLED)
     assert answer is not None
     assert answer.metadata["error_type"] == "worker_lost"
+
+
+@pytest.mark.parametrize("database", [False, True])
+def test_garbage_is_waited_out(database: bool) -> None:
+    """The worker's own result replaces it."""
+    resolver = make_resolver(database=database)
+    assert resolver.on_result_backend(b"not json") is None
+    assert resolver.needs_database == database
+    if database:
+        assert resolver.on_database("UNKNOWN", None) is None
+    assert resolver.on_result_backend(b"not json") is None
+    assert not resolver.needs_database
+    assert resolver.on_result_backend(success(result())) == result()
+
+
+def test_garbage_until_the_deadline() -> None:
+    resolver = make_resolver()
+    assert resolver.on_result_backend(b"not json") is None
+    assert resolver.on_timeout(1.0).metadata["error_type"] == "unreadable_result"
+    assert resolver.on_database("SUCCESS", result()) == result()
+
+
+def test_a_success_that_is_none_of_ours_is_final() -> None:
+    resolver = make_resolver(database=False)
+    told = resolver.on_result_backend(json.dumps({"status": "SUCCESS", "result": 5}))
+    assert told is not None
+    assert told.metadata["error_type"] == "unreadable_result"
