@@ -161,6 +161,8 @@ def find_missing(contract: ModelContractPatternStorage) -> str | None:
             for index, pattern in enumerate(contract.patterns):
                 if missing := _missing_columns(pattern):
                     return f"Pattern {index} missing required fields: {missing}"
+        case OperationName.QUERY:
+            pass  # every parameter may be left out
     return None
 
 

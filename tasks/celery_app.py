@@ -11,7 +11,7 @@ from pattern_storage.config.celeryconfig import celery_settings
 from pattern_storage.config.settings import SettingsInvalid, environment_settings
 from pattern_storage.config.urls import complete
 from pattern_storage.storage import conninfo
-from pattern_storage.tasks.celery_command import OPTION, add_flower_command
+from pattern_storage.tasks.celery_command import OPTION
 from pattern_storage.tasks.observability import (
     logs,  # noqa: F401  # connects to Celery's signals
     traces,
@@ -79,4 +79,3 @@ app = StorageCelery("pattern-storage")
 app.steps["worker"].add(DatabaseRequired)
 app.steps["consumer"].add("pattern_storage.tasks.worker.events:FlushEvents")
 app.user_options["preload"].add(OPTION)
-add_flower_command()

@@ -3,22 +3,16 @@
 Celery adds the hidden option `OPTION` to all its commands and calls `prepare` when it has read the command line.
 """
 
-import sys
 from typing import Any
 
 import click
 
 from pattern_storage.extras import ExtraMissing, require
+from pattern_storage.tasks.flower.command import CommandUnusable
 from pattern_storage.tasks.flower.start import configure
 
 #: The extra of each command that needs one.
 EXTRAS = {"worker": "worker", "beat": "worker", "flower": "flower"}
-
-
-class CommandUnusable(click.ClickException):
-    """A command's extra is not installed: Celery prints the text and ends with code 2, without a traceback."""
-
-    exit_code = 2
 
 
 def prepare(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
@@ -38,12 +32,3 @@ def _require(name: str) -> None:
         require(f"celery -A pattern_storage {name}", EXTRAS[name])
     except ExtraMissing as error:
         raise CommandUnusable(str(error)) from None
-
-
-def add_flower_command() -> None:
-    """Have `celery flower` say which extra brings it: without Flower, Celery's command line knows no such command."""
-    command_line = sys.modules.get("celery.bin.celery")
-    if command_line is not None and "flower" not in command_line.celery.commands:
-        command = click.Command("flower", callback=lambda: _require("flower"), hidden=True, add_help_option=False)
-        command.context_settings = {"ignore_unknown_options": True, "allow_extra_args": True}
-        command_line.celery.add_command(command)

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from rich.text import Text
 
 from pattern_storage.config.settings import Settings, load_settings
+from pattern_storage.extras import require
 from pattern_storage.storage import ModelResult, import_runs, schema
 from pattern_storage.storage.explanation import explain
 from pattern_storage.storage.pool import create_pool
@@ -27,6 +28,8 @@ from pattern_storage.tasks.imports.run.progress import Progress
 
 #: Seconds until a run that this process executes would be published: never, the file may be on no other machine.
 NEVER = 100 * 365 * 86_400.0
+#: The extra of a format, or of a protocol.
+EXTRAS = {"parquet": "parquet", "s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 
 
 def import_source(
@@ -65,6 +68,9 @@ def import_source(
         plan = ImportPlan.model_validate({"name": f"import {redact(given['source'])}"[:500]} | given)
     except ValidationError as error:
         raise InputInvalid(explain(error)) from None
+    for kind in (plan.format, plan.source.partition("://")[0]):
+        if kind in EXTRAS:
+            require(f"pattern-storage import {redact(plan.source)}", EXTRAS[kind])
     # Says at once why a server cannot be reached; a pool only says that it has waited.
     schema.current(settings.database)
     with ProgressBar() as bar:

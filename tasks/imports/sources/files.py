@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import fsspec
 
+from pattern_storage.extras import ExtraMissing, extra_of
 from pattern_storage.tasks.errors import ImportBroken, ImportDelayed
 from pattern_storage.tasks.imports.plan.model import ImportPlan
 from pattern_storage.tasks.imports.redaction import redact
@@ -85,8 +86,12 @@ class Source:
             try:
                 self._system, self._path = fsspec.core.url_to_fs(plan.source, **options)
             except (ImportError, ValueError) as error:  # a protocol that needs another package, or that there is not
+                reason: Exception = error
+                # fsspec says which module it lacks by the cause alone.
+                if extra := extra_of(getattr(error.__cause__, "name", None)):
+                    reason = ExtraMissing("its protocol", extra)
                 raise ImportBroken(
-                    ErrorType.SOURCE_UNREADABLE, f"{redact(plan.source)} cannot be read: {error}"
+                    ErrorType.SOURCE_UNREADABLE, f"{redact(plan.source)} cannot be read: {reason}"
                 ) from None
         self.files = self._find()
 

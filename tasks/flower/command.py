@@ -1,0 +1,37 @@
+"""`celery flower`: Flower's own command, or the sentence that says which extra brings it.
+
+An entry point, because Celery looks for a command before it loads the application. Flower has one of the same name:
+whichever of the two wins, it is the same command. It is imported by every `celery` command line of the environment, so
+it imports nothing that takes time.
+"""
+
+import click
+
+from pattern_storage.extras import ExtraMissing
+
+__all__ = ["CommandUnusable", "flower"]
+
+
+class CommandUnusable(click.ClickException):
+    """A command's extra is not installed: Celery prints the text and ends with code 2, without a traceback."""
+
+    exit_code = 2
+
+
+@click.pass_context
+def _refuse(context: click.Context) -> None:
+    """Raise CommandUnusable for our application; for another's, say what Celery says of a command it does not know."""
+    application = getattr(context.obj, "app", None)
+    if getattr(application, "main", None) != "pattern-storage":
+        raise click.UsageError("No such command 'flower'.", context.parent)
+    raise CommandUnusable(str(ExtraMissing("celery -A pattern_storage flower", "flower")))
+
+
+try:
+    from flower.command import flower
+except ModuleNotFoundError:
+    flower = click.Command(
+        "flower", callback=_refuse, hidden=True, add_help_option=False,
+        params=[click.Argument(["arguments"], nargs=-1, expose_value=False)],
+        context_settings={"ignore_unknown_options": True},
+    )  # fmt: skip
