@@ -1,0 +1,1 @@
+"""The project's own settings: its package may be called like a folder of pattern-storage."""

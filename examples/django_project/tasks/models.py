@@ -1,0 +1,10 @@
+"""What the project itself stores."""
+
+from django.db import models
+
+
+class Review(models.Model):
+    """A review of a pattern that somebody has to do, and the job that stores the pattern."""
+
+    title = models.CharField(max_length=200)
+    correlation_id = models.UUIDField(unique=True)
