@@ -39,6 +39,10 @@ test-faults: $(STAMP) ## kill, cut, stall and restart everything under load
 test-plans: $(STAMP) ## the plan of every documented query on a table of 1,000,000 rows
 	PLAN_ROWS=1000000 $(BIN)/python -m pytest -q tests/integration/test_query_plans.py
 
+.PHONY: test-install
+test-install: $(STAMP) ## install the wheel into empty environments and use it there, with every extra, Python and example
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup tests/install
+
 # Debian's packages of the servers that a deployment may choose, one a line.
 SERVER_PACKAGES := \
   docker-compose \
@@ -91,6 +95,14 @@ format: $(STAMP) ## rewrite the code the way ruff wants it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+.PHONY: docs
+docs: $(VENV)/.docs ## build the site of docs and API reference in build/docs; any warning fails
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --nitpicky --quiet docs build/docs
+
+$(VENV)/.docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,docs]'
+	@touch $@
+
 .PHONY: bench-batch
 bench-batch: $(STAMP) ## compare four ways to write one atomic batch
 	$(BIN)/python -m bench.batch_insert
@@ -102,6 +114,10 @@ bench-floors: $(STAMP) ## measure the floors of the original storage layer; fail
 .PHONY: bench-metrics
 bench-metrics: $(STAMP) ## CPU time a job with metrics on and off
 	$(BIN)/python -m bench.metrics_cost
+
+.PHONY: bench-install
+bench-install: $(STAMP) ## size, packages and import time of the client, for each extra
+	$(BIN)/python -m bench.install
 
 .PHONY: bench-import
 bench-import: $(STAMP) ## import 1,000,000 rows, against a raw COPY of them

@@ -14,4 +14,5 @@ pytest_plugins = [
     "tests.fix_imports",
     "tests.fix_otlp",
     "tests.fix_metrics",
+    "tests.fix_install",
 ]

@@ -1,0 +1,139 @@
+"""Each extra alone, none and all: what works, and the sentence of what needs another one."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pattern_storage.extras import MODULES
+from tests.fix_install import Installation
+
+Install = Callable[..., Installation]
+EXTRAS = ["", "worker", "flower", "embedded", "up", "otel", "parquet", "s3", "gcs", "all"]
+#: What each extra of more than its own modules brings.
+INCLUDED = {
+    "": set(), "up": {"worker", "flower", "embedded"}, "all": set(MODULES),
+    "parquet": {"worker", "parquet"}, "s3": {"worker", "s3"}, "gcs": {"worker", "gcs"},
+}  # fmt: skip
+#: An extra of each group is one environment, in one process.
+GROUPS = [pytest.param(extra, marks=pytest.mark.xdist_group(f"extra-{extra or 'none'}"), id=extra or "none")
+          for extra in EXTRAS]  # fmt: skip
+#: What an application that only enqueues does not pay for; the names of modules.
+SERVERS_ONLY = {
+    "aiohttp", "alembic", "cronsim", "flower", "fsspec", "mccabe", "opentelemetry", "prometheus_client", "psutil",
+    "pyarrow", "pythonjsonlogger", "rich", "sqlalchemy", "tornado", "typer",
+}  # fmt: skip
+HELP = """
+import typer
+from click.testing import CliRunner
+from pattern_storage.tasks.cli import cli
+
+def check(command, path):
+    done = CliRunner().invoke(command, ["--help"], prog_name="pattern-storage")
+    assert done.exit_code == 0 and "Usage" in done.output, (path, done.output)
+    print(*path)
+    for name, child in getattr(command, "commands", {}).items():
+        check(child, (*path, name))
+
+check(typer.main.get_command(cli), ("pattern-storage",))
+"""
+
+
+def included(extra: str) -> set[str]:
+    return INCLUDED.get(extra, {extra})
+
+
+@pytest.mark.parametrize("extra", GROUPS)
+def test_the_environment_is_consistent(install: Install, extra: str) -> None:
+    environment = install(extra)
+    done = environment.run("pip", "check")
+    assert (done.returncode, done.stdout) == (0, "No broken requirements found.\n"), done.stdout
+    # Nothing of an extra that was not asked for, but for what others bring as well.
+    brought = {module for name in included(extra) for module in MODULES[name]}
+    code = f"import importlib.util as u; print(*(m for m in {sorted(brought)} if u.find_spec(m) is None))"
+    assert environment.python(code).split() == []
+
+
+@pytest.mark.parametrize("extra", GROUPS)
+def test_the_client_is_imported_and_nothing_that_only_a_server_needs(install: Install, extra: str) -> None:
+    code = "import json, sys; from pattern_storage import PatternStorageClient; print(json.dumps(sorted(sys.modules)))"
+    loaded = {name.partition(".")[0] for name in json.loads(install(extra).python(code))}
+    assert not loaded & (SERVERS_ONLY - ({"opentelemetry"} if "otel" in included(extra) else set()))
+
+
+@pytest.mark.parametrize("extra", GROUPS)
+def test_every_public_name_is_imported(install: Install, extra: str) -> None:
+    code = "import pattern_storage as p; print(*(name for name in p.__all__ if getattr(p, name) is None))"
+    assert install(extra).python(code).split() == []
+
+
+@pytest.mark.parametrize("extra", GROUPS)
+def test_the_command_line_or_the_sentence(install: Install, extra: str) -> None:
+    environment = install(extra)
+    if "worker" in included(extra):
+        lines = environment.python(HELP).splitlines()
+        assert "pattern-storage demo" in lines
+        assert "pattern-storage dead-letters list" in lines
+        assert environment.run("pattern-storage", "--version").returncode == 0
+        assert environment.run("python", "-m", "pattern_storage", "--help").returncode == 0
+        return
+    for command in (("pattern-storage",), ("python", "-m", "pattern_storage")):
+        for arguments, named in ((("query", "--json"), "worker"), (("demo",), "up"), (("up",), "up")):
+            done = environment.run(*command, *arguments)
+            said = f"Error: pattern-storage {arguments[0]} needs the extra '{named}': "
+            assert (done.returncode, done.stdout) == (2, "")
+            assert done.stderr == f"{said}pip install 'pattern-storage[{named}]'\n"
+
+
+@pytest.mark.parametrize("extra", GROUPS)
+@pytest.mark.parametrize(("command", "needed"), [("worker", "worker"), ("beat", "worker"), ("flower", "flower")])
+def test_celery_or_the_sentence(install: Install, extra: str, command: str, needed: str) -> None:
+    environment = install(extra)
+    if needed in included(extra):
+        assert environment.run("celery", "-A", "pattern_storage", command, "--help").returncode == 0
+        return
+    urls: dict[str, Any] = {"REDIS_URL": "redis://127.0.0.1:9/0", "DATABASE_URL": "postgresql://127.0.0.1:9/none"}
+    done = environment.run("celery", "-A", "pattern_storage", command, "--loglevel", "INFO", **urls)
+    assert done.returncode == 2, done.stderr
+    [sentence] = done.stderr.splitlines()
+    said = f"Error: celery -A pattern_storage {command} needs the extra '{needed}': "
+    assert sentence == f"{said}pip install 'pattern-storage[{needed}]'"
+
+
+@pytest.mark.xdist_group("extra-worker")
+def test_a_system_without_servers_and_without_flower(install: Install) -> None:
+    environment = install("worker")
+    # Without /usr/bin, where an installed PostgreSQL would do as well.
+    alone: dict[str, Any] = {"PATH": str(environment.bin)}
+    for arguments, extra in ((("demo",), "embedded"), (("up", "--no-flower"), "embedded"), (("up",), "flower")):
+        done = environment.run("pattern-storage", *arguments, PATTERN_STORAGE_DATA_DIR=str(environment.folder), **alone)
+        assert done.returncode == 2, done.stderr
+        [sentence] = done.stderr.splitlines()
+        assert f"pip install 'pattern-storage[{extra}]'" in sentence
+
+
+@pytest.mark.xdist_group("extra-worker")
+@pytest.mark.parametrize(
+    ("source", "extra"), [("x.parquet", "parquet"), ("s3://bucket/x.jsonl", "s3"), ("gs://bucket/x.jsonl", "gcs")]
+)
+def test_an_import_of_a_kind_that_is_not_installed(install: Install, source: str, extra: str) -> None:
+    environment = install("worker")
+    (environment.folder / "x.parquet").write_bytes(b"PAR1")
+    done = environment.run("pattern-storage", "import", source, DATABASE_URL="postgresql://127.0.0.1:9/none")
+    assert done.returncode == 2, done.stderr
+    assert f"needs the extra '{extra}': pip install 'pattern-storage[{extra}]'" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.xdist_group("extra-embedded")
+def test_the_servers_alone(install: Install) -> None:
+    """What an application's tests may use; no command line is needed."""
+    code = """
+import tempfile, pathlib, psycopg
+from pattern_storage.embedded import EmbeddedPostgres
+folder = pathlib.Path(tempfile.mkdtemp()); folder.chmod(0o755)
+with EmbeddedPostgres(folder / "data", durable=False) as server, psycopg.connect(server.url) as connection:
+    print(connection.execute("SELECT 40 + 2").fetchone()[0])
+"""
+    assert install("embedded").python(code) == "42\n"
