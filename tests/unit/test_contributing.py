@@ -90,9 +90,14 @@ def test_every_command_is_in_the_module_that_its_list_names() -> None:
         assert command.__module__.rpartition(".")[2] in module
 
 
-def test_the_newest_migration_is_the_one_that_the_program_needs() -> None:
-    newest = max(path.name[:4] for path in (ROOT / "storage/migrations/versions").glob("[0-9]*.py"))
-    assert f'"pattern_storage_{newest}"' in text_of("storage/schema_version.py")
+def test_migrations_follow_each_other_by_number() -> None:
+    before = "None"
+    for path in sorted((ROOT / "storage/migrations/versions").glob("[0-9]*.py")):
+        revision = f'"pattern_storage_{path.name[:4]}"'
+        text = path.read_text()
+        assert f"\nrevision = {revision}\n" in text
+        assert f"\ndown_revision = {before}\n" in text
+        before = revision
 
 
 def test_every_table_is_in_the_rights_of_the_services() -> None:
