@@ -6,11 +6,9 @@ from typing import Any
 
 from celery import Celery, bootsteps
 
-from pattern_storage.config import urls
 from pattern_storage.config.celeryconfig import celery_settings
 from pattern_storage.config.settings import SettingsInvalid, environment_settings
 from pattern_storage.config.urls import complete
-from pattern_storage.storage import conninfo
 from pattern_storage.tasks.celery_command import OPTION
 from pattern_storage.tasks.observability import (
     logs,  # noqa: F401  # connects to Celery's signals
@@ -71,9 +69,6 @@ class DatabaseRequired(bootsteps.Step):
         super().__init__(worker, **options)
         self.url = environment_settings().database
 
-
-# Config knows no PostgreSQL, so it is told here how to ask.
-urls.ask_libpq = conninfo.complaint
 
 app = StorageCelery("pattern-storage")
 app.steps["worker"].add(DatabaseRequired)
