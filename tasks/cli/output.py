@@ -27,10 +27,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 SHOWN_ITEMS = 3
 ID_WIDTH = 36
-#: Columns up to this width keep it; what room is left goes to the others.
-NARROW = 19
-#: What the others are left at least. Where that is more than the terminal has, lines run over instead of losing text.
-LEAST = 10
+#: Longer words than this may be broken; the room for them would be all of a line.
+LONGEST_WORD = 40
 
 
 @contextmanager
@@ -78,29 +76,60 @@ def print_result(result: ModelResult, *, as_json: bool) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
-    """Print rows under a heading; text is taken as it is, brackets and all, and none of it is ever cut off."""
+    """Print rows under a heading; text is taken as it is, brackets and all, and none of it is ever cut off.
+
+    On a terminal no word is broken: where the columns do not fit, each row is printed as a record, a column a line.
+    A pipe or file gets one line a row.
+    """
     cells = [[cell if isinstance(cell, Text) else Text(_cell(cell)) for cell in row] for row in rows]
-    natural = [
-        max(cell_len(line) for text in (column, *(row[index].plain for row in cells)) for line in text.split("\n"))
-        for index, column in enumerate(columns)
-    ]
-    # An id is there to be copied: its column is as wide as one, so that it is neither cut nor folded.
-    ids = [ID_WIDTH if column.endswith("id") else None for column in columns]
-    gaps = 2 * len(columns)
-    keeps_narrow = sum(own or min(width, NARROW) for own, width in zip(ids, natural, strict=True)) + gaps <= out.width
-    least = sum(own or min(width, LEAST) for own, width in zip(ids, natural, strict=True)) + gaps
-    table = Table(
-        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False,
-        width=least if least > out.width else None,
-    )  # fmt: skip
-    for column, own, width in zip(columns, ids, natural, strict=True):
-        narrow = own is None and width <= NARROW and keeps_narrow
-        table.add_column(
-            column, overflow="fold", width=own, no_wrap=narrow, min_width=None if own else min(width, LEAST)
+    if not out.is_terminal:
+        _print_lines(columns, cells, title)
+    elif widths := _widths(columns, cells):
+        table = Table(
+            title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False
         )
-    for row in cells:
-        table.add_row(*row)
-    out.print(table, crop=False)
+        for column, width in zip(columns, widths, strict=True):
+            table.add_column(column, overflow="fold", width=width)
+        for row in cells:
+            table.add_row(*row)
+        out.print(table, crop=False)
+    else:
+        out.print(Text(title or "", "bold"))
+        for row in cells:
+            out.print()
+            for column, cell in zip(columns, row, strict=True):
+                out.print(Text.assemble((f"{column}: " if column else "", "dim"), cell), soft_wrap=False)
+
+
+def _widths(columns: Sequence[str], cells: Sequence[Sequence[Text]]) -> list[int] | None:
+    """Return the columns' widths on this terminal; None if they do not fit, the longest word of each unbroken."""
+    natural, needed = [], []
+    for index, column in enumerate(columns):
+        texts = [column, *(row[index].plain for row in cells)]
+        natural.append(max(cell_len(line) for text in texts for line in text.split("\n")))
+        # An id is there to be copied; one with an empty cell in each row still has the place of one.
+        longest = max(cell_len(word) for text in texts for word in (text.split() or [""]))
+        needed.append(ID_WIDTH if column.endswith("id") else min(longest, LONGEST_WORD))
+    # Two spaces of padding and a divider.
+    spare = out.width - 3 * len(columns) - sum(needed)
+    if spare < 0 and len(columns) > 2:
+        return None
+    # What fits in whole comes first; the rest is for those that are folded anyway.
+    waiting = sorted(range(len(columns)), key=lambda index: natural[index] - needed[index])
+    for place, index in enumerate(waiting):
+        more = max(min(natural[index] - needed[index], spare // (len(waiting) - place)), 0)
+        needed[index] += more
+        spare -= more
+    return needed
+
+
+def _print_lines(columns: Sequence[str], cells: Sequence[Sequence[Text]], title: str | None) -> None:
+    """Print one line a row, its columns aligned."""
+    lines = [list(columns), *([" ".join(cell.plain.split("\n")) for cell in row] for row in cells)]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    for line in [[title], *lines] if title else lines:
+        padded = (text + " " * (width - cell_len(text)) for text, width in zip(line, widths, strict=False))
+        out.out("  ".join(padded).rstrip(), highlight=False)
 
 
 def print_pairs(pairs: Mapping[str, Any], *, title: str) -> None:

@@ -1,6 +1,7 @@
 """What is printed: nothing is cut, nothing is taken for markup, and JSON is JSON."""
 
 import json
+from collections import Counter
 from typing import Any
 from uuid import uuid4
 
@@ -15,7 +16,13 @@ LONG = "z" * 300
 
 @pytest.fixture(autouse=True)
 def _narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
+    terminal = Console(width=80, highlight=False, force_terminal=True, color_system=None)
+    monkeypatch.setattr("pattern_storage.tasks.cli.output.out", terminal)
+
+
+@pytest.fixture
+def _pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pattern_storage.tasks.cli.output.out", Console(highlight=False, force_terminal=False))
 
 
 def pattern(name: str) -> dict[str, Any]:
@@ -30,31 +37,50 @@ def result(success: bool = True, data: Any = None, **fields: Any) -> ModelResult
     return ModelResult(success=success, data=data, error=fields.pop("error", None), metadata=metadata)
 
 
-@pytest.mark.parametrize(
-    ("columns", "row"),
-    [
-        (("id", "pattern", "confidence", "updated"), (str(uuid4()), LONG, 0.5, "2026-11-23\n14:52:09")),
-        (("batch", "correlation id", "stored", "error"), (1, str(uuid4()), 1_000, LONG)),
-        (("", "step", "outcome, correlation id", "worker", "total"), ("ok", "s " * 30, f"{LONG}\n{uuid4()}", "1", "2")),
-        (("", "what", "found", "what to do"), ("WRONG", LONG, LONG, LONG)),
-        (("field", "value"), ("pattern_id", str(uuid4()))),
-    ],
-)
-def test_a_table_fits_80_columns_and_cuts_nothing(
+WORDS = "no word of this sentence may be broken " * 5
+ROWS = [
+    (("id", "pattern", "confidence", "updated"), (str(uuid4()), WORDS, 0.5, "2026-11-23\n14:52:09")),
+    (("batch", "correlation id", "stored", "error"), (1, str(uuid4()), 1_000, LONG)),
+    (("", "step", "outcome, correlation id", "worker", "total"), ("ok", "s " * 30, f"{WORDS}\n{uuid4()}", "1", "2")),
+    (("", "what", "found", "what to do"), ("WRONG", WORDS, WORDS, WORDS)),
+    (("correlation id", "job", "error", "attempts", "died"),
+     (str(uuid4()), "insert AsyncDatabaseWriterPattern (code/python)", "serialization_failure", 5, "2026-11-23")),
+    (("run id", "import", "state", "rows", "since"), (str(uuid4()), "nightly_patterns", "succeeded", "1,200,000", "x")),
+    (("field", "value"), ("pattern_id", str(uuid4()))),
+    (("field", "value"), ("error", LONG)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("columns", "row"), ROWS)
+def test_a_table_fits_80_columns_and_breaks_no_word(
     columns: tuple[str, ...], row: tuple[Any, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     print_table(columns, [row])
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
-    head = " ".join(lines[: next(number for number, line in enumerate(lines) if "─" in line)])
-    assert all(word in head for column in columns for word in column.split())
-    body = "\n".join(lines)
-    for cell in row:
-        for line in str(cell).split("\n"):
-            if len(line) <= 36:  # an id is on one line; anything longer may be folded
-                assert line in body
-    for letter in "z":
-        assert body.count(letter) == sum(str(cell).count(letter) for cell in row)
+    printed = Counter(" ".join(lines).replace(":", " ").split())
+    for text in (*columns, *map(str, row)):
+        words = [word for word in text.replace(":", " ").split() if word != LONG]
+        assert not Counter(words) - printed, words
+    assert "".join(lines).count("z") == sum(str(cell).count("z") for cell in row)
+
+
+@pytest.mark.usefixtures("_pipe")
+@pytest.mark.parametrize(("columns", "row"), ROWS)
+def test_a_pipe_gets_a_line_a_row_and_whole_values(
+    columns: tuple[str, ...], row: tuple[Any, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_table(columns, [row, row], title="2 rows")
+    title, head, *lines = capsys.readouterr().out.splitlines()
+    assert title == "2 rows"
+    assert len(lines) == 2
+    place = 0
+    for column, cell in zip(columns, row, strict=True):
+        text = " ".join(str(cell).split("\n"))
+        place = lines[0].index(text.rstrip(), place)
+        # Aligned under its heading.
+        assert head[place:].startswith(column)
+        place += len(text)
 
 
 def test_found_patterns(capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,7 +184,8 @@ def test_no_character_of_a_table_is_lost(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int, extra: int
 ) -> None:
     monkeypatch.setattr(
-        "pattern_storage.tasks.cli.output.out", Console(width=width, highlight=False, force_terminal=False)
+        "pattern_storage.tasks.cli.output.out",
+        Console(width=width, highlight=False, force_terminal=True, color_system=None),
     )
     columns = ["run id", "import, due (UTC)", "state, since", *(f"column {number}" for number in range(extra))]
     rows = [[str(uuid4()), "nightly\n2026-11-24 22:05:46", "done", *("x" * 19 for _ in range(extra))] for _ in range(3)]
