@@ -4,6 +4,7 @@ They are read in pages: first which there are, then as many of their contracts a
 a batch of ten thousand patterns, and after an outage there are many.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,8 +13,9 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 from psycopg.types.json import Json
+from pydantic_core import from_json
 
-from pattern_storage.storage.errors import StorageError
+from pattern_storage.storage.errors import ContractInvalid, StorageError
 from pattern_storage.storage.explanation import printable
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage, ModelResult
 from pattern_storage.storage.operations.base import Connection, fetch_one
@@ -29,15 +31,30 @@ CHUNK_SIZE = 250_000
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A dead letter with its contract. An application may have written the contract with SQL: it can be any JSON."""
+    """A dead letter with its contract, whose JSON is left as text: an application may have written it with SQL.
+
+    A text that cannot be read, nested too deeply for example, must not hide the other letters.
+    """
 
     correlation_id: UUID
-    contract: dict[str, Any]
+    contract: str
     error_type: str
     error: str
     attempts: int
     first_at: datetime
     died_at: datetime
+
+    def fields(self) -> dict[str, Any]:
+        """Return the contract as JSON types. Raises ContractInvalid if it is no object, or cannot be read."""
+        try:
+            fields = from_json(self.contract)
+            # 1e999 can be read, and never be sent again.
+            json.dumps(fields, allow_nan=False)
+        except ValueError as error:
+            raise ContractInvalid(f"contract cannot be read: {error}") from None
+        if not isinstance(fields, dict):
+            raise ContractInvalid(f"contract should be a JSON object, got {type(fields).__name__}")
+        return fields
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ FETCH FIRST %(limit)s ROWS ONLY
 
 -- name: fetch_dead_letters
 -- Dead letters with their contracts, by id or by kind of error, the newest first.
-SELECT correlation_id, contract, error_type, error, attempts, first_at, died_at
+SELECT correlation_id, contract::text AS contract, error_type, error, attempts, first_at, died_at
 FROM dead_letters
 WHERE (%(ids)s::uuid[] IS NULL OR correlation_id = ANY (%(ids)s::uuid[]))
   AND (%(error_type)s::text IS NULL OR error_type = %(error_type)s)

@@ -1,11 +1,12 @@
 """Commands for jobs that used up their attempts: dead-letters list, show, replay, discard."""
 
+import re
 import sys
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from itertools import chain
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import typer
@@ -13,7 +14,7 @@ import typer
 from pattern_storage.config.settings import load_settings
 from pattern_storage.storage import ModelContractPatternStorage, dead_letters
 from pattern_storage.storage.dead_letters import PAGE_SIZE, DeadLetter, Entry
-from pattern_storage.storage.errors import StorageError
+from pattern_storage.storage.errors import ContractInvalid, StorageError
 from pattern_storage.storage.operations import check
 from pattern_storage.tasks.cli.exits import Exit, InputInvalid
 from pattern_storage.tasks.cli.jobs import Json
@@ -24,6 +25,9 @@ from pattern_storage.tasks.client.operations import build
 from pattern_storage.tasks.description import describe_contract
 
 cli = typer.Typer(help="Jobs that ran out of attempts, kept until someone replays or discards them.")
+
+#: The operation of a contract that cannot be read as JSON.
+OPERATION = re.compile(r'"operation"\s*:\s*"(\w{1,30})"')
 
 Ids = Annotated[list[UUID] | None, typer.Argument(metavar="[CORRELATION_ID]...", help="These jobs.")]
 ErrorType = Annotated[str | None, typer.Option(help="Only those that ended with this error_type.")]
@@ -130,7 +134,9 @@ def _readable(letters: Sequence[DeadLetter]) -> Iterator[ModelContractPatternSto
     """Yield the contracts that can be sent again, and say of each other one why not."""
     for letter in letters:
         try:
-            contract = build(**letter.contract)
+            contract = build(**{"correlation_id": letter.correlation_id} | letter.fields())
+            if contract.correlation_id != letter.correlation_id:
+                raise ContractInvalid(f"its contract has another correlation_id, {contract.correlation_id}")
             check(contract)
         except (StorageError, TypeError) as error:
             err.print(f"{letter.correlation_id} cannot be replayed: {error}", markup=False, soft_wrap=True)
@@ -150,9 +156,19 @@ def _say(done: str, count: int, dry_run: bool) -> None:
 
 
 def _about(letter: DeadLetter) -> str:
-    contract = letter.contract if isinstance(letter.contract, dict) else {}
+    try:
+        contract = letter.fields()
+    except ContractInvalid as error:
+        operation = OPERATION.search(letter.contract)
+        return f"{operation[1] if operation else 'no operation'}, {error}"
     return describe_contract(str(contract.get("operation")), contract)
 
 
-def _plain(letter: DeadLetter) -> dict[str, object]:
-    return {name: value if isinstance(value, dict | int) else str(value) for name, value in vars(letter).items()}
+def _plain(letter: DeadLetter) -> dict[str, Any]:
+    """Return a letter as JSON types; a contract that cannot be read is the text that it is."""
+    plain: dict[str, Any] = {
+        name: value if isinstance(value, int) else str(value) for name, value in vars(letter).items()
+    }
+    with suppress(ContractInvalid):
+        plain["contract"] = letter.fields()
+    return plain

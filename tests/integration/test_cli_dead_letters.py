@@ -95,3 +95,49 @@ def test_contracts_are_read_in_groups_that_fit() -> None:
     assert [[each.int for each in group] for group in groups] == [[0, 1], [2], [3], [4]]
     assert [len(group) for group in dead_letters.chunks(entries(*[1] * (CHUNK_LIMIT + 1)))] == [CHUNK_LIMIT, 1]
     assert list(dead_letters.chunks([])) == []
+
+
+#: Contracts as an application may write them with SQL, and what is said of each that cannot be sent again.
+HOSTILE = {
+    "deep": (f'{{"operation": "insert", "data": {{"context": {"[" * 3_000}1{"]" * 3_000}}}}}', "recursion limit"),
+    "digits": (f'{{"operation": "insert", "data": {{"usage_count": {"9" * 5_000}}}}}', "number out of range"),
+    "infinite": ('{"operation": "query", "query_params": {"min_confidence": 1e999}}', "Out of range float"),
+    "surrogate": ('{"operation": "insert", "data": {"pattern_name": "\\ud800"}}', "unexpected end of hex escape"),
+    "nul": ('{"operation": "in\\u0000sert", "data": {}}', "Unsupported operation"),
+    "list": ('["insert"]', "should be a JSON object, got list"),
+    "text": ('"insert"', "should be a JSON object, got str"),
+    "nothing": ("null", "should be a JSON object, got NoneType"),
+    "no operation": ("{}", "operation"),
+    "another id": (f'{{"operation": "delete", "pattern_id": "{uuid4()}", "correlation_id": "{uuid4()}"}}', "another"),
+}
+
+
+def test_one_that_cannot_be_read_holds_up_no_other(paged: Any, database_url: str, letters: set[str]) -> None:
+    ids = {name: str(uuid4()) for name in HOSTILE}
+    # Written by SQL without an id of its own: it is the row's.
+    plain = str(uuid4())
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        hostile = {ids[name]: contract for name, (contract, _) in HOSTILE.items()}
+        for each, contract in (hostile | {plain: f'{{"operation": "delete", "pattern_id": "{plain}"}}'}).items():
+            connection.execute(
+                "INSERT INTO dead_letters (correlation_id, contract, error_type, error, attempts, first_at)"
+                " VALUES (%s, %s::json, 'validation_error', 'e', 1, now())",
+                [each, contract],
+            )
+    listed = paged("list")
+    assert listed.code == 0
+    assert all(each in listed.out for each in (*ids.values(), plain, *letters))
+    assert "insert, contract cannot be read: recursion limit exceeded" in listed.out
+    in_json = {letter["correlation_id"]: letter["contract"] for letter in paged("list", "--json").json}
+    assert in_json.keys() == {*ids.values(), plain, *letters}
+    assert in_json[ids["deep"]] == HOSTILE["deep"][0]
+    for each in ids.values():
+        assert paged("show", each).code == paged("show", each, "--json").code == 0
+
+    said = paged("replay", "--all")
+    assert said.code == 1
+    assert set(said.out.split()) == {plain, *letters} - {line.split()[0] for line in said.err.splitlines()}
+    complaints = {line.split()[0]: line for line in said.err.splitlines() if "cannot be replayed" in line}
+    assert len(complaints) == len(HOSTILE) + 1
+    for name, (_, reason) in HOSTILE.items():
+        assert reason in complaints[ids[name]], complaints[ids[name]]

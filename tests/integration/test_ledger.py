@@ -179,7 +179,7 @@ async def test_dead_letter_until_it_is_done(node: Node, connection: Connection) 
     await dead_letters.add(connection, asked, failed, attempts=4)
     assert await count(connection, "job_attempts") == 0
     (letter,) = await dead_letters.fetch(connection, error_type="validation_error")
-    assert ModelContractPatternStorage.model_validate(letter.contract) == asked
+    assert ModelContractPatternStorage.model_validate(letter.fields()) == asked
     assert (letter.correlation_id, letter.attempts, letter.error) == (asked.correlation_id, 4, failed.error)
     assert letter.first_at <= letter.died_at
     assert await dead_letters.fetch(connection, error_type="connection_lost") == []

@@ -370,7 +370,7 @@ async def test_a_bad_row_becomes_a_dead_letter_and_holds_nobody_up(
     assert letters.keys() == {*ids, deep}
     for job, (bad, error_type, says) in zip(ids, BAD, strict=True):
         letter = letters[job]
-        assert (letter.contract, letter.error_type, letter.attempts) == (bad, error_type, 0)
+        assert (json.loads(letter.contract), letter.error_type, letter.attempts) == (bad, error_type, 0)
         assert letter.error.startswith(says)
     assert "recursion limit" in letters[deep].error
     assert (await outbox.measure(connection)).jobs == 1
