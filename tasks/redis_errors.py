@@ -1,35 +1,104 @@
-"""Error replies of Redis and Valkey, sorted into passing and lasting."""
+"""Error replies of Redis and Valkey, sorted in one place: those that pass by waiting, and those that do not.
 
-from redis import exceptions
+A server that refuses for now is up: it is full, cannot save, has lost its replicas, loads, runs a script, or hands over
+to another. What it refused was not done. Waiting is right; ending, or calling a job failed, is not.
+"""
 
-#: The server may accept the same command later.
-PASSING = (
-    exceptions.ConnectionError,
-    exceptions.TimeoutError,
-    exceptions.BusyLoadingError,
-    exceptions.ClusterDownError,
-    exceptions.MasterDownError,
-    exceptions.MaxConnectionsError,
-    exceptions.OutOfMemoryError,
-    exceptions.ReadOnlyError,
-    exceptions.TryAgainError,
+import re
+from typing import Any
+
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    ConnectionError,  # noqa: A004
+    RedisError,
+    ResponseError,
+    TimeoutError,  # noqa: A004
 )
 
-#: Error codes for which redis-py has no class. MISCONF: a save failed. BUSY, UNKILLABLE: a script runs.
-PASSING_CODES = ("BUSY", "MISCONF", "NOREPLICAS", "UNKILLABLE")
+#: Error codes that pass, with what each means.
+PASSING = {
+    "OOM": "it is full",
+    "MISCONF": "it cannot save to disk",
+    "NOREPLICAS": "too few replicas are connected",
+    "READONLY": "it is a replica",
+    "LOADING": "it is loading its data",
+    "BUSY": "it runs a script",
+    "UNKILLABLE": "it runs a script",
+    "MASTERDOWN": "it is a replica that has lost its primary",
+    "UNBLOCKED": "it has become a replica",
+    "TRYAGAIN": "it is moving keys",
+    "CLUSTERDOWN": "its cluster is down",
+    "REDIRECT": "it hands over to another",
+    "FAILOVER": "it hands over to another",
+    "NOQUORUM": "its Sentinels do not agree",
+    "INPROG": "a failover is in progress",
+}
 
-#: The same inside a script, where Redis before 7 and some forks put the code behind words of their own.
-PASSING_IN_SCRIPT = (
-    "-BUSY", "-LOADING", "-MASTERDOWN", "-MISCONF", "-NOREPLICAS", "-OOM", "-READONLY", "-TRYAGAIN", "-CLUSTERDOWN",
-)  # fmt: skip
+#: Codes after which the same address leads to another server, or to this one in another role.
+MOVED = frozenset({"READONLY", "UNBLOCKED", "REDIRECT", "FAILOVER"})
+
+#: Texts of errors without a code that pass.
+PASSING_TEXTS = ("max number of clients reached", "maxclients", "failover in progress")
+
+#: Before Redis 7 a script's error has the code of the command that failed within its text.
+_IN_SCRIPT = re.compile(r"user_script: ?\d+: -?([A-Z]+) ")
 
 
-def is_passing(error: Exception) -> bool:
-    """Whether a command that failed like this may succeed later without anybody changing the configuration."""
+class ServerRefuses(ConnectionError):
+    """A server that is up refuses for now. A connection error to kombu and Celery, which then wait and try again."""
+
+    def __init__(self, code: str, text: str) -> None:
+        self.code = code
+        self.text = text
+        super().__init__(f"Redis refuses for now, because {PASSING.get(code, 'it has too many clients')}: {text}")
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether connecting again is what finds a server that does not refuse."""
+        return self.code in MOVED
+
+
+def code_of(error: BaseException) -> str:
+    """Return the code that an error reply begins with, "" if it has none."""
+    # redis-py cuts the code off where it has a class for it.
+    code = str(getattr(error, "status_code", "") or str(error).partition(" ")[0])
+    if code in ("ERR", "Error") or not code.isupper():
+        inner = _IN_SCRIPT.search(str(error))
+        return inner[1] if inner else ""
+    return code
+
+
+def passing(error: BaseException) -> ServerRefuses | None:
+    """Return what to raise in place of an error reply that passes; None for one that does not."""
+    if isinstance(error, ServerRefuses):
+        return error
+    if not isinstance(error, ResponseError | ConnectionError):
+        return None
+    text, code = str(error), code_of(error)
+    if code in PASSING:
+        return ServerRefuses(code, text)
+    return ServerRefuses("", text) if any(each in text for each in PASSING_TEXTS) else None
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether waiting helps: the server cannot be reached, or refuses for now. A wrong password is not of the kind."""
     # redis-py derives these two from ConnectionError.
-    if isinstance(error, exceptions.AuthenticationError | exceptions.AuthorizationError):
+    if isinstance(error, AuthenticationError | AuthorizationError):
         return False
-    if isinstance(error, (*PASSING, OSError)):
-        return True
-    text = str(error)
-    return text.startswith(PASSING_CODES) or any(code in text for code in PASSING_IN_SCRIPT)
+    return isinstance(error, ConnectionError | TimeoutError | OSError) or passing(error) is not None
+
+
+def patient_class(connection_class: Any) -> Any:
+    """Return a subclass of redis-py's connection that raises ServerRefuses for error replies that pass."""
+
+    class Patient(connection_class):  # type: ignore[misc]  # redis-py's, chosen by kombu
+        def read_response(self, *arguments: Any, **options: Any) -> Any:
+            try:
+                return super().read_response(*arguments, **options)
+            except RedisError as error:
+                if (refusal := passing(error)) is not None:
+                    raise refusal from error
+                raise
+
+    return Patient

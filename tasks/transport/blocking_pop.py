@@ -5,8 +5,9 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from kombu.log import get_logger
-from redis.exceptions import OutOfMemoryError, ResponseError
+from redis.exceptions import ResponseError
 
+from pattern_storage.tasks.redis_errors import ServerRefuses
 from pattern_storage.tasks.transport.polled_connection import PolledConnection
 
 logger = get_logger(__name__)
@@ -18,6 +19,26 @@ RETRY_DELAY = 1.0
 UNBLOCK_POLL = 0.001
 #: Seconds for all unblocked pops together to reply: the event loop does nothing else meanwhile.
 UNBLOCK_TIMEOUT = 1.0
+
+
+class Refusal:
+    """A server that refuses a kind of command for now: says so once, and once that it is over."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self.lasts = False
+
+    def begin(self, error: ServerRefuses) -> None:
+        """Note that it refused."""
+        if not self.lasts:
+            logger.warning("cannot %s, and goes on trying: %s", self._what, error)
+        self.lasts = True
+
+    def end(self) -> None:
+        """Note that it did not."""
+        if self.lasts:
+            logger.warning("can %s again", self._what)
+        self.lasts = False
 
 
 class QueueKey(NamedTuple):
@@ -59,12 +80,15 @@ class BlockingPop(PolledConnection):
         """Read the reply: a moved message, or nothing. Returns False: it delivers none."""
         try:
             reply = self.read()
-        except OutOfMemoryError as error:
+        except ServerRefuses as error:
+            if error.has_moved:
+                raise
             # A full server refuses to move a message, and still lets a claim take one.
-            logger.warning("Redis refuses to wait for %s: %s", self.queue_key.key, error)
+            self.pops.refusal.begin(error)
             self.retry_at = monotonic() + RETRY_DELAY
             self.pops.refused = True
             return False
+        self.pops.refusal.end()
         if reply is not None:
             self.pops.moved.append((self.queue_key, reply if self.queue_key.needs_ack else reply[1]))
         return False
@@ -80,6 +104,7 @@ class BlockingPops:
         self.moved: list[tuple[QueueKey, bytes]] = []
         #: Set when the server has refused one.
         self.refused = False
+        self.refusal = Refusal("wait for messages")
 
     @property
     def connections(self) -> list[BlockingPop]:

@@ -11,6 +11,7 @@ from kombu.utils.json import dumps
 from redis import Redis
 from redis.exceptions import ResponseError
 
+from pattern_storage.tasks.redis_errors import ServerRefuses, patient_class
 from pattern_storage.tasks.transport.blocking_pop import QueueKey
 from pattern_storage.tasks.transport.claim_call import claim_command, read_reply
 from pattern_storage.tasks.transport.claims import Claims
@@ -89,6 +90,7 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu's is untyped
 
     def _connparams(self, asynchronous: bool = False) -> Any:
         parameters = super()._connparams(asynchronous)
+        parameters["connection_class"] = patient_class(parameters["connection_class"])
         if asynchronous:
             parameters["connection_class"] = polled_class(parameters["connection_class"], self)
         return parameters
@@ -194,6 +196,15 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu's is untyped
         except Unreadable as error:
             logger.error("refused a broadcast on %s: %s; it is not kept", topic, error)
             return None
+
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+        try:
+            super()._queue_bind(exchange, routing_key, pattern, queue)
+        except ServerRefuses as error:
+            if error.code != "OOM":
+                raise
+            # A consumer can do without, and empties the full server. Publishers fall back on the queue of that name.
+            logger.warning("cannot write down that the queue %s exists: %s", queue, error)
 
     def _delete(self, queue: str, *arguments: Any, **options: Any) -> None:
         super()._delete(queue, *arguments, **options)

@@ -8,7 +8,8 @@ from typing import Any
 
 from kombu.log import get_logger
 
-from pattern_storage.tasks.transport.blocking_pop import BlockingPops
+from pattern_storage.tasks.redis_errors import ServerRefuses
+from pattern_storage.tasks.transport.blocking_pop import RETRY_DELAY, BlockingPops, Refusal
 from pattern_storage.tasks.transport.claim_call import ClaimCall, Claimed, claim_command
 from pattern_storage.tasks.transport.message import Unreadable, load
 from pattern_storage.tasks.transport.scripts import CLAIM, RELEASE, SWEEP
@@ -30,7 +31,8 @@ class Claims:
         self._ready: deque[Claimed] = deque()
         # Whether the last claim left nothing in the queues, so that waiting is all there is to do.
         self._queues_empty = False
-        self._worked_at = self._swept_at = 0.0
+        self._worked_at = self._swept_at = self._retry_at = 0.0
+        self._refusal = Refusal("take messages")
         self._thread = 0
         #: The delivery tag of the message that is being delivered, if its claim has recorded it as unacked.
         self.claimed_tag = ""
@@ -64,7 +66,7 @@ class Claims:
         slots = self._free_slots()
         if not slots:
             self.stop_waiting()
-        if self._call.pending:
+        if self._call.pending or monotonic() < self._retry_at:
             return
         if self._pops.refused:
             self._pops.refused = self._queues_empty = False
@@ -81,7 +83,16 @@ class Claims:
         self._call.begin(self._channel.queue_keys(queues), slots, round_size, moved)
 
     def _end_claim(self) -> None:
-        reply = self._call.end()
+        try:
+            reply = self._call.end()
+        except ServerRefuses as error:
+            if error.has_moved:
+                raise
+            # The acknowledgements that it had stay with the call, and what was moved is in the `.claimed` lists.
+            self._refusal.begin(error)
+            self._retry_at = monotonic() + RETRY_DELAY
+            return
+        self._refusal.end()
         self._queues_empty = not reply.waiting
         self._ready.extend(reply.claimed)
         if reply.error is not None:
@@ -119,6 +130,10 @@ class Claims:
         return True
 
     # --- acknowledgements ---
+
+    def keep_ack(self, tag: str) -> None:
+        """Keep an acknowledgement that the server refused for now, for the next claim."""
+        self._call.acks.append(tag)
 
     def collect_ack(self, tag: str) -> bool:
         """Send an acknowledgement along with the next claim, if that is milliseconds away. Returns whether it is."""

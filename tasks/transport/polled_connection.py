@@ -5,7 +5,8 @@ from time import monotonic
 from typing import Any
 
 from kombu.utils.eventio import READ, poll
-from redis.exceptions import ConnectionError, ReadOnlyError, ResponseError  # noqa: A004
+
+from pattern_storage.tasks.redis_errors import ServerRefuses
 
 
 class PolledConnection:
@@ -53,18 +54,17 @@ class PolledConnection:
         self.sent_at = monotonic()
 
     def read(self) -> Any:
-        """Return the reply, waiting for it if need be. Raises the error that Redis replies, or a connection error."""
+        """Return the reply, waiting for it if need be. Raises ServerRefuses, ResponseError or a connection error."""
         try:
             return self.connection.read_response()
+        except ServerRefuses as error:
+            # A failover has made the server a replica: connecting again finds the new primary.
+            if error.has_moved:
+                self.connection.disconnect()
+            raise
         except self.channel.connection_errors:
             self.connection.disconnect()
             raise
-        except ResponseError as error:
-            if not isinstance(error, ReadOnlyError) and not str(error).startswith("UNBLOCKED"):
-                raise
-            # A failover has made the server a replica: connecting again finds the new primary.
-            self.connection.disconnect()
-            raise ConnectionError("the Redis server has become a replica") from error
         finally:
             self.sent_at = None
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pattern_storage.tasks.redis_errors import ServerRefuses
 from pattern_storage.tasks.transport.kombu_parts import redis, virtual
 
 
@@ -21,5 +22,9 @@ class QoS(redis.QoS):  # type: ignore[misc]  # kombu's is untyped
             # Frees its slot of the prefetch limit at once, so that the claim that carries it may take another.
             virtual.QoS.ack(self, delivery_tag)
             self.channel.claims.wake()
-        else:
+            return
+        try:
             super().ack(delivery_tag)
+        except ServerRefuses:
+            virtual.QoS.ack(self, delivery_tag)
+            self.channel.claims.keep_ack(delivery_tag)

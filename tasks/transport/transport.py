@@ -53,7 +53,7 @@ What can come between, for a message m that worker A is about to get:
 from typing import Any
 
 from kombu.exceptions import VersionMismatch
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from pattern_storage.tasks.transport import channel, poller
 from pattern_storage.tasks.transport.kombu_parts import redis
@@ -80,7 +80,8 @@ class Transport(redis.Transport):  # type: ignore[misc]  # kombu's is untyped
         connection = super().establish_connection()
         try:
             require_blmove(self._avail_channels[-1])
-        except ServerTooOld:
+            require_writable(self._avail_channels[-1])
+        except (ServerTooOld, RedisError):
             self.close_connection(connection)
             raise
         return connection
@@ -102,6 +103,12 @@ class SentinelTransport(Transport, redis.SentinelTransport):  # type: ignore[mis
 
     default_port = redis.SentinelTransport.default_port
     Channel = SentinelChannel
+
+
+def require_writable(opened: Any) -> None:
+    """Raise ServerRefuses for a server that takes no writes for now: whoever connects then waits, and tries again."""
+    # A write that changes nothing.
+    opened.plain_client.hdel(opened.unacked_keys[0], "")
 
 
 def require_blmove(opened: Any) -> None:
