@@ -95,10 +95,15 @@ def patient_class(connection_class: Any) -> Any:
     class Patient(connection_class):  # type: ignore[misc]  # redis-py's, chosen by kombu
         def read_response(self, *arguments: Any, **options: Any) -> Any:
             try:
-                return super().read_response(*arguments, **options)
+                response = super().read_response(*arguments, **options)
             except RedisError as error:
                 if (refusal := passing(error)) is not None:
                     raise refusal from error
                 raise
+            # Of a transaction redis-py raises these later, as an error of no class of theirs.
+            for each in response if isinstance(response, list) else ():
+                if isinstance(each, ResponseError) and (refusal := passing(each)) is not None:
+                    raise refusal from each
+            return response
 
     return Patient

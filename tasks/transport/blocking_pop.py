@@ -26,19 +26,20 @@ class Refusal:
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self.lasts = False
+        self._since: float | None = None
 
     def begin(self, error: ServerRefuses) -> None:
         """Note that it refused."""
-        if not self.lasts:
+        if self._since is None:
             logger.warning("cannot %s, and goes on trying: %s", self._what, error)
-        self.lasts = True
+            self._since = monotonic()
 
-    def end(self) -> None:
-        """Note that it did not."""
-        if self.lasts:
+    def end(self, sent_at: float | None) -> None:
+        """Note that it did not refuse a command which was sent then, by the monotonic clock."""
+        # One that waited on the server since before says nothing.
+        if self._since is not None and sent_at is not None and sent_at > self._since:
             logger.warning("can %s again", self._what)
-        self.lasts = False
+            self._since = None
 
 
 class QueueKey(NamedTuple):
@@ -78,6 +79,7 @@ class BlockingPop(PolledConnection):
 
     def end(self) -> bool:
         """Read the reply: a moved message, or nothing. Returns False: it delivers none."""
+        sent_at = self.sent_at
         try:
             reply = self.read()
         except ServerRefuses as error:
@@ -88,7 +90,7 @@ class BlockingPop(PolledConnection):
             self.retry_at = monotonic() + RETRY_DELAY
             self.pops.refused = True
             return False
-        self.pops.refusal.end()
+        self.pops.refusal.end(sent_at)
         if reply is not None:
             self.pops.moved.append((self.queue_key, reply if self.queue_key.needs_ack else reply[1]))
         return False

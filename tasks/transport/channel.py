@@ -206,6 +206,12 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu's is untyped
             # A consumer can do without, and empties the full server. Publishers fall back on the queue of that name.
             logger.warning("cannot write down that the queue %s exists: %s", queue, error)
 
+    def queue_delete(self, queue: str, *arguments: Any, **options: Any) -> Any:
+        """Delete a queue. A channel that closes deletes its own; a server that refuses does not keep it open."""
+        with suppress(*((*self.connection_errors, ResponseError) if self._closing else ())):
+            return super().queue_delete(queue, *arguments, **options)
+        return None
+
     def _delete(self, queue: str, *arguments: Any, **options: Any) -> None:
         super()._delete(queue, *arguments, **options)
         self.plain_client.delete(*(f"{queue_key.key}.claimed" for queue_key in self.queue_keys([queue])))

@@ -83,6 +83,7 @@ class Claims:
         self._call.begin(self._channel.queue_keys(queues), slots, round_size, moved)
 
     def _end_claim(self) -> None:
+        sent_at = self._call.sent_at
         try:
             reply = self._call.end()
         except ServerRefuses as error:
@@ -92,7 +93,7 @@ class Claims:
             self._refusal.begin(error)
             self._retry_at = monotonic() + RETRY_DELAY
             return
-        self._refusal.end()
+        self._refusal.end(sent_at)
         self._queues_empty = not reply.waiting
         self._ready.extend(reply.claimed)
         if reply.error is not None:

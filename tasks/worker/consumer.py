@@ -7,7 +7,7 @@ from typing import Any
 from celery import signals
 from celery.app.utils import filter_hidden_settings
 from celery.worker import pidbox
-from celery.worker.consumer import connection, consumer, control, gossip
+from celery.worker.consumer import consumer, control, gossip
 from kombu.log import get_logger
 
 from pattern_storage.tasks.worker.message import MessageInvalid, check_job, refuse
@@ -61,15 +61,6 @@ def check_control(body: Any, node: Any) -> None:
         raise MessageInvalid(f"its arguments are none of {body['method']}: {error}") from None
 
 
-class Connection(connection.Connection):
-    """The bootstep that connects, whose part of `inspect stats` anybody may read who reaches the broker."""
-
-    def info(self, c: Any) -> dict[str, Any]:  # type: ignore[override]  # its stubs say None
-        """Return what `inspect stats` and Flower show of the connection: no password, also none of the Sentinels."""
-        told: dict[str, Any] = super().info(c)
-        return {"broker": filter_hidden_settings(told["broker"])} if isinstance(told["broker"], dict) else told
-
-
 class Control(control.Control):
     """The bootstep with that mailbox."""
 
@@ -104,7 +95,6 @@ def check_event(message: Any) -> None:
 
 #: The bootsteps that take the place of Celery's.
 OURS = {
-    "celery.worker.consumer.connection:Connection": f"{__name__}:Connection",
     "celery.worker.consumer.control:Control": f"{__name__}:Control",
     "celery.worker.consumer.gossip:Gossip": f"{__name__}:Gossip",
 }
@@ -117,6 +107,12 @@ class Consumer(celery_consumer):  # type: ignore[misc]  # its stubs know no blue
         """Its steps."""
 
         default_steps = tuple(OURS.get(step, step) for step in celery_consumer.Blueprint.default_steps)
+
+        def info(self, parent: Any) -> dict[str, Any]:
+            """Return what `inspect stats` and Flower show, which is anybody's who reaches the broker: no passwords."""
+            told: dict[str, Any] = super().info(parent)
+            broker = told.get("broker")
+            return told | ({"broker": filter_hidden_settings(broker)} if isinstance(broker, dict) else {})
 
     def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], Any]:
         """Return Celery's handler of messages, behind the check."""
