@@ -123,6 +123,14 @@ bench-install: $(STAMP) ## size, packages and import time of the client, for eac
 bench-import: $(STAMP) ## import 1,000,000 rows, against a raw COPY of them
 	$(BIN)/python -m bench.imports
 
+.PHONY: bench-outbox
+bench-outbox: $(STAMP) ## what the outbox costs the commits of an application, and how fast a relay publishes
+	$(BIN)/python -m bench.outbox
+
+.PHONY: bench-growth
+bench-growth: $(STAMP) ## the cost of each part at 1,000, 100,000 and 1,000,000 rows, and what a job leaves in Redis
+	$(BIN)/python -m bench.growth
+
 .PHONY: clean
 clean: ## remove what make has made
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist .coverage .coverage.*
