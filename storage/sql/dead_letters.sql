@@ -20,13 +20,14 @@ ON CONFLICT (correlation_id) DO UPDATE
 SET error_type = excluded.error_type, error = excluded.error, attempts = excluded.attempts, died_at = now()
 
 -- name: page_dead_letters
--- Dead letters without their contracts, by id or by kind of error, the newest first, behind the one last seen.
+-- Dead letters without their contracts, by id or by kind of error, the newest first, behind the one last seen. Not NOT
+-- EXISTS: PostgreSQL would join both tables as a whole for the sake of one page.
 SELECT correlation_id, died_at, pg_column_size(contract) AS size
 FROM dead_letters
 WHERE (%(ids)s::uuid[] IS NULL OR correlation_id = ANY (%(ids)s::uuid[]))
   AND (%(error_type)s::text IS NULL OR error_type = %(error_type)s)
   AND (%(died_at)s::timestamptz IS NULL OR (died_at, correlation_id) < (%(died_at)s, %(correlation_id)s::uuid))
-  AND NOT EXISTS (SELECT FROM job_ledger WHERE job_ledger.correlation_id = dead_letters.correlation_id)
+  AND (SELECT true FROM job_ledger WHERE job_ledger.correlation_id = dead_letters.correlation_id) IS NULL
 ORDER BY died_at DESC, correlation_id DESC
 FETCH FIRST %(limit)s ROWS ONLY
 
@@ -36,7 +37,7 @@ SELECT correlation_id, contract::text AS contract, error_type, error, attempts, 
 FROM dead_letters
 WHERE (%(ids)s::uuid[] IS NULL OR correlation_id = ANY (%(ids)s::uuid[]))
   AND (%(error_type)s::text IS NULL OR error_type = %(error_type)s)
-  AND NOT EXISTS (SELECT FROM job_ledger WHERE job_ledger.correlation_id = dead_letters.correlation_id)
+  AND (SELECT true FROM job_ledger WHERE job_ledger.correlation_id = dead_letters.correlation_id) IS NULL
 ORDER BY died_at DESC
 FETCH FIRST %(limit)s ROWS ONLY
 
@@ -50,4 +51,5 @@ DELETE FROM dead_letters WHERE correlation_id = ANY (%(ids)s)
 
 -- name: purge_finished_dead_letters
 -- Remove dead letters of jobs that ended after all: one delivery was given up while another was committing.
-DELETE FROM dead_letters USING job_ledger WHERE dead_letters.correlation_id = job_ledger.correlation_id
+DELETE FROM dead_letters
+WHERE (SELECT true FROM job_ledger WHERE job_ledger.correlation_id = dead_letters.correlation_id)

@@ -91,14 +91,16 @@ WHERE run_id = ANY (%(ids)s)
 
 -- name: purge_runs
 -- Delete old runs, a small step at a time; the last successful one stays, to recognize an unchanged source. One that
--- never ended belonged to a command that was killed.
+-- never ended belonged to a command that was killed. Not EXISTS: a join of runs with the same name is quadratic.
 DELETE FROM import_runs
 WHERE run_id IN (
     SELECT run_id FROM import_runs AS old
     WHERE queued_at < now() - make_interval(days => %(days)s)
-      AND EXISTS (SELECT FROM import_runs AS newer
-                  WHERE newer.name = old.name AND newer.queued_at > old.queued_at
-                    AND (newer.state IN ('done', 'unchanged') OR old.state NOT IN ('done', 'unchanged')))
+      AND queued_at < (SELECT queued_at FROM import_runs AS newer
+                       WHERE newer.name = old.name
+                         AND (newer.state IN ('done', 'unchanged') OR old.state NOT IN ('done', 'unchanged'))
+                       ORDER BY newer.queued_at DESC
+                       FETCH FIRST ROW ONLY)
     ORDER BY queued_at
     FETCH FIRST %(step)s ROWS ONLY
     FOR UPDATE SKIP LOCKED
