@@ -35,7 +35,8 @@ INSERT INTO pattern_templates (id, pattern_name, pattern_type, language, categor
     usage_count, success_rate, complexity_score, parent_pattern_id, is_deprecated, created_by, tags, context,
     created_at, updated_at)
 SELECT md5(n::text)::uuid,
-    (ARRAY['parse', 'render', 'load', 'store', 'walk'])[1 + abs(hashint4(n)) % 5] || '_' || md5('name' || n) || '_' || n,
+    (ARRAY['parse', 'render', 'load', 'store', 'walk'])[1 + abs(hashint4(n)) % 5]
+        || '_' || md5('name' || n) || '_' || n,
     (ARRAY['function', 'function', 'function', 'class', 'class', 'module', 'query'])[1 + n % 7],
     CASE WHEN n % 1000 = 0 THEN 'cobol' ELSE (ARRAY['python', 'python', 'go', 'rust'])[1 + n % 4] END,
     CASE WHEN n BETWEEN 100 AND {ROWS // 20} THEN 'imported long ago'

@@ -1,0 +1,78 @@
+"""Ledger, outbox, dead letters and history: each statement reads about as many rows as it is about, of 20,000."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from psycopg.types.json import Jsonb
+
+from bench.growth import FILL
+from pattern_storage.storage.sql import block
+from tests.fix_servers import create_database, drop_database, on_database
+
+ROWS = 20_000
+STEP = 100
+ABSENT = UUID(int=0)
+EVERYTHING: dict[str, Any] = {"ids": None, "error_type": None, "died_at": None, "correlation_id": None, "limit": STEP}
+LATER = {"died_at": datetime(2026, 1, 1, tzinfo=UTC), "correlation_id": ABSENT}
+
+#: Block, values, and rows that it may read.
+STATEMENTS: list[tuple[str, dict[str, Any], int]] = [
+    ("purge_ledger", {"days": 30, "step": STEP}, 3 * STEP),
+    ("find_job", {"correlation_id": ABSENT}, 1),
+    ("next_publication", {}, 1),
+    ("claim_jobs", {"limit": STEP, "size": 1_000_000}, STEP),
+    ("page_dead_letters", EVERYTHING, 2 * STEP + 2),
+    ("page_dead_letters", EVERYTHING | LATER, 2 * STEP + 2),
+    ("page_dead_letters", EVERYTHING | {"ids": [ABSENT]}, 2),
+    ("fetch_dead_letters", {"ids": None, "error_type": None, "limit": STEP}, 2 * STEP + 2),
+    # Of twenty imports that ran in turn: runs of the others may be passed by.
+    ("purge_runs", {"days": 0, "step": STEP}, 22 * STEP),
+    ("list_runs", {"name": "import 7", "limit": STEP}, 21 * STEP),
+    ("list_runs", {"name": None, "limit": STEP}, STEP + 2),
+    ("last_version", {"name": "import 7", "plan": Jsonb({"source": "x"})}, 10),
+    ("last_runs", {"names": ["import 7", "import 8"]}, 2 * 21),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def full(postgres_url: str, template_database: str) -> Iterator[psycopg.Connection]:
+    """A connection to full tables, their statistics fresh; nothing is to stay."""
+    name = create_database(postgres_url, template_database)
+    with psycopg.connect(on_database(postgres_url, name), autocommit=True) as connection:
+        for table, statement in FILL.items():
+            if table != "pattern_templates":
+                connection.execute(statement.format(start=0, rows=ROWS).encode())
+        connection.execute("VACUUM ANALYZE")
+        yield connection
+    drop_database(postgres_url, name)
+
+
+def read(plan: dict[str, Any]) -> Iterator[int]:
+    """The rows that each scan of an executed plan looked at, those it threw away included."""
+    if "Relation Name" in plan and plan["Node Type"] != "ModifyTable":
+        counted = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck")
+        yield round(sum(plan.get(key, 0) for key in counted) * plan["Actual Loops"])
+    for child in plan.get("Plans", ()):
+        yield from read(child)
+
+
+@pytest.mark.parametrize(("name", "values", "most"), STATEMENTS)
+def test_a_statement_reads_what_it_is_about(
+    full: psycopg.Connection, name: str, values: dict[str, Any], most: int
+) -> None:
+    with full.transaction(force_rollback=True):
+        explain = f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {block(name)}"
+        [(plans,)] = full.execute(explain.encode(), values, prepare=False).fetchall()
+    assert sum(read(plans[0]["Plan"])) <= most, plans
+
+
+def test_a_missing_index_would_be_seen(full: psycopg.Connection) -> None:
+    with full.transaction(force_rollback=True):
+        full.execute("DROP INDEX dead_letters_died_at")
+        explain = f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {block('page_dead_letters')}"
+        [(plans,)] = full.execute(explain.encode(), EVERYTHING, prepare=False).fetchall()
+    assert sum(read(plans[0]["Plan"])) >= ROWS
