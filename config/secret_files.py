@@ -33,7 +33,7 @@ def read_secrets(folder: Path, names: Collection[str]) -> dict[str, str]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").rstrip("\r\n")
+        return path.read_text(encoding="utf-8-sig").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise SecretsUnreadable(f"{VARIABLE} has a file {path.name} that cannot be read: {reason}") from None

@@ -72,5 +72,6 @@ class DatabaseRequired(bootsteps.Step):
 
 app = StorageCelery("pattern-storage")
 app.steps["worker"].add(DatabaseRequired)
+app.steps["worker"].add("pattern_storage.tasks.imports.plan.beat:EmbeddedBeatCheck")
 app.steps["consumer"].add("pattern_storage.tasks.worker.events:FlushEvents")
 app.user_options["preload"].add(OPTION)

@@ -20,7 +20,7 @@ from pattern_storage.tasks.cli.exits import Exit, InputInvalid
 from pattern_storage.tasks.cli.jobs import Json
 from pattern_storage.tasks.cli.output import err, print_json, print_pairs
 from pattern_storage.tasks.cli.progress import ProgressBar
-from pattern_storage.tasks.imports.plan.imports_file import absolute
+from pattern_storage.tasks.imports.location import absolute
 from pattern_storage.tasks.imports.plan.model import ImportPlan
 from pattern_storage.tasks.imports.redaction import redact
 from pattern_storage.tasks.imports.run.execution import RunExecutor
@@ -48,6 +48,9 @@ def import_source(
         ),
     ] = None,
     separator: Annotated[str | None, typer.Option(help="Between tags in CSV; JSON if left out.")] = None,
+    delimiter: Annotated[
+        str, typer.Option(help="Between the values of a CSV line: a character, or 'tab'.", show_default="a comma")
+    ] = ",",
     max_bad_rows: Annotated[int, typer.Option(min=0, help="Rows that may be wrong.")] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do everything and take it back.")] = False,
     as_json: Json = False,
@@ -60,6 +63,7 @@ def import_source(
         "on_conflict": on_conflict,
         "columns": dict(_pair(text) for text in column or []),
         "separator": separator,
+        "delimiter": "\t" if delimiter in ("tab", "\\t") else delimiter,
         "max_bad_rows": max_bad_rows,
     }
     if file_format is not None:

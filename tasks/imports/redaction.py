@@ -2,6 +2,8 @@
 
 import re
 
+from pattern_storage.storage.explanation import one_line
+
 #: User and password, of any URL of a chain. Not parsed as URLs: a password may hold `::` as well.
 _PASSWORD = re.compile(r"://[^/?#]*:[^/?#]+@")
 _USER = re.compile(r"://[^/?#]*@")
@@ -15,5 +17,7 @@ def contains_password(source: str) -> bool:
 
 
 def redact(source: str) -> str:
-    """Return the source without user, query and fragment, which may hold a secret."""
-    return _QUERY.sub("", _USER.sub("://", source)) if "://" in source else source
+    """Return the source in one printable line, without user, query and fragment, which may hold a secret."""
+    # A file's name may be any bytes; Python carries those that are not UTF-8 as lone surrogates.
+    text = source.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return one_line(_QUERY.sub("", _USER.sub("://", text)) if "://" in text else text)

@@ -135,6 +135,17 @@ def test_a_file_that_it_refuses(tmp_path: Path, text: str | None, says: str) -> 
     assert "Traceback" not in ended.stderr
 
 
+def test_a_worker_with_a_beat_inside_refuses_it_too(tmp_path: Path, redis_url: str, database_url: str) -> None:
+    """Its beat is a process of its own: the worker would say that it is ready, and nothing would ever be due."""
+    file = tmp_path / "imports.toml"
+    variables = {"REDIS_URL": redis_url, "DATABASE_URL": database_url, "PATTERN_STORAGE_IMPORTS_FILE": str(file)}
+    command = ("-m", "celery", "-A", "pattern_storage", "worker", "-B", "-c", "1", "-s", str(tmp_path / "beat"))
+    ended = run_python(*command, timeout=DEADLINE, **variables)
+    assert ended.returncode == 2
+    assert f"Error: {file} cannot be read: No such file or directory" in ended.stderr
+    assert " ready" not in ended.stderr + ended.stdout
+
+
 def test_imports_need_a_database(tmp_path: Path) -> None:
     file = tmp_path / "imports.toml"
     file.write_text(FILE)

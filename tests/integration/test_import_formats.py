@@ -4,9 +4,11 @@ import bz2
 import csv
 import gzip
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,6 +21,7 @@ from psycopg.rows import DictRow
 
 from pattern_storage.storage.pattern import WRITABLE
 from tests.fix_imports import Importing, make_plan, patterns, write_lines
+from tests.fix_process import DEADLINE, run_python
 from tests.fix_storage import make_pattern
 
 if sys.version_info >= (3, 14):
@@ -255,7 +258,10 @@ RUBBISH = bytes(range(256)) * 40
     [
         ("a.jsonl", RUBBISH, "bad_rows", "line 1: "),
         ("a.jsonl", b"x" * (16 * 1024 * 1024 + 1), "source_unreadable", "line 1 is longer than 16,777,216 bytes"),
-        ("a.jsonl", b"\xff\xfe\n", "bad_rows", "line 1: "),
+        ("a.jsonl", b"\xff\xfe\n", "source_unreadable", "it is UTF-16; save it as UTF-8"),
+        ("a.csv", "a,b\n".encode("utf-16"), "source_unreadable", "it is UTF-16; save it as UTF-8"),
+        ("a.jsonl", gzip.compress(b"{}", mtime=0), "source_unreadable", "its name should end with .gz"),
+        ("a.csv", zstd.compress(b"a"), "source_unreadable", "its name should end with .zst"),
         ("a.jsonl", b'{"pattern_name": ', "bad_rows", "line 1: Invalid JSON"),
         ("a.jsonl", b"7\n", "bad_rows", "line 1: "),
         ("a.csv", RUBBISH, "source_unreadable", "cannot be read to its end: line 1: "),
@@ -297,6 +303,208 @@ async def test_a_compressed_file_that_was_cut_off(
     result = await importing(make_plan(path))
     assert result.metadata["error_type"] == "source_unreadable"
     assert await stored(connection) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ('[{"pattern_name": "a"}]', "a JSON array"),
+        ('\n[\n  {"pattern_name": "a"},\n  {}\n]\n', "a JSON array"),
+        ('{\n  "pattern_name": "a"\n}\n', "JSON of several lines"),
+        ("\ufeff{\r\n}\r\n", "JSON of several lines"),
+    ],
+)
+async def test_json_that_is_not_json_lines(importing: Importing, tmp_path: Path, text: str, kind: str) -> None:
+    """One sentence, where it was one error for each line."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text(text)
+    result = await importing(make_plan(path, max_bad_rows=10))
+    assert result.metadata["error_type"] == "source_unreadable"
+    assert f"it is {kind}, and JSON Lines has one object in each line" in str(result.error)
+
+
+CSV_HEADER = "pattern_name,pattern_type,language,template_code"
+
+
+async def test_a_bad_byte_spoils_its_row_and_not_the_file(
+    importing: Importing, connection: AsyncConnection[DictRow], tmp_path: Path
+) -> None:
+    rows = [f"n{number},code,go,x".encode() for number in range(3_000)]
+    rows[1_999] = b"caf\xe9,code,go,x"
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b"\n".join([CSV_HEADER.encode(), *rows]))
+    result = await importing(make_plan(path))
+    assert result.metadata["bad_rows"] == [
+        {"file": str(path), "line": 2_001, "reason": "pattern_name is not UTF-8: it has the byte 0xe9"}
+    ]
+    result = await importing(make_plan(path, max_bad_rows=1))
+    assert (result.data["rows_inserted"], result.data["rows_rejected"]) == (2_999, 1)
+
+
+async def test_a_quote_in_the_wrong_place_spoils_its_row(importing: Importing, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(f'{CSV_HEADER}\na,code,go,"x"y\nb,code,go,"two\nlines"\nc,code,go,"x" \nd,code,go,x\n')
+    result = await importing(make_plan(path, max_bad_rows=2))
+    assert (result.data["rows_inserted"], result.data["rows_rejected"]) == (2, 2), result
+    result = await importing(make_plan(path, name="strict"))
+    assert [bad["line"] for bad in result.metadata["bad_rows"]] == [2, 5]
+
+
+async def test_columns_that_nobody_asked_for_may_have_one_name(importing: Importing, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(f"{CSV_HEADER},note,note,,\na,code,go,x,1,2,3,4\n")
+    names = {name: name for name in CSV_HEADER.split(",")}
+    assert (await importing(make_plan(path, columns=names))).success
+    result = await importing(make_plan(path, columns=names | {"description": "note"}))
+    assert "has two columns 'note'" in str(result.error)
+
+
+@pytest.mark.parametrize(("sign", "name"), [(";", "';'"), ("\t", "a tab"), ("|", "'|'")])
+async def test_another_delimiter_is_recognized(importing: Importing, tmp_path: Path, sign: str, name: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(f"{CSV_HEADER}\na,code,go,x\n".replace(",", sign))
+    result = await importing(make_plan(path))
+    assert result.metadata["error_type"] == "columns_invalid"
+    assert f"has one column; its values seem to be separated by {name}: set delimiter to {sign!r}" in str(result.error)
+    assert (await importing(make_plan(path, delimiter=sign))).success
+
+
+NUMBERS = [
+    ("usage_count", "3.0", 3), ("usage_count", "3.", 3), ("usage_count", "1E+02", 100), ("usage_count", " 7 ", 7),
+    ("usage_count", "007", 7), ("confidence_score", "1", 1.0), ("confidence_score", ".5", 0.5),
+    ("confidence_score", "5e-1", 0.5), ("is_deprecated", "TRUE", True),
+    ("usage_count", "3.5", None), ("usage_count", "1_000", None), ("usage_count", "\uff13", None),
+    ("usage_count", "0x10", None), ("usage_count", "1e999", None), ("usage_count", "9" * 5_000, None),
+    ("confidence_score", "0_1", None), ("confidence_score", "0,5", None), ("confidence_score", "inf", None),
+    ("confidence_score", "\u0661", None), ("is_deprecated", "2", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("column", "text", "value"), NUMBERS)
+async def test_numbers_as_spreadsheets_write_them(
+    importing: Importing, connection: AsyncConnection[DictRow], tmp_path: Path, column: str, text: str, value: Any
+) -> None:
+    path = write_csv(tmp_path / "rows.csv", [make_pattern() | {column: text}])
+    result = await importing(make_plan(path))
+    if value is None:
+        [bad] = result.metadata["bad_rows"]
+        assert bad["reason"].startswith(f"{column} should be a ")
+    else:
+        assert result.success, result.error
+        assert [row[column] for row in await stored(connection)] == [value]
+
+
+async def test_parquet_types_that_other_programs_write(
+    importing: Importing, connection: AsyncConnection[DictRow], tmp_path: Path
+) -> None:
+    """Columns of pandas, Spark and others: bytes for texts, floats for integers with nulls, nested maps."""
+    text_map = pyarrow.map_(pyarrow.string(), pyarrow.binary())
+    inner = pyarrow.struct([("labels", text_map), ("when", pyarrow.timestamp("us")), ("n", pyarrow.decimal128(9, 2))])
+    table = pyarrow.table(
+        {
+            "pattern_name": pyarrow.array([b"a", b"b"], pyarrow.binary()),
+            "pattern_type": pyarrow.array(["code", "code"]).dictionary_encode(),
+            "language": pyarrow.array(["go", "go"], pyarrow.large_string()),
+            "template_code": pyarrow.array([b"x", "ü".encode()], pyarrow.large_binary()),
+            "usage_count": pyarrow.array([3.0, None]),
+            "complexity_score": pyarrow.array([4, 5], pyarrow.int8()),
+            "confidence_score": pyarrow.array([Decimal("0.25"), 1], pyarrow.decimal128(5, 2)),
+            "success_rate": pyarrow.array([1, 0], pyarrow.uint8()),
+            "is_deprecated": pyarrow.array([1, 0], pyarrow.int8()),
+            "tags": pyarrow.array([[b"t"], []], pyarrow.list_(pyarrow.binary())),
+            "context": pyarrow.array([{"labels": [("k", b"v")], "when": 0, "n": 150}, {"labels": []}], inner),
+        }
+    )
+    path = tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(table, path)
+    result = await importing(make_plan(path))
+    assert result.success, result.error
+    one, two = await stored(connection)
+    assert (one["usage_count"], one["complexity_score"], one["confidence_score"]) == (3, 4, 0.25)
+    assert (one["is_deprecated"], two["is_deprecated"], two["usage_count"]) == (True, False, 0)
+    assert (one["tags"], two["template_code"]) == (["t"], "ü")
+    assert one["context"] == {"labels": {"k": "v"}, "when": "1970-01-01T00:00:00", "n": 150}
+    assert two["context"] == {"labels": {}, "when": None, "n": None}
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "says"),
+    [
+        ("template_code", pyarrow.array([b"\xff"]), "a binary value is not UTF-8 text"),
+        ("confidence_score", pyarrow.array([0.5, 1], pyarrow.float64()).cast(pyarrow.decimal128(30, 25)), None),
+        ("is_deprecated", pyarrow.array([2], pyarrow.int8()), "is_deprecated should be a valid boolean, got 2"),
+        ("usage_count", pyarrow.array([3.5]), "usage_count should be a valid integer"),
+        ("usage_count", pyarrow.array([float("nan")]), "usage_count should be a valid integer"),
+    ],
+)
+async def test_parquet_values_that_are_wrong(
+    importing: Importing, tmp_path: Path, name: str, values: Any, says: str | None
+) -> None:
+    rows = len(values)
+    columns: dict[str, Any] = {key: [make_pattern()[key] for _ in range(rows)] for key in make_pattern()}
+    path = tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(pyarrow.table(columns | {name: values}), path)
+    result = await importing(make_plan(path))
+    if says is None:
+        assert result.success, result.error
+    else:
+        assert says in result.metadata["bad_rows"][0]["reason"]
+
+
+async def test_an_empty_map_is_an_empty_context(
+    importing: Importing, connection: AsyncConnection[DictRow], tmp_path: Path
+) -> None:
+    columns: dict[str, Any] = {name: [value] for name, value in make_pattern().items()}
+    columns["context"] = pyarrow.array([[]], pyarrow.map_(pyarrow.string(), pyarrow.string()))
+    path = tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    result = await importing(make_plan(path))
+    assert result.success, result.error
+    assert [row["context"] for row in await stored(connection)] == [{}]
+
+
+#: Rows of a file, its template codes, and whether the file says each value once.
+WIDE = {"plain": lambda: [os.urandom(450_000).hex() for _ in range(200)], "repeated": lambda: ["x" * 900_000] * 2_000}
+
+#: Reads a Parquet file as an import does; prints the MiB that this added to what the process had before.
+READ = """
+import re, sys
+from pathlib import Path
+from pattern_storage.tasks.imports.plan.model import ImportPlan
+from pattern_storage.tasks.imports.sources.files import Source
+from pattern_storage.tasks.imports.sources.formats import read_rows
+import pyarrow.parquet
+plan = ImportPlan.model_validate({"name": "x", "source": sys.argv[1]})
+source = Source(plan)
+# Not ru_maxrss: what the parent had counts there.
+peak = lambda: int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
+before = peak()
+assert sum(1 for _ in read_rows(plan, source, source.files[0])) == int(sys.argv[2])
+print((peak() - before) // 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("kind", WIDE)
+def test_wide_rows_of_parquet_do_not_pile_up(tmp_path: Path, kind: str) -> None:
+    codes = WIDE[kind]()
+    columns: dict[str, Any] = {key: [value] * len(codes) for key, value in make_pattern().items()}
+    path = tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(pyarrow.table(columns | {"template_code": codes}), path, row_group_size=50)
+    read = run_python("-c", READ, str(path), str(len(codes)), timeout=DEADLINE)
+    assert read.returncode == 0, read.stderr
+    assert int(read.stdout) < 150, f"MiB, of {len(codes) * 900_000 >> 20} in the file"
+
+
+async def test_pages_of_parquet_that_would_fill_the_memory(importing: Importing, tmp_path: Path) -> None:
+    codes = WIDE["plain"]()
+    columns: dict[str, Any] = {key: [value] * len(codes) for key, value in make_pattern().items()}
+    path = tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(pyarrow.table(columns | {"template_code": codes}), path)
+    result = await importing(make_plan(path))
+    assert result.metadata["error_type"] == "source_unreadable"
+    assert "rows of template_code are so wide that a page of them may have 172 MiB" in str(result.error)
+    assert str(result.error).endswith("and at most 64 are read; write smaller row groups")
 
 
 async def test_an_empty_file_of_json_lines_stores_nothing(importing: Importing, tmp_path: Path) -> None:

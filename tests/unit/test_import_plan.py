@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pattern_storage.tasks.imports.plan.imports_file import ImportsFileInvalid, absolute, load_entries
+from pattern_storage.tasks.imports.location import absolute, local_path
+from pattern_storage.tasks.imports.plan.imports_file import ImportsFileInvalid, load_entries
 from pattern_storage.tasks.imports.plan.model import ImportEntry, ImportPlan, format_of
 
 ROOT = Path(__file__).parents[2]
@@ -166,7 +167,60 @@ def test_the_suffix_tells_the_format(source: str, found: str) -> None:
     assert format_of(source) == found
 
 
+@pytest.mark.parametrize(
+    ("source", "found"), [("A.JSONL", "jsonl"), ("a.CSV.GZ", "csv"), ("file:///drop/a%20b.Parquet", "parquet")]
+)
+def test_a_suffix_in_capitals(source: str, found: str) -> None:
+    assert format_of(source) == found
+
+
+def test_a_source_that_is_no_text() -> None:
+    for source in ("a\udcff.jsonl", "a\0.jsonl"):
+        with pytest.raises(ValueError, match="source is not UTF-8 text; name a part of it that is not with"):
+            ImportPlan.model_validate({"name": "x", "source": source})
+
+
+@pytest.mark.parametrize("delimiter", ['"', "\n"])
+def test_a_delimiter_that_means_something_else(delimiter: str) -> None:
+    with pytest.raises(ValueError, match="which has a meaning of its own in CSV"):
+        ImportPlan.model_validate({"name": "x", "source": "a.csv", "delimiter": delimiter})
+
+
+@pytest.mark.parametrize("zone", ["localtime", "posixrules", "Factory", "posix/UTC", "right/UTC"])
+def test_a_time_zone_that_means_another_time_on_every_host(zone: str) -> None:
+    with pytest.raises(ValueError, match="it should be an IANA name such as Europe/Berlin"):
+        ImportEntry.model_validate({"name": "x", "source": "a.csv", "schedule": "0 2 * * *", "timezone": zone})
+
+
+def test_a_byte_order_mark(tmp_path: Path) -> None:
+    file = tmp_path / "imports.toml"
+    file.write_bytes(b"\xef\xbb\xbf" + b'[[import]]\nname = "x"\nsource = "a.csv"\n')
+    assert [entry.name for entry in load_entries(file)] == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("source", "path"),
+    [
+        ("a.jsonl", "a.jsonl"),
+        ("C:x.jsonl", "C:x.jsonl"),
+        ("drop:1/a::b.jsonl", "drop:1/a::b.jsonl"),
+        ("100%20.jsonl", "100%20.jsonl"),
+        ("file:///drop/a%20b.jsonl", "/drop/a b.jsonl"),
+        ("file://localhost/drop/a.jsonl", "/drop/a.jsonl"),
+        ("file:/drop/a.jsonl", "/drop/a.jsonl"),
+        ("s3://bucket/a.jsonl", None),
+        ("simplecache::https://host/a.jsonl", None),
+        ("zip://a.csv::/drop/a.zip", None),
+        ("data:text/csv,a", None),
+    ],
+)
+def test_which_source_is_a_local_path(source: str, path: str | None) -> None:
+    assert local_path(source) == path
+
+
 def test_a_source_that_is_a_url_is_no_path() -> None:
     assert absolute("memory://x", Path("/srv")) == "memory://x"
+    assert absolute("file:///x", Path("/srv")) == "file:///x"
+    assert absolute("a::b:c.csv", Path("/srv")) == "/srv/a::b:c.csv"
     assert absolute("x/*.csv", Path("/srv")) == "/srv/x/*.csv"
     assert absolute("/x", Path("/srv")) == "/x"

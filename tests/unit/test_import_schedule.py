@@ -27,6 +27,30 @@ def local(schedule: Schedule, moment: datetime, count: int) -> list[str]:
     return [f"{time.astimezone(BERLIN):%d %H:%M%z}" for time in times(schedule, moment, count)]
 
 
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("*/90 * * * *", "a step of 90 is more than * of the field minute has"),
+        ("*/60 * * * *", "minute"),
+        ("0 */24 * * *", "hour"),
+        ("0-10/30 * * * *", "a step of 30 is more than 0-10 of the field minute has"),
+        ("0 0 */31 * *", "day of month"),
+        ("0 0 1 */12 *", "month"),
+        ("0 0 * * */7", "day of week"),
+        ("5,*/70 * * * *", "minute"),
+    ],
+)
+def test_a_step_that_would_mean_something_else(text: str, field: str) -> None:
+    with pytest.raises(ValueError, match="use every for an interval") as caught:
+        Cron(text)
+    assert field in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["*/59 * * * *", "0 */12 * * *", "0-30/10 * * * *", "0 0 */2 * *", "0 0 1 */6 *"])
+def test_a_step_within_its_field(text: str) -> None:
+    assert times(Cron(text), datetime(2026, 1, 1, tzinfo=UTC), 3)
+
+
 def test_cron_in_utc() -> None:
     found = times(Cron("30 2 * * *"), datetime(2026, 1, 1, 2, 30, tzinfo=UTC), 2)
     assert found == [datetime(2026, 1, 2, 2, 30, tzinfo=UTC), datetime(2026, 1, 3, 2, 30, tzinfo=UTC)]

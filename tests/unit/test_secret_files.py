@@ -28,6 +28,11 @@ def test_a_file_is_read_without_its_last_line_break(folder: Path) -> None:
     assert settings.secrets_dir == folder
 
 
+def test_a_byte_order_mark(folder: Path) -> None:
+    (folder / "database_url").write_bytes(b"\xef\xbb\xbf" + DATABASE.encode())
+    assert load_settings().database == DATABASE
+
+
 def test_a_variable_wins_and_an_argument_over_both(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql:///variable")
     assert load_settings().database == "postgresql:///variable"

@@ -3,6 +3,7 @@
 import threading
 from typing import Any
 
+from celery import bootsteps
 from celery.apps.beat import Beat
 from celery.beat import PersistentScheduler
 
@@ -28,6 +29,18 @@ class CheckedBeat(Beat):
         super().__init__(*arguments, **options)
         if configured_entries():
             _ = environment_settings().database
+
+
+class EmbeddedBeatCheck(bootsteps.Step):
+    """Validates the imports file before a worker with a beat inside (`worker -B`) says that it is ready.
+
+    That beat is a process of its own, which would end without the worker's noticing. Raises ImportsFileInvalid.
+    """
+
+    def __init__(self, worker: Any, beat: bool = False, **options: Any) -> None:
+        super().__init__(worker, **options)
+        if beat:
+            configured_entries()
 
 
 class ImportScheduler(PersistentScheduler):

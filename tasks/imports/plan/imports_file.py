@@ -1,6 +1,5 @@
 """The imports file (imports.toml): reading and checking its `[[import]]` tables."""
 
-import re
 import tomllib
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from click import ClickException
 from pydantic import ValidationError
 
 from pattern_storage.storage.explanation import explain
+from pattern_storage.tasks.imports.location import absolute
 from pattern_storage.tasks.imports.plan.model import ImportEntry
 
 
@@ -23,7 +23,7 @@ class ImportsFileInvalid(ClickException, ValueError):
 def load_entries(path: Path) -> list[ImportEntry]:
     """Read an imports file. Relative sources count from its folder. Raises ImportsFileInvalid."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ImportsFileInvalid(f"{path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -46,10 +46,3 @@ def load_entries(path: Path) -> list[ImportEntry]:
             raise ImportsFileInvalid(f"{where}: name stands twice; every import needs a name of its own")
         entries.append(entry.model_copy(update={"source": absolute(entry.source, path.parent)}))
     return entries
-
-
-def absolute(source: str, folder: Path) -> str:
-    """Return the source with a local path counted from the folder; a URL is left as it is."""
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", source):
-        return source
-    return str((folder / Path(source).expanduser()).absolute())

@@ -1,8 +1,6 @@
 """Import plans and entries: the source, what becomes of its rows, and the schedule."""
 
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -10,8 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pattern_storage.storage.explanation import did_you_mean
 from pattern_storage.storage.pattern import WRITABLE
 from pattern_storage.storage.staging import OnConflict
+from pattern_storage.tasks.imports.location import suffixes
 from pattern_storage.tasks.imports.plan.schedule import Cron, Every, Schedule
-from pattern_storage.tasks.imports.redaction import contains_password
+from pattern_storage.tasks.imports.redaction import contains_password, redact
 
 Format = Literal["jsonl", "csv", "parquet", "python"]
 Misfire = Literal["skip", "once"]
@@ -21,6 +20,9 @@ SUFFIXES: dict[str, Format] = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet", ".py": "python",
 }  # fmt: skip
 COMPRESSIONS = (".gz", ".zst", ".bz2")
+
+#: Files beside the IANA zones that are none of them.
+HOST_ZONES = frozenset({"localtime", "posixrules", "Factory"})
 
 #: Rejected rows of one run at most: people look at each.
 MAX_BAD_ROWS = 10_000
@@ -57,6 +59,8 @@ class ImportPlan(BaseModel):
         for key in given:
             if key not in cls.model_fields:
                 raise ValueError(f"unknown key {key!r}; {did_you_mean(key, cls.model_fields)}")
+        if isinstance(source := given.get("source"), str) and ("\0" in source or not _is_utf8(source)):
+            raise ValueError("source is not UTF-8 text; name a part of it that is not with '*'")
         if "format" not in given and isinstance(given.get("source"), str):
             return given | {"format": format_of(given["source"])}
         return given
@@ -69,6 +73,8 @@ class ImportPlan(BaseModel):
                     raise ValueError(f"{key}: unknown column {column!r}; {did_you_mean(column, WRITABLE)}")
         if self.columns and self.format not in ("csv", "parquet"):
             raise ValueError(f"columns has no meaning for the format {self.format!r}; only CSV and Parquet map columns")
+        if self.delimiter in '"\r\n':
+            raise ValueError(f"delimiter is {self.delimiter!r}, which has a meaning of its own in CSV")
         if contains_password(self.source):
             raise ValueError("source holds a password, which history and logs would show; give it to fsspec instead")
         return self
@@ -100,6 +106,9 @@ class ImportEntry(ImportPlan):
         if self.every is not None and "timezone" in self.model_fields_set:
             raise ValueError("timezone has no meaning for every, which counts from 1970-01-01 00:00 UTC")
         try:
+            # Names that every host has, but each with a meaning of its own.
+            if self.timezone in HOST_ZONES or self.timezone.startswith(("posix/", "right/")):
+                raise ValueError
             ZoneInfo(self.timezone)
         except (KeyError, ValueError, OSError):
             raise ValueError(
@@ -123,12 +132,17 @@ class ImportEntry(ImportPlan):
         return "by hand" if self.schedule is None else f"{self.schedule} {self.timezone}"
 
 
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def format_of(source: str) -> Format:
     """Return the format by the source's suffix. Raises ValueError if it has none that is known."""
-    path = urlsplit(source).path if "://" in source else source
-    for suffix in COMPRESSIONS:
-        path = path.removesuffix(suffix)
-    found = SUFFIXES.get(Path(path).suffix)
-    if found is None:
-        raise ValueError(f"format is required: {path!r} does not end with one of {', '.join(SUFFIXES)}")
-    return found
+    found = [suffix for suffix in suffixes(source) if suffix not in COMPRESSIONS]
+    if not found or found[-1] not in SUFFIXES:
+        raise ValueError(f"format is required: {redact(source)!r} does not end with one of {', '.join(SUFFIXES)}")
+    return SUFFIXES[found[-1]]

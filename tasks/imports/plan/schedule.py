@@ -13,6 +13,9 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
+#: The five fields of cron, and how many values each has.
+_FIELDS = {"minute": 60, "hour": 24, "day of month": 31, "month": 12, "day of week": 7}
+
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
@@ -73,6 +76,20 @@ class Cron:
             raise ValueError(f"{rule}: {str(error).lower()}") from None
         if found is None:
             raise ValueError(f"schedule is {self.text!r}, which is never")
+        self._check_steps()
+
+    def _check_steps(self) -> None:
+        """Raise ValueError for a step that leaves its field's range at once: cron would take `*/90` for hourly."""
+        for name, values, field in zip(_FIELDS, _FIELDS.values(), self.text.split(), strict=True):
+            for part in field.split(","):
+                span, _, step = part.partition("/")
+                first, _, last = span.partition("-")
+                size = int(last) - int(first) + 1 if first.isdigit() and last.isdigit() else values
+                if step.isdigit() and int(step) >= max(size, 2):
+                    raise ValueError(
+                        f"schedule is {self.text!r}: a step of {step} is more than {span} of the field {name} has; "
+                        "use every for an interval, such as every = '90m'"
+                    )
 
     def after(self, moment: datetime) -> datetime | None:
         """See `Schedule.after`."""

@@ -54,7 +54,9 @@ class ImportTask(Task[Any, Any]):
         backoff = get_exponential_backoff_interval(
             settings.retry_backoff, min(self.request.retries or 0, 30), settings.retry_backoff_max, full_jitter=True
         )
-        delay = max(backoff, LEAST_DELAY)
+        # A server that is asked again too early refuses again. A message that waits longer would be delivered again.
+        asked = min(float(result["metadata"].get("retry_after", 0.0)), settings.visibility_timeout / 2)
+        delay = max(backoff, LEAST_DELAY, asked)
         # The retry is the run's message: one of beat's would begin the next attempt at once.
         with suppress(StorageError):
             later = delay + settings.relay_republish_delay

@@ -1,14 +1,25 @@
 """Translation of fsspec, OS and HTTP errors into ImportBroken (permanent) and ImportDelayed (transient)."""
 
+import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
 
 import aiohttp
 
-from pattern_storage.tasks.errors import ImportBroken, ImportDelayed
+from pattern_storage.tasks.errors import ImportBroken, ImportDelayed, ImportFailed
 from pattern_storage.tasks.imports.redaction import redact
 from pattern_storage.vocabulary import ErrorType
+
+#: Statuses below 500 that may pass: request timeout, too early, too many requests.
+TRANSIENT_STATUSES = frozenset({408, 425, 429})
+MISSING_STATUSES = frozenset({404, 410})
+
+#: What the operating system says of a name or a file that will be no better at the next attempt.
+PERMANENT_ERRNOS = frozenset({errno.EINVAL, errno.ELOOP, errno.ENAMETOOLONG, errno.ENODEV, errno.ENXIO})
 
 
 @contextmanager
@@ -19,18 +30,46 @@ def translate_errors(path: str) -> Iterator[None]:
         yield
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         # fsspec calls an HTTP server that does not answer a missing file.
-        cause = error.__cause__
-        if isinstance(cause, aiohttp.ClientResponseError) and cause.status < 500 and cause.status not in (404, 410):
-            raise ImportBroken(
-                ErrorType.SOURCE_UNREADABLE, f"{name} cannot be read: {cause.status} {cause.message}"
-            ) from None
-        if isinstance(cause, aiohttp.ClientError | TimeoutError) and getattr(cause, "status", 500) >= 500:
-            raise ImportDelayed(ErrorType.SOURCE_UNAVAILABLE, f"{name} cannot be read now: {_reason(cause)}") from None
+        if isinstance(error.__cause__, aiohttp.ClientError | TimeoutError):
+            raise _http_failure(name, error.__cause__) from None
         raise ImportBroken(ErrorType.SOURCE_MISSING, f"{name} does not exist") from None
     except PermissionError as error:
-        raise ImportBroken(ErrorType.SOURCE_UNREADABLE, f"{name} cannot be read: {error.strerror or error}") from None
-    except (OSError, TimeoutError, aiohttp.ClientError) as error:
+        raise _unreadable(name, error.strerror or str(error)) from None
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise _http_failure(name, error) from None
+    except OSError as error:
+        if error.errno in PERMANENT_ERRNOS:
+            raise _unreadable(name, error.strerror or str(error)) from None
         raise ImportDelayed(ErrorType.SOURCE_UNAVAILABLE, f"{name} cannot be read now: {_reason(error)}") from None
+
+
+def _http_failure(name: str, error: BaseException) -> ImportFailed:
+    status = getattr(error, "status", None)
+    if isinstance(error, aiohttp.InvalidURL):
+        return _unreadable(name, "it is no valid URL")
+    if status in MISSING_STATUSES:
+        return ImportBroken(ErrorType.SOURCE_MISSING, f"{name} does not exist")
+    if status is not None and 0 < status < 500 and status not in TRANSIENT_STATUSES:
+        return _unreadable(name, _reason(error))
+    reason = f"{name} cannot be read now: {_reason(error)}"
+    wait = retry_after(getattr(error, "headers", None))
+    return ImportDelayed(ErrorType.SOURCE_UNAVAILABLE, reason, **({} if wait is None else {"retry_after": wait}))
+
+
+def retry_after(headers: Any) -> float | None:
+    """Return the seconds that a server's Retry-After asks for, a number or a date; None if it says nothing."""
+    value = str(headers.get("Retry-After", "")) if headers else ""
+    if re.fullmatch(r"\d{1,9}", value.strip(), re.ASCII):
+        return float(value)
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max((moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds(), 0.0)
+
+
+def _unreadable(name: str, reason: str) -> ImportBroken:
+    return ImportBroken(ErrorType.SOURCE_UNREADABLE, f"{name} cannot be read: {reason}")
 
 
 def _reason(error: BaseException) -> str:
