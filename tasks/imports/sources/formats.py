@@ -1,4 +1,4 @@
-"""Registry of the import formats and their parsers. A new format is a parser here and a suffix in plan/model.py."""
+"""Registry of the import formats and their parsers. A new format is a reader in READERS and a suffix in plan/model.py."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ from pattern_storage.vocabulary import ErrorType
 
 def read_rows(plan: ImportPlan, source: Source, file: SourceFile) -> Iterator[Row]:
     """Yield the rows of a file. Raises ImportBroken if it is no file of this format, and what `Source` raises."""
-    yield from PARSERS[plan.format](plan, source, file)
+    yield from READERS[plan.format](plan, source, file)
 
 
 def _python(plan: ImportPlan, source: Source, file: SourceFile) -> Iterator[Row]:
@@ -27,4 +27,4 @@ def _python(plan: ImportPlan, source: Source, file: SourceFile) -> Iterator[Row]
         raise ImportBroken(ErrorType.SOURCE_UNREADABLE, str(error)) from None
 
 
-PARSERS: dict[Format, Parser] = {"jsonl": json_lines, "csv": csv_rows, "parquet": parquet_rows, "python": _python}
+READERS: dict[Format, Parser] = {"jsonl": json_lines, "csv": csv_rows, "parquet": parquet_rows, "python": _python}
