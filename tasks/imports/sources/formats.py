@@ -1,4 +1,4 @@
-"""Registry of the import formats and their parsers. A new format is a reader in READERS and a suffix in plan/model.py."""
+"""Registry of the import formats. A new one is a reader in READERS and a suffix in plan/model.py."""
 
 from collections.abc import Iterator
 from pathlib import Path
