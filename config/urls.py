@@ -1,14 +1,10 @@
-"""Whether a server's URL can be used, told without repeating its password; and one spelling of it for all that read it.
+"""Validation of server URLs, told without repeating a password; and one spelling of them for all that read them.
 
-redis-py, kombu and Celery each read a Redis URL in their own way. What they all understand is allowed.
+redis-py, kombu and Celery each read a Redis URL in their own way. What they all understand is allowed. What libpq
+says of DATABASE_URL is asked where it is used (tasks/database_url.py): this package knows no PostgreSQL.
 """
 
-from collections.abc import Callable
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
-
-#: Asked about DATABASE_URL: returns what libpq does not like about it, in words that follow the variable's name.
-#: `tasks` sets it (storage/conninfo.py), because this package knows no PostgreSQL.
-ask_libpq: Callable[[str], str | None] | None = None
 
 #: What a rediss:// URL may say of its certificates, and with which values, where these are not files.
 TLS: dict[str, tuple[str, ...]] = {
@@ -29,8 +25,6 @@ def check_url(variable: str, url: str | None, schemes: tuple[str, ...]) -> None:
         # Several servers, as kombu and Celery take them; libpq separates by commas, and then ports are no one number.
         for part in [url] if variable == "DATABASE_URL" else url.rstrip(";").split(";"):
             _check_part(variable, part, schemes)
-    if variable == "DATABASE_URL" and ask_libpq is not None and (complaint := ask_libpq(url)):
-        raise ValueError(f"{variable} {complaint}")
 
 
 def complete(url: str) -> str:

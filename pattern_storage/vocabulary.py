@@ -122,6 +122,9 @@ class ErrorType(StrEnum):
     UNKNOWN_REVISION = "unknown_revision"
     """The schema cannot go back to a revision of this name."""
 
+    DATABASE_UNSUITABLE = "database_unsuitable"
+    """The database's encoding is not UTF8: it could not hold every text. Use another database."""
+
     ALREADY_DONE = "already_done"
     """The ledger has the job. Never seen outside: it is answered with the first result."""
 

@@ -1,4 +1,4 @@
-"""What libpq thinks of a connection URL, told without repeating its password; nothing is connected to."""
+"""Validation of a connection URL by libpq, told without repeating its password; nothing is connected to."""
 
 from difflib import get_close_matches
 from urllib.parse import SplitResult, parse_qsl, urlsplit
@@ -21,18 +21,18 @@ UNREADABLE = (
 )
 
 
-def complaint(conninfo: str) -> str | None:
-    """Return what is wrong with a URL or conninfo, as the end of a sentence that begins with its name; None if nothing.
+def refusal(conninfo: str) -> str | None:
+    """Return why libpq refuses a URL or conninfo, as the end of a sentence about it; None if it takes it.
 
     Whether the server exists and lets us in is another question.
     """
     parts = urlsplit(conninfo) if "://" in conninfo else None
-    found = _look(conninfo, parts)
+    found = _reason(conninfo, parts)
     # A "/" or "?" in the password may end the address too early: what follows is then the rest of the password.
     return UNREADABLE if found and parts and "@" in f"{parts.path}{parts.query}{parts.fragment}" else found
 
 
-def _look(conninfo: str, parts: SplitResult | None) -> str | None:
+def _reason(conninfo: str, parts: SplitResult | None) -> str | None:
     try:
         given = conninfo_to_dict(conninfo)
     except psycopg.ProgrammingError:
@@ -49,18 +49,18 @@ def _look(conninfo: str, parts: SplitResult | None) -> str | None:
             return f"has {name}={value!r}; it should be a whole number"
     if given.get("service"):
         return None  # the service file may name a server, which must not be asked
-    return _refusal({**given, **NOWHERE})
+    return _refused_value({**given, **NOWHERE})
 
 
-def _refusal(given: dict[str, object]) -> str | None:
+def _refused_value(given: dict[str, object]) -> str | None:
     """Return libpq's sentence about a value that it would refuse before it connects."""
-    said = _failure(given)
-    if said == _failure(dict(NOWHERE)):
+    said = _connect_error(given)
+    if said == _connect_error(dict(NOWHERE)):
         return None
     return f"cannot be used: {said}; {RULE}"
 
 
-def _failure(given: dict[str, object]) -> str:
+def _connect_error(given: dict[str, object]) -> str:
     connection = pq.PGconn.connect_start(make_conninfo("", **given).encode())  # type: ignore[arg-type]
     try:
         return connection.get_error_message().strip()

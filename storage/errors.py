@@ -10,6 +10,8 @@
     │   ├── CorrelationConflict         correlation_conflict
     │   ├── RoleUnknown                 unknown_role
     │   ├── RevisionUnknown             unknown_revision
+    │   ├── ConninfoInvalid             validation_error
+    │   ├── DatabaseUnsuitable          database_unsuitable
     │   ├── AlreadyDone                 (inside: answered with the first result)
     │   └── BatchInsertFailed           that of the row that failed
     └── TransientError                  (the same request may succeed later)
@@ -138,6 +140,26 @@ class RevisionUnknown(PermanentError):
         super().__init__(
             f"The schema cannot go back to revision {revision!r}; it should be an earlier one of {', '.join(known)},"
             " or 'base'"
+        )
+
+
+class ConninfoInvalid(PermanentError):
+    """libpq cannot make a connection of this URL or conninfo, whatever the server; the text has no password."""
+
+    error_type = ErrorType.VALIDATION_ERROR
+
+
+class DatabaseUnsuitable(PermanentError):
+    """The database's encoding cannot hold every text."""
+
+    error_type = ErrorType.DATABASE_UNSUITABLE
+
+    def __init__(self, database: str, encoding: str) -> None:
+        self.database = database
+        self.encoding = encoding
+        super().__init__(
+            f"The database {database!r} has the encoding {encoding} and cannot hold every text; name one with UTF8 in"
+            f" DATABASE_URL, made by CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
         )
 
 

@@ -1,10 +1,12 @@
 """The psycopg 3 async pool, set up the one way that storage needs."""
 
+from functools import partial
 from typing import Any
 
 from psycopg import AsyncConnection
-from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool
+
+from pattern_storage.storage.connection import parameters, set_up
 
 
 def create_pool(
@@ -18,7 +20,7 @@ def create_pool(
     lock_timeout: float = 0.0,
     application_name: str = "pattern-storage",
 ) -> AsyncConnectionPool[AsyncConnection[Any]]:
-    """Return a closed pool; open it on the event loop that will use it, after any fork.
+    """Return a closed pool; open it on the event loop that will use it, after any fork. Raises ConninfoInvalid.
 
     Args:
         database_url: a libpq connection URL or conninfo.
@@ -30,10 +32,6 @@ def create_pool(
         lock_timeout: seconds a statement waits for a lock, which is then retried; 0 leaves it to the server.
         application_name: what pg_stat_activity shows.
     """
-    limits = {"statement_timeout": statement_timeout, "lock_timeout": lock_timeout}
-    own = [f"-c {name}={round(seconds * 1000)}" for name, seconds in limits.items() if seconds]
-    # Ours would replace what the URL says, a search_path for example; where both speak, the URL has the last word.
-    options = " ".join([*own, str(conninfo_to_dict(database_url).get("options") or "")]).strip()
     return AsyncConnectionPool(
         database_url,
         min_size=min_size,
@@ -43,13 +41,12 @@ def create_pool(
         reconnect_timeout=max(timeout, 1.0),
         open=False,
         name=application_name,
+        # Said once a connection: PgBouncer does not keep time-outs (see `Settings.prepare_threshold`).
+        configure=partial(set_up, statement_timeout=statement_timeout, lock_timeout=lock_timeout),
         kwargs={
             # No implicit BEGIN: every transaction is an explicit `async with connection.transaction()`.
             "autocommit": True,
             "prepare_threshold": prepare_threshold,
-            "application_name": application_name,
-            # Said once a connection: PgBouncer does not take it (see `Settings.prepare_threshold`).
-            **({"options": options} if options else {}),
-            "connect_timeout": max(2, int(timeout)),
+            **parameters(database_url, application_name=application_name, timeout=timeout),
         },
     )

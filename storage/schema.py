@@ -15,11 +15,15 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from pattern_storage.storage import schema_version
-from pattern_storage.storage.errors import RevisionUnknown, SchemaMismatch, ServerUnavailable, StorageError
+from pattern_storage.storage.connection import connect_sync
+from pattern_storage.storage.errors import RevisionUnknown, SchemaMismatch, StorageError
 from pattern_storage.storage.translation import translate
 
 #: Any number that nothing else of ours locks: the ASCII codes of "pattern".
 MIGRATION_LOCK = 0x7061747465726E
+
+#: Seconds until connecting fails.
+CONNECT_TIMEOUT = 10.0
 
 
 def upgrade(database_url: str, revision: str = "head") -> None:
@@ -87,12 +91,8 @@ def _config(connection: Connection | None = None) -> Config:
 
 
 def connect(database_url: str) -> psycopg.Connection:
-    """Return a connection that may change the schema. Raises ServerUnavailable."""
-    try:
-        return psycopg.connect(database_url, connect_timeout=10, application_name="pattern-storage migrate")
-    except psycopg.OperationalError as error:
-        # Not "connection lost": nothing was begun that could have been committed.
-        raise ServerUnavailable(f"cannot connect to PostgreSQL: {str(error).strip()}") from error
+    """Return a connection that may change the schema. Raises StorageError."""
+    return connect_sync(database_url, application_name="pattern-storage migrate", timeout=CONNECT_TIMEOUT)
 
 
 @contextmanager

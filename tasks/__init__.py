@@ -5,16 +5,10 @@ In a checkout `celery -A tasks ...` finds the application here; it is the one of
 
 from typing import TYPE_CHECKING, Any
 
-from pattern_storage.config import urls
-from pattern_storage.storage import conninfo
-
 if TYPE_CHECKING:
     from pattern_storage.tasks.celery_app import app
 
 __all__ = ["app"]
-
-# Config knows no PostgreSQL, so it is told here how to ask: before any command, client or worker reads its settings.
-urls.ask_libpq = conninfo.complaint
 
 
 def __getattr__(name: str) -> Any:

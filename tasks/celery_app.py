@@ -10,6 +10,7 @@ from pattern_storage.config.celeryconfig import celery_settings
 from pattern_storage.config.settings import SettingsInvalid, environment_settings
 from pattern_storage.config.urls import complete
 from pattern_storage.tasks.celery_command import OPTION
+from pattern_storage.tasks.database_url import check_database, check_database_url
 from pattern_storage.tasks.observability import (
     logs,  # noqa: F401  # connects to Celery's signals
     traces,
@@ -29,6 +30,7 @@ class StorageCelery(Celery):
     def on_configure(self) -> None:  # type: ignore[override]  # Celery takes a method for the signal
         """Configure from the environment. Raises SettingsInvalid each time, not only the first, if it is wrong."""
         settings = environment_settings()
+        check_database_url(settings)
         _agree_with("CELERY_BROKER_URL", settings.broker)
         _agree_with("CELERY_RESULT_BACKEND", settings.result_backend)
         self.config_from_object(celery_settings(settings))
@@ -63,11 +65,11 @@ def _agree_with(variable: str, ours: str) -> None:
 
 
 class DatabaseRequired(bootsteps.Step):
-    """Refuses to start a worker without a database, each of whose jobs would fail. Raises SettingsInvalid."""
+    """Refuses to start a worker without a usable database: each of its jobs would fail. Raises SettingsInvalid."""
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
-        self.url = environment_settings().database
+        check_database(environment_settings())
 
 
 app = StorageCelery("pattern-storage")

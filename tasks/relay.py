@@ -21,6 +21,7 @@ from celery import signals
 
 from pattern_storage.config.settings import Settings, environment_settings
 from pattern_storage.storage import ModelContractPatternStorage, dead_letters, outbox
+from pattern_storage.storage.connection import connect
 from pattern_storage.storage.errors import StorageError
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.storage.outbox import OutboxJob
@@ -142,17 +143,12 @@ class Relay:
 
     async def _connect(self, role: str) -> Connection:
         threshold = self._settings.prepare_threshold
-        return await psycopg.AsyncConnection.connect(
+        return await connect(
             self._url,
-            autocommit=True,
-            prepare_threshold=None if threshold < 0 else threshold,
             application_name=f"pattern-storage {role}",
-            connect_timeout=max(2, int(self._settings.connect_timeout)),
-            # A host that vanished without a word is noticed within half a minute, not after hours.
-            keepalives_idle=10,
-            keepalives_interval=5,
-            keepalives_count=3,
-            tcp_user_timeout=30_000,
+            timeout=self._settings.connect_timeout,
+            prepare_threshold=None if threshold < 0 else threshold,
+            keepalives=True,
         )
 
     async def _pause(self, seconds: float) -> None:

@@ -10,7 +10,9 @@ from pattern_storage.extract import HarvestError
 from pattern_storage.extras import ExtraMissing
 from pattern_storage.storage.errors import (
     BatchInsertFailed,
+    ConninfoInvalid,
     ContractInvalid,
+    DatabaseUnsuitable,
     InternalError,
     RevisionUnknown,
     RoleUnknown,
@@ -43,8 +45,8 @@ class InputInvalid(ValueError):
 MEANINGS: tuple[tuple[tuple[type[Exception], ...], Exit], ...] = (
     # BatchInsertFailed as an exception is a row that was refused before anything was sent.
     ((InputInvalid, HarvestError, ImportsFileInvalid, SettingsInvalid, ContractInvalid, BatchInsertFailed,
-      UnsupportedOperation, RevisionUnknown, RoleUnknown, DirectoryUnusable, StackAlreadyRunning,
-      ProgramMissing, ExtraMissing), Exit.BAD_INPUT),
+      UnsupportedOperation, RevisionUnknown, RoleUnknown, ConninfoInvalid, DatabaseUnsuitable, DirectoryUnusable,
+      StackAlreadyRunning,      ProgramMissing, ExtraMissing), Exit.BAD_INPUT),
     ((StatementTimeout, SchemaMismatch, InternalError, ImportFailed), Exit.FAILED),
     ((ServiceUnavailable, JobTimeout, TransientError, EmbeddedError), Exit.UNREACHABLE),
     ((StorageError,), Exit.FAILED),

@@ -3,6 +3,7 @@
 import signal
 
 from pattern_storage.config.settings import load_settings
+from pattern_storage.tasks.database_url import check_database
 from pattern_storage.tasks.observability import logs, metrics, traces
 from pattern_storage.tasks.relay import Relay
 
@@ -13,6 +14,7 @@ def relay() -> None:
     logs.set_up(settings.log_format, settings.log_level, "[%(asctime)s: %(levelname)s] %(message)s")
     metrics.open_endpoint(settings)
     traces.set_up(settings)
+    check_database(settings)
     running = Relay(settings)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: running.stop())

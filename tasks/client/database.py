@@ -6,10 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 from uuid import UUID
 
-from psycopg import AsyncConnection
-
 from pattern_storage.config.settings import Settings
 from pattern_storage.storage import ModelResult, ledger
+from pattern_storage.storage.connection import connect
 from pattern_storage.storage.errors import ServerUnavailable, StorageError
 from pattern_storage.storage.operations.base import Connection
 from pattern_storage.storage.translation import translate
@@ -58,7 +57,7 @@ class Database:
         try:
             # A server that accepts and then says nothing is down too.
             async with asyncio.timeout(seconds):
-                async with await AsyncConnection.connect(url, autocommit=True) as connection:
+                async with await connect(url, application_name="pattern-storage client", timeout=seconds) as connection:
                     return await function(connection)
         except TimeoutError:
             raise ServerUnavailable(f"PostgreSQL did not answer within {seconds:g} s") from None

@@ -30,6 +30,7 @@ from pattern_storage.tasks.client.results import (
     unreadable,
 )
 from pattern_storage.tasks.conditional_store import store
+from pattern_storage.tasks.database_url import check_database_url
 from pattern_storage.tasks.redis_connections import translated_errors
 from pattern_storage.vocabulary import ErrorType, JobState
 
@@ -114,6 +115,7 @@ class PatternStorageClient(Operations[Job]):
             result_backend_url=result_backend_url,
             connect_timeout=connect_timeout,
         )
+        check_database_url(self.settings)
         self.database = Database(self.settings)
         self._redis = redis_connections.connect(self.settings)
         self._publisher = create_publisher(self.settings, self._redis)

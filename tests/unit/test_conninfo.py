@@ -2,12 +2,14 @@
 
 import pytest
 
-from pattern_storage import app
-from pattern_storage.config.settings import SettingsInvalid, load_settings
-from pattern_storage.storage.conninfo import RULE, UNREADABLE, complaint
+from pattern_storage import PatternStorageClient
+from pattern_storage.config.settings import SettingsInvalid
+from pattern_storage.storage.connection import check_conninfo
+from pattern_storage.storage.conninfo import RULE, UNREADABLE, refusal
+from pattern_storage.storage.errors import ConninfoInvalid
+from pattern_storage.storage.pool import create_pool
 
 SECRET = "pa55word"
-assert app  # importing it is what makes settings ask libpq
 
 
 @pytest.mark.parametrize(
@@ -29,10 +31,18 @@ assert app  # importing it is what makes settings ask libpq
     ],
 )  # fmt: skip
 def test_what_libpq_would_refuse(url: str, says: str) -> None:
-    with pytest.raises(SettingsInvalid) as caught:
-        load_settings(database_url=url.format(SECRET))
+    with pytest.raises(ConninfoInvalid) as caught:
+        check_conninfo(url.format(SECRET))
     assert str(caught.value) == f"DATABASE_URL {says}"
     assert SECRET not in str(caught.value)
+
+
+def test_clients_and_pools_refuse_it_when_they_are_made() -> None:
+    url = "postgresql://host/db?sslmod=require"
+    with pytest.raises(SettingsInvalid, match="DATABASE_URL has the parameter 'sslmod'"):
+        PatternStorageClient(database_url=url, redis_url="redis://127.0.0.1:1")
+    with pytest.raises(ConninfoInvalid, match="DATABASE_URL has the parameter 'sslmod'"):
+        create_pool(url)
 
 
 @pytest.mark.parametrize(
@@ -51,4 +61,4 @@ def test_what_libpq_would_refuse(url: str, says: str) -> None:
 def test_what_libpq_takes_nobody_connects_to(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGHOST", "192.0.2.1")
     monkeypatch.setenv("PGPORT", "1,2")
-    assert complaint(url) is None
+    assert refusal(url) is None

@@ -8,6 +8,7 @@ from celery.apps.beat import Beat
 from celery.beat import PersistentScheduler
 
 from pattern_storage.config.settings import environment_settings
+from pattern_storage.tasks.database_url import check_database
 from pattern_storage.tasks.imports.plan.due_times import Planner
 from pattern_storage.tasks.imports.plan.imports_file import load_entries
 from pattern_storage.tasks.imports.plan.model import ImportEntry
@@ -28,7 +29,7 @@ class CheckedBeat(Beat):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         if configured_entries():
-            _ = environment_settings().database
+            check_database(environment_settings())
 
 
 class EmbeddedBeatCheck(bootsteps.Step):

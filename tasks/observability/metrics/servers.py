@@ -8,7 +8,6 @@ from concurrent.futures import Future
 from contextlib import closing
 from typing import Any
 
-import psycopg
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -16,6 +15,7 @@ from prometheus_client.registry import Collector
 from pattern_storage.config.celeryconfig import QUEUES
 from pattern_storage.config.settings import Settings
 from pattern_storage.storage import dead_letters, import_health, outbox
+from pattern_storage.storage.connection import connect
 from pattern_storage.storage.import_health import ImportHealth
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.storage.outbox import OutboxSize
@@ -98,11 +98,9 @@ class ServersCollector(Collector):
 
     async def _ask_postgresql(self) -> tuple[OutboxSize, int, list[ImportHealth], float | None]:
         async with asyncio.timeout(TIMEOUT):
-            async with await psycopg.AsyncConnection.connect(
-                self._settings.database, autocommit=True, application_name="pattern-storage metrics",
-                # For PgBouncer in transaction mode, where nothing may be prepared; once is not worth it anyway.
-                prepare_threshold=None, connect_timeout=2,
-            ) as connection:  # fmt: skip
+            async with await connect(
+                self._settings.database, application_name="pattern-storage metrics", timeout=TIMEOUT
+            ) as connection:
                 return (
                     await outbox.measure(connection),
                     await dead_letters.count(connection),

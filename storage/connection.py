@@ -1,0 +1,139 @@
+"""Every PostgreSQL connection of this product: pool, migrations, relay, client, command line, imports.
+
+A session says itself what our code depends on, whatever server, database, role, URL or environment have as their
+default. What is the user's choice (search_path, time-outs, application_name) stays theirs, wherever they say it: URL,
+PGOPTIONS and the other variables of libpq, service file.
+"""
+
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection, pq
+from psycopg.abc import ConnParam
+from psycopg.conninfo import make_conninfo
+
+from pattern_storage.storage import conninfo
+from pattern_storage.storage.errors import ConninfoInvalid, DatabaseUnsuitable, ServerUnavailable, StorageError
+from pattern_storage.storage.sql import block
+
+#: Seconds that libpq and psycopg try one host at least.
+MIN_CONNECT_TIMEOUT = 2
+
+#: A host that vanished without a word is noticed within half a minute, not after hours.
+KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
+
+#: A value that libpq refuses after it has collected all parameters, and before it connects.
+_UNRESOLVED = "unresolved"
+
+
+def parameters(database_url: str, *, application_name: str, timeout: float, keepalives: bool = False) -> dict[str, Any]:
+    """Return what psycopg takes besides the URL. Raises ConninfoInvalid.
+
+    Args:
+        database_url: a libpq connection URL or conninfo.
+        application_name: what pg_stat_activity shows, unless the user has chosen a name.
+        timeout: seconds until connecting fails, unless the user has said connect_timeout. Several hosts share them:
+            one that accepts and stays silent leaves time for the next.
+        keepalives: whether to notice a vanished host early; for connections that wait for long.
+    """
+    check_conninfo(database_url)
+    given = _resolve(database_url)
+    hosts = max(len((given.get(name) or "").split(",")) for name in ("host", "hostaddr"))
+    ours: dict[str, ConnParam] = {"connect_timeout": max(MIN_CONNECT_TIMEOUT, int(timeout / hosts))}
+    if keepalives:
+        ours |= KEEPALIVES
+    chosen = {name: value for name, value in ours.items() if not given.get(name)}
+    if given.get("service"):
+        # psycopg does not read service files: it would take several hosts for one, and not know the time-out.
+        names = ("host", "hostaddr", "port", "connect_timeout")
+        chosen |= {name: given[name] for name in names if given.get(name)}
+    return {"client_encoding": "UTF8", "fallback_application_name": application_name, **chosen}
+
+
+def check_conninfo(database_url: str) -> None:
+    """Raise ConninfoInvalid for a DATABASE_URL that no connection can be made with. Asks no server."""
+    if reason := conninfo.refusal(database_url):
+        raise ConninfoInvalid(f"DATABASE_URL {reason}")
+
+
+async def connect(
+    database_url: str,
+    *,
+    application_name: str,
+    timeout: float,  # noqa: ASYNC109  # of each host, by libpq
+    prepare_threshold: int | None = None,
+    keepalives: bool = False,
+) -> AsyncConnection[Any]:
+    """Return a new autocommit connection. Raises psycopg.Error, ConninfoInvalid or DatabaseUnsuitable."""
+    given = parameters(database_url, application_name=application_name, timeout=timeout, keepalives=keepalives)
+    connection = await AsyncConnection.connect(
+        database_url, autocommit=True, prepare_threshold=prepare_threshold, **given
+    )
+    try:
+        await set_up(connection)
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
+
+
+def connect_sync(database_url: str, *, application_name: str, timeout: float) -> psycopg.Connection[Any]:
+    """Return a new connection outside of any transaction. Raises a StorageError, ServerUnavailable among them."""
+    given = parameters(database_url, application_name=application_name, timeout=timeout)
+    try:
+        connection = psycopg.connect(database_url, prepare_threshold=None, **given)
+    except psycopg.OperationalError as error:
+        # Not "connection lost": nothing was begun that could have been committed.
+        raise ServerUnavailable(f"cannot connect to PostgreSQL: {str(error).strip()}") from error
+    try:
+        _check_encoding(connection)
+        connection.execute(block("set_up_session"), _NO_LIMITS)
+        connection.commit()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+async def set_up(
+    connection: AsyncConnection[Any], *, statement_timeout: float = 0.0, lock_timeout: float = 0.0
+) -> None:
+    """Have a new session say what we depend on, in one round trip. Raises DatabaseUnsuitable.
+
+    Time-outs, in seconds, are set only where the user has not said other ones for their connections.
+    """
+    _check_encoding(connection)
+    limits = {"statement_timeout": statement_timeout, "lock_timeout": lock_timeout}
+    values = {name: str(round(seconds * 1000)) if seconds else None for name, seconds in limits.items()}
+    await connection.execute(block("set_up_session"), values, prepare=False)
+
+
+def check_database(database_url: str, *, timeout: float) -> None:
+    """Raise ConninfoInvalid or DatabaseUnsuitable for a database that this product cannot use.
+
+    For the start of what runs for long. A server that cannot be reached now may be the right one later.
+    """
+    try:
+        connect_sync(database_url, application_name="pattern-storage start", timeout=timeout).close()
+    except (ConninfoInvalid, DatabaseUnsuitable):
+        raise
+    except (psycopg.Error, StorageError):
+        return
+
+
+_NO_LIMITS = {"statement_timeout": None, "lock_timeout": None}
+
+
+def _check_encoding(connection: psycopg.Connection[Any] | AsyncConnection[Any]) -> None:
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding not in (None, "UTF8"):
+        raise DatabaseUnsuitable(connection.info.dbname, encoding)
+
+
+def _resolve(database_url: str) -> dict[str, str]:
+    """Return all parameters as libpq would use them, from URL, service file and environment. Asks no server."""
+    attempt = pq.PGconn.connect_start(make_conninfo(database_url, sslmode=_UNRESOLVED).encode())
+    try:
+        return {option.keyword.decode(): option.val.decode() for option in attempt.info if option.val}
+    finally:
+        attempt.finish()
