@@ -53,11 +53,13 @@ def make_folder(settings: Settings) -> None:
 
 
 def _install() -> None:
-    from flower.events import EventsState
+    from flower import events
     from flower.urls import handlers
 
     from pattern_storage.tasks.flower.handlers import HANDLERS
+    from pattern_storage.tasks.flower.receiver import ValidatingReceiver
     from pattern_storage.tasks.flower.task import FlowerTask
 
-    EventsState.Task = FlowerTask
+    events.EventReceiver = ValidatingReceiver
+    events.EventsState.Task = FlowerTask
     handlers[:0] = HANDLERS  # the first that matches answers

@@ -1,0 +1,118 @@
+"""Every event that a broker can hold leaves Flower's memory readable, writable and of bounded size."""
+
+import json
+import pickle
+import time
+from typing import Any
+
+import pytest
+from celery.events.state import State
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pattern_storage.tasks.flower.event import FIELDS, LARGEST, LONGEST, validated
+from pattern_storage.tasks.flower.task import FlowerTask
+
+#: Names that would shadow what Celery's classes are made of.
+SHADOWS = (
+    "event",
+    "state",
+    "children",
+    "ready",
+    "id",
+    "as_dict",
+    "heartbeats",
+    "alive",
+    "__dict__",
+    "_fields",
+    "update",
+)
+NAMES = sorted({*FIELDS["task"], *FIELDS["worker"], *SHADOWS})
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+TASK_TYPES = ("sent", "received", "started", "succeeded", "failed", "retried", "revoked", "rejected", "progress", "own")
+WORKER_TYPES = ("online", "heartbeat", "offline", "own")
+TYPES = st.sampled_from([*(f"task-{name}" for name in TASK_TYPES), *(f"worker-{name}" for name in WORKER_TYPES)])
+EVENTS = st.builds(
+    lambda fields, kind, uuid, hostname: fields | {"type": kind, "uuid": uuid, "hostname": hostname},
+    st.dictionaries(st.sampled_from(NAMES), JSON, max_size=6),
+    TYPES | JSON,
+    st.sampled_from(["a", "b"]) | JSON,
+    st.sampled_from(["celery@a"]) | JSON,
+)
+
+
+class Cluster(State):
+    """As Flower makes it."""
+
+    Task = FlowerTask
+
+
+@given(st.lists(EVENTS, max_size=12))
+def test_any_events(events: list[dict[str, Any]]) -> None:
+    cluster: Any = Cluster()
+    for event in events:
+        if (checked := validated(event)) is not None:
+            cluster.event({"local_received": time.time(), "clock": 1} | checked)
+    task: Any
+    for task in cluster.tasks.values():
+        assert type(task) is FlowerTask
+        json.dumps(task.as_dict() | {"worker": str(task.worker)}, allow_nan=False).encode()
+        assert callable(task.event)
+        assert not task.as_dict()["children"]
+        assert task.info() is not None
+    for worker in cluster.workers.values():
+        assert worker.alive in (True, False)
+        assert worker.status_string
+    pickle.loads(pickle.dumps(cluster)).tasks_by_time()
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        None, 5, [], "task-sent", {}, {"type": "task-sent"}, {"type": "task-sent", "hostname": "a"},
+        {"type": "task-sent", "hostname": "a", "uuid": ["a"]}, {"type": "other-sent", "hostname": "a", "uuid": "a"},
+        {"type": "task-", "hostname": "a", "uuid": "a"}, {"type": "worker-online", "hostname": ""},
+    ],
+)  # fmt: skip
+def test_what_is_about_nothing(event: Any) -> None:
+    assert validated(event) is None
+
+
+def test_what_is_right_is_kept_and_the_rest_is_not() -> None:
+    right = {
+        "type": "task-succeeded", "hostname": "celery@a", "uuid": "a", "timestamp": 1.5, "clock": 5, "pid": 7,
+        "utcoffset": -2, "result": "pattern x", "runtime": 0.5, "retries": 0,
+    }  # fmt: skip
+    wrong = {"children": 5, "event": "x", "root_id": None, "current": "many", "total": float("nan"), "rate": True}
+    assert validated(right | wrong) == right
+    heartbeat = {
+        "type": "worker-heartbeat", "hostname": "celery@a", "timestamp": 1, "freq": 2.0, "active": 0, "processed": 1,
+        "loadavg": [0.5, 1, 2], "sw_ver": "5.7",
+    }  # fmt: skip
+    assert validated(heartbeat | {"heartbeats": "no list"}) == heartbeat
+    for odd in ({"freq": "2"}, {"loadavg": [1, 2]}, {"loadavg": [1, 2, "x"]}, {"clock": LARGEST + 1}, {"active": -1}):
+        [name] = odd
+        assert name not in (validated(heartbeat | odd) or {name: 0})
+
+
+def test_text_of_other_kinds_is_shown_and_bounded() -> None:
+    deep: list[Any] = []
+    for _ in range(5_000):
+        deep = [deep]
+    event = {
+        "type": "task-sent",
+        "hostname": "a",
+        "uuid": "\ud800",
+        "args": [1],
+        "kwargs": deep,
+        "traceback": "x" * 10**6,
+    }
+    checked = validated(event | {"traceback": "x" * 10**6})
+    assert checked is not None
+    assert (checked["uuid"], checked["args"], len(checked["traceback"])) == ("?", "[1]", LONGEST)
+    assert checked["kwargs"] == "nested too deeply to be shown"
+    assert 0 < checked["timestamp"] <= time.time()
