@@ -37,7 +37,7 @@ from tests.fix_process import clean_environment
 SIZES = (1_000, 100_000, 1_000_000)
 CALLS = 200
 STEP = 100
-JOBS = int(__import__("os").environ.get("J", "20000"))
+JOBS = 20_000
 
 FILL = {
     "pattern_templates": """

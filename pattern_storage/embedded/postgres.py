@@ -11,6 +11,7 @@ from pattern_storage.embedded.account import Account
 from pattern_storage.embedded.binaries import find_postgres
 from pattern_storage.embedded.cluster import NAME, create_cluster
 from pattern_storage.embedded.errors import EmbeddedError
+from pattern_storage.embedded.memory import memory_settings, usable_memory
 from pattern_storage.embedded.ports import HOST
 from pattern_storage.embedded.process import ServerProcess
 from pattern_storage.embedded.server import START_TIMEOUT, EmbeddedServer
@@ -21,7 +22,6 @@ SETTINGS = {
     "listen_addresses": HOST,
     "unix_socket_directories": "",  # the path of a socket may be 107 bytes long at most; TCP has no such limit
     "max_connections": "200",
-    "shared_buffers": "128MB",
     "timezone": "UTC",
     "log_timezone": "UTC",
     "lc_messages": "C",
@@ -40,7 +40,7 @@ class EmbeddedPostgres(EmbeddedServer):
     Args:
         directory: Where all of it is kept; created when missing.
         durable: False turns off every write to disk that a commit waits for; for tests only.
-        settings: Server settings by name, over the ones chosen here.
+        settings: Server settings by name, over the ones chosen here and in `memory.py`.
         copies: Where a copy of the programs is put when `nobody` cannot enter the place they stand in; by
             default inside `directory`.
     """
@@ -59,7 +59,9 @@ class EmbeddedPostgres(EmbeddedServer):
         copies: Path | None = None,
     ) -> None:
         super().__init__(directory, durable=durable, copies=copies)
-        self._settings = SETTINGS | ({} if durable else NOT_DURABLE) | dict(settings or {})
+        # Tests start many servers at once: those keep PostgreSQL's defaults.
+        own = memory_settings(usable_memory()) if durable else NOT_DURABLE
+        self._settings = SETTINGS | own | dict(settings or {})
 
     def start(self) -> None:
         """Start the server, create it first if need be; see `EmbeddedServer.start`.

@@ -28,6 +28,7 @@ from pattern_storage.embedded import (
     ports,
     read_state,
 )
+from pattern_storage.embedded.memory import memory_settings, usable_memory
 from tests import fix_embedded
 from tests.fix_embedded import AS_ROOT, SCRATCH
 
@@ -115,6 +116,11 @@ def test_the_database_speaks_utf8_and_utc(stack: EmbeddedStack) -> None:
 def test_durable_is_the_default(data_dir: Path) -> None:
     with EmbeddedPostgres(data_dir / "postgres", settings={"work_mem": "5MB"}) as postgres:
         shown = [answer(postgres.url, f"SHOW {name}") for name in ("fsync", "synchronous_commit", "work_mem")]
+        bytes_of = "SELECT pg_size_bytes(current_setting(%s))"
+        with psycopg.connect(postgres.url) as connection:
+            for name, value in memory_settings(usable_memory()).items():
+                found = connection.execute(bytes_of, [name]).fetchone()
+                assert name == "work_mem" or found == connection.execute("SELECT pg_size_bytes(%s)", [value]).fetchone()
     assert shown == ["on", "on", "5MB"]
     with EmbeddedValkey(data_dir / "vk") as valkey, client(valkey.url) as broker:
         assert broker.config_get("append*")["appendonly"] == "yes"

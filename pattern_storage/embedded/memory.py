@@ -1,0 +1,48 @@
+"""Memory settings of an embedded PostgreSQL, sized by the machine as a tuning tool sizes those of a desktop.
+
+PostgreSQL's own defaults are for a machine of the year 2000. A server that shares a laptop takes a sixteenth of its
+memory for its cache, where a server of its own would take a quarter; nothing of it is used before there is data.
+"""
+
+from pathlib import Path
+
+import psutil
+
+__all__ = ["memory_settings", "usable_memory"]
+
+MIB = 1024 * 1024
+
+#: Files that say how much memory a container may use: of cgroups 2, and of cgroups 1.
+CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+def usable_memory() -> int:
+    """Return the bytes of memory that we may use: the machine's, or what a container is given of it."""
+    memory = psutil.virtual_memory().total
+    for file in CGROUP_LIMITS:
+        try:
+            limit = file.read_text(encoding="ascii").strip()
+        except OSError:
+            continue
+        if limit.isdigit():  # "max" where there is none
+            memory = min(memory, int(limit))
+    return memory
+
+
+def memory_settings(memory: int) -> dict[str, str]:
+    """Return PostgreSQL's settings for a machine with so many bytes of memory."""
+
+    def share(part: int, least: int, most: int) -> str:
+        return f"{max(least, min(most, memory // part // MIB))}MB"
+
+    return {
+        "shared_buffers": share(16, 32, 1024),
+        # What the planner may expect to find in memory, the system's cache included; nothing is allocated.
+        "effective_cache_size": share(4, 64, 16 * 1024),
+        # Building an index: one at a time, and up to three autovacuum workers.
+        "maintenance_work_mem": share(64, 16, 256),
+        # A page of a query sorts at most some thousand rows; an import finds repeated keys among a million.
+        "work_mem": share(512, 4, 32),
+        # A large import writes more than the default gigabyte between two checkpoints, and whole pages after each.
+        "max_wal_size": "2GB",
+    }

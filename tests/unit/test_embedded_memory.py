@@ -1,0 +1,43 @@
+"""Memory settings of the embedded PostgreSQL, from a small container to a large machine."""
+
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pattern_storage.embedded import memory
+from pattern_storage.embedded.memory import MIB, memory_settings, usable_memory
+
+GIB = 1024 * MIB
+
+
+@pytest.mark.parametrize(
+    ("machine", "buffers", "cache"),
+    [
+        (256 * MIB, "32MB", "64MB"),
+        (2 * GIB, "128MB", "512MB"),
+        (8 * GIB, "512MB", "2048MB"),
+        (16 * GIB, "1024MB", "4096MB"),
+        (512 * GIB, "1024MB", "16384MB"),
+    ],
+)
+def test_sized_by_the_machine(machine: int, buffers: str, cache: str) -> None:
+    settings = memory_settings(machine)
+    assert (settings["shared_buffers"], settings["effective_cache_size"]) == (buffers, cache)
+
+
+def test_a_quarter_of_the_memory_is_never_exceeded() -> None:
+    """By the cache, three autovacuum workers and one index that is built, together."""
+    for machine in (512 * MIB, GIB, 4 * GIB, 64 * GIB):
+        settings = {name: int(value[:-2]) for name, value in memory_settings(machine).items() if value.endswith("MB")}
+        assert (settings["shared_buffers"] + 4 * settings["maintenance_work_mem"]) * MIB <= machine // 4
+
+
+@pytest.mark.parametrize(("limit", "expected"), [("536870912", 512 * MIB), ("max", None), ("9" * 19, None)])
+def test_a_container_may_use_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, expected: int | None
+) -> None:
+    file = tmp_path / "memory.max"
+    file.write_text(f"{limit}\n")
+    monkeypatch.setattr(memory, "CGROUP_LIMITS", (tmp_path / "absent", file))
+    assert usable_memory() == (expected or psutil.virtual_memory().total)
