@@ -16,6 +16,14 @@ from pattern_storage.tasks.observability import (
     traces,
 )
 
+_RESULT_BACKEND = "pattern_storage.tasks.worker.result_backend"
+#: Our result backend for each scheme of its URL, by names: Celery imports it when it needs it.
+BACKENDS = {
+    "redis": f"{_RESULT_BACKEND}:StorageRedisBackend",
+    "rediss": f"{_RESULT_BACKEND}:StorageRedisBackend",
+    "sentinel": f"{_RESULT_BACKEND}:StorageSentinelBackend",
+}
+
 
 class StorageCelery(Celery):
     """Reads the settings when one is first needed: importing the client or printing --help needs no server."""
@@ -34,8 +42,6 @@ class StorageCelery(Celery):
         _agree_with("CELERY_BROKER_URL", settings.broker)
         _agree_with("CELERY_RESULT_BACKEND", settings.result_backend)
         self.config_from_object(celery_settings(settings))
-        from pattern_storage.tasks.worker.result_backend import BACKENDS
-
         self.loader.override_backends = BACKENDS
         if settings.safe_transport and not settings.on_rabbitmq:
             # Only here: an application that merely sends has no use for it.

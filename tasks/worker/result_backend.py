@@ -183,14 +183,6 @@ class StorageSentinelBackend(StorageRedisBackend, SentinelBackend):
     """The same behind Sentinels."""
 
 
-#: What `Celery.loader.override_backends` takes: our class for each scheme of a result backend's URL.
-BACKENDS = {
-    "redis": f"{__name__}:{StorageRedisBackend.__name__}",
-    "rediss": f"{__name__}:{StorageRedisBackend.__name__}",
-    "sentinel": f"{__name__}:{StorageSentinelBackend.__name__}",
-}
-
-
 def is_durable(result: Any) -> bool:
     """Whether PostgreSQL knows this outcome of a storage job too; for what is no result of ours, nobody needs it."""
     document = result.result if isinstance(result, StorageOperationFailed) else result

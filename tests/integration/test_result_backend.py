@@ -16,13 +16,14 @@ from celery.result import AsyncResult
 
 from pattern_storage.config.settings import Settings
 from pattern_storage.embedded import EmbeddedValkey
+from pattern_storage.tasks.celery_app import BACKENDS
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.client.results import marker
 from pattern_storage.tasks.errors import StorageOperationFailed
 from pattern_storage.tasks.reconnect import ReconnectBackoff
 from pattern_storage.tasks.sender import create_app
 from pattern_storage.tasks.worker import result_backend
-from pattern_storage.tasks.worker.result_backend import BACKENDS, StorageRedisBackend
+from pattern_storage.tasks.worker.result_backend import StorageRedisBackend
 from pattern_storage.vocabulary import JobState
 from tests.fix_process import DEADLINE, wait_until
 from tests.fix_storage import contract, make_pattern
