@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,10 @@ from pattern_storage.storage.operations import OPERATIONS
 from tests.fix_celery import StorageWorker
 from tests.fix_process import DEADLINE, ROOT, clean_environment
 
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "examples/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BLOCKS = [
     pytest.param(language, code, id=f"{document.name}-{language or 'plain'}-{number}")
@@ -67,14 +71,15 @@ def test_block_runs(language: str, code: str, folder: Path, worker: StorageWorke
     else:
         assert language == "bash", "a block that no test can run"
         # The two commands would run this test again: make says what they do, .ci/run does it.
-        folder = ROOT if code.startswith("make ") else folder
+        folder = ROOT if code.startswith(("make ", ".venv/")) else folder
         with redis.Redis.from_url(worker.redis_url) as connection:
             connection.config_set("appendonly", "yes")  # or doctor, rightly, finds fault with it
-        done = _run(
-            ["bash", "-euo", "pipefail", "-c", re.sub(r"^make ", "make --dry-run ", code, flags=re.MULTILINE)],
-            folder,
-            worker,
+        # pytest inside of pytest only collects: what it would run is run beside this.
+        dry = re.sub(r"^make ", "make --dry-run ", code, flags=re.MULTILINE)
+        dry = re.sub(
+            r"^\.venv/bin/python -m pytest", f"{sys.executable} -m pytest --collect-only -q", dry, flags=re.MULTILINE
         )
+        done = _run(["bash", "-euo", "pipefail", "-c", dry], folder, worker)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -109,7 +114,7 @@ def test_every_setting_has_a_row_with_its_default() -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
-        if not target.startswith("http"):
+        if not target.startswith(("http", "mailto:")):
             assert (document.parent / target).exists(), target
 
 
@@ -121,3 +126,43 @@ def test_every_alert_has_its_cure() -> None:
     assert sorted(links) == sorted(headings)
     for anchor in re.findall(r"\]\(#(\w+)\)", text):
         assert anchor in headings
+
+
+def test_the_tree_in_the_readme_is_the_tree() -> None:
+    """Every folder that git knows at the top, and every package in the first two levels, and no other."""
+    top: set[str] = set()
+    below: set[str] = set()
+    parent = ""
+    for indent, name in re.findall(r"^    (    )?(\w+)/ +\S", DOCUMENTS[0].read_text(encoding="utf-8"), re.MULTILINE):
+        parent = parent if indent else name
+        (below if indent else top).add(f"{parent}/{name}" if indent else name)
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    folders = {str(Path(file).parent) for file in tracked}
+    assert top == {folder.split("/")[0] for folder in folders if not folder.startswith(".")}
+    packages = {path for path in folders if path.count("/") == 1 and (ROOT / path / "__init__.py").exists()}
+    assert below == {
+        path for path in packages if path.split("/")[0] in {"pattern_storage", "config", "storage", "tasks"}
+    }
+
+
+def test_examples_import_the_public_names_alone() -> None:
+    """`from pattern_storage import ...`, as applications should."""
+    for document in DOCUMENTS:
+        for language, code in BLOCK.findall(document.read_text(encoding="utf-8")):
+            if language == "python":
+                assert not re.search(
+                    r"^\s*(from|import) (config|storage|tasks|pattern_storage\.(?!embedded))\b", code, re.M
+                )
+
+
+def test_the_glossary_is_short() -> None:
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    [glossary] = re.findall(r"^## Words\n(.*?)^## ", text, re.MULTILINE | re.DOTALL)
+    assert 1 < len(re.findall(r"\*(\w[\w ]+)\*:", glossary)) <= 12
+
+
+def test_the_extras_have_rows() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    rows = set(re.findall(r"^\| `pattern-storage\[(\w+)\]` \|", text, re.MULTILINE))
+    assert rows == set(extras) - {"dev", "browser", "docs"}
