@@ -98,6 +98,9 @@ format: $(STAMP) ## rewrite the code the way ruff wants it
 .PHONY: docs
 docs: $(VENV)/.docs ## build the site of docs and API reference in build/docs; any warning fails
 	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --nitpicky --quiet docs build/docs
+	@! grep -rEl '<(script|img|link|iframe)[^>]+(src|href)="(https?:)?//' build/docs --include='*.html' || \
+	  { echo "these pages load something from another host"; exit 1; }
+	@echo "build/docs/index.html"
 
 $(VENV)/.docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,docs]'
