@@ -17,10 +17,12 @@
     └── TransientError                  (the same request may succeed later)
         ├── ConnectionLost              connection_lost
         ├── ServerUnavailable           server_unavailable
+        │   └── DatabaseReadOnly        server_unavailable
         ├── PoolExhausted               pool_timeout
         ├── TransactionConflict         transaction_conflict
         ├── StatementTimeout            statement_timeout
         ├── SchemaMismatch              schema_mismatch
+        │   └── RightMissing            schema_mismatch
         └── InternalError               internal_error
 
 `str(error)` is the plain-English sentence that users read; `error_type` and `fields` are for programs.
@@ -196,6 +198,10 @@ class SchemaMismatch(TransientError):
     error_type = ErrorType.SCHEMA_MISMATCH
 
 
+class RightMissing(SchemaMismatch):
+    """The database role may not do what this version needs."""
+
+
 class InternalError(TransientError):
     """Something nobody foresaw; the log has the traceback under the correlation id."""
 
@@ -212,6 +218,10 @@ class ServerUnavailable(TransientError):
     """PostgreSQL is starting, stopping, read-only or out of a resource."""
 
     error_type = ErrorType.SERVER_UNAVAILABLE
+
+
+class DatabaseReadOnly(ServerUnavailable):
+    """The server is a standby, or the session may only read."""
 
 
 class PoolExhausted(TransientError):

@@ -3,12 +3,14 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
+from psycopg.errors import FeatureNotSupported, UndefinedFile
 from psycopg.sql import SQL, Literal
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import DBAPIError
@@ -16,7 +18,7 @@ from sqlalchemy.pool import NullPool
 
 from pattern_storage.storage import schema_version
 from pattern_storage.storage.connection import connect_sync
-from pattern_storage.storage.errors import RevisionUnknown, SchemaMismatch, StorageError
+from pattern_storage.storage.errors import RevisionUnknown, RightMissing, SchemaMismatch, StorageError
 from pattern_storage.storage.translation import translate
 
 #: Any number that nothing else of ours locks: the ASCII codes of "pattern".
@@ -26,6 +28,15 @@ MIGRATION_LOCK = 0x7061747465726E
 CONNECT_TIMEOUT = 10.0
 
 
+@dataclass(frozen=True)
+class SchemaState:
+    """The schema of the tables, the revision it has (None before the first), and tables that it should have too."""
+
+    name: str
+    revision: str | None
+    missing: tuple[str, ...]
+
+
 def upgrade(database_url: str, revision: str = "head") -> None:
     """Apply every migration up to `revision`, each in a transaction of its own but where it builds an index online.
 
@@ -33,7 +44,7 @@ def upgrade(database_url: str, revision: str = "head") -> None:
     that is said: URL, PGOPTIONS, service file or role. Raises StorageError.
     """
     scripts = _scripts()
-    with _connected(database_url) as connection, _locked(database_url):
+    with _changing(), _connected(database_url) as connection, _locked(database_url):
         schema = schema_version.creation_schema(connection)
         _check_tables(connection, schema, schema_version.read(connection, scripts, schema))
         command.upgrade(_config(connection), revision)
@@ -46,7 +57,7 @@ def downgrade(database_url: str, revision: str) -> None:
     """
     scripts = _scripts()
     known = sorted(script.revision for script in scripts.walk_revisions())
-    with _connected(database_url) as connection, _locked(database_url):
+    with _changing(), _connected(database_url) as connection, _locked(database_url):
         present = schema_version.read(connection, scripts, schema_version.creation_schema(connection))
         try:
             command.downgrade(_config(connection), revision)
@@ -68,6 +79,16 @@ def head() -> str:
     if revision is None:
         raise StorageError("this installation has no migrations; install pattern-storage again")
     return revision
+
+
+def inspect(database_url: str) -> SchemaState:
+    """Return what the schema is that workers use. Raises StorageError."""
+    scripts = _scripts()
+    with _connected(database_url) as connection:
+        name = schema_version.installed_schema(connection)
+        revision = schema_version.read(connection, scripts, name)
+        missing = schema_version.missing_tables(connection, scripts, name, revision) if revision else []
+    return SchemaState(name, revision, tuple(missing))
 
 
 def _check_tables(connection: Connection, schema: str, revision: str | None) -> None:
@@ -113,6 +134,34 @@ def _locked(database_url: str) -> Iterator[None]:
         while holder.execute(ask).fetchone() != (True,):
             time.sleep(0.1)
         yield
+
+
+@contextmanager
+def _changing() -> Iterator[None]:
+    """Say why a migration failed: "run 'pattern-storage migrate'" is no advice to who has just done that."""
+    try:
+        yield
+    except StorageError as error:
+        cause = error.__cause__
+        if not isinstance(cause, DBAPIError | psycopg.Error):
+            raise
+        driver = cause.orig if isinstance(cause, DBAPIError) else cause
+        if not isinstance(driver, psycopg.Error) or driver.sqlstate is None:
+            raise
+        message = ". ".join(filter(None, (driver.diag.message_primary, driver.diag.message_hint)))
+        if isinstance(error, RightMissing):
+            raise RightMissing(
+                f"this role may not change the schema: {message}; run migrate as the owner of the tables, or as a role"
+                " that may CREATE in this schema and, for pg_trgm, in the database"
+            ) from cause
+        if isinstance(driver, UndefinedFile | FeatureNotSupported) and "pg_trgm" in message:
+            raise SchemaMismatch(
+                f"a migration failed: {message}; install the contrib modules of PostgreSQL, which have pg_trgm, on its"
+                " server"
+            ) from cause
+        if isinstance(error, SchemaMismatch):
+            raise SchemaMismatch(f"a migration failed, and left nothing: {message}") from cause
+        raise
 
 
 @contextmanager

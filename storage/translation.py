@@ -14,9 +14,11 @@ from pattern_storage.storage.errors import (
     AlreadyDone,
     ConnectionLost,
     ContractInvalid,
+    DatabaseReadOnly,
     ForeignKeyViolation,
     InternalError,
     PoolExhausted,
+    RightMissing,
     SchemaMismatch,
     ServerUnavailable,
     StatementTimeout,
@@ -63,7 +65,12 @@ def _translate_psycopg(error: psycopg.Error) -> StorageError:
         case pg.LockNotAvailable():
             return TransactionConflict(f"PostgreSQL asks to try again: {message}")
         case pg.ReadOnlySqlTransaction():
-            return ServerUnavailable(f"the database is read-only: {message}")
+            return DatabaseReadOnly(f"the database is read-only: {message}")
+        case pg.InsufficientPrivilege():
+            return RightMissing(
+                "the database role lacks a right; the owner of the tables gives it with"
+                f" 'pattern-storage migrate --grant-to ROLE': {message}"
+            )
         case psycopg.DataError() if not state:
             # psycopg itself found a value that PostgreSQL cannot hold, before sending it.
             return ContractInvalid(message)

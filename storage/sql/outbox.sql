@@ -62,3 +62,7 @@ SELECT count(*) AS jobs,
        coalesce(extract(epoch FROM statement_timestamp() - min(created_at) FILTER (WHERE published = 0)), 0)::float8
            AS age
 FROM outbox
+
+-- name: enqueue_job
+-- Write a job as an application in any language does.
+SELECT enqueue_pattern_job(%(contract)s)

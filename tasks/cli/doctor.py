@@ -1,44 +1,28 @@
 """The command that looks at everything a deployment needs, and says what to do about what is wrong."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
-import psycopg
 import typer
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 from rich.text import Text
 
 from pattern_storage.config.settings import Settings, load_settings
-from pattern_storage.storage import schema
-from pattern_storage.storage.errors import StorageError
-from pattern_storage.storage.translation import translate
 from pattern_storage.tasks import redis_connections
+from pattern_storage.tasks.cli.doctor_postgresql import Finding, check_postgresql
 from pattern_storage.tasks.cli.exits import Exit
 from pattern_storage.tasks.cli.jobs import Json
 from pattern_storage.tasks.cli.output import print_json, print_table
 from pattern_storage.tasks.sender import create_app
 
-OLDEST_POSTGRESQL = 130_000
 OLDEST_REDIS = (6, 2)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at."""
-
-    subject: str
-    ok: bool
-    found: str
-    advice: str = ""
-    unreachable: bool = False
 
 
 def doctor(as_json: Json = False) -> None:
     """Check settings, PostgreSQL, Redis and workers; exit 0 if all is well, 3 if a server is unreachable, else 1."""
     settings = load_settings()
-    findings = [finding for check in (_postgresql, _redis, _workers) for finding in check(settings)]
+    findings = [finding for check in (check_postgresql, _redis, _workers) for finding in check(settings)]
     if as_json:
         print_json([vars(finding) for finding in findings])
     else:
@@ -51,25 +35,6 @@ def doctor(as_json: Json = False) -> None:
         raise typer.Exit(Exit.UNREACHABLE)
     if not all(finding.ok for finding in findings):
         raise typer.Exit(Exit.FAILED)
-
-
-def _postgresql(settings: Settings) -> Iterator[Finding]:
-    try:
-        with psycopg.connect(settings.database, connect_timeout=max(2, int(settings.connect_timeout))) as connection:
-            version = connection.info.server_version
-        revision, needed = schema.current(settings.database), schema.head()
-    except (psycopg.Error, StorageError) as error:
-        advice = "start PostgreSQL, or correct DATABASE_URL"
-        yield Finding("PostgreSQL", False, str(translate(error)), advice, unreachable=True)
-        return
-    yield Finding(
-        "PostgreSQL", version >= OLDEST_POSTGRESQL, f"version {version // 10_000}.{version % 100}",
-        "" if version >= OLDEST_POSTGRESQL else "upgrade to PostgreSQL 13 or later",
-    )  # fmt: skip
-    yield Finding(
-        "migrations", revision == needed, f"{revision or 'none'}, needed {needed}",
-        "" if revision == needed else "run 'pattern-storage migrate'",
-    )  # fmt: skip
 
 
 def _redis(settings: Settings) -> Iterator[Finding]:

@@ -47,7 +47,7 @@ def test_all_is_well(doctor: Callable[..., Said], worker: StorageWorker) -> None
     assert found["Redis, results and queue"].startswith("Valkey ")
     assert worker.hostname() in found["workers"]
     assert table.code == 0
-    assert sum(line.startswith("ok") for line in table.out.splitlines()) == len(said.json) == 6
+    assert sum(line.startswith("ok") for line in table.out.splitlines()) == len(said.json) == 7
     assert "WRONG" not in table.out
     assert all(set(finding) == {"subject", "ok", "found", "advice", "unreachable"} for finding in said.json)
 
@@ -71,10 +71,11 @@ def test_everything_that_can_be_wrong_with_servers_that_answer(
     assert wrong(said)["migrations"]["found"] == f"none, needed {schema.head()}"
     assert wrong(said)["Redis, results and queue: memory"]["found"] == "maxmemory-policy allkeys-lru"
 
-    table = doctor(DATABASE_URL=empty_database_url, REDIS_URL=lone_valkey.url, COLUMNS="200")
+    table = doctor(DATABASE_URL=empty_database_url, REDIS_URL=lone_valkey.url)
     assert table.code == 1
     assert table.out.count("WRONG") == 4
-    assert "'pattern-storage migrate'" in " ".join(table.out.split())
+    assert "'pattern-storage" in table.out
+    assert "migrate'" in table.out
 
 
 def test_servers_that_cannot_be_reached(doctor: Callable[..., Said]) -> None:

@@ -19,6 +19,7 @@ from pattern_storage.storage.errors import (
     PatternNotFound,
     PermanentError,
     PoolExhausted,
+    RightMissing,
     SchemaMismatch,
     ServerUnavailable,
     StatementTimeout,
@@ -104,8 +105,9 @@ def test_a_batch_fails_with_the_type_of_its_row(cause: StorageError) -> None:
         (pg.ProgramLimitExceeded("x"), ContractInvalid, "PostgreSQL refused a value: x"),
         (
             pg.InsufficientPrivilege("x"),
-            SchemaMismatch,
-            "the database schema does not fit, run 'pattern-storage migrate': x",
+            RightMissing,
+            "the database role lacks a right; the owner of the tables gives it with"
+            " 'pattern-storage migrate --grant-to ROLE': x",
         ),
         (
             pg.InvalidSchemaName("x"),

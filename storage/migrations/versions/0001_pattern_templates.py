@@ -2,6 +2,8 @@
 
 from alembic import op
 
+from pattern_storage.storage.migrations.extensions import trigram_operator_class
+
 revision = "pattern_storage_0001"
 down_revision = None
 
@@ -9,9 +11,6 @@ down_revision = None
 TABLES = ("pattern_templates",)
 
 UP = """
--- Trigrams make "name contains" an index scan. A trusted extension since PostgreSQL 13: no superuser needed.
-CREATE EXTENSION IF NOT EXISTS pg_trgm;
-
 CREATE TABLE pattern_templates (
     id                    uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     pattern_name          text NOT NULL CHECK (char_length(pattern_name) BETWEEN 1 AND 255),
@@ -58,7 +57,8 @@ CREATE INDEX pattern_templates_parent ON pattern_templates (parent_pattern_id, c
     WHERE parent_pattern_id IS NOT NULL;
 CREATE INDEX pattern_templates_deprecated ON pattern_templates (created_at, id) WHERE is_deprecated;
 
-CREATE INDEX pattern_templates_name_trigrams ON pattern_templates USING gin (pattern_name gin_trgm_ops);
+-- Trigrams make "name contains" an index scan.
+CREATE INDEX pattern_templates_name_trigrams ON pattern_templates USING gin (pattern_name {trigrams});
 CREATE INDEX pattern_templates_tags ON pattern_templates USING gin (tags);
 CREATE INDEX pattern_templates_context ON pattern_templates USING gin (context jsonb_path_ops);
 """
@@ -67,7 +67,7 @@ DOWN = "DROP TABLE pattern_templates"  # pg_trgm stays: something else in the da
 
 
 def upgrade() -> None:
-    op.execute(UP)
+    op.execute(UP.replace("{trigrams}", trigram_operator_class()))
 
 
 def downgrade() -> None:

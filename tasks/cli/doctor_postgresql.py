@@ -1,0 +1,100 @@
+"""What `doctor` looks at in PostgreSQL: over the connections of a worker, doing what a worker does."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pattern_storage.config.settings import Settings
+from pattern_storage.storage import schema
+from pattern_storage.storage.connection import connect, connect_sync
+from pattern_storage.storage.errors import (
+    DatabaseReadOnly,
+    DatabaseUnsuitable,
+    RightMissing,
+    SchemaMismatch,
+    ServerUnavailable,
+    StorageError,
+)
+from pattern_storage.storage.rehearsal import rehearse
+from pattern_storage.tasks.client.database import run_sync
+from pattern_storage.tasks.database_url import check_database_url
+
+OLDEST_POSTGRESQL = 130_000
+
+NAME = "pattern-storage doctor"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    subject: str
+    ok: bool
+    found: str
+    advice: str = ""
+    unreachable: bool = False
+
+
+def check_postgresql(settings: Settings) -> Iterator[Finding]:
+    """Yield findings about server, encoding, schema, tables and rights; each needs the one before.
+
+    Raises SettingsInvalid for a URL that cannot be used.
+    """
+    check_database_url(settings)
+    try:
+        with connect_sync(settings.database, application_name=NAME, timeout=settings.connect_timeout) as connection:
+            version, role = connection.info.server_version, connection.info.user
+    except DatabaseUnsuitable as error:
+        yield Finding("PostgreSQL", False, f"encoding {error.encoding}", str(error))
+        return
+    except StorageError as error:
+        advice = "start PostgreSQL, or correct DATABASE_URL"
+        yield Finding("PostgreSQL", False, str(error), advice, unreachable=isinstance(error, ServerUnavailable))
+        return
+    yield Finding(
+        "PostgreSQL", version >= OLDEST_POSTGRESQL, f"version {version // 10_000}.{version % 100}",
+        "" if version >= OLDEST_POSTGRESQL else "upgrade to PostgreSQL 13 or later",
+    )  # fmt: skip
+    migrations = _migrations(settings, role)
+    yield migrations
+    if migrations.ok:
+        yield _jobs(settings, role)
+
+
+def _migrations(settings: Settings, role: str) -> Finding:
+    needed = schema.head()
+    try:
+        state = schema.inspect(settings.database)
+    except StorageError as error:
+        return Finding("migrations", False, str(error), _advice(error, role))
+    found = f"{state.revision or 'none'}, needed {needed}"
+    if state.missing:
+        found = f"{state.revision}, but no table {', '.join(state.missing)} in the schema {state.name}"
+        return Finding("migrations", False, found, "restore it from a backup, or correct the search_path")
+    if state.revision == needed:
+        return Finding("migrations", True, found)
+    if state.name != "public":
+        found += f", in the schema {state.name}"
+    return Finding("migrations", False, found, "run 'pattern-storage migrate'")
+
+
+def _jobs(settings: Settings, role: str) -> Finding:
+    async def rehearsal() -> None:
+        opened = await connect(settings.database, application_name=NAME, timeout=settings.connect_timeout)
+        async with opened as connection:
+            await rehearse(connection)
+
+    try:
+        run_sync(rehearsal())
+    except StorageError as error:
+        return Finding("jobs", False, str(error), _advice(error, role))
+    return Finding("jobs", True, f"done and rolled back by {role}")
+
+
+def _advice(error: StorageError, role: str) -> str:
+    if isinstance(error, RightMissing):
+        return f"as the owner of the tables run 'pattern-storage migrate --grant-to {role}'"
+    if isinstance(error, DatabaseReadOnly):
+        return "name the primary in DATABASE_URL, or let the role write: default_transaction_read_only = off"
+    if isinstance(error, SchemaMismatch):
+        return "run 'pattern-storage migrate', and look at what the line names"
+    return "look at PostgreSQL's log"
