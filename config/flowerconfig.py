@@ -37,4 +37,4 @@ def flower_options(settings: Settings) -> dict[str, Any]:
         "max_tasks": MAX_TASKS,
         "purge_offline_workers": FORGET_WORKERS,
         "tasks_columns": ",".join(COLUMNS),
-    }
+    } | ({"url_prefix": prefix} if (prefix := settings.flower_url_prefix.strip("/")) else {})

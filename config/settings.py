@@ -150,6 +150,8 @@ class Settings(BaseSettings):
     flower_address: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     #: Flower's own default port.
     flower_port: Annotated[int, Field(ge=1, le=65_535)] = 5_555
+    #: Path before all of Flower's own, where a proxy serves it under one: `tools/flower`, for example.
+    flower_url_prefix: Annotated[str, Field(pattern=r"^[\w./~-]*$")] = ""
     #: Whether Flower only shows: nobody can revoke a job, stop a worker or send a job from there.
     flower_read_only: bool = False
     #: File in which Flower keeps what it has seen across restarts; `celery/flower` in data_dir by default.

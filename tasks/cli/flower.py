@@ -54,7 +54,8 @@ def address(settings: Settings, *, login: bool = False) -> str:
     if login and settings.flower_password:
         password = quote(settings.flower_password.get_secret_value(), safe="")
         place = f"{quote(settings.flower_user, safe='')}:{password}@{place}"
-    return f"http://{place}/"
+    prefix = settings.flower_url_prefix.strip("/")
+    return f"http://{place}/{prefix}/" if prefix else f"http://{place}/"
 
 
 def workers(settings: Settings, timeout: float) -> dict[str, bool]:

@@ -10,6 +10,7 @@ from typing import Any
 from celery import signals
 
 from pattern_storage.config.settings import environment_settings
+from pattern_storage.storage.explanation import one_line
 from pattern_storage.storage.logs import CorrelationFilter
 
 _PLACE = "[%(asctime)s: %(levelname)s/%(processName)s]"
@@ -58,10 +59,31 @@ class BodyFilter(logging.Filter):
 logging.getLogger("celery.worker.consumer.consumer").addFilter(BodyFilter())
 
 
+class LineFormatter(logging.Formatter):
+    """One line a record, whatever a message's headers or an error have put into it; a traceback is indented.
+
+    A line that begins as ours do was written by us: with a line break in `shadow`, an id or the text of an exception
+    anybody could write one.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # Python's name for it
+        """Return the line, with what would begin another, or command a terminal, escaped."""
+        return one_line(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """Return the traceback, each of its lines indented."""
+        lines = super().formatException(ei).splitlines()
+        return "\n".join(f"  {one_line(line)}" for line in lines)
+
+    def formatStack(self, stack_info: str) -> str:  # noqa: N802
+        """Return the stack in the same way."""
+        return "\n".join(f"  {one_line(line)}" for line in stack_info.splitlines())
+
+
 def formatter(log_format: str, text: str = LOG_FORMAT) -> logging.Formatter:
     """Return what the setting asks for; `text` is the line for people."""
     if log_format == "text":
-        return logging.Formatter(text)
+        return LineFormatter(text)
     # Only here: the extra `worker` brings it, and an application that sends logs in its own way.
     from pythonjsonlogger.core import RESERVED_ATTRS
     from pythonjsonlogger.json import JsonFormatter

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -128,7 +129,9 @@ def test_killed_in_mid_transaction(launch: Launch, load: Load) -> None:
 def kill_workers_until_dead_letter(worker: StorageWorker, load: Load, others: int) -> int:
     """Start the worker again whenever it dies, with more to do each time, until a job is a dead letter."""
     deaths = 0
+    deadline = time.monotonic() + DEADLINE
     while not load.count("dead_letters"):
+        assert time.monotonic() < deadline, f"no dead letter after {deaths} deaths"
         if worker.container.status == "exited":
             deaths += 1
             load.submit(load.mixed(others))

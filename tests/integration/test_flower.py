@@ -211,3 +211,21 @@ def test_it_does_not_start_without_a_password() -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert "PATTERN_STORAGE_FLOWER_PASSWORD is not set; Flower shows and controls the system only to who" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_behind_a_url_prefix(worker: StorageWorker, tmp_path: Path, cli: Cli) -> None:
+    running = Flower(worker, tmp_path, PATTERN_STORAGE_FLOWER_URL_PREFIX="/tools/flower")
+    variables: dict[str, Any] = dict(running.variables)
+    try:
+
+        def answers() -> bool:
+            assert running.group.status == "running", running.group.text()
+            return cli("health", "flower", **variables).code == 0
+
+        wait_until(answers, "health finds it there")
+        assert running.ask("/tools/flower/api/tasks").status == 200
+        # What our handlers refuse, they refuse there too.
+        assert running.ask(f"/tools/flower/api/task/result/{uuid4()}").status == 403
+        assert running.ask("/api/tasks").status == 404
+    finally:
+        running.group.discard()

@@ -1,5 +1,6 @@
 """The task `imports.run` in real workers: progress, cancelling, retries, limits, and what goes on meanwhile."""
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -113,8 +114,9 @@ async def test_the_asyncio_client_sees_it_too(
     unknown = served_async_client.get(uuid4())
     assert await unknown.progress() is None
     job = served_async_client.get(queue_run(worker.database_url, worker.redis_url, make_plan(slow_file.url)))
-    while not (about := await job.progress()):
-        pass
+    async with asyncio.timeout(DEADLINE):
+        while not (about := await job.progress()):  # what is asked is outside this process
+            pass
     assert about["name"] == "nightly"
     slow_file.go_on.set()
     assert (await job.result(DEADLINE)).data["rows_inserted"] == 400

@@ -115,14 +115,15 @@ async def test_a_lost_connection_decides_nothing(node: Node, connection: Connect
         await connection.execute("LOCK TABLE pattern_templates")
         running = asyncio.create_task(node.execute_once(asked))
         blocked: list[Any] = []
-        while not blocked:
-            await connection.execute("SELECT pg_stat_clear_snapshot()")
-            blocked = await (
-                await connection.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    " WHERE datname = current_database() AND wait_event_type = 'Lock'"
-                )
-            ).fetchall()
+        async with asyncio.timeout(30):
+            while not blocked:
+                await connection.execute("SELECT pg_stat_clear_snapshot()")
+                blocked = await (
+                    await connection.execute(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+                    )
+                ).fetchall()
         result = await running
     assert (result.success, result.metadata["retryable"]) == (False, True)
     assert await count(connection, "job_ledger") == 0

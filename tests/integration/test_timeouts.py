@@ -1,5 +1,6 @@
 """A statement that passes its limit ends, and leaves no transaction and no lock behind."""
 
+import asyncio
 from typing import Any
 
 import psycopg
@@ -32,7 +33,9 @@ async def test_limit(
         async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as other:
             async with other.transaction():
                 await other.execute("LOCK TABLE pattern_templates")
-                result = await node.execute_effect(contract(operation, **fields[operation]))
+                # Without the limit it would wait for this transaction, and this transaction for it.
+                async with asyncio.timeout(30):
+                    result = await node.execute_effect(contract(operation, **fields[operation]))
             assert result.metadata["error_type"] == error_type
 
             async def nothing_left() -> bool:

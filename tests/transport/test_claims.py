@@ -14,6 +14,7 @@ from pattern_storage.tasks.transport import transport
 from pattern_storage.tasks.transport.blocking_pop import QueueKey
 from pattern_storage.tasks.transport.claim_call import claim_command, read_reply
 from pattern_storage.tasks.transport.scripts import CLAIM, SWEEP
+from tests.fix_process import DEADLINE
 from tests.fix_redis_fault import OURS, STOCK, Reader, acknowledged, bodies, publish, waiting, where
 
 Store = redis.Redis
@@ -331,7 +332,9 @@ def test_workers_of_both_kinds_share_a_queue(store: Store, redis_url: str, read:
     got: dict[str, list[int]] = {STOCK: [], OURS: []}
     readers = [read(["q"], acknowledged(got[name]), transport=name) for name in got]
     publish(redis_url, "q", range(200))
+    deadline = time.monotonic() + DEADLINE
     while sum(map(len, got.values())) < 200:
+        assert time.monotonic() < deadline, got
         for reader in readers:
             reader.step()
     assert sorted(got[STOCK] + got[OURS]) == list(range(200))

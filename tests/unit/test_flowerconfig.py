@@ -37,10 +37,12 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_settings_decide(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    given = {"USER": "ops", "ADDRESS": "::1", "PORT": "6000", "READ_ONLY": "true", "SAVE_INTERVAL": "1.5"}
+    given = {"USER": "ops", "ADDRESS": "::1", "PORT": "6000", "READ_ONLY": "true", "SAVE_INTERVAL": "1.5",
+             "URL_PREFIX": "/tools/flower/"}  # fmt: skip
     found = flower_options(with_password(monkeypatch, **given, DB=str(tmp_path / "f")))
     assert found["basic_auth"] == [f"ops:{PASSWORD}"]
     assert (found["address"], found["port"], found["read_only"]) == ("::1", 6000, True)
+    assert found["url_prefix"] == "tools/flower"
     assert (found["state_save_interval"], found["db"]) == (1_500, str(tmp_path / "f"))
 
 

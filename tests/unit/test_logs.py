@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sys
 from typing import Any
 
@@ -45,3 +46,23 @@ def test_a_traceback_is_a_field() -> None:
     except ValueError:
         logged = json.loads(line("it failed", exc_info=sys.exc_info()))
     assert "ValueError: a bug" in logged["exc_info"]
+
+
+FORGED = "x\n[2026-01-01 00:00:00,000: INFO/MainProcess] [-] forged\r\x1b[2J\u2028"
+
+
+def test_nothing_forges_a_line() -> None:
+    """Whatever reaches a line: the message, an id out of a message's headers, the text of an error."""
+    try:
+        raise ValueError(FORGED)
+    except ValueError:
+        for logged in (
+            line(FORGED, "text"),
+            line("about a job", "text", data={"id": FORGED}),
+            line("it failed", "text", exc_info=sys.exc_info()),
+        ):
+            first, *rest = re.split(r"[\n\r\u2028\x1b]", logged)
+            assert first.startswith("[")
+            assert all(each.startswith("  ") for each in rest), rest
+            assert "forged" in logged
+            assert "\x1b" not in logged
