@@ -7,7 +7,7 @@ from typing import Any
 
 from kombu import Exchange, Queue
 
-from pattern_storage.config import sentinel
+from pattern_storage.config import broker, sentinel
 from pattern_storage.config.settings import Settings
 from pattern_storage.vocabulary import IMPORT_OPERATION, OperationName
 
@@ -18,10 +18,6 @@ QUEUES = ("storage", "batch", "imports")
 IMPORT_TASK = "imports.run"
 #: What limits and metrics call a job, by the name of its task.
 OPERATION_OF_TASK = {f"storage.{name}": str(name) for name in OperationName} | {IMPORT_TASK: IMPORT_OPERATION}
-
-#: Deliveries after which RabbitMQ drops a message: so many that it never decides. Attempts are counted in PostgreSQL,
-#: and a job that was handed back by twenty stopping workers, RabbitMQ 4's own limit, has not failed once.
-DELIVERY_LIMIT = 1_000_000
 
 #: Seconds between two purges of the ledger, and of the history of imports; each has little to do.
 PURGE_INTERVAL = 3_600.0
@@ -50,7 +46,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "result_serializer": "json",
         "accept_content": ["json"],
         "result_accept_content": ["json"],
-        "task_queues": [_queue(settings, name) for name in QUEUES],
+        "task_queues": [_queue(settings.broker_kind, name) for name in QUEUES],
         "task_default_queue": QUEUES[0],
         "task_routes": {
             f"storage.{OperationName.BATCH_INSERT}": {"queue": queue_of(OperationName.BATCH_INSERT)},
@@ -65,11 +61,13 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_time_limit": settings.task_time_limit,
         "task_annotations": {task: _limits(settings, operation) for task, operation in OPERATION_OF_TASK.items()},
         "worker_soft_shutdown_timeout": settings.soft_shutdown_timeout,
-        "broker_transport_options": _transport_options(settings),
+        "broker_transport_options": broker.transport_options(settings),
         "result_backend_transport_options": sentinel.transport_options(settings, settings.result_backend),
         "broker_connection_timeout": settings.connect_timeout,
         # A worker that starts before its broker waits for it, as after a power cut.
         "broker_connection_retry_on_startup": True,
+        # Without end; Celery's own 100 tries are over after 50 minutes.
+        "broker_connection_max_retries": None,
         "redis_socket_connect_timeout": settings.connect_timeout,
         # A server that accepts and then says nothing is down too.
         "redis_socket_timeout": max(settings.connect_timeout, 2.0),
@@ -106,37 +104,6 @@ def _limits(settings: Settings, operation: str) -> dict[str, float]:
     return {"soft_time_limit": soft, "time_limit": hard}
 
 
-def _queue(settings: Settings, name: str) -> Queue:
-    """Return a queue as the broker should have it.
-
-    On RabbitMQ it is a quorum queue: kept on disk by a majority of the nodes, so that no node that dies takes a job
-    with it. Celery recognizes that and turns off the global QoS, which quorum queues do not have. Retries then
-    wait in RabbitMQ (native delayed delivery), which needs a topic exchange; with a direct one they would wait in a
-    worker and use up its prefetch limit, which quorum queues do not let it raise.
-    """
-    if not settings.on_rabbitmq:
-        return Queue(name, Exchange(name, type="direct"), routing_key=name)
-    arguments = {"x-queue-type": "quorum", "x-delivery-limit": DELIVERY_LIMIT}
-    return Queue(name, Exchange(name, type="topic"), routing_key=name, queue_arguments=arguments)
-
-
-def _transport_options(settings: Settings) -> dict[str, Any]:
-    """Return what kombu's transport for this broker takes."""
-    if settings.on_rabbitmq:
-        # A message counts as sent when RabbitMQ says that it has it; without that a publisher only hopes.
-        return {"confirm_publish": True}
-    # Seconds between two looks for jobs whose worker vanished. kombu's defaults come to a look every 100 seconds,
-    # a long time beside a short visibility timeout; this adds a tenth to it, and no more than ten seconds.
-    sweep = min(max(settings.visibility_timeout // 10, 1), 10)
-    return {
-        "visibility_timeout": settings.visibility_timeout,
-        "unacked_restore_interval": sweep,
-        "unacked_restore_throttle": 1,
-        # A worker that is killed while it looks keeps all others from looking for so long, 300 seconds by default.
-        # Looks that overlap do no harm: each message is put back in a transaction of its own.
-        "unacked_mutex_expire": 3 * sweep,
-        "socket_connect_timeout": settings.connect_timeout,
-        # A server that accepts and then says nothing is down too; a worker asks for a second at a time.
-        "socket_timeout": max(settings.connect_timeout, 2.0),
-        "socket_keepalive": True,
-    } | sentinel.transport_options(settings, settings.broker)
+def _queue(kind: broker.Broker, name: str) -> Queue:
+    exchange = Exchange(name, type=kind.exchange_type)
+    return Queue(name, exchange, routing_key=name, queue_arguments=kind.queue_arguments)

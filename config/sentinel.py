@@ -1,9 +1,10 @@
 """Redis behind Sentinels: `sentinel://:password@host:26379/0;sentinel://host:26379`, as Celery writes it."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from pattern_storage.config.settings import Settings
+if TYPE_CHECKING:
+    from pattern_storage.config.settings import Settings
 
 #: Where a Sentinel listens unless told otherwise.
 PORT = 26379
@@ -33,7 +34,7 @@ def read_address(url: str) -> SentinelAddress:
     return SentinelAddress([(part.hostname or "127.0.0.1", part.port or PORT) for part in parts], credentials)
 
 
-def sentinel_arguments(settings: Settings) -> dict[str, Any]:
+def sentinel_arguments(settings: "Settings") -> dict[str, Any]:
     """Return what redis-py takes to connect to a Sentinel, which has a password of its own, or none."""
     timeout = settings.connect_timeout
     arguments: dict[str, Any] = {"socket_connect_timeout": timeout, "socket_timeout": timeout}
@@ -42,7 +43,7 @@ def sentinel_arguments(settings: Settings) -> dict[str, Any]:
     return arguments
 
 
-def transport_options(settings: Settings, url: str) -> dict[str, Any]:
+def transport_options(settings: "Settings", url: str) -> dict[str, Any]:
     """Return what kombu and Celery need to ask Sentinels for the primary; nothing where the URL names Redis itself."""
     if not is_sentinel(url):
         return {}

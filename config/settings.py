@@ -14,6 +14,7 @@ from click import ClickException
 from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from pattern_storage.config.broker import Broker, broker_of
 from pattern_storage.config.secret_files import SecretsUnreadable, read_secrets
 from pattern_storage.config.urls import complete
 from pattern_storage.config.validators import cross_validate
@@ -227,9 +228,9 @@ class Settings(BaseSettings):
         return complete(self._need("REDIS_URL", self.result_backend_url or self.redis_url))
 
     @property
-    def on_rabbitmq(self) -> bool:
-        """Whether the queue is RabbitMQ's."""
-        return self.broker.startswith(("amqp", "pyamqp"))
+    def broker_kind(self) -> Broker:
+        """What is particular to the broker that the queue is on."""
+        return broker_of(self.broker)
 
     @property
     def flower_file(self) -> Path:

@@ -6,6 +6,8 @@ says of DATABASE_URL is asked where it is used (tasks/database_url.py): this pac
 
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
+from pattern_storage.config.broker import REDIS_SCHEMES
+
 #: What a rediss:// URL may say of its certificates, and with which values, where these are not files.
 TLS: dict[str, tuple[str, ...]] = {
     "ssl_cert_reqs": ("required", "optional", "none"),
@@ -50,7 +52,7 @@ def _check_part(variable: str, url: str, schemes: tuple[str, ...]) -> None:
         found = f"the scheme {parts.scheme!r}" if parts.scheme else "no scheme"
         wanted = ", ".join(f"{name}://" for name in schemes)
         raise ValueError(f"{variable} has {found}; it should start with one of {wanted}")
-    if parts.scheme in ("redis", "rediss", "sentinel"):
+    if parts.scheme in REDIS_SCHEMES:
         try:
             _check_redis(variable, parts)
         except ValueError:

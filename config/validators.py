@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from pattern_storage.config.broker import RABBITMQ_SCHEMES, REDIS_SCHEMES
 from pattern_storage.config.urls import check_url
 from pattern_storage.config.variables import PREFIX
 
@@ -55,6 +56,6 @@ def cross_validate(settings: "Settings") -> None:
                 f" it should have at least {LEAST_PASSWORD}, all of them printable ASCII"
             )
     check_url("DATABASE_URL", settings.database_url, ("postgresql", "postgres"))
-    check_url("REDIS_URL", settings.redis_url, ("redis", "rediss", "sentinel"))
-    check_url("BROKER_URL", settings.broker_url, ("redis", "rediss", "sentinel", "amqp", "amqps", "pyamqp"))
-    check_url("RESULT_BACKEND_URL", settings.result_backend_url, ("redis", "rediss", "sentinel"))
+    check_url("REDIS_URL", settings.redis_url, REDIS_SCHEMES)
+    check_url("BROKER_URL", settings.broker_url, (*REDIS_SCHEMES, *RABBITMQ_SCHEMES))
+    check_url("RESULT_BACKEND_URL", settings.result_backend_url, REDIS_SCHEMES)

@@ -43,7 +43,7 @@ class StorageCelery(Celery):
         _agree_with("CELERY_RESULT_BACKEND", settings.result_backend)
         self.config_from_object(celery_settings(settings))
         self.loader.override_backends = BACKENDS
-        if settings.safe_transport and not settings.on_rabbitmq:
+        if settings.safe_transport and settings.broker_kind.is_redis:
             # Only here: an application that merely sends has no use for it.
             from pattern_storage.tasks.transport.bootstep import ClaimingTransport
 

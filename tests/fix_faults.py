@@ -21,6 +21,7 @@ import pytest
 import redis
 from psycopg.rows import dict_row
 
+from pattern_storage.config.broker import UNACKED_KEYS
 from pattern_storage.embedded import EmbeddedPostgres, EmbeddedValkey
 from pattern_storage.storage import ModelContractPatternStorage, schema
 from pattern_storage.tasks.client import BrokerUnavailable, PatternStorageClient
@@ -278,7 +279,7 @@ class Load:
 def messages(store: redis.Redis) -> dict[str, int]:
     """Where messages are, and how many."""
     keys = [f"{queue}{suffix}" for queue in ("storage", "batch") for suffix in ("", ".claimed")]
-    return {key: int(store.llen(key)) for key in keys} | {"unacked": int(store.hlen("unacked"))}
+    return {key: int(store.llen(key)) for key in keys} | {"unacked": int(store.hlen(UNACKED_KEYS["unacked_key"]))}
 
 
 def open_transactions(connection: psycopg.Connection[Any]) -> list[Any]:

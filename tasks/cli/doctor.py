@@ -39,7 +39,7 @@ def doctor(as_json: Json = False) -> None:
 
 def _redis(settings: Settings) -> Iterator[Finding]:
     urls = {"results": settings.result_backend}
-    if not settings.on_rabbitmq:
+    if settings.broker_kind.is_redis:
         urls["queue"] = settings.broker
     by_url = {url: "Redis, " + " and ".join(n for n, u in urls.items() if u == url) for url in urls.values()}
     for url, subject in by_url.items():

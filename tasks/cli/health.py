@@ -118,7 +118,7 @@ def _undecided(entries: list[ImportEntry], decided: dict[str, datetime], oldest:
 
 
 def _redis(settings: Settings) -> None:
-    urls = {settings.result_backend} if settings.on_rabbitmq else {settings.result_backend, settings.broker}
+    urls = {settings.result_backend} | ({settings.broker} if settings.broker_kind.is_redis else set())
     for url in urls:
         try:
             with redis_connections.connect(settings, url) as server:
@@ -129,7 +129,7 @@ def _redis(settings: Settings) -> None:
 
 def _broker(settings: Settings) -> None:
     """Ask a broker that is not Redis, which was asked already."""
-    if not settings.on_rabbitmq:
+    if settings.broker_kind.is_redis:
         return
     app = create_app(settings)
     try:

@@ -12,6 +12,7 @@ from pattern_storage.tasks.redis_errors import ServerRefuses
 from pattern_storage.tasks.transport.blocking_pop import RETRY_DELAY, BlockingPops, Refusal
 from pattern_storage.tasks.transport.claim_call import ClaimCall, Claimed, claim_command
 from pattern_storage.tasks.transport.message import Unreadable, load
+from pattern_storage.tasks.transport.restore import carry_over
 from pattern_storage.tasks.transport.scripts import CLAIM, RELEASE, SWEEP
 
 logger = get_logger(__name__)
@@ -201,6 +202,7 @@ class Claims:
             queues = self._channel.active_queues
         if keys := [queue_key.key for queue_key in self._channel.queue_keys(queues) if queue_key.needs_ack]:
             SWEEP.run(self._channel.plain_client, [*self._channel.unacked_keys, *keys], [])
+            carry_over(self._channel)
 
     def on_consume(self, queue: str) -> None:
         """Begin to consume from a queue with what a killed worker may have left of it."""

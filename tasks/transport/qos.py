@@ -2,8 +2,11 @@
 
 from typing import Any
 
+from kombu.utils.encoding import bytes_to_str
+
 from pattern_storage.tasks.redis_errors import ServerRefuses
 from pattern_storage.tasks.transport.kombu_parts import redis, virtual
+from pattern_storage.tasks.transport.restore import restore
 
 
 class QoS(redis.QoS):  # type: ignore[misc]  # kombu's is untyped
@@ -15,6 +18,10 @@ class QoS(redis.QoS):  # type: ignore[misc]  # kombu's is untyped
             virtual.QoS.append(self, message, delivery_tag)
         else:
             super().append(message, delivery_tag)
+
+    def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
+        """Put an unacked message back into its queue."""
+        restore(self.channel, self.channel.unacked_keys, bytes_to_str(tag), leftmost)
 
     def ack(self, delivery_tag: str) -> None:
         """Acknowledge: with the next claim if one comes within milliseconds, else now."""

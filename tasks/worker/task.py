@@ -22,10 +22,6 @@ from pattern_storage.vocabulary import ErrorType, OperationName
 
 logger = get_logger(__name__)
 
-#: Seconds before any retry: Celery sends it before it stores RETRY, which could otherwise land on the SUCCESS of it.
-#: RabbitMQ delays by whole seconds, so there it is one.
-LEAST_DELAY = 0.25
-
 
 class StorageTask(Task[Any, Any]):
     """Runs one contract, once per correlation id.
@@ -206,4 +202,4 @@ def retry_delay(settings: Settings, retries: int) -> float:
     delay = get_exponential_backoff_interval(
         settings.retry_backoff, min(retries, 30), settings.retry_backoff_max, full_jitter=True
     )
-    return max(delay, 1 if settings.on_rabbitmq else LEAST_DELAY)
+    return max(delay, settings.broker_kind.least_delay)

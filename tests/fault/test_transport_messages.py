@@ -11,6 +11,7 @@ import redis
 from celery import Celery
 
 from pattern_storage import PatternStorageClient
+from pattern_storage.config.broker import UNACKED_KEYS
 from tests.fix_celery import StorageWorker
 from tests.fix_process import DEADLINE, wait_until
 
@@ -189,7 +190,7 @@ def test_each_malformed_message_is_refused_once(
         for name, case in cases.items():
             tag = json.loads(case)["properties"]["delivery_tag"].encode() if not name.startswith("raw") else case
             assert any(tag in one for one in aside), name
-        wait_until(lambda: not store.exists("unacked", "unacked_index"), "nothing is unacked")
+        wait_until(lambda: not store.exists(*UNACKED_KEYS.values()), "nothing is unacked")
         assert store.llen("storage.unreadable") == len(cases)
     log = worker.logs()
     assert worker.pid == pid

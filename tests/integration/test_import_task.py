@@ -15,6 +15,7 @@ from celery import Celery
 from celery.events.state import State
 from psycopg.types.json import Jsonb
 
+from pattern_storage.config.broker import UNACKED_KEYS
 from pattern_storage.tasks.client import AsyncPatternStorageClient, PatternStorageClient
 from tests.fix_celery import IN_TRANSACTION, StorageWorker, worker_connections
 from tests.fix_imports import SlowFile, count_patterns, make_plan, patterns, queue_run, runs_of, write_lines
@@ -94,14 +95,17 @@ def test_a_long_run_tells_how_far_it_is_and_holds_nobody_up(
     assert job.status() == "PROGRESS"
     # The message was delivered long ago, as far as the broker knows; the run keeps it.
     with redis.Redis.from_url(redis_url) as store:
-        [(_, delivered)] = store.zrange("unacked_index", 0, -1, withscores=True)
-        wait_until(lambda: store.zrange("unacked_index", 0, -1, withscores=True)[0][1] > delivered, "it is renewed")
+        [(_, delivered)] = store.zrange(UNACKED_KEYS["unacked_index_key"], 0, -1, withscores=True)
+        wait_until(
+            lambda: store.zrange(UNACKED_KEYS["unacked_index_key"], 0, -1, withscores=True)[0][1] > delivered,
+            "it is renewed",
+        )
         slow_file.go_on.set()
         result = job.result(DEADLINE)
         assert result.success, result.error
         assert (result.data["rows_read"], result.data["rows_inserted"]) == (400, 400)
         assert job.progress() is None
-        wait_until(lambda: store.zcard("unacked_index") == 0, "it is acknowledged")
+        wait_until(lambda: store.zcard(UNACKED_KEYS["unacked_index_key"]) == 0, "it is acknowledged")
     assert count_patterns(database_url) == 420
     [run] = runs_of(database_url)
     assert (run["state"], run["attempts"]) == ("done", 1)

@@ -4,8 +4,9 @@ from collections import Counter
 
 import pytest
 
+from pattern_storage.config.broker import REDIS as REDIS_KIND
 from pattern_storage.config.settings import load_settings
-from pattern_storage.tasks.worker.task import LEAST_DELAY, retry_delay
+from pattern_storage.tasks.worker.task import retry_delay
 
 REDIS, RABBITMQ = "redis://127.0.0.1:1/0", "amqp://127.0.0.1:1"
 #: So many that a part of the range that is never drawn is no accident.
@@ -16,14 +17,14 @@ DRAWS = 3_000
 def test_full_jitter_up_to_a_bound(retries: int, bound: int) -> None:
     settings = load_settings(broker_url=REDIS, retry_backoff=2, retry_backoff_max=60)
     drawn = Counter(retry_delay(settings, retries) for _ in range(DRAWS))
-    assert set(drawn) == {LEAST_DELAY, *map(float, range(1, bound + 1))}
+    assert set(drawn) == {REDIS_KIND.least_delay, *map(float, range(1, bound + 1))}
     # No value is preferred: the commonest is not even three times as frequent as it should be.
     assert max(drawn.values()) < 3 * DRAWS / (bound + 1)
 
 
 def test_never_at_once_and_on_rabbitmq_by_whole_seconds() -> None:
     at_once = load_settings(broker_url=REDIS, retry_backoff=0)
-    assert {retry_delay(at_once, retries) for retries in range(9)} == {LEAST_DELAY}
+    assert {retry_delay(at_once, retries) for retries in range(9)} == {REDIS_KIND.least_delay}
     on_rabbitmq = load_settings(broker_url=RABBITMQ, retry_backoff=2)
     drawn = {retry_delay(on_rabbitmq, 0) for _ in range(DRAWS)}
     assert drawn == {1, 2}

@@ -24,7 +24,6 @@ from pattern_storage.tasks.imports.run.lease import renew
 from pattern_storage.tasks.imports.run.progress import Progress
 from pattern_storage.tasks.observability import metrics
 from pattern_storage.tasks.worker import runtime
-from pattern_storage.tasks.worker.task import LEAST_DELAY
 from pattern_storage.vocabulary import IMPORT_OPERATION, ErrorType, JobState
 
 
@@ -56,7 +55,7 @@ class ImportTask(Task[Any, Any]):
         )
         # A server that is asked again too early refuses again. A message that waits longer would be delivered again.
         asked = min(float(result["metadata"].get("retry_after", 0.0)), settings.visibility_timeout / 2)
-        delay = max(backoff, LEAST_DELAY, asked)
+        delay = max(backoff, settings.broker_kind.least_delay, asked)
         # The retry is the run's message: one of beat's would begin the next attempt at once.
         with suppress(StorageError):
             later = delay + settings.relay_republish_delay

@@ -1,0 +1,68 @@
+"""Redelivery: unacked messages go back into their queues when their visibility timeout is over."""
+
+from collections.abc import Collection
+from time import time
+from typing import Any
+
+from kombu.log import get_logger
+from kombu.utils.encoding import bytes_to_str
+from kombu.utils.json import dumps
+
+from pattern_storage.tasks.transport.message import Unreadable, load
+from pattern_storage.tasks.transport.scripts import PUT_ASIDE, RESTORE
+
+logger = get_logger(__name__)
+
+#: kombu's own names of the hash of unacked messages and of its index, which all applications of a database share.
+SHARED_KEYS = ("unacked", "unacked_index")
+
+#: Tags that are looked at in one round trip.
+PAGE = 100
+
+
+def restore(
+    channel: Any, keys: tuple[str, str], tag: str, leftmost: bool = False, queues: Collection[str] | None = None
+) -> bool:
+    """Put one unacked message back. Returns False if it is not there, or is none of these queues.
+
+    kombu's own forgets a message that it cannot read, and prints it into the log.
+    """
+    client = channel.plain_client
+    entry = client.hget(keys[0], tag)
+    if entry is None:
+        if queues is None:
+            client.zrem(keys[1], tag)
+        return False
+    try:
+        message, exchange, routing_key = load(entry)
+        names = channel._lookup(exchange, routing_key)
+        priority = channel._get_message_priority(message, reverse=False)
+        message["headers"] = message.get("headers") or {}
+        for part in (message["headers"], message["properties"]["delivery_info"]):
+            part["redelivered"] = True
+        where = [f"{channel.global_keyprefix}{channel._q_for_pri(name, priority)}" for name in names]
+    # Whatever is not `[message, exchange, routing key]`, by any application's hand.
+    except (Unreadable, ValueError, TypeError, LookupError, AttributeError) as error:
+        if queues is None:
+            PUT_ASIDE.run(client, [*keys, keys[0]], [tag, entry])
+            logger.error(
+                "refused an unacked message that cannot be read (%s); kept in the Redis list %s.unreadable",
+                type(error).__name__, keys[0],
+            )  # fmt: skip
+        return False
+    if queues is not None and not set(names) <= set(queues):
+        return False
+    push = "LPUSH" if leftmost else "RPUSH"
+    return bool(RESTORE.run(client, [*keys, *where], [tag, entry, dumps(message), push]))
+
+
+def carry_over(channel: Any) -> None:
+    """Put back what workers of earlier versions left under kombu's own names; what is not of our queues stays."""
+    keys = tuple(f"{channel.global_keyprefix}{key}" for key in SHARED_KEYS)
+    if keys == channel.unacked_keys:
+        return
+    overdue, start = time() - channel.visibility_timeout, 0
+    while tags := channel.plain_client.zrange(keys[1], 0, overdue, byscore=True, offset=start, num=PAGE):
+        ours = channel.active_queues
+        restored = [restore(channel, (keys[0], keys[1]), bytes_to_str(tag), queues=ours) for tag in tags]
+        start += restored.count(False)

@@ -1,0 +1,132 @@
+"""Redelivery beside other applications of the same Redis database, and of what earlier versions left."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pattern_storage.config.broker import UNACKED_KEYS
+from tests.fix_redis_fault import OURS, SOON, STOCK, Reader, acknowledged, bodies, publish
+
+Store = Any  # redis-py types what it returns too widely
+Open = Callable[..., Reader]
+
+HASH, INDEX = UNACKED_KEYS["unacked_key"], UNACKED_KEYS["unacked_index_key"]
+
+
+def age(store: Store, index: str, seconds: float = 60.0) -> None:
+    """Have all that is in flight be older than its visibility timeout."""
+    for tag, score in store.zrange(index, 0, -1, withscores=True):
+        store.zadd(index, {tag: score - seconds})
+
+
+def cycle_of(reader: Reader) -> Any:
+    transport: Any = reader.connection.transport
+    return transport.cycle
+
+
+def hold(store: Store, redis_url: str, read: Open, queue: str, body: Any, **options: Any) -> Reader:
+    """A consumer that has taken a message and does not end."""
+    publish(redis_url, queue, [body])
+    got: list[Any] = []
+    reader = read([queue], got.append, **options)
+    reader.steps(lambda: got)
+    return reader
+
+
+def test_another_applications_tasks_are_left_alone(store: Store, redis_url: str, read: Open) -> None:
+    """Theirs run for longer than our visibility timeout."""
+    hold(store, redis_url, read, "theirs", 1, transport=STOCK, visibility_timeout=3_600)
+    age(store, "unacked_index", 600)
+    got: list[Any] = []
+    ours = read(["q"], acknowledged(got), loop=True, **UNACKED_KEYS)
+    publish(redis_url, "q", [2])
+    ours.steps(lambda: got == [2])
+    swept = store.zcard(INDEX)
+    ours.channel.claims._swept_at = 0
+    cycle_of(ours).maybe_restore_messages()
+    assert swept == 0
+    assert store.hlen("unacked") == 1
+    assert store.llen("theirs") == 0
+
+
+def test_another_applications_worker_leaves_ours_alone(store: Store, redis_url: str, read: Open) -> None:
+    hold(store, redis_url, read, "q", 1, **UNACKED_KEYS)
+    age(store, INDEX, 600)
+    got: list[Any] = []
+    theirs = read(["theirs"], acknowledged(got), transport=STOCK, visibility_timeout=1)
+    publish(redis_url, "theirs", [2])
+    theirs.steps(lambda: got == [2])
+    theirs.channel.qos.restore_visible(interval=1)
+    assert store.hlen(HASH) == 1
+    assert store.llen("q") == 0
+
+
+@pytest.mark.parametrize("held_by", [STOCK, OURS])
+def test_what_earlier_versions_left_is_carried_over(store: Store, redis_url: str, read: Open, held_by: str) -> None:
+    hold(store, redis_url, read, "q", 1, transport=held_by)
+    hold(store, redis_url, read, "theirs", 2, transport=held_by)
+    store.hset("unacked", "odd", "nonsense")
+    store.zadd("unacked_index", {"odd": 1})
+    got: list[Any] = []
+    young = read(["q"], got.append, **UNACKED_KEYS)
+    # It may still be at work.
+    assert store.hlen("unacked") == 3
+    age(store, "unacked_index")
+    young.channel.claims._swept_at = 0
+    cycle_of(young).maybe_restore_messages()
+    young.steps(lambda: got)
+    assert [message.payload for message in got] == [1]
+    assert got[0].headers["redelivered"]
+    assert bodies(
+        json.dumps(json.loads(entry)[0]) for key, entry in store.hgetall("unacked").items() if key != b"odd"
+    ) == [2]
+    assert store.zcard("unacked_index") == 2
+    assert store.hlen(HASH) == 1
+
+
+def test_many_of_others_do_not_hide_ours(store: Store, redis_url: str, read: Open) -> None:
+    for number in range(250):
+        store.zadd("unacked_index", {f"other {number}": number})
+        store.hset("unacked", f"other {number}", json.dumps([{"properties": {"delivery_info": {}}}, "", "theirs"]))
+    hold(store, redis_url, read, "q", 1)
+    age(store, "unacked_index")
+    got: list[Any] = []
+    read(["q"], got.append, **UNACKED_KEYS).steps(lambda: got)
+    assert store.hlen("unacked") == 250
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        b"nonsense",
+        b"null",
+        b"[]",
+        b'[{}, "", "q"]',
+        b'[5, "", "q"]',
+        b'[{"headers": 5, "properties": {}}, "", "q"]',
+        b'{"a": 1}',
+    ],
+)
+def test_an_entry_that_cannot_be_read_is_put_aside(store: Store, redis_url: str, read: Open, entry: bytes) -> None:
+    """kombu's own drops it, and prints it into the log."""
+    store.hset(HASH, "tag", entry)
+    store.zadd(INDEX, {"tag": time.time() - 60})
+    got: list[Any] = []
+    reader = read(["q"], acknowledged(got), **UNACKED_KEYS)
+    reader.channel.qos.restore_visible(interval=1)
+    assert not store.exists(HASH, INDEX)
+    assert store.lrange(f"{HASH}.unreadable", 0, -1) == [entry]
+    publish(redis_url, "q", [1])
+    reader.steps(lambda: got == [1])
+
+
+def test_an_acknowledgement_in_between_wins(store: Store, redis_url: str, read: Open) -> None:
+    reader = hold(store, redis_url, read, "q", 1, **UNACKED_KEYS)
+    [tag] = store.zrange(INDEX, 0, -1)
+    reader.channel.basic_ack(tag.decode())
+    reader.channel.qos.restore_by_tag(tag)
+    assert not store.exists("q", HASH, INDEX)
+    assert SOON["visibility_timeout"] == 3
