@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from typing import Any, Self
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import psycopg
 from psycopg.sql import SQL
@@ -15,6 +15,7 @@ from pattern_storage.storage.errors import (
     PermanentError,
     UniqueViolation,
 )
+from pattern_storage.storage.ids import new_id
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage
 from pattern_storage.storage.operations.base import Connection, adapt, checked, identifiers, refuse_unused
 from pattern_storage.storage.pattern import WRITABLE, PatternData
@@ -57,7 +58,7 @@ class BatchInsert:
 
         Takes one COPY whatever the number of patterns. Raises BatchInsertFailed.
         """
-        ids = [uuid4() for _ in self.patterns]
+        ids = [new_id() for _ in self.patterns]
         # Two batches that share keys meet them in the same order, so they wait for each other and never deadlock.
         order = sorted(range(len(ids)), key=lambda index: self.patterns[index].key)
         try:

@@ -167,7 +167,7 @@ WHERE locktype = 'advisory' AND objsubid = 1 AND granted
 CREATE TEMPORARY TABLE import_rows (
     file                  integer NOT NULL,
     line                  bigint NOT NULL,
-    id                    uuid NOT NULL DEFAULT gen_random_uuid(),
+    id                    uuid NOT NULL DEFAULT time_ordered_id(),
     pattern_name          text, pattern_type      text, language             text, category          text,
     template_code         text, description       text, example_usage        text, source            text,
     confidence_score      double precision, usage_count integer, success_rate double precision,

@@ -18,7 +18,7 @@ from tests.fix_storage import make_pattern
 StartWorker = Callable[..., StorageWorker]
 
 #: What the first release has. Nothing was ever on an older schema.
-FIRST_RELEASE = {f"pattern_storage_000{number}" for number in range(1, 6)}
+FIRST_RELEASE = {f"pattern_storage_000{number}" for number in range(1, 7)}
 
 #: What a migration may not do to what the release before it uses; see docs/operations.md.
 TAKES_AWAY = re.compile(
