@@ -10,7 +10,7 @@ GRANT USAGE ON SCHEMA {schema} TO {role};
 GRANT SELECT, INSERT, UPDATE, DELETE
     ON pattern_templates, job_ledger, job_attempts, dead_letters, outbox, import_runs, import_schedules TO {role};
 GRANT SELECT ON pattern_storage_version TO {role};
-GRANT EXECUTE ON FUNCTION enqueue_pattern_job(jsonb) TO {role};
+GRANT EXECUTE ON FUNCTION enqueue_pattern_job(jsonb), time_ordered_id() TO {role};
 
 -- name: can_write
 -- Whether this role, on this server, can do what jobs do.
