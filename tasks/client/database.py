@@ -1,9 +1,10 @@
 """PostgreSQL for clients and commands: results that have expired in Redis, cancelling, and single statements."""
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from pattern_storage.config.settings import Settings
@@ -67,5 +68,9 @@ class Database:
 
 def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine for synchronous code, also where an event loop runs in the caller's thread."""
+    # After `monkey.patch_all()` threads are greenlets of one thread, which can run but one event loop at a time.
+    monkey, gevent = sys.modules.get("gevent.monkey"), sys.modules.get("gevent")
+    if monkey is not None and gevent is not None and monkey.is_module_patched("threading"):
+        return cast("T", gevent.get_hub().threadpool.apply(asyncio.run, (coroutine,)))
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, coroutine).result()

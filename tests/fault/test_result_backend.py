@@ -78,14 +78,23 @@ def test_keys_of_another_type(
 
 
 def test_one_full_redis(launch: Launch, results: "redis.Redis", lone_valkey: EmbeddedValkey, database_url: str) -> None:
-    """Queue and results on one server, full under the recommended policy: a worker goes on with what was accepted."""
+    """Queue and results on one server, full under the recommended policy: what was begun is done, the rest waits."""
     launch(database_url, lone_valkey.url)
     with PatternStorageClient(database_url=database_url, redis_url=lone_valkey.url) as client:
         with locked_patterns(database_url):
             jobs = client.submit_many([contract("insert", data=make_pattern()) for _ in range(JOBS)])
-            wait_until(lambda: worker_connections(database_url, BLOCKED), "a job is being done")
+            wait_until(lambda: len(worker_connections(database_url, BLOCKED)) == 2, "two jobs are being done")
             fill(results)
-        assert all(job.result(DEADLINE).success for job in jobs)
+
+        def committed() -> int:
+            with psycopg.connect(database_url) as connection:
+                [(number,)] = connection.execute("SELECT count(*) FROM job_ledger").fetchall()
+            return int(number)
+
+        wait_until(lambda: committed() >= 2, "both have ended")
+        results.config_set("maxmemory", 0)
+        assert [job.result(DEADLINE).success for job in jobs] == [True] * JOBS
+        assert committed() == JOBS
 
 
 def test_a_query_is_answered_when_there_is_room_again(

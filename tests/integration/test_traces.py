@@ -57,7 +57,7 @@ def test_one_trace_from_the_application_to_the_sql(
     ledger = collector.wait_for("the ledger's", _sql("INSERT INTO job_ledger", insert_id))
     copy = collector.wait_for("the COPY", _sql("COPY pattern_templates", batch_id))
     stored = collector.wait_for(
-        "the result's", lambda span: "SETEX" in span.attributes.get("db.statement", "") and _is(span, insert_id)
+        "the result's", lambda span: "EVALSHA" in span.attributes.get("db.statement", "") and _is(span, insert_id)
     )
     assert worker.stop() == 0
 
