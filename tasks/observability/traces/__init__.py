@@ -64,6 +64,10 @@ def add_context(contract: ModelContractPatternStorage, headers: MutableMapping[s
         return
     from opentelemetry import propagate, trace
 
+    # redis-py imports it too. Without a tracer and without a trace to hand on there is nothing to say.
+    idle = isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+    if idle and not trace.get_current_span().get_span_context().is_valid:
+        return
     name = f"storage.{contract.operation}"
     attributes = {CORRELATION_ID: str(contract.correlation_id), "messaging.operation.type": "create"}
     with trace.get_tracer("pattern-storage").start_as_current_span(
