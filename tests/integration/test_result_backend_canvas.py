@@ -8,7 +8,8 @@ from celery import Celery, chain, chord, group
 from celery.contrib.testing.worker import start_worker
 from celery.exceptions import ChordError
 
-from pattern_storage.tasks.worker.result_backend import BACKENDS, StorageRedisBackend
+from pattern_storage.tasks.celery_app import BACKENDS
+from pattern_storage.tasks.worker.result_backend import StorageRedisBackend
 from tests.fix_process import DEADLINE
 
 
