@@ -54,7 +54,7 @@ def write(rows: int, lines: Path, raw: Path) -> None:
     with lines.open("w", encoding="utf-8") as json_lines, raw.open("w", encoding="utf-8") as copy:
         for pattern in multiplied(rows):
             json_lines.write(json.dumps(pattern, ensure_ascii=False) + "\n")
-            copy.write(encode(0, 0, PatternData.model_validate(pattern).__dict__).split("\t", 2)[2])
+            copy.write(encode(PatternData.model_validate(pattern).__dict__))
 
 
 def copy_raw(url: str, raw: Path) -> float:

@@ -4,15 +4,16 @@ The temporary table has none of the constraints and indexes of `pattern_template
 named by file and line before the merge.
 """
 
-import json
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Literal
 
 from psycopg import AsyncCopy
 from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Composable, Identifier
+from pydantic_core import to_json
 
 from pattern_storage.storage.operations.base import Connection, Statement, fetch_one, identifiers
 from pattern_storage.storage.pattern import WRITABLE
@@ -38,33 +39,46 @@ class RejectedRow:
     row: dict[str, Any] | None = None
 
 
-def encode(file: int, line: int, values: Mapping[str, Any]) -> str:
-    """Return a row, checked values of all writable columns, as a line of COPY's text format.
+#: Marks within a row that is encoded; no text has a NUL. A row ends with a newline that is put behind all escaping.
+_SEPARATOR, _NULL = "\0t", "\0n"
 
-    Not by psycopg, because this runs in another thread than the connection's.
+_columns_of = itemgetter(*WRITABLE)
+
+
+class JsonText(str):
+    """A context that is JSON already."""
+
+    __slots__ = ()
+
+
+def encode(values: Mapping[str, Any], place: str = "") -> str:
+    """Return checked values of all writable columns as a line of COPY's text format.
+
+    Not by psycopg, because this runs in another thread than the connection's. All texts of a row are escaped at once.
+
+    Args:
+        values: of one row, by column.
+        place: its file and line, for the staging table, each with a tab behind it.
     """
-    return f"{file}\t{line}\t" + "\t".join([_text(values[column]) for column in WRITABLE]) + "\n"
+    texts = [value if type(value) is str else _text(value) for value in _columns_of(values)]
+    row = _SEPARATOR.join(texts).replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
+    return place + row.replace(_SEPARATOR, "\t").replace(_NULL, "\\N") + "\n"
 
 
 def _text(value: Any) -> str:
     # The most frequent first.
-    if type(value) is str:
-        return _escaped(value)
     if value is None:
-        return "\\N"
+        return _NULL
     if type(value) is list:
-        quoted = ",".join(['"' + tag.replace("\\", "\\\\").replace('"', '\\"') + '"' for tag in value])
-        return _escaped(f"{{{quoted}}}")
+        if not value:
+            return "{}"
+        tags = "\0".join(value).replace("\\", "\\\\").replace('"', '\\"').replace("\0", '","')
+        return f'{{"{tags}"}}'
     if type(value) is dict:
-        return json.dumps(value).replace("\\", "\\\\") if value else "{}"
+        return to_json(value, inf_nan_mode="constants").decode() if value else "{}"
     if type(value) is bool:
         return "t" if value else "f"
     return str(value)
-
-
-def _escaped(text: str) -> str:
-    """Escape what separates values and rows; `translate` takes many times as long."""
-    return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
 
 
 async def create(connection: Connection) -> None:
@@ -73,8 +87,19 @@ async def create(connection: Connection) -> None:
 
 
 def copy(connection: Connection) -> AbstractAsyncContextManager[AsyncCopy]:
-    """Open the stream that takes what `encode` returns, in UTF-8."""
+    """Open the stream that takes what `encode` returns, with its place, into the staging table."""
     return connection.cursor().copy(SQL(block("copy_staging")).format(columns=identifiers(WRITABLE)))
+
+
+def copy_directly(connection: Connection) -> AbstractAsyncContextManager[AsyncCopy]:
+    """Open the stream that takes what `encode` returns, without a place, into `pattern_templates` itself."""
+    return connection.cursor().copy(SQL(block("copy_first_load")).format(columns=identifiers(WRITABLE)))
+
+
+async def is_first_load(connection: Connection) -> bool:
+    """Return whether there is no pattern yet."""
+    row = await fetch_one(connection, block("is_first_load"), {})
+    return bool(row and row[0])
 
 
 async def find_duplicates(connection: Connection, *, limit: int) -> tuple[int, list[RejectedRow]]:

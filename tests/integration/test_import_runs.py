@@ -19,7 +19,7 @@ import pytest
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
-from pattern_storage.storage import ModelResult, NodePatternStorageEffect, import_runs, ledger
+from pattern_storage.storage import ModelResult, NodePatternStorageEffect, import_runs, ledger, staging
 from pattern_storage.storage.errors import ServerUnavailable
 from pattern_storage.tasks.imports.run import monitor as monitor_module
 from pattern_storage.tasks.imports.run.execution import RunExecutor, RunLocked
@@ -359,6 +359,42 @@ async def test_limits_of_the_server_on_transactions(
         await connection.execute(f'ALTER DATABASE "{database}" RESET {limit}')
 
 
+@pytest.mark.parametrize("on_conflict", ["error", "skip", "update"])
+async def test_a_first_load_goes_straight_into_the_table(
+    importing: Importing, connection: Db, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_conflict: str
+) -> None:
+    created: list[Any] = []
+    create = staging.create
+
+    async def noted(connection: Any) -> None:
+        created.append(connection)
+        await create(connection)
+
+    monkeypatch.setattr(staging, "create", noted)
+    plan = make_plan(write_lines(tmp_path / "a.jsonl", patterns(3)), on_conflict=on_conflict)
+    first = await importing(plan)
+    assert (first.data["rows_inserted"], created) == (3, []), first.error
+    second = await importing(make_plan(write_lines(tmp_path / "b.jsonl", patterns(2)), on_conflict=on_conflict))
+    assert (second.data["rows_inserted"], len(created)) == (2, 1), second.error
+    assert len(await names(connection)) == 5
+
+
+async def test_a_first_load_with_a_pattern_twice_is_read_again(
+    importing: Importing, connection: Db, tmp_path: Path
+) -> None:
+    """What its first reading has counted, rejected and written is forgotten."""
+    one, two = patterns(2)
+    path = write_lines(tmp_path / "a.jsonl", [one, {"rubbish": 1}, two, one | {"description": "last"}])
+    result = await importing(make_plan(path, on_conflict="update", max_bad_rows=1))
+    assert result.success, result.error
+    counts = [result.data[f"rows_{what}"] for what in ("read", "inserted", "updated", "skipped", "rejected")]
+    assert counts == [4, 2, 0, 1, 1]
+    assert result.data["bytes"] == path.stat().st_size
+    assert len(read_json_lines(Path(result.data["reject_file"]))) == 1
+    cursor = await connection.execute("SELECT description FROM pattern_templates ORDER BY description NULLS FIRST")
+    assert [row["description"] for row in await cursor.fetchall()][-1] == "last"
+
+
 async def test_the_ledger_row_commits_with_the_rows_or_not_at_all(
     importing: Importing, connection: Db, tmp_path: Path
 ) -> None:
@@ -610,7 +646,11 @@ async def test_a_source_that_is_not_there(importing: Importing, tmp_path: Path, 
 
 @pytest.mark.parametrize(
     ("source", "says"),
-    [("nothing://x/a.csv", "nothing"), ("s3://bucket/a.csv", "s3fs"), ("gcs://bucket/a.csv", "gcsfs")],
+    [
+        ("nothing://x/a.csv", "nothing"),
+        ("s3://bucket/a.csv", "the extra 's3'"),
+        ("gcs://bucket/a.csv", "the extra 'gcs'"),
+    ],
 )
 async def test_a_source_that_nobody_can_read(importing: Importing, source: str, says: str) -> None:
     result = await importing(make_plan(source))

@@ -86,6 +86,12 @@ class Rejects:
             raise self._unwritable(error) from None
         return str(self.path)
 
+    def start_over(self) -> None:
+        """Forget all rejected rows: the source is read once more."""
+        self.count, self.first = 0, []
+        self._opened.close()
+        self._stream = None
+
     def discard(self) -> None:
         """Remove both files of a run that failed; rows that its thread still rejects are not written."""
         self._discarded = True

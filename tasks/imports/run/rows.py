@@ -11,6 +11,7 @@ from pattern_storage.storage.pattern import PatternData
 from pattern_storage.storage.staging import encode
 from pattern_storage.tasks.imports.plan.model import ImportPlan
 from pattern_storage.tasks.imports.run.rejects import Rejects
+from pattern_storage.tasks.imports.run.small_row import SmallPattern, validate_line
 from pattern_storage.tasks.imports.sources.files import Source
 from pattern_storage.tasks.imports.sources.formats import read_rows
 
@@ -32,8 +33,8 @@ class Rows:
         #: Columns that occur in any row.
         self.columns: set[str] = set(plan.constants)
 
-    def chunks(self) -> Generator[bytes, None, None]:
-        """Yield lines of COPY's text format. Raises ImportFailed."""
+    def chunks(self, *, places: bool) -> Generator[bytes, None, None]:
+        """Yield lines of COPY's text format, for the staging table with file and line. Raises ImportFailed."""
         waiting: list[str] = []
         size = 0
         for number, file in enumerate(self._source.files):
@@ -49,7 +50,7 @@ class Rows:
                     continue
                 self.valid += 1
                 self.columns |= pattern.model_fields_set
-                waiting.append(encode(number, line, pattern.__dict__))
+                waiting.append(encode(pattern.__dict__, f"{number}\t{line}\t" if places else ""))
                 size += len(waiting[-1])
                 if size >= CHUNK_CHARACTERS:
                     yield "".join(waiting).encode()
@@ -57,12 +58,12 @@ class Rows:
         if waiting and not self._rejects.too_many:
             yield "".join(waiting).encode()
 
-    def _check(self, row: bytes | dict[str, Any] | ValueError) -> PatternData:
+    def _check(self, row: bytes | dict[str, Any] | ValueError) -> PatternData | SmallPattern:
         """Return the row as a pattern. Raises ValueError."""
         if isinstance(row, ValueError):
             raise row
         if not self._plan.constants:
-            return PatternData.model_validate_json(row) if isinstance(row, bytes) else PatternData.model_validate(row)
+            return validate_line(row) if isinstance(row, bytes) else PatternData.model_validate(row)
         values = from_json(row) if isinstance(row, bytes) else row
         if not isinstance(values, dict):
             raise ValueError(f"a row should be a JSON object, got {type(values).__name__}")

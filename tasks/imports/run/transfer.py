@@ -7,7 +7,11 @@ chunks, and the thread is never more than one chunk ahead of PostgreSQL.
 import asyncio
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
+
+import psycopg
+from psycopg import AsyncCopy
 
 from pattern_storage.storage import import_runs, staging
 from pattern_storage.storage.import_runs import Counts
@@ -52,22 +56,54 @@ class Transfer:
 
         Raises ImportFailed, StorageError or psycopg.Error; the caller's transaction must then roll back.
         """
-        assert self._source is not None  # noqa: S101  # find_source comes first
         last = await import_runs.last_version(connection, self._plan.name, self._plan.content)
         if last == self.version and not force:
             return ImportRunState.UNCHANGED
+        if not await self._load_directly(connection):
+            await staging.create(connection)
+            rows = await self._read(staging.copy(connection), places=True)
+            self.progress.reading_is_over()
+            await self._merge(connection, rows)
+            self.count()
+        return ImportRunState.DONE
+
+    async def _load_directly(self, connection: Connection) -> bool:
+        """Load an empty table without the staging table; return False, with nothing written, if that cannot be.
+
+        Rows are written once in place of twice. A row that is there twice, or whose parent is not, ends the COPY, which
+        does not say all that the error of a run says: the source is read again then, into the staging table. That is
+        for a first load alone: single jobs that write the same patterns wait for it while the source is read.
+        """
+        if not await staging.is_first_load(connection):
+            return False
+        try:
+            async with connection.transaction():
+                rows = await self._read(staging.copy_directly(connection), places=False)
+        except (psycopg.errors.UniqueViolation, psycopg.errors.ForeignKeyViolation):
+            if self._chunks is not None:
+                await self._in_thread(self._chunks.close)
+            self._rejects.start_over()
+            return False
+        self.counts.rows_inserted = rows.valid
+        return True
+
+    async def _read(self, copying: AbstractAsyncContextManager[AsyncCopy], *, places: bool) -> Rows:
+        """Read, validate and copy all rows of the source. Raises ImportFailed."""
+        assert self._source is not None  # noqa: S101  # find_source comes first
+        self._source.bytes_read = 0
         rows = self._rows = Rows(self._plan, self._source, self._rejects)
-        await staging.create(connection)
-        self._chunks = rows.chunks()
-        await self._stage(connection, self._chunks)
+        chunks = self._chunks = rows.chunks(places=places)
+        async with copying as copy:
+            # While one chunk is sent, the next is made.
+            coming = self._in_thread(lambda: next(chunks, None))
+            while (chunk := await coming) is not None:
+                coming = self._in_thread(lambda: next(chunks, None))
+                await copy.write(chunk)
         await self._in_thread(self._source.check_unchanged)
         if self._rejects.too_many:
             raise self._rejects.error()
         self.count()
-        self.progress.reading_is_over()
-        await self._merge(connection, rows)
-        self.count()
-        return ImportRunState.DONE
+        return rows
 
     def close(self) -> None:
         """End the thread after what it is doing now, and close the files; does not wait for it."""
@@ -84,14 +120,6 @@ class Transfer:
         if self._rows is not None:
             self.counts.rows_read = self.progress.rows = self._rows.read
         self.counts.rows_rejected = self._rejects.count
-
-    async def _stage(self, connection: Connection, chunks: Generator[bytes, None, None]) -> None:
-        """Stream the rows into the staging table; while one chunk is sent, the next is encoded."""
-        async with staging.copy(connection) as copy:
-            coming = self._in_thread(lambda: next(chunks, None))
-            while (chunk := await coming) is not None:
-                coming = self._in_thread(lambda: next(chunks, None))
-                await copy.write(chunk)
 
     async def _merge(self, connection: Connection, rows: Rows) -> None:
         """Resolve duplicates and missing parents among the staged rows, then merge them by one statement."""
