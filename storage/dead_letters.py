@@ -4,7 +4,6 @@ They are read in pages: first which there are, then as many of their contracts a
 a batch of ten thousand patterns, and after an outage there are many.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,8 +12,8 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 from psycopg.types.json import Json
-from pydantic_core import from_json
 
+from pattern_storage.storage import numbers
 from pattern_storage.storage.errors import ContractInvalid, StorageError
 from pattern_storage.storage.explanation import printable
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage, ModelResult
@@ -47,9 +46,7 @@ class DeadLetter:
     def fields(self) -> dict[str, Any]:
         """Return the contract as JSON types. Raises ContractInvalid if it is no object, or cannot be read."""
         try:
-            fields = from_json(self.contract)
-            # 1e999 can be read, and never be sent again.
-            json.dumps(fields, allow_nan=False)
+            fields = numbers.loads(self.contract)
         except ValueError as error:
             raise ContractInvalid(f"contract cannot be read: {error}") from None
         if not isinstance(fields, dict):

@@ -13,6 +13,7 @@ from uuid import UUID
 from psycopg.errors import UniqueViolation
 from psycopg.types.json import Json
 
+from pattern_storage.storage import numbers
 from pattern_storage.storage.errors import CorrelationConflict, TransactionConflict
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage, ModelResult
 from pattern_storage.storage.operations.base import Connection, fetch_one
@@ -25,9 +26,31 @@ QUERY = {"operation", "query_params"}
 
 
 def fingerprint(contract: ModelContractPatternStorage) -> bytes:
-    """Return the SHA-256 of what the contract asks for; its name, description and version do not matter."""
+    """Return the SHA-256 of what the contract asks for; its name, description and version do not matter.
+
+    Equal numbers are the same however they are spelt: jsonb has another spelling for some than Python.
+    """
+    return fingerprints(contract)[0]
+
+
+def fingerprints(contract: ModelContractPatternStorage) -> tuple[bytes, ...]:
+    """Return the fingerprint, and that of older releases where it differs: they hashed numbers as they were spelt."""
     request = contract.model_dump(mode="json", include=QUERY if contract.operation == OperationName.QUERY else WRITE)
-    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).digest()
+    canonical, older = numbers.canonical_json(request), json.dumps(request, sort_keys=True)
+    texts = (canonical,) if canonical == older else (canonical, older)
+    return tuple(hashlib.sha256(text.encode()).digest() for text in texts)
+
+
+def name_request(result: ModelResult, contract: ModelContractPatternStorage) -> bytes:
+    """Note in the result's metadata which request it answers, and return the request's fingerprint.
+
+    `request` is what clients of older releases compare, `canonical_request` is there where it differs.
+    """
+    canonical, *older = fingerprints(contract)
+    result.metadata["request"] = (older[0] if older else canonical).hex()
+    if older:
+        result.metadata["canonical_request"] = canonical.hex()
+    return canonical
 
 
 async def record(connection: Connection, contract: ModelContractPatternStorage, result: ModelResult) -> None:
@@ -35,12 +58,16 @@ async def record(connection: Connection, contract: ModelContractPatternStorage, 
 
     Notes in the result's metadata which `request` it answers, so that a caller who reused an id can tell.
     """
-    await record_result(connection, contract.correlation_id, fingerprint(contract), result)
+    await _record(connection, contract.correlation_id, name_request(result, contract), result)
 
 
 async def record_result(connection: Connection, correlation_id: UUID, request: bytes, result: ModelResult) -> None:
     """Record what is no contract, such as a run of an import; `request` is a SHA-256 of what was asked for."""
     result.metadata["request"] = request.hex()
+    await _record(connection, correlation_id, request, result)
+
+
+async def _record(connection: Connection, correlation_id: UUID, request: bytes, result: ModelResult) -> None:
     values = {"correlation_id": correlation_id, "fingerprint": request, "result": Json(result.to_dict())}
     await connection.execute(block("record_job"), values)
 
@@ -72,9 +99,9 @@ async def open_query(connection: Connection, contract: ModelContractPatternStora
 
 
 def _replayed(contract: ModelContractPatternStorage, first: bytes | None, result: ModelResult) -> ModelResult:
-    request = fingerprint(contract)
-    if first is not None and first != request:
-        raise CorrelationConflict(contract.correlation_id, request.hex())
+    requests = fingerprints(contract)
+    if first is not None and first not in requests:
+        raise CorrelationConflict(contract.correlation_id, requests[-1].hex())
     result.metadata["replayed"] = True
     return result
 

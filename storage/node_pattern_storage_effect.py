@@ -92,7 +92,7 @@ class NodePatternStorageEffect(NodeBaseEffect):
             if cancelled := await ledger.open_query(connection, contract):
                 return cancelled
             result = _succeeded(contract, await operation.apply(connection), started)
-        result.metadata["request"] = ledger.fingerprint(contract).hex()
+        ledger.name_request(result, contract)
         return result
 
     async def _execute_once(self, contract: ModelContractPatternStorage, started: float) -> ModelResult:

@@ -14,8 +14,8 @@ import psycopg
 from psycopg.rows import class_row, tuple_row
 from psycopg.types.json import Json
 from pydantic import ValidationError
-from pydantic_core import from_json
 
+from pattern_storage.storage import numbers
 from pattern_storage.storage.errors import ContractInvalid, CorrelationConflict, StorageError
 from pattern_storage.storage.explanation import explain
 from pattern_storage.storage.ledger import fingerprint
@@ -103,7 +103,7 @@ def read(correlation_id: UUID, text: str) -> ModelContractPatternStorage:
     Raises ContractInvalid, UnsupportedOperation or BatchInsertFailed.
     """
     try:
-        fields = from_json(text)
+        fields = numbers.loads(text)
     except ValueError as error:
         raise ContractInvalid(f"contract cannot be read: {error}") from None
     if not isinstance(fields, dict):

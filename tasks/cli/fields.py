@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from pattern_storage.storage import numbers
 from pattern_storage.storage.explanation import did_you_mean
 from pattern_storage.storage.pattern import WRITABLE
 from pattern_storage.tasks.cli.exits import InputInvalid
@@ -45,11 +46,19 @@ def _value(name: str, value: str) -> Any:
             raise InputInvalid(f"{name}: {error}; a text that begins with '@' comes from a file") from None
     if name not in TYPED:
         return None if value == "null" and name not in ("pattern_name", "template_code") else value
+    _check_numbers(name, value)
     try:
         return json.loads(value)
     except (ValueError, RecursionError):
         # tags=async,io needs no quotes; anything else that is no JSON is refused by its column's rule.
         return [tag.strip() for tag in value.split(",")] if name == "tags" else value
+
+
+def _check_numbers(source: str, text: str) -> None:
+    try:
+        numbers.check(text)
+    except ValueError as error:
+        raise InputInvalid(f"{source}: {error}") from None
 
 
 def read_text(path: Path) -> str:
@@ -66,6 +75,7 @@ def read_patterns(path: Path) -> list[dict[str, Any]]:
     """Return the patterns of a file: a JSON object, a JSON array, or JSON Lines. Raises InputInvalid."""
     # Some editors begin a file with a byte order mark; JSON has none.
     text = read_text(path).removeprefix("\ufeff")
+    _check_numbers(str(path), text)
     try:
         found = json.loads(text)
     except json.JSONDecodeError as error:
@@ -85,6 +95,7 @@ def read_patterns(path: Path) -> list[dict[str, Any]]:
 
 
 def _line(path: Path, number: int, line: str) -> Any:
+    _check_numbers(f"{path}, line {number}", line)
     try:
         return json.loads(line)
     except json.JSONDecodeError as error:

@@ -27,7 +27,7 @@ def build(operation: str, *, correlation_id: UUID | str | None = None, **fields:
 
 def request_fingerprint(contract: ModelContractPatternStorage) -> str:
     """Return what tells this request's result from that of another under the same id."""
-    return ledger.fingerprint(contract).hex()
+    return " ".join(digest.hex() for digest in ledger.fingerprints(contract))
 
 
 class Operations(ABC, Generic[Submitted]):

@@ -109,7 +109,8 @@ def ended_by_celery(result: ModelResult) -> bool:
 
 def matches_request(request: str | None, result: ModelResult) -> bool:
     """Whether this is the result of that request, as far as both are known."""
-    return request is None or result.metadata.get("request") in (None, request)
+    known = {result.metadata.get("request"), result.metadata.get("canonical_request")} - {None}
+    return request is None or not known or not known.isdisjoint(request.split())
 
 
 def checked_result(correlation_id: UUID, request: str | None, result: ModelResult) -> ModelResult:
@@ -117,7 +118,8 @@ def checked_result(correlation_id: UUID, request: str | None, result: ModelResul
 
     Args:
         correlation_id: the job.
-        request: the fingerprint of what the caller asked for, as hexadecimal digits; None if it is not known.
+        request: the fingerprint of what the caller asked for, as hexadecimal digits, two where releases
+            differ (`ledger.fingerprints`); None if it is not known.
         result: what Redis or the ledger has under the correlation id.
     """
     if matches_request(request, result):

@@ -167,6 +167,10 @@ async def test_purge_goes_in_steps_and_keeps_the_young(node: Node, connection: C
         "UPDATE job_ledger SET finished_at = now() - interval '31 days'"
         " WHERE correlation_id IN (SELECT correlation_id FROM job_ledger LIMIT 3)"
     )
+    # The others are nearly as old: the days are days.
+    await connection.execute(
+        "UPDATE job_ledger SET finished_at = now() - interval '29 days' WHERE finished_at > now() - interval '1 day'"
+    )
     assert await ledger.purge(connection, days=30, step=2) == 2
     assert await ledger.purge(connection, days=30, step=2) == 1
     assert await ledger.purge(connection, days=30, step=2) == 0

@@ -16,6 +16,8 @@ from pattern_storage.storage import ModelContractPatternStorage, NodePatternStor
 from pattern_storage.storage.errors import ContractInvalid, CorrelationConflict, UnsupportedOperation
 from pattern_storage.storage.sql import block
 from pattern_storage.tasks.client import AsyncPatternStorageClient, PatternStorageClient
+from pattern_storage.tasks.client.operations import request_fingerprint
+from pattern_storage.tasks.client.results import matches_request
 from tests.fix_celery import StorageWorker
 from tests.fix_process import DEADLINE, ProcessGroup, wait_until
 from tests.fix_storage import contract, make_pattern
@@ -374,3 +376,31 @@ async def test_a_bad_row_becomes_a_dead_letter_and_holds_nobody_up(
         assert letter.error.startswith(says)
     assert "recursion limit" in letters[deep].error
     assert (await outbox.measure(connection)).jobs == 1
+
+
+@pytest.mark.parametrize("number", ["1e22", "1e2", "100.0", "0.1", "-0.0", "1e-7", "123456789012345678901234567890"])
+async def test_the_same_numbers_by_sql_and_by_a_client(
+    node: NodePatternStorageEffect, connection: Connection, number: str
+) -> None:
+    """jsonb spells some numbers in another way; the request is the same."""
+    asked = contract("insert", data=make_pattern(context={"number": json.loads(number)}))
+    text = json.dumps(asked.model_dump(mode="json") | {"data": {**asked.data, "context": {"number": "NUMBER"}}})
+    await connection.execute("SELECT enqueue_pattern_job(%s::jsonb)", [text.replace('"NUMBER"', number)])
+    await outbox.add(connection, asked)
+    async with connection.transaction():
+        (job,) = await outbox.claim(connection)
+    first = await node.execute_once(outbox.read(job.correlation_id, job.contract))
+    assert first.success, first.error
+    again = await node.execute_once(asked)
+    assert (again.metadata.get("error_type"), again.metadata.get("replayed")) == (None, True)
+    assert matches_request(request_fingerprint(asked), again)
+
+
+async def test_a_number_that_would_lose_digits_is_refused(connection: Connection) -> None:
+    asked = contract("insert", data=make_pattern(context={"number": 0.5}))
+    text = json.dumps(asked.model_dump(mode="json")).replace("0.5", "0.12345678901234567890")
+    await connection.execute("SELECT enqueue_pattern_job(%s::jsonb)", [text])
+    async with connection.transaction():
+        (job,) = await outbox.claim(connection)
+    with pytest.raises(ContractInvalid, match=r"0\.12345678901234567890 has more digits than can be kept"):
+        outbox.read(job.correlation_id, job.contract)

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import from_json
 
+from pattern_storage.storage import numbers
 from pattern_storage.storage.explanation import explain
 from pattern_storage.storage.pattern import PatternData
 from pattern_storage.storage.staging import encode
@@ -62,6 +63,8 @@ class Rows:
         """Return the row as a pattern. Raises ValueError."""
         if isinstance(row, ValueError):
             raise row
+        if isinstance(row, bytes):
+            numbers.check(row)
         if not self._plan.constants:
             return validate_line(row) if isinstance(row, bytes) else PatternData.model_validate(row)
         values = from_json(row) if isinstance(row, bytes) else row

@@ -6,6 +6,8 @@ import re
 from decimal import Decimal
 from typing import Any
 
+from pattern_storage.storage import numbers
+
 #: Columns that are a number or a truth value; all others but tags and context are texts.
 KINDS: dict[str, type] = {
     "confidence_score": float, "usage_count": int, "success_rate": float, "complexity_score": int,
@@ -43,6 +45,7 @@ def _number(text: str, kind: type) -> float | int | None:
 
 def from_json_text(column: str, text: str) -> Any:
     """Return tags or context that are written as JSON."""
+    numbers.check(text)
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

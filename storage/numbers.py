@@ -1,0 +1,71 @@
+"""Numbers in JSON: refused where a double cannot keep all digits, and of one spelling for each value in fingerprints.
+
+jsonb, Python and other languages write the same number in different ways: 1e22 is 10000000000000000000000 in jsonb.
+"""
+
+import json
+import math
+import re
+from decimal import Decimal
+from typing import Any
+
+from pydantic_core import from_json
+
+SHOWN_DIGITS = 30
+
+#: Anything that a double might not keep: seventeen digits, or an exponent of three. A hit may well be harmless.
+_SUSPECT = re.compile(r"[0-9.]{17}|[0-9][eE][-+]?[0-9]{3}")
+_SUSPECT_BYTES = re.compile(_SUSPECT.pattern.encode())
+
+#: Floats that jsonb, or another language, writes as whole numbers or without an exponent.
+_RESPELT = re.compile(r"[0-9]\.0(?![0-9])|[0-9]e")
+
+
+class NumberInexact(ValueError):
+    """A number in JSON has digits that a double cannot keep."""
+
+
+def loads(text: str | bytes) -> Any:
+    """Parse JSON. Raises ValueError for what is none, nests too deeply, or has a number that would lose digits."""
+    value = from_json(text)
+    check(text)
+    return value
+
+
+def check(text: str | bytes) -> None:
+    """Raise NumberInexact for JSON with a number that a double cannot keep. What is no JSON is for others to say."""
+    found = _SUSPECT.search(text) if isinstance(text, str) else _SUSPECT_BYTES.search(text)
+    if found is None:
+        return
+    try:
+        json.loads(text, parse_float=_exact)
+    except NumberInexact:
+        raise
+    except (ValueError, RecursionError):
+        return
+
+
+def _exact(text: str) -> float:
+    number = float(text)
+    if math.isinf(number) or Decimal(text) != Decimal(repr(number)):
+        shown = text if len(text) <= SHOWN_DIGITS else f"{text[:SHOWN_DIGITS]}…"
+        raise NumberInexact(f"the number {shown} has more digits than can be kept; send it as a text")
+    return number
+
+
+def canonical_json(value: Any) -> str:
+    """Return the JSON of a value in which equal numbers are spelt alike: a float that is whole as an integer."""
+    text = json.dumps(value, sort_keys=True)
+    return json.dumps(_by_value(value), sort_keys=True) if _RESPELT.search(text) else text
+
+
+def _by_value(value: Any) -> Any:
+    if isinstance(value, float) and math.isfinite(value):
+        # Of what is written, as jsonb does it: 1e23 is a one with 23 zeros, and the nearest double is not.
+        written = Decimal(repr(value))
+        return int(written) if written == written.to_integral_value() else value
+    if isinstance(value, dict):
+        return {key: _by_value(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_by_value(item) for item in value]
+    return value
