@@ -56,7 +56,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_acks_late": True,
         # A worker process that is killed gives its job back, a bounded number of times (Celery 5.7).
         "task_retry_on_worker_lost": True,
-        "worker_prefetch_multiplier": settings.prefetch_multiplier,
+        "worker_prefetch_multiplier": settings.prefetch,
         "task_soft_time_limit": settings.task_soft_time_limit,
         "task_time_limit": settings.task_time_limit,
         "task_annotations": {task: _limits(settings, operation) for task, operation in OPERATION_OF_TASK.items()},

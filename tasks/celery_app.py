@@ -48,6 +48,8 @@ class StorageCelery(Celery):
             from pattern_storage.tasks.transport.bootstep import ClaimingTransport
 
             self.steps["worker"].add(ClaimingTransport)
+        if settings.group_execution:
+            self.steps["worker"].add("pattern_storage.tasks.worker.group.pool_process:JobLimit")
         if settings.metrics_port:
             from pattern_storage.tasks.observability.metrics.worker import Endpoint
 

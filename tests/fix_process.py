@@ -52,6 +52,8 @@ def free_port() -> int:
 def clean_environment(**variables: str) -> dict[str, str]:
     """Return this process's environment without anything that configures us, and with these variables."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    if groups := os.environ.get("TEST_GROUP_EXECUTION"):
+        kept["PATTERN_STORAGE_GROUP_EXECUTION"] = groups
     return kept | {"PATTERN_STORAGE_DATA_DIR": "/nonexistent", "PYTHONUNBUFFERED": "1"} | variables
 
 

@@ -1,7 +1,7 @@
 """delete: remove one pattern."""
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, LiteralString, Self
 from uuid import UUID
 
 from pattern_storage.storage.errors import ContractInvalid, PatternNotFound
@@ -26,7 +26,14 @@ class Delete:
 
     async def apply(self, connection: Connection) -> dict[str, Any]:
         """Return `pattern_id`, `pattern_name` and `deleted`. Raises PatternNotFound."""
-        row = await fetch_one(connection, block("delete_pattern"), {"id": self.pattern_id})
+        return self.read(await fetch_one(connection, *self.statement()))
+
+    def statement(self) -> tuple[LiteralString, dict[str, Any]]:
+        """Return the DELETE and its values."""
+        return block("delete_pattern"), {"id": self.pattern_id}
+
+    def read(self, row: tuple[Any, ...] | None) -> dict[str, Any]:
+        """Return `ModelResult.data` for the row that came back. Raises PatternNotFound if there is none."""
         if row is None:
             raise PatternNotFound(self.pattern_id)
         pattern_id, pattern_name = row

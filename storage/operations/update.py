@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 from uuid import UUID
 
-from psycopg.sql import SQL, Identifier, Placeholder
+from psycopg.sql import SQL, Composed, Identifier, Placeholder
 from pydantic_core import to_jsonable_python
 
 from pattern_storage.storage.errors import ContractInvalid, PatternNotFound
@@ -33,13 +33,20 @@ class Update:
 
     async def apply(self, connection: Connection) -> dict[str, Any]:
         """Return `pattern_id`, `pattern_name`, `updated_at`, `fields_updated`. Raises PatternNotFound."""
+        return self.read(await fetch_one(connection, *self.statement()))
+
+    def statement(self) -> tuple[Composed, dict[str, Any]]:
+        """Return the UPDATE and its values."""
         # The names were found in our own list by check_changes.
         assignments = SQL(", ").join(
             SQL("{} = {}").format(Identifier(column), Placeholder(column)) for column in self.changes
         )
         values = {column: adapt(column, value) for column, value in self.changes.items()}
         statement = STATEMENT.format(assignments=assignments)
-        row = await fetch_one(connection, statement, {**values, "id": self.pattern_id})
+        return statement, {**values, "id": self.pattern_id}
+
+    def read(self, row: tuple[Any, ...] | None) -> dict[str, Any]:
+        """Return `ModelResult.data` for the row that came back. Raises PatternNotFound if there is none."""
         if row is None:
             raise PatternNotFound(self.pattern_id)
         pattern_id, pattern_name, updated_at = row

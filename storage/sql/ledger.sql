@@ -8,6 +8,19 @@ WITH delivered AS (DELETE FROM job_attempts WHERE correlation_id = %(correlation
 INSERT INTO job_ledger (correlation_id, fingerprint, result)
 VALUES (%(correlation_id)s, %(fingerprint)s, %(result)s)
 
+-- name: record_jobs
+-- Record the finished jobs of a group, as record_job does with one. Fails if one of them is in the ledger already.
+WITH delivered AS (DELETE FROM job_attempts WHERE correlation_id = ANY (%(ids)s)),
+     published AS (DELETE FROM outbox WHERE correlation_id = ANY (%(ids)s)),
+     buried AS (DELETE FROM dead_letters WHERE correlation_id = ANY (%(ids)s))
+INSERT INTO job_ledger (correlation_id, fingerprint, result)
+SELECT correlation_id, decode(fingerprint, 'hex'), result
+FROM json_to_recordset(%(jobs)s::json) AS job (correlation_id uuid, fingerprint text, result json)
+
+-- name: find_finished
+-- Which of these jobs the ledger has.
+SELECT correlation_id FROM job_ledger WHERE correlation_id = ANY (%(ids)s)
+
 -- name: cancel_job
 -- Take a job's place in the ledger before the job does; no row comes back if the job was first. An import's run ends
 -- in its history as well, which remembers longer. Whoever ends a run writes in this order: the ledger, then the run.

@@ -8,6 +8,15 @@ VALUES ({values})
 ON CONFLICT (pattern_name, pattern_type, language) DO NOTHING
 RETURNING id, pattern_name, created_at
 
+-- name: insert_patterns
+-- Write the inserts of a group; those whose (pattern_name, pattern_type, language) is taken do not come back, also
+-- where an earlier one of the same group took it.
+INSERT INTO pattern_templates (id, {columns})
+SELECT id, {columns}
+FROM json_populate_recordset(NULL::pattern_templates, %(patterns)s::json)
+ON CONFLICT (pattern_name, pattern_type, language) DO NOTHING
+RETURNING id, created_at
+
 -- name: copy_patterns
 -- Write a batch: the fastest of four ways (bench/batch_insert.py), and its error names the line that failed.
 COPY pattern_templates (id, {columns}) FROM STDIN

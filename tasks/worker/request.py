@@ -17,6 +17,7 @@ class StorageRequest(Request):
     """
 
     _request_dict: dict[str, Any]
+    _payload: tuple[list[Any], dict[str, Any], dict[str, Any] | None]
 
     def __init__(self, message: Any, **options: Any) -> None:
         super().__init__(message, **options)
@@ -25,6 +26,12 @@ class StorageRequest(Request):
             self._argsrepr, self._kwargsrepr = description, ""
             # What a worker process is told, for its events and its log.
             self._request_dict |= {"argsrepr": description, "kwargsrepr": ""}
+
+    @property
+    def has_links(self) -> bool:
+        """Whether callbacks, errbacks, a chain or a chord wait for this job."""
+        _, _, embed = self._payload
+        return any((embed or {}).values())
 
     def info(self, safe: bool = False) -> Any:
         """Return what `inspect active` and Flower's page of a worker show."""

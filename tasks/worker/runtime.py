@@ -8,6 +8,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from celery import signals
@@ -24,6 +25,9 @@ T = TypeVar("T")
 
 #: Seconds that closing waits for connections in use.
 CLOSE_TIMEOUT = 10.0
+
+#: Seconds after which a job is worth a word that it has begun.
+SLOW = 0.5
 
 
 class WrongProcess(RuntimeError):
@@ -62,8 +66,10 @@ class Runtime:
         self.run(self.pool.open(wait=False))
         metrics.watch_pool(self.pool, self._loop)
 
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+    def run(self, coroutine: Coroutine[Any, Any, T], on_slow: Callable[[], None] | None = None) -> T:
         """Run the coroutine on the loop thread and wait for what it returns or raises.
+
+        `on_slow` is called once, here, if that takes longer than SLOW seconds.
 
         If the wait is interrupted (Celery's soft time limit), the coroutine is cancelled and has ended,
         its transaction rolled back, before the interruption goes on.
@@ -91,7 +97,7 @@ class Runtime:
 
         future = asyncio.run_coroutine_threadsafe(tracked(), self._loop)
         try:
-            return future.result()
+            return future.result() if on_slow is None else _result(future, on_slow)
         except BaseException:
             if not future.done():
                 future.cancel()
@@ -108,6 +114,16 @@ class Runtime:
         self._loop.close()
 
 
+def _result(future: Future[T], on_slow: Callable[[], None]) -> T:
+    try:
+        return future.result(SLOW)
+    except TimeoutError:
+        if future.done():
+            raise
+    on_slow()
+    return future.result()
+
+
 _lock = threading.Lock()
 _runtime: Runtime | None = None
 
@@ -121,9 +137,9 @@ def runtime() -> Runtime:
         return _runtime
 
 
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
+def run(coroutine: Coroutine[Any, Any, T], on_slow: Callable[[], None] | None = None) -> T:
     """Run a coroutine on this process's runtime; see `Runtime.run`."""
-    return runtime().run(coroutine)
+    return runtime().run(coroutine, on_slow)
 
 
 def node() -> NodePatternStorageEffect:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import UserDict
 from typing import Any, NoReturn
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from pattern_storage.storage.logs import correlated, get_logger
 from pattern_storage.tasks.description import describe_call
 from pattern_storage.tasks.errors import StorageOperationFailed, StorageUnavailable
 from pattern_storage.tasks.worker import runtime
+from pattern_storage.tasks.worker.started import mark_started
 from pattern_storage.tasks.worker.validation import never_ended, receive, settle_late, too_late
 from pattern_storage.vocabulary import ErrorType, OperationName
 
@@ -31,7 +33,10 @@ class StorageTask(Task[Any, Any]):
     """
 
     abstract = True
+    # Said after a moment instead, by us; see `started`.
+    track_started = False
     Request = "pattern_storage.tasks.worker.request:StorageRequest"
+    Strategy = "pattern_storage.tasks.worker.group.strategy:strategy"
     # Attempts are counted in PostgreSQL, where a killed worker cannot lose them; see `_count`.
     max_retries = None
     # Seconds until a job whose process was killed runs again; Celery's own default is three minutes.
@@ -43,6 +48,8 @@ class StorageTask(Task[Any, Any]):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the job. Raises StorageOperationFailed if a producer sent anything but `contract`."""
+        if (outcome := vars(self.request).get("outcome")) is not None:
+            return ShownResult(conclude(outcome))
         if not args and kwargs.keys() == {"contract"}:
             with correlated(str(self.request.id)):
                 try:
@@ -78,7 +85,9 @@ class StorageTask(Task[Any, Any]):
         if begun_again >= environment_settings().max_attempts:
             result = self._dead_letter(received, never_ended(received, begun_again), begun_again)
         try:
-            result = result or runtime.run(runtime.node().execute_once(received))
+            result = result or runtime.run(
+                runtime.node().execute_once(received), on_slow=lambda: mark_started([str(self.request.id)])
+            )
         except SoftTimeLimitExceeded:
             result = self._first_result(received)
             if result is None:
@@ -90,9 +99,7 @@ class StorageTask(Task[Any, Any]):
             self._forget(received)
         if result.metadata.get("error_type") == ErrorType.REVOKED:
             self._revoked(result)
-        if not result.success:
-            raise StorageOperationFailed(result.to_dict())
-        return result.to_dict()
+        return conclude(result)
 
     def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
         """After a conflict has been reported, put back the outcome of the job that the id belongs to.
@@ -192,6 +199,20 @@ class StorageTask(Task[Any, Any]):
         self.send_event("task-revoked", terminated=False, signum=None, expired=False)
         signals.task_revoked.send(sender=self, request=self.request, terminated=False, signum=None, expired=False)
         raise Ignore
+
+
+class ShownResult(UserDict[str, Any]):
+    """A result that is stored elsewhere: Celery only shows its beginning, for which it would walk through all of it."""
+
+    def __repr__(self) -> str:
+        return repr(self.data)[:100]
+
+
+def conclude(result: ModelResult) -> dict[str, Any]:
+    """Return a result as JSON types, or raise StorageOperationFailed with it for an operation that failed."""
+    if not result.success:
+        raise StorageOperationFailed(result.to_dict())
+    return result.to_dict()
 
 
 def retry_delay(settings: Settings, retries: int) -> float:

@@ -83,9 +83,10 @@ def test_threads_share_one_pool(start_worker: StartWorker, client: PatternStorag
     assert all(job.result(DEADLINE).success for job in jobs)
 
 
-def test_time_limits(start_worker: StartWorker, client: PatternStorageClient, database_url: str) -> None:
+@pytest.mark.parametrize("groups", ["1", "0"], ids=["groups", "alone"])
+def test_time_limits(groups: str, start_worker: StartWorker, client: PatternStorageClient, database_url: str) -> None:
     limits = {"PATTERN_STORAGE_TASK_SOFT_TIME_LIMIT": "1", "PATTERN_STORAGE_TASK_TIME_LIMIT": "2"}
-    worker = start_worker(concurrency=1, env=limits)
+    worker = start_worker(concurrency=1, env=limits | {"PATTERN_STORAGE_GROUP_EXECUTION": groups})
     with locked_patterns(database_url):
         soft = client.insert(make_pattern())
         result = soft.result(DEADLINE)
@@ -125,7 +126,7 @@ def test_job_that_is_revoked_and_job_that_loses_its_process(
     with listening(redis_url) as event, locked_patterns(database_url):
         job = client.insert(pattern)
         (connection,) = wait_until(lambda: worker_connections(database_url, BLOCKED), "the job waits for the table")
-        assert job.status() == "STARTED"
+        wait_until(lambda: job.status() == "STARTED", "it says that it has begun")
         os.kill(worker.children()[0], signal.SIGKILL)
         wait_until(lambda: worker_connections(database_url, BLOCKED) not in ([], [connection]), "it runs again")
         # Celery itself sent it again; nobody sees more of it than before.

@@ -39,29 +39,46 @@ from pathlib import Path
 from pattern_storage.storage import NodePatternStorageEffect
 
 execute_once = NodePatternStorageEffect.execute_once
+execute_group = NodePatternStorageEffect.execute_group
 
 def die():
     if os.environ["DEADLY"] == "worker":
         os.killpg(0, signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)
 
-async def deadly(self, contract):
+def begin(contract):
     name = contract.data.get("pattern_name", "")
     if name.startswith("stuck"):
         time.sleep(3600)
     if name.startswith("early"):
         die()
-    result = await execute_once(self, contract)
+
+def end(contract):
+    name = contract.data.get("pattern_name", "")
     if name.startswith("late"):
         try:
             (Path(__file__).parent / str(contract.correlation_id)).touch(exist_ok=False)
         except FileExistsError:
-            return result
+            return
         die()
     if name.startswith("always late"):
         die()
+
+async def deadly(self, contract):
+    begin(contract)
+    result = await execute_once(self, contract)
+    end(contract)
     return result
 
+async def deadly_group(self, contracts):
+    for contract in contracts:
+        begin(contract)
+    results = await execute_group(self, contracts)
+    for contract in contracts:
+        end(contract)
+    return results
+
+NodePatternStorageEffect.execute_group = deadly_group
 NodePatternStorageEffect.execute_once = deadly
 """
 

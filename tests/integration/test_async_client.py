@@ -105,7 +105,11 @@ async def test_status_of_a_running_job(served_async_client: AsyncPatternStorageC
             return worker_connections(worker.database_url, BLOCKED)
 
         await until(blocked, "the job waits for the table")
-        assert await job.status() == "STARTED"
+
+        async def started() -> bool:
+            return await job.status() == "STARTED"
+
+        await until(started, "it says that it has begun")
     assert (await job.result(DEADLINE)).success
 
 

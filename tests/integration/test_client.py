@@ -195,7 +195,7 @@ class TestStatus:
         with locked_patterns(worker.database_url):
             job = served_client.insert(make_pattern())
             wait_until(lambda: worker_connections(worker.database_url, BLOCKED), "the job waits for the table")
-            assert job.status() == "STARTED"
+            wait_until(lambda: job.status() == "STARTED", "it says that it has begun")
         assert job.result(DEADLINE).success
         assert job.status() == "SUCCESS"
         failed = served_client.delete(uuid4())

@@ -23,6 +23,7 @@ def settings() -> Settings:
         task_soft_time_limit=10,
         task_time_limit=20,
         prefetch_multiplier=7,
+        group_size=3,
         connect_timeout=2.5,
         result_expires=60,
         track_started=False,
@@ -35,6 +36,11 @@ def test_values_come_from_the_settings(settings: Settings) -> None:
     assert found["broker_transport_options"]["visibility_timeout"] == 700
     assert (found["task_soft_time_limit"], found["task_time_limit"]) == (10, 20)
     assert (found["worker_prefetch_multiplier"], found["result_expires"], found["task_track_started"]) == (7, 60, False)
+    # The next group waits while one is executed.
+    wide = celery_settings(settings.model_copy(update={"group_size": 32}))
+    assert wide["worker_prefetch_multiplier"] == 64
+    alone = settings.model_copy(update={"group_size": 32, "group_execution": False})
+    assert celery_settings(alone)["worker_prefetch_multiplier"] == 7
     assert found["broker_connection_timeout"] == found["redis_socket_connect_timeout"] == 2.5
     assert found["broker_transport_options"]["socket_connect_timeout"] == 2.5
 

@@ -1,0 +1,80 @@
+"""One pool call for many requests: what the pool reports of it is reported to each request."""
+
+from collections.abc import Sequence
+from typing import Any
+from weakref import ref
+
+from celery.worker import state
+
+from pattern_storage.storage.logs import get_logger
+from pattern_storage.tasks.worker.group.child import Job, run_group
+
+logger = get_logger(__name__)
+
+
+class GroupCall:
+    """Some requests in one process of the pool; events, acknowledgements and revokes stay each request's own."""
+
+    def __init__(self, requests: Sequence[Any], grouper: Any) -> None:
+        self._requests = requests
+        self._grouper = grouper
+
+    def apply(self, pool: Any) -> None:
+        """Hand the requests to the pool."""
+        soft, hard = self._time_limits()
+        result = pool.apply_async(
+            run_group,
+            args=([Job(one.type, one.id, one.request_dict) for one in self._requests],),
+            accept_callback=self._on_accepted,
+            timeout_callback=self._on_timeout,
+            callback=self._on_ended,
+            error_callback=self._on_lost,
+            soft_timeout=soft,
+            timeout=hard,
+            correlation_id=self._requests[0].id,
+        )
+        for request in self._requests:
+            # What `revoke(terminate=True)` asks for; None from a pool that cannot.
+            request._apply_result = None if result is None else ref(result)
+
+    def _time_limits(self) -> tuple[float | None, float | None]:
+        """Return the longest limits of the jobs: a group that passes one is rolled back, and each job goes alone."""
+        tasks = {one.task for one in self._requests}
+        soft, hard = ([getattr(one, name) or 0.0 for one in tasks] for name in ("soft_time_limit", "time_limit"))
+        return max(soft) or None, max(hard) or None
+
+    def _on_accepted(self, pid: int, accepted_at: float) -> None:
+        for request in self._requests:
+            request.on_accepted(pid, accepted_at)
+
+    def _on_timeout(self, soft: bool, timeout: float) -> None:
+        logger.warning(
+            "%d jobs passed the %s time limit of %g s together; each is executed alone",
+            len(self._requests), "soft" if soft else "hard", timeout,
+        )  # fmt: skip
+
+    def _on_ended(self, outcomes: Sequence[Any]) -> None:
+        """Report each job's outcome to its request; where there is none the job goes alone."""
+        for request, outcome in zip(self._requests, outcomes, strict=True):
+            if outcome is None:
+                self._execute_alone(request)
+            else:
+                request.on_success(outcome)
+        self._grouper.end()
+
+    def _on_lost(self, failure: Any) -> None:
+        """Execute each job alone: the process was lost, and one of them may be the reason.
+
+        What had committed is replayed. No job's attempts are counted for it; the guilty one's will be.
+        """
+        self._grouper.end()
+        if not state.should_terminate:
+            logger.warning(
+                "a process was lost with %d jobs, each is executed alone: %s", len(self._requests), failure.exception
+            )
+            for request in self._requests:
+                self._execute_alone(request)
+
+    def _execute_alone(self, request: Any) -> None:
+        if not (request._already_revoked or request._already_cancelled or request.acknowledged):
+            self._grouper.execute_alone(request)

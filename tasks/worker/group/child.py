@@ -1,0 +1,115 @@
+"""A group in a pool process: one transaction, Celery's tracer for each job, and all results in one round trip."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from functools import cache
+from typing import Any, NamedTuple, cast
+
+from celery import current_app
+from celery.app.task import Context
+from celery.app.trace import build_tracer
+from celery.exceptions import SoftTimeLimitExceeded
+from celery.states import FAILURE, SUCCESS
+from celery.utils.nodenames import gethostname
+
+from pattern_storage.storage import ModelContractPatternStorage, ModelResult
+from pattern_storage.storage.errors import ContractInvalid
+from pattern_storage.tasks.errors import StorageOperationFailed
+from pattern_storage.tasks.worker import runtime
+from pattern_storage.tasks.worker.result_backend import StorageRedisBackend
+from pattern_storage.tasks.worker.started import mark_started
+from pattern_storage.tasks.worker.validation import receive
+
+
+class Job(NamedTuple):
+    """One job of a group: the task's name, the job's id, and the request as Celery hands it to a pool process."""
+
+    task: str
+    id: str
+    request: dict[str, Any]
+
+
+#: What the main process is told of a job: whether it failed, the text of the result (or the failure), seconds.
+Outcome = tuple[int, Any, float]
+
+#: Jobs of this process beyond one for each call of the pool: what its limit has to count besides the calls.
+extra_jobs = 0
+
+#: When the group began, for the tracer of its next job: it reads a clock first of all.
+_began: ContextVar[float | None] = ContextVar("began", default=None)
+
+
+def run_group(jobs: Sequence[Job]) -> list[Outcome | None]:
+    """Execute jobs in one transaction; return what Celery's tracer returned for each, None for one to execute alone."""
+    global extra_jobs
+    extra_jobs += len(jobs) - 1
+    began = time.monotonic()
+    contracts = [_contract(job) for job in jobs]
+    try:
+        results = _execute([one for one in contracts if one is not None])
+    except SoftTimeLimitExceeded:
+        # Rolled back, unless the commit was on its way: then the job is replayed when it is executed alone.
+        return [None] * len(jobs)
+    outcomes: list[Outcome | None] = [None] * len(jobs)
+    ended = []
+    for position, (job, contract) in enumerate(zip(jobs, contracts, strict=True)):
+        result = next(results) if contract is not None else None
+        if result is not None:
+            outcomes[position] = _trace(job, result, began)
+            ended.append((job, result))
+    unknown = _store(ended)
+    return [None if job.id in unknown else outcome for job, outcome in zip(jobs, outcomes, strict=True)]
+
+
+def _contract(job: Job) -> ModelContractPatternStorage | None:
+    """Return the job's contract; None for a message that has none, which says so when it is executed alone."""
+    if job.request["args"] or job.request["kwargs"].keys() != {"contract"}:
+        return None
+    try:
+        return receive(job.task.rpartition(".")[2], job.id, job.request["kwargs"]["contract"])
+    except ContractInvalid:
+        return None
+
+
+def _execute(contracts: Sequence[ModelContractPatternStorage]) -> Iterator[ModelResult | None]:
+    node, ids = runtime.node(), [str(one.correlation_id) for one in contracts]
+    return iter(runtime.run(node.execute_group(contracts), on_slow=lambda: mark_started(ids)))
+
+
+def _trace(job: Job, result: ModelResult, began: float) -> Outcome:
+    """Have Celery conclude a job whose result is known: signals, hooks, log, and the text for events."""
+    # What the tracer would store is stored with the results of the others.
+    request = {**job.request, "hostname": gethostname(), "is_eager": False, "ignore_result": True, "outcome": result}
+    _began.set(began)
+    answer, failed, seconds, text = _tracer(job.task)(job.id, request["args"], request["kwargs"], request)
+    return (1, answer, seconds) if failed else (0, text, seconds)
+
+
+@cache
+def _tracer(name: str) -> Callable[..., Any]:
+    """Return Celery's tracer of a task, whose clock starts when the group began."""
+    return build_tracer(
+        name, current_app.tasks[name], current_app.loader, gethostname(), app=current_app, monotonic=_clock
+    )
+
+
+def _clock() -> float:
+    began = _began.get()
+    _began.set(None)
+    return time.monotonic() if began is None else began
+
+
+def _store(ended: Sequence[tuple[Job, ModelResult]]) -> set[str]:
+    """Store all results in one round trip; return the ids of those whose outcome nobody would learn of otherwise."""
+    backend = cast("StorageRedisBackend", current_app.backend)
+    return set(backend.store_many(_state(job, result) for job, result in ended))
+
+
+def _state(job: Job, result: ModelResult) -> tuple[str, Any, str, Context | None]:
+    outcome = result.to_dict()
+    # A context is not cheap, and the result names nothing of it but the job that this one was sent by.
+    request = Context(job.request) if job.request.get("parent_id") or current_app.conf.result_extended else None
+    if result.success:
+        return job.id, outcome, SUCCESS, request
+    return job.id, StorageOperationFailed(outcome), FAILURE, request

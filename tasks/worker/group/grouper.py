@@ -1,0 +1,103 @@
+"""Collects the requests of single writes, and hands as many as are at hand to each pool process that is free."""
+
+from collections import deque
+from typing import Any
+
+from celery.concurrency.prefork import TaskPool as PreforkPool
+from celery.concurrency.thread import TaskPool as ThreadPool
+from kombu.asynchronous.semaphore import LaxBoundedSemaphore
+
+from pattern_storage.config.settings import environment_settings
+from pattern_storage.tasks.worker.group.call import GroupCall
+from pattern_storage.vocabulary import OperationName
+
+#: The tasks whose jobs may share a transaction: a batch is large by itself, a query has limits of its own.
+TASKS = frozenset(f"storage.{one}" for one in (OperationName.INSERT, OperationName.UPDATE, OperationName.DELETE))
+
+
+class Grouper:
+    """Takes the place of the consumer's `on_task_request` in Celery's message handler, for one connection."""
+
+    def __init__(self, consumer: Any, size: int) -> None:
+        self.connection = consumer.connection
+        self._consumer = consumer
+        self._size = size
+        self._waiting: deque[Any] = deque()
+        self._asking = False
+        #: What is released when a thread has done a group; a process of a prefork pool says so itself.
+        self._threads: LaxBoundedSemaphore | None = None
+        if not isinstance(consumer.pool, PreforkPool):
+            self._threads = LaxBoundedSemaphore(consumer.pool.limit)
+        self._slots = self._threads or consumer.controller.semaphore
+
+    def add(self, request: Any) -> None:
+        """Take a request that Celery has reserved."""
+        if not can_share(request):
+            self.execute_alone(request)
+            return
+        self._waiting.append(request)
+        if not self._asking:
+            self._asking = True
+            # At the end of this turn of the event loop: a claim delivers many messages in one.
+            self._consumer.hub.call_soon(self._ask)
+
+    def execute_alone(self, request: Any) -> None:
+        """Hand a request to the pool as Celery does."""
+        self._consumer.on_task_request(request)
+
+    def _ask(self) -> None:
+        self._slots.acquire(self._begin)
+
+    def _begin(self) -> None:
+        """Hand a share of the waiting requests to the pool process that has become free."""
+        free = self._slots.value + 1
+        share = min(self._size, -(-len(self._waiting) // free))
+        requests = [self._waiting.popleft() for _ in range(share)]
+        self._asking = bool(self._waiting)
+        if self._asking:
+            self._consumer.hub.call_soon(self._ask)
+        requests = [one for one in requests if not one.revoked()]
+        if len(requests) > 1:
+            GroupCall(requests, self).apply(self._consumer.pool)
+            return
+        # One job is no group. It takes the free process on Celery's own path, which asks for it again.
+        self._slots.release()
+        for request in requests:
+            self.execute_alone(request)
+
+    def end(self) -> None:
+        """Note that a group has ended. May be called from any thread."""
+        if self._threads is not None:
+            self._consumer.hub.call_soon(self._threads.release)
+
+
+def can_share(request: Any) -> bool:
+    """Return whether a request may be executed in a group: a first delivery of a plain job.
+
+    Alone go what was delivered before (a job that kills its process must not take others' attempts along), jobs with
+    callbacks, which may need the result in Redis at once, and those with time limits or an expiry of their own.
+    """
+    headers = request.request_dict
+    return (
+        request.type in TASKS
+        and not headers.get("retries")
+        and not request.delivery_info.get("redelivered")
+        and not any(headers.get(name) for name in ("group", "expires", "eta", "stamped_headers"))
+        and not any(headers.get("timelimit") or ())
+        and request._terminate_on_ack is None
+        and not request.has_links
+    )
+
+
+def grouper_of(consumer: Any) -> Grouper | None:
+    """Return the grouper of the consumer's connection; None where jobs are not executed in groups.
+
+    Each connection has its own: what waited when one broke is delivered again.
+    """
+    settings = environment_settings()
+    if not settings.group_execution or consumer.hub is None or not isinstance(consumer.pool, PreforkPool | ThreadPool):
+        return None
+    grouper: Grouper | None = getattr(consumer, "storage_grouper", None)
+    if grouper is None or grouper.connection is not consumer.connection:
+        grouper = consumer.storage_grouper = Grouper(consumer, settings.group_size)
+    return grouper

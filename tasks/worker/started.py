@@ -1,0 +1,23 @@
+"""The state STARTED, for jobs that are still running after a moment: what ends at once need not say that it began."""
+
+from collections.abc import Iterable
+
+from celery import current_app
+from celery.states import STARTED
+
+from pattern_storage.config.settings import environment_settings
+from pattern_storage.storage.logs import get_logger
+
+logger = get_logger(__name__)
+
+
+def mark_started(ids: Iterable[str]) -> None:
+    """Say that these jobs are running. It is only told to someone: an error is logged and decides nothing."""
+    if not environment_settings().track_started:
+        return
+    for job_id in ids:
+        try:
+            current_app.backend.store_result(job_id, {}, STARTED)
+        except Exception as error:
+            logger.warning("cannot store that jobs have started: %s", error)
+            return

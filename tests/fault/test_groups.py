@@ -1,0 +1,215 @@
+"""Groups: killed at every step, and with every kind of job that must not spoil its neighbours."""
+
+from collections.abc import Callable
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from celery import Celery
+
+from tests.fix_celery import BLOCKED, locked_patterns, worker_connections
+from tests.fix_faults import AT_ONCE, SAFE, SOON, Launch, Load
+from tests.fix_process import DEADLINE, wait_until
+from tests.fix_storage import contract, make_pattern
+
+#: A module for workers: the first group that comes to the step STEP kills the process that is there, or the worker.
+DEADLY = """
+import os, signal
+from pathlib import Path
+from pattern_storage.storage import NodePatternStorageEffect, ledger
+from pattern_storage.tasks.worker.group import call, child
+
+def die(step):
+    if step != os.environ["STEP"]:
+        return
+    try:
+        (Path(__file__).parent / "died").touch(exist_ok=False)
+    except FileExistsError:
+        return
+    if os.environ["DIES"] == "worker":
+        os.killpg(0, signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+execute_group, record_all, store = NodePatternStorageEffect.execute_group, ledger.record_all, child._store
+on_ended = call.GroupCall._on_ended
+
+async def deadly_group(self, contracts):
+    die("before the transaction")
+    results = await execute_group(self, contracts)
+    die("after the transaction")
+    return results
+
+async def deadly_record(connection, jobs):
+    die("between effects and ledger")
+    await record_all(connection, jobs)
+    die("before the commit")
+
+def deadly_store(ended):
+    die("before the results")
+    lost = store(ended)
+    die("after the results")
+    return lost
+
+def deadly_end(self, outcomes):
+    die("before the acknowledgements")
+    on_ended(self, outcomes)
+
+NodePatternStorageEffect.execute_group = deadly_group
+ledger.record_all = deadly_record
+child._store = deadly_store
+call.GroupCall._on_ended = deadly_end
+"""
+STEPS = (
+    "before the transaction",
+    "between effects and ledger",
+    "before the commit",
+    "after the transaction",
+    "before the results",
+    "after the results",
+)
+
+
+@pytest.fixture
+def deadly(tmp_path: Path) -> Callable[[str, str], dict[str, str]]:
+    """The environment of a worker that dies at a step; start it with `--include=deadly`."""
+    folder = tmp_path / "deadly"
+    folder.mkdir()
+    (folder / "deadly.py").write_text(DEADLY)
+
+    def environment(step: str, dies: str) -> dict[str, str]:
+        times = SOON if dies == "process" else AT_ONCE
+        return times | SAFE | {"PYTHONPATH": str(folder), "STEP": step, "DIES": dies}
+
+    return environment
+
+
+@pytest.mark.parametrize(
+    ("step", "dies"),
+    [*((step, dies) for step in STEPS for dies in ("process", "worker")), ("before the acknowledgements", "worker")],
+)
+def test_killed_at_every_step(
+    launch: Launch, load: Load, deadly: Callable[[str, str], dict[str, str]], step: str, dies: str
+) -> None:
+    """None is lost and none is done twice, whatever had committed; jobs beside a lost process are no attempts."""
+    load.submit(load.mixed(120))
+    environment = deadly(step, dies)
+    worker = launch(load.database_url, load.redis_url, "--include=deadly", env=environment)
+    died = Path(environment["PYTHONPATH"]) / "died"
+    wait_until(died.exists, f"a group comes to {step}")
+    if dies == "worker":
+        wait_until(lambda: worker.container.status == "exited", "the worker is dead")
+        worker.container.group.restart()
+    outcomes = load.settle()
+    assert outcomes.counts == {"done": 120}
+
+
+def test_one_bad_job_of_each_kind(launch: Launch, load: Load) -> None:
+    """Every job has its own outcome: the good ones, a duplicate, a bad value, a missing pattern, a missing parent."""
+    good = load.inserts(10)
+    twice = contract("insert", data=good[0].data | {"source": "twice"})
+    missing = contract("update", pattern_id=uuid4(), data={"usage_count": 1})
+    bad = contract("insert", data=make_pattern(source="bad"))
+    bad.data["confidence_score"] = 7
+    orphan = contract("insert", data=make_pattern(parent_pattern_id=str(uuid4()), source="orphan"))
+    with pytest.raises(ValueError, match="confidence_score"):
+        load.client.submit(bad)
+    load.client.submit(missing)
+    load.submit([*good, twice, orphan])
+    launch(load.database_url, load.redis_url, concurrency=1, env=SOON | SAFE)
+    outcomes = load.settle()
+    assert outcomes.counts == {"done": 10, "failed": 2}
+    kinds = {one.correlation_id: load.client.get(one.correlation_id).result(DEADLINE).metadata["error_type"]
+             for one in (twice, missing, orphan)}  # fmt: skip
+    assert list(kinds.values()) == ["unique_violation", "validation_error", "foreign_key_violation"]
+
+
+def test_one_locked_row_does_not_hold_the_others(launch: Launch, load: Load) -> None:
+    """The group gives up the row that somebody else has locked; all others are done while that one waits."""
+    jobs = load.mixed(40)
+    update = next(one for one in jobs if one.operation == "update")
+    with psycopg.connect(load.database_url) as holder:
+        holder.execute("SELECT FROM pattern_templates WHERE id = %s FOR UPDATE", [update.pattern_id])
+        load.submit(jobs)
+        launch(load.database_url, load.redis_url, concurrency=2, env=SOON | SAFE)
+        load.wait_done(39)
+    assert load.settle().counts == {"done": 40}
+
+
+def test_cancelled_and_reused_ids(launch: Launch, load: Load) -> None:
+    """A job that was cancelled is REVOKED, one that comes twice is done once, an id with another request a conflict."""
+    jobs = load.inserts(20)
+    load.submit(jobs)
+    for one in jobs[:3]:
+        with load.connect() as connection:
+            connection.execute(
+                "INSERT INTO job_ledger (correlation_id, result) VALUES (%s, %s)",
+                [one.correlation_id, REVOKED.replace("ID", str(one.correlation_id))],
+            )
+    load.client.submit_many(jobs[5:8])
+    launch(load.database_url, load.redis_url, concurrency=1, env=SOON | SAFE)
+    outcomes = load.settle()
+    assert outcomes.counts == {"done": 17, "failed": 3}
+    assert outcomes.error_types["revoked"] == 3
+
+
+REVOKED = (
+    '{"success": false, "data": null, "error": "The job was cancelled before it was done",'
+    ' "metadata": {"correlation_id": "ID", "operation": null, "duration_ms": 0.0, "error_type": "revoked"}}'
+)
+
+
+def test_updates_and_deletes_of_one_pattern_keep_queue_order(launch: Launch, load: Load) -> None:
+    """The last of ten updates in a queue wins; a delete behind them finds the pattern."""
+    (row,) = load._seed({str(uuid4()): "update"}).values()
+    order = [contract("update", pattern_id=row, data={"usage_count": number}) for number in range(1, 11)]
+    other = [contract("insert", data=make_pattern()) for _ in range(10)]
+    load.client.submit_many([one for pair in zip(order, other, strict=True) for one in pair])
+    launch(load.database_url, load.redis_url, concurrency=1, env=SOON | SAFE)
+    last = load.client.get(order[-1].correlation_id).result(DEADLINE)
+    assert last.success
+    with load.connect() as connection:
+        found = connection.execute("SELECT usage_count FROM pattern_templates WHERE id = %s", [row]).fetchall()
+    assert found == [{"usage_count": 10}]
+
+
+def test_a_revoked_job_of_a_group_ends_alone(launch: Launch, load: Load) -> None:
+    """`revoke(terminate=True)` kills the process that has the group; its other jobs are done all the same."""
+    jobs = load.inserts(12)
+    with locked_patterns(load.database_url):
+        load.submit(jobs)
+        worker = launch(load.database_url, load.redis_url, concurrency=1, env=SOON | SAFE)
+        wait_until(lambda: worker_connections(load.database_url, BLOCKED), "a job waits for the table")
+        victim = running_job(load)
+        with Celery("operator", broker=load.redis_url, set_as_current=False) as operator:
+            operator.control.revoke(str(victim), terminate=True, destination=[worker.hostname()])
+        wait_until(lambda: load.client.get(victim).status() == "REVOKED", "it says so")
+    wait_until(lambda: load.count("job_ledger") >= 11, "all others are done")
+    statuses = load.statuses()
+    assert statuses["SUCCESS"] >= 11
+
+
+def running_job(load: Load) -> UUID:
+    """Return the job that says that it is running."""
+    found: list[UUID] = []
+
+    def look() -> bool:
+        found[:] = [job for job in load.accepted if load.client.get(job).status() == "STARTED"]
+        return bool(found)
+
+    wait_until(look, "a job has begun")
+    return found[0]
+
+
+def test_max_tasks_per_child_counts_jobs(launch: Launch, load: Load) -> None:
+    """A process is replaced after so many jobs, not after so many groups."""
+    load.submit(load.inserts(200))
+    worker = launch(load.database_url, load.redis_url, "--max-tasks-per-child", "40", concurrency=1, env=SOON | SAFE)
+    seen: set[int] = set()
+
+    def replaced() -> bool:
+        seen.update(worker.children())
+        return len(seen) >= 4
+
+    wait_until(replaced, "three processes have been replaced")
+    assert load.settle().counts == {"done": 200}
