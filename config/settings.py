@@ -43,7 +43,10 @@ def _from(variable: str, default: Any = None) -> Any:
 
 
 def _absolute(path: Path) -> Path:
-    return path.expanduser().absolute()
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError:
+        raise ValueError("should be a path without ~, because this user has no home directory") from None
 
 
 class Settings(BaseSettings):
@@ -135,7 +138,7 @@ class Settings(BaseSettings):
 
     # --- imports ---
     #: The imports file (docs/imports.md). Only beat and the command line read it: a run carries its plan.
-    imports_file: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] | None = None
+    imports_file: Annotated[Path, AfterValidator(_absolute)] | None = None
     #: Days the history of imports is kept. The last run of each import that was done stays.
     import_history_days: Annotated[int, Field(ge=1, le=36_500)] = 90
 

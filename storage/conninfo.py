@@ -55,7 +55,8 @@ def _reason(conninfo: str, parts: SplitResult | None) -> str | None:
 def _refused_value(given: dict[str, object]) -> str | None:
     """Return libpq's sentence about a value that it would refuse before it connects."""
     said = _connect_error(given)
-    if said == _connect_error(dict(NOWHERE)):
+    # With a user: libpq looks for the name of ours otherwise, and in a container there may be none.
+    if said == _connect_error({**NOWHERE, "user": "any"}):
         return None
     return f"cannot be used: {said}; {RULE}"
 

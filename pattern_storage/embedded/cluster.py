@@ -1,6 +1,7 @@
 """Data directory of a PostgreSQL server: created whole, or not at all."""
 
 import os
+import pwd
 import secrets
 import shutil
 import signal
@@ -33,6 +34,13 @@ def create_cluster(
     Raises:
         EmbeddedError: A step failed; the message ends with what it said.
     """
+    try:
+        pwd.getpwuid(account.uid)
+    except KeyError:
+        raise EmbeddedError(
+            f"PostgreSQL's initdb asks for the name of its user, and this system has none for user {account.uid}: "
+            "run as a user with an entry in /etc/passwd, or set DATABASE_URL and REDIS_URL to servers of your own."
+        ) from None
     # Left by a start that was cut off. What still runs in one has no owner.
     for abandoned in data.parent.glob(f"{data.name}.new-*"):
         stop_orphans(abandoned, ["postgres"], signal.SIGKILL)

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -22,11 +23,13 @@ STATE_FILE = "state.json"
 def default_data_dir() -> Path:
     """Where the stack keeps its data when nobody says otherwise.
 
-    Root's home is closed to `nobody`, whom the servers run as, so root gets a directory of the system.
+    Root's home is closed to `nobody`, whom the servers run as, so root gets a directory of the system. So does a user
+    without a home, as in a container with an arbitrary uid: a folder under /tmp could be another user's trap.
     """
-    if os.geteuid() == 0:
-        return Path("/var/lib/pattern-storage")
-    return Path(platformdirs.user_data_dir("pattern-storage"))
+    if os.geteuid() != 0:
+        with suppress(RuntimeError):
+            return Path(platformdirs.user_data_dir("pattern-storage"))
+    return Path("/var/lib/pattern-storage")
 
 
 @dataclass(frozen=True, slots=True)
