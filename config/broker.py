@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pattern_storage.config.settings import Settings
 
 #: The schemes of their URLs.
-REDIS_SCHEMES = ("redis", "rediss", "sentinel")
+REDIS_SCHEMES = ("redis", "rediss", "sentinel", "redis+socket", "unix")
 RABBITMQ_SCHEMES = ("amqp", "amqps", "pyamqp")
 
 #: Deliveries after which RabbitMQ drops a message: so many that it never decides. Attempts are counted in PostgreSQL,

@@ -9,6 +9,7 @@ from kombu import Exchange, Queue
 
 from pattern_storage.config import broker, sentinel
 from pattern_storage.config.settings import Settings
+from pattern_storage.config.urls import is_socket
 from pattern_storage.vocabulary import IMPORT_OPERATION, OperationName
 
 #: Single operations, batches, and imports wait in queues of their own: a long job never delays a short one
@@ -71,7 +72,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "redis_socket_connect_timeout": settings.connect_timeout,
         # A server that accepts and then says nothing is down too.
         "redis_socket_timeout": max(settings.connect_timeout, 2.0),
-        "redis_socket_keepalive": True,
+        "redis_socket_keepalive": not is_socket(settings.result_backend),
         "redis_backend_health_check_interval": 30,
         "result_expires": settings.result_expires,
         # A job that has committed must not be called failed because Redis was away when its result was to be stored.

@@ -18,6 +18,10 @@ TLS: dict[str, tuple[str, ...]] = {
 }
 
 
+#: Unix sockets, as kombu and Celery spell them, and as redis-py does.
+SOCKET_SCHEMES = ("redis+socket", "unix")
+
+
 def check_url(variable: str, url: str | None, schemes: tuple[str, ...]) -> None:
     """Raise ValueError, naming the variable and the rule, for a URL that some program of ours could not use."""
     if url is None:
@@ -64,7 +68,41 @@ def _check_part(variable: str, url: str, schemes: tuple[str, ...]) -> None:
             raise unreadable
 
 
+def is_socket(url: str) -> bool:
+    """Whether a URL names a Unix socket: `redis+socket:///path` to kombu and Celery, `unix:///path` to redis-py."""
+    return url.startswith(SOCKET_SCHEMES)
+
+
+def for_redis_py(url: str) -> str:
+    """Return a completed URL as redis-py takes it."""
+    if not is_socket(url):
+        return url
+    parts = urlsplit(url)
+    # Not geturl, which leaves the "//" before an empty host out.
+    return f"unix://{parts.netloc}{parts.path}?{urlencode({'db': _socket_database(parts)})}"
+
+
+def _socket_database(parts: SplitResult) -> str:
+    given = _parameters(parts)
+    return given.get("virtual_host") or given.get("db") or "0"
+
+
+def _check_socket(variable: str, parts: SplitResult) -> None:
+    if parts.hostname or not parts.path.strip("/"):
+        raise ValueError(f"{variable} names no socket; it should be like {parts.scheme}:///run/redis/redis.sock")
+    for name, value in _parameters(parts).items():
+        if name not in ("virtual_host", "db"):
+            raise ValueError(
+                f"{variable} has the parameter {name!r}; a socket's database is given as virtual_host or db"
+            )
+        if not (value.isascii() and value.isdigit()):
+            raise ValueError(f"{variable} has {name}={value!r}; it should be a number")
+
+
 def _check_redis(variable: str, parts: SplitResult) -> None:
+    if parts.scheme in SOCKET_SCHEMES:
+        _check_socket(variable, parts)
+        return
     database = parts.path.strip("/")
     if database and not (database.isascii() and database.isdigit()):
         raise ValueError(
@@ -80,9 +118,14 @@ def _check_redis(variable: str, parts: SplitResult) -> None:
 
 
 def _complete_part(url: str) -> str:
-    if not url.startswith("rediss://"):
-        return url
     parts = urlsplit(url)
+    if is_socket(url):
+        return f"redis+socket://{parts.netloc}{parts.path}?{urlencode({'virtual_host': _socket_database(parts)})}"
+    if parts.scheme in REDIS_SCHEMES:
+        # kombu reads "/15/" as a text, and ends in a traceback.
+        parts = parts._replace(path=parts.path.rstrip("/"))
+    if parts.scheme != "rediss":
+        return parts.geturl()
     given = {"ssl_cert_reqs": "required"} | _parameters(parts)
     plain = {name: _plain(value) if TLS.get(name) else value for name, value in given.items()}
     return parts._replace(query=urlencode(plain)).geturl()

@@ -15,6 +15,7 @@ from pattern_storage.tasks.observability import (
     logs,  # noqa: F401  # connects to Celery's signals
     traces,
 )
+from pattern_storage.tasks.redis_server import check_redis
 
 _RESULT_BACKEND = "pattern_storage.tasks.worker.result_backend"
 #: Our result backend for each scheme of its URL, by names: Celery imports it when it needs it.
@@ -80,8 +81,17 @@ class DatabaseRequired(bootsteps.Step):
         check_database(environment_settings())
 
 
+class RedisRequired(bootsteps.Step):
+    """Refuses to start a worker whose Redis can never do: a Cluster, a database it lacks. Raises SettingsInvalid."""
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        check_redis(environment_settings())
+
+
 app = StorageCelery("pattern-storage")
 app.steps["worker"].add(DatabaseRequired)
+app.steps["worker"].add(RedisRequired)
 app.steps["worker"].add("pattern_storage.tasks.imports.plan.beat:EmbeddedBeatCheck")
 app.steps["consumer"].add("pattern_storage.tasks.worker.events:FlushEvents")
 app.user_options["preload"].add(OPTION)

@@ -15,6 +15,7 @@ from redis.retry import Retry
 
 from pattern_storage.config.sentinel import is_sentinel, read_address, sentinel_arguments
 from pattern_storage.config.settings import Settings
+from pattern_storage.config.urls import for_redis_py, is_socket
 from pattern_storage.tasks.errors import ResultBackendUnavailable
 
 #: A pooled connection may have died since its last use: one more attempt, at once, tells that from a dead server.
@@ -27,8 +28,10 @@ def connect(settings: Settings, url: str | None = None) -> redis.Redis:
     address = url or settings.result_backend
     timeout = settings.connect_timeout
     limits: dict[str, Any] = {"socket_connect_timeout": timeout, "socket_timeout": timeout}
+    if is_socket(address):
+        del limits["socket_connect_timeout"]
     if not is_sentinel(address):
-        return redis.Redis.from_url(address, retry=Retry(NoBackoff(), ATTEMPTS_MORE), **limits)
+        return redis.Redis.from_url(for_redis_py(address), retry=Retry(NoBackoff(), ATTEMPTS_MORE), **limits)
     sentinels, credentials = read_address(address)
     manager = redis.sentinel.Sentinel(  # type: ignore[no-untyped-call]
         sentinels, sentinel_kwargs=sentinel_arguments(settings), **limits, **credentials
@@ -56,9 +59,13 @@ def connect_async(settings: Settings, url: str | None = None, *, max_connections
     address, timeout = url or settings.result_backend, settings.connect_timeout
     limits: dict[str, Any] = {"socket_connect_timeout": timeout, "socket_timeout": timeout}
     shared: dict[str, Any] = {"max_connections": max_connections, "timeout": timeout}
+    if is_socket(address):
+        del limits["socket_connect_timeout"]
     if not is_sentinel(address):
         limits["retry"] = AsyncRetry(NoBackoff(), ATTEMPTS_MORE)
-        return redis.asyncio.Redis.from_pool(redis.asyncio.BlockingConnectionPool.from_url(address, **limits, **shared))
+        return redis.asyncio.Redis.from_pool(
+            redis.asyncio.BlockingConnectionPool.from_url(for_redis_py(address), **limits, **shared)
+        )
     sentinels, credentials = read_address(address)
     manager = redis.asyncio.sentinel.Sentinel(  # type: ignore[no-untyped-call]
         sentinels, sentinel_kwargs=sentinel_arguments(settings), **limits, **credentials

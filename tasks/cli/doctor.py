@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 from rich.text import Text
 
 from pattern_storage.config.settings import Settings, load_settings
@@ -14,6 +14,7 @@ from pattern_storage.tasks.cli.doctor_postgresql import Finding, check_postgresq
 from pattern_storage.tasks.cli.exits import Exit
 from pattern_storage.tasks.cli.jobs import Json
 from pattern_storage.tasks.cli.output import print_json, print_table
+from pattern_storage.tasks.redis_server import complaints
 from pattern_storage.tasks.sender import create_app
 
 OLDEST_REDIS = (6, 2)
@@ -22,7 +23,7 @@ OLDEST_REDIS = (6, 2)
 def doctor(as_json: Json = False) -> None:
     """Check settings, PostgreSQL, Redis and workers; exit 0 if all is well, 3 if a server is unreachable, else 1."""
     settings = load_settings()
-    findings = [finding for check in (check_postgresql, _redis, _workers) for finding in check(settings)]
+    findings = [finding for check in (check_postgresql, _redis, _redis_kind, _workers) for finding in check(settings)]
     if as_json:
         print_json([vars(finding) for finding in findings])
     else:
@@ -46,8 +47,18 @@ def _redis(settings: Settings) -> Iterator[Finding]:
         try:
             with redis_connections.connect(settings, url) as server:
                 yield from _redis_server(subject, server.info())
+        except NoPermissionError as error:
+            advice = "grant its user '+info'; without it this command cannot look at version, persistence and memory"
+            yield Finding(subject, False, str(error), advice)
+        except ResponseError as error:
+            yield Finding(subject, False, str(error), "correct REDIS_URL; docs/redis.md says what is supported")
         except RedisError as error:
             yield Finding(subject, False, str(error), "start Redis or Valkey, or correct REDIS_URL", unreachable=True)
+
+
+def _redis_kind(settings: Settings) -> Iterator[Finding]:
+    for complaint in complaints(settings):
+        yield Finding("Redis", False, complaint, "docs/redis.md says what is supported")
 
 
 def _redis_server(subject: str, info: dict[str, Any]) -> Iterator[Finding]:

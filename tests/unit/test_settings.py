@@ -150,6 +150,9 @@ def test_wrong_url_names_the_variable_and_keeps_the_password(
         ("BROKER_URL", "sentinel://one:26379;sentinel://two:26379"),
         ("BROKER_URL", "amqp://guest:guest@host//"),
         ("RESULT_BACKEND_URL", "rediss://host"),
+        ("REDIS_URL", "redis://host:6379/15/"),
+        ("REDIS_URL", "redis+socket:///run/redis.sock?virtual_host=3"),
+        ("REDIS_URL", "unix://user:secret@/run/redis.sock?db=3"),
         ("REDIS_URL", "rediss://host:6379/0?ssl_cert_reqs=CERT_NONE&ssl_ca_certs=/etc/me@home.pem"),
         ("DATABASE_URL", "postgresql://host/db?application_name=me@home"),
     ],
@@ -162,6 +165,10 @@ def test_url_that_is_right(monkeypatch: pytest.MonkeyPatch, variable: str, url: 
 @pytest.mark.parametrize(
     ("url", "says"),
     [
+        ("unix:///", "names no socket; it should be like unix:///run/redis/redis.sock"),
+        ("redis+socket://:{}@host/x", "names no socket; it should be like redis+socket:///run/redis/redis.sock"),
+        ("unix:///x?virtual_host=a", "has virtual_host='a'; it should be a number"),
+        ("unix:///x?timeout=1", "has the parameter 'timeout'; a socket's database is given as virtual_host or db"),
         ("redis://:{}@host/abc", "has the database 'abc'; it should be a number, as in redis://host/0"),
         ("redis://:{}@host/0/1", "has the database '0/1'; it should be a number, as in redis://host/0"),
         ("redis://:{}@host/0?foo=bar", "has the parameter 'foo'; a URL of redis:// should have none"),
