@@ -206,6 +206,14 @@ def test_a_page_of_rows_that_lie_together_reads_only_the_page(planner: psycopg.C
         assert rows_read(plan) <= DEFAULT_LIMIT + 1, plan
 
 
+@pytest.mark.parametrize("name", ["category", "created_by"])
+def test_a_value_that_does_not_exist_is_taken_for_rare(planner: psycopg.Connection, name: str) -> None:
+    """Without statistics PostgreSQL takes it for one row in two hundred, and walks another order's index to the end."""
+    plan = explain(planner, {name: "none of that name", "order_by": "updated_at"})
+    [scan] = [node for node in plan if node.get("Relation Name") == TABLE]
+    assert scan["Plan Rows"] <= ROWS // 2_000, plan
+
+
 def test_long_texts_are_told_apart(planner: psycopg.Connection) -> None:
     """A btree cannot hold them: the index has the first hundred characters, and the rest is compared."""
     start = "ä" * 100
