@@ -5,21 +5,16 @@ rounds, with the distance of the farthest round.
 """
 
 import argparse
-import platform
+import sys
 import tempfile
-import time
 from pathlib import Path
 
-import psutil
-
-from bench.peers import environment
-from bench.peers.registry import PEERS, Peer
-from bench.peers.results import COLUMNS, Results
-from bench.peers.servers import Servers, running
-from bench.peers.session import enqueue, session
-
-#: Seconds that one peer takes in one round, about: for the estimate.
-SECONDS = {"jobs": 8.0, "enqueue": 4.0, "latency": 6.0}
+from bench.peers import environment, report
+from bench.peers.plan import Plan, estimate, measure
+from bench.peers.recorded import KEPT, Recorded, best_peer, ratios
+from bench.peers.registry import OURS, PEERS
+from bench.peers.results import PARTS
+from bench.peers.servers import running
 
 
 def names(text: str, known: list[str]) -> list[str]:
@@ -33,47 +28,69 @@ def names(text: str, known: list[str]) -> list[str]:
 
 def arguments() -> argparse.Namespace:
     """Return what the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m bench.peers", description=__doc__)
-    parser.add_argument("--part", type=lambda text: names(text, list(COLUMNS)), default=list(COLUMNS))
-    parser.add_argument("--peers", type=lambda text: names(text, list(PEERS)), default=list(PEERS))
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.peers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    known = f"any of {', '.join(PARTS)}; all of them by default"
+    parser.add_argument("--part", type=lambda text: names(text, list(PARTS)), help=known)
+    known = f"any of {', '.join(PEERS)}; all of them by default"
+    parser.add_argument("--peers", type=lambda text: names(text, list(PEERS)), help=known)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=3_000, help="in the queue before the workers go (default 3000)")
     parser.add_argument("--processes", type=int, default=2, help="worker processes (default 2)")
+    parser.add_argument("--most", type=int, default=1_000_000, help="of growing numbers, the largest (default 1000000)")
+    parser.add_argument("--write", action="store_true", help="keep the figures in bench/recorded.json and the docs")
+    parser.add_argument("--quick", action="store_true", help="exit 1 if a ratio to others fell since recorded")
     return parser.parse_args()
 
 
-def measure(peer: Peer, servers: Servers, folder: Path, chosen: argparse.Namespace, results: Results) -> None:
-    """Enter one round of one peer."""
-    if {"jobs", "latency"} & set(chosen.part):
-        with session(peer, servers, chosen.processes, folder) as warm:
-            drained = warm.drain(chosen.jobs)
-            results.add(peer.name, drained)
-            if "latency" in chosen.part:
-                results.add(peer.name, warm.latency(drained["jobs_per_second"], seconds=2.0))
-    if "enqueue" in chosen.part:
-        results.add(peer.name, enqueue(peer, servers, folder, one_by_one=1_000, at_once=3_000))
+def plan_of(chosen: argparse.Namespace, recorded: Recorded) -> Plan:
+    """Return what is to be measured."""
+    if not chosen.quick:
+        return Plan(chosen.part or list(PARTS), chosen.peers, chosen.rounds, chosen.jobs, chosen.processes, chosen.most)
+    best = best_peer(recorded)
+    if best is None:
+        sys.exit("there are no figures to compare with: make bench")
+    return Plan(["jobs", "enqueue", "latency"], [OURS.name, "celery", best], jobs=2_000, seconds=1.0)
 
 
-def main() -> None:
-    """Measure what is asked for, and print it."""
-    chosen = arguments()
-    peers = [PEERS[name] for name in chosen.peers]
-    for peer in peers:
-        found = ", ".join(f"{name} {version}" for name, version in sorted(environment.versions(peer).items()))
-        print(f"{peer.name}: {peer.settings}\n    {found}\n    python -m {peer.worker}", flush=True)
-    estimate = sum(SECONDS[part] for part in chosen.part) * len(peers) * chosen.rounds
-    print(f"about {estimate / 60:.0f} minutes, on {psutil.cpu_count()} processors, Python {platform.python_version()}")
-    results = Results()
+def fallen(now: dict[str, float], before: dict[str, float]) -> list[str]:
+    """Print both, and return the names of those that fell by more than a quarter."""
+    for name, value in now.items():
+        print(f"{name}: {value:.2f} times better, recorded {before[name]:.2f}")
+    return [name for name, value in now.items() if value < KEPT * before[name]]
+
+
+def main() -> int:
+    """Measure what is asked for, and print it; keep or compare it."""
+    chosen, recorded = arguments(), Recorded.load()
+    plan = plan_of(chosen, recorded)
+    for peer in plan.all_peers():
+        found = environment.versions(peer)
+        recorded.versions[peer.name] = found
+        shown = ", ".join(f"{name} {version}" for name, version in sorted(found.items()))
+        print(f"{peer.name}: {peer.settings}\n    {shown}\n    python -m {peer.worker}")
+    print(f"about {estimate(plan) / 60:.0f} minutes: {environment.machine()}", flush=True)
     with tempfile.TemporaryDirectory(prefix="pattern-storage-bench-") as name, running(Path(name)) as servers:
-        print(", ".join(f"{setting} {value}" for setting, value in servers.settings().items()))
-        for number in range(chosen.rounds):
-            for peer in peers:
-                begun = time.monotonic()
-                measure(peer, servers, Path(name), chosen, results)
-                print(f"round {number + 1}: {peer.name} in {time.monotonic() - begun:.1f} s", flush=True)
-    for part in chosen.part:
-        print(f"\n{part}\n{results.table(part)}")
+        recorded.servers = servers.settings()
+        print(", ".join(f"{setting} {value}" for setting, value in recorded.servers.items()), flush=True)
+        measured = {part: results.values() for part, results in measure(plan, servers, Path(name)).items()}
+    for part, rows in measured.items():
+        print(f"\n{part}\n{report.text_table(part, rows)}")
+    if chosen.quick:
+        below = fallen(ratios(measured), ratios(recorded.parts, [peer.name for peer in plan.all_peers()]))
+        print(f"fell by more than a quarter: {', '.join(below)}" if below else "nothing fell by more than a quarter")
+        return 1 if below else 0
+    if chosen.write:
+        from bench.peers import plots  # needs the extra `bench`, which a measurement does not
+
+        recorded.parts |= measured
+        recorded.conditions |= dict.fromkeys(measured, f"{environment.machine()}; {plan.rounds} rounds.")
+        recorded.save()
+        report.write(recorded)
+        plots.write(recorded)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,10 +3,14 @@
 import hashlib
 import json
 import os
+import platform
 import subprocess
 import sys
 import venv
+from datetime import UTC, datetime
 from pathlib import Path
+
+import psutil
 
 from bench.peers.registry import COMMON, Peer
 
@@ -55,3 +59,12 @@ def variables(database_url: str, redis_url: str) -> dict[str, str]:
         "PATTERN_STORAGE_DATA_DIR": os.devnull,
         "PYTHONPATH": str(PROGRAMS),
     }
+
+
+def machine() -> str:
+    """Return what the figures were measured on."""
+    memory = psutil.virtual_memory().total / 2**30
+    return (
+        f"{psutil.cpu_count()} processors of {platform.machine()}, {memory:.0f} GiB, {platform.system()}, "
+        f"Python {platform.python_version()}, {datetime.now(UTC):%d %B %Y}, load {os.getloadavg()[0]:.1f} at the start"
+    )

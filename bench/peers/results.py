@@ -1,95 +1,106 @@
-"""What was measured, round by round, and the medians, spreads and tables made of it."""
+"""What was measured, round by round, and the medians with their spread."""
 
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-#: One value a round, or the list of a round's samples.
-Rounds = dict[str, list[Any]]
 
-#: Columns of the table that is printed: title, metric, digits.
-COLUMNS = {
+@dataclass(frozen=True)
+class Column:
+    """One column of a part's table; its metric may be `name:95`, that percentile of all rounds' samples."""
+
+    title: str
+    metric: str
+    digits: int = 0
+
+
+JOBS = Column("jobs/s", "jobs_per_second")
+CPU = Column("worker CPU ms", "cpu_ms", 2)
+
+#: What each part measures. The rows of `jobs`, `enqueue` and `latency` are peers, the others' a peer and a size.
+PARTS: dict[str, tuple[Column, ...]] = {
     "jobs": (
-        ("jobs/s", "jobs_per_second", 0),
-        ("CPU ms", "cpu_ms", 2),
-        ("Redis trips", "redis_round_trips", 1),
-        ("commands", "redis_commands", 1),
-        ("SQL", "statements", 1),
-        ("commits", "transactions", 2),
-        ("MiB", "memory_mib", 0),
+        JOBS,
+        CPU,
+        Column("Redis round trips", "redis_round_trips", 1),
+        Column("Redis commands", "redis_commands", 1),
+        Column("SQL statements", "statements", 1),
+        Column("transactions", "transactions", 2),
+        Column("memory MiB", "memory_mib"),
     ),
     "enqueue": (
-        ("enqueue/s", "enqueue_per_second", 0),
-        ("its CPU us", "enqueue_cpu_us", 0),
-        ("in bulk/s", "enqueue_many_per_second", 0),
+        Column("one by one/s", "enqueue_per_second"),
+        Column("its CPU us", "enqueue_cpu_us"),
+        Column("in bulk/s", "enqueue_many_per_second"),
     ),
     "latency": (
-        ("low p50", "low_ms:50", 1),
-        ("p95", "low_ms:95", 1),
-        ("p99", "low_ms:99", 1),
-        ("half p50", "half_ms:50", 1),
-        ("p95", "half_ms:95", 1),
-        ("p99", "half_ms:99", 1),
-        ("at jobs/s", "half_rate", 0),
+        Column("low load p50 ms", "low_ms:50", 1),
+        Column("p95", "low_ms:95", 1),
+        Column("p99", "low_ms:99", 1),
+        Column("half load p50 ms", "half_ms:50", 1),
+        Column("p95", "half_ms:95", 1),
+        Column("p99", "half_ms:99", 1),
+        Column("half load, jobs/s", "half_rate"),
+    ),
+    "processes": (JOBS, CPU, Column("memory MiB", "memory_mib")),
+    "batches": (
+        Column("rows/s", "rows_per_second"),
+        Column("raw COPY rows/s", "copy_rows_per_second"),
+        Column("of COPY", "of_copy", 2),
+        Column("one batch p50 ms", "batch_ms:50", 1),
+    ),
+    "rows": (JOBS, CPU, Column("PostgreSQL ms", "sql_ms", 3), Column("low load p50 ms", "low_ms:50", 1)),
+    "queued": (
+        JOBS,
+        CPU,
+        Column("enqueued in bulk/s", "fill_per_second"),
+        Column("Redis KiB a queued job", "queued_kib", 2),
     ),
 }
 
 
+@dataclass(frozen=True)
+class Value:
+    """The median of the rounds, and the farthest round's distance from it as a part of it."""
+
+    median: float
+    spread: float
+
+
 class Results:
-    """All rounds of all peers."""
+    """All rounds of all rows of one part."""
 
-    def __init__(self) -> None:
-        self.peers: dict[str, Rounds] = defaultdict(lambda: defaultdict(list))
+    def __init__(self, part: str) -> None:
+        self.columns = PARTS[part]
+        self._rounds: dict[str, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
 
-    def add(self, peer: str, measured: dict[str, Any]) -> None:
-        """Enter one round."""
-        for metric, value in measured.items():
-            self.peers[peer][metric].append(value)
+    def add(self, row: str, measured: dict[str, Any]) -> None:
+        """Enter one round; what has no column is left out."""
+        for name in {column.metric.partition(":")[0] for column in self.columns} & measured.keys():
+            self._rounds[row][name].append(measured[name])
 
-    def value(self, peer: str, metric: str) -> float:
-        """Return the median of the rounds, with `name:95` that percentile of all samples; nan if there is none."""
+    def values(self) -> dict[str, dict[str, Value]]:
+        """Return the values of each row by metric."""
+        return {
+            row: {column.metric: self._value(row, column.metric) for column in self.columns} for row in self._rounds
+        }
+
+    def _value(self, row: str, metric: str) -> Value:
         name, _, percent = metric.partition(":")
-        rounds = self.peers[peer].get(name, [])
+        rounds = self._rounds[row][name]
         if not rounds:
-            return math.nan
+            return Value(math.nan, 0.0)
         if not percent:
-            return float(statistics.median(rounds))
-        return percentile([sample for samples in rounds for sample in samples], float(percent))
-
-    def spread(self, peer: str, metric: str) -> float:
-        """Return the distance of the farthest round from the median, as a part of the median."""
-        name, _, percent = metric.partition(":")
-        rounds = self.peers[peer].get(name, [])
-        values = [percentile(samples, float(percent)) if percent else samples for samples in rounds]
-        middle = statistics.median(values)
-        return max(abs(value - middle) for value in values) / middle if middle else 0.0
-
-    def table(self, part: str) -> str:
-        """Return a part's medians with their spread, as text."""
-        rows = [["", *(title for title, _, _ in COLUMNS[part])]]
-        for peer in self.peers:
-            rows.append([peer, *(self._cell(peer, metric, digits) for _, metric, digits in COLUMNS[part])])
-        return aligned(rows)
-
-    def _cell(self, peer: str, metric: str, digits: int) -> str:
-        value = self.value(peer, metric)
-        return "-" if math.isnan(value) else f"{value:,.{digits}f} ±{self.spread(peer, metric):.0%}"
+            each, middle = rounds, statistics.median(rounds)
+        else:
+            each = [percentile(samples, float(percent)) for samples in rounds]
+            middle = percentile([sample for samples in rounds for sample in samples], float(percent))
+        return Value(middle, max(abs(value - middle) for value in each) / middle if middle else 0.0)
 
 
 def percentile(samples: Sequence[float], percent: float) -> float:
     """Return the smallest sample that so many percent do not exceed."""
     return sorted(samples)[max(0, math.ceil(len(samples) * percent / 100) - 1)]
-
-
-def aligned(rows: Iterable[Sequence[str]]) -> str:
-    """Return rows of cells under each other, the first column to the left."""
-    table = [list(row) for row in rows]
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    return "\n".join(
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in table
-    )

@@ -22,16 +22,27 @@ SHOWN_SETTINGS = (
     *("server_version", "fsync", "synchronous_commit", "full_page_writes", "shared_buffers", "max_connections"),
     *("max_wal_size", "wal_buffers", "work_mem", "maintenance_work_mem", "effective_cache_size"),
 )
+COUNT_STATEMENTS = """
+SELECT /* bench */ coalesce(sum(calls), 0)::bigint,
+       coalesce(sum(calls) FILTER (WHERE query ILIKE 'commit%'), 0)::bigint,
+       coalesce(sum(total_exec_time), 0)
+FROM pg_stat_statements WHERE query NOT LIKE '%/* bench */%'
+"""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What the servers have been asked so far: Redis reads of a socket and commands, SQL statements and COMMITs."""
+    """What was asked of the servers so far.
+
+    A Redis round trip is one read of a client's socket, which may bring many commands. Statements count BEGIN and
+    COMMIT; the milliseconds are PostgreSQL's execution, without planning, networks and commits.
+    """
 
     redis_round_trips: int
     redis_commands: int
     statements: int
     transactions: int
+    sql_ms: float
 
     def per_job(self, before: "Counts", jobs: int) -> dict[str, float]:
         """Return the difference for each job."""
@@ -48,37 +59,45 @@ class Servers:
         self.sql = psycopg.connect(database_url, autocommit=True)
         self.redis = redis.Redis.from_url(redis_url)
 
-    def empty(self) -> None:
-        """Remove all rows and keys, and write out what PostgreSQL has in memory, so that nobody pays for another."""
+    def empty(self, *, keep: bool = False) -> None:
+        """Remove all rows and keys, and write out what PostgreSQL has in memory, so that nobody pays for another.
+
+        Args:
+            keep: Leave pattern_templates as it is.
+        """
         self.redis.flushall()
         named = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT LIKE '%version%'"
-        tables = [Identifier(name) for (name,) in self.sql.execute(named)]
-        self.sql.execute(SQL("TRUNCATE {} CASCADE").format(SQL(", ").join(tables)))
+        tables = [name for (name,) in self.sql.execute(named) if not keep or name != "pattern_templates"]
+        if tables:
+            self.sql.execute(SQL("TRUNCATE {} CASCADE").format(SQL(", ").join(map(Identifier, tables))))
         self.sql.execute("CHECKPOINT")
+        self._begun = self._value("SELECT now()")
 
-    def rows(self) -> int:
-        """Return how many patterns there are."""
-        return self._number("SELECT /* bench */ count(*) FROM pattern_templates")
+    def new_rows(self) -> int:
+        """Return how many patterns came since the servers were emptied."""
+        return int(self._value("SELECT /* bench */ count(*) FROM pattern_templates WHERE created_at > %s", self._begun))
+
+    def redis_bytes(self) -> int:
+        """Return how much memory Valkey uses for its data."""
+        seen: Any = self.redis.info("memory")
+        return int(seen["used_memory_dataset"])
 
     def counts(self) -> Counts:
         """Return the counters, without what this class asks."""
         seen: Any = self.redis.info("stats")
-        counted = "SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_statements WHERE query NOT LIKE '%/* bench */%'"
+        statements, commits, milliseconds = self.sql.execute(COUNT_STATEMENTS).fetchone() or (0, 0, 0.0)
         return Counts(
-            seen["total_reads_processed"],
-            seen["total_commands_processed"],
-            self._number(counted),
-            self._number(counted + " AND query ILIKE 'commit%'"),
+            seen["total_reads_processed"], seen["total_commands_processed"], statements, commits, milliseconds
         )
 
-    def _number(self, query: str) -> int:
-        row = self.sql.execute(query).fetchone()
+    def _value(self, query: str, *values: Any) -> Any:
+        row = self.sql.execute(query.encode(), values or None).fetchone()
         assert row is not None
-        return int(row[0])
+        return row[0]
 
     def settings(self) -> dict[str, str]:
         """Return versions and settings that decide speed."""
-        found = {name: str(self.sql.execute(f"SHOW {name}").fetchone()[0]) for name in SHOWN_SETTINGS}  # type: ignore[index]
+        found = {name: str(self._value(f"SHOW {name}")) for name in SHOWN_SETTINGS}
         seen: Any = self.redis.info("server")
         kept: Any = self.redis.config_get("append*")
         return {f"postgresql {name}": value for name, value in found.items()} | {

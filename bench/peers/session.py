@@ -35,62 +35,77 @@ class Session:
     driver: Driver
     folder: Path
 
-    def drain(self, jobs: int) -> dict[str, float]:
-        """Fill the queue while the workers stand still, let them go, and return what each job cost."""
-        already = self.servers.rows()
+    def drain(self, jobs: int, first: int | None = None) -> dict[str, float]:
+        """Fill the queue while the workers stand still, let them go, and return what each job cost.
+
+        Args:
+            jobs: How many to put there.
+            first: After how many to stop looking; after all of them by default, and then results are read too.
+        """
+        looked_at = first or jobs
+        already, memory = self.servers.new_rows(), self.servers.redis_bytes()
         self.workers.pause()
         filled = self.driver.do("enqueue", count=jobs, many=True)
+        memory = self.servers.redis_bytes() - memory
         counts, cpu = self.servers.counts(), self.workers.cpu_seconds()
-        if self.servers.rows() != already:
+        if self.servers.new_rows() != already:
             raise RuntimeError(f"{self.peer.name}: some process went on working while all should stand still")
         begun = time.perf_counter()
         self.workers.resume()
-        self._wait_rows(already + jobs, jobs)
+        done = self._wait_rows(already, looked_at)
         seconds = time.perf_counter() - begun
-        time.sleep(SETTLE)
-        cost = self.servers.counts().per_job(counts, jobs)
-        cpu_ms = 1000 * (self.workers.cpu_seconds() - cpu) / jobs
-        memory = self.workers.memory_mib()
-        self.driver.do("collect", sample=SAMPLE)
-        return {"jobs_per_second": jobs / seconds, "cpu_ms": cpu_ms, "memory_mib": memory, **cost} | {
-            "fill_per_second": jobs / filled["seconds"]
+        if first is None:
+            time.sleep(SETTLE)
+        cost = self.servers.counts().per_job(counts, done)
+        cpu_ms = 1000 * (self.workers.cpu_seconds() - cpu) / done
+        measured = {
+            "jobs_per_second": done / seconds,
+            "cpu_ms": cpu_ms,
+            "memory_mib": self.workers.memory_mib(),
+            "fill_per_second": jobs / filled["seconds"],
+            "queued_kib": memory / jobs / 1024,
+            **cost,
         }
+        if first is None:
+            self.driver.do("collect", sample=SAMPLE)
+        return measured
 
     def latency(self, jobs_per_second: float, seconds: float) -> dict[str, Any]:
         """Return milliseconds from enqueue to result, one job at a time: alone, and beside a flow of half the rate."""
         # Drivers of their own: Celery's goes on listening for every job that it ever enqueued.
         with self._driver() as prober, self._driver() as other:
-            prober.do("probe", count=10, seconds=seconds, pause=PAUSE)
-            alone = prober.do("probe", count=PROBES, seconds=seconds, pause=PAUSE)
+            alone = _probe(prober, seconds)
             other.order("flow", rate=jobs_per_second / 2, seconds=seconds + 0.5)
             time.sleep(0.3)
-            beside = prober.do("probe", count=PROBES, seconds=seconds, pause=PAUSE)
+            beside = _probe(prober, seconds, warm_up=0)
             flow = other.answer()
-        return {
-            "low_ms": [1000 * taken for taken in alone["seconds"]],
-            "half_ms": [1000 * taken for taken in beside["seconds"]],
-            "half_rate": flow["sent"] / flow["seconds"],
-        }
+        return {"low_ms": alone, "half_ms": beside, "half_rate": flow["sent"] / flow["seconds"]}
+
+    def alone(self, seconds: float) -> list[float]:
+        """Return milliseconds from enqueue to result, one job at a time, with nothing beside."""
+        with self._driver() as prober:
+            return _probe(prober, seconds)
 
     def _driver(self) -> Driver:
         return _driver(self.peer, self.servers, self.folder)
 
-    def _wait_rows(self, wanted: int, jobs: int) -> None:
-        """Return at the moment the last row is there, after few looks: each counts the whole table."""
-        begun, start = time.perf_counter(), wanted - jobs
-        while (found := self.servers.rows()) < wanted:
+    def _wait_rows(self, already: int, wanted: int) -> int:
+        """Return how many rows there are at the moment when enough are, after few looks: each counts them all."""
+        begun = time.perf_counter()
+        while (found := self.servers.new_rows() - already) < wanted:
             passed = time.perf_counter() - begun
             if passed > DRAIN_TIMEOUT:
-                raise RuntimeError(f"{self.peer.name}: {found - start} of {jobs} jobs done in {passed:.0f} s")
+                raise RuntimeError(f"{self.peer.name}: {found} of {wanted} jobs done in {passed:.0f} s")
             self.workers.check()
-            left = (wanted - found) * passed / (found - start) if found > start else 0.05
+            left = (wanted - found) * passed / found if found else 0.05
             time.sleep(min(max(left / 2, 0.005), 0.5))
+        return found
 
 
 @contextmanager
-def session(peer: Peer, servers: Servers, processes: int, folder: Path) -> Iterator[Session]:
-    """Yield a warm session."""
-    servers.empty()
+def session(peer: Peer, servers: Servers, processes: int, folder: Path, *, keep: bool = False) -> Iterator[Session]:
+    """Yield a warm session, on emptied servers, or with the patterns that are there."""
+    servers.empty(keep=keep)
     environment = variables(servers.database_url, servers.redis_url)
     with ExitStack() as stack:
         # The driver first: where a peer keeps its queue in PostgreSQL, that makes the tables.
@@ -105,11 +120,6 @@ def session(peer: Peer, servers: Servers, processes: int, folder: Path) -> Itera
         yield Session(peer, servers, workers, driver, folder)
 
 
-def _driver(peer: Peer, servers: Servers, folder: Path) -> Driver:
-    environment = variables(servers.database_url, servers.redis_url)
-    return Driver(peer, servers.patterns, environment, folder / f"{peer.name}-driver.log")
-
-
 def enqueue(peer: Peer, servers: Servers, folder: Path, *, one_by_one: int, at_once: int) -> dict[str, float]:
     """Return calls a second without any worker: one by one, and many at once."""
     servers.empty()
@@ -122,3 +132,15 @@ def enqueue(peer: Peer, servers: Servers, folder: Path, *, one_by_one: int, at_o
         "enqueue_cpu_us": 1e6 * one["cpu"] / one_by_one,
         "enqueue_many_per_second": at_once / many["seconds"],
     }
+
+
+def _driver(peer: Peer, servers: Servers, folder: Path) -> Driver:
+    environment = variables(servers.database_url, servers.redis_url)
+    return Driver(peer, servers.patterns, environment, folder / f"{peer.name}-driver.log")
+
+
+def _probe(driver: Driver, seconds: float, warm_up: int = 10) -> list[float]:
+    if warm_up:
+        driver.do("probe", count=warm_up, seconds=seconds, pause=PAUSE)
+    taken = driver.do("probe", count=PROBES, seconds=seconds, pause=PAUSE)
+    return [1000 * one for one in taken["seconds"]]

@@ -1,0 +1,97 @@
+"""The figures of the last full run, kept in bench/recorded.json, and the ratios that must not fall."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from bench.peers.registry import OURS
+from bench.peers.results import Value
+
+FILE = Path(__file__).parents[1] / "recorded.json"
+#: A ratio that is below so much of the recorded one has fallen.
+KEPT = 0.75
+
+Rows = dict[str, dict[str, Value]]
+
+
+@dataclass
+class Recorded:
+    """Values of each part by row and metric, and what they were measured on."""
+
+    parts: dict[str, Rows] = field(default_factory=dict)
+    #: Of each part: machine, day, rounds.
+    conditions: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, dict[str, str]] = field(default_factory=dict)
+    servers: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, file: Path = FILE) -> Self:
+        """Return what was recorded; nothing if there is no file."""
+        if not file.exists():
+            return cls()
+        found: dict[str, Any] = json.loads(file.read_text())
+        for rows in found["parts"].values():
+            for metrics in rows.values():
+                metrics.update({name: Value(**value) for name, value in metrics.items()})
+        return cls(**found)
+
+    def save(self, file: Path = FILE) -> None:
+        """Write it, one line a value so that a difference can be read."""
+        file.write_text(json.dumps(asdict(self), indent=1, default=str) + "\n")
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times better ours is in one metric."""
+
+    title: str
+    part: str
+    metric: str
+    #: Whether less is better.
+    less: bool = False
+    #: Against this peer; against the best of all if left out.
+    peer: str | None = None
+
+
+RATIOS = (
+    Ratio("jobs a second", "jobs", "jobs_per_second", peer="celery"),
+    Ratio("jobs a second", "jobs", "jobs_per_second"),
+    Ratio("worker CPU a job", "jobs", "cpu_ms", less=True, peer="celery"),
+    Ratio("enqueue one by one", "enqueue", "enqueue_per_second"),
+    Ratio("enqueue in bulk", "enqueue", "enqueue_many_per_second"),
+    Ratio("latency p50 at low load", "latency", "low_ms:50", less=True),
+)
+
+
+def ratios(parts: Mapping[str, Rows], peers: Iterable[str] | None = None) -> dict[str, float]:
+    """Return how many times better ours is, by what is measured and against whom; above 1 is better everywhere.
+
+    Args:
+        parts: The values.
+        peers: The peers that the best is chosen of; all if left out.
+    """
+    found = {}
+    for ratio in RATIOS:
+        rows = parts.get(ratio.part, {})
+        others = {
+            name: rows[name][ratio.metric].median
+            for name in rows
+            if not name.startswith(OURS.name) and (peers is None or name in peers) and ratio.peer in (None, name)
+        }
+        if OURS.name not in rows or not others:
+            continue
+        ours = rows[OURS.name][ratio.metric].median
+        choose: Callable[..., str] = min if ratio.less else max
+        best = choose(others, key=others.__getitem__)
+        value = others[best] / ours if ratio.less else ours / others[best]
+        found[f"{ratio.title}, against {ratio.peer or 'the best peer'}"] = value
+    return found
+
+
+def best_peer(recorded: Recorded) -> str | None:
+    """Return the peer with the most jobs a second, apart from Celery; None if nothing is recorded."""
+    rows = recorded.parts.get("jobs", {})
+    others = [name for name in rows if not name.startswith((OURS.name, "celery"))]
+    return max(others, key=lambda name: rows[name]["jobs_per_second"].median, default=None)
