@@ -106,6 +106,18 @@ $(VENV)/.docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,docs]'
 	@touch $@
 
+$(VENV)/.bench: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
+	@touch $@
+
+.PHONY: bench
+bench: $(VENV)/.bench ## measure beside other queues, half an hour; writes docs/benchmarks.md and its pictures
+	$(BIN)/python -m bench.peers --write
+
+.PHONY: bench-quick
+bench-quick: $(STAMP) ## the same in three minutes; fails where a ratio fell by a quarter since make bench
+	$(BIN)/python -m bench.peers --quick
+
 .PHONY: bench-batch
 bench-batch: $(STAMP) ## compare four ways to write one atomic batch
 	$(BIN)/python -m bench.batch_insert
@@ -136,4 +148,4 @@ bench-growth: $(STAMP) ## the cost of each part at 1,000, 100,000 and 1,000,000 
 
 .PHONY: clean
 clean: ## remove what make has made
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist .coverage .coverage.*
+	rm -rf $(VENV) bench/.venvs .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist .coverage .coverage.*

@@ -5,6 +5,7 @@ rounds, with the distance of the farthest round.
 """
 
 import argparse
+import math
 import sys
 import tempfile
 from pathlib import Path
@@ -57,8 +58,8 @@ def plan_of(chosen: argparse.Namespace, recorded: Recorded) -> Plan:
 def fallen(now: dict[str, float], before: dict[str, float]) -> list[str]:
     """Print both, and return the names of those that fell by more than a quarter."""
     for name, value in now.items():
-        print(f"{name}: {value:.2f} times better, recorded {before[name]:.2f}")
-    return [name for name, value in now.items() if value < KEPT * before[name]]
+        print(f"{name}: {value:.2f} times better, recorded {before.get(name, math.nan):.2f}")
+    return [name for name, value in now.items() if value < KEPT * before.get(name, 0.0)]
 
 
 def main() -> int:
@@ -70,7 +71,8 @@ def main() -> int:
         recorded.versions[peer.name] = found
         shown = ", ".join(f"{name} {version}" for name, version in sorted(found.items()))
         print(f"{peer.name}: {peer.settings}\n    {shown}\n    python -m {peer.worker}")
-    print(f"about {estimate(plan) / 60:.0f} minutes: {environment.machine()}", flush=True)
+    machine = environment.machine()
+    print(f"about {estimate(plan) / 60:.0f} minutes: {machine}", flush=True)
     with tempfile.TemporaryDirectory(prefix="pattern-storage-bench-") as name, running(Path(name)) as servers:
         recorded.servers = servers.settings()
         print(", ".join(f"{setting} {value}" for setting, value in recorded.servers.items()), flush=True)
@@ -85,7 +87,8 @@ def main() -> int:
         from bench.peers import plots  # needs the extra `bench`, which a measurement does not
 
         recorded.parts |= measured
-        recorded.conditions |= dict.fromkeys(measured, f"{environment.machine()}; {plan.rounds} rounds.")
+        for part in measured:
+            recorded.conditions[part] = f"{machine}; {plan.rounds_of(part)} rounds, {plan.jobs:,} jobs."
         recorded.save()
         report.write(recorded)
         plots.write(recorded)

@@ -18,8 +18,8 @@ SIZES = (10, 100, 1_000, 10_000)
 #: Rows that each size stores, in so many batches at least and at most.
 ROWS = 20_000
 FEWEST, MOST = 4, 200
-#: Batches of each size that go alone.
-ALONE = 20
+#: Batches of each size that go alone, one after the other, at most and at least.
+ALONE, LEAST_ALONE = 20, 3
 TIMEOUT = 120.0
 
 
@@ -34,13 +34,16 @@ def batches(servers: Servers, folder: Path, results: Results, sizes: Iterable[in
     ):
         workers.wait_idle()
         for size in sizes:
-            alone = [_one(client, list(islice(patterns, size))) for _ in range(ALONE)]
+            for _ in range(4):  # connections, prepared statements
+                _one(client, list(islice(patterns, 10)))
+            lonely = max(LEAST_ALONE, min(ALONE, rows // size))
+            alone = [_one(client, list(islice(patterns, size))) for _ in range(lonely)]
             servers.empty()
             number = max(FEWEST, min(MOST, rows // size))
             rate = _drain(client, workers, servers, [list(islice(patterns, size)) for _ in range(number)])
             copied = _copy(servers, size)
             measured = {"rows_per_second": rate, "copy_rows_per_second": copied, "of_copy": rate / copied}
-            results.add(f"{size:,}", measured | {"batch_ms": alone[ALONE // 4 :]})
+            results.add(f"{size:,}", measured | {"batch_ms": alone})
 
 
 def endless(file: Path) -> Iterator[dict[str, Any]]:

@@ -33,6 +33,8 @@ class Plan:
     processes: int = 2
     #: The largest of growing numbers of rows and of queued jobs.
     most: int = 1_000_000
+    #: Calls that enqueue: one by one, and at once.
+    calls: tuple[int, int] = (1_000, 3_000)
     #: Of each of the two latencies.
     seconds: float = 1.5
 
@@ -100,4 +102,5 @@ def _single(plan: Plan, peer: Peer, servers: Servers, folder: Path, results: dic
             if "latency" in results:
                 results["latency"].add(peer.name, warm.latency(drained["jobs_per_second"], plan.seconds))
     if "enqueue" in results:
-        results["enqueue"].add(peer.name, enqueue(peer, servers, folder, one_by_one=1_000, at_once=3_000))
+        one_by_one, at_once = plan.calls
+        results["enqueue"].add(peer.name, enqueue(peer, servers, folder, one_by_one=one_by_one, at_once=at_once))

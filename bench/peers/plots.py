@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -14,7 +15,7 @@ from bench.peers.registry import OURS
 FOLDER = ROOT / "docs" / "images"
 OURS_COLOR, OTHERS_COLOR = "#0969da", "#8c959f"
 #: Texts stay texts, names inside the file do not change: the same figures give the same file.
-STYLE = {"svg.fonttype": "none", "svg.hashsalt": "pattern-storage", "font.size": 11}
+STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "pattern-storage", "font.size": 11}
 
 #: Of each bar chart: part, metrics (the second in a lighter color), whether less is better, title.
 BARS = {

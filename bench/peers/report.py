@@ -1,7 +1,6 @@
 """docs/benchmarks.md: the parts of it that are made from what is recorded, each between two markers."""
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,6 +10,17 @@ from bench.peers.registry import OURS, PEERS
 from bench.peers.results import PARTS, Column, Value
 
 FILE = ROOT / "docs" / "benchmarks.md"
+README = ROOT / "README.md"
+
+#: The picture of each part that has one, and what it shows.
+PICTURES = {
+    "jobs": ("bench-jobs.svg", "Jobs a second of each queue"),
+    "enqueue": ("bench-enqueue.svg", "Jobs enqueued a second with each queue"),
+    "latency": ("bench-latency.svg", "Milliseconds from enqueue to result of each queue"),
+    "processes": ("bench-processes.svg", "Jobs a second by worker processes"),
+    "rows": ("bench-rows.svg", "Jobs a second by patterns in the table"),
+    "queued": ("bench-queued.svg", "Jobs a second by jobs in the queue"),
+}
 
 
 def text_table(part: str, rows: Rows) -> str:
@@ -22,18 +32,26 @@ def text_table(part: str, rows: Rows) -> str:
     return "\n".join("  ".join([row[0].strip().ljust(widths[0]), *row[1:]]) for row in lines)
 
 
-def write(recorded: Recorded, file: Path = FILE) -> None:
-    """Put everything between its markers. Raises ValueError for a marker that is missing."""
+def write(recorded: Recorded, file: Path = FILE, readme: Path = README) -> None:
+    """Put everything between its markers, a picture into README. Raises ValueError for a marker that is missing."""
     made = {part: _part(part, recorded) for part in recorded.parts}
     made["ratios"] = _markdown(["ours against", "times better"], _ratio_rows(recorded))
-    made["peers"] = _markdown(["", "settings", "worker", "versions"], _peer_rows(recorded))
+    made["peers"] = _markdown(["", "settings", "worker", "versions"], _peer_rows(recorded), numbers=False)
     made["servers"] = ", ".join(f"{name} {value}" for name, value in recorded.servers.items()) + "."
+    _fill(file, made)
+    if "jobs" in recorded.parts:
+        name, shown = PICTURES["jobs"]
+        _fill(readme, {"jobs": f"[![{shown}](docs/images/{name})](docs/benchmarks.md)"})
+
+
+def _fill(file: Path, made: dict[str, str]) -> None:
     text = file.read_text(encoding="utf-8")
     for name, content in made.items():
-        marked = re.compile(f"(<!-- bench: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        text, number = marked.subn(lambda found, content=content: f"{found[1]}{content}\n{found[2]}", text)  # type: ignore[misc]
-        if number != 1:
-            raise ValueError(f"{file} has {number} places marked '<!-- bench: {name} -->', not one")
+        before, begin, rest = text.partition(f"<!-- bench: {name} -->\n")
+        _, end, after = rest.partition("<!-- end -->")
+        if not begin or not end:
+            raise ValueError(f"{file.name} has no place '<!-- bench: {name} -->' ... '<!-- end -->'")
+        text = f"{before}{begin}{content}\n{end}{after}"
     file.write_text(text, encoding="utf-8")
 
 
@@ -46,7 +64,9 @@ def _part(part: str, recorded: Recorded) -> str:
             for row, values in rows.items()
         ),
     )
-    return f"{table}\n\n{recorded.conditions[part]}"
+    name, shown = PICTURES.get(part, ("", ""))
+    picture = f"![{shown}](images/{name})\n\n" if name else ""
+    return f"{picture}{table}\n\n{recorded.conditions[part]}"
 
 
 def _ratio_rows(recorded: Recorded) -> Iterable[Sequence[str]]:
@@ -60,11 +80,13 @@ def _peer_rows(recorded: Recorded) -> Iterable[Sequence[str]]:
         yield [name, peer.settings, f"`{peer.worker}`", shown]
 
 
-def _markdown(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [titles, ["---", *("---:" for _ in titles[1:])], *rows]
+def _markdown(titles: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: bool = True) -> str:
+    lines = [titles, ["---", *("---:" if numbers else "---" for _ in titles[1:])], *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _shown(values: dict[str, Value], column: Column) -> str:
     value = values[column.metric]
-    return "" if math.isnan(value.median) else f"{value.median:,.{column.digits}f} ±{value.spread:.0%}"
+    if math.isnan(value.median):
+        return ""
+    return f"{value.median:,.{column.digits}f}" + (f" ±{value.spread:.0%}" if value.spread else "")

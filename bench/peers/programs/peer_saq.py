@@ -1,6 +1,7 @@
 """saq: its Redis queue, uvloop, results awaited on its publish/subscribe channel."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 from saq import Job, Queue
@@ -34,7 +35,11 @@ async def enqueue_many(patterns: list[dict[str, Any]]) -> list[Job | None]:
 
 
 async def result(job: Job) -> dict[str, Any]:
-    await job.refresh(until_complete=TIMEOUT)
+    # It looks and then listens, and misses what is published in between: so look again every 50 ms.
+    async with asyncio.timeout(TIMEOUT):
+        while not job.completed:
+            with suppress(TimeoutError):
+                await job.refresh(until_complete=0.05)
     if job.error:
         raise RuntimeError(job.error)
     return job.result
