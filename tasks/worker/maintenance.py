@@ -37,7 +37,7 @@ def _in_steps(purge: Callable[..., int]) -> int:
 
 @app.task(name="maintenance.sweep_outbox", ignore_result=True)
 def sweep_outbox() -> int:
-    """Publish what is due in the outbox, as a relay would within milliseconds; return how many jobs.
+    """Publish what is due in the outbox, as a relay would at once; return how many jobs.
 
     Without any relay the outbox works too, up to a minute late.
     """
