@@ -1,6 +1,7 @@
 """Publishers of contracts: the direct one for Redis, and kombu's own way for Sentinel and RabbitMQ."""
 
 import os
+import threading
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -58,6 +59,7 @@ class KombuPublisher:
         self._settings, self._results = settings, results
         self._timeout = settings.connect_timeout
         self._process_id: int | None = None
+        self._opening = threading.Lock()
 
     def _open(self) -> None:
         # celery-types does not know kombu 5.7's batches yet.
@@ -78,7 +80,10 @@ class KombuPublisher:
     def publish(self, contracts: Sequence[ModelContractPatternStorage]) -> None:
         """Send the contracts. Raises BrokerUnavailable within about the connect timeout; some may have been sent."""
         if self._process_id != os.getpid():
-            self._open()
+            with self._opening:
+                # Threads that race for it get the same one.
+                if self._process_id != os.getpid():
+                    self._open()
         try:
             with self._producers.acquire(block=True, timeout=self._timeout) as producer:
                 # A pooled connection may have died since its last use: one more try tells that from a dead broker.
