@@ -41,7 +41,7 @@ test-plans: $(STAMP) ## the plan of every documented query on a table of 1,000,0
 
 .PHONY: test-install
 test-install: $(STAMP) ## install the wheel into empty environments and use it there, with every extra, Python and example
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup tests/install
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations=10 tests/install
 
 # Debian's packages of the servers that a deployment may choose, one a line.
 SERVER_PACKAGES := \

@@ -5,12 +5,9 @@ import tarfile
 from pathlib import Path, PurePosixPath
 from zipfile import ZipFile
 
-import pytest
-
 from pattern_storage.version import __version__
 from tests.fix_process import ROOT
 
-pytestmark = pytest.mark.xdist_group("distributions")
 #: What stands beside the package in the sdist: the build reads these, or a reader wants them.
 METADATA = {".gitignore", "CHANGELOG.md", "LICENSE", "PKG-INFO", "README.md", "pyproject.toml"}
 

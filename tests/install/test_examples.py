@@ -18,7 +18,6 @@ from tests.fix_process import ROOT, free_port, wait_until
 
 Install = Callable[..., Installation]
 EXAMPLES = ROOT / "examples"
-pytestmark = pytest.mark.xdist_group("examples")
 
 
 @pytest.fixture

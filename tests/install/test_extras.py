@@ -16,9 +16,6 @@ INCLUDED = {
     "": set(), "up": {"worker", "flower", "embedded"}, "all": set(MODULES),
     "parquet": {"worker", "parquet"}, "s3": {"worker", "s3"}, "gcs": {"worker", "gcs"},
 }  # fmt: skip
-#: An extra of each group is one environment, in one process.
-GROUPS = [pytest.param(extra, marks=pytest.mark.xdist_group(f"extra-{extra or 'none'}"), id=extra or "none")
-          for extra in EXTRAS]  # fmt: skip
 #: What an application that only enqueues does not pay for; the names of modules.
 SERVERS_ONLY = {
     "aiohttp", "alembic", "cronsim", "flower", "fsspec", "mccabe", "opentelemetry", "prometheus_client", "psutil",
@@ -44,7 +41,7 @@ def included(extra: str) -> set[str]:
     return INCLUDED.get(extra, {extra})
 
 
-@pytest.mark.parametrize("extra", GROUPS)
+@pytest.mark.parametrize("extra", EXTRAS, ids=lambda extra: extra or "none")
 def test_the_environment_is_consistent(install: Install, extra: str) -> None:
     environment = install(extra)
     done = environment.run("pip", "check")
@@ -55,20 +52,20 @@ def test_the_environment_is_consistent(install: Install, extra: str) -> None:
     assert environment.python(code).split() == []
 
 
-@pytest.mark.parametrize("extra", GROUPS)
+@pytest.mark.parametrize("extra", EXTRAS, ids=lambda extra: extra or "none")
 def test_the_client_is_imported_and_nothing_that_only_a_server_needs(install: Install, extra: str) -> None:
     code = "import json, sys; from pattern_storage import PatternStorageClient; print(json.dumps(sorted(sys.modules)))"
     loaded = {name.partition(".")[0] for name in json.loads(install(extra).python(code))}
     assert not loaded & (SERVERS_ONLY - ({"opentelemetry"} if "otel" in included(extra) else set()))
 
 
-@pytest.mark.parametrize("extra", GROUPS)
+@pytest.mark.parametrize("extra", EXTRAS, ids=lambda extra: extra or "none")
 def test_every_public_name_is_imported(install: Install, extra: str) -> None:
     code = "import pattern_storage as p; print(*(name for name in p.__all__ if getattr(p, name) is None))"
     assert install(extra).python(code).split() == []
 
 
-@pytest.mark.parametrize("extra", GROUPS)
+@pytest.mark.parametrize("extra", EXTRAS, ids=lambda extra: extra or "none")
 def test_the_command_line_or_the_sentence(install: Install, extra: str) -> None:
     environment = install(extra)
     if "worker" in included(extra):
@@ -86,7 +83,7 @@ def test_the_command_line_or_the_sentence(install: Install, extra: str) -> None:
             assert done.stderr == f"{said}pip install 'pattern-storage[{named}]'\n"
 
 
-@pytest.mark.parametrize("extra", GROUPS)
+@pytest.mark.parametrize("extra", EXTRAS, ids=lambda extra: extra or "none")
 @pytest.mark.parametrize(("command", "needed"), [("worker", "worker"), ("beat", "worker"), ("flower", "flower")])
 def test_celery_or_the_sentence(install: Install, extra: str, command: str, needed: str) -> None:
     environment = install(extra)
@@ -101,7 +98,6 @@ def test_celery_or_the_sentence(install: Install, extra: str, command: str, need
     assert sentence == f"{said}pip install 'pattern-storage[{needed}]'"
 
 
-@pytest.mark.xdist_group("extra-worker")
 def test_a_system_without_servers_and_without_flower(install: Install) -> None:
     environment = install("worker")
     # Without /usr/bin, where an installed PostgreSQL would do as well.
@@ -113,7 +109,6 @@ def test_a_system_without_servers_and_without_flower(install: Install) -> None:
         assert f"pip install 'pattern-storage[{extra}]'" in sentence
 
 
-@pytest.mark.xdist_group("extra-worker")
 @pytest.mark.parametrize(
     ("source", "extra"), [("x.parquet", "parquet"), ("s3://bucket/x.jsonl", "s3"), ("gs://bucket/x.jsonl", "gcs")]
 )
@@ -126,7 +121,6 @@ def test_an_import_of_a_kind_that_is_not_installed(install: Install, source: str
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.xdist_group("extra-embedded")
 def test_the_servers_alone(install: Install) -> None:
     """What an application's tests may use; no command line is needed."""
     code = """

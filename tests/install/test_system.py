@@ -40,8 +40,8 @@ def system(install: Install) -> Iterator[Running]:
     try:
         running.wait_for("pattern-storage is up")
         yield running
-        # Ctrl-C ends all of it.
-        running.signal(signal.SIGINT)
+        # As Ctrl-C does, which a process in the background does not hear.
+        running.signal(signal.SIGTERM)
         assert running.wait() == 0, running.text
         running.leaves_nothing()
     finally:
@@ -68,7 +68,6 @@ def make_application(folder: Path, *, packages: bool) -> tuple[str, ...]:
     return tuple(files)
 
 
-@pytest.mark.xdist_group("system")
 @pytest.mark.parametrize("packages", [True, False], ids=["packages", "modules"])
 def test_a_client_in_an_application_with_names_like_ours(
     system: Running, install: Install, tmp_path: Path, packages: bool
@@ -81,7 +80,6 @@ def test_a_client_in_an_application_with_names_like_ours(
     assert said == "True None\n"
 
 
-@pytest.mark.xdist_group("system")
 @pytest.mark.parametrize(
     ("arguments", "sign"),
     [
@@ -116,11 +114,9 @@ def test_celery_from_a_folder_with_names_like_ours(
         running.end()
 
 
-@pytest.mark.parametrize(
-    "python", [pytest.param(version, marks=pytest.mark.xdist_group(f"python-{version}")) for version in VERSIONS]
-)
+@pytest.mark.parametrize("python", VERSIONS)
 def test_the_demo(install: Install, home: Path, python: str) -> None:
-    """In the words of the issue: a newcomer's `pip install` in an empty environment runs `pattern-storage demo`."""
+    """A newcomer's `pip install` in an empty environment runs `pattern-storage demo`."""
     if find_python(python) is None:
         pytest.skip(f"Python {python} is not installed")
     installation = install("up", python="" if python == CURRENT else python)
