@@ -74,6 +74,13 @@ def test_the_command_line_or_the_sentence(install: Install, extra: str) -> None:
         assert "pattern-storage dead-letters list" in lines
         assert environment.run("pattern-storage", "--version").returncode == 0
         assert environment.run("python", "-m", "pattern_storage", "--help").returncode == 0
+        # What a shell asks when somebody presses Tab.
+        typed: dict[str, Any] = {
+            "_PATTERN_STORAGE_COMPLETE": "complete_bash",
+            "COMP_WORDS": "pattern-storage dem",
+            "COMP_CWORD": "1",
+        }
+        assert environment.run("pattern-storage", **typed).stdout.split() == ["demo"]
         return
     for command in (("pattern-storage",), ("python", "-m", "pattern_storage")):
         for arguments, named in ((("query", "--json"), "worker"), (("demo",), "up"), (("up",), "up")):
