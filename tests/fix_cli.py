@@ -238,6 +238,11 @@ class Up(Running):
         [found] = [child for child in children if set(words) <= set(child.cmdline())]
         return found
 
+    def child(self, word: str) -> psutil.Process:
+        """Return the first child in whose command line this word is, or a part of one."""
+        children = psutil.Process(self.process.pid).children()
+        return next(child for child in children if word in " ".join(child.cmdline()))
+
     def count(self, name: str) -> int:
         """How many patterns of that name are stored."""
         with psycopg.connect(self.state.database_url) as connection:

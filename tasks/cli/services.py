@@ -4,8 +4,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from pattern_storage.config.settings import Settings, load_settings
@@ -17,14 +18,25 @@ from pattern_storage.embedded.ports import port_for
 from pattern_storage.embedded.process import ServerProcess
 from pattern_storage.storage import schema
 from pattern_storage.tasks.cli import flower
+from pattern_storage.tasks.cli.output import err
 from pattern_storage.tasks.sender import create_app
 
 #: Seconds until a started worker, and Flower, must answer.
 START_TIMEOUT = 60.0
+#: Seconds between two starts of what has ended by itself.
+RESTART_INTERVAL = 3.0
 #: Services that are commands of ours.
 OWN = frozenset({"relay"})
 #: What Celery calls a service of another name.
 SUBCOMMANDS = {"imports": "worker"}
+
+
+@dataclass
+class Services:
+    """Running services by name, and how to start one of them again."""
+
+    processes: dict[str, ServerProcess]
+    start: Callable[[str], ServerProcess]
 
 
 @contextmanager
@@ -51,7 +63,7 @@ def make_folder(folder: Path) -> Path:
 @contextmanager
 def running_services(
     settings: Settings, folder: Path, ports: Mapping[str, int] | None = None, **commands: Sequence[str]
-) -> Iterator[dict[str, ServerProcess]]:
+) -> Iterator[Services]:
     """Run services, each by its name with its arguments, until the block ends; then stop them gracefully.
 
     Args:
@@ -81,10 +93,10 @@ def running_services(
     make_folder(folder)
     ourselves = Account(os.geteuid(), os.getegid(), switched=False)
     with ExitStack() as stack:
-        services = {}
-        for name, arguments in commands.items():
+
+        def start(name: str) -> ServerProcess:
             program = ["pattern_storage"] if name in OWN else ["celery", "-A", "pattern_storage"]
-            command = [sys.executable, "-m", *program, SUBCOMMANDS.get(name, name), *arguments]
+            command = [sys.executable, "-m", *program, SUBCOMMANDS.get(name, name), *commands[name]]
             service = launch(
                 name, command,
                 account=ourselves, log=ServerLog(folder / f"{name}.log"), death_signal=signal.SIGTERM,
@@ -95,12 +107,14 @@ def running_services(
             )  # fmt: skip
             # A worker hands back what it cannot finish within its soft shutdown, and then ends by itself.
             stack.callback(service.stop, signal.SIGTERM, timeout=settings.soft_shutdown_timeout + 10)
-            services[name] = service
+            return service
+
+        services = {name: start(name) for name in commands}
         if "worker" in services:
             wait_for_worker(settings, services["worker"])
         if "flower" in services:
             services["flower"].wait_ready(lambda: flower.shows_a_worker(settings), timeout=START_TIMEOUT)
-        yield services
+        yield Services(services, start)
 
 
 def metrics_ports(settings: Settings, folder: Path, *names: str) -> dict[str, int]:
@@ -124,10 +138,36 @@ def wait_for_worker(settings: Settings, worker: ServerProcess) -> None:
         app.close()
 
 
-def wait_until_one_ends(services: dict[str, ServerProcess], poll: float = 0.2) -> None:
-    """Return never, or raise EmbeddedError when one of the processes has ended. Interrupt it to go on."""
+def supervise(services: Services, embedded: EmbeddedStack | None, poll: float = 0.2) -> None:
+    """Start Flower and the embedded servers again when they end by themselves; never return. Interrupt it to go on.
+
+    Raises:
+        EmbeddedError: another service has ended, or a server cannot be started again where it was.
+    """
+    servers = [embedded.postgres, embedded.valkey] if embedded else []
+    again: dict[str, float] = {}
+
+    def due(name: str) -> bool:
+        now = time.monotonic()
+        if now < again.get(name, 0.0):
+            return False
+        again[name] = now + RESTART_INTERVAL
+        err.print(f"{name} has ended by itself and is started again", markup=False, soft_wrap=True)
+        return True
+
     while True:
-        for name, service in services.items():
-            if not service.running:
+        for server in servers:
+            if not server.running and due(server.NAME):
+                before = server.url
+                server.start()
+                if server.url != before:
+                    raise EmbeddedError(f"{server.NAME} ended by itself, and its port is taken: start 'up' again")
+        for name, service in services.processes.items():
+            if service.running:
+                continue
+            # It only shows: nothing of the system waits for it.
+            if name != "flower":
                 raise EmbeddedError(f"{name} has ended by itself; the end of its log:\n{service.log_tail}")
+            if due(name):
+                services.processes[name] = services.start(name)
         time.sleep(poll)

@@ -19,7 +19,7 @@ from pattern_storage.tasks.cli.services import (
     metrics_ports,
     running_services,
     running_stack,
-    wait_until_one_ends,
+    supervise,
 )
 from pattern_storage.tasks.imports.plan.imports_file import load_entries
 
@@ -83,7 +83,7 @@ def up(
                 # Outside of the table, where it would be folded: it is there to be clicked or copied.
                 out.print(Text.assemble("Flower, with its login: ", (address, "bold")), soft_wrap=True)
             print_pairs(about, title="pattern-storage is up; Ctrl-C stops it")
-            wait_until_one_ends(services)
+            supervise(services, embedded)
         except KeyboardInterrupt:
             err.print("stopping: running jobs finish first")
     err.print("stopped")

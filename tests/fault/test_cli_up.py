@@ -130,6 +130,29 @@ def test_kill_9_leaves_nothing_and_the_next_up_has_the_data(cli: Cli, start: Cal
     assert read_state(data_dir) is None
 
 
+def test_it_looks_after_what_it_started(cli: Cli, start: Callable[..., Up], data_dir: Path) -> None:
+    up = start(data_dir, flower=True).ready()
+    for name, words in (("flower", ["flower"]), ("Valkey", ["valkey"]), ("PostgreSQL", ["postgres"])):
+        up.remember()
+        up.child(*words).kill()
+        up.wait_for(f"{name} has ended by itself and is started again")
+        # All of the others go on, and what had ended answers again.
+        wait_until(lambda name=name: insert(cli, f"after {name}", **up.variables).code == 0, f"{name} is back")  # type: ignore[misc]
+        assert up.count(f"after {name}") >= 1
+    address = str(up.state.values["flower_url"])
+    login, place = address.removeprefix("http://").split("@")
+
+    def answers() -> bool:
+        with contextlib.suppress(OSError):
+            return ask(f"http://{place}", login=login).status == 200
+        return False
+
+    wait_until(answers, "Flower is back")
+    up.signal(signal.SIGINT)
+    assert up.wait() == 0
+    up.leaves_nothing()
+
+
 def test_with_servers_of_the_users_own(
     cli: Cli, start: Callable[..., Up], home: Path, empty_database_url: str, lone_valkey: EmbeddedValkey
 ) -> None:
