@@ -6,18 +6,18 @@ from collections import UserDict
 from typing import Any, NoReturn
 from uuid import UUID
 
-from celery import Task, signals
-from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded, TimeLimitExceeded
+from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 from celery.states import FAILURE, SUCCESS
-from celery.utils.time import get_exponential_backoff_interval
 
-from pattern_storage.config.settings import Settings, environment_settings
+from pattern_storage.config.settings import environment_settings
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, attempts, dead_letters, ledger
 from pattern_storage.storage.errors import ContractInvalid, StorageError
 from pattern_storage.storage.logs import correlated, get_logger
 from pattern_storage.tasks.description import describe_call
-from pattern_storage.tasks.errors import StorageOperationFailed, StorageUnavailable
+from pattern_storage.tasks.errors import StorageOperationFailed
 from pattern_storage.tasks.worker import runtime
+from pattern_storage.tasks.worker.base_task import ResultTask
+from pattern_storage.tasks.worker.retry import retry_delay
 from pattern_storage.tasks.worker.started import mark_started
 from pattern_storage.tasks.worker.validation import never_ended, receive, settle_late, too_late
 from pattern_storage.vocabulary import ErrorType, OperationName
@@ -25,7 +25,7 @@ from pattern_storage.vocabulary import ErrorType, OperationName
 logger = get_logger(__name__)
 
 
-class StorageTask(Task[Any, Any]):
+class StorageTask(ResultTask):
     """Runs one contract, once per correlation id.
 
     A success is SUCCESS, a permanent failure FAILURE. A failure that may pass is RETRY, with full jitter, until the
@@ -37,19 +37,13 @@ class StorageTask(Task[Any, Any]):
     track_started = False
     Request = "pattern_storage.tasks.worker.request:StorageRequest"
     Strategy = "pattern_storage.tasks.worker.group.strategy:strategy"
-    # Attempts are counted in PostgreSQL, where a killed worker cannot lose them; see `_count`.
-    max_retries = None
-    # Seconds until a job whose process was killed runs again; Celery's own default is three minutes.
-    default_retry_delay = 1
-    # An operation that failed is a result, not a fault of the worker: no traceback in its log.
-    throws = (StorageOperationFailed,)
     # Flower shows the beginning of a result; a query's would soon come to the template code.
     resultrepr_maxsize = 100
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the job. Raises StorageOperationFailed if a producer sent anything but `contract`."""
         if (outcome := vars(self.request).get("outcome")) is not None:
-            return ShownResult(conclude(outcome))
+            return ShownResult(self.end(outcome))
         if not args and kwargs.keys() == {"contract"}:
             with correlated(str(self.request.id)):
                 try:
@@ -97,9 +91,7 @@ class StorageTask(Task[Any, Any]):
         # Whatever enters a job in the ledger clears what was kept of it as well.
         if result.metadata.get("replayed") or (begun_again and operation == OperationName.QUERY):
             self._forget(received)
-        if result.metadata.get("error_type") == ErrorType.REVOKED:
-            self._revoked(result)
-        return conclude(result)
+        return self.end(result)
 
     def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
         """After a conflict has been reported, put back the outcome of the job that the id belongs to.
@@ -167,14 +159,7 @@ class StorageTask(Task[Any, Any]):
         settings = environment_settings()
         if begun_again + 1 >= settings.max_attempts:
             self._dead_letter(contract, result, begun_again + 1)
-        try:
-            raise self.retry(
-                exc=StorageUnavailable(result.to_dict()),
-                countdown=retry_delay(settings, self.request.retries or 0),
-            )
-        except Reject as error:
-            # The new message could not be sent. Celery would drop the old one; it goes back to the queue instead.
-            raise Reject(error, requeue=True) from error
+        self.end_as_retry(result, retry_delay(settings, self.request.retries or 0))
 
     def _dead_letter(
         self, contract: ModelContractPatternStorage, result: ModelResult, count: int
@@ -193,34 +178,9 @@ class StorageTask(Task[Any, Any]):
         result.metadata.pop("retryable", None)
         raise StorageOperationFailed(result.to_dict())
 
-    def _revoked(self, result: ModelResult) -> NoReturn:
-        """End a cancelled job as REVOKED, in the result backend and for Flower."""
-        self.backend.mark_as_revoked(str(self.request.id), str(result.error), request=self.request)
-        self.send_event("task-revoked", terminated=False, signum=None, expired=False)
-        signals.task_revoked.send(sender=self, request=self.request, terminated=False, signum=None, expired=False)
-        raise Ignore
-
 
 class ShownResult(UserDict[str, Any]):
     """A result that is stored elsewhere: Celery only shows its beginning, for which it would walk through all of it."""
 
     def __repr__(self) -> str:
         return repr(self.data)[:100]
-
-
-def conclude(result: ModelResult) -> dict[str, Any]:
-    """Return a result as JSON types, or raise StorageOperationFailed with it for an operation that failed."""
-    if not result.success:
-        raise StorageOperationFailed(result.to_dict())
-    return result.to_dict()
-
-
-def retry_delay(settings: Settings, retries: int) -> float:
-    """Return the seconds until the next attempt of a job that was retried so often: anything up to the bound.
-
-    Full jitter: jobs that failed together, as in an outage, do not come back together.
-    """
-    delay = get_exponential_backoff_interval(
-        settings.retry_backoff, min(retries, 30), settings.retry_backoff_max, full_jitter=True
-    )
-    return max(delay, settings.broker_kind.least_delay)

@@ -6,7 +6,7 @@ import pytest
 
 from pattern_storage.config.broker import REDIS as REDIS_KIND
 from pattern_storage.config.settings import load_settings
-from pattern_storage.tasks.worker.task import retry_delay
+from pattern_storage.tasks.worker.retry import retry_delay
 
 REDIS, RABBITMQ = "redis://127.0.0.1:1/0", "amqp://127.0.0.1:1"
 #: So many that a part of the range that is never drawn is no accident.

@@ -4,9 +4,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 from uuid import UUID
 
-from celery import Task, signals
-from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
-from celery.utils.time import get_exponential_backoff_interval
+from celery.exceptions import Ignore, SoftTimeLimitExceeded
 from pydantic import ValidationError
 
 from pattern_storage.config.celeryconfig import IMPORT_TASK
@@ -16,7 +14,7 @@ from pattern_storage.storage.errors import SchemaMismatch, StorageError
 from pattern_storage.storage.explanation import explain
 from pattern_storage.storage.logs import correlated
 from pattern_storage.tasks.celery_app import app
-from pattern_storage.tasks.errors import ImportBroken, StorageOperationFailed, StorageUnavailable
+from pattern_storage.tasks.errors import ImportBroken, StorageOperationFailed
 from pattern_storage.tasks.imports.plan.model import ImportPlan
 from pattern_storage.tasks.imports.publisher import describe_run
 from pattern_storage.tasks.imports.run.execution import RunExecutor, RunLocked
@@ -24,17 +22,16 @@ from pattern_storage.tasks.imports.run.lease import renew
 from pattern_storage.tasks.imports.run.progress import Progress
 from pattern_storage.tasks.observability import metrics
 from pattern_storage.tasks.worker import runtime
+from pattern_storage.tasks.worker.base_task import ResultTask
+from pattern_storage.tasks.worker.retry import retry_delay
 from pattern_storage.vocabulary import IMPORT_OPERATION, ErrorType, JobState
 
 
-class ImportTask(Task[Any, Any]):
+class ImportTask(ResultTask):
     """Executes one run. A transient failure is RETRY until the attempts are used up; a cancelled run is REVOKED."""
 
     abstract = True
     Request = "pattern_storage.tasks.imports.run.request:ImportRequest"
-    max_retries = None
-    default_retry_delay = 1
-    throws = (StorageOperationFailed,)
     resultrepr_maxsize = 300
 
     def report(self, progress: Progress, task_id: str, hostname: str | None, delivery_tag: str | None) -> None:
@@ -47,35 +44,17 @@ class ImportTask(Task[Any, Any]):
             dispatcher.send("task-progress", uuid=task_id, **about)
         renew(app, delivery_tag)
 
-    def again(self, result: dict[str, Any]) -> NoReturn:
+    def again(self, result: ModelResult) -> NoReturn:
         """End this attempt as RETRY."""
         settings = environment_settings()
-        backoff = get_exponential_backoff_interval(
-            settings.retry_backoff, min(self.request.retries or 0, 30), settings.retry_backoff_max, full_jitter=True
-        )
-        # A server that is asked again too early refuses again. A message that waits longer would be delivered again.
-        asked = min(float(result["metadata"].get("retry_after", 0.0)), settings.visibility_timeout / 2)
-        delay = max(backoff, settings.broker_kind.least_delay, asked)
+        # A server that is asked again too early refuses again.
+        asked = float(result.metadata.get("retry_after", 0.0))
+        delay = retry_delay(settings, self.request.retries or 0, asked)
         # The retry is the run's message: one of beat's would begin the next attempt at once.
         with suppress(StorageError):
             later = delay + settings.relay_republish_delay
             runtime.on_connection(import_runs.postpone, UUID(str(self.request.id)), delay=later)
-        about = describe_run(**(self.request.kwargs or {}))
-        retry: Any = self.retry
-        try:
-            raise retry(exc=StorageUnavailable(result), countdown=delay, argsrepr=about, kwargsrepr="")
-        except Reject as error:
-            # The new message could not be sent; the old one goes back to the queue.
-            raise Reject(error, requeue=True) from error
-
-    def end(self, result: ModelResult) -> NoReturn:
-        """Raise what makes Celery set the state of a run that did not succeed: FAILURE, or REVOKED."""
-        if result.metadata.get("error_type") != ErrorType.REVOKED:
-            raise StorageOperationFailed(result.to_dict())
-        self.backend.mark_as_revoked(str(self.request.id), str(result.error), request=self.request)
-        self.send_event("task-revoked", terminated=False, signum=None, expired=False)
-        signals.task_revoked.send(sender=self, request=self.request, terminated=False, signum=None, expired=False)
-        raise Ignore
+        self.end_as_retry(result, delay, argsrepr=describe_run(**(self.request.kwargs or {})), kwargsrepr="")
 
 
 @app.task(name=IMPORT_TASK, bind=True, base=ImportTask)
@@ -90,12 +69,10 @@ def run_import(self: ImportTask, *, name: str | None = None, due: str | None = N
         except StorageError as error:
             self.again(_refused(self, error.error_type, str(error)))
         if result.metadata.get("retryable"):
-            self.again(result.to_dict())
+            self.again(result)
         if not result.metadata.get("replayed"):
             _measure(run, result)
-        if not result.success:
-            self.end(result)
-        return result.to_dict()
+        return self.end(result)
 
 
 def _measure(run: RunExecutor, result: ModelResult) -> None:
@@ -130,7 +107,7 @@ def _find(task: ImportTask) -> RunExecutor:
         if found is None:
             raise ValueError(f"no import run has the id {run_id}; start one with 'pattern-storage imports run'")
     except ValueError as error:
-        raise StorageOperationFailed(_refused(task, ErrorType.VALIDATION_ERROR, str(error))) from None
+        raise StorageOperationFailed(_refused(task, ErrorType.VALIDATION_ERROR, str(error)).to_dict()) from None
     refusal = None
     try:
         plan = ImportPlan.model_validate(found.plan)
@@ -152,7 +129,7 @@ def _find(task: ImportTask) -> RunExecutor:
     )
 
 
-def _refused(task: ImportTask, error_type: str, error: str) -> dict[str, Any]:
+def _refused(task: ImportTask, error_type: str, error: str) -> ModelResult:
     return ModelResult.failure(
         error, error_type, correlation_id=str(task.request.id), operation=IMPORT_OPERATION, duration_ms=0.0
-    ).to_dict()
+    )
