@@ -42,6 +42,10 @@ class Refusal:
             self._since = None
 
 
+#: More messages than any channel holds.
+UNLIMITED = 1_000_000
+
+
 class QueueKey(NamedTuple):
     """The Redis key of one priority of one queue."""
 
@@ -50,6 +54,8 @@ class QueueKey(NamedTuple):
     key: str
     #: Whether its messages are recorded as unacked until they are acknowledged.
     needs_ack: bool
+    #: How many of its messages the channel may claim now.
+    free: int = UNLIMITED
 
 
 class BlockingPop(PolledConnection):

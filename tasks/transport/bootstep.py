@@ -5,8 +5,13 @@ from typing import Any
 from celery import bootsteps
 from celery.concurrency.solo import TaskPool as SoloPool
 
+from pattern_storage.config.celeryconfig import QUEUES
+from pattern_storage.config.settings import environment_settings
 from pattern_storage.tasks.transport.channel import Channel
 from pattern_storage.tasks.transport.kombu_parts import transports
+
+#: The queues whose jobs take long, each by itself.
+LONG_QUEUES = QUEUES[1:]
 
 #: By URL scheme, which is how kombu chooses where a URL names several servers.
 TRANSPORTS = {
@@ -31,3 +36,7 @@ class ClaimingTransport(bootsteps.Step):
         super().__init__(worker, **options)
         install()
         Channel.claim_ahead = not issubclass(worker.pool_cls, SoloPool)
+        settings = environment_settings()
+        processes = getattr(worker, "max_concurrency", None) or worker.concurrency
+        # The prefetch limit of all is as wide as groups are; what is executed alone is shared more fairly.
+        Channel.queue_prefetch = dict.fromkeys(LONG_QUEUES, processes * settings.prefetch_multiplier)

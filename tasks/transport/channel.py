@@ -1,8 +1,9 @@
 """A channel of kombu's Redis transport that claims messages instead of popping them."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any
 
 from kombu.log import get_logger
@@ -12,7 +13,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from pattern_storage.tasks.redis_errors import ServerRefuses, patient_class
-from pattern_storage.tasks.transport.blocking_pop import QueueKey
+from pattern_storage.tasks.transport.blocking_pop import UNLIMITED, QueueKey
 from pattern_storage.tasks.transport.claim_call import claim_command, read_reply
 from pattern_storage.tasks.transport.claims import Claims
 from pattern_storage.tasks.transport.kombu_parts import redis, virtual
@@ -35,6 +36,10 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu's is untyped
             event loop, and only for a consumer that hands messages on: one that works inside its callback, as the
             solo pool does, would keep them waiting. Off unless the worker's bootstep says so.
         claim_limit: messages in one claim at most, 32.
+
+    And, set by the worker's bootstep:
+        queue_prefetch: messages of a queue in flight at most, by queue, within the prefetch limit of all: a worker
+            takes many short jobs ahead, but must not take all the long ones away from others.
     """
 
     QoS = QoS
@@ -42,6 +47,7 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu's is untyped
 
     claim_ahead = False
     claim_limit = 32
+    queue_prefetch: Mapping[str, int] = MappingProxyType({})
     from_transport_options = (*redis.Channel.from_transport_options, *TRANSPORT_OPTIONS)
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -70,16 +76,27 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu's is untyped
 
     def queue_keys(self, queues: Iterable[str], no_ack: bool | None = None) -> list[QueueKey]:
         """Return the keys of these queues in the order in which messages may be taken from them."""
-        names = list(queues)
+        names = [(queue, self._free(queue)) for queue in queues]
         return [
             QueueKey(
                 queue,
                 f"{self.global_keyprefix}{self._q_for_pri(queue, step)}",
                 bool(self.ack_emulation) and not (queue in self._no_ack_queues if no_ack is None else no_ack),
+                free,
             )
             for step in self.priority_steps
-            for queue in names
+            for queue, free in names
         ]
+
+    def _free(self, queue: str) -> int:
+        """Return how many messages of a queue the channel may still have in flight."""
+        limit = self.queue_prefetch.get(queue)
+        if limit is None:
+            return UNLIMITED
+        # kombu keeps what has been acknowledged until it next looks through all.
+        in_flight = (one for tag, one in self.qos._delivered.items() if tag not in self.qos._dirty)
+        held = sum(one.delivery_info.get("routing_key") == queue for one in in_flight)
+        return max(limit - int(held), 0)
 
     def deliver(self, message: Any, queue: str) -> None:
         """Deliver a message to its consumer."""

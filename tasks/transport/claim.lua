@@ -3,13 +3,15 @@
 -- KEYS  the hash of unacked messages, its index, then queue keys, those that may be taken from first.
 -- ARGV  now; how many messages at most; how many queue keys may be taken from; how many of them share a round;
 --       for every queue key "1" (record its messages) or "0" (they need no acknowledgement), as one word;
---       how many acknowledgements; their tags; then, in pairs, the number of a queue key and a message
+--       for every queue key how many messages it may give, separated by blanks; how many acknowledgements; their tags; then, in pairs, the number of a queue key and a message
 --       that a blocking pop has moved from it.
 -- Returns the number of messages still waiting, the number of unreadable ones, the error that ended it early or "",
 --       then, in threes, the number of the queue key, the tag ("" if it needs no acknowledgement) and the message.
 local unacked, index = KEYS[1], KEYS[2]
 local now, most, takeable, width = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local recorded, acks, at = ARGV[5], tonumber(ARGV[6]), 7
+local recorded, acks, at = ARGV[5], tonumber(ARGV[7]), 8
+local free = {}
+for number in ARGV[6]:gmatch('%d+') do free[#free + 1] = tonumber(number) end
 local reply, taken, unreadable = {0, 0, ''}, 0, 0
 local kinds = {unacked, 'hash', index, 'zset'}
 
@@ -45,7 +47,7 @@ local function take(i, raw, remove)
   if is_recorded(i) then failed, tag = record(i, raw) end
   failed = failed or failure(remove(), {})
   if failed or not tag then return failed end
-  taken = taken + 1
+  taken, free[i] = taken + 1, free[i] - 1
   for _, value in ipairs({i, tag, raw}) do reply[#reply + 1] = value end
 end
 
@@ -78,7 +80,7 @@ for n = at, #ARGV, 2 do
     -- Gone: a sweep has put it back, and is delivered by the claim that takes it from there.
     if found and not failed then
       local function remove() return redis.pcall('LREM', claimed, 1, raw) end
-      if taken < most then
+      if taken < most and free[i] > 0 then
         failed = take(i, raw, remove)
       else
         failed = failure(redis.pcall('RPUSH', key, raw), lists) or failure(remove(), {})
@@ -92,7 +94,8 @@ for i = 1, takeable do
   local length = redis.pcall('LLEN', KEYS[i + 2])
   local wrong = failure(length, lists)
   failed = failed or wrong
-  waiting[i] = wrong and 0 or length
+  -- What it may not give does not wait for this channel.
+  waiting[i] = (wrong or free[i] < 1) and 0 or length
   total = total + waiting[i]
 end
 
@@ -103,7 +106,7 @@ for first = 1, takeable, width do
   while found and taken < limit and not failed do
     found = false
     for i = first, math.min(first + width - 1, takeable) do
-      if taken < limit and waiting[i] > 0 and not failed then
+      if taken < limit and waiting[i] > 0 and free[i] > 0 and not failed then
         local key = KEYS[i + 2]
         failed = take(i, redis.call('LINDEX', key, -1), function() return redis.pcall('RPOP', key) end)
         if not failed then waiting[i], total, found = waiting[i] - 1, total - 1, true end

@@ -59,7 +59,8 @@ def claim_command(
             known.append(queue_key)
             number[queue_key.key] = len(known)
     recorded = "".join("1" if queue_key.needs_ack else "0" for queue_key in known)
-    arguments: list[Any] = [time(), limit, len(queue_keys), round_size, recorded, len(acks), *acks]
+    free = " ".join(str(queue_key.free) for queue_key in known)
+    arguments: list[Any] = [time(), limit, len(queue_keys), round_size, recorded, free, len(acks), *acks]
     # The higher priority first, in case the limit does not reach for all.
     for queue_key, raw in sorted(moved, key=lambda one: number[one[0].key]):
         arguments += [number[queue_key.key], raw]

@@ -74,7 +74,7 @@ class Claims:
         if self._pops.moved or self._call.has_unconfirmed_acks or (slots and not self._queues_empty):
             self._begin_claim(slots)
         elif slots:
-            self._pops.begin(self._channel.queue_keys(self._channel.active_queues))
+            self._pops.begin(key for key in self._channel.queue_keys(self._channel.active_queues) if key.free)
 
     def _begin_claim(self, slots: int) -> None:
         queues = self._channel.next_queues() if slots else []

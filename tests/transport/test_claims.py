@@ -12,6 +12,7 @@ from kombu import Connection, Consumer, Exchange, Queue
 
 from pattern_storage.tasks.transport import transport
 from pattern_storage.tasks.transport.blocking_pop import QueueKey
+from pattern_storage.tasks.transport.channel import Channel
 from pattern_storage.tasks.transport.claim_call import claim_command, read_reply
 from pattern_storage.tasks.transport.scripts import CLAIM, SWEEP
 from tests.fix_process import DEADLINE
@@ -247,6 +248,23 @@ def test_cancelling_and_closing_leave_everything_in_the_queue(store: Store, redi
     # kombu restores what was delivered and not acknowledged when it closes.
     assert sorted(where(store, "q")["queue"]) == [5, 6, 7, 8, 9, 10]
     assert not store.exists("unacked", "unacked_index", "q.claimed")
+
+
+def test_a_queue_with_a_limit_of_its_own(redis_url: str, read: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of long jobs a worker takes few ahead, and of short ones as many as ever."""
+    monkeypatch.setattr(Channel, "queue_prefetch", {"long": 3})
+    publish(redis_url, "long", [f"long {number}" for number in range(10)])
+    publish(redis_url, "short", [f"short {number}" for number in range(10)])
+    got: list[Any] = []
+    reader = read(["long", "short"], got.append, loop=True, claim_ahead=True, prefetch=50)
+    reader.steps(lambda: len(got) == 13)
+    for _ in range(5):
+        reader.step()
+    long = [message for message in got if message.payload.startswith("long")]
+    assert (len(got), len(long)) == (13, 3)
+    long[0].ack()
+    reader.steps(lambda: len(got) == 14)
+    assert got[-1].payload == "long 3"
 
 
 def move(store: Store) -> bytes:
