@@ -92,6 +92,7 @@ class RedisRequired(bootsteps.Step):
 app = StorageCelery("pattern-storage")
 app.steps["worker"].add(DatabaseRequired)
 app.steps["worker"].add(RedisRequired)
+app.steps["worker"].add("pattern_storage.tasks.worker.replacement:Replacement")
 app.steps["worker"].add("pattern_storage.tasks.imports.plan.beat:EmbeddedBeatCheck")
 app.steps["consumer"].add("pattern_storage.tasks.worker.events:FlushEvents")
 app.user_options["preload"].add(OPTION)
