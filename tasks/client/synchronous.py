@@ -29,6 +29,7 @@ from pattern_storage.tasks.client.results import (
     reused_results,
     unreadable,
 )
+from pattern_storage.tasks.client.subscriptions import Subscriptions
 from pattern_storage.tasks.conditional_store import store
 from pattern_storage.tasks.database_url import check_database_url
 from pattern_storage.tasks.redis_connections import translated_errors
@@ -118,6 +119,7 @@ class PatternStorageClient(Operations[Job]):
         check_database_url(self.settings)
         self.database = Database(self.settings)
         self._redis = redis_connections.connect(self.settings)
+        self._subscriptions = Subscriptions(self._redis)
         self._publisher = create_publisher(self.settings, self._redis)
 
     def __enter__(self) -> Self:
@@ -131,6 +133,7 @@ class PatternStorageClient(Operations[Job]):
     def close(self) -> None:
         """Close all connections. Jobs go on."""
         self._publisher.close()
+        self._subscriptions.close()
         self._redis.close()
 
     def submit(self, contract: ModelContractPatternStorage) -> Job:
@@ -225,13 +228,12 @@ class PatternStorageClient(Operations[Job]):
         yield self._get(correlation_id)
         if time.monotonic() >= deadline:
             return
-        with self._redis.pubsub(ignore_subscribe_messages=True) as channel:  # type: ignore[no-untyped-call]
+        with self._subscriptions.subscribe(key) as subscription:
             # Subscribed before looking again: what is published in between is not missed.
-            channel.subscribe(key)
             yield self._get(correlation_id)
             while (remaining := deadline - time.monotonic()) > 0:
-                message = channel.get_message(timeout=min(remaining, POLL_INTERVAL))
-                yield message["data"] if message else self._get(correlation_id)
+                document = subscription.receive(min(remaining, POLL_INTERVAL))
+                yield self._get(correlation_id) if document is None else document
 
     def _get(self, correlation_id: UUID) -> bytes | None:
         try:
