@@ -30,10 +30,15 @@ demo: $(STAMP) ## run the main job end to end on real servers, then stop them
 test: $(STAMP) ## run the tests against real PostgreSQL and Valkey, with coverage
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations=20 --cov --cov-report=term tests/unit tests/integration tests/transport
 
+# The fault tests whose jobs are executed in groups, unless that is turned off.
+ALONE := $(addprefix tests/fault/test_,workers.py attempts.py pools.py postgresql.py)
+
 .PHONY: test-faults
 test-faults: $(STAMP) ## kill, cut, stall and restart everything under load
 	# Without coverage: measuring changes how fast the killed die.
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests/fault
+	# Jobs one by one: what group execution must keep.
+	@TEST_GROUP_EXECUTION=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ALONE)
 
 .PHONY: test-plans
 test-plans: $(STAMP) ## the plan of every documented query on a table of 1,000,000 rows
