@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any
-from uuid import uuid4
 
 from psycopg import AsyncCursor
 from psycopg.rows import tuple_row
 from psycopg.sql import SQL
 from pydantic_core import to_json
 
+from pattern_storage.storage.ids import new_id
 from pattern_storage.storage.operations.base import Connection, identifiers
 from pattern_storage.storage.operations.delete import Delete
 from pattern_storage.storage.operations.insert import Insert
@@ -51,7 +51,7 @@ async def apply_all(connection: Connection, operations: Sequence[Single]) -> lis
     for _, run in groupby(operations, key=_batch_key):
         batch = list(run)
         cursor = connection.cursor(row_factory=tuple_row)
-        ids = [uuid4() for _ in batch] if isinstance(batch[0], Insert) else []
+        ids = [new_id() for _ in batch] if isinstance(batch[0], Insert) else []
         statement, values = _insert(batch, ids) if ids else batch[0].statement()  # type: ignore[union-attr]
         await cursor.execute(statement, values)
         sent.append((cursor, ids, batch))
