@@ -11,7 +11,7 @@ from tests.fix_process import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 #: Extras that stand for others, and those of development.
-OTHERS = {"up", "all", "dev", "browser", "docs"}
+OTHERS = {"up", "all", "bench", "browser", "dev", "docs"}
 
 
 def normalized(name: str) -> str:
