@@ -3,10 +3,13 @@
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from celery import Celery
 
+from pattern_storage.tasks.observability.metrics.recorder import Recorder
 from pattern_storage.tasks.observability.metrics.servers import Probe, _declared
 
 
@@ -60,3 +63,22 @@ def test_queues_of_a_broker_that_is_not_redis() -> None:
             assert _declared(connection, "never declared") == 0
             queue.clear()
         connection.release()
+
+
+def test_what_cannot_be_counted_harms_no_job(caplog: pytest.LogCaptureFixture) -> None:
+    """As with a full disk, or a folder of metrics that somebody has removed."""
+    recorder: Any = Recorder.__new__(Recorder)  # without its signals, which would stay
+    recorder._lock, recorder._complained = threading.Lock(), False
+    recorder._instruments = None
+    task = SimpleNamespace(name="storage.insert", request=SimpleNamespace(retries=0, delivery_info={}, sent_at=1.0))
+    recorder._begun(task)
+    recorder._succeeded(task, {"metadata": {}})
+    recorder._failed(task, ValueError())
+    recorder._retried(task)
+    recorder._revoked(task)
+    recorder.observe("insert_duration_ms", 1.0, "ms")
+    recorder.relayed(1, 1)
+    recorder.imported("nightly", {"read": 1})
+    assert not recorder._lock.locked()
+    [record] = caplog.records
+    assert record.getMessage().startswith("metrics: not everything is counted: AttributeError")
