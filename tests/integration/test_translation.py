@@ -256,6 +256,7 @@ async def test_a_session_that_idled_too_long_in_a_transaction(connection: Connec
 
 async def test_no_free_connection(database_url: str) -> None:
     async with create_pool(database_url, min_size=1, max_size=1, timeout=0.05) as pool:
+        await pool.wait(30)  # connecting may take longer than a caller would wait
         node = NodePatternStorageEffect(pool)
         async with pool.connection():
             result = await fail(node, "query")
