@@ -13,7 +13,7 @@ import redis
 
 from pattern_storage.embedded import EmbeddedPostgres, EmbeddedValkey
 from pattern_storage.tasks.client import PatternStorageClient
-from tests.fix_celery import IN_TRANSACTION, locked_patterns, worker_connections
+from tests.fix_celery import IN_TRANSACTION, worker_connections
 from tests.fix_faults import AT_ONCE, SOON, Launch, crash, start_again
 from tests.fix_imports import SlowFile, count_patterns, make_plan, patterns, queue_run, runs_of, write_lines
 from tests.fix_process import DEADLINE, ProcessGroup, wait_until
@@ -62,15 +62,23 @@ def test_a_worker_killed_in_mid_merge_and_beat_publishes_again(
     redis_url: str,
     tmp_path: Path,
 ) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        # A first load would not merge.
+        connection.execute(
+            "INSERT INTO pattern_templates (pattern_name, pattern_type, language, template_code)"
+            " VALUES ('a', 'b', 'c', '')"
+        )
     worker = launch(database_url, redis_url, env=QUICK | LATE, **IMPORTS)
     plan = make_plan(write_lines(tmp_path / "a.jsonl", patterns(500)))
-    with locked_patterns(database_url):
+    with psycopg.connect(database_url) as writer:
+        # Readers pass: the run looks first whether there is any pattern.
+        writer.execute("LOCK TABLE pattern_templates IN EXCLUSIVE MODE")
         run_id = queue_run(database_url, redis_url, plan)
         merging = psycopg.sql.SQL("wait_event_type = 'Lock' AND query LIKE '%INSERT INTO pattern_templates%'")
         wait_until(lambda: worker_connections(database_url, merging), "it merges")
         crash(worker)
     wait_until(lambda: worker_connections(database_url, IN_TRANSACTION) == [], "PostgreSQL has rolled back")
-    assert count_patterns(database_url) == 0
+    assert count_patterns(database_url) == 1
     # Not even the message is left.
     with redis.Redis.from_url(redis_url) as store:
         store.flushdb()
@@ -80,7 +88,7 @@ def test_a_worker_killed_in_mid_merge_and_beat_publishes_again(
     )  # fmt: skip
     start_again(worker)
     wait_until(lambda: in_ledger(database_url, run_id), "it is done")
-    assert count_patterns(database_url) == 500
+    assert count_patterns(database_url) == 501
     [run] = runs_of(database_url)
     assert (run["state"], run["attempts"], run["rows_inserted"]) == ("done", 2, 500)
 
