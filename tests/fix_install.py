@@ -53,7 +53,7 @@ class Installation:
         self.bin = folder / "bin"
         subprocess.run([str(python), "-m", "venv", str(folder)], check=True, capture_output=True)
         # A cache of the test's own, so that it neither leaves nor finds anything elsewhere.
-        installed = self.run("python", "-m", "pip", "install", "--quiet", *requirements, timeout=400)
+        installed = self.run("python", "-m", "pip", "install", "--quiet", *requirements, timeout=900)
         assert installed.returncode == 0, installed.stderr
 
     def run(
