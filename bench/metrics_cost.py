@@ -1,4 +1,4 @@
-"""What measuring costs: CPU time a job of one worker with metrics on and off, in turn.
+"""Cost of metrics: CPU time a job of one worker with metrics on and off, in turn.
 
 `make bench-metrics`, about a minute. CPU time of the worker's processes instead of jobs a second: it hardly depends on
 what else the machine does. It begins after a warm-up job of each process, so that starting does not count.

@@ -1,4 +1,4 @@
-"""What the outbox costs the application that writes into it: commits a second, with and without a notification.
+"""Cost of the outbox to the application that writes into it: commits a second, with and without a notification.
 
 Sixteen clients of pgbench each commit one job a transaction, into the table as it is and then with the trigger that
 sent NOTIFY before; in turn, some rounds, on a PostgreSQL that syncs every commit. Then a relay: how long a job takes

@@ -1,1 +1,1 @@
-"""What the environment decides."""
+"""Configuration from the environment: settings, Celery's settings, broker differences."""

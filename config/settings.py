@@ -8,13 +8,14 @@ named like the field. A wrong value stops the start and names the variable, its 
 import os
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from click import ClickException
 from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pattern_storage.config.broker import Broker, broker_of
+from pattern_storage.config.monitoring_settings import MonitoringSettings, absolute
 from pattern_storage.config.secret_files import SecretsUnreadable, read_secrets
 from pattern_storage.config.urls import complete
 from pattern_storage.config.validators import cross_validate
@@ -42,14 +43,7 @@ def _from(variable: str, default: Any = None) -> Any:
     return Field(default=default, validation_alias=AliasChoices(variable, variable.lower()), repr=False)
 
 
-def _absolute(path: Path) -> Path:
-    try:
-        return path.expanduser().absolute()
-    except RuntimeError:
-        raise ValueError("should be a path without ~, because this user has no home directory") from None
-
-
-class Settings(BaseSettings):
+class Settings(MonitoringSettings):
     """The settings of application, worker and command line. Build it with `load_settings`."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", populate_by_name=True, frozen=True)
@@ -71,7 +65,7 @@ class Settings(BaseSettings):
     #: Files show in no process list and no `inspect`. A variable that is set wins.
     secrets_dir: Path | None = None
     #: Folder of the embedded servers and their state; used only where no URL is given.
-    data_dir: Annotated[Path, AfterValidator(_absolute)] = Field(default_factory=default_data_dir)
+    data_dir: Annotated[Path, AfterValidator(absolute)] = Field(default_factory=default_data_dir)
 
     # --- PostgreSQL ---
     #: Connections each worker process keeps open. Two: one works while another commits.
@@ -114,7 +108,6 @@ class Settings(BaseSettings):
     soft_shutdown_timeout: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 20.0
     #: Whether a job that has begun says so (state STARTED). Costs one Redis write a job.
     track_started: bool = True
-
     #: Seconds after which a run of an import is told to stop; its process is killed as much later as with other jobs.
     #: It may exceed visibility_timeout: a run that lives says so to the broker (tasks/imports/run/lease.py).
     import_time_limit: Annotated[int, Field(ge=1, le=604_800)] = 14_400
@@ -138,7 +131,7 @@ class Settings(BaseSettings):
 
     # --- imports ---
     #: The imports file (docs/imports.md). Only beat and the command line read it: a run carries its plan.
-    imports_file: Annotated[Path, AfterValidator(_absolute)] | None = None
+    imports_file: Annotated[Path, AfterValidator(absolute)] | None = None
     #: Days the history of imports is kept. The last run of each import that was done stays.
     import_history_days: Annotated[int, Field(ge=1, le=36_500)] = 90
 
@@ -147,40 +140,6 @@ class Settings(BaseSettings):
     result_expires: Annotated[int, Field(ge=1)] = 86_400
     #: Seconds a client waits for a server to accept or answer before it says that it is down.
     connect_timeout: Annotated[float, Field(gt=0, le=600)] = 5.0
-
-    # --- Flower ---
-    #: Who may log in to Flower.
-    flower_user: Annotated[str, Field(pattern=r"^[!-9;-~]+$")] = "admin"
-    #: The password, eight printable ASCII characters or more. Flower does not start without one;
-    #: `pattern-storage up` makes its own.
-    flower_password: SecretStr | None = None
-    #: Where Flower listens: this machine alone, unless said otherwise. It speaks plain HTTP.
-    flower_address: Annotated[str, Field(min_length=1)] = "127.0.0.1"
-    #: Flower's own default port.
-    flower_port: Annotated[int, Field(ge=1, le=65_535)] = 5_555
-    #: Path before all of Flower's own, where a proxy serves it under one: `tools/flower`, for example.
-    flower_url_prefix: Annotated[str, Field(pattern=r"^[\w./~-]*$")] = ""
-    #: Whether Flower only shows: nobody can revoke a job, stop a worker or send a job from there.
-    flower_read_only: bool = False
-    #: File in which Flower keeps what it has seen across restarts; `celery/flower` in data_dir by default.
-    flower_db: Annotated[Path, AfterValidator(_absolute)] | None = None
-    #: Seconds between two writes of that file: what a Flower that is killed forgets, at most.
-    flower_save_interval: Annotated[float, Field(ge=1, le=86_400)] = 30.0
-
-    # --- metrics, traces, logs ---
-    #: Port that metrics for Prometheus are served on; 0 serves none. Off by default: only one process can have a
-    #: port, and the second worker on a host must start as well.
-    metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
-    #: Address that metrics are served on. Loopback: who may read them is for the deployment to say.
-    metrics_address: Annotated[str, Field(min_length=1)] = "127.0.0.1"
-    #: Whether traces are exported over OTLP, which takes `pip install pattern-storage[otel]`. Not set: where that is
-    #: installed and OpenTelemetry's own variable OTEL_EXPORTER_OTLP_ENDPOINT says where to.
-    traces: bool | None = None
-    #: What the processes of `up`, and a relay, log. DEBUG adds the beginning and the end of every transaction. A
-    #: worker or beat that `celery` starts has Celery's own option for it, `--loglevel`, whose default is WARNING.
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    #: How worker, beat and relay log: lines for people, or one JSON object a line for a log collector.
-    log_format: Literal["text", "json"] = "text"
 
     @classmethod
     def settings_customise_sources(

@@ -1,4 +1,4 @@
-"""What every effect node has: transactions that are logged by id, and metrics."""
+"""Base of effect nodes: transactions that are logged by id, and metrics."""
 
 import time
 from abc import ABC, abstractmethod

@@ -1,4 +1,4 @@
-"""What is measured in one run, in which order, and about how long that takes."""
+"""Plan of one run: its measurements, their order, and about how long it takes."""
 
 import time
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What was measured, round by round, and the medians with their spread."""
+"""Results of a run, round by round, and the medians with their spread."""
 
 import math
 import statistics

@@ -1,4 +1,4 @@
-"""What every operation is: a contract checked once, then an effect on a connection."""
+"""Base of operations: a contract checked once, then an effect on a connection."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, LiteralString, Protocol, Self, TypeVar

@@ -1,4 +1,4 @@
-"""What a query may ask: filters, order and page. An unknown name is refused with a suggestion."""
+"""Parameters of a query: filters, order and page. An unknown name is refused with a suggestion."""
 
 from typing import Annotated, Any, Literal, Self
 

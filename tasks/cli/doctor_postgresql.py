@@ -1,4 +1,4 @@
-"""What `doctor` looks at in PostgreSQL: over the connections of a worker, doing what a worker does."""
+"""Checks of PostgreSQL for `doctor`: over the connections of a worker, doing what a worker does."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -9,16 +9,15 @@ from typing import Any
 from kombu.log import get_logger
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps
-from redis import Redis
 from redis.exceptions import ResponseError
 
-from pattern_storage.tasks.redis_errors import ServerRefuses, patient_class
+from pattern_storage.tasks.redis_errors import ServerRefuses
 from pattern_storage.tasks.transport.blocking_pop import UNLIMITED, QueueKey
+from pattern_storage.tasks.transport.channel_clients import ChannelClients
 from pattern_storage.tasks.transport.claim_call import claim_command, read_reply
 from pattern_storage.tasks.transport.claims import Claims
 from pattern_storage.tasks.transport.kombu_parts import redis, virtual
 from pattern_storage.tasks.transport.message import Message, Unreadable, load
-from pattern_storage.tasks.transport.polled_connection import polled_class
 from pattern_storage.tasks.transport.qos import QoS
 from pattern_storage.tasks.transport.scripts import CLAIM, PUT_ASIDE
 
@@ -28,7 +27,7 @@ logger = get_logger(__name__)
 TRANSPORT_OPTIONS = ("claim_ahead", "claim_limit")
 
 
-class Channel(redis.Channel):  # type: ignore[misc]  # kombu's is untyped
+class Channel(ChannelClients):
     """See `tasks.transport.transport` for the protocol.
 
     Transport options beyond kombu's:
@@ -52,8 +51,6 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu's is untyped
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._no_ack_queues: set[str] = set()
-        self._kept_client: Any = None
-        self._kept_plain_client: Any = None
         self.claims = Claims(self)
         super().__init__(*arguments, **options)
 
@@ -102,45 +99,6 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu's is untyped
         """Deliver a message to its consumer."""
         self._queue_cycle.rotate(queue)
         self.connection._deliver(message, queue)
-
-    # --- clients ---
-
-    def _connparams(self, asynchronous: bool = False) -> Any:
-        parameters = super()._connparams(asynchronous)
-        parameters["connection_class"] = patient_class(parameters["connection_class"])
-        if asynchronous:
-            parameters["connection_class"] = polled_class(parameters["connection_class"], self)
-        return parameters
-
-    def leave_poller(self, connection: Any) -> None:
-        """Unregister a connection that is about to be closed from the poller."""
-        # kombu asks the same before it tells the poller of one that has been closed.
-        if self._registered and self.connection and self.connection.cycle and connection._sock is not None:
-            self.connection.cycle.unregister(connection._sock)
-
-    def _create_client(self, asynchronous: bool = False) -> Any:
-        """Return a client. For commands it is one that is kept: kombu builds one for every message."""
-        if asynchronous:
-            return super()._create_client(asynchronous)
-        # The pool is another one after a fork or a close.
-        if self._kept_client is None or self._kept_client.connection_pool is not self.pool:
-            self._kept_client = super()._create_client()
-        return self._kept_client
-
-    @property
-    def plain_client(self) -> Any:
-        """A client that puts no prefix before keys: of a script's keys kombu's would prefix the first alone."""
-        if self._kept_plain_client is None or self._kept_plain_client.connection_pool is not self.pool:
-            provider = self.pool.connection_kwargs.get("credential_provider")
-            self._kept_plain_client = Redis(connection_pool=self.pool, credential_provider=provider)
-        return self._kept_plain_client
-
-    @property
-    def async_pool(self) -> Any:
-        """The pool of connections that wait: as many as there are queues and priorities, whatever the limit."""
-        pool = super().async_pool
-        pool.max_connections = max(pool.max_connections, 1 << 20)
-        return pool
 
     # --- kombu's methods ---
 

@@ -1,1 +1,1 @@
-"""What a Celery worker runs: task classes, message validation, runtime, maintenance, logs and events."""
+"""Code of a Celery worker: task classes, message validation, runtime, maintenance, logs and events."""

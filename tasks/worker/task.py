@@ -1,4 +1,4 @@
-"""What the five tasks share: from a message to an outcome that Celery, Flower and the client understand."""
+"""Base of the five storage tasks: from a message to an outcome that Celery, Flower and the client understand."""
 
 import threading
 import time

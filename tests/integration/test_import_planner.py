@@ -13,7 +13,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
 from pattern_storage.config.settings import Settings
-from pattern_storage.storage import import_runs
+from pattern_storage.storage import import_locks, import_runs
 from pattern_storage.tasks.errors import BrokerUnavailable
 from pattern_storage.tasks.imports.plan import due_times as planner_module
 from pattern_storage.tasks.imports.plan.due_times import Planner, decide
@@ -196,7 +196,7 @@ def test_a_run_is_on_the_queue_until_somebody_has_it(database_url: str, sent: Se
         # Nobody has taken it: its message may be lost.
         assert tick() == 1
         with connection.transaction():
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", [import_runs.run_lock_key(run_id)])
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", [import_locks.run_lock_key(run_id)])
             assert tick() == 0, "somebody does it now"
         assert tick() == 1, "whoever did it is gone"
         connection.execute("UPDATE import_runs SET state = 'done', finished_at = now()")

@@ -1,4 +1,4 @@
-"""What the project itself stores."""
+"""Models of the project itself."""
 
 from django.db import models
 

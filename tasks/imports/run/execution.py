@@ -14,7 +14,7 @@ from uuid import UUID
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from pattern_storage.storage import ModelResult, import_runs, ledger
+from pattern_storage.storage import ModelResult, import_locks, import_runs, ledger
 from pattern_storage.storage.errors import AlreadyDone, InternalError, StorageError, TransientError
 from pattern_storage.storage.import_runs import Counts
 from pattern_storage.storage.logs import correlated, get_logger
@@ -178,8 +178,8 @@ class RunExecutor:
     async def _begin(self) -> None:
         """Begin an attempt, unless the run has ended, is executed now, or would overlap with another."""
         async with self._pool.connection() as connection:
-            held = await import_runs.held_locks(connection)
-            if import_runs.run_lock_key(self.run_id) in held:
+            held = await import_locks.held_locks(connection)
+            if import_locks.run_lock_key(self.run_id) in held:
                 raise RunLocked
             begun = await import_runs.begin(connection, self.run_id, delay=self._delay)
             self._postpone_at = time.monotonic() + self._delay / 3
@@ -190,7 +190,7 @@ class RunExecutor:
                 raise ImportBroken(ErrorType.WORKER_LOST, f"the import was begun {begun - 1} times and never ended")
             if self._refusal:
                 raise self._refusal
-            if import_runs.name_lock_key(self.name) in held:
+            if import_locks.name_lock_key(self.name) in held:
                 raise self._overlap()
 
     def _overlap(self) -> ImportBroken:
@@ -207,12 +207,12 @@ class RunExecutor:
         """Do everything in the caller's transaction, ledger row included."""
         limits = {"statement": str(round(self._seconds * 1000)), "lock": None}
         await connection.execute(block("set_limits"), limits)
-        await import_runs.lift_transaction_timeouts(connection)
-        await import_runs.set_keepalives(connection)
-        if not await import_runs.try_lock(connection, import_runs.run_lock_key(self.run_id)):
+        await import_locks.lift_transaction_timeouts(connection)
+        await import_locks.set_keepalives(connection)
+        if not await import_locks.try_lock(connection, import_locks.run_lock_key(self.run_id)):
             raise RunLocked
         self._locked = True
-        if not await import_runs.try_lock(connection, import_runs.name_lock_key(self.name)):
+        if not await import_locks.try_lock(connection, import_locks.name_lock_key(self.name)):
             raise self._overlap()
         if not self._dry_run and await ledger.find(connection, self.run_id) is not None:
             raise AlreadyDone("the ledger has this run already")

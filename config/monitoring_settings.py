@@ -1,0 +1,53 @@
+"""Settings of what watches the system: Flower, metrics, traces and logs."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, SecretStr
+from pydantic_settings import BaseSettings
+
+
+def absolute(path: Path) -> Path:
+    """Return the path from the root. Raises ValueError for a `~` that leads nowhere."""
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError:
+        raise ValueError("should be a path without ~, because this user has no home directory") from None
+
+
+class MonitoringSettings(BaseSettings):
+    """The part of the settings that decides nothing about jobs."""
+
+    # --- Flower ---
+    #: Who may log in to Flower.
+    flower_user: Annotated[str, Field(pattern=r"^[!-9;-~]+$")] = "admin"
+    #: The password, eight printable ASCII characters or more. Flower does not start without one;
+    #: `pattern-storage up` makes its own.
+    flower_password: SecretStr | None = None
+    #: Where Flower listens: this machine alone, unless said otherwise. It speaks plain HTTP.
+    flower_address: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    #: Flower's own default port.
+    flower_port: Annotated[int, Field(ge=1, le=65_535)] = 5_555
+    #: Path before all of Flower's own, where a proxy serves it under one: `tools/flower`, for example.
+    flower_url_prefix: Annotated[str, Field(pattern=r"^[\w./~-]*$")] = ""
+    #: Whether Flower only shows: nobody can revoke a job, stop a worker or send a job from there.
+    flower_read_only: bool = False
+    #: File in which Flower keeps what it has seen across restarts; `celery/flower` in data_dir by default.
+    flower_db: Annotated[Path, AfterValidator(absolute)] | None = None
+    #: Seconds between two writes of that file: what a Flower that is killed forgets, at most.
+    flower_save_interval: Annotated[float, Field(ge=1, le=86_400)] = 30.0
+
+    # --- metrics, traces, logs ---
+    #: Port that metrics for Prometheus are served on; 0 serves none. Off by default: only one process can have a
+    #: port, and the second worker on a host must start as well.
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    #: Address that metrics are served on. Loopback: who may read them is for the deployment to say.
+    metrics_address: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    #: Whether traces are exported over OTLP, which takes `pip install pattern-storage[otel]`. Not set: where that is
+    #: installed and OpenTelemetry's own variable OTEL_EXPORTER_OTLP_ENDPOINT says where to.
+    traces: bool | None = None
+    #: What the processes of `up`, and a relay, log. DEBUG adds the beginning and the end of every transaction. A
+    #: worker or beat that `celery` starts has Celery's own option for it, `--loglevel`, whose default is WARNING.
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    #: How worker, beat and relay log: lines for people, or one JSON object a line for a log collector.
+    log_format: Literal["text", "json"] = "text"

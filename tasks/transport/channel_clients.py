@@ -1,0 +1,53 @@
+"""Redis clients of a channel: kept ones for commands, and polled connections for what it waits for."""
+
+from typing import Any
+
+from redis import Redis
+
+from pattern_storage.tasks.redis_errors import patient_class
+from pattern_storage.tasks.transport.kombu_parts import redis
+from pattern_storage.tasks.transport.polled_connection import polled_class
+
+
+class ChannelClients(redis.Channel):  # type: ignore[misc]  # kombu's is untyped
+    """kombu's channel, except for its clients."""
+
+    _kept_client: Any = None
+    _kept_plain_client: Any = None
+
+    def _connparams(self, asynchronous: bool = False) -> Any:
+        parameters = super()._connparams(asynchronous)
+        parameters["connection_class"] = patient_class(parameters["connection_class"])
+        if asynchronous:
+            parameters["connection_class"] = polled_class(parameters["connection_class"], self)
+        return parameters
+
+    def leave_poller(self, connection: Any) -> None:
+        """Unregister a connection that is about to be closed from the poller."""
+        # kombu asks the same before it tells the poller of one that has been closed.
+        if self._registered and self.connection and self.connection.cycle and connection._sock is not None:
+            self.connection.cycle.unregister(connection._sock)
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        """Return a client. For commands it is one that is kept: kombu builds one for every message."""
+        if asynchronous:
+            return super()._create_client(asynchronous)
+        # The pool is another one after a fork or a close.
+        if self._kept_client is None or self._kept_client.connection_pool is not self.pool:
+            self._kept_client = super()._create_client()
+        return self._kept_client
+
+    @property
+    def plain_client(self) -> Any:
+        """A client that puts no prefix before keys: of a script's keys kombu's would prefix the first alone."""
+        if self._kept_plain_client is None or self._kept_plain_client.connection_pool is not self.pool:
+            provider = self.pool.connection_kwargs.get("credential_provider")
+            self._kept_plain_client = Redis(connection_pool=self.pool, credential_provider=provider)
+        return self._kept_plain_client
+
+    @property
+    def async_pool(self) -> Any:
+        """The pool of connections that wait: as many as there are queues and priorities, whatever the limit."""
+        pool = super().async_pool
+        pool.max_connections = max(pool.max_connections, 1 << 20)
+        return pool
