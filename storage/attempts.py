@@ -6,6 +6,13 @@ from pattern_storage.storage.operations.base import Connection, fetch_one
 from pattern_storage.storage.sql import block
 
 
+async def try_lock(connection: Connection, correlation_id: UUID) -> bool:
+    """Try to lock a job until the caller's transaction ends; return whether no other copy of it has the lock."""
+    key = int.from_bytes(correlation_id.bytes[:8], signed=True)
+    row = await fetch_one(connection, block("try_job_lock"), {"key": key})
+    return bool(row and row[0])
+
+
 async def count_delivery(connection: Connection, correlation_id: UUID) -> int:
     """Count a redelivered or retried job as begun again; return how often that has happened.
 

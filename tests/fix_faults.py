@@ -25,7 +25,7 @@ from pattern_storage.config.broker import UNACKED_KEYS
 from pattern_storage.embedded import EmbeddedPostgres, EmbeddedValkey
 from pattern_storage.storage import ModelContractPatternStorage, schema
 from pattern_storage.tasks.client import BrokerUnavailable, PatternStorageClient
-from pattern_storage.tasks.client.results import parse_result
+from pattern_storage.tasks.client.result_document import parse_result
 from pattern_storage.vocabulary import FINAL_STATES
 from tests.fix_celery import StorageWorker, launch_worker
 from tests.fix_process import wait_until

@@ -15,7 +15,7 @@ from psycopg.rows import dict_row
 
 from pattern_storage.config.settings import Settings
 from pattern_storage.storage import ModelResult, import_runs
-from pattern_storage.tasks.client.database import Database, run_sync
+from pattern_storage.tasks.database import Database, run_sync
 from pattern_storage.tasks.imports.plan.model import ImportPlan
 from pattern_storage.tasks.imports.publisher import publish_runs
 from pattern_storage.tasks.imports.run.execution import RunExecutor

@@ -15,7 +15,7 @@ from pattern_storage.storage.errors import (
     StorageError,
 )
 from pattern_storage.storage.rehearsal import rehearse
-from pattern_storage.tasks.client.database import run_sync
+from pattern_storage.tasks.database import run_sync
 from pattern_storage.tasks.database_url import check_database_url
 
 OLDEST_POSTGRESQL = 130_000

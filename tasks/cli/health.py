@@ -19,7 +19,7 @@ from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.cli import flower
 from pattern_storage.tasks.cli.exits import Exit
 from pattern_storage.tasks.cli.output import err, out
-from pattern_storage.tasks.client.database import Database, run_sync
+from pattern_storage.tasks.database import Database, run_sync
 from pattern_storage.tasks.errors import BrokerUnavailable, ResultBackendUnavailable
 from pattern_storage.tasks.imports.plan.imports_file import load_entries
 from pattern_storage.tasks.imports.plan.model import ImportEntry

@@ -19,7 +19,7 @@ from pattern_storage.tasks.cli.jobs import Json
 from pattern_storage.tasks.cli.output import err, print_json, print_table
 from pattern_storage.tasks.cli.progress import ProgressBar
 from pattern_storage.tasks.client import Job, JobTimeout, PatternStorageClient
-from pattern_storage.tasks.client.database import Database, run_sync
+from pattern_storage.tasks.database import Database, run_sync
 from pattern_storage.tasks.errors import BrokerUnavailable
 from pattern_storage.tasks.imports.plan.imports_file import load_entries
 from pattern_storage.tasks.imports.plan.model import ImportEntry

@@ -15,11 +15,11 @@ from pattern_storage.storage.operations import check
 from pattern_storage.tasks.client.listener import cancellable
 from pattern_storage.tasks.client.loop_connections import LoopConnections, current
 from pattern_storage.tasks.client.operations import Operations, request_fingerprint
+from pattern_storage.tasks.client.result_document import is_readable, parse_progress, reused_results
 from pattern_storage.tasks.client.result_resolver import ResultResolver
-from pattern_storage.tasks.client.results import is_readable, parse_progress, parse_status, reused_results
+from pattern_storage.tasks.client.status import combined_status, parse_status
 from pattern_storage.tasks.client.synchronous import PatternStorageClient
 from pattern_storage.tasks.redis_connections import translated_errors
-from pattern_storage.vocabulary import JobState
 
 #: Contracts that are checked before other tasks of the loop get a turn.
 CHECKED_AT_ONCE = 500
@@ -134,7 +134,7 @@ class AsyncPatternStorageClient(Operations[Awaitable[AsyncJob]]):
         if is_readable(meta):
             return parse_status(meta)
         known, _ = await self._client.database.state(correlation_id)
-        return parse_status(meta) if known == JobState.UNKNOWN else known
+        return combined_status(meta, known)
 
     async def _result(self, correlation_id: UUID, request: str | None, timeout: float) -> ModelResult:  # noqa: ASYNC109
         loop = asyncio.get_running_loop()

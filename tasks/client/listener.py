@@ -11,8 +11,8 @@ import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
+from pattern_storage.tasks.client.result_document import result_key, unreadable
 from pattern_storage.tasks.client.result_resolver import POLL_INTERVAL
-from pattern_storage.tasks.client.results import result_key, unreadable
 
 T = TypeVar("T")
 

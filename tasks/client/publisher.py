@@ -15,7 +15,8 @@ from pattern_storage.config.settings import Settings
 from pattern_storage.storage import ModelContractPatternStorage
 from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.client.message import build_message
-from pattern_storage.tasks.client.redis_publisher import CHUNK, RedisPublisher, mark_queued, queued_marker
+from pattern_storage.tasks.client.redis_publisher import CHUNK, RedisPublisher, mark_queued
+from pattern_storage.tasks.client.status import queued_marker
 from pattern_storage.tasks.errors import BrokerUnavailable
 from pattern_storage.tasks.sender import create_app
 

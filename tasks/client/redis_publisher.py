@@ -15,11 +15,9 @@ from pattern_storage.config.settings import Settings
 from pattern_storage.storage import ModelContractPatternStorage
 from pattern_storage.tasks.client.listener import cancellable
 from pattern_storage.tasks.client.message import build_message, encode_for_redis
-from pattern_storage.tasks.client.results import marker, result_key
+from pattern_storage.tasks.client.status import queued_marker
 from pattern_storage.tasks.errors import BrokerUnavailable
-from pattern_storage.vocabulary import JobState
 
-QUEUED = marker(JobState.QUEUED)
 #: Messages in one round trip: more gains nothing measurable and delays the first.
 CHUNK = 500
 #: Bytes after which a round trip ends before that: a contract may have megabytes.
@@ -48,12 +46,6 @@ class Chunk(NamedTuple):
 def refused(error: Exception) -> BrokerUnavailable:
     """Return what to raise for redis-py's error about a message."""
     return BrokerUnavailable(f"the queue does not answer: {error}")
-
-
-def queued_marker(contract: ModelContractPatternStorage, settings: Settings) -> tuple[Any, ...]:
-    """Return the command that marks a job as QUEUED: `status` tells it from UNKNOWN."""
-    # NX: a worker may be quicker than this, and its STARTED or result stays.
-    return "SET", result_key(contract.correlation_id), QUEUED, "NX", "EX", int(settings.result_expires)
 
 
 def chunks(contracts: Sequence[ModelContractPatternStorage], settings: Settings) -> Iterator[Chunk]:

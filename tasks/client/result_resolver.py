@@ -3,13 +3,8 @@
 from uuid import UUID
 
 from pattern_storage.storage import ModelResult
-from pattern_storage.tasks.client.results import (
-    checked_result,
-    ended_by_celery,
-    matches_request,
-    parse_result,
-    parse_status,
-)
+from pattern_storage.tasks.client.result_document import checked_result, ended_by_celery, matches_request, parse_result
+from pattern_storage.tasks.client.status import parse_status
 from pattern_storage.tasks.errors import JobTimeout
 from pattern_storage.vocabulary import ErrorType, JobState
 

@@ -14,25 +14,24 @@ from pattern_storage.config.settings import Settings, load_settings
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, outbox
 from pattern_storage.storage.operations import check
 from pattern_storage.tasks import redis_connections
-from pattern_storage.tasks.client.database import Database, run_sync
 from pattern_storage.tasks.client.operations import Operations, request_fingerprint
 from pattern_storage.tasks.client.publisher import create_publisher
-from pattern_storage.tasks.client.result_resolver import POLL_INTERVAL, ResultResolver
-from pattern_storage.tasks.client.results import (
+from pattern_storage.tasks.client.result_document import (
     ended_by_celery,
     is_readable,
-    marker,
     parse_progress,
     parse_result,
-    parse_status,
     result_key,
     reused_results,
     unreadable,
 )
+from pattern_storage.tasks.client.result_resolver import POLL_INTERVAL, ResultResolver
+from pattern_storage.tasks.client.status import combined_status, marker, parse_status
 from pattern_storage.tasks.client.subscriptions import Subscriptions
-from pattern_storage.tasks.conditional_store import store
+from pattern_storage.tasks.database import Database, run_sync
 from pattern_storage.tasks.database_url import check_database_url
 from pattern_storage.tasks.redis_connections import translated_errors
+from pattern_storage.tasks.result_state_store import store
 from pattern_storage.vocabulary import ErrorType, JobState
 
 
@@ -203,7 +202,7 @@ class PatternStorageClient(Operations[Job]):
         if is_readable(meta):
             return parse_status(meta)
         known, _ = run_sync(self.database.state(correlation_id))
-        return parse_status(meta) if known == JobState.UNKNOWN else known
+        return combined_status(meta, known)
 
     def _result(self, correlation_id: UUID, request: str | None, timeout: float) -> ModelResult:
         deadline = time.monotonic() + timeout

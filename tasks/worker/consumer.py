@@ -10,7 +10,7 @@ from celery.worker import pidbox
 from celery.worker.consumer import consumer, control, gossip
 from kombu.log import get_logger
 
-from pattern_storage.tasks.worker.message import MessageInvalid, check_job, refuse
+from pattern_storage.tasks.worker.message_validation import MessageInvalid, check_job, refuse
 
 logger = get_logger(__name__)
 

@@ -2,7 +2,7 @@
 
 The documents are Celery's own, so a plain `AsyncResult` of any application reads them. What differs:
 
-- Each write is the conditional store (`tasks/conditional_store.lua`) in one round trip, where Celery GETs first and a
+- Each write is the conditional store (`tasks/result_state_store.lua`) in one round trip, where Celery GETs first and a
   late PROGRESS can still land on a REVOKED.
 - A result is only told to someone. A state that is not final (STARTED, PROGRESS, RETRY) is tried once: a server that
   refuses it must not decide whether the job runs. A final one is tried again for WAIT seconds while the error may
@@ -24,10 +24,10 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 from redis.retry import Retry
 
-from pattern_storage.tasks.conditional_store import State, store
 from pattern_storage.tasks.errors import StorageOperationFailed
 from pattern_storage.tasks.reconnect import ReconnectBackoff
 from pattern_storage.tasks.redis_errors import is_passing
+from pattern_storage.tasks.result_state_store import State, store
 from pattern_storage.vocabulary import FINAL_STATES, JobState, OperationName
 
 #: Seconds that a job waits for a result backend that refuses its final state, counted from the beginning of the outage:

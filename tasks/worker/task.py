@@ -3,7 +3,8 @@
 import threading
 import time
 from collections import UserDict
-from typing import Any, NoReturn
+from collections.abc import Coroutine
+from typing import Any, NoReturn, TypeVar
 from uuid import UUID
 
 from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
@@ -17,12 +18,16 @@ from pattern_storage.tasks.description import describe_call
 from pattern_storage.tasks.errors import StorageOperationFailed
 from pattern_storage.tasks.worker import runtime
 from pattern_storage.tasks.worker.base_task import ResultTask
+from pattern_storage.tasks.worker.received_contract import receive
+from pattern_storage.tasks.worker.redelivery import execute_again
 from pattern_storage.tasks.worker.retry import retry_delay
 from pattern_storage.tasks.worker.started import mark_started
-from pattern_storage.tasks.worker.validation import never_ended, receive, settle_late, too_late
+from pattern_storage.tasks.worker.unfinished import never_ended, settle_late, too_late
 from pattern_storage.vocabulary import ErrorType, OperationName
 
 logger = get_logger(__name__)
+
+T = TypeVar("T")
 
 
 class StorageTask(ResultTask):
@@ -74,14 +79,15 @@ class StorageTask(ResultTask):
             received = receive(operation, str(self.request.id), contract)
         except ContractInvalid as error:
             raise self.refused(operation, error) from None
-        begun_again = self._count(received)
-        result = None
-        if begun_again >= environment_settings().max_attempts:
-            result = self._dead_letter(received, never_ended(received, begun_again), begun_again)
+        begun_again, result = 0, None
         try:
-            result = result or runtime.run(
-                runtime.node().execute_once(received), on_slow=lambda: mark_started([str(self.request.id)])
-            )
+            if self._is_delivered_again():
+                begun_again, result = self._run(
+                    execute_again(runtime.node(), received, environment_settings().max_attempts)
+                )
+                if result is None:
+                    result = self._dead_letter(received, never_ended(received, begun_again), begun_again)
+            result = result or self._run(runtime.node().execute_once(received))
         except SoftTimeLimitExceeded:
             result = self._first_result(received)
             if result is None:
@@ -121,16 +127,11 @@ class StorageTask(ResultTask):
         )
         return StorageOperationFailed(failure.to_dict())
 
-    def _count(self, contract: ModelContractPatternStorage) -> int:
-        """Return how often this job has begun again. PostgreSQL knows; while it is down nothing is counted."""
-        delivered = self.request.delivery_info or {}
-        if not (self.request.retries or delivered.get("redelivered")):
-            return 0
-        try:
-            return runtime.on_connection(attempts.count_delivery, contract.correlation_id)
-        except StorageError as error:
-            logger.warning("cannot count the attempts of %s: %s", self.request.id, error)
-            return 0
+    def _is_delivered_again(self) -> bool:
+        return bool(self.request.retries or (self.request.delivery_info or {}).get("redelivered"))
+
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return runtime.run(coroutine, on_slow=lambda: mark_started([str(self.request.id)]))
 
     def _forget(self, contract: ModelContractPatternStorage) -> None:
         """Clear what was kept of a job that ended; what stays behind does no harm."""

@@ -1,14 +1,16 @@
 """Failures that may pass are tried again, a bounded number of times; failures that stay are not."""
 
+import json
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
+import redis
 from psycopg.sql import SQL, Identifier, Literal
 
 from pattern_storage.storage import ModelContractPatternStorage
-from tests.fix_celery import BLOCKED, worker_connections
-from tests.fix_faults import SOON, STOCK, Launch, Load
+from tests.fix_celery import BLOCKED, locked_patterns, worker_connections
+from tests.fix_faults import SAFE, SOON, STOCK, Launch, Load
 from tests.fix_process import DEADLINE, wait_until
 from tests.fix_servers import WORKER, on_database
 
@@ -194,3 +196,26 @@ class TestRealConflicts:
             worker.stop()
             admin.execute(SQL("DROP OWNED BY {0}").format(name))
             admin.execute(SQL("DROP ROLE {}").format(name))
+
+
+def redelivered(raw: bytes) -> str:
+    """A message as the transport puts it back: the same job, delivered again."""
+    message = json.loads(raw)
+    message["properties"]["delivery_tag"] = str(uuid4())
+    message["properties"]["delivery_info"]["redelivered"] = True
+    return json.dumps(message)
+
+
+def test_copies_that_run_at_once_are_no_attempts(launch: Launch, load: Load) -> None:
+    """A message that waited too long comes several times: one copy commits, and the job is no dead letter."""
+    job = load.insert()
+    load.submit([job])
+    with redis.Redis.from_url(load.redis_url) as store:
+        raw: Any = store.rpop("storage")
+        with locked_patterns(load.database_url):
+            store.lpush("storage", *(redelivered(raw) for _ in range(6)))
+            environment = SOON | SAFE | {"PATTERN_STORAGE_MAX_ATTEMPTS": "3", "PATTERN_STORAGE_LOCK_TIMEOUT": "5"}
+            launch(load.database_url, load.redis_url, concurrency=6, env=environment)
+            wait_until(lambda: len(worker_connections(load.database_url, BLOCKED)) == 6, "all copies have begun")
+    outcomes = load.settle()
+    assert outcomes.counts == {"done": 1}

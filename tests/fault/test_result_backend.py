@@ -9,7 +9,7 @@ from redis.exceptions import OutOfMemoryError
 
 from pattern_storage.embedded import EmbeddedValkey
 from pattern_storage.tasks.client import PatternStorageClient
-from pattern_storage.tasks.client.results import result_key
+from pattern_storage.tasks.client.result_document import result_key
 from tests.fix_celery import BLOCKED, StorageWorker, locked_patterns, worker_connections
 from tests.fix_faults import Launch
 from tests.fix_process import DEADLINE, wait_until

@@ -12,7 +12,7 @@ from celery import Celery
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, dead_letters
 from pattern_storage.tasks.cli import main
 from pattern_storage.tasks.client import AsyncPatternStorageClient, JobTimeout, PatternStorageClient
-from pattern_storage.tasks.client.database import Database, run_sync
+from pattern_storage.tasks.database import Database, run_sync
 from tests.fix_celery import StorageWorker
 from tests.fix_process import wait_until
 from tests.fix_storage import contract, make_pattern

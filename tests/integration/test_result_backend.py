@@ -18,7 +18,7 @@ from pattern_storage.config.settings import Settings
 from pattern_storage.embedded import EmbeddedValkey
 from pattern_storage.tasks.celery_app import BACKENDS
 from pattern_storage.tasks.client import PatternStorageClient
-from pattern_storage.tasks.client.results import marker
+from pattern_storage.tasks.client.status import marker
 from pattern_storage.tasks.errors import StorageOperationFailed
 from pattern_storage.tasks.reconnect import ReconnectBackoff
 from pattern_storage.tasks.sender import create_app

@@ -15,8 +15,9 @@ from celery import Celery
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, dead_letters, ledger
 from pattern_storage.storage.pool import create_pool
 from pattern_storage.tasks.client import AsyncPatternStorageClient, Job, JobTimeout, PatternStorageClient
-from pattern_storage.tasks.client.database import run_sync
-from pattern_storage.tasks.client.results import marker, result_key
+from pattern_storage.tasks.client.result_document import result_key
+from pattern_storage.tasks.client.status import marker
+from pattern_storage.tasks.database import run_sync
 from pattern_storage.vocabulary import JobState
 from tests.fix_celery import StorageWorker
 from tests.fix_process import DEADLINE, wait_until

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from pattern_storage.tasks.client import AsyncPatternStorageClient, PatternStorageClient
-from pattern_storage.tasks.client.results import result_key
+from pattern_storage.tasks.client.result_document import result_key
 from tests.fix_storage import make_pattern
 
 GARBAGE = [b"", b"not json", b"\xff", b"[]", b"null", b'{"status": 5}', b'{"status": "FAILURE"}', b"[" * 100_000]

@@ -8,7 +8,7 @@ import pytest
 
 from pattern_storage.storage import ModelResult
 from pattern_storage.tasks.client.result_resolver import ResultResolver
-from pattern_storage.tasks.client.results import marker
+from pattern_storage.tasks.client.status import marker
 from pattern_storage.tasks.errors import JobTimeout
 from pattern_storage.vocabulary import JobState
 

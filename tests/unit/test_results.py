@@ -7,14 +7,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from pattern_storage.storage import ModelResult
-from pattern_storage.tasks.client.results import (
-    checked_result,
-    marker,
-    parse_progress,
-    parse_result,
-    parse_status,
-    result_key,
-)
+from pattern_storage.tasks.client.result_document import checked_result, parse_progress, parse_result, result_key
+from pattern_storage.tasks.client.status import marker, parse_status
 from pattern_storage.vocabulary import JobState
 
 CID = uuid4()

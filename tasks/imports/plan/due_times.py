@@ -18,7 +18,7 @@ from pattern_storage.storage.import_schedules import ScheduleState
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.storage.operations.base import Connection
 from pattern_storage.storage.translation import translate
-from pattern_storage.tasks.client.database import Database
+from pattern_storage.tasks.database import Database
 from pattern_storage.tasks.errors import ServiceUnavailable
 from pattern_storage.tasks.imports.plan.model import ImportEntry
 from pattern_storage.tasks.imports.publisher import publish_runs

@@ -9,7 +9,7 @@ from pattern_storage.config.settings import environment_settings
 from pattern_storage.storage import import_runs
 from pattern_storage.storage.errors import StorageError
 from pattern_storage.storage.logs import get_logger
-from pattern_storage.tasks.client.database import Database, run_sync
+from pattern_storage.tasks.database import Database, run_sync
 
 logger = get_logger(__name__)
 

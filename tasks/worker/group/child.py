@@ -17,9 +17,9 @@ from pattern_storage.storage import ModelContractPatternStorage, ModelResult
 from pattern_storage.storage.errors import ContractInvalid
 from pattern_storage.tasks.errors import StorageOperationFailed
 from pattern_storage.tasks.worker import runtime
+from pattern_storage.tasks.worker.received_contract import receive
 from pattern_storage.tasks.worker.result_backend import StorageRedisBackend
 from pattern_storage.tasks.worker.started import mark_started
-from pattern_storage.tasks.worker.validation import receive
 
 
 class Job(NamedTuple):

@@ -1,15 +1,13 @@
-"""A message as the contract it should be, and the results of jobs that could not end by themselves."""
+"""Results of jobs that could not end by themselves: their time was over, or their worker died each time."""
 
 from typing import Any
 
-from pydantic import ValidationError
-
 from pattern_storage.config.settings import environment_settings
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, ledger
-from pattern_storage.storage.errors import ContractInvalid, StorageError
-from pattern_storage.storage.explanation import explain
+from pattern_storage.storage.errors import StorageError
 from pattern_storage.storage.logs import get_logger
-from pattern_storage.tasks.client.database import Database, run_sync
+from pattern_storage.tasks.database import Database, run_sync
+from pattern_storage.tasks.worker.received_contract import receive
 from pattern_storage.vocabulary import ErrorType, OperationName
 
 logger = get_logger(__name__)
@@ -51,25 +49,3 @@ def never_ended(contract: ModelContractPatternStorage, count: int) -> ModelResul
         correlation_id=contract.correlation_id,
         operation=contract.operation,
     )
-
-
-def receive(operation: str, task_id: str, contract: Any) -> ModelContractPatternStorage:
-    """Build the contract of a message. A producer is never trusted: everything is checked again.
-
-    What the task's name and id say may be left out of the contract. Raises ContractInvalid.
-    """
-    if not isinstance(contract, dict):
-        raise ContractInvalid(f"contract should be a JSON object, got {type(contract).__name__}")
-    try:
-        received = ModelContractPatternStorage.model_validate(
-            {"correlation_id": task_id, "operation": operation, **contract}
-        )
-    except ValidationError as error:
-        raise ContractInvalid(explain(error)) from None
-    if received.operation != operation:
-        raise ContractInvalid(f"operation is {received.operation!r}, but the task is storage.{operation}")
-    if str(received.correlation_id) != task_id:
-        raise ContractInvalid(
-            f"correlation_id is {received.correlation_id}, but the task id is {task_id}: they should be the same text"
-        )
-    return received

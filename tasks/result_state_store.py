@@ -14,7 +14,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from pattern_storage.vocabulary import FINAL_STATES
 
-SCRIPT = files(__package__).joinpath("conditional_store.lua").read_text()
+SCRIPT = files(__package__).joinpath("result_state_store.lua").read_text()
 # The name Redis gives a script, not a secret.
 DIGEST = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Parsing of Celery's result documents into a status and a ModelResult."""
+"""Celery's result document of a job: its Redis key, and its parsing into progress and a ModelResult."""
 
 import json
 from collections.abc import Iterable
@@ -19,11 +19,6 @@ def result_key(correlation_id: UUID) -> str:
     return f"celery-task-meta-{correlation_id}"
 
 
-def marker(status: JobState) -> str:
-    """Return the result document that the client itself writes: QUEUED at submission, REVOKED when it cancels."""
-    return json.dumps({"status": status, "result": None, "traceback": None, "children": []})
-
-
 def read_document(meta: bytes | str) -> dict[str, Any] | None:
     """Return the result document under a result key; None if something else stands there."""
     try:
@@ -37,17 +32,6 @@ def read_document(meta: bytes | str) -> dict[str, Any] | None:
 def is_readable(meta: bytes | str | None) -> bool:
     """Whether the result backend knows the job; where it does not, PostgreSQL may."""
     return meta is not None and read_document(meta) is not None
-
-
-def parse_status(meta: bytes | str | None) -> str:
-    """Return a job's status: UNKNOWN, QUEUED, STARTED, PROGRESS, RETRY, SUCCESS, FAILURE or REVOKED.
-
-    What is unreadable is a FAILURE, as `parse_result` says: a caller that waited for a final state would wait for ever.
-    """
-    if meta is None:
-        return JobState.UNKNOWN
-    document = read_document(meta)
-    return JobState.FAILURE if document is None else str(document["status"])
 
 
 def parse_progress(meta: bytes | str | None) -> dict[str, Any] | None:

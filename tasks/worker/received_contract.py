@@ -1,0 +1,31 @@
+"""The contract of a message: built and checked again in the worker."""
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from pattern_storage.storage import ModelContractPatternStorage
+from pattern_storage.storage.errors import ContractInvalid
+from pattern_storage.storage.explanation import explain
+
+
+def receive(operation: str, task_id: str, contract: Any) -> ModelContractPatternStorage:
+    """Build the contract of a message. A producer is never trusted: everything is checked again.
+
+    What the task's name and id say may be left out of the contract. Raises ContractInvalid.
+    """
+    if not isinstance(contract, dict):
+        raise ContractInvalid(f"contract should be a JSON object, got {type(contract).__name__}")
+    try:
+        received = ModelContractPatternStorage.model_validate(
+            {"correlation_id": task_id, "operation": operation, **contract}
+        )
+    except ValidationError as error:
+        raise ContractInvalid(explain(error)) from None
+    if received.operation != operation:
+        raise ContractInvalid(f"operation is {received.operation!r}, but the task is storage.{operation}")
+    if str(received.correlation_id) != task_id:
+        raise ContractInvalid(
+            f"correlation_id is {received.correlation_id}, but the task id is {task_id}: they should be the same text"
+        )
+    return received
