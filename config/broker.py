@@ -1,4 +1,4 @@
-"""Broker differences: everything in which Redis, Redis behind Sentinels and RabbitMQ are not alike."""
+"""Broker differences: what our settings and tasks do otherwise on Redis, behind Sentinels, and on RabbitMQ."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any

@@ -5,7 +5,7 @@ from typing import Any
 from celery.events import EventReceiver
 
 from pattern_storage.storage.logs import get_logger
-from pattern_storage.tasks.flower.event import validated
+from pattern_storage.tasks.flower.event_cleaning import validated
 
 logger = get_logger(__name__)
 

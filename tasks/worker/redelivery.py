@@ -1,4 +1,4 @@
-"""Execution of a job that was delivered before: its attempts are counted, and a copy that runs beside it is none.
+"""Attempts of a job that was delivered before: counted, unless another copy of the job runs. Replays: `storage.ledger`.
 
 A job may be delivered again because its worker died, or because its message was thought lost while it still waits or
 runs: then several copies execute at once, one commits, and the others return its result. Only a copy that begins while

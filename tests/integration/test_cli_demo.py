@@ -35,9 +35,10 @@ def temporary(home: Path) -> Path:
 
 
 @pytest.fixture
-def demo(home: Path, temporary: Path) -> Iterator[Running]:
+def demo(request: pytest.FixtureRequest, home: Path, temporary: Path) -> Iterator[Running]:
+    patterns = getattr(request, "param", "1100")
     running = Running(
-        "demo", "--patterns", "1100", "--workers", "1", log=home / "demo.log", TMPDIR=str(temporary), **ELSEWHERE
+        "demo", "--patterns", patterns, "--workers", "1", log=home / "demo.log", TMPDIR=str(temporary), **ELSEWHERE
     )
     yield running
     running.end()
@@ -64,6 +65,8 @@ def test_it_shows_everything_and_leaves_nothing(demo: Running, temporary: Path) 
     assert len(re.findall(r"^ *ok .* [\d,]+\.\d +[\d,]+\.\d *$", text, re.MULTILINE)) == 11
 
 
+# So many that it is not done before the signal comes.
+@pytest.mark.parametrize("demo", ["20000"], indirect=True)
 def test_ctrl_c_in_the_middle(demo: Running, temporary: Path) -> None:
     demo.wait_for("are up after")
     demo.signal(signal.SIGINT)

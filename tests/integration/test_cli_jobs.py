@@ -335,8 +335,9 @@ def test_a_table_keeps_ids_whole_and_takes_brackets_as_they_are(run: Run, name: 
     said = run("query", "--pattern-id", record_id, COLUMNS="80")
     assert record_id in said.out
     assert "[bold]" in said.out
-    assert said.out.count("long") == 40
-    assert max(map(len, said.out.splitlines())) <= 80
+    # On a pipe a row is a line, however narrow the terminal.
+    [row] = [line for line in said.out.splitlines() if record_id in line]
+    assert row.count("long") == 40
 
 
 def test_a_text_with_everything_comes_back_as_it_was(run: Run, name: str, tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_every_operation_has_a_row() -> None:
 
 def test_every_setting_has_a_row_with_its_default() -> None:
     rows = re.findall(r"^\| `([A-Z_]+)` \| ([^|]*) \|", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE)
-    documented = {name: default.strip("` ") for name, default in rows}
+    documented = {name: default.strip("` ").strip("'") for name, default in rows}
     for name, field in Settings.model_fields.items():
         variable = name.upper() if name.endswith("_url") else f"{PREFIX}{name.upper()}"
         assert variable in documented

@@ -15,9 +15,9 @@ from psycopg.rows import DictRow
 from pattern_storage.config.settings import Settings
 from pattern_storage.storage import import_locks, import_runs
 from pattern_storage.tasks.errors import BrokerUnavailable
-from pattern_storage.tasks.imports.plan import due_times as planner_module
-from pattern_storage.tasks.imports.plan.due_times import Planner, decide
+from pattern_storage.tasks.imports.plan import planner as planner_module
 from pattern_storage.tasks.imports.plan.model import ImportEntry
+from pattern_storage.tasks.imports.plan.planner import Planner, decide
 
 Db = AsyncConnection[DictRow]
 

@@ -9,9 +9,9 @@ from celery.beat import PersistentScheduler
 
 from pattern_storage.config.settings import environment_settings
 from pattern_storage.tasks.database_url import check_database
-from pattern_storage.tasks.imports.plan.due_times import Planner
 from pattern_storage.tasks.imports.plan.imports_file import load_entries
 from pattern_storage.tasks.imports.plan.model import ImportEntry
+from pattern_storage.tasks.imports.plan.planner import Planner
 
 #: Seconds to wait for the planner thread at shutdown.
 STOP_TIMEOUT = 5.0

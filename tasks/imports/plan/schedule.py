@@ -1,4 +1,4 @@
-"""Schedules: cron expressions in a time zone, and intervals.
+"""Schedules and their due times: cron expressions in a time zone, and intervals.
 
 cronsim computes cron's times. It does at the change of clocks what Debian's cron does: a time that the clock jumps
 over comes right after the jump, a time that comes twice is due once, and `*` follows the clock that runs.

@@ -1,4 +1,4 @@
-"""Validation of a source's rows by the rules of an insert, and their encoding for COPY in chunks."""
+"""Conversion of a source's rows to patterns, checked by the rules of an insert and encoded for COPY in chunks."""
 
 from collections.abc import Generator
 from typing import Any

@@ -1,4 +1,4 @@
-"""Due times: turns those that have come into runs, handles misfires, and publishes runs that are not on the queue.
+"""Planner of imports: makes runs of due times that have come, handles misfires, and publishes runs that are not queued.
 
 Any number of beats may do this at the same time: a decision locks the schedule's row, the run's id follows from name
 and due time, and the beat that locks a run's row publishes it.
