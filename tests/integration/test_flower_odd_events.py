@@ -77,7 +77,7 @@ def test_odd_events_of_each_kind(flower: Flower, publish: Publish) -> None:
     assert "Traceback" not in log
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(events=st.lists(EVENTS, min_size=5, max_size=40))
 def test_any_events(flower: Flower, publish: Publish, events: list[Any]) -> None:
     publish(events)
