@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pwd
+import select
 import shutil
 import signal
 import subprocess
@@ -77,6 +78,7 @@ def hold() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
 
 def line_of(child: "subprocess.Popen[str]") -> Any:
     assert child.stdout is not None
+    assert select.select([child.stdout], [], [], 20)[0], "it says nothing for 20 s"
     return json.loads(child.stdout.readline())
 
 

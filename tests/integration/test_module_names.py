@@ -35,7 +35,12 @@ SERVICES = {
     "beat": (("beat", "--schedule", "{folder}/beat", "--loglevel", "INFO"), "beat: Starting"),
     "flower": (("flower", "--port={port}"), "Visit me at"),
 }
-COMMANDS = (("query", "--timeout", "1", "--json"), ("doctor",), ("status", "00000000-0000-0000-0000-000000000000"), ("relay", "--help"))
+COMMANDS = (
+    ("query", "--timeout", "1", "--json"),
+    ("doctor",),
+    ("status", "00000000-0000-0000-0000-000000000000"),
+    ("relay", "--help"),
+)
 
 Start = Callable[..., ProcessGroup]
 
