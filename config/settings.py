@@ -62,7 +62,7 @@ class Settings(MonitoringSettings):
     #: The password of the Sentinels themselves; the one in the URL is Redis'.
     sentinel_password: SecretStr | None = None
     #: Folder with a file for each secret (`database_url`, `redis_url`, ...), as Docker and Kubernetes mount them.
-    #: Files show in no process list and no `inspect`. A variable that is set wins.
+    #: Files show in no process list. A variable that is set wins.
     secrets_dir: Path | None = None
     #: Folder of the embedded servers and their state; used only where no URL is given.
     data_dir: Annotated[Path, AfterValidator(absolute)] = Field(default_factory=default_data_dir)
@@ -102,7 +102,7 @@ class Settings(MonitoringSettings):
     prefetch_multiplier: Annotated[int, Field(ge=1, le=1_000)] = 4
     #: Whether a worker executes the single writes that it has at hand in one transaction (tasks/worker/group).
     group_execution: bool = True
-    #: Jobs that share a transaction at most. More gain little: at 32 the transaction is a twentieth of the cost.
+    #: Jobs that share a transaction at most. More gain little.
     group_size: Annotated[int, Field(ge=1, le=1_000)] = 32
     #: Seconds a stopping worker lets running jobs finish before it hands them back.
     soft_shutdown_timeout: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 20.0
@@ -157,16 +157,16 @@ class Settings(MonitoringSettings):
 
     @property
     def prefetch(self) -> int:
-        """Jobs that a worker takes ahead for each of its processes: the next group while this one is executed."""
-        return max(self.prefetch_multiplier, 2 * self.group_size) if self.group_execution else self.prefetch_multiplier
+        """Jobs that a worker takes ahead for each process; wide where the transport limits long jobs more narrowly."""
+        is_wide = self.group_execution and self.safe_transport and self.broker_kind.is_redis
+        return max(self.prefetch_multiplier, 2 * self.group_size if is_wide else 0)
 
     @property
     def statement_timeouts(self) -> dict[str, float]:
         """Seconds that PostgreSQL lets a statement run, by operation."""
+        writes = (OperationName.INSERT, OperationName.UPDATE, OperationName.DELETE)
         return {
-            OperationName.INSERT: self.statement_timeout,
-            OperationName.UPDATE: self.statement_timeout,
-            OperationName.DELETE: self.statement_timeout,
+            **dict.fromkeys(writes, self.statement_timeout),
             OperationName.QUERY: self.query_statement_timeout,
             OperationName.BATCH_INSERT: self.batch_statement_timeout,
         }

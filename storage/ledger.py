@@ -79,7 +79,7 @@ async def record_all(connection: Connection, jobs: Sequence[tuple[ModelContractP
     """Record the jobs of a group, as `record` does with one, in one statement. Raises psycopg's UniqueViolation."""
     rows = []
     for contract, result in jobs:
-        request = result.metadata["request"] = fingerprint(contract).hex()
+        request = name_request(result, contract).hex()
         rows.append({"correlation_id": contract.correlation_id, "fingerprint": request, "result": result})
     ids = [contract.correlation_id for contract, _ in jobs]
     # One JSON text: an array of texts costs the driver more than all the rest.

@@ -3,7 +3,6 @@
 from typing import Any
 
 from celery import bootsteps
-from celery.concurrency.prefork import TaskPool as PreforkPool
 from celery.worker.components import Pool
 
 #: Seconds. Celery's event loop looks every five; the end of a process that was expected reaches it no sooner, and with
@@ -18,6 +17,7 @@ class Replacement(bootsteps.StartStopStep):
 
     def register_with_event_loop(self, worker: Any, hub: Any) -> None:
         """Look from now on, for each connection to the broker anew: Celery ends its timers with it."""
-        ends_processes = worker.max_tasks_per_child or worker.max_memory_per_child
-        if ends_processes and isinstance(worker.pool, PreforkPool):
-            hub.call_repeatedly(LOOK_INTERVAL, worker.pool._pool.maintain_pool)
+        # Threads are not replaced; of their pool Celery has no such object.
+        processes = worker.pool._pool
+        if processes is not None and (worker.max_tasks_per_child or worker.max_memory_per_child):
+            hub.call_repeatedly(LOOK_INTERVAL, processes.maintain_pool)

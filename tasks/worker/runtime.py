@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from celery import signals
@@ -115,12 +116,10 @@ class Runtime:
 
 
 def _result(future: Future[T], on_slow: Callable[[], None]) -> T:
-    try:
-        return future.result(SLOW)
-    except TimeoutError:
-        if future.done():
-            raise
-    on_slow()
+    with suppress(TimeoutError):
+        future.result(SLOW)
+    if not future.done():
+        on_slow()
     return future.result()
 
 

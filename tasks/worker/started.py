@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from celery import current_app
+from celery.exceptions import SoftTimeLimitExceeded
 from celery.states import STARTED
 
 from pattern_storage.config.settings import environment_settings
@@ -18,6 +19,8 @@ def mark_started(ids: Iterable[str]) -> None:
     for job_id in ids:
         try:
             current_app.backend.store_result(job_id, {}, STARTED)
+        except SoftTimeLimitExceeded:
+            raise
         except Exception as error:
             logger.warning("cannot store that jobs have started: %s", error)
             return

@@ -104,7 +104,8 @@ def test_killed_at_every_step(
     assert outcomes.counts == {"done": 120}
 
 
-def test_one_bad_job_of_each_kind(launch: Launch, load: Load) -> None:
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_one_bad_job_of_each_kind(launch: Launch, load: Load, pool: str) -> None:
     """Every job has its own outcome: the good ones, a duplicate, a bad value, a missing pattern, a missing parent."""
     good = load.inserts(10)
     twice = contract("insert", data=good[0].data | {"source": "twice"})
@@ -116,7 +117,7 @@ def test_one_bad_job_of_each_kind(launch: Launch, load: Load) -> None:
         load.client.submit(bad)
     load.client.submit(missing)
     load.submit([*good, twice, orphan])
-    launch(load.database_url, load.redis_url, concurrency=1, env=SOON | SAFE)
+    launch(load.database_url, load.redis_url, concurrency=1, pool=pool, env=SOON | SAFE)
     outcomes = load.settle()
     assert outcomes.counts == {"done": 10, "failed": 2}
     kinds = {one.correlation_id: load.client.get(one.correlation_id).result(DEADLINE).metadata["error_type"]
@@ -136,7 +137,8 @@ def test_one_locked_row_does_not_hold_the_others(launch: Launch, load: Load) -> 
     assert load.settle().counts == {"done": 40}
 
 
-def test_cancelled_and_reused_ids(launch: Launch, load: Load) -> None:
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_cancelled_and_reused_ids(launch: Launch, load: Load, pool: str) -> None:
     """A job that was cancelled is REVOKED, one that comes twice is done once, an id with another request a conflict."""
     jobs = load.inserts(20)
     load.submit(jobs)
@@ -147,7 +149,7 @@ def test_cancelled_and_reused_ids(launch: Launch, load: Load) -> None:
                 [one.correlation_id, REVOKED.replace("ID", str(one.correlation_id))],
             )
     load.client.submit_many(jobs[5:8])
-    launch(load.database_url, load.redis_url, concurrency=1, env=SOON | SAFE)
+    launch(load.database_url, load.redis_url, concurrency=1, pool=pool, env=SOON | SAFE)
     outcomes = load.settle()
     assert outcomes.counts == {"done": 17, "failed": 3}
     assert outcomes.error_types["revoked"] == 3

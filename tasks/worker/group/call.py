@@ -1,6 +1,7 @@
 """One pool call for many requests: what the pool reports of it is reported to each request."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 from weakref import ref
 
@@ -45,7 +46,8 @@ class GroupCall:
 
     def _on_accepted(self, pid: int, accepted_at: float) -> None:
         for request in self._requests:
-            request.on_accepted(pid, accepted_at)
+            with _others_go_on(request):
+                request.on_accepted(pid, accepted_at)
 
     def _on_timeout(self, soft: bool, timeout: float) -> None:
         logger.warning(
@@ -53,14 +55,19 @@ class GroupCall:
             len(self._requests), "soft" if soft else "hard", timeout,
         )  # fmt: skip
 
-    def _on_ended(self, outcomes: Sequence[Any]) -> None:
+    def _on_ended(self, outcomes: Any) -> None:
         """Report each job's outcome to its request; where there is none the job goes alone."""
-        for request, outcome in zip(self._requests, outcomes, strict=True):
-            if outcome is None:
-                self._execute_alone(request)
-            else:
-                request.on_success(outcome)
+        if not isinstance(outcomes, list):
+            # How a pool of threads says that the call was ended from outside.
+            self._on_lost(outcomes)
+            return
         self._grouper.end()
+        for request, outcome in zip(self._requests, outcomes, strict=True):
+            with _others_go_on(request):
+                if outcome is None:
+                    self._execute_alone(request)
+                else:
+                    request.on_success(outcome)
 
     def _on_lost(self, failure: Any) -> None:
         """Execute each job alone: the process was lost, and one of them may be the reason.
@@ -68,13 +75,26 @@ class GroupCall:
         What had committed is replayed. No job's attempts are counted for it; the guilty one's will be.
         """
         self._grouper.end()
-        if not state.should_terminate:
-            logger.warning(
-                "a process was lost with %d jobs, each is executed alone: %s", len(self._requests), failure.exception
-            )
-            for request in self._requests:
+        if state.should_terminate:
+            return
+        logger.warning("%d jobs of a lost group are executed alone: %s", len(self._requests), failure.exception)
+        for request in self._requests:
+            with _others_go_on(request):
                 self._execute_alone(request)
 
     def _execute_alone(self, request: Any) -> None:
-        if not (request._already_revoked or request._already_cancelled or request.acknowledged):
-            self._grouper.execute_alone(request)
+        if request._already_revoked or request._already_cancelled or request.acknowledged:
+            return
+        # It waits again: to terminate it must not end the process that had the group, which has other jobs by now.
+        state.active_requests.discard(request)
+        request.time_start = request.worker_pid = request._apply_result = None
+        self._grouper.execute_alone(request)
+
+
+@contextmanager
+def _others_go_on(request: Any) -> Iterator[None]:
+    """Log what is raised about one request: the others of its group must hear of their ends all the same."""
+    try:
+        yield
+    except Exception:
+        logger.exception("a report about %s failed", request.id)

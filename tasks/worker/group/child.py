@@ -15,6 +15,7 @@ from celery.utils.nodenames import gethostname
 
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult
 from pattern_storage.storage.errors import ContractInvalid
+from pattern_storage.storage.logs import get_logger
 from pattern_storage.tasks.errors import StorageOperationFailed
 from pattern_storage.tasks.worker import runtime
 from pattern_storage.tasks.worker.received_contract import receive
@@ -30,6 +31,8 @@ class Job(NamedTuple):
     request: dict[str, Any]
 
 
+logger = get_logger(__name__)
+
 #: What the main process is told of a job: whether it failed, the text of the result (or the failure), seconds.
 Outcome = tuple[int, Any, float]
 
@@ -44,6 +47,15 @@ def run_group(jobs: Sequence[Job]) -> list[Outcome | None]:
     """Execute jobs in one transaction; return what Celery's tracer returned for each, None for one to execute alone."""
     global extra_jobs
     extra_jobs += len(jobs) - 1
+    try:
+        return _run(jobs)
+    except Exception:
+        # Whatever had committed by then is replayed.
+        logger.exception("a group of %d jobs failed; each is executed alone", len(jobs))
+        return [None] * len(jobs)
+
+
+def _run(jobs: Sequence[Job]) -> list[Outcome | None]:
     began = time.monotonic()
     contracts = [_contract(job) for job in jobs]
     try:
@@ -80,7 +92,7 @@ def _execute(contracts: Sequence[ModelContractPatternStorage]) -> Iterator[Model
 def _trace(job: Job, result: ModelResult, began: float) -> Outcome:
     """Have Celery conclude a job whose result is known: signals, hooks, log, and the text for events."""
     # What the tracer would store is stored with the results of the others.
-    request = {**job.request, "hostname": gethostname(), "is_eager": False, "ignore_result": True, "outcome": result}
+    request = {**job.request, "is_eager": False, "ignore_result": True, "outcome": result}
     _began.set(began)
     answer, failed, seconds, text = _tracer(job.task)(job.id, request["args"], request["kwargs"], request)
     return (1, answer, seconds) if failed else (0, text, seconds)
@@ -103,7 +115,7 @@ def _clock() -> float:
 def _store(ended: Sequence[tuple[Job, ModelResult]]) -> set[str]:
     """Store all results in one round trip; return the ids of those whose outcome nobody would learn of otherwise."""
     backend = cast("StorageRedisBackend", current_app.backend)
-    return set(backend.store_many(_state(job, result) for job, result in ended))
+    return set(backend.store_many(_state(job, result) for job, result in ended if not job.request.get("ignore_result")))
 
 
 def _state(job: Job, result: ModelResult) -> tuple[str, Any, str, Context | None]:

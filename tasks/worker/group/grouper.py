@@ -1,10 +1,12 @@
 """Collects the requests of single writes, and hands as many as are at hand to each pool process that is free."""
 
 from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 from celery.concurrency.prefork import TaskPool as PreforkPool
 from celery.concurrency.thread import TaskPool as ThreadPool
+from celery.worker import state
 from kombu.asynchronous.semaphore import LaxBoundedSemaphore
 
 from pattern_storage.config.settings import environment_settings
@@ -13,6 +15,10 @@ from pattern_storage.vocabulary import OperationName
 
 #: The tasks whose jobs may share a transaction: a batch is large by itself, a query has limits of its own.
 TASKS = frozenset(f"storage.{one}" for one in (OperationName.INSERT, OperationName.UPDATE, OperationName.DELETE))
+
+
+#: Bytes of messages after which a group is full: it is in memory several times, here and in the pool process.
+MAX_BYTES = 4_000_000
 
 
 class Grouper:
@@ -41,29 +47,45 @@ class Grouper:
             # At the end of this turn of the event loop: a claim delivers many messages in one.
             self._consumer.hub.call_soon(self._ask)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether jobs may begin: not after the connection broke, nor while the pool ends. What waits comes again."""
+        return bool(self._consumer.pool.active) and self._consumer.connection is self.connection
+
     def execute_alone(self, request: Any) -> None:
-        """Hand a request to the pool as Celery does."""
-        self._consumer.on_task_request(request)
+        """Hand a request to the pool as Celery does. May be called from any thread."""
+        if self.is_open:
+            self._consumer.on_task_request(request)
+        else:
+            state.task_ready(request)
 
     def _ask(self) -> None:
         self._slots.acquire(self._begin)
 
     def _begin(self) -> None:
         """Hand a share of the waiting requests to the pool process that has become free."""
-        free = self._slots.value + 1
-        share = min(self._size, -(-len(self._waiting) // free))
-        requests = [self._waiting.popleft() for _ in range(share)]
+        if not self.is_open:
+            self._waiting.clear()
+        requests = [one for one in self._take(self._slots.value + 1) if not one.revoked()]
         self._asking = bool(self._waiting)
-        if self._asking:
-            self._consumer.hub.call_soon(self._ask)
-        requests = [one for one in requests if not one.revoked()]
-        if len(requests) > 1:
+        if not requests:
+            self._slots.release()
+        elif len(requests) == 1 and self._threads is None:
+            # One job is no group: it takes the free process as Celery has it.
+            self._consumer.controller._process_task(requests[0])
+        else:
             GroupCall(requests, self).apply(self._consumer.pool)
-            return
-        # One job is no group. It takes the free process on Celery's own path, which asks for it again.
-        self._slots.release()
-        for request in requests:
-            self.execute_alone(request)
+        if self._asking:
+            self._ask()
+
+    def _take(self, free: int) -> Iterator[Any]:
+        """Take the share of one of the processes that are free, at most MAX_BYTES of messages."""
+        share = min(self._size, -(-len(self._waiting) // free))
+        taken = 0
+        while share and self._waiting and taken < MAX_BYTES:
+            request = self._waiting.popleft()
+            share, taken = share - 1, taken + len(request.body)
+            yield request
 
     def end(self) -> None:
         """Note that a group has ended. May be called from any thread."""
