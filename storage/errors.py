@@ -1,4 +1,4 @@
-"""Every way a storage operation can fail, as one tree.
+"""Errors of storage operations, as one tree. All error types of a job are in `pattern_storage.vocabulary.ErrorType`.
 
     StorageError                        error_type
     ├── PermanentError                  (the same request would fail again)

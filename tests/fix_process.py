@@ -1,5 +1,6 @@
 """Programs as real processes: start, signal, kill and restart them, and wait for what they do."""
 
+import logging
 import os
 import shutil
 import signal
@@ -47,6 +48,14 @@ def free_port() -> int:
     """Return a port of 127.0.0.1 where nothing listens."""
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         return int(server.getsockname()[1])
+
+
+@pytest.fixture
+def log_levels_kept() -> Iterator[None]:
+    """Give the root logger its level back: a Celery worker in this process sets it, and later tests read logs."""
+    level = logging.root.level
+    yield
+    logging.root.setLevel(level)
 
 
 def clean_environment(**variables: str) -> dict[str, str]:

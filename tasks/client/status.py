@@ -1,7 +1,7 @@
 """Status of a job: the QUEUED marker of the client, and what Redis and PostgreSQL say together.
 
 QUEUED is written by the client when it has sent a job, unless a state stands there already; a row in the outbox is
-QUEUED too. A job of which neither Redis nor PostgreSQL knows anything is UNKNOWN.
+QUEUED too (`storage.ledger.state`). A job of which neither Redis nor PostgreSQL knows anything is UNKNOWN.
 """
 
 import json

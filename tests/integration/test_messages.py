@@ -91,6 +91,7 @@ def test_a_plain_application_sends_the_same_keys(store: "redis.Redis", redis_url
 
 
 @pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")
+@pytest.mark.usefixtures("log_levels_kept")
 async def test_a_stock_worker_consumes_them(redis_url: str) -> None:
     app = Celery("stock", broker=redis_url, backend=redis_url, set_as_current=False)
     app.conf.update(task_default_queue="storage", result_expires=60)

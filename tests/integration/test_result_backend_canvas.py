@@ -14,7 +14,7 @@ from tests.fix_process import DEADLINE
 
 
 @pytest.fixture
-def app(redis_url: str) -> Iterator[Celery]:
+def app(redis_url: str, log_levels_kept: None) -> Iterator[Celery]:
     app = Celery("canvas", broker=redis_url, backend=redis_url, set_as_current=False)
     app.loader.override_backends = BACKENDS
     app.conf.update(task_track_started=True, task_acks_late=True)
