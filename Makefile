@@ -28,7 +28,8 @@ demo: $(STAMP) ## run the main job end to end on real servers, then stop them
 
 .PHONY: test
 test: $(STAMP) ## run the tests against real PostgreSQL and Valkey, with coverage
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations=20 --cov --cov-report=term tests/unit tests/integration tests/transport
+	# The slow files first, or one process would still have them when the others are done.
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=20 --cov --cov-report=term tests/integration tests/transport tests/unit
 
 # The fault tests whose jobs are executed in groups, unless that is turned off.
 ALONE := $(addprefix tests/fault/test_,workers.py attempts.py pools.py postgresql.py)

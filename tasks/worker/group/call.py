@@ -8,7 +8,7 @@ from weakref import ref
 from celery.worker import state
 
 from pattern_storage.storage.logs import get_logger
-from pattern_storage.tasks.worker.group.child import Job, run_group
+from pattern_storage.tasks.worker.group.child import GroupedJob, run_group
 
 logger = get_logger(__name__)
 
@@ -25,7 +25,7 @@ class GroupCall:
         soft, hard = self._time_limits()
         result = pool.apply_async(
             run_group,
-            args=([Job(one.type, one.id, one.request_dict) for one in self._requests],),
+            args=([GroupedJob(one.type, one.id, one.request_dict) for one in self._requests],),
             accept_callback=self._on_accepted,
             timeout_callback=self._on_timeout,
             callback=self._on_ended,

@@ -23,7 +23,7 @@ from pattern_storage.tasks.worker.result_backend import StorageRedisBackend
 from pattern_storage.tasks.worker.started import mark_started
 
 
-class Job(NamedTuple):
+class GroupedJob(NamedTuple):
     """One job of a group: the task's name, the job's id, and the request as Celery hands it to a pool process."""
 
     task: str
@@ -43,7 +43,7 @@ extra_jobs = 0
 _began: ContextVar[float | None] = ContextVar("began", default=None)
 
 
-def run_group(jobs: Sequence[Job]) -> list[Outcome | None]:
+def run_group(jobs: Sequence[GroupedJob]) -> list[Outcome | None]:
     """Execute jobs in one transaction; return what Celery's tracer returned for each, None for one to execute alone."""
     global extra_jobs
     extra_jobs += len(jobs) - 1
@@ -55,7 +55,7 @@ def run_group(jobs: Sequence[Job]) -> list[Outcome | None]:
         return [None] * len(jobs)
 
 
-def _run(jobs: Sequence[Job]) -> list[Outcome | None]:
+def _run(jobs: Sequence[GroupedJob]) -> list[Outcome | None]:
     began = time.monotonic()
     contracts = [_contract(job) for job in jobs]
     try:
@@ -74,7 +74,7 @@ def _run(jobs: Sequence[Job]) -> list[Outcome | None]:
     return [None if job.id in unknown else outcome for job, outcome in zip(jobs, outcomes, strict=True)]
 
 
-def _contract(job: Job) -> ModelContractPatternStorage | None:
+def _contract(job: GroupedJob) -> ModelContractPatternStorage | None:
     """Return the job's contract; None for a message that has none, which says so when it is executed alone."""
     if job.request["args"] or job.request["kwargs"].keys() != {"contract"}:
         return None
@@ -89,7 +89,7 @@ def _execute(contracts: Sequence[ModelContractPatternStorage]) -> Iterator[Model
     return iter(runtime.run(node.execute_group(contracts), on_slow=lambda: mark_started(ids)))
 
 
-def _trace(job: Job, result: ModelResult, began: float) -> Outcome:
+def _trace(job: GroupedJob, result: ModelResult, began: float) -> Outcome:
     """Have Celery conclude a job whose result is known: signals, hooks, log, and the text for events."""
     # What the tracer would store is stored with the results of the others.
     request = {**job.request, "is_eager": False, "ignore_result": True, "outcome": result}
@@ -112,13 +112,13 @@ def _clock() -> float:
     return time.monotonic() if began is None else began
 
 
-def _store(ended: Sequence[tuple[Job, ModelResult]]) -> set[str]:
+def _store(ended: Sequence[tuple[GroupedJob, ModelResult]]) -> set[str]:
     """Store all results in one round trip; return the ids of those whose outcome nobody would learn of otherwise."""
     backend = cast("StorageRedisBackend", current_app.backend)
     return set(backend.store_many(_state(job, result) for job, result in ended if not job.request.get("ignore_result")))
 
 
-def _state(job: Job, result: ModelResult) -> tuple[str, Any, str, Context | None]:
+def _state(job: GroupedJob, result: ModelResult) -> tuple[str, Any, str, Context | None]:
     outcome = result.to_dict()
     # A context is not cheap, and the result names nothing of it but the job that this one was sent by.
     request = Context(job.request) if job.request.get("parent_id") or current_app.conf.result_extended else None
