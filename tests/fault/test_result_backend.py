@@ -60,9 +60,12 @@ def test_accepted_jobs_are_done(
         REFUSALS[refusal](results)
         jobs = client.submit_many([contract("insert", data=make_pattern()) for _ in range(JOBS)])
         start_worker(env={"RESULT_BACKEND_URL": lone_valkey.url})
-        assert all(job.result(DEADLINE).success for job in jobs)
-        with psycopg.connect(database_url) as connection:
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            count = "SELECT count(*) FROM job_ledger"
+            wait_until(lambda: connection.execute(count).fetchone() == (JOBS,), "all have committed")
             assert connection.execute("SELECT count(*) FROM pattern_templates").fetchone() == (JOBS,)
+        # Redis knows none of them: PostgreSQL is asked at once.
+        assert all(job.result(DEADLINE).success for job in jobs)
 
 
 def test_keys_of_another_type(
