@@ -37,9 +37,9 @@ ALONE := $(addprefix tests/fault/test_,workers.py attempts.py pools.py postgresq
 .PHONY: test-faults
 test-faults: $(STAMP) ## kill, cut, stall and restart everything under load
 	# Without coverage: measuring changes how fast the killed die.
-	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/fault
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder tests/fault
 	# Jobs one by one: what group execution must keep.
-	@TEST_GROUP_EXECUTION=0 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ALONE)
+	@TEST_GROUP_EXECUTION=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ALONE)
 
 .PHONY: test-plans
 test-plans: $(STAMP) ## the plan of every documented query on a table of 1,000,000 rows

@@ -107,11 +107,12 @@ def test_a_killed_worker_loses_nothing(start: Start, sender: Celery, store: Stor
 
 
 def test_a_stopping_worker_gives_back_what_it_has_not_begun(start: Start, sender: Celery, store: Store) -> None:
-    worker = start("prefork", "--without-mingle", "--without-gossip", "-l", "DEBUG")
-    send(sender, range(20), seconds=0.5)
+    worker = start("prefork")
+    send(sender, range(20), seconds=3)
     wait_until(lambda: store.hlen("unacked") >= 8, "it holds what it may")
     # Celery forgets jobs that a process has taken and not yet acknowledged to the main process.
-    wait_until(lambda: worker.text().count("Task accepted") == 2, "two have begun")
+    inspect = sender.control.inspect(timeout=1, limit=1)
+    wait_until(lambda: [len(jobs) for jobs in (inspect.active() or {}).values()] == [2], "two have begun")
     assert store.hlen("unacked") == 8
     assert worker.stop() == 0
     kept = store.llen("one") + store.llen("two")
