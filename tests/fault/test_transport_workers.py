@@ -147,7 +147,8 @@ def test_a_cancelled_queue_is_left_alone(start: Start, sender: Celery, store: St
 def test_a_process_that_replaces_another_has_none_of_the_worker_s_connections(
     start: Start, sender: Celery, store: Store
 ) -> None:
-    worker = psutil.Process(start("prefork").process.pid)
+    group = start("prefork")
+    worker = psutil.Process(group.process.pid)
     wait_until(lambda: waiting(store) == 8, "it waits")
     first = worker.children()
     first[0].kill()
@@ -162,7 +163,10 @@ def test_a_process_that_replaces_another_has_none_of_the_worker_s_connections(
     wait_until(replaced, "another process has taken its place")
     wait_until(lambda: not shared(), "it has closed what it inherited")
     assert sender.control.cancel_consumer("two", reply=True, timeout=5, limit=1)
+    # Celery answers before it does it, and does what it is told in one turn in any order.
+    wait_until(lambda: "Canceling queue two" in group.text(), "it has stopped consuming")
     assert sender.control.add_consumer("two", reply=True, timeout=5, limit=1)
+    wait_until(lambda: "Started consuming from two" in group.text(), "it consumes again")
     send(sender, range(10))
     wait_until(lambda: done(store) == list(range(10)), "all are done")
     wait_until(lambda: nothing_left(store), "all are acknowledged")
