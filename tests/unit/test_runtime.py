@@ -38,8 +38,19 @@ def shared(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Iterator[None
     runtime.close()
 
 
+#: Threads of runtimes that other tests of this process have left open.
+_earlier: set[threading.Thread] = set()
+
+
+@pytest.fixture(autouse=True)
+def earlier() -> None:
+    _earlier.clear()
+    _earlier.update(loop_threads())
+
+
 def loop_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "storage-runtime"]
+    threads = (thread for thread in threading.enumerate() if thread.name == "storage-runtime")
+    return [thread for thread in threads if thread not in _earlier]
 
 
 class TestRun:
