@@ -1,4 +1,4 @@
-"""What makes every job happen exactly once: ledger, attempts, dead letters and outbox."""
+"""Ledger, attempts, dead letters and outbox: the tables by which every job happens exactly once."""
 
 from alembic import op
 
