@@ -1,7 +1,9 @@
 """Set-up of `celery -A pattern_storage flower`: options, file and handlers, before Flower reads its command line."""
 
+import logging
 import os
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -9,6 +11,8 @@ import click
 from pattern_storage.config.flowerconfig import flower_options
 from pattern_storage.config.settings import Settings, SettingsInvalid, environment_settings
 from pattern_storage.config.variables import PREFIX
+
+logger = logging.getLogger(__name__)
 
 
 def configure(context: click.Context, _: click.Parameter, value: Any) -> Any:
@@ -52,14 +56,28 @@ def make_folder(settings: Settings) -> None:
         ) from None
 
 
+def stop_loop(signum: int, _: FrameType | None) -> None:
+    """Let Flower's loop end at its next turn, also if it has not begun yet.
+
+    Flower's own handler raises SystemExit wherever the signal finds it. Where that is in the middle of starting a
+    thread of its pool, nobody knows the thread, and the process waits for it for good.
+    """
+    from tornado.ioloop import IOLoop
+
+    loop = IOLoop.current()
+    loop.add_callback_from_signal(lambda: logger.info("signal %s: Flower stops", signum))
+    loop.add_callback_from_signal(loop.stop)
+
+
 def _install() -> None:
-    from flower import events
+    from flower import command, events
     from flower.urls import handlers
 
     from pattern_storage.tasks.flower.handlers import HANDLERS
     from pattern_storage.tasks.flower.receiver import ValidatingReceiver
     from pattern_storage.tasks.flower.task import FlowerTask
 
+    command.sigterm_handler = stop_loop
     events.EventReceiver = ValidatingReceiver
     events.EventsState.Task = FlowerTask
     handlers[:0] = HANDLERS  # the first that matches answers

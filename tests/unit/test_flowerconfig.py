@@ -1,15 +1,18 @@
 """Flower's options: what they are, and that Flower knows them."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
+from flower import command
 from flower.options import options
 from flower.views.tasks import visible_task_columns
+from tornado.ioloop import IOLoop
 
 from pattern_storage.config.flowerconfig import COLUMNS, flower_options
 from pattern_storage.config.settings import Settings, SettingsInvalid, load_settings
-from pattern_storage.tasks.flower.start import make_folder, set_options
+from pattern_storage.tasks.flower.start import _install, make_folder, set_options
 from tests.fix_process import OURS
 
 PASSWORD = "pa55-word"
@@ -106,3 +109,28 @@ def test_what_kubernetes_or_a_stray_file_say_does_not_count(monkeypatch: pytest.
         for name, value in before.items():
             setattr(options, name, value)
     assert [name for name in os.environ if name.startswith("FLOWER_")] == ["FLOWER_URL_PREFIX"]
+
+
+@pytest.mark.usefixtures("unpatched_flower")
+def test_a_signal_never_raises_where_it_finds_flower() -> None:
+    """Raised in the middle of starting a thread, SystemExit left a process that waited for that thread for good."""
+    _install()
+    loop = IOLoop()
+    before = signal.signal(signal.SIGTERM, command.sigterm_handler)
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)  # the loop has not begun yet
+        loop.start()  # returns
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        loop.close(all_fds=True)
+
+
+@pytest.fixture
+def unpatched_flower(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what `_install` changes in Flower's modules be undone."""
+    from flower import events, urls
+
+    monkeypatch.setattr(command, "sigterm_handler", command.sigterm_handler)
+    monkeypatch.setattr(events, "EventReceiver", events.EventReceiver)
+    monkeypatch.setattr(events.EventsState, "Task", events.EventsState.Task)
+    monkeypatch.setattr(urls, "handlers", list(urls.handlers))
