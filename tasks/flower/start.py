@@ -1,5 +1,6 @@
 """Set-up of `celery -A pattern_storage flower`: options, file and handlers, before Flower reads its command line."""
 
+import asyncio
 import logging
 import os
 from pathlib import Path
@@ -62,11 +63,9 @@ def stop_loop(signum: int, _: FrameType | None) -> None:
     Flower's own handler raises SystemExit wherever the signal finds it. Where that is in the middle of starting a
     thread of its pool, nobody knows the thread, and the process waits for it for good.
     """
-    from tornado.ioloop import IOLoop
-
-    loop = IOLoop.current()
-    loop.add_callback_from_signal(lambda: logger.info("signal %s: Flower stops", signum))
-    loop.add_callback_from_signal(loop.stop)
+    loop = asyncio.get_event_loop()  # Tornado's
+    loop.call_soon_threadsafe(logger.info, "signal %s: Flower stops", signum)
+    loop.call_soon_threadsafe(loop.stop)
 
 
 def _install() -> None:

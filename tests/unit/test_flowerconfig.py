@@ -1,5 +1,6 @@
 """Flower's options: what they are, and that Flower knows them."""
 
+import asyncio
 import os
 import signal
 from pathlib import Path
@@ -115,13 +116,15 @@ def test_what_kubernetes_or_a_stray_file_say_does_not_count(monkeypatch: pytest.
 def test_a_signal_never_raises_where_it_finds_flower() -> None:
     """Raised in the middle of starting a thread, SystemExit left a process that waited for that thread for good."""
     _install()
-    loop = IOLoop()
+    loop = IOLoop(make_current=False)
+    asyncio.set_event_loop(loop.asyncio_loop)  # as in Flower's process
     before = signal.signal(signal.SIGTERM, command.sigterm_handler)
     try:
         os.kill(os.getpid(), signal.SIGTERM)  # the loop has not begun yet
         loop.start()  # returns
     finally:
         signal.signal(signal.SIGTERM, before)
+        asyncio.set_event_loop(None)
         loop.close(all_fds=True)
 
 
