@@ -73,6 +73,8 @@ def transport_options(settings: "Settings") -> dict[str, Any]:
     return {
         "visibility_timeout": settings.visibility_timeout,
         **UNACKED_KEYS,
+        # kombu puts it before queues, their bindings, what is in flight, and channels of events and remote control.
+        "global_keyprefix": settings.key_prefix,
         "unacked_restore_interval": sweep,
         "unacked_restore_throttle": 1,
         # A worker that is killed while it looks keeps all others from looking for so long, 300 seconds by default.

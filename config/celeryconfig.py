@@ -63,7 +63,10 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_annotations": {task: _limits(settings, operation) for task, operation in OPERATION_OF_TASK.items()},
         "worker_soft_shutdown_timeout": settings.soft_shutdown_timeout,
         "broker_transport_options": broker.transport_options(settings),
-        "result_backend_transport_options": sentinel.transport_options(settings, settings.result_backend),
+        "result_backend_transport_options": {
+            "global_keyprefix": settings.key_prefix,
+            **sentinel.transport_options(settings, settings.result_backend),
+        },
         "broker_connection_timeout": settings.connect_timeout,
         # A worker that starts before its broker waits for it, as after a power cut.
         "broker_connection_retry_on_startup": True,

@@ -18,7 +18,7 @@ from pattern_storage.config.broker import Broker, broker_of
 from pattern_storage.config.monitoring_settings import MonitoringSettings, absolute
 from pattern_storage.config.secret_files import SecretsUnreadable, read_secrets
 from pattern_storage.config.urls import complete
-from pattern_storage.config.validators import cross_validate
+from pattern_storage.config.validators import check_key_prefix, cross_validate
 from pattern_storage.config.variables import PREFIX, find_misspelt, sentence
 from pattern_storage.embedded import EmbeddedError, default_data_dir, read_state
 from pattern_storage.vocabulary import IMPORT_OPERATION, OperationName
@@ -61,8 +61,9 @@ class Settings(MonitoringSettings):
     sentinel_master: Annotated[str, Field(min_length=1)] = "mymaster"
     #: The password of the Sentinels themselves; the one in the URL is Redis'.
     sentinel_password: SecretStr | None = None
-    #: Folder with a file for each secret (`database_url`, `redis_url`, ...), as Docker and Kubernetes mount them.
-    #: Files show in no process list. A variable that is set wins.
+    #: What all our Redis keys and channels begin with, so that two installations can share one database.
+    key_prefix: Annotated[str, AfterValidator(check_key_prefix)] = ""
+    #: Folder with a file for each secret (`database_url`, ...), as Docker and Kubernetes mount them; a variable wins.
     secrets_dir: Path | None = None
     #: Folder of the embedded servers and their state; used only where no URL is given.
     data_dir: Annotated[Path, AfterValidator(absolute)] = Field(default_factory=default_data_dir)
@@ -83,8 +84,8 @@ class Settings(MonitoringSettings):
     batch_statement_timeout: Seconds = 180.0
     #: Seconds a statement waits for a lock that somebody else holds; then the job is retried.
     lock_timeout: Seconds = 10.0
-    #: Uses of a statement before it is prepared. -1 is for PgBouncer in transaction mode: nothing is prepared, and
-    #: each transaction says the timeouts above for itself, for one round trip more.
+    #: Uses of a statement before it is prepared. -1 is for PgBouncer in transaction mode: none is, and each transaction
+    #: says the timeouts above for itself, for one round trip more.
     prepare_threshold: Annotated[int, Field(ge=-1, le=1_000)] = 5
 
     # --- jobs ---
@@ -92,8 +93,7 @@ class Settings(MonitoringSettings):
     task_soft_time_limit: Annotated[int, Field(ge=1)] = 240
     #: Seconds after which a job's process is killed, time to roll back included.
     task_time_limit: Annotated[int, Field(ge=2)] = 300
-    #: Seconds until a job whose worker vanished is delivered again. Must exceed task_time_limit: a job that is
-    #: still running then would run twice.
+    #: Seconds until a job whose worker vanished is delivered again. More than task_time_limit, or jobs would run twice.
     visibility_timeout: Annotated[int, Field(ge=3)] = 600
     #: Whether workers take jobs from Redis so that a kill at any moment loses none (tasks/transport). Off: kombu's own
     #: transport, which loses the job it has just taken when it is killed before it has noted it.

@@ -1,5 +1,6 @@
-"""Cross-field validation of settings: the rules that one field alone cannot break."""
+"""Validation of settings: rules that are no matter of a type, and those that one field alone cannot break."""
 
+import re
 from typing import TYPE_CHECKING
 
 from pattern_storage.config.broker import RABBITMQ_SCHEMES, REDIS_SCHEMES
@@ -11,6 +12,14 @@ if TYPE_CHECKING:
 
 #: Fewer could be guessed: Flower lets anybody try as often as they like.
 LEAST_PASSWORD = 8
+
+
+def check_key_prefix(prefix: str) -> str:
+    """Return the prefix. Raises ValueError for one that Celery would change, or that is no plain text in an ACL."""
+    # Celery adds a "_" to one that ends otherwise, kombu does not.
+    if not re.fullmatch(r"([A-Za-z0-9_.:-]{0,99}[.:_-])?", prefix):
+        raise ValueError("should be letters, digits and .:_- and end in one of these four, as in 'team-a:'")
+    return prefix
 
 
 def cross_validate(settings: "Settings") -> None:

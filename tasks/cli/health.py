@@ -122,7 +122,7 @@ def _redis(settings: Settings) -> None:
     for url in urls:
         try:
             with redis_connections.connect(settings, url) as server:
-                server.set(KEY, "1", ex=SECONDS)
+                server.set(f"{settings.key_prefix}{KEY}", "1", ex=SECONDS)
         except RedisError as error:
             raise ResultBackendUnavailable(f"Redis takes no writes: {error}") from error
 

@@ -108,7 +108,7 @@ class AsyncPatternStorageClient(Operations[Awaitable[AsyncJob]]):
                 check(contract)
                 if number % CHECKED_AT_ONCE == 0:
                     await asyncio.sleep(0)
-            if again := reused_results(sending):
+            if again := reused_results(sending, self._client.settings.key_prefix):
                 with suppress(RedisError):
                     await cancellable(here.results.delete(*again))
             await here.publisher.publish(sending)

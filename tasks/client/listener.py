@@ -33,8 +33,9 @@ async def cancellable(command: Awaitable[T]) -> T:
 class ResultListener:
     """Waits for many results over a single connection, on one event loop."""
 
-    def __init__(self, connection: "redis.asyncio.Redis") -> None:
+    def __init__(self, connection: "redis.asyncio.Redis", prefix: str) -> None:
         self._redis = connection
+        self._prefix = prefix
         self._channel = connection.pubsub(ignore_subscribe_messages=True)
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._reader: asyncio.Task[None] | None = None
@@ -45,7 +46,7 @@ class ResultListener:
         Ends when the loop's clock passes `deadline` (seconds). Raises redis.exceptions.RedisError if the server does
         not answer.
         """
-        key = result_key(correlation_id)
+        key = result_key(correlation_id, self._prefix)
         yield await self._get(key)
         loop = asyncio.get_running_loop()
         if loop.time() >= deadline:
@@ -81,7 +82,7 @@ class ResultListener:
 
     async def get(self, correlation_id: UUID) -> bytes | None:
         """Return what stands under the job's result key. Raises redis.exceptions.RedisError."""
-        return await self._get(result_key(correlation_id))
+        return await self._get(result_key(correlation_id, self._prefix))
 
     async def _get(self, key: str) -> bytes | None:
         try:

@@ -56,7 +56,7 @@ def chunks(contracts: Sequence[ModelContractPatternStorage], settings: Settings)
     for contract in contracts:
         message = build_message(contract)
         element = encode_for_redis(message)
-        pushes.append(("LPUSH", message.queue, element))
+        pushes.append(("LPUSH", f"{settings.key_prefix}{message.queue}", element))
         marks.append(queued_marker(contract, settings))
         size += len(element)
         if len(pushes) >= CHUNK or size >= CHUNK_BYTES:

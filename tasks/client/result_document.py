@@ -14,9 +14,14 @@ from pattern_storage.tasks.errors import error_type_of
 from pattern_storage.vocabulary import FINAL_STATES, ErrorType, JobState, OperationName
 
 
-def result_key(correlation_id: UUID) -> str:
-    """Return the Redis key, and channel, of a job's result: Celery's own, so any Celery application finds it."""
-    return f"celery-task-meta-{correlation_id}"
+def result_key(correlation_id: UUID, prefix: str = "") -> str:
+    """Return the Redis key, and channel, of a job's result: Celery's own, so any Celery application finds it.
+
+    Args:
+        correlation_id: the job.
+        prefix: what all keys begin with, `Settings.key_prefix`.
+    """
+    return f"{prefix}celery-task-meta-{correlation_id}"
 
 
 def read_document(meta: bytes | str) -> dict[str, Any] | None:
@@ -80,10 +85,10 @@ def unreadable(error: ResponseError) -> bytes:
     return b""
 
 
-def reused_results(contracts: Iterable[ModelContractPatternStorage]) -> list[str]:
+def reused_results(contracts: Iterable[ModelContractPatternStorage], prefix: str) -> list[str]:
     """Return the result keys of queries under an id of the caller's choice: a result may stand there already."""
     queries = (contract for contract in contracts if contract.operation == OperationName.QUERY)
-    return [result_key(query.correlation_id) for query in queries if "correlation_id" in query.model_fields_set]
+    return [result_key(query.correlation_id, prefix) for query in queries if "correlation_id" in query.model_fields_set]
 
 
 def ended_by_celery(result: ModelResult) -> bool:

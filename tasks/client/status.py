@@ -25,7 +25,14 @@ QUEUED = marker(JobState.QUEUED)
 def queued_marker(contract: ModelContractPatternStorage, settings: Settings) -> tuple[Any, ...]:
     """Return the command that marks a job as QUEUED: `status` tells it from UNKNOWN."""
     # NX: a worker may be quicker than this, and its STARTED or result stays.
-    return "SET", result_key(contract.correlation_id), QUEUED, "NX", "EX", int(settings.result_expires)
+    return (
+        "SET",
+        result_key(contract.correlation_id, settings.key_prefix),
+        QUEUED,
+        "NX",
+        "EX",
+        int(settings.result_expires),
+    )
 
 
 def parse_status(meta: bytes | str | None) -> str:

@@ -147,7 +147,7 @@ class PatternStorageClient(Operations[Job]):
         sending = list(contracts)
         for contract in sending:
             check(contract)
-        if again := reused_results(sending):
+        if again := reused_results(sending, self.settings.key_prefix):
             with suppress(RedisError):
                 self._redis.delete(*again)
         self._publisher.publish(sending)
@@ -158,7 +158,7 @@ class PatternStorageClient(Operations[Job]):
         sending = list(contracts)
         with translated_errors():
             if sending:
-                self._redis.delete(*(result_key(contract.correlation_id) for contract in sending))
+                self._redis.delete(*(self._key(contract.correlation_id) for contract in sending))
         return self.submit_many(sending)
 
     def submit_in(self, connection: psycopg.Connection[Any], contract: ModelContractPatternStorage) -> Job:
@@ -192,7 +192,7 @@ class PatternStorageClient(Operations[Job]):
                 # A query that was answered, or a job that was refused: neither is a matter of the ledger.
                 return ended
             # Nobody needs to wait for the worker that finds the job cancelled; the ledger has decided.
-            state = (result_key(wanted), marker(JobState.REVOKED), JobState.REVOKED, self.settings.result_expires)
+            state = (self._key(wanted), marker(JobState.REVOKED), JobState.REVOKED, self.settings.result_expires)
             store(self._redis, [state])
         return result
 
@@ -223,7 +223,7 @@ class PatternStorageClient(Operations[Job]):
 
     def _watch(self, correlation_id: UUID, deadline: float) -> Generator[bytes | None]:
         """Yield the job's result document: now, after each publication, and once every POLL_INTERVAL."""
-        key = result_key(correlation_id)
+        key = self._key(correlation_id)
         yield self._get(correlation_id)
         if time.monotonic() >= deadline:
             return
@@ -234,8 +234,11 @@ class PatternStorageClient(Operations[Job]):
                 document = subscription.receive(min(remaining, POLL_INTERVAL))
                 yield self._get(correlation_id) if document is None else document
 
+    def _key(self, correlation_id: UUID) -> str:
+        return result_key(correlation_id, self.settings.key_prefix)
+
     def _get(self, correlation_id: UUID) -> bytes | None:
         try:
-            return cast("bytes | None", self._redis.get(result_key(correlation_id)))
+            return cast("bytes | None", self._redis.get(self._key(correlation_id)))
         except ResponseError as error:
             return unreadable(error)

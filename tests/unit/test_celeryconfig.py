@@ -65,7 +65,7 @@ def test_sentinels_are_asked_for_the_primary(settings: Settings) -> None:
         assert options["master_name"] == "m"
         assert options["sentinel_kwargs"]["password"] == "s"
     assert found["broker_transport_options"]["visibility_timeout"] == 700
-    assert celery_settings(settings)["result_backend_transport_options"] == {}
+    assert celery_settings(settings)["result_backend_transport_options"] == {"global_keyprefix": ""}
 
 
 def test_a_url_of_sentinels() -> None:

@@ -26,6 +26,7 @@ def failure(kind: str, message: Any) -> bytes:
 
 def test_key() -> None:
     assert result_key(UUID(int=1)) == "celery-task-meta-00000000-0000-0000-0000-000000000001"
+    assert result_key(UUID(int=1), "a:") == "a:celery-task-meta-00000000-0000-0000-0000-000000000001"
 
 
 @pytest.mark.parametrize("status", ["STARTED", "RETRY", "SUCCESS", "FAILURE", "REVOKED"])
