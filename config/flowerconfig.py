@@ -5,6 +5,7 @@ Their names and defaults: https://flower.readthedocs.io/en/latest/config.html
 
 from typing import Any
 
+from pattern_storage.config.flower_roles import logins
 from pattern_storage.config.settings import Settings, SettingsInvalid
 from pattern_storage.config.variables import PREFIX
 
@@ -27,7 +28,7 @@ def flower_options(settings: Settings) -> dict[str, Any]:
             f" as {settings.flower_user!r} with it"
         )
     return {
-        "basic_auth": [f"{settings.flower_user}:{settings.flower_password.get_secret_value()}"],
+        "basic_auth": list(logins(settings)),
         "address": settings.flower_address,
         "port": settings.flower_port,
         "read_only": settings.flower_read_only,

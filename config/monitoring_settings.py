@@ -24,6 +24,11 @@ class MonitoringSettings(BaseSettings):
     #: The password, eight printable ASCII characters or more. Flower does not start without one;
     #: `pattern-storage up` makes its own.
     flower_password: SecretStr | None = None
+    #: More logins, `user:password` each, with blanks or line breaks between them: who only sees, who may cancel, retry
+    #: and pause as well, and who may do everything, as flower_user may.
+    flower_viewers: SecretStr | None = None
+    flower_operators: SecretStr | None = None
+    flower_admins: SecretStr | None = None
     #: Where Flower listens: this machine alone, unless said otherwise. It speaks plain HTTP.
     flower_address: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     #: Flower's own default port.

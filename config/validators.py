@@ -58,13 +58,36 @@ def cross_validate(settings: "Settings") -> None:
             f" {PREFIX}VISIBILITY_TIMEOUT, which is {settings.visibility_timeout}: a waiting job would come twice"
         )
     if settings.flower_password is not None:
-        password = settings.flower_password.get_secret_value()
-        if len(password) < LEAST_PASSWORD or not (password.isascii() and password.isprintable()):
-            raise ValueError(
-                f"{PREFIX}FLOWER_PASSWORD has {len(password)} characters;"
-                f" it should have at least {LEAST_PASSWORD}, all of them printable ASCII"
-            )
+        _check_password("FLOWER_PASSWORD", settings.flower_password.get_secret_value())
+    _check_logins(settings)
     check_url("DATABASE_URL", settings.database_url, ("postgresql", "postgres"))
     check_url("REDIS_URL", settings.redis_url, REDIS_SCHEMES)
     check_url("BROKER_URL", settings.broker_url, (*REDIS_SCHEMES, *RABBITMQ_SCHEMES))
     check_url("RESULT_BACKEND_URL", settings.result_backend_url, REDIS_SCHEMES)
+
+
+def _check_password(name: str, password: str) -> None:
+    if len(password) < LEAST_PASSWORD or not (password.isascii() and password.isprintable()):
+        raise ValueError(
+            f"{PREFIX}{name} has {len(password)} characters;"
+            f" it should have at least {LEAST_PASSWORD}, all of them printable ASCII"
+        )
+
+
+def _check_logins(settings: "Settings") -> None:
+    """Check the logins of Flower's roles; no sentence repeats a password."""
+    seen = {settings.flower_user: "FLOWER_USER"}
+    for role in ("viewers", "operators", "admins"):
+        variable = f"FLOWER_{role.upper()}"
+        secret = getattr(settings, f"flower_{role}")
+        for place, login in enumerate(secret.get_secret_value().split() if secret else (), start=1):
+            user, colon, password = login.partition(":")
+            if not (user and colon and user.isascii() and user.isprintable()):
+                raise ValueError(
+                    f"{PREFIX}{variable}, login number {place}, should be user:password, with a blank or a line break"
+                    " between two logins"
+                )
+            if user in seen:
+                raise ValueError(f"{PREFIX}{variable} has the user {user!r}, whom {PREFIX}{seen[user]} has already")
+            seen[user] = variable
+            _check_password(f"{variable}, user {user},", password)

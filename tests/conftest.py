@@ -15,4 +15,5 @@ pytest_plugins = [
     "tests.fix_otlp",
     "tests.fix_metrics",
     "tests.fix_install",
+    "tests.fix_pages",
 ]

@@ -50,14 +50,14 @@ def free_port() -> int:
 
 
 class Flower:
-    """`celery -A pattern_storage flower` on a worker's servers."""
+    """`celery -A pattern_storage flower`."""
 
-    def __init__(self, worker: StorageWorker, folder: Path, **variables: str) -> None:
+    def __init__(self, database_url: str, redis_url: str, folder: Path, **variables: str) -> None:
         self.port = free_port()
         self.file = folder / "flower"
         self.variables = {
-            "DATABASE_URL": worker.database_url,
-            "REDIS_URL": worker.redis_url,
+            "DATABASE_URL": database_url,
+            "REDIS_URL": redis_url,
             "PATTERN_STORAGE_FLOWER_PORT": str(self.port),
             "PATTERN_STORAGE_FLOWER_PASSWORD": PASSWORD,
             "PATTERN_STORAGE_FLOWER_DB": str(self.file),
@@ -121,6 +121,6 @@ class Flower:
 @pytest.fixture(scope="module")
 def flower(worker: StorageWorker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flower]:
     """One Flower for the tests of a module."""
-    running = Flower(worker, tmp_path_factory.mktemp("flower"))
+    running = Flower(worker.database_url, worker.redis_url, tmp_path_factory.mktemp("flower"))
     yield running.ready()
     running.group.discard()

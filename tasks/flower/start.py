@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from pattern_storage.config.flower_roles import logins
 from pattern_storage.config.flowerconfig import flower_options
 from pattern_storage.config.settings import Settings, SettingsInvalid, environment_settings
 from pattern_storage.config.variables import PREFIX
@@ -27,7 +28,7 @@ def configure(context: click.Context, _: click.Parameter, value: Any) -> Any:
         set_options(flower_options(settings))
         make_folder(settings)
         os.umask(0o077)  # what Flower writes, nobody else reads
-        _install()
+        _install(settings)
     return value
 
 
@@ -68,15 +69,25 @@ def stop_loop(signum: int, _: FrameType | None) -> None:
     loop.call_soon_threadsafe(loop.stop)
 
 
-def _install() -> None:
-    from flower import command, events
-    from flower.urls import handlers
+def _install(settings: Settings) -> None:
+    from flower import command, events, urls
 
+    from pattern_storage.tasks.flower import access
+    from pattern_storage.tasks.flower.backend import Backend
     from pattern_storage.tasks.flower.handlers import HANDLERS
+    from pattern_storage.tasks.flower.pages.routes import ROUTES, TABS
     from pattern_storage.tasks.flower.receiver import ValidatingReceiver
     from pattern_storage.tasks.flower.task import FlowerTask
+    from pattern_storage.tasks.flower.templates_loader import create_loader
 
     command.sigterm_handler = stop_loop
     events.EventReceiver = ValidatingReceiver
     events.EventsState.Task = FlowerTask
-    handlers[:0] = HANDLERS  # the first that matches answers
+    access.install()
+    urls.handlers[:0] = [*HANDLERS, *ROUTES]  # the first that matches answers
+    urls.settings |= {
+        "template_loader": create_loader(urls.settings["template_path"]),
+        "pattern_storage_backend": Backend(settings),
+        "pattern_storage_roles": logins(settings),
+        "pattern_storage_tabs": TABS,
+    }

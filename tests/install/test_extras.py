@@ -13,7 +13,7 @@ Install = Callable[..., Installation]
 EXTRAS = ["", "worker", "flower", "embedded", "up", "otel", "parquet", "s3", "gcs", "all"]
 #: What each extra of more than its own modules brings.
 INCLUDED = {
-    "": set(), "up": {"worker", "flower", "embedded"}, "all": set(MODULES),
+    "": set(), "flower": {"worker", "flower"}, "up": {"worker", "flower", "embedded"}, "all": set(MODULES),
     "parquet": {"worker", "parquet"}, "s3": {"worker", "s3"}, "gcs": {"worker", "gcs"},
 }  # fmt: skip
 #: What an application that only enqueues does not pay for; the names of modules.

@@ -1,0 +1,89 @@
+"""Dead letters as an operator looks through them: grouped by reason, filtered, a page at a time."""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, LiteralString
+from uuid import UUID
+
+from psycopg.rows import class_row, scalar_row
+
+from pattern_storage.storage.operations.base import Connection, fetch_one
+from pattern_storage.storage.sql import block
+
+#: Characters of a contract that say what it is about.
+CHARACTERS = 2_000
+
+#: Groups on a page, and letters that one action changes at most.
+GROUPS = 200
+MOST = 100_000
+
+
+@dataclass(frozen=True)
+class LetterFilter:
+    """Which dead letters; what is None lets all through. `reason`: see `LetterGroup`."""
+
+    correlation_id: UUID | None = None
+    error_type: str | None = None
+    reason: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class LetterGroup:
+    """Dead letters with the same error type, and the same reason but for names and numbers in it."""
+
+    error_type: str
+    reason: str
+    letters: int
+    first: datetime
+    last: datetime
+
+
+@dataclass(frozen=True)
+class ListedLetter:
+    """A dead letter in a list: the beginning of its contract's text, and the bytes of all of it."""
+
+    correlation_id: UUID
+    beginning: str
+    size: int
+    error_type: str
+    error: str
+    attempts: int
+    first_at: datetime
+    died_at: datetime
+
+
+async def groups(connection: Connection) -> list[LetterGroup]:
+    """Return the groups, the largest first."""
+    async with connection.cursor(row_factory=class_row(LetterGroup)) as cursor:
+        await cursor.execute(_filled(block("group_dead_letters")), {"limit": GROUPS})
+        return await cursor.fetchall()
+
+
+async def page(
+    connection: Connection, wanted: LetterFilter, *, after: tuple[datetime, UUID] | None = None, limit: int = 50
+) -> list[ListedLetter]:
+    """Return a page, the newest first; `after` is the time and the id of the last one of the page before."""
+    values: dict[str, Any] = {"characters": CHARACTERS, "limit": limit}
+    values |= {"after": after and after[0], "after_id": after and after[1]}
+    async with connection.cursor(row_factory=class_row(ListedLetter)) as cursor:
+        await cursor.execute(_filled(block("list_letters")), asdict(wanted) | values)
+        return await cursor.fetchall()
+
+
+async def count(connection: Connection, wanted: LetterFilter) -> int:
+    """Return how many there are."""
+    row = await fetch_one(connection, _filled(block("count_letters")), asdict(wanted))
+    return int(row[0]) if row else 0
+
+
+async def ids(connection: Connection, wanted: LetterFilter, *, limit: int = MOST) -> list[UUID]:
+    """Return their ids, the oldest first."""
+    async with connection.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(_filled(block("letter_ids")), asdict(wanted) | {"limit": limit})
+        return await cursor.fetchall()
+
+
+def _filled(statement: LiteralString) -> LiteralString:
+    return statement.replace("{filters}", block("letter_filters")).replace("{reason}", block("dead_letter_reason"))

@@ -1,0 +1,120 @@
+"""Access control of every Flower page: who has logged in, and what their role may do.
+
+It takes the place of Flower's own in the base of all its handlers, so that a handler that a later release of Flower
+adds is refused to viewers and operators as soon as it changes anything.
+"""
+
+from base64 import b64decode
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from hmac import compare_digest
+from typing import Any
+
+from tornado import web
+
+from pattern_storage.config.flower_roles import Role
+
+#: Requests by these methods change nothing.
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+READ_ONLY = "Read only mode is enabled"
+
+
+@dataclass(frozen=True)
+class User:
+    """Somebody who logged in."""
+
+    name: str
+    role: Role
+
+    def may(self, needed: Role) -> bool:
+        """Whether the role is at least the needed one."""
+        return self.role >= needed
+
+
+def find_user(credentials: str, accepted: Iterable[str], roles: dict[str, Role]) -> User | None:
+    """Return who has these credentials, in a time that tells nothing about how nearly they were right.
+
+    Args:
+        credentials: `user:password` as the browser sent it.
+        accepted: the logins that Flower accepts; of one that no setting gives a role, its command line did: an admin.
+        roles: see `logins`.
+    """
+    found = None
+    for login in accepted:
+        if compare_digest(login.encode(), credentials.encode()):
+            found = User(login.partition(":")[0], roles.get(login, Role.ADMIN))
+    return found
+
+
+def current_user(handler: web.RequestHandler) -> User:
+    """Return who sent the request. Raises HTTPError 401."""
+    scheme, _, encoded = handler.request.headers.get("Authorization", "").partition(" ")
+    try:
+        credentials = b64decode(encoded.encode(), validate=True).decode()
+    except ValueError:
+        raise web.HTTPError(401) from None
+    accepted = handler.application.options.basic_auth or []  # type: ignore[attr-defined]  # Flower's own attribute
+    user = find_user(credentials, accepted, handler.settings["pattern_storage_roles"])
+    if scheme != "Basic" or user is None:
+        raise web.HTTPError(401)
+    return user
+
+
+def needed_role(handler: web.RequestHandler) -> Role:
+    """Return the role that the request takes: its handler's `needed_role`; else an admin's, unless it only reads."""
+    if handler.request.method in SAFE_METHODS:
+        return Role.VIEWER
+    return getattr(handler, "needed_role", Role.ADMIN)
+
+
+def check(handler: web.RequestHandler) -> None:
+    """Raise HTTPError 401 without a login, and 403 for what the role may not do, or nobody while Flower only shows."""
+    needed = needed_role(handler)
+    if needed > Role.VIEWER:
+        user = current_user(handler)
+        if is_read_only(handler):
+            raise web.HTTPError(403, READ_ONLY)
+        if not user.may(needed):
+            raise web.HTTPError(403, f"This takes the role {needed.label}; {user.name} is {a(user.role.label)}")
+
+
+def a(noun: str) -> str:
+    """Return the noun with its indefinite article."""
+    return f"an {noun}" if noun[:1] in "aeiou" else f"a {noun}"
+
+
+def is_read_only(handler: web.RequestHandler) -> bool:
+    """Whether Flower only shows, by its setting."""
+    return bool(handler.application.options.read_only)  # type: ignore[attr-defined]
+
+
+def may(handler: web.RequestHandler, needed: Role) -> bool:
+    """Whether to show a button: what it does would not be refused."""
+    user = handler.current_user
+    return isinstance(user, User) and user.may(needed) and not is_read_only(handler)
+
+
+def hide_buttons(render: Callable[..., Any]) -> Callable[..., Any]:
+    """Return Flower's `render` such that its own pages show no button that the role may not press."""
+
+    def rendered(handler: web.RequestHandler, template: str, **values: Any) -> Any:
+        if "read_only" in values:
+            values["read_only"] = not may(handler, getattr(handler, "button_role", Role.ADMIN))
+        return render(handler, template, **values)
+
+    return rendered
+
+
+def install() -> None:
+    """Put it in the place of Flower's own access control."""
+    from flower.api import BaseApiHandler
+    from flower.views import BaseHandler
+    from flower.views.tasks import TasksDataTable, TaskView
+
+    BaseHandler.get_current_user = current_user
+    BaseHandler.prepare = BaseApiHandler.prepare = check
+    BaseHandler.render = hide_buttons(BaseHandler.render)
+    # The list of jobs asks for its rows with POST, which changes nothing.
+    TasksDataTable.needed_role = Role.VIEWER
+    TaskView.button_role = Role.OPERATOR

@@ -1,0 +1,65 @@
+"""Servers behind the pages: a small pool of PostgreSQL connections, a client, and threads for what blocks."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import cached_property, partial
+from typing import Any, TypeVar
+
+from pattern_storage.config.settings import Settings
+from pattern_storage.storage.errors import ServerUnavailable
+from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.pool import create_pool
+from pattern_storage.storage.translation import translate
+from pattern_storage.tasks.client import PatternStorageClient
+
+T = TypeVar("T")
+
+#: A page asks for its parts one after the other; so many pages are answered at the same time.
+CONNECTIONS = 4
+
+#: Seconds after which PostgreSQL cancels a page's statement: nobody waits longer for a page.
+STATEMENT_TIMEOUT = 10.0
+
+
+class Backend:
+    """What the handlers ask. It belongs to Flower's event loop, which none of its methods blocks."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._pool: Any = None
+        self._opening = asyncio.Lock()
+
+    async def ask(self, function: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run an async function of `storage` with a connection. Raises SettingsInvalid or StorageError."""
+        settings = self.settings
+        async with self._opening:
+            if self._pool is None:
+                pool = create_pool(
+                    settings.database, min_size=0, max_size=CONNECTIONS, timeout=settings.connect_timeout,
+                    prepare_threshold=None if settings.prepare_threshold < 0 else settings.prepare_threshold,
+                    statement_timeout=STATEMENT_TIMEOUT, lock_timeout=STATEMENT_TIMEOUT,
+                    application_name="pattern-storage flower",
+                )  # fmt: skip
+                await pool.open()
+                self._pool = pool
+        try:
+            async with asyncio.timeout(STATEMENT_TIMEOUT + settings.connect_timeout):
+                async with self._pool.connection() as connection:
+                    return await function(connection)
+        except TimeoutError:
+            raise ServerUnavailable("PostgreSQL did not answer in time") from None
+        except Exception as error:
+            raise translate(error) from error
+
+    async def in_thread(self, function: Callable[..., T], *arguments: Any, **named: Any) -> T:
+        """Run a function that blocks in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(None, partial(function, *arguments, **named))
+
+    @cached_property
+    def client(self) -> PatternStorageClient:
+        """The client that sends jobs; its methods block."""
+        given = self.settings
+        return PatternStorageClient(
+            database_url=given.database_url, redis_url=given.redis_url, broker_url=given.broker_url,
+            result_backend_url=given.result_backend_url,
+        )  # fmt: skip

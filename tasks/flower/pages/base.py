@@ -1,0 +1,163 @@
+"""Base of the handlers of our pages: login, roles, headers, filters of the URL, and errors in words."""
+
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from click import ClickException
+from flower.views import BaseHandler
+from tornado import web
+from tornado.log import app_log
+
+from pattern_storage.config.flower_roles import Role
+from pattern_storage.storage.errors import PermanentError, StorageError
+from pattern_storage.tasks.errors import ServiceUnavailable
+from pattern_storage.tasks.flower import access
+from pattern_storage.tasks.flower.access import User
+from pattern_storage.tasks.flower.backend import Backend
+from pattern_storage.tasks.flower.pages import words
+
+#: Nothing of a page is loaded from elsewhere, and no script stands in a page: what is not escaped would not run.
+POLICY = "; ".join((
+    "default-src 'none'", "script-src 'self'", "style-src 'self' 'unsafe-inline'", "img-src 'self' data:",
+    "connect-src 'self'", "form-action 'self'", "base-uri 'none'", "frame-ancestors 'none'",
+))  # fmt: skip
+
+#: Characters of a filter: longer ones match nothing.
+LONGEST = 255
+
+#: Errors that say in one sentence what a person can do about them.
+EXPLAINED = (StorageError, ServiceUnavailable, ClickException)
+
+
+class PageHandler(BaseHandler):  # type: ignore[misc]  # Flower has no types
+    """One page. Whoever has a login sees it; `needed_role` is what posting to it takes."""
+
+    needed_role = Role.ADMIN
+    #: Which item of the navigation it belongs to.
+    tab = ""
+
+    def set_default_headers(self) -> None:
+        """Add the headers that keep a page to itself."""
+        super().set_default_headers()
+        self.set_header("Content-Security-Policy", POLICY)
+        self.set_header("Referrer-Policy", "same-origin")
+        self.set_header("Cache-Control", "no-store")
+
+    def check_xsrf_cookie(self) -> None:
+        """Check Flower's rules and Tornado's token: a form of another site has no token."""
+        super().check_xsrf_cookie()
+        web.RequestHandler.check_xsrf_cookie(self)
+
+    def prepare(self) -> None:
+        """Let nobody in without a login, and nobody do what the role may not."""
+        _ = self.user
+        access.check(self)
+
+    @property
+    def user(self) -> User:
+        """Who sent the request. Raises HTTPError 401."""
+        user = self.current_user
+        if not isinstance(user, User):
+            raise web.HTTPError(401)
+        return user
+
+    @property
+    def backend(self) -> Backend:
+        """The servers."""
+        backend: Backend = self.settings["pattern_storage_backend"]
+        return backend
+
+    def may(self, needed: Role) -> bool:
+        """Whether to show what only this role may do."""
+        return access.may(self, needed)
+
+    # --- what the URL or a form says ---
+
+    def given(self, name: str) -> str:
+        """Return a filter, "" if it is not given, without control characters. Raises HTTPError 400 if it is too long."""
+        # Not Flower's own, which escapes HTML: templates do that.
+        value = web.RequestHandler.get_argument(self, name, "")
+        if len(value) > LONGEST:
+            raise web.HTTPError(400, f"{name} should be at most {LONGEST} characters")
+        return value
+
+    def choice(self, name: str, known: Any, default: str = "") -> str:
+        """Return a filter that is one of a few words. Raises HTTPError 400."""
+        value = self.given(name)
+        if value and value not in known:
+            raise web.HTTPError(400, f"{name} should be one of {', '.join(known)}")
+        return value or default
+
+    def identifier(self, name: str) -> UUID | None:
+        """Return a correlation id. Raises HTTPError 400 for what is none."""
+        value = self.given(name)
+        try:
+            return UUID(value) if value else None
+        except ValueError:
+            raise web.HTTPError(400, f"{name} should be a correlation id: a UUID, 36 characters") from None
+
+    def moment(self, name: str) -> datetime | None:
+        """Return a time of an `<input type=datetime-local>`, in UTC. Raises HTTPError 400 for what is none."""
+        value = self.given(name)
+        try:
+            found = datetime.fromisoformat(value) if value else None
+            return found and (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+        except (ValueError, OverflowError):
+            raise web.HTTPError(400, f"{name} should be a time such as 2026-01-31T14:05") from None
+
+    def href(self, name: str, *arguments: Any, **query: Any) -> str:
+        """Return the URL of a page by the name of its route, with the filters that say something."""
+        said = {key: value for key, value in query.items() if value not in (None, "", False)}
+        path = self.reverse_url(name, *arguments)
+        return f"{path}?{urlencode(said, errors='replace')}" if said else path
+
+    # --- answers ---
+
+    def page(self, template: str, **values: Any) -> None:
+        """Answer with a page."""
+        self.render(
+            template, w=words, href=self.href, may=self.may, Role=Role, user=self.user, tab=self.tab,
+            now=datetime.now(UTC), did=self._did(), **values,
+        )  # fmt: skip
+
+    def done(self, name: str, action: str, count: int, *arguments: Any, **query: Any) -> None:
+        """Answer a form that did something: see the page on which that shows."""
+        self.redirect(self.href(name, *arguments, did=action, count=count, **query), status=303)
+
+    async def audit(self, action: str, about: dict[str, str], count: int) -> None:
+        """Note who did what, to what, and to how many."""
+
+    def _did(self) -> str:
+        action, count = self.given("did"), self.given("count")
+        return f"{action.replace('-', ' ')}: {int(count):,}" if action in DONE and count.isdecimal() else ""
+
+    def log_exception(self, kind: Any, error: Any, trace: Any) -> None:
+        """Log what is no surprise in one line."""
+        if isinstance(error, EXPLAINED):
+            app_log.warning("%s: %s", self.request.path, error)
+        else:
+            super().log_exception(kind, error, trace)
+
+    def write_error(self, status_code: int, **more: Any) -> None:
+        """Answer with the reason, in the frame of all pages for those who have logged in."""
+        error = (more.get("exc_info") or (None, None))[1]
+        if isinstance(error, EXPLAINED):
+            status_code = 400 if isinstance(error, PermanentError) else 503
+            reason = error.format_message() if isinstance(error, ClickException) else str(error)
+        elif isinstance(error, web.HTTPError) and status_code != 500:
+            reason = error.get_message() or str(error)
+        else:
+            reason = "Flower's log says more"
+        self.set_status(status_code)
+        if not isinstance(getattr(self, "_current_user", None), User):
+            super().write_error(status_code, **more)
+            return
+        self.render("message.html", w=words, tab=self.tab, status=status_code, reason=reason)
+
+
+#: What a page may say was done, see `PageHandler.done`.
+DONE = frozenset({
+    "cancelled", "retried", "replayed", "discarded", "removed", "paused", "resumed", "started", "stopped",
+})  # fmt: skip

@@ -1,0 +1,143 @@
+"""Page of the dead letters: groups by reason, a list by filter, replay and discard."""
+
+import json
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from tornado import web
+
+from pattern_storage.config.flower_roles import Role
+from pattern_storage.storage import dead_letter_pages, dead_letters
+from pattern_storage.storage.dead_letter_pages import LetterFilter, ListedLetter
+from pattern_storage.tasks.dead_letter_replay import readable
+from pattern_storage.tasks.description import describe_contract
+from pattern_storage.tasks.flower.pages.base import PageHandler
+
+#: Letters on a page.
+PAGE = 50
+
+
+def about(letter: ListedLetter) -> str:
+    """Return what a letter's job is about; of a contract that is too long to be read whole, how long it is."""
+    with suppress(ValueError, RecursionError):
+        contract = json.loads(letter.beginning)
+        if isinstance(contract, dict):
+            return describe_contract(str(contract.get("operation")), contract)
+    return f"a contract of {letter.size:,} characters"
+
+
+class LettersHandler(PageHandler):
+    """Reads the filter that list, confirmation and action have in common."""
+
+    tab = "dead-letters"
+
+    def wanted(self) -> LetterFilter:
+        """Return the filter of the URL or the form. Raises HTTPError 400."""
+        return LetterFilter(
+            correlation_id=self.identifier("id"), error_type=self.given("error_type") or None,
+            reason=self.given("reason") or None, since=self.moment("since"), until=self.moment("until"),
+        )  # fmt: skip
+
+    def filters(self) -> dict[str, str]:
+        """Return the filter as the URL has it."""
+        return {name: value for name in ("id", "error_type", "reason", "since", "until") if (value := self.given(name))}
+
+
+class DeadLettersPage(LettersHandler):
+    """The page itself, GET /dead-letters."""
+
+    async def get(self) -> None:
+        """Show groups, and the letters that the filter lets through."""
+        wanted, filters = self.wanted(), self.filters()
+        after_id, after = self.identifier("after_id"), self.moment("after")
+        position = (after, after_id) if after and after_id else None
+        groups = await self.backend.ask(dead_letter_pages.groups)
+        ask = partial(dead_letter_pages.page, wanted=wanted, after=position, limit=PAGE + 1)
+        letters = await self.backend.ask(ask)
+        total = await self.backend.ask(partial(dead_letter_pages.count, wanted=wanted))
+        following = None
+        if len(letters) > PAGE:
+            last = letters[PAGE - 1]
+            following = filters | {"after": last.died_at.isoformat(), "after_id": last.correlation_id}
+        self.page(
+            "dead_letters.html", groups=groups, letters=letters[:PAGE], total=total, filters=filters, about=about,
+            following=following,
+        )  # fmt: skip
+
+
+class LetterAction(LettersHandler):
+    """Replay or discard of all that a filter lets through: asked for first, then done."""
+
+    verb = past = consequence = ""
+    dangerous = False
+
+    async def get(self) -> None:
+        """Ask for confirmation, with the number of letters."""
+        if not self.may(self.needed_role):
+            raise web.HTTPError(403, f"This takes the role {self.needed_role.label}")
+        filters = {"until": datetime.now(UTC).isoformat()} | self.filters()
+        wanted = self.wanted()
+        count = await self.backend.ask(partial(dead_letter_pages.count, wanted=wanted))
+        self.page(
+            "confirm.html",
+            question=f"{self.verb} {count:,} dead letter{'' if count == 1 else 's'}?",
+            verb=self.verb, consequence=self.consequence, dangerous=self.dangerous, count=count,
+            filters=list(self.filters().items()) or [("Filter", "none: every dead letter")],
+            fields=list(filters.items()), action=self.request.path, back=self.href("dead-letters", **self.filters()),
+        )  # fmt: skip
+
+    async def post(self) -> None:
+        """Do it to those that were there when the question was asked."""
+        ids = await self.backend.ask(partial(dead_letter_pages.ids, wanted=self.wanted()))
+        count = await self.act(ids)
+        await self.audit(f"dead letters {self.past}", self.filters(), count)
+        self.done("dead-letters", self.past, count)
+
+    async def act(self, ids: list[UUID]) -> int:
+        """Do it, and return to how many."""
+        raise NotImplementedError
+
+
+class ReplayLetters(LetterAction):
+    """Replay, GET and POST /dead-letters/replay."""
+
+    needed_role = Role.OPERATOR
+    verb, past = "Replay", "replayed"
+    consequence = (
+        "Each is sent again under its own correlation id and stays a dead letter until it is done: nothing is lost,"
+        " and what fails again is here again."
+    )
+
+    async def act(self, ids: list[UUID]) -> int:
+        """Send them again, as many at a time as fit in memory."""
+        sent, last = 0, None
+        while entries := await self.backend.ask(partial(dead_letters.page, ids=ids, after=last)):
+            for chunk in dead_letters.chunks(entries):
+                letters = await self.backend.ask(partial(dead_letters.fetch, ids=chunk))
+                contracts = list(readable(letters))
+                await self.backend.in_thread(self.backend.client.submit_again, contracts)
+                sent += len(contracts)
+            last = entries[-1]
+        return sent
+
+
+class DiscardLetters(LetterAction):
+    """Discard, GET and POST /dead-letters/discard."""
+
+    needed_role = Role.ADMIN
+    verb, past, dangerous = "Discard", "discarded", True
+    consequence = "They are removed for good, with their contracts: nobody can replay them any more."
+
+    async def act(self, ids: list[UUID]) -> int:
+        """Remove them."""
+        return await self.backend.ask(partial(dead_letters.discard, ids=ids))
+
+
+ROUTES: list[tuple[str, str, type[Any]]] = [
+    ("dead-letters", r"/dead-letters", DeadLettersPage),
+    ("replay-letters", r"/dead-letters/replay", ReplayLetters),
+    ("discard-letters", r"/dead-letters/discard", DiscardLetters),
+]

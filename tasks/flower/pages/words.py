@@ -1,0 +1,101 @@
+"""Words and figures on a page: numbers, sizes, spans of time, and texts that may hold anything."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from pattern_storage.vocabulary import ErrorType
+
+#: What a cell shows where there is nothing.
+NOTHING = "—"
+
+#: Characters of a text in a list.
+SHORT = 300
+
+SPANS = ((86_400, "d"), (3_600, "h"), (60, "min"))
+SIZES = ((1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB"))
+
+
+def number(value: float | None) -> str:
+    """Return for example `1,234`."""
+    return NOTHING if value is None else f"{value:,.0f}"
+
+
+def rate(value: float | None) -> str:
+    """Return for example `1,234/s`, and `0.25/s` for what happens more rarely."""
+    if value is None:
+        return NOTHING
+    return f"{value:,.0f}/s" if value >= 10 or value == 0 else f"{value:.2g}/s"
+
+
+def percent(part: float | None) -> str:
+    """Return for example `24 %` for 0.24."""
+    return NOTHING if part is None else f"{100 * part:.0f} %"
+
+
+def size(value: float | None) -> str:
+    """Return bytes as for example `1.2 MB`."""
+    if value is None:
+        return NOTHING
+    for least, unit in SIZES:
+        if value >= least:
+            return f"{value / least:.1f} {unit}"
+    return f"{value:.0f} B"
+
+
+def seconds(value: float | None) -> str:
+    """Return a span of time as for example `1 h 03 min`, `2.5 s` or `8 ms`."""
+    if value is None:
+        return NOTHING
+    value = max(value, 0.0)
+    if value < 1:
+        return f"{1_000 * value:.0f} ms"
+    if value < 10:
+        return f"{value:.1f} s"
+    if value < 60:
+        return f"{value:.0f} s"
+    if value < 3_600:
+        return f"{value // 60:.0f} min {value % 60:02.0f} s" if value < 600 else f"{value // 60:.0f} min"
+    if value < 86_400:
+        return f"{value // 3_600:.0f} h {value % 3_600 // 60:02.0f} min"
+    return f"{value // 86_400:.0f} d {value % 86_400 // 3_600:.0f} h"
+
+
+def age(moment: datetime | None, now: datetime | None = None) -> str:
+    """Return how long ago a moment is, as `seconds` does."""
+    return NOTHING if moment is None else seconds(((now or datetime.now(UTC)) - moment).total_seconds())
+
+
+def time(moment: datetime | None) -> str:
+    """Return a moment in UTC, to the second."""
+    return NOTHING if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def text(value: Any, limit: int = SHORT) -> str:
+    """Return a text of unknown origin in one line: what is not printable is escaped, what is too long is cut.
+
+    It is not HTML yet: templates escape it as they do everything.
+    """
+    if value is None or value == "":
+        return NOTHING
+    given = str(value)
+    line = "".join(_shown(character) for character in given[: limit + 1])
+    return f"{line[:limit]}…" if len(given) > limit else line
+
+
+def _shown(character: str) -> str:
+    if character.isprintable():
+        return character
+    return " " if character.isspace() else repr(character)[1:-1]
+
+
+def plural(count: int, one: str, many: str = "") -> str:
+    """Return for example `1 job` or `1,200 jobs`."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
+def badge(state: Any) -> str:
+    """Return the CSS class of a state's colour, whatever its case."""
+    return f"state-{str(state).lower().replace('_', '-')}" if str(state).replace("_", "").isalpha() else "state-none"
+
+
+ERROR_TYPES = tuple(str(each) for each in ErrorType)

@@ -1,0 +1,57 @@
+/* Small helps of our pages: live sections, and columns of Flower's own list. Every page works without it. */
+(function () {
+    "use strict";
+
+    // A section that says how often is fetched again in its place, unless somebody is doing something in it.
+    function refresh(section) {
+        if (document.hidden || section.contains(document.activeElement)) {
+            return;
+        }
+        fetch(window.location.href, {credentials: "same-origin"}).then(function (answer) {
+            return answer.ok ? answer.text() : Promise.reject(new Error(answer.status));
+        }).then(function (text) {
+            var fresh = new DOMParser().parseFromString(text, "text/html").getElementById(section.id);
+            if (fresh && !section.contains(document.activeElement)) {
+                section.replaceChildren.apply(section, Array.from(fresh.childNodes));
+            }
+            section.classList.remove("pages-stale");
+        }).catch(function () {
+            section.classList.add("pages-stale");
+        });
+    }
+
+    document.querySelectorAll("[data-refresh]").forEach(function (section) {
+        window.setInterval(refresh, 1000 * Number(section.getAttribute("data-refresh")), section);
+    });
+
+    // A filter that is chosen from a list takes effect at once.
+    document.querySelectorAll("form[data-autosubmit] select").forEach(function (select) {
+        select.addEventListener("change", function () {
+            select.form.requestSubmit();
+        });
+    });
+
+    // Empty filters need not stand in the address that is sent to a colleague.
+    document.querySelectorAll("form[method=get]").forEach(function (form) {
+        form.addEventListener("formdata", function (event) {
+            Array.from(event.formData.entries()).forEach(function (entry) {
+                if (entry[1] === "") {
+                    event.formData.delete(entry[0]);
+                }
+            });
+        });
+    });
+
+    // Flower's list: a colour for the states that it does not know.
+    function colour() {
+        document.querySelectorAll("#tasks-table .badge.text-bg-secondary, #task-page .badge").forEach(function (badge) {
+            if (/^[A-Z_]+$/.test(badge.textContent)) {
+                badge.classList.add("state-" + badge.textContent.toLowerCase().replace(/_/g, "-"));
+            }
+        });
+    }
+    colour();
+    if (window.jQuery && document.getElementById("tasks-table")) {
+        window.jQuery("#tasks-table").on("draw.dt", colour);
+    }
+}());

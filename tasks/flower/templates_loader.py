@@ -1,0 +1,45 @@
+"""Loader of templates: ours, Flower's, and a few edits that put the one into the other."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from tornado.template import Loader, Template
+
+OURS = Path(__file__).parent / "templates"
+
+#: Edits of Flower's templates by their names, a pattern and what takes its place. Where a release of Flower has no
+#: such text, nothing is edited, and a test says so.
+EDITS: dict[str, tuple[tuple[str, str], ...]] = {
+    "base.html": ((r"</head>", '{% include "head.html" %}</head>'),),
+    "navbar.html": (
+        (r'(<ul class="app-nav navbar-nav">)', r'\1{% include "nav_items.html" %}'),
+        # Its page of the broker is ours of the queues.
+        (r'<li class="nav-item">(?:(?!</li>).)*reverse_url\(.broker.\)(?:(?!</li>).)*</li>', ""),
+    ),
+}
+
+
+class PagesLoader(Loader):
+    """Finds a template in our folder first, then in Flower's."""
+
+    def resolve_path(self, name: str, parent_path: str | None = None) -> str:
+        """Return the template's name: each stands at the top of its folder."""
+        return name
+
+    def _create_template(self, name: str) -> Template:
+        ours = OURS / name
+        path = ours if ours.is_file() else Path(self.root) / name
+        return Template(edited(name, path.read_text(encoding="utf-8")), name=name, loader=self)
+
+
+def edited(name: str, text: str) -> str:
+    """Return a template's text with our edits."""
+    for pattern, replacement in EDITS.get(name, ()):
+        text = re.sub(pattern, replacement, text, count=1, flags=re.DOTALL)
+    return text
+
+
+def create_loader(flower_templates: str, **options: Any) -> PagesLoader:
+    """Return the loader for Flower's folder of templates."""
+    return PagesLoader(flower_templates, **options)

@@ -1,0 +1,119 @@
+"""Our pages in Flower as people with different logins see them: one Flower for a module, and no worker."""
+
+import base64
+import html
+import http.cookiejar
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import psycopg
+import pytest
+import redis
+
+from tests.fix_flower import PASSWORD, Answer, Flower
+from tests.fix_servers import create_database, drop_database, on_database
+
+LOGINS = {
+    "admin": f"admin:{PASSWORD}",
+    "viewer": "vera:viewer-password",
+    "operator": "otto:operator-password",
+    "other operator": "olga:0perator-password",
+}
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Leaves redirections to whoever asks."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+class Visitor:
+    """A browser of somebody with a login: keeps cookies, and sends the forms that a page has."""
+
+    def __init__(self, address: str, login: str) -> None:
+        self.address = address
+        self._headers = {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
+        self._cookies = http.cookiejar.CookieJar()
+        self._open = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPCookieProcessor(self._cookies), NoRedirect()
+        ).open
+
+    def get(self, path: str, **query: Any) -> Answer:
+        return self._ask(f"{path}?{urlencode(query)}" if query else path)
+
+    def post(self, path: str, *, token: bool = True, headers: dict[str, str] | None = None, **fields: Any) -> Answer:
+        """Post fields, with the token of Tornado's cookie as a form of the site has it."""
+        if token:
+            if not list(self._cookies):
+                self.get("/workers")
+            fields |= {"_xsrf": next(cookie.value for cookie in self._cookies if cookie.name == "_xsrf")}
+        return self._ask(path, urlencode(fields).encode(), headers)
+
+    def submit(self, path: str, **query: Any) -> Answer:
+        """Open a page that asks for confirmation, press its button, and return the page that is shown then."""
+        asked = self.get(path, **query)
+        assert asked.status == 200, asked.text
+        fields = {
+            html.unescape(name): html.unescape(value)
+            for name, value in re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)"', asked.text)
+        }
+        action = re.search(r'<form method="post" action="([^"]*)"', asked.text)
+        assert action
+        done = self.post(html.unescape(action[1]), **fields)
+        assert done.status == 303, done.text
+        return self.get(done.text)
+
+    def _ask(self, path: str, data: bytes | None = None, headers: dict[str, str] | None = None) -> Answer:
+        request = urllib.request.Request(f"{self.address}{path}", data=data, headers=self._headers | (headers or {}))
+        try:
+            with self._open(request, timeout=60) as answer:
+                return Answer(answer.status, answer.read().decode())
+        except urllib.error.HTTPError as error:
+            with error:
+                # Of a redirection it matters where to.
+                return Answer(error.code, error.headers.get("Location") or error.read().decode())
+
+
+@dataclass(frozen=True)
+class Pages:
+    """A Flower with logins of every role on servers of its own."""
+
+    flower: Flower
+    database_url: str
+    redis_url: str
+
+    def visitor(self, who: str) -> Visitor:
+        return Visitor(f"http://127.0.0.1:{self.flower.port}", LOGINS[who])
+
+    def execute(self, statement: Any, *values: Any) -> list[Any]:
+        """Execute a statement; return its rows."""
+        with psycopg.connect(self.database_url, autocommit=True) as connection:
+            cursor = connection.execute(statement, values or None)
+            return cursor.fetchall() if cursor.description else []
+
+
+@pytest.fixture(scope="module")
+def pages(
+    postgres_url: str, template_database: str, valkey_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Pages]:
+    """One Flower for the tests of a module, on a database of its own."""
+    name = create_database(postgres_url, template_database)
+    with redis.Redis.from_url(valkey_url) as server:
+        server.flushdb()
+    url = on_database(postgres_url, name)
+    folder = tmp_path_factory.mktemp("pages")
+    flower = Flower(
+        url, valkey_url, folder,
+        PATTERN_STORAGE_FLOWER_VIEWERS=LOGINS["viewer"],
+        PATTERN_STORAGE_FLOWER_OPERATORS=f"{LOGINS['operator']}\n{LOGINS['other operator']}",
+        PATTERN_STORAGE_CONNECT_TIMEOUT="2",
+    )  # fmt: skip
+    yield Pages(flower.ready(), url, valkey_url)
+    flower.group.discard()
+    drop_database(postgres_url, name)

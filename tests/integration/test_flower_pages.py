@@ -1,0 +1,165 @@
+"""Our pages in Flower: what they show, what their buttons do, and for whom."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, LiteralString
+from uuid import UUID, uuid4
+
+import pytest
+import redis
+
+from tests import fix_pages
+from tests.fix_pages import Pages, Visitor
+
+pytestmark = pytest.mark.xdist_group("flower pages")
+pages = fix_pages.pages
+
+TEMPLATE = "def a_template_that_no_page_shows(): ..."
+BURY: LiteralString = """
+    INSERT INTO dead_letters (correlation_id, contract, error_type, error, attempts, first_at)
+    VALUES (%s, %s, %s, %s, 5, now())
+"""
+
+
+def bury(pages: Pages, error_type: str, error: str, **contract: Any) -> UUID:
+    """Make a dead letter."""
+    job = uuid4()
+    data = {"pattern_name": f"p {job.hex[:6]}", "pattern_type": "t", "language": "l", "template_code": TEMPLATE}
+    text = json.dumps({"correlation_id": str(job), "operation": "insert", "data": data} | contract)
+    pages.execute(BURY, job, text, error_type, error)
+    return job
+
+
+@pytest.fixture
+def viewer(pages: Pages) -> Visitor:
+    return pages.visitor("viewer")
+
+
+@pytest.fixture
+def operator(pages: Pages) -> Visitor:
+    return pages.visitor("operator")
+
+
+@pytest.fixture
+def admin(pages: Pages) -> Visitor:
+    return pages.visitor("admin")
+
+
+@pytest.fixture
+def letters(pages: Pages) -> Iterator[dict[str, list[UUID]]]:
+    """Eight dead letters that waited for a lock, and two whose worker was lost."""
+    locked = [bury(pages, "transaction_conflict", f"lock timeout of row {n} ('x{n}')") for n in range(8)]
+    yield {"locked": locked, "lost": [bury(pages, "worker_lost", "its process was killed 5 times") for _ in range(2)]}
+    pages.execute("TRUNCATE dead_letters")
+    with redis.Redis.from_url(pages.redis_url) as server:
+        server.flushdb()
+
+
+def waiting(pages: Pages) -> set[UUID]:
+    """The ids of the jobs on the queue `storage`."""
+    with redis.Redis.from_url(pages.redis_url) as server:
+        messages: Any = server.lrange("storage", 0, -1)
+    return {UUID(json.loads(each)["headers"]["id"]) for each in messages}
+
+
+def left(pages: Pages) -> set[UUID]:
+    return {row[0] for row in pages.execute("SELECT correlation_id FROM dead_letters")}
+
+
+def test_dead_letters_are_grouped_and_found(pages: Pages, viewer: Visitor, letters: dict[str, list[UUID]]) -> None:
+    page = viewer.get("/dead-letters").text
+    assert "10 dead letters" in page
+    assert TEMPLATE not in page
+    groups = re.findall(r'<td class="pages-number"><a href="([^"]*)">(\d+)</a>', page)
+    assert [count for _, count in groups] == ["8", "2"]
+    # A group leads to its letters.
+    group = viewer.get(groups[0][0].replace("&amp;", "&")).text
+    assert "8 dead letters" in group
+    assert all(str(job) in group for job in letters["locked"])
+    assert "2 dead letters" in viewer.get("/dead-letters", error_type="worker_lost").text
+    one = viewer.get("/dead-letters", id=letters["lost"][0]).text
+    assert ("1 dead letter" in one, "insert p " in one) == (True, True)
+    assert "No dead letter matches" in viewer.get("/dead-letters", since="2100-01-01T00:00").text
+    assert "10 dead letters" in viewer.get("/dead-letters", until="2100-01-01T00:00").text
+
+
+def test_dead_letters_page_by_page(pages: Pages, viewer: Visitor, letters: dict[str, list[UUID]]) -> None:
+    for _ in range(50):
+        bury(pages, "worker_lost", "again")
+    page = viewer.get("/dead-letters").text
+    [older] = re.findall(r'href="([^"]*)">Older</a>', page)
+    rest = viewer.get(older.replace("&amp;", "&")).text
+    shown = [set(re.findall(r'<code class="pages-id">(\S+)</code>', text)) for text in (page, rest)]
+    assert [len(ids) for ids in shown] == [50, 10]
+    assert {UUID(each) for ids in shown for each in ids} == left(pages)
+
+
+def test_replay_by_filter(pages: Pages, operator: Visitor, letters: dict[str, list[UUID]]) -> None:
+    # One of them cannot be sent again.
+    broken = bury(pages, "transaction_conflict", "lock timeout of row 9 ('x9')", operation="none")
+    shown = operator.submit("/dead-letters/replay", error_type="transaction_conflict")
+    assert "Done. replayed: 8." in shown.text
+    assert waiting(pages) == set(letters["locked"])
+    # They stay until they are done.
+    assert left(pages) == {*letters["locked"], *letters["lost"], broken}
+
+
+def test_discard_by_filter(pages: Pages, admin: Visitor, letters: dict[str, list[UUID]]) -> None:
+    assert "removed for good" in admin.get("/dead-letters/discard", error_type="worker_lost").text
+    shown = admin.submit("/dead-letters/discard", error_type="worker_lost")
+    assert "Done. discarded: 2." in shown.text
+    assert left(pages) == set(letters["locked"])
+
+
+def test_only_those_that_were_counted(pages: Pages, admin: Visitor, letters: dict[str, list[UUID]]) -> None:
+    """What dies between question and confirmation was not asked about."""
+    asked = admin.get("/dead-letters/discard").text
+    [until] = re.findall(r'name="until" value="([^"]*)"', asked)
+    late = bury(pages, "worker_lost", "later")
+    assert admin.post("/dead-letters/discard", until=until).status == 303
+    assert left(pages) == {late}
+
+
+def test_what_a_role_may_not_do(pages: Pages, letters: dict[str, list[UUID]]) -> None:
+    before = left(pages)
+    for who, refused in (("viewer", ("replay", "discard")), ("operator", ("discard",)), ("admin", ())):
+        visitor = pages.visitor(who)
+        page = visitor.get("/dead-letters").text
+        for action in ("replay", "discard"):
+            assert (f"/dead-letters/{action}" in page) == (action not in refused), (who, action)
+        for action in refused:
+            for answer in (visitor.get(f"/dead-letters/{action}"), visitor.post(f"/dead-letters/{action}")):
+                assert (answer.status, "This takes the role" in answer.text) == (403, True), (who, action)
+    assert (left(pages), waiting(pages)) == (before, set())
+
+
+def test_forged_requests_change_nothing(pages: Pages, admin: Visitor, letters: dict[str, list[UUID]]) -> None:
+    before = left(pages)
+    assert admin.get("/workers").status == 200
+    for answer in (
+        admin.post("/dead-letters/discard", token=False),
+        admin.post("/dead-letters/discard", token=False, _xsrf="guessed"),
+        admin.post("/dead-letters/discard", headers={"Origin": "http://elsewhere.example"}),
+        admin.post("/dead-letters/discard", headers={"Sec-Fetch-Site": "cross-site"}),
+    ):
+        assert answer.status == 403
+    assert (left(pages), waiting(pages)) == (before, set())
+
+
+@pytest.mark.parametrize("path", ["/dead-letters"])
+def test_wrong_filters_are_said(viewer: Visitor, path: str) -> None:
+    for name, value in (("id", "x"), ("since", "yesterday"), ("error_type", "x" * 256)):
+        answer = viewer.get(path, **{name: value})
+        assert (answer.status, f"{name} should be" in answer.text) == (400, True), (name, value)
+
+
+def test_pages_say_what_browsers_need(viewer: Visitor) -> None:
+    page = viewer.get("/dead-letters").text
+    # One heading, a way past the navigation, and the page's own place in it.
+    assert page.count("<h1>") == 1
+    assert 'class="skip-link"' in page
+    assert len(re.findall(r'aria-current="page"', page)) == 1
+    # Nothing from elsewhere, and no script in the page.
+    assert not re.search(r'(?:src|href)="(?:https?:)?//(?!flower\.readthedocs|github\.com/mher)', page)
+    assert re.findall(r"<script(?![^>]*\bsrc=)", page) == []
