@@ -76,7 +76,7 @@ class PageHandler(BaseHandler):  # type: ignore[misc]  # Flower has no types
     # --- what the URL or a form says ---
 
     def given(self, name: str) -> str:
-        """Return a filter, "" if it is not given, without control characters. Raises HTTPError 400 if it is too long."""
+        """Return a filter without control characters, "" if it is not given. Raises HTTPError 400 if it is long."""
         # Not Flower's own, which escapes HTML: templates do that.
         value = web.RequestHandler.get_argument(self, name, "")
         if len(value) > LONGEST:
