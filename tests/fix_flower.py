@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 import pytest
@@ -49,15 +49,30 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-class Flower:
-    """`celery -A pattern_storage flower`."""
+class Servers(Protocol):
+    """Whoever has servers: a worker, for example."""
 
-    def __init__(self, database_url: str, redis_url: str, folder: Path, **variables: str) -> None:
+    database_url: str
+    redis_url: str
+
+
+@dataclass
+class GivenServers:
+    """Servers without a worker."""
+
+    database_url: str
+    redis_url: str
+
+
+class Flower:
+    """`celery -A pattern_storage flower` on a worker's servers, or on others."""
+
+    def __init__(self, worker: Servers, folder: Path, **variables: str) -> None:
         self.port = free_port()
         self.file = folder / "flower"
         self.variables = {
-            "DATABASE_URL": database_url,
-            "REDIS_URL": redis_url,
+            "DATABASE_URL": worker.database_url,
+            "REDIS_URL": worker.redis_url,
             "PATTERN_STORAGE_FLOWER_PORT": str(self.port),
             "PATTERN_STORAGE_FLOWER_PASSWORD": PASSWORD,
             "PATTERN_STORAGE_FLOWER_DB": str(self.file),
@@ -121,6 +136,6 @@ class Flower:
 @pytest.fixture(scope="module")
 def flower(worker: StorageWorker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flower]:
     """One Flower for the tests of a module."""
-    running = Flower(worker.database_url, worker.redis_url, tmp_path_factory.mktemp("flower"))
+    running = Flower(worker, tmp_path_factory.mktemp("flower"))
     yield running.ready()
     running.group.discard()

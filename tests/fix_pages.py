@@ -15,7 +15,7 @@ import psycopg
 import pytest
 import redis
 
-from tests.fix_flower import PASSWORD, Answer, Flower
+from tests.fix_flower import PASSWORD, Answer, Flower, GivenServers
 from tests.fix_servers import create_database, drop_database, on_database
 
 LOGINS = {
@@ -47,7 +47,7 @@ class Visitor:
     def get(self, path: str, **query: Any) -> Answer:
         return self._ask(f"{path}?{urlencode(query)}" if query else path)
 
-    def post(self, path: str, *, token: bool = True, headers: dict[str, str] | None = None, **fields: Any) -> Answer:
+    def post(self, path: str, /, token: bool = True, headers: dict[str, str] | None = None, **fields: Any) -> Answer:
         """Post fields, with the token of Tornado's cookie as a form of the site has it."""
         if token:
             if not list(self._cookies):
@@ -65,7 +65,7 @@ class Visitor:
         }
         action = re.search(r'<form method="post" action="([^"]*)"', asked.text)
         assert action
-        done = self.post(html.unescape(action[1]), **fields)
+        done = self.post(html.unescape(action[1]), True, None, **fields)
         assert done.status == 303, done.text
         return self.get(done.text)
 
@@ -109,7 +109,7 @@ def pages(
     url = on_database(postgres_url, name)
     folder = tmp_path_factory.mktemp("pages")
     flower = Flower(
-        url, valkey_url, folder,
+        GivenServers(url, valkey_url), folder,
         PATTERN_STORAGE_FLOWER_VIEWERS=LOGINS["viewer"],
         PATTERN_STORAGE_FLOWER_OPERATORS=f"{LOGINS['operator']}\n{LOGINS['other operator']}",
         PATTERN_STORAGE_CONNECT_TIMEOUT="2",

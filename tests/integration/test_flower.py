@@ -156,7 +156,7 @@ def test_it_hears_other_origins_only_with_login(flower: Flower) -> None:
 @pytest.fixture
 def other(worker: StorageWorker, tmp_path: Path) -> Iterator[Flower]:
     """A Flower to stop and to kill, which only shows."""
-    running = Flower(worker.database_url, worker.redis_url, tmp_path, PATTERN_STORAGE_FLOWER_READ_ONLY="true")
+    running = Flower(worker, tmp_path, PATTERN_STORAGE_FLOWER_READ_ONLY="true")
     yield running.ready()
     running.group.discard()
 
@@ -214,7 +214,7 @@ def test_it_does_not_start_without_a_password() -> None:
 
 
 def test_behind_a_url_prefix(worker: StorageWorker, tmp_path: Path, cli: Cli) -> None:
-    running = Flower(worker.database_url, worker.redis_url, tmp_path, PATTERN_STORAGE_FLOWER_URL_PREFIX="/tools/flower")
+    running = Flower(worker, tmp_path, PATTERN_STORAGE_FLOWER_URL_PREFIX="/tools/flower")
     variables: dict[str, Any] = dict(running.variables)
     try:
 

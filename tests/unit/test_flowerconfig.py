@@ -113,9 +113,9 @@ def test_what_kubernetes_or_a_stray_file_say_does_not_count(monkeypatch: pytest.
 
 
 @pytest.mark.usefixtures("unpatched_flower")
-def test_a_signal_never_raises_where_it_finds_flower() -> None:
+def test_a_signal_never_raises_where_it_finds_flower(monkeypatch: pytest.MonkeyPatch) -> None:
     """Raised in the middle of starting a thread, SystemExit left a process that waited for that thread for good."""
-    _install()
+    _install(with_password(monkeypatch))
     loop = IOLoop(make_current=False)
     asyncio.set_event_loop(loop.asyncio_loop)  # as in Flower's process
     before = signal.signal(signal.SIGTERM, command.sigterm_handler)
@@ -132,7 +132,16 @@ def test_a_signal_never_raises_where_it_finds_flower() -> None:
 def unpatched_flower(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let what `_install` changes in Flower's modules be undone."""
     from flower import events, urls
+    from flower.api import BaseApiHandler
+    from flower.views import BaseHandler
+    from flower.views.tasks import TasksDataTable, TaskView
 
+    for handler in (BaseHandler, BaseApiHandler):
+        for name in ("get_current_user", "prepare", "render"):
+            monkeypatch.setattr(handler, name, getattr(handler, name))
+    monkeypatch.setattr(TasksDataTable, "needed_role", None, raising=False)
+    monkeypatch.setattr(TaskView, "button_role", None, raising=False)
+    monkeypatch.setattr(urls, "settings", dict(urls.settings))
     monkeypatch.setattr(command, "sigterm_handler", command.sigterm_handler)
     monkeypatch.setattr(events, "EventReceiver", events.EventReceiver)
     monkeypatch.setattr(events.EventsState, "Task", events.EventsState.Task)
