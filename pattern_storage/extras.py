@@ -28,6 +28,7 @@ MODULES = {
     "parquet": ("pyarrow",),
     "s3": ("s3fs",),
     "gcs": ("gcsfs",),
+    "testing": ("pytest",),
 }
 
 
@@ -43,10 +44,13 @@ class ExtraMissing(ImportError):
         self.extra = extra
 
 
-def require(what: str, extra: str) -> None:
-    """Raise ExtraMissing unless every module of an extra can be imported; `what` begins the sentence."""
+def require(what: str, extra: str, *, install: str | None = None) -> None:
+    """Raise ExtraMissing unless every module of an extra can be imported; `what` begins the sentence.
+
+    It names the extra `install`, where that is a larger one.
+    """
     if any(find_spec(module) is None for module in MODULES[extra]):
-        raise ExtraMissing(what, extra)
+        raise ExtraMissing(what, install or extra)
 
 
 def extra_of(module: str | None) -> str | None:

@@ -75,11 +75,12 @@ def add_sync(connection: psycopg.Connection[Any], contract: ModelContractPattern
 
 
 def _values(contract: ModelContractPatternStorage) -> dict[str, Any]:
-    _check_write(contract)
+    check_write(contract)
     return {"correlation_id": contract.correlation_id, "contract": Json(contract.model_dump(mode="json"))}
 
 
-def _check_write(contract: ModelContractPatternStorage) -> None:
+def check_write(contract: ModelContractPatternStorage) -> None:
+    """Raise ContractInvalid or UnsupportedOperation for what the outbox does not take."""
     check(contract)
     if contract.operation == OperationName.QUERY:
         raise ContractInvalid("A query changes nothing that the outbox could guarantee; submit it instead")
@@ -114,7 +115,7 @@ def read(correlation_id: UUID, text: str) -> ModelContractPatternStorage:
         raise ContractInvalid(explain(error)) from None
     if contract.correlation_id != correlation_id:
         raise ContractInvalid(f"correlation_id is {contract.correlation_id}, but the row's is {correlation_id}")
-    _check_write(contract)
+    check_write(contract)
     return contract
 
 

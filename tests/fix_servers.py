@@ -9,23 +9,17 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
-from uuid import uuid4
 
-import psycopg
 import pytest
 import redis
-from psycopg.sql import SQL, Identifier
 
 from pattern_storage.embedded import EmbeddedPostgres, EmbeddedValkey
 from pattern_storage.storage import schema
+from pattern_storage.testing.databases import create_database, drop_database, on_database
+
+__all__ = ["WORKER", "create_database", "drop_database", "on_database"]
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
-
-
-def on_database(url: str, name: str) -> str:
-    """Return the URL of another database on the same server."""
-    return urlsplit(url)._replace(path=f"/{name}").geturl()
 
 
 @pytest.fixture(scope="session")
@@ -79,23 +73,6 @@ def redis_url(valkey_url: str) -> str:
     with redis.Redis.from_url(valkey_url) as client:
         client.flushdb()
     return valkey_url
-
-
-def create_database(server_url: str, template: str | None = None) -> str:
-    """Create a database, empty or a copy, and return its name."""
-    name = f"test_{WORKER}_{uuid4().hex[:12]}"
-    statement = SQL("CREATE DATABASE {}").format(Identifier(name))
-    if template is not None:
-        statement += SQL(" TEMPLATE {}").format(Identifier(template))
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(statement)
-    return name
-
-
-def drop_database(server_url: str, name: str) -> None:
-    """Drop a database, whoever is still connected to it."""
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))
 
 
 @pytest.fixture(scope="session")

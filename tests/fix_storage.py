@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from itertools import count
 from typing import Any
 
 import psycopg
@@ -13,20 +12,11 @@ from psycopg_pool import AsyncConnectionPool
 
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, NodePatternStorageEffect
 from pattern_storage.storage.pool import create_pool
+from pattern_storage.testing import make_pattern
+
+__all__ = ["contract", "fail", "make_pattern", "succeed", "until"]
 
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
-_numbers = count(1)
-
-
-def make_pattern(**changes: Any) -> dict[str, Any]:
-    """Return the data of a pattern with a name nobody else has, and with these changes."""
-    number = next(_numbers)
-    return {
-        "pattern_name": f"pattern {number}",
-        "pattern_type": "function",
-        "language": "python",
-        "template_code": f"def f{number}():\n    return {number}\n",
-    } | changes
 
 
 def contract(operation: str, **fields: Any) -> ModelContractPatternStorage:

