@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pattern_storage.testing.cases import InlineJobs, RecordedJobs
     from pattern_storage.testing.django_cases import DjangoInlineJobs
-    from pattern_storage.testing.inline import InlineMode, inline
+    from pattern_storage.testing.inline_mode import InlineMode, inline
     from pattern_storage.testing.job_log import JobLog, SubmittedJob
     from pattern_storage.testing.patterns import make_contract, make_full_pattern, make_pattern
-    from pattern_storage.testing.recorded import RecordedMode, recorded
+    from pattern_storage.testing.recorded_mode import RecordedMode, recorded
     from pattern_storage.testing.servers import TestServers, shared_servers
     from pattern_storage.testing.worker import ThreadWorker, start_worker
 
@@ -39,10 +39,10 @@ __all__ = [
 _MODULES = {
     "cases": ("InlineJobs", "RecordedJobs"),
     "django_cases": ("DjangoInlineJobs",),
-    "inline": ("InlineMode", "inline"),
+    "inline_mode": ("InlineMode", "inline"),
     "job_log": ("JobLog", "SubmittedJob"),
     "patterns": ("make_contract", "make_full_pattern", "make_pattern"),
-    "recorded": ("RecordedMode", "recorded"),
+    "recorded_mode": ("RecordedMode", "recorded"),
     "servers": ("TestServers", "shared_servers"),
     "worker": ("ThreadWorker", "start_worker"),
 }

@@ -3,9 +3,9 @@
 from contextlib import AbstractContextManager
 from typing import Any
 
-from pattern_storage.testing.inline import InlineMode, inline
+from pattern_storage.testing.inline_mode import InlineMode, inline
 from pattern_storage.testing.job_log import SubmittedJob
-from pattern_storage.testing.recorded import RecordedMode, recorded
+from pattern_storage.testing.recorded_mode import RecordedMode, recorded
 from pattern_storage.testing.servers import shared_servers
 
 

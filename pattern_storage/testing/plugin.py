@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from pattern_storage.testing.inline import InlineMode
-    from pattern_storage.testing.recorded import RecordedMode
+    from pattern_storage.testing.inline_mode import InlineMode
+    from pattern_storage.testing.recorded_mode import RecordedMode
     from pattern_storage.testing.servers import TestServers
     from pattern_storage.testing.worker import ThreadWorker
 
@@ -42,7 +42,7 @@ def pattern_storage_redis(pattern_storage_servers: "TestServers", monkeypatch: p
 @pytest.fixture
 def recorded_jobs() -> "Iterator[RecordedMode]":
     """Recorded mode: jobs are checked and noted, nothing is sent, no server is needed."""
-    from pattern_storage.testing.recorded import recorded
+    from pattern_storage.testing.recorded_mode import recorded
 
     with recorded() as mode:
         yield mode
@@ -51,7 +51,7 @@ def recorded_jobs() -> "Iterator[RecordedMode]":
 @pytest.fixture
 def inline_jobs(pattern_storage_database: str) -> "Iterator[InlineMode]":
     """Inline mode: jobs are executed at once in `pattern_storage_database`, without a queue."""
-    from pattern_storage.testing.inline import inline
+    from pattern_storage.testing.inline_mode import inline
 
     with inline(pattern_storage_database) as mode:
         yield mode

@@ -17,6 +17,7 @@ from pattern_storage import (
     JobTimeout,
     ModelResult,
     PatternStorageClient,
+    testing,
 )
 from pattern_storage.extras import MODULES, ExtraMissing
 from pattern_storage.testing import (
@@ -48,6 +49,12 @@ def count_patterns(url: str) -> int:
     with psycopg.connect(url) as connection:
         [(count,)] = connection.execute("SELECT count(*) FROM pattern_templates").fetchall()
     return int(count)
+
+
+@pytest.mark.parametrize("name", testing.__all__)
+def test_every_name_is_there(name: str) -> None:
+    # A module of the same name would take its place.
+    assert callable(getattr(testing, name))
 
 
 # --- recorded ---
@@ -208,6 +215,11 @@ def test_a_missing_extra_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> Non
         TestServers().create_database()
     with pytest.raises(ExtraMissing, match=rf"^a Redis for tests {sentence}"):
         TestServers().empty_redis()
+
+
+def test_other_names_are_refused() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'recorder'"):
+        testing.recorder  # noqa: B018
 
 
 def test_servers_of_the_kit_are_kept_apart(monkeypatch: pytest.MonkeyPatch) -> None:
