@@ -121,7 +121,10 @@ async def costs(url: str) -> AsyncIterator[tuple[str, float]]:
 async def bookkeeping(connection: AsyncConnection, pid: int) -> AsyncIterator[tuple[str, float]]:
     """Yield what ledger, outbox, dead letters and history cost."""
     result = ModelResult(success=True, data={"x": "x" * 200}, metadata={})
-    yield "ledger row", await cost(pid, lambda: ledger.record_result(connection, uuid4(), b"x" * 32, result), 5 * CALLS)
+    yield (
+        "ledger row",
+        await cost(pid, lambda: ledger.record_result(connection, uuid4(), b"x" * 32, result, "x"), 5 * CALLS),
+    )
     yield (
         "ledger purge, a row",
         await cost(pid, lambda: ledger.purge(connection, days=30, step=STEP), 4) / STEP,

@@ -1,7 +1,12 @@
 """Attempts: deliveries of a job after its first, counted in PostgreSQL, where no killed worker can lose them."""
 
+from datetime import UTC, datetime
 from uuid import UUID
 
+from psycopg.types.json import Jsonb
+
+from pattern_storage.storage import delivery
+from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage, ModelResult
 from pattern_storage.storage.operations.base import Connection, fetch_one
 from pattern_storage.storage.sql import block
 
@@ -20,6 +25,25 @@ async def count_delivery(connection: Connection, correlation_id: UUID) -> int:
     """
     row = await fetch_one(connection, block("count_delivery"), {"correlation_id": correlation_id})
     return int(row[0]) if row else 0
+
+
+async def note_failure(connection: Connection, contract: ModelContractPatternStorage, result: ModelResult) -> None:
+    """Keep why an attempt failed that is followed by another, for the job's timeline."""
+    where = delivery.delivery_of(contract.correlation_id)
+    error = {
+        "at": datetime.now(UTC).isoformat(),
+        "error_type": result.metadata.get("error_type"),
+        "error": delivery.readable(result.error),
+        "worker": where.worker,
+    }
+    values = {
+        "correlation_id": contract.correlation_id,
+        "operation": contract.operation,
+        "pattern_name": delivery.pattern_name(contract),
+        "queue": where.queue,
+        "error": Jsonb(error),
+    }
+    await connection.execute(block("note_failed_attempt"), values)
 
 
 async def clear(connection: Connection, correlation_id: UUID) -> None:

@@ -13,7 +13,7 @@ from uuid import UUID
 from psycopg.rows import class_row
 from psycopg.types.json import Json
 
-from pattern_storage.storage import numbers
+from pattern_storage.storage import delivery, numbers
 from pattern_storage.storage.errors import ContractInvalid, StorageError
 from pattern_storage.storage.explanation import printable
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage, ModelResult
@@ -77,6 +77,9 @@ async def add(
         "error_type": result.metadata["error_type"],
         "error": result.error,
         "attempts": attempts,
+        "operation": contract.operation,
+        "pattern_name": delivery.pattern_name(contract),
+        "queue": delivery.delivery_of(contract.correlation_id).queue,
     }
     return (await connection.execute(block("add_dead_letter"), values)).rowcount == 1
 
@@ -151,3 +154,8 @@ async def discard(connection: Connection, ids: Sequence[UUID]) -> int:
 async def purge_finished(connection: Connection) -> int:
     """Remove dead letters of jobs that the ledger has: they became one while another delivery was committing."""
     return (await connection.execute(block("purge_finished_dead_letters"))).rowcount
+
+
+async def describe(connection: Connection, *, step: int = 1_000) -> int:
+    """Fill the columns to list dead letters by where they are empty, of up to `step`; return how many."""
+    return (await connection.execute(block("describe_dead_letters"), {"step": step})).rowcount

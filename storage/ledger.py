@@ -16,7 +16,7 @@ from psycopg.rows import scalar_row
 from psycopg.types.json import Json
 from pydantic_core import to_json
 
-from pattern_storage.storage import numbers
+from pattern_storage.storage import delivery, numbers
 from pattern_storage.storage.errors import CorrelationConflict, TransactionConflict
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage, ModelResult
 from pattern_storage.storage.operations.base import Connection, fetch_one
@@ -61,18 +61,31 @@ async def record(connection: Connection, contract: ModelContractPatternStorage, 
 
     Notes in the result's metadata which `request` it answers, so that a caller who reused an id can tell.
     """
-    await _record(connection, contract.correlation_id, name_request(result, contract), result)
+    request, name = name_request(result, contract), delivery.pattern_name(contract, result)
+    # What succeeded is not sent again by an operator.
+    asked = None if result.success else Json(contract.model_dump(mode="json"))
+    await _record(connection, contract.correlation_id, request, result, name, asked)
 
 
-async def record_result(connection: Connection, correlation_id: UUID, request: bytes, result: ModelResult) -> None:
+async def record_result(
+    connection: Connection, correlation_id: UUID, request: bytes, result: ModelResult, name: str
+) -> None:
     """Record what is no contract, such as a run of an import; `request` is a SHA-256 of what was asked for."""
     result.metadata["request"] = request.hex()
-    await _record(connection, correlation_id, request, result)
+    await _record(connection, correlation_id, request, result, delivery.readable(name))
 
 
-async def _record(connection: Connection, correlation_id: UUID, request: bytes, result: ModelResult) -> None:
+async def _record(
+    connection: Connection,
+    correlation_id: UUID,
+    request: bytes,
+    result: ModelResult,
+    name: str | None,
+    contract: Json | None = None,
+) -> None:
     values = {"correlation_id": correlation_id, "fingerprint": request, "result": Json(result.to_dict())}
-    await connection.execute(block("record_job"), values)
+    about = delivery.columns(correlation_id, result, name)
+    await connection.execute(block("record_job"), values | about | {"contract": contract})
 
 
 async def record_all(connection: Connection, jobs: Sequence[tuple[ModelContractPatternStorage, ModelResult]]) -> None:
@@ -80,7 +93,11 @@ async def record_all(connection: Connection, jobs: Sequence[tuple[ModelContractP
     rows = []
     for contract, result in jobs:
         request = name_request(result, contract).hex()
-        rows.append({"correlation_id": contract.correlation_id, "fingerprint": request, "result": result})
+        about = delivery.columns(contract.correlation_id, result, delivery.pattern_name(contract, result))
+        asked = {} if result.success else {"contract": contract.model_dump(mode="json")}
+        rows.append({
+            "correlation_id": contract.correlation_id, "fingerprint": request, "result": result, **about, **asked,
+        })  # fmt: skip
     ids = [contract.correlation_id for contract, _ in jobs]
     # One JSON text: an array of texts costs the driver more than all the rest.
     await connection.execute(block("record_jobs"), {"ids": ids, "jobs": to_json(rows).decode()})
@@ -145,10 +162,13 @@ async def record_failure(
     return failure if first is None else first
 
 
-async def cancel(connection: Connection, correlation_id: UUID) -> ModelResult:
+async def cancel(
+    connection: Connection, correlation_id: UUID, contract: ModelContractPatternStorage | None = None
+) -> ModelResult:
     """Make sure that a job never commits, or learn that it has finished: return its result either way.
 
-    It waits for a job that is committing at this moment. A cancelled job's `error_type` is "revoked".
+    It waits for a job that is committing at this moment. A cancelled job's `error_type` is "revoked". Where the
+    contract is known, it is kept: the job can be sent again under another id.
     """
     revoked = ModelResult.failure(
         "The job was cancelled before it was done",
@@ -157,7 +177,15 @@ async def cancel(connection: Connection, correlation_id: UUID) -> ModelResult:
         operation=None,
         duration_ms=0.0,
     )
-    values = {"correlation_id": correlation_id, "result": Json(revoked.to_dict()), "error": revoked.error}
+    values = {
+        "correlation_id": correlation_id,
+        "result": Json(revoked.to_dict()),
+        "error": revoked.error,
+        "operation": contract and contract.operation,
+        "pattern_name": contract and delivery.pattern_name(contract),
+        "queue": delivery.delivery_of(correlation_id).queue,
+        "contract": contract and Json(contract.model_dump(mode="json")),
+    }
     if await fetch_one(connection, block("cancel_job"), values):
         return revoked
     found = await find(connection, correlation_id)
@@ -173,9 +201,7 @@ async def state(connection: Connection, correlation_id: UUID) -> tuple[JobState,
     finished, letter, waiting = row or (None, None, False)
     if finished is not None:
         result = ModelResult.model_validate(finished)
-        if result.metadata.get("error_type") == ErrorType.REVOKED:
-            return JobState.REVOKED, result
-        return (JobState.SUCCESS if result.success else JobState.FAILURE), result
+        return delivery.state_of(result), result
     if letter is not None:
         return JobState.FAILURE, ModelResult.failure(correlation_id=correlation_id, dead_letter=True, **letter)
     return (JobState.QUEUED if waiting else JobState.UNKNOWN), None
@@ -184,3 +210,8 @@ async def state(connection: Connection, correlation_id: UUID) -> tuple[JobState,
 async def purge(connection: Connection, *, days: int, step: int = 1_000) -> int:
     """Forget up to `step` jobs that finished more than `days` days ago; return how many."""
     return (await connection.execute(block("purge_ledger"), {"days": days, "step": step})).rowcount
+
+
+async def describe(connection: Connection, *, step: int = 1_000) -> int:
+    """Fill the columns to list jobs by of up to `step` rows that an older release has written; return how many."""
+    return (await connection.execute(block("describe_ledger"), {"step": step})).rowcount

@@ -10,6 +10,18 @@ INSERT INTO job_attempts (correlation_id) VALUES (%(correlation_id)s)
 ON CONFLICT (correlation_id) DO UPDATE SET deliveries = job_attempts.deliveries + 1
 RETURNING deliveries
 
+-- name: note_failed_attempt
+-- Keep why an attempt failed, the last twenty of a job. The first delivery is not counted here: it is in nobody's way.
+INSERT INTO job_attempts (correlation_id, deliveries, operation, pattern_name, queue, errors)
+VALUES (%(correlation_id)s, 0, %(operation)s, %(pattern_name)s, %(queue)s, jsonb_build_array(%(error)s::jsonb))
+ON CONFLICT (correlation_id) DO UPDATE
+SET operation = excluded.operation, pattern_name = excluded.pattern_name, queue = excluded.queue,
+    errors = (SELECT jsonb_agg(error ORDER BY place) FROM (
+                  SELECT error, place
+                  FROM jsonb_array_elements(coalesce(job_attempts.errors, '[]') || excluded.errors)
+                       WITH ORDINALITY AS kept (error, place)
+                  ORDER BY place DESC FETCH FIRST 20 ROWS ONLY) AS newest)
+
 -- name: clear_job
 -- Remove what was kept of a job while it was not finished.
 WITH delivered AS (DELETE FROM job_attempts WHERE correlation_id = %(correlation_id)s),

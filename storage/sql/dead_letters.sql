@@ -2,14 +2,17 @@
 
 -- name: add_dead_letter
 -- Keep a job that ran out of attempts, unless it is finished: one of them may have ended after all.
-WITH delivered AS (DELETE FROM job_attempts WHERE correlation_id = %(correlation_id)s RETURNING first_at),
+WITH delivered AS (DELETE FROM job_attempts WHERE correlation_id = %(correlation_id)s RETURNING first_at, errors),
      published AS (DELETE FROM outbox WHERE correlation_id = %(correlation_id)s)
-INSERT INTO dead_letters (correlation_id, contract, error_type, error, attempts, first_at)
+INSERT INTO dead_letters (correlation_id, contract, error_type, error, attempts, first_at, operation, pattern_name,
+                          queue, errors)
 SELECT %(correlation_id)s, %(contract)s, %(error_type)s::text, %(error)s::text, %(attempts)s,
-       coalesce((SELECT first_at FROM delivered), now())
+       coalesce((SELECT first_at FROM delivered), now()), %(operation)s, %(pattern_name)s, %(queue)s,
+       (SELECT errors FROM delivered)
 WHERE NOT EXISTS (SELECT FROM job_ledger WHERE correlation_id = %(correlation_id)s)
 ON CONFLICT (correlation_id) DO UPDATE
-SET error_type = excluded.error_type, error = excluded.error, attempts = excluded.attempts, died_at = now()
+SET error_type = excluded.error_type, error = excluded.error, attempts = excluded.attempts, died_at = now(),
+    errors = excluded.errors
 
 -- name: move_outbox_job_to_dead_letters
 -- Turn a row of the outbox that no worker could take into a dead letter.
@@ -53,3 +56,18 @@ DELETE FROM dead_letters WHERE correlation_id = ANY (%(ids)s)
 -- Remove dead letters of jobs that ended after all: one delivery was given up while another was committing.
 DELETE FROM dead_letters
 WHERE (SELECT true FROM job_ledger WHERE job_ledger.correlation_id = dead_letters.correlation_id)
+
+-- name: describe_dead_letters
+-- Fill the columns to list dead letters by, a step at a time. An application may have written any JSON with SQL.
+WITH undescribed AS (
+    SELECT correlation_id FROM dead_letters WHERE operation IS NULL
+    ORDER BY died_at FETCH FIRST %(step)s ROWS ONLY FOR UPDATE SKIP LOCKED
+), read AS (
+    SELECT correlation_id, contract, strpos(contract::text, '\u0000') = 0 AND json_typeof(contract) = 'object' AS readable
+    FROM undescribed JOIN dead_letters USING (correlation_id)
+)
+UPDATE dead_letters
+SET operation = coalesce(CASE WHEN readable THEN left(read.contract ->> 'operation', 30) END, ''),
+    pattern_name = CASE WHEN readable THEN left(read.contract #>> '{data,pattern_name}', 1000) END
+FROM read
+WHERE dead_letters.correlation_id = read.correlation_id

@@ -2,20 +2,49 @@
 
 -- name: record_job
 -- Record a finished job, and clear what was kept while it was not. Fails if the job is in the ledger already.
-WITH delivered AS (DELETE FROM job_attempts WHERE correlation_id = %(correlation_id)s),
+WITH delivered AS (DELETE FROM job_attempts WHERE correlation_id = %(correlation_id)s RETURNING deliveries, errors),
      published AS (DELETE FROM outbox WHERE correlation_id = %(correlation_id)s),
      dead AS (DELETE FROM dead_letters WHERE correlation_id = %(correlation_id)s)
-INSERT INTO job_ledger (correlation_id, fingerprint, result)
-VALUES (%(correlation_id)s, %(fingerprint)s, %(result)s)
+INSERT INTO job_ledger (correlation_id, fingerprint, result, finished_at, state, operation, pattern_name, error_type,
+                        queue, worker, sent_at, duration_ms, contract, attempts, errors)
+SELECT %(correlation_id)s, %(fingerprint)s, %(result)s, clock_timestamp(), %(state)s, %(operation)s, %(pattern_name)s,
+       %(error_type)s, %(queue)s, %(worker)s, to_timestamp(%(sent_at)s), %(duration_ms)s, %(contract)s,
+       coalesce((SELECT deliveries FROM delivered), 0) + 1, (SELECT errors FROM delivered)
 
 -- name: record_jobs
 -- Record the finished jobs of a group, as record_job does with one. Fails if one of them is in the ledger already.
 WITH delivered AS (DELETE FROM job_attempts WHERE correlation_id = ANY (%(ids)s)),
      published AS (DELETE FROM outbox WHERE correlation_id = ANY (%(ids)s)),
      buried AS (DELETE FROM dead_letters WHERE correlation_id = ANY (%(ids)s))
-INSERT INTO job_ledger (correlation_id, fingerprint, result)
-SELECT correlation_id, decode(fingerprint, 'hex'), result
-FROM json_to_recordset(%(jobs)s::json) AS job (correlation_id uuid, fingerprint text, result json)
+INSERT INTO job_ledger (correlation_id, fingerprint, result, finished_at, state, operation, pattern_name, error_type,
+                        queue, worker, sent_at, duration_ms, contract, attempts)
+SELECT correlation_id, decode(fingerprint, 'hex'), result, clock_timestamp(), state, operation, pattern_name,
+       error_type, queue, worker, to_timestamp(sent_at), duration_ms, contract, 1
+FROM json_to_recordset(%(jobs)s::json) AS job (
+    correlation_id uuid, fingerprint text, result json, state text, operation text, pattern_name text, error_type text,
+    queue text, worker text, sent_at double precision, duration_ms real, contract json)
+
+-- name: describe_ledger
+-- Fill the columns to list jobs by, of rows that a release before them has written, a step at a time. A text with a NUL
+-- cannot be read out of its JSON.
+WITH undescribed AS (
+    SELECT correlation_id FROM job_ledger WHERE state IS NULL
+    ORDER BY finished_at FETCH FIRST %(step)s ROWS ONLY FOR UPDATE SKIP LOCKED
+), read AS (
+    SELECT correlation_id,
+           CASE WHEN strpos(result::text, '\u0000') = 0 THEN result ELSE '{}'::json END AS result
+    FROM undescribed JOIN job_ledger USING (correlation_id)
+)
+UPDATE job_ledger
+SET state = CASE WHEN read.result ->> 'success' = 'true' THEN 'SUCCESS'
+                 WHEN read.result #>> '{metadata,error_type}' = 'revoked' THEN 'REVOKED' ELSE 'FAILURE' END,
+    operation = read.result #>> '{metadata,operation}',
+    pattern_name = left(coalesce(read.result #>> '{data,pattern_name}', read.result #>> '{data,name}'), 1000),
+    error_type = read.result #>> '{metadata,error_type}',
+    duration_ms = CASE WHEN json_typeof(read.result #> '{metadata,duration_ms}') = 'number'
+                       THEN (read.result #>> '{metadata,duration_ms}')::real END
+FROM read
+WHERE job_ledger.correlation_id = read.correlation_id
 
 -- name: find_finished
 -- Which of these jobs the ledger has.
@@ -24,14 +53,30 @@ SELECT correlation_id FROM job_ledger WHERE correlation_id = ANY (%(ids)s)
 -- name: cancel_job
 -- Take a job's place in the ledger before the job does; no row comes back if the job was first. An import's run ends
 -- in its history as well, which remembers longer. Whoever ends a run writes in this order: the ledger, then the run.
-WITH delivered AS (DELETE FROM job_attempts WHERE correlation_id = %(correlation_id)s),
-     published AS (DELETE FROM outbox WHERE correlation_id = %(correlation_id)s),
-     dead AS (DELETE FROM dead_letters WHERE correlation_id = %(correlation_id)s),
+WITH delivered AS (DELETE FROM job_attempts WHERE correlation_id = %(correlation_id)s
+                   RETURNING deliveries, errors, operation, pattern_name, queue),
+     published AS (DELETE FROM outbox WHERE correlation_id = %(correlation_id)s RETURNING contract),
+     dead AS (DELETE FROM dead_letters WHERE correlation_id = %(correlation_id)s
+              RETURNING attempts, errors, operation, pattern_name, queue, contract),
      ended AS (UPDATE import_runs
                SET state = 'cancelled', finished_at = clock_timestamp(), error_type = 'revoked', error = %(error)s
-               WHERE run_id = %(correlation_id)s AND finished_at IS NULL)
-INSERT INTO job_ledger (correlation_id, result)
-VALUES (%(correlation_id)s, %(result)s)
+               WHERE run_id = %(correlation_id)s AND finished_at IS NULL
+               RETURNING 'import'::text AS operation, name, 'imports'::text AS queue),
+     known AS (
+         SELECT coalesce((SELECT operation FROM ended), (SELECT operation FROM dead), (SELECT operation FROM delivered),
+                         %(operation)s::text) AS operation,
+                coalesce((SELECT name FROM ended), (SELECT pattern_name FROM dead),
+                         (SELECT pattern_name FROM delivered), %(pattern_name)s::text) AS pattern_name,
+                coalesce((SELECT queue FROM ended), (SELECT queue FROM dead), (SELECT queue FROM delivered),
+                         %(queue)s::text) AS queue,
+                coalesce((SELECT errors FROM dead), (SELECT errors FROM delivered)) AS errors,
+                coalesce((SELECT attempts FROM dead), (SELECT deliveries FROM delivered)) AS attempts
+     )
+INSERT INTO job_ledger (correlation_id, result, state, error_type, operation, pattern_name, queue, errors, attempts,
+                        contract)
+SELECT %(correlation_id)s, %(result)s, 'REVOKED', 'revoked', operation, pattern_name, queue, errors, attempts,
+       coalesce((SELECT contract FROM dead), (SELECT contract FROM published), %(contract)s::json)
+FROM known
 ON CONFLICT (correlation_id) DO NOTHING
 RETURNING correlation_id
 

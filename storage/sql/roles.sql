@@ -8,7 +8,9 @@ SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %(role)s), current_schema()
 -- All that a worker, a relay, beat and a client need, and nothing that changes a table's shape.
 GRANT USAGE ON SCHEMA {schema} TO {role};
 GRANT SELECT, INSERT, UPDATE, DELETE
-    ON pattern_templates, job_ledger, job_attempts, dead_letters, outbox, import_runs, import_schedules TO {role};
+    ON pattern_templates, job_ledger, job_attempts, dead_letters, outbox, import_runs, import_schedules, job_retries,
+       pauses, import_progress TO {role};
+GRANT SELECT, INSERT ON audit_log TO {role};
 GRANT SELECT ON pattern_storage_version TO {role};
 GRANT EXECUTE ON FUNCTION enqueue_pattern_job(jsonb), time_ordered_id() TO {role};
 

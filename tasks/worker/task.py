@@ -4,6 +4,7 @@ import threading
 import time
 from collections import UserDict
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, NoReturn, TypeVar
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from pattern_storage.tasks.description import describe_call
 from pattern_storage.tasks.errors import StorageOperationFailed
 from pattern_storage.tasks.worker import runtime
 from pattern_storage.tasks.worker.base_task import ResultTask
+from pattern_storage.tasks.worker.delivered_job import of_task
 from pattern_storage.tasks.worker.received_contract import receive
 from pattern_storage.tasks.worker.redelivery import execute_again
 from pattern_storage.tasks.worker.retry import retry_delay
@@ -52,7 +54,7 @@ class StorageTask(ResultTask):
         if isinstance(outcome, ModelResult):
             return ShownResult(self.end(outcome))
         if not args and kwargs.keys() == {"contract"}:
-            with correlated(str(self.request.id)):
+            with correlated(str(self.request.id)), of_task(self):
                 try:
                     return self.run(**kwargs)
                 finally:
@@ -162,7 +164,14 @@ class StorageTask(ResultTask):
         settings = environment_settings()
         if begun_again + 1 >= settings.max_attempts:
             self._dead_letter(contract, result, begun_again + 1)
+        if contract.operation != OperationName.QUERY:
+            self._note_failure(contract, result)
         self.end_as_retry(result, retry_delay(settings, self.request.retries or 0))
+
+    def _note_failure(self, contract: ModelContractPatternStorage, result: ModelResult) -> None:
+        """Keep the reason for the job's timeline; where PostgreSQL is what failed, there is none."""
+        with suppress(StorageError):
+            runtime.on_connection(attempts.note_failure, contract, result)
 
     def _dead_letter(
         self, contract: ModelContractPatternStorage, result: ModelResult, count: int

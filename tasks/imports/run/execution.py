@@ -137,7 +137,7 @@ class RunExecutor:
         if self._dry_run:
             return failure
         return await record_failure(
-            self._pool, self.run_id, self._request, failure, self._transfer.counts, self._transfer.version
+            self._pool, self.run_id, self.name, self._request, failure, self._transfer.counts, self._transfer.version
         )
 
     def failed(self, error: ImportFailed | StorageError, *, retryable: bool = False) -> ModelResult:
@@ -223,7 +223,7 @@ class RunExecutor:
         result = ModelResult(success=True, data=data, metadata=self._metadata())
         if not self._dry_run:
             await asyncio.to_thread(self._rejects.finish, about)
-            await ledger.record_result(connection, self.run_id, self._request, result)
+            await ledger.record_result(connection, self.run_id, self._request, result, self.name)
             await import_runs.finish(
                 connection, self.run_id, state, self._transfer.counts, source_version=self._transfer.version
             )

@@ -19,13 +19,20 @@ STATES = {ErrorType.IMPORT_OVERLAP: ImportRunState.OVERLAPPED, ErrorType.REVOKED
 
 
 async def record_failure(
-    pool: Pool, run_id: UUID, request: bytes, failure: ModelResult, counts: Counts, version: str | None = None
+    pool: Pool,
+    run_id: UUID,
+    name: str,
+    request: bytes,
+    failure: ModelResult,
+    counts: Counts,
+    version: str | None = None,
 ) -> ModelResult:
     """Record a run as failed, unless it has ended already; return its final result. Raises StorageError.
 
     Args:
         pool: lends a connection.
         run_id: of the run.
+        name: of the import.
         request: a SHA-256 of what was asked for.
         failure: how it failed.
         counts: what became of its rows.
@@ -35,7 +42,7 @@ async def record_failure(
     state = STATES.get(error_type, ImportRunState.FAILED)
     try:
         async with pool.connection() as connection, connection.transaction():
-            await ledger.record_result(connection, run_id, request, failure)
+            await ledger.record_result(connection, run_id, request, failure, name)
             await import_runs.finish(
                 connection, run_id, state, counts, source_version=version, error_type=error_type, error=failure.error
             )

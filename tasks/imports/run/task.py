@@ -23,6 +23,7 @@ from pattern_storage.tasks.imports.run.progress import Progress
 from pattern_storage.tasks.observability import metrics
 from pattern_storage.tasks.worker import runtime
 from pattern_storage.tasks.worker.base_task import ResultTask
+from pattern_storage.tasks.worker.delivered_job import of_task
 from pattern_storage.tasks.worker.retry import retry_delay
 from pattern_storage.vocabulary import IMPORT_OPERATION, ErrorType, JobState
 
@@ -60,7 +61,7 @@ class ImportTask(ResultTask):
 @app.task(name=IMPORT_TASK, bind=True, base=ImportTask)
 def run_import(self: ImportTask, *, name: str | None = None, due: str | None = None) -> dict[str, Any]:
     """Execute the run of this task's id. `name` and `due` only describe the message."""
-    with correlated(str(self.request.id)):
+    with correlated(str(self.request.id)), of_task(self):
         try:
             run = _find(self)
             result = _execute(run)

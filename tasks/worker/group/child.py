@@ -14,10 +14,12 @@ from celery.states import FAILURE, SUCCESS
 from celery.utils.nodenames import gethostname
 
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult
+from pattern_storage.storage.delivery import delivered
 from pattern_storage.storage.errors import ContractInvalid
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.tasks.errors import StorageOperationFailed
 from pattern_storage.tasks.worker import runtime
+from pattern_storage.tasks.worker.delivered_job import delivery_from
 from pattern_storage.tasks.worker.received_contract import receive
 from pattern_storage.tasks.worker.result_backend import StorageRedisBackend
 from pattern_storage.tasks.worker.started import mark_started
@@ -59,7 +61,11 @@ def _run(jobs: Sequence[GroupedJob]) -> list[Outcome | None]:
     began = time.monotonic()
     contracts = [_contract(job) for job in jobs]
     try:
-        results = _execute([one for one in contracts if one is not None])
+        with delivered({
+            one.correlation_id: delivery_from(job.request)
+            for job, one in zip(jobs, contracts, strict=True) if one is not None
+        }):  # fmt: skip
+            results = _execute([one for one in contracts if one is not None])
     except SoftTimeLimitExceeded:
         # Rolled back, unless the commit was on its way: then the job is replayed when it is executed alone.
         return [None] * len(jobs)
