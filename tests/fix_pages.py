@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -87,6 +88,7 @@ class Pages:
     flower: Flower
     database_url: str
     redis_url: str
+    imports_file: Path
 
     def visitor(self, who: str) -> Visitor:
         return Visitor(f"http://127.0.0.1:{self.flower.port}", LOGINS[who])
@@ -108,12 +110,15 @@ def pages(
         server.flushdb()
     url = on_database(postgres_url, name)
     folder = tmp_path_factory.mktemp("pages")
+    imports = folder / "imports.toml"
+    imports.write_text("")
     flower = Flower(
         GivenServers(url, valkey_url), folder,
         PATTERN_STORAGE_FLOWER_VIEWERS=LOGINS["viewer"],
         PATTERN_STORAGE_FLOWER_OPERATORS=f"{LOGINS['operator']}\n{LOGINS['other operator']}",
         PATTERN_STORAGE_CONNECT_TIMEOUT="2",
+        PATTERN_STORAGE_IMPORTS_FILE=str(imports),
     )  # fmt: skip
-    yield Pages(flower.ready(), url, valkey_url)
+    yield Pages(flower.ready(), url, valkey_url, imports)
     flower.group.discard()
     drop_database(postgres_url, name)

@@ -107,10 +107,10 @@ class PageHandler(BaseHandler):  # type: ignore[misc]  # Flower has no types
         except (ValueError, OverflowError):
             raise web.HTTPError(400, f"{name} should be a time such as 2026-01-31T14:05") from None
 
-    def href(self, name: str, *arguments: Any, **query: Any) -> str:
+    def href(self, route: str, /, *arguments: Any, **query: Any) -> str:
         """Return the URL of a page by the name of its route, with the filters that say something."""
         said = {key: value for key, value in query.items() if value not in (None, "", False)}
-        path = self.reverse_url(name, *arguments)
+        path = self.reverse_url(route, *arguments)
         return f"{path}?{urlencode(said, errors='replace')}" if said else path
 
     # --- answers ---
@@ -121,10 +121,6 @@ class PageHandler(BaseHandler):  # type: ignore[misc]  # Flower has no types
             template, w=words, href=self.href, may=self.may, Role=Role, user=self.user, tab=self.tab,
             now=datetime.now(UTC), did=self._did(), **values,
         )  # fmt: skip
-
-    def done(self, name: str, action: str, count: int, *arguments: Any, **query: Any) -> None:
-        """Answer a form that did something: see the page on which that shows."""
-        self.redirect(self.href(name, *arguments, did=action, count=count, **query), status=303)
 
     async def audit(self, action: str, about: dict[str, str], count: int) -> None:
         """Note who did what, to what, and to how many."""

@@ -7,13 +7,13 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from tornado import web
-
 from pattern_storage.config.flower_roles import Role
 from pattern_storage.storage import dead_letter_pages, dead_letters
 from pattern_storage.storage.dead_letter_pages import LetterFilter, ListedLetter
 from pattern_storage.tasks.dead_letter_replay import readable
 from pattern_storage.tasks.description import describe_contract
+from pattern_storage.tasks.flower.pages import words
+from pattern_storage.tasks.flower.pages.actions import ActionHandler, Question
 from pattern_storage.tasks.flower.pages.base import PageHandler
 
 #: Letters on a page.
@@ -68,35 +68,34 @@ class DeadLettersPage(LettersHandler):
         )  # fmt: skip
 
 
-class LetterAction(LettersHandler):
-    """Replay or discard of all that a filter lets through: asked for first, then done."""
+class LetterAction(LettersHandler, ActionHandler):
+    """Something that is done to all letters that a filter lets through."""
 
-    verb = past = consequence = ""
-    dangerous = False
+    async def question(self) -> Question:
+        """Say how many there are; those that die later are not meant."""
+        filters = self.filters()
+        count = await self.backend.ask(partial(dead_letter_pages.count, wanted=self.wanted()))
+        return Question(
+            f"{self.verb} {words.plural(count, 'dead letter')}?",
+            back=self.href("dead-letters", **filters),
+            about=self.about(),
+            fields={"until": datetime.now(UTC).isoformat()} | filters,
+            count=count,
+        )
 
-    async def get(self) -> None:
-        """Ask for confirmation, with the number of letters."""
-        if not self.may(self.needed_role):
-            raise web.HTTPError(403, f"This takes the role {self.needed_role.label}")
-        filters = {"until": datetime.now(UTC).isoformat()} | self.filters()
-        wanted = self.wanted()
-        count = await self.backend.ask(partial(dead_letter_pages.count, wanted=wanted))
-        self.page(
-            "confirm.html",
-            question=f"{self.verb} {count:,} dead letter{'' if count == 1 else 's'}?",
-            verb=self.verb, consequence=self.consequence, dangerous=self.dangerous, count=count,
-            filters=list(self.filters().items()) or [("Filter", "none: every dead letter")],
-            fields=list(filters.items()), action=self.request.path, back=self.href("dead-letters", **self.filters()),
-        )  # fmt: skip
+    def about(self) -> dict[str, str]:
+        """Return the filter."""
+        return self.filters() or {"filter": "none: every dead letter"}
 
-    async def post(self) -> None:
+    def back(self, count: int) -> str:
+        """Lead to the list."""
+        return self.href("dead-letters", did=self.past, count=count)
+
+    async def act(self) -> int:
         """Do it to those that were there when the question was asked."""
-        ids = await self.backend.ask(partial(dead_letter_pages.ids, wanted=self.wanted()))
-        count = await self.act(ids)
-        await self.audit(f"dead letters {self.past}", self.filters(), count)
-        self.done("dead-letters", self.past, count)
+        return await self.act_on(await self.backend.ask(partial(dead_letter_pages.ids, wanted=self.wanted())))
 
-    async def act(self, ids: list[UUID]) -> int:
+    async def act_on(self, ids: list[UUID]) -> int:
         """Do it, and return to how many."""
         raise NotImplementedError
 
@@ -105,13 +104,13 @@ class ReplayLetters(LetterAction):
     """Replay, GET and POST /dead-letters/replay."""
 
     needed_role = Role.OPERATOR
-    verb, past = "Replay", "replayed"
+    verb, past, action = "Replay", "replayed", "dead letters replay"
     consequence = (
         "Each is sent again under its own correlation id and stays a dead letter until it is done: nothing is lost,"
         " and what fails again is here again."
     )
 
-    async def act(self, ids: list[UUID]) -> int:
+    async def act_on(self, ids: list[UUID]) -> int:
         """Send them again, as many at a time as fit in memory."""
         sent, last = 0, None
         while entries := await self.backend.ask(partial(dead_letters.page, ids=ids, after=last)):
@@ -128,10 +127,10 @@ class DiscardLetters(LetterAction):
     """Discard, GET and POST /dead-letters/discard."""
 
     needed_role = Role.ADMIN
-    verb, past, dangerous = "Discard", "discarded", True
+    verb, past, action, dangerous = "Discard", "discarded", "dead letters discard", True
     consequence = "They are removed for good, with their contracts: nobody can replay them any more."
 
-    async def act(self, ids: list[UUID]) -> int:
+    async def act_on(self, ids: list[UUID]) -> int:
         """Remove them."""
         return await self.backend.ask(partial(dead_letters.discard, ids=ids))
 

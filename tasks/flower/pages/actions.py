@@ -1,0 +1,71 @@
+"""Base of what a page does: it asks first, saying to how many, and notes afterwards who did it."""
+
+from dataclasses import dataclass, field
+
+from tornado import web
+
+from pattern_storage.tasks.flower.access import a
+from pattern_storage.tasks.flower.pages.base import PageHandler
+
+
+@dataclass(frozen=True)
+class Question:
+    """What somebody is asked before something is done.
+
+    Attributes:
+        text: the question.
+        back: the URL of the page that it came from.
+        about: what it is about, by name: shown here, and kept in the audit.
+        fields: what the form sends.
+        count: how many it is about; none is nothing to be done.
+    """
+
+    text: str
+    back: str
+    about: dict[str, str] = field(default_factory=dict)
+    fields: dict[str, str] = field(default_factory=dict)
+    count: int = 1
+
+
+class ActionHandler(PageHandler):
+    """GET asks, POST does it. Both take the role."""
+
+    #: What the button says, and what the page says afterwards: one of `base.DONE`.
+    verb = past = ""
+    #: What becomes of it, in a sentence or two.
+    consequence = ""
+    dangerous = False
+    #: What the audit calls it.
+    action = ""
+
+    async def question(self) -> Question:
+        """Return the question. Raises HTTPError for what cannot be."""
+        raise NotImplementedError
+
+    async def act(self) -> int:
+        """Do it, and return to how many."""
+        raise NotImplementedError
+
+    def about(self) -> dict[str, str]:
+        """Return what it is about, as URL and form have it."""
+        raise NotImplementedError
+
+    def back(self, count: int) -> str:
+        """Return the URL of the page on which it shows that it was done."""
+        raise NotImplementedError
+
+    async def get(self) -> None:
+        """Ask for confirmation."""
+        if not self.may(self.needed_role):
+            raise web.HTTPError(403, f"This takes {a(self.needed_role.label)}, and a Flower that does not only show")
+        asked = await self.question()
+        self.page(
+            "confirm.html", asked=asked, verb=self.verb, consequence=self.consequence, dangerous=self.dangerous,
+            action=self.request.path,
+        )  # fmt: skip
+
+    async def post(self) -> None:
+        """Do it."""
+        count = await self.act()
+        await self.audit(self.action, self.about(), count)
+        self.redirect(self.back(count), status=303)

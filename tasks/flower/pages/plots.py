@@ -1,0 +1,99 @@
+"""Plots as SVG, drawn here: no script and no library in the browser, and both colour schemes by CSS."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tornado.escape import xhtml_escape
+
+WIDTH, HEIGHT = 640, 180
+LEFT, RIGHT, TOP, BOTTOM = 56, 8, 10, 22
+
+#: Bars that there is room for at least: two of them should not look like a wall.
+FEWEST = 30
+
+Format = Callable[[float], str]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bar of a plot: its height, its CSS class, what a pointer is told, and where a click leads."""
+
+    value: float
+    kind: str
+    title: str
+    href: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a plot; None where there is no value."""
+
+    name: str
+    values: Sequence[float | None]
+
+
+def bars(given: Sequence[Bar], label: str, shown: Format) -> str:
+    """Return the SVG of a plot of bars, the first at the left; `label` says what it is for those who cannot see it."""
+    most = max((bar.value for bar in given), default=0.0) or 1.0
+    step = (WIDTH - LEFT - RIGHT) / max(len(given), FEWEST)
+    parts = [_frame(most, shown)]
+    for place, bar in enumerate(given):
+        height = max((HEIGHT - TOP - BOTTOM) * bar.value / most, 2.0)
+        x, y = LEFT + place * step, HEIGHT - BOTTOM - height
+        drawn = (
+            f'<rect class="bar {xhtml_escape(bar.kind)}" x="{x:.1f}" y="{y:.1f}" width="{max(step * 0.8, 1):.1f}"'
+            f' height="{height:.1f}"><title>{xhtml_escape(bar.title)}</title></rect>'
+        )
+        parts.append(f'<a href="{xhtml_escape(bar.href)}">{drawn}</a>' if bar.href else drawn)
+    return _svg("".join(parts), label)
+
+
+def lines(given: Sequence[Line], label: str, shown: Format, ticks: Sequence[str]) -> str:
+    """Return the SVG of a plot of lines over time; `ticks` are texts below it, from left to right."""
+    values = [value for line in given for value in line.values if value is not None]
+    most = max(values, default=0.0) or 1.0
+    parts = [_frame(most, shown)]
+    for place, tick in enumerate(ticks):
+        x = LEFT + (WIDTH - LEFT - RIGHT) * place / max(len(ticks) - 1, 1)
+        anchor = "start" if place == 0 else "end" if place == len(ticks) - 1 else "middle"
+        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 6}" text-anchor="{anchor}">{xhtml_escape(tick)}</text>')
+    for number, line in enumerate(given, start=1):
+        parts.append(f'<g class="line-{number}"><title>{xhtml_escape(line.name)}</title>')
+        parts += [f'<polyline class="line-{number}" points="{points}"/>' for points in _runs(line.values, most)]
+        parts.append("</g>")
+    return _svg("".join(parts), label)
+
+
+def _runs(values: Sequence[float | None], most: float) -> list[str]:
+    """Return the points of each stretch without gaps; a value that stands alone becomes a short dash."""
+    step = (WIDTH - LEFT - RIGHT) / max(len(values) - 1, 1)
+    found: list[str] = []
+    points: list[str] = []
+    for place, value in enumerate([*values, None]):
+        if value is not None:
+            x, y = LEFT + place * step, HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * value / most
+            points.append(f"{x:.1f},{y:.1f}")
+        elif points:
+            if len(points) == 1:
+                x_text, _, y_text = points[0].partition(",")
+                points.append(f"{float(x_text) + 3:.1f},{y_text}")
+            found.append(" ".join(points))
+            points = []
+    return found
+
+
+def _frame(most: float, shown: Format) -> str:
+    """Return the lines and figures behind the plot: nothing, half and all of the largest value."""
+    parts = []
+    for part in (0.0, 0.5, 1.0):
+        y = HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * part
+        parts.append(f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>')
+        text = xhtml_escape(shown(most * part))
+        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
+    return "".join(parts)
+
+
+def _svg(inside: str, label: str) -> str:
+    return (
+        f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{xhtml_escape(label)}">{inside}</svg>'
+    )
