@@ -108,7 +108,9 @@ def test_run_now(pages: Pages) -> None:
     operator = pages.visitor("operator")
     for name in ("nightly", "gone"):
         assert "Done. started: 1." in operator.submit("/imports/run", name=name).text
-    runs = pages.execute("SELECT name, state, published, plan ->> 'source' FROM import_runs WHERE due IS NULL AND force")
+    runs = pages.execute(
+        "SELECT name, state, published, plan ->> 'source' FROM import_runs WHERE due IS NULL AND force"
+    )
     assert sorted(runs) == [
         ("gone", "queued", 1, "s3://bucket/x.csv?secret"),
         ("nightly", "queued", 1, "https://user@example.org/patterns.csv?token=secret-token"),
