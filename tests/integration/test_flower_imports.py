@@ -28,7 +28,8 @@ every = "1h"
 enabled = false
 """
 RUN = """
-    INSERT INTO import_runs (run_id, name, plan, state, queued_at, started_at, finished_at, rows_read, error_type, error)
+    INSERT INTO import_runs (run_id, name, plan, state, queued_at, started_at, finished_at, rows_read,
+                             error_type, error)
     VALUES (%s, %s, '{"source": "s3://bucket/x.csv?secret"}', %s, now() - interval '2 hours',
             now() - interval '1 hour', CASE WHEN %s THEN NULL ELSE now() - interval '50 minutes' END, 1234, %s, %s)
 """
