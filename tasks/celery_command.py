@@ -6,21 +6,24 @@ Celery adds the hidden option `OPTION` to all its commands and calls `prepare` w
 from typing import Any
 
 import click
+from kombu.utils.imports import symbol_by_name
 
 from pattern_storage.extras import ExtraMissing, require
-from pattern_storage.tasks.flower.command import CommandUnusable
-from pattern_storage.tasks.flower.start import configure
+from pattern_storage.tasks.command_errors import CommandUnusable
 
-#: The extra of each command that needs one.
-EXTRAS = {"worker": "worker", "beat": "worker", "flower": "flower"}
+#: The extras whose modules each command needs; the first brings them all.
+EXTRAS = {"worker": ("worker",), "beat": ("worker",), "flower": ("flower", "worker")}
 
 
-def prepare(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+def prepare(context: click.Context, _: click.Parameter, value: Any) -> Any:
     """Check a command's extra, then configure Flower. Raises CommandUnusable or SettingsInvalid."""
     name = context.command.name or ""
     if name in EXTRAS and not context.resilient_parsing:
         _require(name)
-    return configure(context, parameter, value)
+        if name == "flower":
+            # By name, as Celery finds its parts: Flower's pages use the imports, which use the application.
+            symbol_by_name("pattern_storage.tasks.flower.start:configure")(context.obj.app)
+    return value
 
 
 #: There is nothing to type.
@@ -28,7 +31,9 @@ OPTION = click.Option(["--pattern-storage"], hidden=True, expose_value=False, is
 
 
 def _require(name: str) -> None:
+    what = f"celery -A pattern_storage {name}"
     try:
-        require(f"celery -A pattern_storage {name}", EXTRAS[name])
-    except ExtraMissing as error:
-        raise CommandUnusable(str(error)) from None
+        for extra in EXTRAS[name]:
+            require(what, extra)
+    except ExtraMissing:
+        raise CommandUnusable(str(ExtraMissing(what, EXTRAS[name][0]))) from None

@@ -8,14 +8,9 @@ it imports nothing that takes time.
 import click
 
 from pattern_storage.extras import ExtraMissing
+from pattern_storage.tasks.command_errors import CommandUnusable
 
-__all__ = ["CommandUnusable", "flower"]
-
-
-class CommandUnusable(click.ClickException):
-    """A command's extra is not installed: Celery prints the text and ends with code 2, without a traceback."""
-
-    exit_code = 2
+__all__ = ["flower"]
 
 
 @click.pass_context

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import click
+from celery import Celery
 
 from pattern_storage.config.flower_roles import logins
 from pattern_storage.config.flowerconfig import flower_options
@@ -17,19 +17,17 @@ from pattern_storage.config.variables import PREFIX
 logger = logging.getLogger(__name__)
 
 
-def configure(context: click.Context, _: click.Parameter, value: Any) -> Any:
+def configure(app: Celery) -> None:
     """Give Flower our options before it reads its command line, which may change them; see `tasks/celery_command.py`.
 
     Raises SettingsInvalid if there is no password, no broker, or no place for Flower's file.
     """
-    if context.command.name == "flower" and not context.resilient_parsing:
-        settings = environment_settings()
-        _ = context.obj.app.conf.broker_url  # a missing URL is a sentence here, and a traceback in Flower
-        set_options(flower_options(settings))
-        make_folder(settings)
-        os.umask(0o077)  # what Flower writes, nobody else reads
-        _install(settings)
-    return value
+    settings = environment_settings()
+    _ = app.conf.broker_url  # a missing URL is a sentence here, and a traceback in Flower
+    set_options(flower_options(settings))
+    make_folder(settings)
+    os.umask(0o077)  # what Flower writes, nobody else reads
+    _install(settings)
 
 
 def set_options(values: dict[str, Any]) -> None:
