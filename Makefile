@@ -31,6 +31,10 @@ test: $(STAMP) ## run the tests against real PostgreSQL and Valkey, with coverag
 	# The slow files first, or one process would still have them when the others are done.
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=20 --cov --cov-report=term tests/integration tests/transport tests/unit
 
+.PHONY: test-system
+test-system: $(STAMP) ## run what starts many processes or fills memory: services, forks, demo, `up`, each block of the docs
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=10 tests/system
+
 # The fault tests whose jobs are executed in groups, unless that is turned off.
 ALONE := $(addprefix tests/fault/test_,workers.py attempts.py pools.py postgresql.py)
 

@@ -1,7 +1,5 @@
 """The commands for imports: one file now, and those of the imports file."""
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +7,8 @@ import pytest
 
 from tests import fix_cli
 from tests.fix_celery import StorageWorker
-from tests.fix_cli import Cli, Up, run_script
+from tests.fix_cli import Cli, run_script
 from tests.fix_imports import count_patterns, patterns, runs_of, write_lines
-from tests.fix_process import wait_until
 from tests.fix_storage import make_pattern
 
 cli, home = fix_cli.cli, fix_cli.home
@@ -214,28 +211,3 @@ def test_run_without_a_queue(cli: Cli, database_url: str, file: Path) -> None:
     [run] = runs_of(database_url)
     assert run["state"] == "queued"
     assert f"run {run['run_id']} is noted all the same, and beat puts it on the queue when that is back" in said.error
-
-
-@pytest.mark.xdist_group("cli-up")
-def test_up_runs_imports_in_a_worker_of_their_own(home: Path, file: Path) -> None:
-    file.write_text(FILE.replace('schedule = "30 2 * * *"\ntimezone = "Europe/Berlin"', 'every = "1s"'))
-    # A relative path: the services run in another folder.
-    up = Up(home / "data", PATTERN_STORAGE_IMPORTS_FILE=file.name, cwd=file.parent)
-    try:
-        up.ready()
-        worker = up.member("-Q", "imports")
-        assert {"--concurrency", "1"} <= set(worker.cmdline())
-        assert up.member("-Q", "storage,batch").pid != worker.pid
-        done = run_script(
-            "imports", "run", "nightly", "--force", "--json", **up.variables, PATTERN_STORAGE_IMPORTS_FILE=str(file)
-        )
-        assert done.code == 0, done.err
-        assert json.loads(done.out)["metadata"]["operation"] == "import"
-        scheduled: Callable[[], bool] = lambda: any(  # noqa: E731
-            run["due"] and run["state"] in ("done", "unchanged") for run in runs_of(up.state.database_url)
-        )
-        wait_until(scheduled, "beat has made a run")
-        assert count_patterns(up.state.database_url) == 3
-    finally:
-        up.end()
-    up.leaves_nothing()

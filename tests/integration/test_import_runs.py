@@ -3,8 +3,6 @@
 import asyncio
 import json
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -26,7 +24,7 @@ from pattern_storage.tasks.imports.run.execution import RunExecutor, RunLocked
 from pattern_storage.tasks.imports.run.progress import Progress
 from pattern_storage.tasks.imports.run.transfer import Transfer
 from pattern_storage.tasks.imports.sources.files import Source
-from tests.fix_cli import command_line, names_in
+from tests.fix_cli import names_in
 from tests.fix_imports import Importing, make_plan, patterns, write_lines
 from tests.fix_storage import Pool, make_pattern, succeed, until
 
@@ -888,30 +886,3 @@ async def test_old_runs_are_forgotten_but_the_last_of_each_import(connection: Db
     assert purged == [2, 1, 0]
     left = [(run.name, run.state) for run in await import_runs.history(connection)]
     assert left == [("b", "done"), ("b", "failed"), ("a", "failed"), ("a", "done")]
-
-
-# --- memory ---
-
-#: Runs a program and says how many KiB it had at most. A process of its own, because what its parent had counts too.
-MEASURE = """
-import os, sys
-pid = os.spawnv(os.P_NOWAIT, sys.argv[1], sys.argv[1:])
-_, status, usage = os.wait4(pid, 0)
-print(usage.ru_maxrss // (1 if sys.platform == "linux" else 1024), file=sys.stderr)
-sys.exit(os.waitstatus_to_exitcode(status))
-"""
-
-
-def test_memory_does_not_grow_with_the_source(database_url: str, tmp_path: Path) -> None:
-    """100 MB of rows, and the process that imports them never has more than it is allowed."""
-    text = "x" * 10_000
-    write_lines(tmp_path / "a.jsonl", (make_pattern(template_code=text) for _ in range(10_000)))
-    command, environment = command_line("import", "a.jsonl", "--json", DATABASE_URL=database_url)
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURE, *command], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    data = json.loads(done.stdout)["data"]
-    assert data["rows_inserted"] == 10_000
-    assert data["bytes"] > 100_000_000
-    assert int(done.stderr.split()[-1]) / 1024 < 180

@@ -1,0 +1,71 @@
+"""`up` with an imports file."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests import fix_cli
+from tests.fix_cli import Up, run_script
+from tests.fix_imports import count_patterns, patterns, runs_of, write_lines
+from tests.fix_process import wait_until
+
+home = fix_cli.home
+
+FILE = """
+[[import]]
+name = "nightly"
+source = "drop/*.jsonl"
+schedule = "30 2 * * *"
+timezone = "Europe/Berlin"
+on_conflict = "update"
+
+[[import]]
+name = "quarterly"
+source = "https://host/a.csv?token=secret"
+every = "15m"
+
+[[import]]
+name = "off"
+source = "off.csv"
+every = "1h"
+enabled = false
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """An imports file, and what it names."""
+    (tmp_path / "drop").mkdir()
+    write_lines(tmp_path / "drop" / "a.jsonl", patterns(3))
+    path = tmp_path / "imports.toml"
+    path.write_text(FILE)
+    return path
+
+
+# --- import SOURCE ---
+
+
+def test_up_runs_imports_in_a_worker_of_their_own(home: Path, file: Path) -> None:
+    file.write_text(FILE.replace('schedule = "30 2 * * *"\ntimezone = "Europe/Berlin"', 'every = "1s"'))
+    # A relative path: the services run in another folder.
+    up = Up(home / "data", PATTERN_STORAGE_IMPORTS_FILE=file.name, cwd=file.parent)
+    try:
+        up.ready()
+        worker = up.member("-Q", "imports")
+        assert {"--concurrency", "1"} <= set(worker.cmdline())
+        assert up.member("-Q", "storage,batch").pid != worker.pid
+        done = run_script(
+            "imports", "run", "nightly", "--force", "--json", **up.variables, PATTERN_STORAGE_IMPORTS_FILE=str(file)
+        )
+        assert done.code == 0, done.err
+        assert json.loads(done.out)["metadata"]["operation"] == "import"
+        scheduled: Callable[[], bool] = lambda: any(  # noqa: E731
+            run["due"] and run["state"] in ("done", "unchanged") for run in runs_of(up.state.database_url)
+        )
+        wait_until(scheduled, "beat has made a run")
+        assert count_patterns(up.state.database_url) == 3
+    finally:
+        up.end()
+    up.leaves_nothing()
