@@ -19,6 +19,9 @@ from uuid import UUID
 
 from pattern_storage.vocabulary import ErrorType
 
+#: What the events of a dead letter call its failure.
+DEAD_LETTER = "StorageDeadLetter"
+
 
 class JobError(Exception):
     """Base class of all errors around a job."""
@@ -44,8 +47,9 @@ class StorageOperationFailed(JobError):
         return f"{self.error_type}: {self.result['error']}"
 
     def __repr__(self) -> str:
-        # What Flower and the worker's log show.
-        return f"{type(self).__name__}({self})"
+        # What Flower and the worker's log show. A dead letter is no failure among others.
+        name = DEAD_LETTER if self.result["metadata"].get("dead_letter") else type(self).__name__
+        return f"{name}({self})"
 
 
 class StorageUnavailable(StorageOperationFailed):

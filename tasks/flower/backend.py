@@ -51,6 +51,9 @@ class Backend:
         except Exception as error:
             raise translate(error) from error
 
+    async def audit(self, actor: str, action: str, about: dict[str, str], count: int) -> None:
+        """Note who did what, to what, and to how many."""
+
     async def in_thread(self, function: Callable[..., T], *arguments: Any, **named: Any) -> T:
         """Run a function that blocks in a thread."""
         return await asyncio.get_running_loop().run_in_executor(None, partial(function, *arguments, **named))

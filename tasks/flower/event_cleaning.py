@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from pattern_storage.tasks.errors import DEAD_LETTER
+
 #: Group, and what happened.
 TYPE = re.compile(r"(?:task|worker)-[a-z0-9][a-z0-9-]{0,59}")
 
@@ -89,6 +91,9 @@ def validated(event: Any) -> dict[str, Any] | None:
     required = ("hostname", "uuid") if group == "task" else ("hostname",)
     if not all(isinstance(event.get(name), str) and event[name] for name in required):
         return None
+    if kind == "task-failed" and str(event.get("exception")).startswith(f"{DEAD_LETTER}("):
+        # With a state, and a figure of its workers, of its own.
+        kind = "task-dead"
     checked = {"timestamp": time.time(), "type": kind}
     for name, check in FIELDS[group].items():
         if event.get(name) is not None and (value := check(event[name])) is not None:

@@ -6,6 +6,8 @@ from flower.api import BaseApiHandler
 from flower.views.monitor import Metrics
 from tornado import web
 
+from pattern_storage.tasks.flower.own_list import DurableRevoke
+
 
 class PrivateMetrics(Metrics):  # type: ignore[misc]  # Flower has no types
     """Flower's own figures, which name workers and tasks, for those who log in."""
@@ -30,4 +32,5 @@ class ResultsForbidden(BaseApiHandler):  # type: ignore[misc]
 HANDLERS: list[tuple[str, type[web.RequestHandler]]] = [
     (r"/metrics", PrivateMetrics),
     (r"/api/task/(?:result|apply|abort)/(.+)", ResultsForbidden),
+    (r"/api/task/revoke/(.+)", DurableRevoke),
 ]

@@ -69,10 +69,12 @@ def stop_loop(signum: int, _: FrameType | None) -> None:
 
 def _install(settings: Settings) -> None:
     from flower import command, events, urls
+    from flower.views import tasks
 
     from pattern_storage.tasks.flower import access
     from pattern_storage.tasks.flower.backend import Backend
     from pattern_storage.tasks.flower.handlers import HANDLERS
+    from pattern_storage.tasks.flower.own_list import search_jobs
     from pattern_storage.tasks.flower.pages.routes import ROUTES, TABS
     from pattern_storage.tasks.flower.receiver import ValidatingReceiver
     from pattern_storage.tasks.flower.task import FlowerTask
@@ -81,6 +83,7 @@ def _install(settings: Settings) -> None:
     command.sigterm_handler = stop_loop
     events.EventReceiver = ValidatingReceiver
     events.EventsState.Task = FlowerTask
+    tasks.search_tasks = search_jobs
     access.install()
     urls.handlers[:0] = [*HANDLERS, *ROUTES]  # the first that matches answers
     urls.settings |= {

@@ -10,6 +10,8 @@ from pattern_storage.vocabulary import JobState
 
 #: How the events of a storage job name its failure, see `StorageOperationFailed.__repr__`.
 FAILURE = re.compile(r"Storage\w+\((.*)\)", re.DOTALL)
+#: The state of a dead letter; its event is `task-dead`, see `event_cleaning`.
+DEAD = "DEAD"
 PATTERN_ID = re.compile(r"'pattern_id': '([0-9a-f-]{36})'")
 
 
@@ -21,8 +23,14 @@ class FlowerTask(Task):
     """
 
     progress: str | None = None
+    dead: float | None = None
     # Without what is no more than the `repr` of another job; celery-types does not know `_fields`.
-    _fields = (*(name for name in Task._fields if name not in {"root", "parent"}), "progress")  # type: ignore[attr-defined]
+    _fields = (*(name for name in Task._fields if name not in {"root", "parent"}), "progress", "dead")  # type: ignore[attr-defined]
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has ended."""
+        return self.state == DEAD or self.state in states.READY_STATES
 
     def event(
         self,
@@ -53,7 +61,9 @@ def precedence(state: str) -> int:
 
     Celery takes a state that it does not know for later than REVOKED: a cancelled import would run for ever.
     """
-    return 2 * states.precedence(JobState.STARTED) - 1 if state == JobState.PROGRESS else 2 * states.precedence(state)
+    if state == JobState.PROGRESS:
+        return 2 * states.precedence(JobState.STARTED) - 1
+    return 2 * states.precedence(JobState.FAILURE if state == DEAD else state)
 
 
 def _progress(fields: dict[str, Any]) -> dict[str, str]:
@@ -72,7 +82,7 @@ def _progress(fields: dict[str, Any]) -> dict[str, str]:
 def _reason(type_: str | None, told: dict[str, Any]) -> dict[str, Any]:
     """Return why a job failed, is retried or was cancelled, in place of what came with the event."""
     match type_:
-        case "failed" | "retried":
+        case "failed" | "retried" | "dead":
             exception = str(told.get("exception"))
             if failure := FAILURE.fullmatch(exception):
                 # A failed operation is a result: where we raised it tells nobody anything.

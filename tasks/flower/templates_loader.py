@@ -12,6 +12,12 @@ OURS = Path(__file__).parent / "templates"
 #: such text, nothing is edited, and a test says so.
 EDITS: dict[str, tuple[tuple[str, str], ...]] = {
     "base.html": ((r"</head>", '{% include "head.html" %}</head>'),),
+    "task.html": (
+        # Imports say how far they are: a state that Flower does not know, of a job that can be cancelled as well.
+        (r'{% if task.state == "STARTED" %}', '{% if task.state in ("STARTED", "PROGRESS") %}'),
+        (r">Terminate</button>", ">Cancel</button>"),
+        (r">Revoke</button>", ">Cancel</button>"),
+    ),
     "navbar.html": (
         (r'(<ul class="app-nav navbar-nav">)', r'\1{% include "nav_items.html" %}'),
         # Its page of the broker is ours of the queues.

@@ -133,7 +133,7 @@ def unpatched_flower(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let what `_install` changes in Flower's modules be undone."""
     from flower import events, urls
     from flower.api import BaseApiHandler
-    from flower.views import BaseHandler
+    from flower.views import BaseHandler, tasks
     from flower.views.tasks import TasksDataTable, TaskView
 
     for handler in (BaseHandler, BaseApiHandler):
@@ -141,6 +141,7 @@ def unpatched_flower(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setattr(handler, name, getattr(handler, name))
     monkeypatch.setattr(TasksDataTable, "needed_role", None, raising=False)
     monkeypatch.setattr(TaskView, "button_role", None, raising=False)
+    monkeypatch.setattr(tasks, "search_tasks", tasks.search_tasks)
     monkeypatch.setattr(urls, "settings", dict(urls.settings))
     monkeypatch.setattr(command, "sigterm_handler", command.sigterm_handler)
     monkeypatch.setattr(events, "EventReceiver", events.EventReceiver)

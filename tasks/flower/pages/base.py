@@ -123,7 +123,8 @@ class PageHandler(BaseHandler):  # type: ignore[misc]  # Flower has no types
         )  # fmt: skip
 
     async def audit(self, action: str, about: dict[str, str], count: int) -> None:
-        """Note who did what, to what, and to how many."""
+        """Note that this user did something, to what, and to how many."""
+        await self.backend.audit(self.user.name, action, about, count)
 
     def _did(self) -> str:
         action, count = self.given("did"), self.given("count")

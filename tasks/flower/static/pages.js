@@ -50,8 +50,23 @@
             }
         });
     }
+
+    // And the button of a state is pressed, also of those that Flower has no button for.
+    function press() {
+        var search = document.querySelector(".tasks-page input[type=search]"),
+            found = /(?:^|\s)state:([A-Z_]+)(?:\s|$)/i.exec(search ? search.value : ""),
+            state = found ? found[1].toUpperCase() : "";
+        document.querySelectorAll(".task-state-filter").forEach(function (button) {
+            var pressed = button.getAttribute("data-task-state") === state;
+            button.classList.toggle("active", pressed);
+            button.setAttribute("aria-pressed", String(pressed));
+        });
+    }
     colour();
     if (window.jQuery && document.getElementById("tasks-table")) {
-        window.jQuery("#tasks-table").on("draw.dt", colour);
+        window.jQuery("#tasks-table").on("draw.dt", function () {
+            colour();
+            press();
+        });
     }
 }());

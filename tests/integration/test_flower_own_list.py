@@ -1,0 +1,125 @@
+"""Flower's own list and buttons as ours: dead letters, housekeeping, and a Revoke that is durable."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from celery import Celery
+
+from pattern_storage.tasks.client import PatternStorageClient
+from pattern_storage.tasks.errors import StorageOperationFailed
+from tests import fix_pages
+from tests.fix_pages import Pages
+from tests.fix_process import wait_until
+from tests.fix_storage import make_pattern
+
+pytestmark = pytest.mark.xdist_group("flower list")
+pages = fix_pages.pages
+TABLE = "/tasks/datatable?draw=1&start=0&length=99&order[0][column]=0&order[0][dir]=desc&columns[0][data]=received"
+
+
+@pytest.fixture(scope="module")
+def client(pages: Pages) -> Iterator[PatternStorageClient]:
+    with PatternStorageClient(redis_url=pages.redis_url, database_url=pages.database_url) as opened:
+        yield opened
+
+
+def tell(pages: Pages, job: str, *events: dict[str, Any]) -> None:
+    """Send events about a job as a worker would."""
+    with (
+        Celery("teller", broker=pages.redis_url, set_as_current=False) as app,
+        app.events.default_dispatcher(hostname="celery@teller") as speak,
+    ):
+        for event in events:
+            speak.send(event.pop("type"), uuid=job, **event)
+
+
+def listed(pages: Pages, search: str = "") -> dict[str, dict[str, Any]]:
+    """The list, as the page asks for it: with POST."""
+    answer = pages.visitor("viewer").post(f"{TABLE}&search[value]={search}")
+    assert answer.status == 200, answer.text
+    return {row["uuid"]: row for row in answer.json["data"]}
+
+
+def test_a_dead_letter_is_no_failure(pages: Pages) -> None:
+    dead, failed = str(uuid4()), str(uuid4())
+    for job, metadata in ((dead, {"dead_letter": True}), (failed, {})):
+        error = StorageOperationFailed({"error": "no", "metadata": {"error_type": "pool_timeout", **metadata}})
+        tell(
+            pages, job, {"type": "task-received", "name": "storage.insert"}, {"type": "task-started"},
+            {"type": "task-failed", "exception": repr(error)},
+        )  # fmt: skip
+    rows: Any = wait_until(lambda: len(found := listed(pages, "pool_timeout")) == 2 and found, "Flower hears of both")
+    wait_until(lambda: listed(pages)[failed]["state"] == "FAILURE", "one has failed")
+    rows = listed(pages)
+    assert (rows[dead]["state"], rows[dead]["result"]) == ("DEAD", "pool_timeout: no")
+    assert list(listed(pages, "state:DEAD")) == [dead]
+    assert list(listed(pages, "state:FAILURE")) == [failed]
+    # In the figures of the worker too.
+    workers = {worker["hostname"]: worker for worker in pages.visitor("viewer").get("/workers?json=1").json["data"]}
+    worker = workers["celery@teller"]
+    assert (worker["task-failed"], worker["task-dead"]) == (1, 1)
+    # A replay that succeeds ends it.
+    tell(pages, dead, {"type": "task-succeeded", "result": "{}", "runtime": 0.1})
+    wait_until(lambda: listed(pages)[dead]["state"] == "SUCCESS", "it was replayed")
+
+
+def test_housekeeping_is_left_out_unless_it_is_searched_for(pages: Pages) -> None:
+    ours, kept = str(uuid4()), str(uuid4())
+    tell(pages, kept, {"type": "task-received", "name": "maintenance.purge_ledger"})
+    tell(pages, ours, {"type": "task-received", "name": "storage.query"})
+    wait_until(lambda: ours in listed(pages), "it is listed")
+    assert kept not in listed(pages)
+    assert list(listed(pages, "maintenance")) == [kept]
+
+
+def test_revoke_is_durable_and_says_when_it_is_too_late(pages: Pages, client: PatternStorageClient) -> None:
+    operator, path = pages.visitor("operator"), "/api/task/revoke"
+    job = client.insert(make_pattern())
+    answer = operator.post(f"{path}/{job.correlation_id}", terminate="true")
+    assert (answer.status, "for good" in answer.json["message"]) == (200, True)
+    assert job.status() == "REVOKED"
+    assert pages.execute("SELECT state FROM job_ledger WHERE correlation_id = %s", job.correlation_id) == [("REVOKED",)]
+    # Again, it is as it was.
+    assert operator.post(f"{path}/{job.correlation_id}").status == 200
+
+    ended = uuid4()
+    result = json.dumps({"success": True, "data": {}, "error": None, "metadata": {"correlation_id": str(ended)}})
+    pages.execute("INSERT INTO job_ledger (correlation_id, result) VALUES (%s, %s)", ended, result)
+    answer = operator.post(f"{path}/{ended}")
+    assert (answer.status, answer.text) == (409, "The job has ended before: SUCCESS")
+    # What is none of the ledger's is Celery's.
+    for foreign in ("no-uuid", str(other := uuid4())):
+        if foreign != "no-uuid":
+            tell(pages, foreign, {"type": "task-received", "name": "another.task"})
+            wait_until(lambda: str(other) in listed(pages), "Flower knows its name")
+        assert operator.post(f"{path}/{foreign}").json == {"message": f"Revoked '{foreign}'"}
+    assert pages.execute("SELECT FROM job_ledger WHERE correlation_id = %s", other) == []
+
+
+def test_a_viewer_revokes_nothing_and_only_an_admin_controls_workers(
+    pages: Pages, client: PatternStorageClient
+) -> None:
+    job = client.insert(make_pattern())
+    tell(pages, str(job.correlation_id), {"type": "task-received", "name": "storage.insert"})
+    wait_until(lambda: str(job.correlation_id) in listed(pages), "it is listed")
+    page = f"/task/{job.correlation_id}"
+    assert "task-revoke" not in pages.visitor("viewer").get(page).text
+    assert "task-revoke" in pages.visitor("operator").get(page).text
+    assert pages.visitor("viewer").post(f"/api/task/revoke/{job.correlation_id}").status == 403
+    assert job.status() == "QUEUED"
+    control = ("worker/shutdown/x", "worker/pool/grow/x", "task/send-task/storage.insert", "task/timeout/x",
+               "task/rate-limit/x", "worker/queue/add-consumer/x", "task/async-apply/storage.insert")  # fmt: skip
+    for who, refused in (("viewer", True), ("operator", True), ("admin", False)):
+        for path in control:
+            answer = pages.visitor(who).post(f"/api/{path}")
+            assert (answer.status == 403 and "takes the role admin" in answer.text) == refused, (who, path)
+
+
+def test_an_import_that_runs_can_be_cancelled_on_its_page(pages: Pages) -> None:
+    job = str(uuid4())
+    tell(pages, job, {"type": "task-received", "name": "imports.run"}, {"type": "task-progress", "current": 5})
+    wait_until(lambda: listed(pages)[job]["state"] == "PROGRESS", "it says how far it is")
+    assert ">Cancel</button>" in pages.visitor("operator").get(f"/task/{job}").text
