@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pattern_storage import AsyncPatternStorageClient, ModelContractPatternStorage, PatternStorageClient
 from pattern_storage.embedded import EmbeddedValkey
+from pattern_storage.tasks.client.outgoing import prepare
 from pattern_storage.tasks.client.publisher import KombuPublisher
 
 ROUNDS, CALLS, MANY = 7, 500, 1_000
@@ -76,7 +77,7 @@ def main() -> None:
 
             def one_by_one_through_kombu() -> None:
                 for _ in range(CALLS):
-                    kombu.publish(contracts(1))
+                    kombu.publish([prepare(contracts(1)[0])])
 
             measure("insert", lambda: [client.insert(PATTERN) for _ in range(CALLS)], CALLS)
             measure("submit_many", lambda: client.submit_many(contracts(MANY)), MANY)

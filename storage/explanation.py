@@ -1,6 +1,6 @@
 """From pydantic's findings to one clear sentence: the field, what it got, what it wants."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -20,13 +20,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}"
 
 
-def refuse_unknown(given: Mapping[Any, Any], known: Iterable[str], kind: str) -> None:
+def refuse_unknown(given: Mapping[Any, Any], known: Collection[str], kind: str) -> None:
     """Raise ValueError naming the first key of `given` that is not in `known`."""
-    names = list(known)
     for key in given:
-        if key not in names:
+        if key not in known:
             shown = _shorten(printable(key))
-            raise ValueError(f"unknown {kind} {shown!r}; {did_you_mean(shown, names)}")
+            raise ValueError(f"unknown {kind} {shown!r}; {did_you_mean(shown, known)}")
 
 
 def printable(value: Any) -> str:

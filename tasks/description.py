@@ -34,7 +34,9 @@ def describe_contract(operation: str, contract: Mapping[str, Any]) -> str:
         case _:
             about = str(contract.get("pattern_id"))
     # A name with a line break must not look like two lines of a log.
-    line = "".join(character if character.isprintable() else " " for character in f"{operation} {about}")
+    line = f"{operation} {about}"
+    if not line.isprintable():
+        line = "".join(character if character.isprintable() else " " for character in line)
     return line if len(line) <= MAX_LENGTH else f"{line[: MAX_LENGTH - 1]}…"
 
 

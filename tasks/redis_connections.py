@@ -23,15 +23,19 @@ from pattern_storage.tasks.errors import ResultBackendUnavailable
 ATTEMPTS_MORE = 1
 
 
-def connect(settings: Settings, url: str | None = None) -> redis.Redis:
-    """Return a client of the result backend, or of another URL; it connects when it is first used."""
+def connect(settings: Settings, url: str | None = None, **options: Any) -> redis.Redis:
+    """Return a client of the result backend, or of another URL; it connects when it is first used.
+
+    `options` are redis-py's, for a server that is not behind Sentinels.
+    """
     address = url or settings.result_backend
     timeout = settings.connect_timeout
     limits: dict[str, Any] = {"socket_connect_timeout": timeout, "socket_timeout": timeout}
     if is_socket(address):
         del limits["socket_connect_timeout"]
     if not is_sentinel(address):
-        return redis.Redis.from_url(for_redis_py(address), retry=Retry(NoBackoff(), ATTEMPTS_MORE), **limits)
+        limits = {"retry": Retry(NoBackoff(), ATTEMPTS_MORE), **limits, **options}
+        return redis.Redis.from_url(for_redis_py(address), **limits)
     sentinels, credentials = read_address(address)
     manager = redis.sentinel.Sentinel(  # type: ignore[no-untyped-call]
         sentinels, sentinel_kwargs=sentinel_arguments(settings), **limits, **credentials
@@ -51,8 +55,10 @@ class BlockingSentinelPool(redis.asyncio.sentinel.SentinelConnectionPool, redis.
                 await sentinel.aclose()
 
 
-def connect_async(settings: Settings, url: str | None = None, *, max_connections: int) -> "redis.asyncio.Redis":
-    """Return an asyncio client of the result backend, or of another URL.
+def connect_async(
+    settings: Settings, url: str | None = None, *, max_connections: int, **options: Any
+) -> "redis.asyncio.Redis":
+    """Return an asyncio client of the result backend, or of another URL; `options` as in `connect`.
 
     A thousand coroutines that ask at once share its connections instead of opening their own.
     """
@@ -62,7 +68,7 @@ def connect_async(settings: Settings, url: str | None = None, *, max_connections
     if is_socket(address):
         del limits["socket_connect_timeout"]
     if not is_sentinel(address):
-        limits["retry"] = AsyncRetry(NoBackoff(), ATTEMPTS_MORE)
+        limits = {"retry": AsyncRetry(NoBackoff(), ATTEMPTS_MORE), **limits, **options}
         return redis.asyncio.Redis.from_pool(
             redis.asyncio.BlockingConnectionPool.from_url(for_redis_py(address), **limits, **shared)
         )

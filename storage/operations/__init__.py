@@ -22,6 +22,13 @@ OPERATIONS: dict[str, type[Operation]] = {
     OperationName.QUERY: Query,
 }
 
+_KINDS: dict[str, tuple[type, ...]] = {
+    "pattern_id": (UUID, type(None)),
+    "data": (dict,),
+    "patterns": (list,),
+    "query_params": (dict,),
+}
+
 
 def check(contract: ModelContractPatternStorage) -> Operation:
     """Return the contract's operation, every value checked, ready to run; no database is needed.
@@ -43,13 +50,7 @@ def check(contract: ModelContractPatternStorage) -> Operation:
 
 def _check_kinds(contract: ModelContractPatternStorage) -> None:
     """Raise ContractInvalid if a field is not of the kind that pydantic would have made sure of."""
-    kinds: dict[str, tuple[type, ...]] = {
-        "pattern_id": (UUID, type(None)),
-        "data": (dict,),
-        "patterns": (list,),
-        "query_params": (dict,),
-    }
-    for field, kind in kinds.items():
+    for field, kind in _KINDS.items():
         value: Any = getattr(contract, field, None)
         if not isinstance(value, kind):
             raise ContractInvalid(f"{field} should be a {kind[0].__name__}, got {type(value).__name__}")

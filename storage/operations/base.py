@@ -44,8 +44,8 @@ def checked(validate: Callable[..., T], value: Any) -> T:
 
 def refuse_unused(contract: ModelContractPatternStorage, *used: str) -> None:
     """Refuse what this operation would ignore: nothing a caller sends is dropped in silence."""
-    for field in {"pattern_id", "data", "patterns", "query_params"}.difference(used):
-        if getattr(contract, field):
+    for field in ("pattern_id", "data", "patterns", "query_params"):
+        if field not in used and getattr(contract, field):
             raise ContractInvalid(f"{field} has no meaning for the operation {contract.operation!r}; leave it out")
 
 

@@ -11,24 +11,26 @@ import psycopg
 from redis.exceptions import RedisError
 
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, outbox
-from pattern_storage.storage.operations import check
 from pattern_storage.tasks.client.listener import cancellable
 from pattern_storage.tasks.client.loop_connections import LoopConnections, current
-from pattern_storage.tasks.client.operations import Operations, request_fingerprint
-from pattern_storage.tasks.client.result_document import is_readable, parse_progress, reused_results
+from pattern_storage.tasks.client.operations import Operations
+from pattern_storage.tasks.client.outgoing import Outgoing, Request, prepare, reused_results
+from pattern_storage.tasks.client.result_document import is_readable, parse_progress
 from pattern_storage.tasks.client.result_resolver import ResultResolver
 from pattern_storage.tasks.client.status import combined_status, parse_status
 from pattern_storage.tasks.client.synchronous import PatternStorageClient
 from pattern_storage.tasks.redis_connections import translated_errors
 
-#: Contracts that are checked before other tasks of the loop get a turn.
-CHECKED_AT_ONCE = 500
+#: Contracts that are prepared before other tasks of the loop get a turn.
+PREPARED_AT_ONCE = 100
 
 
 class AsyncJob:
     """One submitted job, known by its correlation id."""
 
-    def __init__(self, client: "AsyncPatternStorageClient", correlation_id: UUID, request: str | None = None) -> None:
+    def __init__(
+        self, client: "AsyncPatternStorageClient", correlation_id: UUID, request: Request | None = None
+    ) -> None:
         self._client = client
         self._request = request
         self.correlation_id = correlation_id
@@ -95,31 +97,31 @@ class AsyncPatternStorageClient(Operations[Awaitable[AsyncJob]]):
 
     async def submit(self, contract: ModelContractPatternStorage) -> AsyncJob:
         """See `PatternStorageClient.submit`."""
-        return (await self.submit_many([contract]))[0]
+        return (await self.submit_many((contract,)))[0]
 
     async def submit_many(self, contracts: Iterable[ModelContractPatternStorage]) -> list[AsyncJob]:
         """See `PatternStorageClient.submit_many`."""
-        sending = list(contracts)
         here = self._here
         if here.publisher is None:
-            await asyncio.to_thread(self._client.submit_many, sending)
-        else:
-            for number, contract in enumerate(sending, 1):
-                check(contract)
-                if number % CHECKED_AT_ONCE == 0:
-                    await asyncio.sleep(0)
-            if again := reused_results(sending, self._client.settings.key_prefix):
-                with suppress(RedisError):
-                    await cancellable(here.results.delete(*again))
-            await here.publisher.publish(sending)
-        return [AsyncJob(self, contract.correlation_id, request_fingerprint(contract)) for contract in sending]
+            jobs = await asyncio.to_thread(self._client.submit_many, contracts)
+            return [AsyncJob(self, job.correlation_id, job._request) for job in jobs]
+        sending: list[Outgoing] = []
+        for number, contract in enumerate(contracts, 1):
+            sending.append(prepare(contract))
+            if number % PREPARED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        if again := reused_results(sending):
+            with suppress(RedisError):
+                await cancellable(here.results.delete(*again))
+        await here.publisher.publish(sending)
+        return [AsyncJob(self, job.correlation_id, Request(job)) for job in sending]
 
     async def submit_in(
         self, connection: psycopg.AsyncConnection[Any], contract: ModelContractPatternStorage
     ) -> AsyncJob:
         """See `PatternStorageClient.submit_in`."""
         await outbox.add(connection, contract)
-        return AsyncJob(self, contract.correlation_id, request_fingerprint(contract))
+        return AsyncJob(self, contract.correlation_id, Request(prepare(contract)))
 
     def get(self, correlation_id: UUID | str) -> AsyncJob:
         """See `PatternStorageClient.get`."""
@@ -136,10 +138,16 @@ class AsyncPatternStorageClient(Operations[Awaitable[AsyncJob]]):
         known, _ = await self._client.database.state(correlation_id)
         return combined_status(meta, known)
 
-    async def _result(self, correlation_id: UUID, request: str | None, timeout: float) -> ModelResult:  # noqa: ASYNC109
+    async def _result(
+        self,
+        correlation_id: UUID,
+        request: Request | None,
+        timeout: float,  # noqa: ASYNC109
+    ) -> ModelResult:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        resolver = ResultResolver(correlation_id, request, has_database=self._client.database.is_configured)
+        asked = None if request is None else request.fingerprint
+        resolver = ResultResolver(correlation_id, asked, has_database=self._client.database.is_configured)
 
         async def look_up() -> ModelResult | None:
             async with here.database_slots:

@@ -2,11 +2,12 @@
 
 import asyncio
 import os
+from typing import Any
 
 from pattern_storage.config.settings import Settings
 from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.client.listener import ResultListener
-from pattern_storage.tasks.client.publisher import is_direct
+from pattern_storage.tasks.client.publisher import PLAIN, is_direct
 from pattern_storage.tasks.client.redis_publisher import AsyncRedisPublisher
 
 #: Connections to each server: one of the result backend's is subscribed, the others read and publish.
@@ -31,10 +32,12 @@ class LoopConnections:
         #: None where only kombu can publish.
         self.publisher: AsyncRedisPublisher | None = None
         if is_direct(settings):
-            broker = self.results
-            if settings.broker != settings.result_backend:
-                broker = redis_connections.connect_async(settings, settings.broker, max_connections=MAX_CONNECTIONS)
-            self.publisher = AsyncRedisPublisher(broker, self.results, settings)
+            # Each keeps one connection of its own.
+            options: dict[str, Any] = {"max_connections": 1, **PLAIN}
+            same = settings.broker == settings.result_backend
+            broker = redis_connections.connect_async(settings, settings.broker, **options)
+            other = None if same else redis_connections.connect_async(settings, **options)
+            self.publisher = AsyncRedisPublisher(broker, other, settings)
 
     async def close(self) -> None:
         """Close all connections; those of a parent process, or of a loop that is closed, are gone already."""

@@ -1,7 +1,7 @@
-"""Celery's message of a contract, and the same as kombu puts it on a Redis queue.
+"""Celery message of a contract, and the same as kombu puts it on a Redis queue.
 
-Celery and kombu take 300 microseconds and several objects to come to these bytes; tests compare both, key by key, and a
-stock worker consumes them.
+Celery and kombu take 300 microseconds and several objects to come to it; tests compare both, key by key, and a stock
+worker consumes them. All that differs between two jobs of one kind is filled into a text made once (`_template`).
 """
 
 import json
@@ -9,17 +9,21 @@ import os
 import socket
 import time
 from base64 import b64encode
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 from celery.signals import after_task_publish, before_task_publish
 
 from pattern_storage.config.celeryconfig import queue_of
-from pattern_storage.storage import ModelContractPatternStorage
-from pattern_storage.tasks.description import describe_contract
-from pattern_storage.tasks.observability.traces import add_context
+from pattern_storage.tasks.client.outgoing import Outgoing
+from pattern_storage.tasks.observability.traces import add_context, has_context
 
 EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+
+#: The JSON of a message's body, before and behind the contract.
+_BODY_START, _BODY_END = b'[[], {"contract": ', f"}}, {json.dumps(EMBED)}]".encode()
 
 
 class Message(NamedTuple):
@@ -31,15 +35,66 @@ class Message(NamedTuple):
     body: tuple[list[Any], dict[str, Any], dict[str, Any]]
 
 
-def build_message(contract: ModelContractPatternStorage) -> Message:
-    """Return the message that asks a worker for this contract.
+def build_message(job: Outgoing) -> Message:
+    """Return the message that asks a worker for this contract, part of the caller's trace where there is one."""
+    task, queue = f"storage.{job.operation}", queue_of(job.operation)
+    headers = _headers(task, str(job.correlation_id), job.description, time.time())
+    add_context(job.operation, job.correlation_id, headers)
+    return Message(task, queue, headers, ([], {"contract": json.loads(job.contract)}, EMBED))
+
+
+def encode_for_redis(job: Outgoing) -> tuple[str, bytes]:
+    """Return the queue, and the element of its list as kombu's Redis transport writes it.
+
+    Celery's publish signals are sent as Celery does, for the instrumentation of an application.
+    """
+    if before_task_publish.receivers or after_task_publish.receivers or has_context():
+        return _encode_with_signals(job)
+    queue = queue_of(job.operation)
+    correlation_id = f'"{job.correlation_id}"'
+    values = {
+        "body": f'"{b64encode(_BODY_START + job.contract + _BODY_END).decode()}"',
+        "id": correlation_id,
+        "argsrepr": encode_basestring_ascii(job.description),
+        "sent_at": time.time(),
+        # As unique as kombu's UUID, for half the price.
+        "delivery_tag": f'"{os.urandom(16).hex()}"',
+    }
+    return queue, (_template(f"storage.{job.operation}", queue, os.getpid()) % values).encode()
+
+
+def _encode_with_signals(job: Outgoing) -> tuple[str, bytes]:
+    task, queue, headers, body = build_message(job)
+    properties = _properties(headers["id"], queue, str(uuid4()))
+    about = {"sender": task, "body": body, "exchange": "", "routing_key": queue}
+    if before_task_publish.receivers:
+        before_task_publish.send(**about, declare=[], headers=headers, properties=properties, retry_policy={})
+    encoded = json.dumps(_element(b64encode(json.dumps(body).encode()).decode(), headers, properties)).encode()
+    if after_task_publish.receivers:
+        after_task_publish.send(**about, headers=headers)
+    return queue, encoded
+
+
+@lru_cache(maxsize=64)
+def _template(task: str, queue: str, process_id: int) -> str:  # the origin names the process
+    """Return the JSON of an element with `%(name)s` for each value that differs between jobs."""
+    slots = ("body", "id", "argsrepr", "sent_at", "delivery_tag")
+    marks = {name: f"<{uuid4()}>" for name in slots}
+    headers = _headers(task, marks["id"], marks["argsrepr"], marks["sent_at"])
+    properties = _properties(marks["id"], queue, marks["delivery_tag"])
+    text = json.dumps(_element(marks["body"], headers, properties)).replace("%", "%%")
+    for name, mark in marks.items():
+        text = text.replace(f'"{mark}"', f"%({name})s")
+    return text
+
+
+def _headers(task: str, job: str, description: str, sent_at: object) -> dict[str, Any]:
+    """Return the headers of protocol 2.
 
     The `argsrepr` is a description: Celery would print all arguments, which is slow, and show the template in Flower.
     The header `sent_at` is ours: workers measure with it how long a job waited.
     """
-    fields = contract.model_dump(mode="json")
-    job, task = str(contract.correlation_id), f"storage.{contract.operation}"
-    headers: dict[str, Any] = {
+    return {
         "lang": "py",
         "task": task,
         "id": job,
@@ -52,44 +107,34 @@ def build_message(contract: ModelContractPatternStorage) -> Message:
         "timelimit": [None, None],
         "root_id": job,
         "parent_id": None,
-        "argsrepr": describe_contract(contract.operation, fields),
+        "argsrepr": description,
         "kwargsrepr": "",
         "origin": f"gen{os.getpid()}@{socket.gethostname()}",
         "ignore_result": False,
         "replaced_task_nesting": 0,
         "stamped_headers": None,
         "stamps": {},
-        "sent_at": time.time(),
+        "sent_at": sent_at,
     }
-    add_context(contract, headers)
-    return Message(task, queue_of(contract.operation), headers, ([], {"contract": fields}, EMBED))
 
 
-def encode_for_redis(message: Message) -> bytes:
-    """Return the element of the queue's list, as kombu's Redis transport writes it.
-
-    Celery's publish signals are sent as Celery does, for the instrumentation of an application.
-    """
-    properties: dict[str, Any] = {
-        "correlation_id": message.headers["id"],
+def _properties(job: str, queue: str, delivery_tag: str) -> dict[str, Any]:
+    return {
+        "correlation_id": job,
         "reply_to": "",
         "delivery_mode": 2,
-        "delivery_info": {"exchange": "", "routing_key": message.queue},
+        "delivery_info": {"exchange": "", "routing_key": queue},
         "priority": 0,
         "body_encoding": "base64",
-        "delivery_tag": str(uuid4()),
+        "delivery_tag": delivery_tag,
     }
-    about = {"sender": message.task, "body": message.body, "exchange": "", "routing_key": message.queue}
-    if before_task_publish.receivers:
-        before_task_publish.send(**about, declare=[], headers=message.headers, properties=properties, retry_policy={})
-    element = {
-        "body": b64encode(json.dumps(message.body).encode()).decode(),
+
+
+def _element(body: str, headers: dict[str, Any], properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "body": body,
         "content-encoding": "utf-8",
         "content-type": "application/json",
-        "headers": message.headers,
+        "headers": headers,
         "properties": properties,
     }
-    encoded = json.dumps(element).encode()
-    if after_task_publish.receivers:
-        after_task_publish.send(**about, headers=message.headers)
-    return encoded

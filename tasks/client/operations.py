@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from pattern_storage.storage import ModelContractPatternStorage, ledger
+from pattern_storage.storage import ModelContractPatternStorage
 from pattern_storage.storage.errors import ContractInvalid
 from pattern_storage.storage.explanation import explain
 from pattern_storage.vocabulary import OperationName
@@ -23,11 +23,6 @@ def build(operation: str, *, correlation_id: UUID | str | None = None, **fields:
         return ModelContractPatternStorage(operation=operation, **named, **fields)
     except ValidationError as error:
         raise ContractInvalid(explain(error)) from None
-
-
-def request_fingerprint(contract: ModelContractPatternStorage) -> str:
-    """Return what tells this request's result from that of another under the same id."""
-    return " ".join(digest.hex() for digest in ledger.fingerprints(contract))
 
 
 class Operations(ABC, Generic[Submitted]):

@@ -12,25 +12,31 @@ from kombu.pools import ProducerPool
 from redis.exceptions import RedisError
 
 from pattern_storage.config.settings import Settings
-from pattern_storage.storage import ModelContractPatternStorage
 from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.client.message import build_message
-from pattern_storage.tasks.client.redis_publisher import CHUNK, RedisPublisher, mark_queued
-from pattern_storage.tasks.client.status import queued_marker
+from pattern_storage.tasks.client.outgoing import Outgoing
+from pattern_storage.tasks.client.redis_publisher import RedisPublisher
+from pattern_storage.tasks.client.status import mark_queued
 from pattern_storage.tasks.errors import BrokerUnavailable
 from pattern_storage.tasks.sender import create_app
 
 #: Threads that publish at the same moment; one more waits for one of them.
 MAX_CONNECTIONS = 10
 
+#: Messages that kombu collects before it sends them.
+BATCH = 500
+
+#: Of redis-py's own connections that we use without it: replies are lines, and nothing comes that was not asked for.
+PLAIN: dict[str, Any] = {"protocol": 2, "retry": None}
+
 BROKER_ERRORS = (OperationalError, LimitExceeded, RedisError, OSError)
 
 
 class Publisher(Protocol):
-    """Puts contracts, whose values were checked, on their queues, and a QUEUED marker into the result backend."""
+    """Puts jobs on their queues, and QUEUED markers into the result backend."""
 
-    def publish(self, contracts: Sequence[ModelContractPatternStorage]) -> None:
-        """Send the contracts in order. Raises BrokerUnavailable; then some may have been sent."""
+    def publish(self, jobs: Sequence[Outgoing]) -> None:
+        """Send the jobs in order. Raises BrokerUnavailable; then some may have been sent."""
 
     def close(self) -> None:
         """Close all connections to the broker."""
@@ -46,8 +52,9 @@ def create_publisher(settings: Settings, results: "redis.Redis") -> Publisher:
     if not is_direct(settings):
         return KombuPublisher(settings, results)
     same = settings.broker == settings.result_backend
-    broker = results if same else redis_connections.connect(settings, settings.broker)
-    return RedisPublisher(broker, results, settings)
+    broker = redis_connections.connect(settings, settings.broker, **PLAIN)
+    other = None if same else redis_connections.connect(settings, **PLAIN)
+    return RedisPublisher(broker, other, settings)
 
 
 class KombuPublisher:
@@ -78,8 +85,8 @@ class KombuPublisher:
             self._app.close()
             self._process_id = None
 
-    def publish(self, contracts: Sequence[ModelContractPatternStorage]) -> None:
-        """Send the contracts. Raises BrokerUnavailable within about the connect timeout; some may have been sent."""
+    def publish(self, jobs: Sequence[Outgoing]) -> None:
+        """Send the jobs. Raises BrokerUnavailable within about the connect timeout; some may have been sent."""
         if self._process_id != os.getpid():
             with self._opening:
                 # Threads that race for it get the same one.
@@ -89,17 +96,16 @@ class KombuPublisher:
             with self._producers.acquire(block=True, timeout=self._timeout) as producer:
                 # A pooled connection may have died since its last use: one more try tells that from a dead broker.
                 send = producer.connection.ensure(producer, self._send, max_retries=1, interval_start=0)
-                send(producer, contracts)
+                send(producer, jobs)
         except BROKER_ERRORS as error:
             raise BrokerUnavailable(f"the queue does not answer: {error.__cause__ or error}") from error
-        for start in range(0, len(contracts), CHUNK):
-            mark_queued(self._results, [queued_marker(one, self._settings) for one in contracts[start : start + CHUNK]])
+        mark_queued(self._results, [job.correlation_id for job in jobs], self._settings.result_expires)
 
-    def _send(self, producer: Any, contracts: Sequence[ModelContractPatternStorage]) -> None:
+    def _send(self, producer: Any, jobs: Sequence[Outgoing]) -> None:
         try:
-            with producer.batch(max_size=CHUNK):
-                for contract in contracts:
-                    task, queue, headers, body = build_message(contract)
+            with producer.batch(max_size=BATCH):
+                for job in jobs:
+                    task, queue, headers, body = build_message(job)
                     self._app.amqp.send_task_message(
                         producer,
                         task,

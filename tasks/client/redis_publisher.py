@@ -1,69 +1,33 @@
-"""Publisher for a Redis broker: messages and QUEUED markers of a chunk in one round trip on a kept connection.
+"""Publishers for a Redis broker: messages and QUEUED markers of a chunk in one round trip on a kept connection.
 
-kombu builds a new Redis client for each batch, which alone takes as long as all of this. Elements of the queue are
-kombu's, byte for byte what its transport would push (`tasks.client.message`).
+kombu builds a new Redis client for each batch, which alone takes longer than all of this.
 """
 
+import asyncio
+from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from contextlib import suppress
 
 import redis
 import redis.asyncio
 from redis.exceptions import RedisError
 
 from pattern_storage.config.settings import Settings
-from pattern_storage.storage import ModelContractPatternStorage
-from pattern_storage.tasks.client.listener import cancellable
-from pattern_storage.tasks.client.message import build_message, encode_for_redis
-from pattern_storage.tasks.client.status import queued_marker
+from pattern_storage.tasks.client.async_wire import AsyncWire, SharedWire
+from pattern_storage.tasks.client.outgoing import Outgoing
+from pattern_storage.tasks.client.packed import Chunk, Refused, chunks
+from pattern_storage.tasks.client.wire import Wire, Wires
 from pattern_storage.tasks.errors import BrokerUnavailable
 
-#: Messages in one round trip: more gains nothing measurable and delays the first.
-CHUNK = 500
-#: Bytes after which a round trip ends before that: a contract may have megabytes.
-CHUNK_BYTES = 4_000_000
+#: Chunks that are sent before the reply to the first is read: the server executes one while the next is encoded.
+IN_FLIGHT = 2
+#: What a server that is down, silent or refuses ends in.
+ERRORS = (RedisError, OSError, Refused)
 
 
-class Chunk(NamedTuple):
-    """The commands of one round trip: as many LPUSH as messages, then as many SET NX, if they go to the same server."""
-
-    pushes: list[tuple[Any, ...]]
-    marks: list[tuple[Any, ...]]
-
-    def queue_on(self, pipeline: Any, *, marks: bool) -> Any:
-        """Queue the commands on a pipeline and return it. Pushes come first: a refused job is not QUEUED."""
-        for command in (*self.pushes, *self.marks) if marks else self.pushes:
-            pipeline.execute_command(*command)
-        return pipeline
-
-    def check(self, replies: Sequence[Any]) -> None:
-        """Raise BrokerUnavailable if a message was refused; a marker that was is no matter."""
-        for reply in replies[: len(self.pushes)]:
-            if isinstance(reply, Exception):
-                raise refused(reply) from reply
-
-
-def refused(error: Exception) -> BrokerUnavailable:
-    """Return what to raise for redis-py's error about a message."""
+def unavailable(error: Exception) -> BrokerUnavailable:
+    """Return what to raise for an error about a message."""
     return BrokerUnavailable(f"the queue does not answer: {error}")
-
-
-def chunks(contracts: Sequence[ModelContractPatternStorage], settings: Settings) -> Iterator[Chunk]:
-    """Yield the commands that publish these contracts, in order."""
-    pushes: list[tuple[Any, ...]] = []
-    marks: list[tuple[Any, ...]] = []
-    size = 0
-    for contract in contracts:
-        message = build_message(contract)
-        element = encode_for_redis(message)
-        pushes.append(("LPUSH", f"{settings.key_prefix}{message.queue}", element))
-        marks.append(queued_marker(contract, settings))
-        size += len(element)
-        if len(pushes) >= CHUNK or size >= CHUNK_BYTES:
-            yield Chunk(pushes, marks)
-            pushes, marks, size = [], [], 0
-    if pushes:
-        yield Chunk(pushes, marks)
 
 
 class RedisPublisher:
@@ -71,65 +35,137 @@ class RedisPublisher:
 
     Args:
         broker: where the queue is.
-        results: where the QUEUED markers go; the same object as `broker` where it is the same server.
+        results: where the QUEUED markers go, if that is another server.
         settings: for the lifetime of a marker.
     """
 
-    def __init__(self, broker: "redis.Redis", results: "redis.Redis", settings: Settings) -> None:
-        self._broker, self._results, self._settings = broker, results, settings
+    def __init__(self, broker: "redis.Redis", results: "redis.Redis | None", settings: Settings) -> None:
+        self._broker = Wires(broker)
+        self._results = None if results is None else Wires(results)
+        self._result_expires = settings.result_expires
 
     def close(self) -> None:
-        """Close all connections to the broker."""
+        """Close all connections."""
         self._broker.close()
+        if self._results is not None:
+            self._results.close()
 
-    def publish(self, contracts: Sequence[ModelContractPatternStorage]) -> None:
-        """Send the contracts. Raises BrokerUnavailable, then some may have been sent."""
-        together = self._broker is self._results
-        for chunk in chunks(contracts, self._settings):
+    def publish(self, jobs: Sequence[Outgoing]) -> None:
+        """Send the jobs. Raises BrokerUnavailable, then some may have been sent."""
+        sending = chunks(jobs, self._result_expires)
+        unanswered: deque[Chunk] = deque()
+        try:
+            wire = self._broker.take()
+            reused = not wire.is_fresh
             try:
-                with self._broker.pipeline(transaction=False) as pipeline:
-                    replies = chunk.queue_on(pipeline, marks=together).execute(raise_on_error=False)
-            except (RedisError, OSError) as error:
-                raise refused(error) from error
-            chunk.check(replies)
-            if not together:
-                mark_queued(self._results, chunk.marks)
+                self._send(wire, sending, unanswered)
+            except ConnectionError:
+                # An idle connection may have died since its last use: a new one tells that from a dead server.
+                if not reused:
+                    raise
+                self._send(self._broker.open(), sending, unanswered)
+        except ERRORS as error:
+            raise unavailable(error) from error
+
+    def _send(self, wire: Wire, sending: Iterator[Chunk], unanswered: deque[Chunk]) -> None:
+        """Send what another connection was not answered, then the rest; then the connection is idle, or closed."""
+        try:
+            for chunk in unanswered:
+                wire.send(self._packed(chunk))
+            for chunk in sending:
+                unanswered.append(chunk)
+                wire.send(self._packed(chunk))
+                if len(unanswered) >= IN_FLIGHT:
+                    self._receive(wire, unanswered)
+            while unanswered:
+                self._receive(wire, unanswered)
+        except BaseException:
+            wire.close()
+            raise
+        self._broker.give_back(wire)
+
+    def _packed(self, chunk: Chunk) -> bytes:
+        return chunk.pushes + chunk.marks if self._results is None else chunk.pushes
+
+    def _receive(self, wire: Wire, unanswered: deque[Chunk]) -> None:
+        chunk = unanswered[0]
+        chunk.check(wire.receive(chunk.push_count + (chunk.mark_count if self._results is None else 0)))
+        unanswered.popleft()
+        if self._results is not None:
+            self._mark(self._results, chunk)
+
+    def _mark(self, results: Wires, chunk: Chunk) -> None:
+        """Send the markers to a server of their own; one that is down takes nothing back of what was accepted."""
+        with suppress(*ERRORS):
+            wire = results.take()
+            try:
+                wire.send(chunk.marks)
+                wire.receive(chunk.mark_count)
+            except BaseException:
+                wire.close()
+                raise
+            results.give_back(wire)
 
 
 class AsyncRedisPublisher:
-    """The same with await, on one event loop and without a thread."""
+    """The same with await, on one event loop and without a thread; all tasks share one connection to each server."""
 
-    def __init__(self, broker: "redis.asyncio.Redis", results: "redis.asyncio.Redis", settings: Settings) -> None:
-        self._broker, self._results, self._settings = broker, results, settings
+    def __init__(
+        self, broker: "redis.asyncio.Redis", results: "redis.asyncio.Redis | None", settings: Settings
+    ) -> None:
+        self._broker = SharedWire(broker, settings.connect_timeout)
+        self._results = None if results is None else SharedWire(results, settings.connect_timeout)
+        self._result_expires = settings.result_expires
 
     async def close(self) -> None:
-        """Close all connections to the broker."""
-        await self._broker.aclose()
+        """Close all connections."""
+        await self._broker.close()
+        if self._results is not None:
+            await self._results.close()
 
-    async def publish(self, contracts: Sequence[ModelContractPatternStorage]) -> None:
-        """Send the contracts. Raises BrokerUnavailable, then some may have been sent."""
-        together = self._broker is self._results
-        for chunk in chunks(contracts, self._settings):
+    async def publish(self, jobs: Sequence[Outgoing]) -> None:
+        """Send the jobs. Raises BrokerUnavailable, then some may have been sent."""
+        sending = chunks(jobs, self._result_expires)
+        unanswered: deque[Chunk] = deque()
+        try:
+            wire = await self._broker.get()
+            reused = not wire.is_fresh
             try:
-                async with self._broker.pipeline(transaction=False) as pipeline:
-                    replies = await cancellable(chunk.queue_on(pipeline, marks=together).execute(raise_on_error=False))
-            except (RedisError, OSError) as error:
-                raise refused(error) from error
-            chunk.check(replies)
-            if not together:
-                try:
-                    async with self._results.pipeline(transaction=False) as pipeline:
-                        await cancellable(
-                            Chunk([], chunk.marks).queue_on(pipeline, marks=True).execute(raise_on_error=False)
-                        )
-                except (RedisError, OSError):
-                    continue
+                await self._send(wire, sending, unanswered)
+            except ConnectionError:
+                # As in RedisPublisher.
+                if not reused:
+                    raise
+                await self._send(await self._broker.get(), sending, unanswered)
+        except ERRORS as error:
+            raise unavailable(error) from error
 
+    async def _send(self, wire: AsyncWire, sending: Iterator[Chunk], unanswered: deque[Chunk]) -> None:
+        """Send what another connection was not answered, then the rest."""
+        replies = deque(self._ask(wire, chunk) for chunk in unanswered)
+        try:
+            for chunk in sending:
+                unanswered.append(chunk)
+                replies.append(self._ask(wire, chunk))
+                if len(unanswered) >= IN_FLIGHT:
+                    await self._receive(unanswered, replies)
+            while unanswered:
+                await self._receive(unanswered, replies)
+        finally:
+            for reply in replies:
+                # Nobody awaits these any more, and asyncio complains of an exception that nobody saw.
+                reply.add_done_callback(lambda done: done.cancelled() or done.exception())
 
-def mark_queued(results: "redis.Redis", marks: Sequence[tuple[Any, ...]]) -> None:
-    """Send the markers; a result backend that is down takes nothing back of what was accepted."""
-    try:
-        with results.pipeline(transaction=False) as pipeline:
-            Chunk([], list(marks)).queue_on(pipeline, marks=True).execute(raise_on_error=False)
-    except (RedisError, OSError):
-        pass
+    def _ask(self, wire: AsyncWire, chunk: Chunk) -> "asyncio.Future[list[bytes]]":
+        if self._results is None:
+            return wire.ask(chunk.pushes + chunk.marks, chunk.push_count + chunk.mark_count)
+        return wire.ask(chunk.pushes, chunk.push_count)
+
+    async def _receive(self, unanswered: deque[Chunk], replies: "deque[asyncio.Future[list[bytes]]]") -> None:
+        unanswered[0].check(await replies[0])
+        replies.popleft()
+        chunk = unanswered.popleft()
+        if self._results is not None:
+            # As in RedisPublisher.
+            with suppress(*ERRORS):
+                await (await self._results.get()).ask(chunk.marks, chunk.mark_count)

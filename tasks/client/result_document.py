@@ -1,17 +1,16 @@
 """Celery's result document of a job: its Redis key, and its parsing into progress and a ModelResult."""
 
 import json
-from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
 from pydantic import ValidationError
 from redis.exceptions import ResponseError
 
-from pattern_storage.storage import ModelContractPatternStorage, ModelResult
+from pattern_storage.storage import ModelResult
 from pattern_storage.storage.errors import CorrelationConflict
 from pattern_storage.tasks.errors import error_type_of
-from pattern_storage.vocabulary import FINAL_STATES, ErrorType, JobState, OperationName
+from pattern_storage.vocabulary import FINAL_STATES, ErrorType, JobState
 
 
 def result_key(correlation_id: UUID, prefix: str = "") -> str:
@@ -83,12 +82,6 @@ def unreadable(error: ResponseError) -> bytes:
     if not str(error).startswith("WRONGTYPE"):
         raise error
     return b""
-
-
-def reused_results(contracts: Iterable[ModelContractPatternStorage], prefix: str) -> list[str]:
-    """Return the result keys of queries under an id of the caller's choice: a result may stand there already."""
-    queries = (contract for contract in contracts if contract.operation == OperationName.QUERY)
-    return [result_key(query.correlation_id, prefix) for query in queries if "correlation_id" in query.model_fields_set]
 
 
 def ended_by_celery(result: ModelResult) -> bool:

@@ -5,10 +5,12 @@ QUEUED too (`storage.ledger.state`). A job of which neither Redis nor PostgreSQL
 """
 
 import json
-from typing import Any
+from collections.abc import Sequence
+from uuid import UUID
 
-from pattern_storage.config.settings import Settings
-from pattern_storage.storage import ModelContractPatternStorage
+import redis
+from redis.exceptions import RedisError
+
 from pattern_storage.tasks.client.result_document import read_document, result_key
 from pattern_storage.vocabulary import JobState
 
@@ -20,19 +22,23 @@ def marker(status: JobState) -> str:
 
 #: What stands under a job's result key from its submission until a worker says more.
 QUEUED = marker(JobState.QUEUED)
+MARKED_AT_ONCE = 500
 
 
-def queued_marker(contract: ModelContractPatternStorage, settings: Settings) -> tuple[Any, ...]:
-    """Return the command that marks a job as QUEUED: `status` tells it from UNKNOWN."""
-    # NX: a worker may be quicker than this, and its STARTED or result stays.
-    return (
-        "SET",
-        result_key(contract.correlation_id, settings.key_prefix),
-        QUEUED,
-        "NX",
-        "EX",
-        int(settings.result_expires),
-    )
+def mark_queued(results: "redis.Redis", jobs: Sequence[UUID], expires: float) -> None:
+    """Mark jobs as QUEUED for `expires` seconds: `status` tells it from UNKNOWN.
+
+    A result backend that is down takes nothing back of what was accepted.
+    """
+    try:
+        for start in range(0, len(jobs), MARKED_AT_ONCE):
+            with results.pipeline(transaction=False) as pipeline:
+                for job in jobs[start : start + MARKED_AT_ONCE]:
+                    # NX: a worker may be quicker than this, and its STARTED or result stays.
+                    pipeline.set(result_key(job), QUEUED, nx=True, ex=int(expires))
+                pipeline.execute(raise_on_error=False)
+    except (RedisError, OSError):
+        pass
 
 
 def parse_status(meta: bytes | str | None) -> str:

@@ -12,9 +12,9 @@ from redis.exceptions import RedisError, ResponseError
 
 from pattern_storage.config.settings import Settings, load_settings
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, outbox
-from pattern_storage.storage.operations import check
 from pattern_storage.tasks import redis_connections
-from pattern_storage.tasks.client.operations import Operations, request_fingerprint
+from pattern_storage.tasks.client.operations import Operations
+from pattern_storage.tasks.client.outgoing import Request, prepare, reused_results
 from pattern_storage.tasks.client.publisher import create_publisher
 from pattern_storage.tasks.client.result_document import (
     ended_by_celery,
@@ -22,7 +22,6 @@ from pattern_storage.tasks.client.result_document import (
     parse_progress,
     parse_result,
     result_key,
-    reused_results,
     unreadable,
 )
 from pattern_storage.tasks.client.result_resolver import POLL_INTERVAL, ResultResolver
@@ -38,11 +37,10 @@ from pattern_storage.vocabulary import ErrorType, JobState
 class Job:
     """One submitted job, known by its correlation id."""
 
-    def __init__(self, client: "PatternStorageClient", correlation_id: UUID, request: str | None = None) -> None:
+    def __init__(self, client: "PatternStorageClient", correlation_id: UUID, request: Request | None = None) -> None:
         self._client = client
+        self._request = request
         self.correlation_id = correlation_id
-        #: The request's fingerprint (`storage.ledger.fingerprint`), where this job was submitted here.
-        self.request = request
 
     def __repr__(self) -> str:
         return f"Job({str(self.correlation_id)!r})"
@@ -80,7 +78,7 @@ class Job:
         PostgreSQL, where it has to be asked at the end, may take up to a second more. Raises JobTimeout if there is
         no result in time (the job goes on) and ResultBackendUnavailable.
         """
-        return self._client._result(self.correlation_id, self.request, timeout)
+        return self._client._result(self.correlation_id, self._request, timeout)
 
 
 class PatternStorageClient(Operations[Job]):
@@ -137,21 +135,19 @@ class PatternStorageClient(Operations[Job]):
 
     def submit(self, contract: ModelContractPatternStorage) -> Job:
         """Send one contract. Raises ContractInvalid, UnsupportedOperation or BrokerUnavailable."""
-        return self.submit_many([contract])[0]
+        return self.submit_many((contract,))[0]
 
     def submit_many(self, contracts: Iterable[ModelContractPatternStorage]) -> list[Job]:
-        """Send many contracts, 500 to a round trip, each a job of its own; return the jobs in the same order.
+        """Send many contracts, 100 to a round trip, each a job of its own; return the jobs in the same order.
 
         Raises what `submit` raises. All values are checked before the first contract is sent.
         """
-        sending = list(contracts)
-        for contract in sending:
-            check(contract)
-        if again := reused_results(sending, self.settings.key_prefix):
+        sending = [prepare(contract) for contract in contracts]
+        if again := reused_results(sending):
             with suppress(RedisError):
                 self._redis.delete(*again)
         self._publisher.publish(sending)
-        return [Job(self, contract.correlation_id, request_fingerprint(contract)) for contract in sending]
+        return [Job(self, job.correlation_id, Request(job)) for job in sending]
 
     def submit_again(self, contracts: Iterable[ModelContractPatternStorage]) -> list[Job]:
         """Send jobs that ended as dead letters again; their final state in Redis is deleted first."""
@@ -174,7 +170,7 @@ class PatternStorageClient(Operations[Job]):
             psycopg.Error: what your connection raises.
         """
         outbox.add_sync(connection, contract)
-        return Job(self, contract.correlation_id, request_fingerprint(contract))
+        return Job(self, contract.correlation_id, Request(prepare(contract)))
 
     def get(self, correlation_id: UUID | str) -> Job:
         """Return the job of this id; asks no server. Raises ValueError if it is no UUID."""
@@ -204,9 +200,10 @@ class PatternStorageClient(Operations[Job]):
         known, _ = run_sync(self.database.state(correlation_id))
         return combined_status(meta, known)
 
-    def _result(self, correlation_id: UUID, request: str | None, timeout: float) -> ModelResult:
+    def _result(self, correlation_id: UUID, request: Request | None, timeout: float) -> ModelResult:
         deadline = time.monotonic() + timeout
-        resolver = ResultResolver(correlation_id, request, has_database=self.database.is_configured)
+        asked = None if request is None else request.fingerprint
+        resolver = ResultResolver(correlation_id, asked, has_database=self.database.is_configured)
 
         def look_up() -> ModelResult | None:
             return resolver.on_database(*run_sync(self.database.state(correlation_id, deadline - time.monotonic())))

@@ -15,6 +15,7 @@ from celery.result import AsyncResult
 from pattern_storage.config.settings import Settings
 from pattern_storage.storage import ModelContractPatternStorage
 from pattern_storage.tasks.client import AsyncPatternStorageClient, BrokerUnavailable, PatternStorageClient
+from pattern_storage.tasks.client.outgoing import prepare
 from pattern_storage.tasks.client.publisher import KombuPublisher, is_direct
 from tests.fix_process import DEADLINE
 from tests.fix_storage import contract, make_pattern
@@ -57,7 +58,8 @@ def test_each_is_what_kombu_would_send(store: "redis.Redis", redis_url: str) -> 
     assert is_direct(settings)
     found = []
     with PatternStorageClient(redis_url=redis_url) as client:
-        for publish in (client.submit_many, KombuPublisher(settings, store).publish):
+        kombu = KombuPublisher(settings, store)
+        for publish in (client.submit_many, lambda some: kombu.publish([prepare(one) for one in some])):
             publish(asked)
             found.append([without_own(message) for queue in ("storage", "batch") for message in waiting(store, queue)])
             assert len(

@@ -16,7 +16,7 @@ from pattern_storage.storage import ModelContractPatternStorage, NodePatternStor
 from pattern_storage.storage.errors import ContractInvalid, CorrelationConflict, UnsupportedOperation
 from pattern_storage.storage.sql import block
 from pattern_storage.tasks.client import AsyncPatternStorageClient, PatternStorageClient
-from pattern_storage.tasks.client.operations import request_fingerprint
+from pattern_storage.tasks.client.outgoing import request_fingerprint
 from pattern_storage.tasks.client.result_document import matches_request
 from tests.fix_celery import StorageWorker
 from tests.fix_process import DEADLINE, ProcessGroup, wait_until

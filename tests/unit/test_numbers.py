@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from pattern_storage.storage import ModelContractPatternStorage, ledger, numbers
-from pattern_storage.tasks.client.operations import request_fingerprint
+from pattern_storage.tasks.client.outgoing import request_fingerprint
 from tests.fix_storage import contract, make_pattern
 
 

@@ -7,12 +7,12 @@ import os
 import sys
 from collections.abc import MutableMapping
 from typing import Any
+from uuid import UUID
 
 from pattern_storage.config.settings import Settings, SettingsInvalid
 from pattern_storage.config.variables import PREFIX
-from pattern_storage.storage import ModelContractPatternStorage
 
-__all__ = ["CORRELATION_ID", "add_context", "set_up", "wanted"]
+__all__ = ["CORRELATION_ID", "add_context", "has_context", "set_up", "wanted"]
 
 #: The attribute that each span of a job has.
 CORRELATION_ID = "pattern_storage.correlation_id"
@@ -56,21 +56,26 @@ def set_up(settings: Settings) -> None:
         _installed = True
 
 
-def add_context(contract: ModelContractPatternStorage, headers: MutableMapping[str, Any]) -> None:
-    """Make the job part of the caller's trace, through the headers of its message (W3C Trace Context)."""
+def has_context() -> bool:
+    """Whether the caller is part of a trace, or records its own, and `set_up` has not instrumented Celery."""
     # An application that traces has imported it; all others pay for one look. What `set_up` has installed does it
     # for every message of Celery's.
-    if _installed or "opentelemetry.trace" not in sys.modules:
+    trace: Any = sys.modules.get("opentelemetry.trace")
+    if _installed or trace is None:
+        return False
+    # redis-py imports it too. Without a tracer and without a trace to hand on there is nothing to say.
+    idle = isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+    return not idle or bool(trace.get_current_span().get_span_context().is_valid)
+
+
+def add_context(operation: str, correlation_id: UUID, headers: MutableMapping[str, Any]) -> None:
+    """Make the job part of the caller's trace, through the headers of its message (W3C Trace Context)."""
+    if not has_context():
         return
     from opentelemetry import propagate, trace
 
-    # redis-py imports it too. Without a tracer and without a trace to hand on there is nothing to say.
-    idle = isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
-    if idle and not trace.get_current_span().get_span_context().is_valid:
-        return
-    name = f"storage.{contract.operation}"
-    attributes = {CORRELATION_ID: str(contract.correlation_id), "messaging.operation.type": "create"}
+    attributes = {CORRELATION_ID: str(correlation_id), "messaging.operation.type": "create"}
     with trace.get_tracer("pattern-storage").start_as_current_span(
-        f"create {name}", kind=trace.SpanKind.PRODUCER, attributes=attributes
+        f"create storage.{operation}", kind=trace.SpanKind.PRODUCER, attributes=attributes
     ):
         propagate.inject(headers)

@@ -1,0 +1,133 @@
+"""Kept connection of the asyncio publisher: `wire.py` with await, shared by all tasks of one event loop.
+
+Commands go out as they come and replies come back in that order, so that tasks which publish at the same moment share
+round trips, and one that is cancelled leaves nothing behind that another could take for its own.
+"""
+
+import asyncio
+import time
+from collections import deque
+from contextlib import suppress
+from typing import Any, cast
+
+import redis.asyncio
+
+from pattern_storage.tasks.client.wire import MAX_IDLE
+
+
+class AsyncWire(asyncio.Protocol):
+    """One connection that is logged in.
+
+    Args:
+        connection: redis-py's, which is open; its transport is this protocol's from now on.
+        timeout: seconds without a reply after which it is given up.
+    """
+
+    def __init__(self, connection: Any, timeout: float) -> None:
+        self._connection = connection
+        self._timeout = timeout
+        self._loop = asyncio.get_running_loop()
+        # redis-py has no public way to it.
+        self._transport = cast("asyncio.Transport", connection._writer.transport)
+        self._transport.set_protocol(self)
+        self._waiting: deque[tuple[asyncio.Future[list[bytes]], int]] = deque()
+        self._lines: list[bytes] = []
+        self._rest = b""
+        self._used = time.monotonic()
+        self._deadline: asyncio.TimerHandle | None = None
+        self._is_silent = False
+        #: Whether nothing was ever answered on it.
+        self.is_fresh = True
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it is open and, if it was unused for long, may still lead to the server."""
+        return not self._transport.is_closing() and (bool(self._waiting) or time.monotonic() - self._used <= MAX_IDLE)
+
+    def ask(self, packed: bytes, count: int) -> "asyncio.Future[list[bytes]]":
+        """Send packed commands; return a future of so many replies, each a line without its end, or of an OSError."""
+        future: asyncio.Future[list[bytes]] = self._loop.create_future()
+        if self._transport.is_closing():
+            future.set_exception(ConnectionResetError("the server closed the connection"))
+            return future
+        if not self._waiting:
+            self._used = time.monotonic()
+        self._waiting.append((future, count))
+        self._transport.write(packed)
+        if self._deadline is None:
+            self._deadline = self._loop.call_later(self._timeout, self._on_deadline)
+        return future
+
+    async def close(self) -> None:
+        """Close it."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        # Not waiting: redis-py would wait for its own protocol.
+        with suppress(OSError):
+            await self._connection.disconnect(nowait=True)
+
+    def data_received(self, data: bytes) -> None:
+        """Resolve the futures whose replies are there."""
+        self._used = time.monotonic()
+        self.is_fresh = False
+        *lines, self._rest = (self._rest + data).split(b"\r\n")
+        self._lines += lines
+        taken = 0
+        while self._waiting and len(self._lines) - taken >= self._waiting[0][1]:
+            future, count = self._waiting.popleft()
+            if not future.done():
+                future.set_result(self._lines[taken : taken + count])
+            taken += count
+        del self._lines[:taken]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let everybody who waits know."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        error = TimeoutError("no reply in time") if self._is_silent else exc
+        while self._waiting:
+            future, _ = self._waiting.popleft()
+            if not future.done():
+                future.set_exception(error or ConnectionResetError("the server closed the connection"))
+
+    def _on_deadline(self) -> None:
+        """Give the connection up if the server was silent all the time; one timer serves all requests."""
+        self._deadline = None
+        if not self._waiting:
+            return
+        left = self._used + self._timeout - time.monotonic()
+        if left > 0:
+            self._deadline = self._loop.call_later(left, self._on_deadline)
+        else:
+            self._is_silent = True
+            self._transport.abort()
+
+
+class SharedWire:
+    """The connection to one server, opened when it is needed and again when it was lost."""
+
+    def __init__(self, client: "redis.asyncio.Redis", timeout: float) -> None:
+        self._client = client
+        self._timeout = timeout
+        self._wire: AsyncWire | None = None
+        self._opening = asyncio.Lock()
+
+    async def get(self) -> AsyncWire:
+        """Return the connection. Raises redis.exceptions.RedisError if none can be opened."""
+        if self._wire is not None and self._wire.is_usable:
+            return self._wire
+        async with self._opening:
+            # Tasks that waited for the lock find what the first one opened.
+            if self._wire is None or not self._wire.is_usable:
+                await self.close()
+                pool = self._client.connection_pool
+                connection: Any = pool.connection_class(**pool.connection_kwargs)
+                await connection.connect()
+                self._wire = AsyncWire(connection, self._timeout)
+        return self._wire
+
+    async def close(self) -> None:
+        """Close the connection."""
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            await wire.close()

@@ -1,0 +1,79 @@
+"""A contract as it is sent: checked, and in a form that does not change with the caller's objects."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+from uuid import UUID
+
+from pydantic_core import PydanticSerializationError
+
+from pattern_storage.storage import ModelContractPatternStorage, ledger
+from pattern_storage.storage.errors import ContractInvalid
+from pattern_storage.storage.operations import check
+from pattern_storage.tasks.client.result_document import result_key
+from pattern_storage.tasks.description import describe_contract
+from pattern_storage.vocabulary import OperationName
+
+#: Bytes of JSON that a job keeps for its fingerprint; of more it keeps the fingerprint itself.
+KEPT_BYTES = 16 * 1024
+
+
+class Outgoing(NamedTuple):
+    """What a message is made of."""
+
+    operation: str
+    correlation_id: UUID
+    #: The contract as JSON: what the worker reads, and what the fingerprint is computed of.
+    contract: bytes
+    description: str
+    #: Whether it may be done again under the same id: a query whose id the caller chose.
+    is_reusable: bool
+
+
+def prepare(contract: ModelContractPatternStorage) -> Outgoing:
+    """Check every value of a contract and return what is sent of it. Raises ContractInvalid or UnsupportedOperation."""
+    check(contract)
+    try:
+        # One pass without Python objects in between; `model_dump_json` would decode these bytes.
+        text = contract.__pydantic_serializer__.to_json(contract)
+    except PydanticSerializationError as error:
+        raise ContractInvalid(f"contract cannot be JSON: {error}") from None
+    return Outgoing(
+        contract.operation,
+        contract.correlation_id,
+        text,
+        describe_contract(contract.operation, vars(contract)),
+        contract.operation == OperationName.QUERY and "correlation_id" in contract.model_fields_set,
+    )
+
+
+def reused_results(jobs: Iterable[Outgoing]) -> list[str]:
+    """Return the result keys of queries under an id of the caller's choice: a result may stand there already."""
+    return [result_key(job.correlation_id) for job in jobs if job.is_reusable]
+
+
+class Request:
+    """What tells this request's result from that of another under the same id.
+
+    Most jobs are never asked: the fingerprint costs as much as sending, and is computed when it is first wanted.
+    """
+
+    __slots__ = ("_contract", "_fingerprint")
+
+    def __init__(self, sent: Outgoing) -> None:
+        self._contract = sent.contract
+        self._fingerprint: str | None = None
+        if len(sent.contract) > KEPT_BYTES:
+            self._fingerprint, self._contract = self.fingerprint, b""
+
+    @property
+    def fingerprint(self) -> str:
+        """The digests of `storage.ledger.fingerprints`, hexadecimal, with spaces between."""
+        if self._fingerprint is None:
+            contract = ModelContractPatternStorage.model_validate_json(self._contract)
+            self._fingerprint = request_fingerprint(contract)
+        return self._fingerprint
+
+
+def request_fingerprint(contract: ModelContractPatternStorage) -> str:
+    """Return what tells this request's result from that of another under the same id."""
+    return " ".join(digest.hex() for digest in ledger.fingerprints(contract))

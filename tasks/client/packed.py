@@ -1,0 +1,80 @@
+"""Commands of a publish call, packed as Redis reads them, and the check of the replies, each of which is one line.
+
+The protocol, RESP: https://redis.io/docs/latest/develop/reference/protocol-spec/
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+from uuid import UUID
+
+from pattern_storage.tasks.client.message import encode_for_redis
+from pattern_storage.tasks.client.outgoing import Outgoing
+from pattern_storage.tasks.client.result_document import result_key
+from pattern_storage.tasks.client.status import QUEUED
+
+#: Messages in one round trip. The server executes one chunk while the next is encoded, so more gains nothing.
+CHUNK = 100
+#: Bytes after which a round trip ends before that: a contract may have megabytes.
+CHUNK_BYTES = 4_000_000
+
+
+class Refused(Exception):
+    """The server answered with an error instead of taking messages."""
+
+
+class Chunk(NamedTuple):
+    """The commands of one round trip: an LPUSH for each queue, and a SET NX for each job."""
+
+    #: Commands in `pushes`, and in `marks`.
+    push_count: int
+    mark_count: int
+    pushes: bytes
+    marks: bytes
+
+    def check(self, replies: Sequence[bytes]) -> None:
+        """Raise Refused if messages were refused; a marker that was is no matter."""
+        for reply in replies[: self.push_count]:
+            if not reply.startswith(b":"):
+                raise Refused(reply[1:].decode(errors="replace"))
+
+
+def chunks(jobs: Iterable[Outgoing], result_expires: float) -> Iterator[Chunk]:
+    """Yield the commands that publish these jobs, in order within each queue.
+
+    Args:
+        jobs: what to send.
+        result_expires: seconds that a QUEUED marker stays.
+    """
+    mark = _mark_template(int(result_expires))
+    queues: dict[str, list[bytes]] = {}
+    marks: list[bytes] = []
+    size = 0
+    for job in jobs:
+        queue, element = encode_for_redis(job)
+        queues.setdefault(queue, []).append(b"$%d\r\n%b\r\n" % (len(element), element))
+        marks.append(mark % result_key(job.correlation_id).encode())
+        size += len(element)
+        if len(marks) >= CHUNK or size >= CHUNK_BYTES:
+            yield _chunk(queues, marks)
+            queues, marks, size = {}, [], 0
+    if marks:
+        yield _chunk(queues, marks)
+
+
+def _chunk(queues: dict[str, list[bytes]], marks: list[bytes]) -> Chunk:
+    pushes = b"".join(
+        b"*%d\r\n$5\r\nLPUSH\r\n$%d\r\n%b\r\n%b" % (2 + len(elements), len(queue), queue.encode(), b"".join(elements))
+        for queue, elements in queues.items()
+    )
+    return Chunk(len(queues), len(marks), pushes, b"".join(marks))
+
+
+@lru_cache(maxsize=8)
+def _mark_template(seconds: int) -> bytes:
+    """Return the packed command that marks a job as QUEUED, with a place for its result key."""
+    # NX: a worker may be quicker than this, and its STARTED or result stays. All keys are of one length.
+    key = result_key(UUID(int=0)).encode()
+    arguments = (b"SET", key, QUEUED.encode(), b"NX", b"EX", b"%d" % seconds)
+    packed = b"".join(b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in arguments)
+    return (b"*%d\r\n%b" % (len(arguments), packed)).replace(b"%", b"%%").replace(key, b"%b")

@@ -1,0 +1,98 @@
+"""Kept connections of the synchronous publisher, which carry packed commands whose replies are one line each.
+
+redis-py opens them: URL, TLS, login and timeouts are its own. From then on its packing, parsing, locks and retries,
+twice as long as the round trip itself, are left out. Reads and writes are the caller's thread's, under gevent its
+greenlet's.
+"""
+
+import os
+import time
+from collections import deque
+from typing import Any
+
+import redis
+
+#: Seconds after which an unused connection is not trusted: something on the way may have dropped it in silence.
+MAX_IDLE = 60.0
+RECEIVED_AT_ONCE = 65_536
+
+
+class Wire:
+    """One connection that is logged in."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        connection.connect()
+        # redis-py has no public way to it; an SSL socket has the same methods.
+        self._socket = connection._sock
+        self._received = b""
+        self._used: float | None = None
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether nothing was ever answered on it."""
+        return self._used is None
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether it was unused for too long."""
+        return self._used is not None and time.monotonic() - self._used > MAX_IDLE
+
+    def send(self, packed: bytes) -> None:
+        """Send packed commands. Raises OSError."""
+        self._socket.sendall(packed)
+
+    def receive(self, count: int) -> list[bytes]:
+        """Return so many replies, each a line without its end. Raises OSError."""
+        received = self._received
+        while received.count(b"\r\n") < count:
+            more = self._socket.recv(RECEIVED_AT_ONCE)
+            if not more:
+                raise ConnectionResetError("the server closed the connection")
+            received += more
+        *replies, self._received = received.split(b"\r\n", count)
+        self._used = time.monotonic()
+        return replies
+
+    def close(self) -> None:
+        """Close it."""
+        self._connection.disconnect()
+
+
+class Wires:
+    """Connections to one server, for any number of threads; a forked child opens its own."""
+
+    def __init__(self, client: "redis.Redis") -> None:
+        self._client = client
+        self._idle: deque[Wire] = deque()
+        self._process_id = os.getpid()
+
+    def take(self) -> Wire:
+        """Return an idle connection, or a new one. Raises redis.exceptions.RedisError if none can be opened.
+
+        Give it back only when all replies were read: others would be taken for those of the next caller.
+        """
+        if self._process_id != os.getpid():
+            # The parent's: it goes on using them.
+            self._process_id, self._idle = os.getpid(), deque()
+        while self._idle:
+            wire = self._idle.pop()
+            if not wire.is_stale:
+                return wire
+            wire.close()
+        return self.open()
+
+    def open(self) -> Wire:
+        """Return a new connection. Raises redis.exceptions.RedisError."""
+        # Not of the pool, which would count it as its own.
+        pool = self._client.connection_pool
+        return Wire(pool.connection_class(**pool.connection_kwargs))
+
+    def give_back(self, wire: Wire) -> None:
+        """Keep a connection for the next caller."""
+        self._idle.append(wire)
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        while self._idle:
+            self._idle.pop().close()
