@@ -6,7 +6,7 @@ from pattern_storage.storage import ModelContractPatternStorage
 from pattern_storage.storage.dead_letters import DeadLetter
 from pattern_storage.storage.errors import ContractInvalid, StorageError
 from pattern_storage.storage.operations import check
-from pattern_storage.tasks.client.operations import build
+from pattern_storage.tasks.client.outgoing import build
 
 
 def contract_of(letter: DeadLetter) -> ModelContractPatternStorage:

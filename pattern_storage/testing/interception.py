@@ -5,16 +5,15 @@ Both clients' methods that talk to a server are replaced while a mode is on; eve
 
 import asyncio
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 from unittest.mock import patch
 from uuid import UUID
 
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, outbox
-from pattern_storage.storage.operations import check
 from pattern_storage.tasks.client.asynchronous import AsyncJob, AsyncPatternStorageClient
-from pattern_storage.tasks.client.operations import request_fingerprint
+from pattern_storage.tasks.client.outgoing import Outgoing, Request, prepare
 from pattern_storage.tasks.client.result_document import checked_result, parse_result
 from pattern_storage.tasks.client.status import parse_status
 from pattern_storage.tasks.client.synchronous import Job, PatternStorageClient
@@ -57,13 +56,10 @@ def intercepted(mode: Mode, **variables: str) -> Iterator[None]:
         yield
 
 
-def _accept(mode: Mode, contracts: Iterable[ModelContractPatternStorage], options: dict[str, Any]) -> None:
-    sending = list(contracts)
-    for contract in sending:
-        check(contract)
-    given = {name: value for name, value in options.items() if value is not None}
-    for contract in sending:
-        mode.jobs.add(SubmittedJob(contract, given))
+def _accept(mode: Mode, jobs: Iterable[Outgoing]) -> None:
+    for job in jobs:
+        contract = ModelContractPatternStorage.model_validate_json(job.contract)
+        mode.jobs.add(SubmittedJob(contract))
         mode.accept(contract)
 
 
@@ -74,25 +70,24 @@ def _note(mode: Mode, contracts: Iterable[ModelContractPatternStorage], options:
         mode.jobs.add(SubmittedJob(contract, given, outbox=True))
 
 
-def _result(mode: Mode, correlation_id: UUID, request: Any, timeout: float) -> ModelResult:
+def _result(mode: Mode, correlation_id: UUID, request: Request | None, timeout: float) -> ModelResult:
     document = mode.document(correlation_id)
     result = parse_result(correlation_id, document)
     if result is None:
         # Nothing that waiting would change.
         raise JobTimeout(correlation_id, timeout, parse_status(document))
-    return checked_result(correlation_id, request, result)
+    return checked_result(correlation_id, None if request is None else request.fingerprint, result)
 
 
 def _synchronous(mode: Mode) -> dict[str, Any]:
-    def submit_many(
+    def enqueue(self: PatternStorageClient, jobs: Sequence[Outgoing]) -> list[Job]:
+        _accept(mode, jobs)
+        return [Job(self, job.correlation_id, Request(job)) for job in jobs]
+
+    def submit_again(
         self: PatternStorageClient, contracts: Iterable[ModelContractPatternStorage], **options: Any
     ) -> list[Job]:
-        sending = list(contracts)
-        _accept(mode, sending, options)
-        return [Job(self, one.correlation_id, request_fingerprint(one)) for one in sending]
-
-    def submit(self: PatternStorageClient, contract: ModelContractPatternStorage, **options: Any) -> Job:
-        return submit_many(self, [contract], **options)[0]
+        return self.submit_many(contracts, **options)
 
     write = PatternStorageClient.submit_in
 
@@ -101,7 +96,7 @@ def _synchronous(mode: Mode) -> dict[str, Any]:
     ) -> Job:
         job = write(self, connection, contract, **options) if mode.writes_outbox else None
         _note(mode, [contract], options)
-        return job or Job(self, contract.correlation_id, request_fingerprint(contract))
+        return job or Job(self, contract.correlation_id, Request(prepare(contract)))
 
     def cancel(_: PatternStorageClient, correlation_id: UUID | str) -> ModelResult:
         return mode.cancel(UUID(str(correlation_id)))
@@ -109,30 +104,22 @@ def _synchronous(mode: Mode) -> dict[str, Any]:
     def status(_: PatternStorageClient, correlation_id: UUID) -> str:
         return parse_status(mode.document(correlation_id))
 
-    def result(_: PatternStorageClient, correlation_id: UUID, request: Any, timeout: float) -> ModelResult:
+    def result(_: PatternStorageClient, correlation_id: UUID, request: Request | None, timeout: float) -> ModelResult:
         return _result(mode, correlation_id, request, timeout)
 
     def get(_: PatternStorageClient, correlation_id: UUID) -> bytes | None:
         return mode.document(correlation_id)
 
     return {
-        "submit": submit, "submit_many": submit_many, "submit_again": submit_many, "submit_in": submit_in,
+        "_enqueue": enqueue, "submit_again": submit_again, "submit_in": submit_in,
         "cancel": cancel, "_status": status, "_result": result, "_get": get,
     }  # fmt: skip
 
 
 def _asynchronous(mode: Mode) -> dict[str, Any]:
-    async def submit_many(
-        self: AsyncPatternStorageClient, contracts: Iterable[ModelContractPatternStorage], **options: Any
-    ) -> list[AsyncJob]:
-        sending = list(contracts)
-        await asyncio.to_thread(_accept, mode, sending, options)
-        return [AsyncJob(self, one.correlation_id, request_fingerprint(one)) for one in sending]
-
-    async def submit(
-        self: AsyncPatternStorageClient, contract: ModelContractPatternStorage, **options: Any
-    ) -> AsyncJob:
-        return (await submit_many(self, [contract], **options))[0]
+    async def enqueue(self: AsyncPatternStorageClient, jobs: Sequence[Outgoing]) -> list[AsyncJob]:
+        await asyncio.to_thread(_accept, mode, jobs)
+        return [AsyncJob(self, job.correlation_id, Request(job)) for job in jobs]
 
     write = AsyncPatternStorageClient.submit_in
 
@@ -141,7 +128,7 @@ def _asynchronous(mode: Mode) -> dict[str, Any]:
     ) -> AsyncJob:
         job = await write(self, connection, contract, **options) if mode.writes_outbox else None
         _note(mode, [contract], options)
-        return job or AsyncJob(self, contract.correlation_id, request_fingerprint(contract))
+        return job or AsyncJob(self, contract.correlation_id, Request(prepare(contract)))
 
     async def cancel(_: AsyncPatternStorageClient, correlation_id: UUID | str) -> ModelResult:
         return await asyncio.to_thread(mode.cancel, UUID(str(correlation_id)))
@@ -152,7 +139,7 @@ def _asynchronous(mode: Mode) -> dict[str, Any]:
     async def result(
         _: AsyncPatternStorageClient,
         correlation_id: UUID,
-        request: Any,
+        request: Request | None,
         timeout: float,  # noqa: ASYNC109
     ) -> ModelResult:
         return await asyncio.to_thread(_result, mode, correlation_id, request, timeout)
@@ -161,6 +148,6 @@ def _asynchronous(mode: Mode) -> dict[str, Any]:
         return await asyncio.to_thread(mode.document, correlation_id)
 
     return {
-        "submit": submit, "submit_many": submit_many, "submit_in": submit_in,
+        "_enqueue": enqueue, "submit_in": submit_in,
         "cancel": cancel, "_status": status, "_result": result, "_get": get,
     }  # fmt: skip

@@ -20,7 +20,7 @@ from pattern_storage.tasks.cli.exits import Exit, InputInvalid
 from pattern_storage.tasks.cli.jobs import Json
 from pattern_storage.tasks.cli.output import err, print_json, print_pairs, print_table
 from pattern_storage.tasks.client import PatternStorageClient
-from pattern_storage.tasks.client.operations import build
+from pattern_storage.tasks.client.outgoing import build
 from pattern_storage.tasks.database import Database, run_sync
 from pattern_storage.tasks.description import describe_contract
 

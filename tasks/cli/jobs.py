@@ -12,7 +12,7 @@ from pattern_storage.tasks.cli.exits import Exit, InputInvalid
 from pattern_storage.tasks.cli.fields import parse_fields, read_patterns
 from pattern_storage.tasks.cli.output import err, print_json, print_result, print_table
 from pattern_storage.tasks.client import Job, JobTimeout, PatternStorageClient
-from pattern_storage.tasks.client.operations import build
+from pattern_storage.tasks.client.outgoing import build
 from pattern_storage.vocabulary import ErrorType, OperationName
 
 FIELDS_HELP = "column=value; column=@FILE reads a text file. Numbers, tags and context are JSON; tags may be a,b,c."

@@ -1,7 +1,7 @@
 """Client for asyncio applications: sending and waiting never block the event loop."""
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Any, Self
@@ -97,24 +97,30 @@ class AsyncPatternStorageClient(Operations[Awaitable[AsyncJob]]):
 
     async def submit(self, contract: ModelContractPatternStorage) -> AsyncJob:
         """See `PatternStorageClient.submit`."""
-        return (await self.submit_many((contract,)))[0]
+        return await self._enqueue_one(prepare(contract))
 
     async def submit_many(self, contracts: Iterable[ModelContractPatternStorage]) -> list[AsyncJob]:
         """See `PatternStorageClient.submit_many`."""
-        here = self._here
-        if here.publisher is None:
-            jobs = await asyncio.to_thread(self._client.submit_many, contracts)
-            return [AsyncJob(self, job.correlation_id, job._request) for job in jobs]
-        sending: list[Outgoing] = []
+        jobs: list[Outgoing] = []
         for number, contract in enumerate(contracts, 1):
-            sending.append(prepare(contract))
+            jobs.append(prepare(contract))
             if number % PREPARED_AT_ONCE == 0:
                 await asyncio.sleep(0)
-        if again := reused_results(sending):
-            with suppress(RedisError):
-                await cancellable(here.results.delete(*again))
-        await here.publisher.publish(sending)
-        return [AsyncJob(self, job.correlation_id, Request(job)) for job in sending]
+        return await self._enqueue(jobs)
+
+    async def _enqueue_one(self, job: Outgoing) -> AsyncJob:
+        return (await self._enqueue((job,)))[0]
+
+    async def _enqueue(self, jobs: Sequence[Outgoing]) -> list[AsyncJob]:
+        here = self._here
+        if here.publisher is None:
+            await asyncio.to_thread(self._client._enqueue, jobs)
+        else:
+            if again := reused_results(jobs, self._client.settings.key_prefix):
+                with suppress(RedisError):
+                    await cancellable(here.results.delete(*again))
+            await here.publisher.publish(jobs)
+        return [AsyncJob(self, job.correlation_id, Request(job)) for job in jobs]
 
     async def submit_in(
         self, connection: psycopg.AsyncConnection[Any], contract: ModelContractPatternStorage

@@ -5,24 +5,12 @@ from collections.abc import Iterable
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from pydantic import ValidationError
-
 from pattern_storage.storage import ModelContractPatternStorage
-from pattern_storage.storage.errors import ContractInvalid
-from pattern_storage.storage.explanation import explain
+from pattern_storage.tasks.client.outgoing import Outgoing, build, prepare_insert
 from pattern_storage.vocabulary import OperationName
 
 #: What `submit` returns: a Job, or an awaitable of an AsyncJob.
 Submitted = TypeVar("Submitted")
-
-
-def build(operation: str, *, correlation_id: UUID | str | None = None, **fields: Any) -> ModelContractPatternStorage:
-    """Build a contract. Raises ContractInvalid, a ValueError, with one clear sentence."""
-    named = {"correlation_id": correlation_id} if correlation_id is not None else {}
-    try:
-        return ModelContractPatternStorage(operation=operation, **named, **fields)
-    except ValidationError as error:
-        raise ContractInvalid(explain(error)) from None
 
 
 class Operations(ABC, Generic[Submitted]):
@@ -36,9 +24,13 @@ class Operations(ABC, Generic[Submitted]):
     def submit(self, contract: ModelContractPatternStorage) -> Submitted:
         """Send one contract to the workers."""
 
+    @abstractmethod
+    def _enqueue_one(self, job: Outgoing) -> Submitted:
+        """Send what is prepared."""
+
     def insert(self, data: dict[str, Any], *, correlation_id: UUID | str | None = None) -> Submitted:
         """Write one pattern; `data` needs pattern_name, pattern_type, language and template_code."""
-        return self.submit(build(OperationName.INSERT, data=data, correlation_id=correlation_id))
+        return self._enqueue_one(prepare_insert(data, correlation_id))
 
     def update(
         self, pattern_id: UUID | str, data: dict[str, Any], *, correlation_id: UUID | str | None = None

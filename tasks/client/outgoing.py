@@ -1,14 +1,18 @@
 """A contract as it is sent: checked, and in a form that does not change with the caller's objects."""
 
-from collections.abc import Iterable
-from typing import NamedTuple
-from uuid import UUID
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+from uuid import UUID, uuid4
 
-from pydantic_core import PydanticSerializationError
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError, to_json
 
 from pattern_storage.storage import ModelContractPatternStorage, ledger
 from pattern_storage.storage.errors import ContractInvalid
+from pattern_storage.storage.explanation import explain
+from pattern_storage.storage.model_contract_pattern_storage import REQUIRED_COLUMNS
 from pattern_storage.storage.operations import check
+from pattern_storage.storage.pattern import PatternData
 from pattern_storage.tasks.client.result_document import result_key
 from pattern_storage.tasks.description import describe_contract
 from pattern_storage.vocabulary import OperationName
@@ -29,12 +33,20 @@ class Outgoing(NamedTuple):
     is_reusable: bool
 
 
+def build(operation: str, *, correlation_id: UUID | str | None = None, **fields: Any) -> ModelContractPatternStorage:
+    """Build a contract. Raises ContractInvalid, a ValueError, with one clear sentence."""
+    named = {"correlation_id": correlation_id} if correlation_id is not None else {}
+    try:
+        return ModelContractPatternStorage(operation=operation, **named, **fields)
+    except ValidationError as error:
+        raise ContractInvalid(explain(error)) from None
+
+
 def prepare(contract: ModelContractPatternStorage) -> Outgoing:
     """Check every value of a contract and return what is sent of it. Raises ContractInvalid or UnsupportedOperation."""
     check(contract)
     try:
-        # One pass without Python objects in between; `model_dump_json` would decode these bytes.
-        text = contract.__pydantic_serializer__.to_json(contract)
+        text = _to_json(contract)
     except PydanticSerializationError as error:
         raise ContractInvalid(f"contract cannot be JSON: {error}") from None
     return Outgoing(
@@ -46,9 +58,45 @@ def prepare(contract: ModelContractPatternStorage) -> Outgoing:
     )
 
 
-def reused_results(jobs: Iterable[Outgoing]) -> list[str]:
+def _to_json(contract: ModelContractPatternStorage) -> bytes:
+    # One pass without Python objects in between; `model_dump_json` would decode these bytes.
+    return contract.__pydantic_serializer__.to_json(contract)
+
+
+def _insert_template() -> bytes:
+    """Return the JSON of an insert's contract with places for its id and its pattern."""
+    contract = build(OperationName.INSERT, data=dict.fromkeys(REQUIRED_COLUMNS, ""))
+    text, pattern = _to_json(contract), to_json(contract.data)
+    return text.replace(b"%", b"%%").replace(str(contract.correlation_id).encode(), b"%b", 1).replace(pattern, b"%b", 1)
+
+
+_INSERT = _insert_template()
+
+
+def prepare_insert(data: Mapping[str, Any], correlation_id: UUID | str | None = None) -> Outgoing:
+    """Return what `prepare` returns for the contract that inserts this pattern, without building it: twice as fast.
+
+    Raises ContractInvalid.
+    """
+    job = uuid4() if correlation_id is None else correlation_id
+    if isinstance(job, UUID) and isinstance(data, dict):
+        try:
+            text = to_json(data)
+            PatternData.model_validate_json(text)
+        except ValueError:
+            # What is wrong is said by the contract, in the same words whichever way it comes.
+            pass
+        else:
+            description = describe_contract(OperationName.INSERT, {"data": data})
+            return Outgoing(
+                OperationName.INSERT, job, _INSERT % (str(job).encode(), text), description, is_reusable=False
+            )
+    return prepare(build(OperationName.INSERT, data=data, correlation_id=correlation_id))
+
+
+def reused_results(jobs: Iterable[Outgoing], prefix: str) -> list[str]:
     """Return the result keys of queries under an id of the caller's choice: a result may stand there already."""
-    return [result_key(job.correlation_id) for job in jobs if job.is_reusable]
+    return [result_key(job.correlation_id, prefix) for job in jobs if job.is_reusable]
 
 
 class Request:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
 
+from pattern_storage.config.settings import Settings
 from pattern_storage.tasks.client.message import encode_for_redis
 from pattern_storage.tasks.client.outgoing import Outgoing
 from pattern_storage.tasks.client.result_document import result_key
@@ -39,21 +40,17 @@ class Chunk(NamedTuple):
                 raise Refused(reply[1:].decode(errors="replace"))
 
 
-def chunks(jobs: Iterable[Outgoing], result_expires: float) -> Iterator[Chunk]:
-    """Yield the commands that publish these jobs, in order within each queue.
-
-    Args:
-        jobs: what to send.
-        result_expires: seconds that a QUEUED marker stays.
-    """
-    mark = _mark_template(int(result_expires))
+def chunks(jobs: Iterable[Outgoing], settings: Settings) -> Iterator[Chunk]:
+    """Yield the commands that publish these jobs, in order within each queue."""
+    prefix = settings.key_prefix
+    mark = _mark_template(int(settings.result_expires), prefix)
     queues: dict[str, list[bytes]] = {}
     marks: list[bytes] = []
     size = 0
     for job in jobs:
         queue, element = encode_for_redis(job)
-        queues.setdefault(queue, []).append(b"$%d\r\n%b\r\n" % (len(element), element))
-        marks.append(mark % result_key(job.correlation_id).encode())
+        queues.setdefault(f"{prefix}{queue}", []).append(b"$%d\r\n%b\r\n" % (len(element), element))
+        marks.append(mark % result_key(job.correlation_id, prefix).encode())
         size += len(element)
         if len(marks) >= CHUNK or size >= CHUNK_BYTES:
             yield _chunk(queues, marks)
@@ -71,10 +68,10 @@ def _chunk(queues: dict[str, list[bytes]], marks: list[bytes]) -> Chunk:
 
 
 @lru_cache(maxsize=8)
-def _mark_template(seconds: int) -> bytes:
+def _mark_template(seconds: int, prefix: str) -> bytes:
     """Return the packed command that marks a job as QUEUED, with a place for its result key."""
     # NX: a worker may be quicker than this, and its STARTED or result stays. All keys are of one length.
-    key = result_key(UUID(int=0)).encode()
+    key = result_key(UUID(int=0), prefix).encode()
     arguments = (b"SET", key, QUEUED.encode(), b"NX", b"EX", b"%d" % seconds)
     packed = b"".join(b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in arguments)
     return (b"*%d\r\n%b" % (len(arguments), packed)).replace(b"%", b"%%").replace(key, b"%b")

@@ -99,7 +99,7 @@ class KombuPublisher:
                 send(producer, jobs)
         except BROKER_ERRORS as error:
             raise BrokerUnavailable(f"the queue does not answer: {error.__cause__ or error}") from error
-        mark_queued(self._results, [job.correlation_id for job in jobs], self._settings.result_expires)
+        mark_queued(self._results, [job.correlation_id for job in jobs], self._settings)
 
     def _send(self, producer: Any, jobs: Sequence[Outgoing]) -> None:
         try:

@@ -36,13 +36,13 @@ class RedisPublisher:
     Args:
         broker: where the queue is.
         results: where the QUEUED markers go, if that is another server.
-        settings: for the lifetime of a marker.
+        settings: names of keys, and the lifetime of a marker.
     """
 
     def __init__(self, broker: "redis.Redis", results: "redis.Redis | None", settings: Settings) -> None:
         self._broker = Wires(broker)
         self._results = None if results is None else Wires(results)
-        self._result_expires = settings.result_expires
+        self._settings = settings
 
     def close(self) -> None:
         """Close all connections."""
@@ -52,7 +52,7 @@ class RedisPublisher:
 
     def publish(self, jobs: Sequence[Outgoing]) -> None:
         """Send the jobs. Raises BrokerUnavailable, then some may have been sent."""
-        sending = chunks(jobs, self._result_expires)
+        sending = chunks(jobs, self._settings)
         unanswered: deque[Chunk] = deque()
         try:
             wire = self._broker.take()
@@ -115,7 +115,7 @@ class AsyncRedisPublisher:
     ) -> None:
         self._broker = SharedWire(broker, settings.connect_timeout)
         self._results = None if results is None else SharedWire(results, settings.connect_timeout)
-        self._result_expires = settings.result_expires
+        self._settings = settings
 
     async def close(self) -> None:
         """Close all connections."""
@@ -125,7 +125,7 @@ class AsyncRedisPublisher:
 
     async def publish(self, jobs: Sequence[Outgoing]) -> None:
         """Send the jobs. Raises BrokerUnavailable, then some may have been sent."""
-        sending = chunks(jobs, self._result_expires)
+        sending = chunks(jobs, self._settings)
         unanswered: deque[Chunk] = deque()
         try:
             wire = await self._broker.get()

@@ -11,6 +11,7 @@ from uuid import UUID
 import redis
 from redis.exceptions import RedisError
 
+from pattern_storage.config.settings import Settings
 from pattern_storage.tasks.client.result_document import read_document, result_key
 from pattern_storage.vocabulary import JobState
 
@@ -25,8 +26,8 @@ QUEUED = marker(JobState.QUEUED)
 MARKED_AT_ONCE = 500
 
 
-def mark_queued(results: "redis.Redis", jobs: Sequence[UUID], expires: float) -> None:
-    """Mark jobs as QUEUED for `expires` seconds: `status` tells it from UNKNOWN.
+def mark_queued(results: "redis.Redis", jobs: Sequence[UUID], settings: Settings) -> None:
+    """Mark jobs as QUEUED: `status` tells it from UNKNOWN.
 
     A result backend that is down takes nothing back of what was accepted.
     """
@@ -35,7 +36,8 @@ def mark_queued(results: "redis.Redis", jobs: Sequence[UUID], expires: float) ->
             with results.pipeline(transaction=False) as pipeline:
                 for job in jobs[start : start + MARKED_AT_ONCE]:
                     # NX: a worker may be quicker than this, and its STARTED or result stays.
-                    pipeline.set(result_key(job), QUEUED, nx=True, ex=int(expires))
+                    key = result_key(job, settings.key_prefix)
+                    pipeline.set(key, QUEUED, nx=True, ex=int(settings.result_expires))
                 pipeline.execute(raise_on_error=False)
     except (RedisError, OSError):
         pass

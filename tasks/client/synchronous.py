@@ -1,7 +1,7 @@
 """Client for synchronous code: every call returns when it is done, or raises within a bounded time."""
 
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing, suppress
 from types import TracebackType
 from typing import Any, Self, cast
@@ -14,7 +14,7 @@ from pattern_storage.config.settings import Settings, load_settings
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, outbox
 from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.client.operations import Operations
-from pattern_storage.tasks.client.outgoing import Request, prepare, reused_results
+from pattern_storage.tasks.client.outgoing import Outgoing, Request, prepare, reused_results
 from pattern_storage.tasks.client.publisher import create_publisher
 from pattern_storage.tasks.client.result_document import (
     ended_by_celery,
@@ -135,19 +135,24 @@ class PatternStorageClient(Operations[Job]):
 
     def submit(self, contract: ModelContractPatternStorage) -> Job:
         """Send one contract. Raises ContractInvalid, UnsupportedOperation or BrokerUnavailable."""
-        return self.submit_many((contract,))[0]
+        return self._enqueue_one(prepare(contract))
 
     def submit_many(self, contracts: Iterable[ModelContractPatternStorage]) -> list[Job]:
         """Send many contracts, 100 to a round trip, each a job of its own; return the jobs in the same order.
 
         Raises what `submit` raises. All values are checked before the first contract is sent.
         """
-        sending = [prepare(contract) for contract in contracts]
-        if again := reused_results(sending):
+        return self._enqueue([prepare(contract) for contract in contracts])
+
+    def _enqueue_one(self, job: Outgoing) -> Job:
+        return self._enqueue((job,))[0]
+
+    def _enqueue(self, jobs: Sequence[Outgoing]) -> list[Job]:
+        if again := reused_results(jobs, self.settings.key_prefix):
             with suppress(RedisError):
                 self._redis.delete(*again)
-        self._publisher.publish(sending)
-        return [Job(self, job.correlation_id, Request(job)) for job in sending]
+        self._publisher.publish(jobs)
+        return [Job(self, job.correlation_id, Request(job)) for job in jobs]
 
     def submit_again(self, contracts: Iterable[ModelContractPatternStorage]) -> list[Job]:
         """Send jobs that ended as dead letters again; their final state in Redis is deleted first."""
