@@ -13,7 +13,7 @@ from uuid import UUID
 
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, outbox
 from pattern_storage.tasks.client.asynchronous import AsyncJob, AsyncPatternStorageClient
-from pattern_storage.tasks.client.outgoing import Outgoing, Request, prepare
+from pattern_storage.tasks.client.outgoing import Outgoing, Request, contract_of, prepare
 from pattern_storage.tasks.client.result_document import checked_result, parse_result
 from pattern_storage.tasks.client.status import parse_status
 from pattern_storage.tasks.client.synchronous import Job, PatternStorageClient
@@ -58,7 +58,7 @@ def intercepted(mode: Mode, **variables: str) -> Iterator[None]:
 
 def _accept(mode: Mode, jobs: Iterable[Outgoing]) -> None:
     for job in jobs:
-        contract = ModelContractPatternStorage.model_validate_json(job.contract)
+        contract = contract_of(job.contract)
         mode.jobs.add(SubmittedJob(contract))
         mode.accept(contract)
 

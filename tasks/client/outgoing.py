@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 from pydantic import ValidationError
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from pattern_storage.storage import ModelContractPatternStorage, ledger
 from pattern_storage.storage.errors import ContractInvalid
@@ -99,6 +99,13 @@ def reused_results(jobs: Iterable[Outgoing], prefix: str) -> list[str]:
     return [result_key(job.correlation_id, prefix) for job in jobs if job.is_reusable]
 
 
+def contract_of(text: bytes) -> ModelContractPatternStorage:
+    """Return the contract that this is the JSON of. Values are what they are: it may have been changed after building."""
+    fields = from_json(text)
+    ids = {name: UUID(fields[name]) for name in ("correlation_id", "pattern_id") if fields[name] is not None}
+    return ModelContractPatternStorage.model_construct(**fields | ids)
+
+
 class Request:
     """What tells this request's result from that of another under the same id.
 
@@ -117,8 +124,7 @@ class Request:
     def fingerprint(self) -> str:
         """The digests of `storage.ledger.fingerprints`, hexadecimal, with spaces between."""
         if self._fingerprint is None:
-            contract = ModelContractPatternStorage.model_validate_json(self._contract)
-            self._fingerprint = request_fingerprint(contract)
+            self._fingerprint = request_fingerprint(contract_of(self._contract))
         return self._fingerprint
 
 
