@@ -100,7 +100,7 @@ def reused_results(jobs: Iterable[Outgoing], prefix: str) -> list[str]:
 
 
 def contract_of(text: bytes) -> ModelContractPatternStorage:
-    """Return the contract that this is the JSON of. Values are what they are: it may have been changed after building."""
+    """Return the contract of this JSON, unchecked: it may have been changed after it was built."""
     fields = from_json(text)
     ids = {name: UUID(fields[name]) for name in ("correlation_id", "pattern_id") if fields[name] is not None}
     return ModelContractPatternStorage.model_construct(**fields | ids)
