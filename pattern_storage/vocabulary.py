@@ -64,6 +64,31 @@ class JobState(StrEnum):
 FINAL_STATES = frozenset({JobState.SUCCESS, JobState.FAILURE, JobState.REVOKED})
 
 
+class ListedState(StrEnum):
+    """Where a job is in an operator's lists: as JobState, but a dead letter is no failure among others."""
+
+    QUEUED = "QUEUED"
+    """Waits in the broker, in the outbox, or as a run of an import."""
+
+    STARTED = "STARTED"
+    """A worker has it."""
+
+    RETRY = "RETRY"
+    """An attempt failed in a way that may pass; the job waits for the next, or is in it."""
+
+    SUCCESS = "SUCCESS"
+    """Committed."""
+
+    FAILURE = "FAILURE"
+    """Failed for good."""
+
+    DEAD = "DEAD"
+    """A dead letter: it ran out of attempts, or no worker could take it, and waits for an operator."""
+
+    REVOKED = "REVOKED"
+    """Cancelled before it was done."""
+
+
 class ImportRunState(StrEnum):
     """Where a run of an import is: the column `import_runs.state`."""
 

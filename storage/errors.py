@@ -3,6 +3,7 @@
     StorageError                        error_type
     ├── PermanentError                  (the same request would fail again)
     │   ├── ContractInvalid             validation_error, also a ValueError
+    │   ├── FilterInvalid               validation_error, also a ValueError
     │   ├── PatternNotFound             validation_error
     │   ├── UniqueViolation             unique_violation
     │   ├── ForeignKeyViolation         foreign_key_violation
@@ -62,6 +63,12 @@ class TransientError(StorageError):
 
 class ContractInvalid(PermanentError, ValueError):
     """A value, a name or a combination in the contract breaks a rule; the text names the field."""
+
+    error_type = ErrorType.VALIDATION_ERROR
+
+
+class FilterInvalid(PermanentError, ValueError):
+    """A filter or a place in a list that an operator asked for breaks a rule; the text names the field."""
 
     error_type = ErrorType.VALIDATION_ERROR
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from pattern_storage.config.settings import environment_settings
-from pattern_storage.storage import dead_letters, import_runs, ledger
+from pattern_storage.storage import dead_letters, import_runs, job_retries, ledger
 from pattern_storage.tasks.celery_app import app
 from pattern_storage.tasks.relay import Relay
 from pattern_storage.tasks.worker import runtime
@@ -18,7 +18,9 @@ def purge_ledger() -> int:
     """Forget jobs that finished longer ago than the ledger's retention; return how many."""
     # First: such a letter is not shown while the ledger has the job.
     runtime.on_connection(dead_letters.purge_finished)
-    return _in_steps(partial(runtime.on_connection, ledger.purge, days=environment_settings().ledger_retention_days))
+    days = environment_settings().ledger_retention_days
+    _in_steps(partial(runtime.on_connection, job_retries.purge, days=days))
+    return _in_steps(partial(runtime.on_connection, ledger.purge, days=days))
 
 
 @app.task(name="maintenance.purge_imports", ignore_result=True)

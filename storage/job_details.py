@@ -1,0 +1,96 @@
+"""One job with everything that PostgreSQL knows: its timeline, and its links to other jobs. Never its template code."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from psycopg.rows import dict_row
+
+from pattern_storage.storage.job_filter import JobFilter
+from pattern_storage.storage.jobs import JobRow, list_jobs
+from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.sql import block
+from pattern_storage.vocabulary import FINAL_STATES, IMPORT_OPERATION, JobState, ListedState
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened to a job, and when: submitted, started, attempt failed, or the state that it came to."""
+
+    at: datetime
+    what: str
+    error_type: str | None = None
+    error: str | None = None
+    worker: str | None = None
+
+
+@dataclass(frozen=True)
+class JobDetails:
+    """A job, its timeline in order of time, and what it leads to.
+
+    Attributes:
+        job: as in a list.
+        events: what is known of its way; a job that went straight has three.
+        can_be_retried: whether it can be sent again under a new id: it failed or was cancelled, and what was asked for
+            is known.
+        pattern_id: of the pattern that it wrote.
+        retried_from: the failed job that this one was sent again for.
+        retries: jobs that were sent again for this one, the oldest first.
+    """
+
+    job: JobRow
+    events: list[Event]
+    can_be_retried: bool = False
+    pattern_id: UUID | None = None
+    retried_from: UUID | None = None
+    retries: list[UUID] = field(default_factory=list)
+
+    @property
+    def is_dead_letter(self) -> bool:
+        """Whether it is a dead letter."""
+        return self.job.state == ListedState.DEAD
+
+    @property
+    def is_import(self) -> bool:
+        """Whether it is a run of an import, with a page of its own."""
+        return self.job.operation == IMPORT_OPERATION
+
+
+async def find_job(connection: Connection, correlation_id: UUID) -> JobDetails | None:
+    """Return a job; None if PostgreSQL does not know it: one that waits in the broker, a query, or forgotten."""
+    jobs = (await list_jobs(connection, JobFilter(correlation_id=correlation_id))).jobs
+    if not jobs:
+        return None
+    values = {"correlation_id": correlation_id}
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(block("find_ended_job"), values)
+        ended: dict[str, Any] = await cursor.fetchone() or {}
+        await cursor.execute(block("find_attempt_errors"), values)
+        open_errors = [row["errors"] for row in await cursor.fetchall() if row["errors"]]
+        await cursor.execute(block("find_retries"), values)
+        links = await cursor.fetchall()
+    errors = ended.get("errors") or (open_errors[0] if open_errors else [])
+    return JobDetails(
+        jobs[0],
+        sorted(_events(jobs[0], errors), key=lambda event: event.at),
+        can_be_retried=bool(ended.get("has_contract")) and jobs[0].state != JobState.SUCCESS,
+        pattern_id=UUID(found) if (found := ended.get("pattern_id")) else None,
+        retried_from=next((link["retried_from"] for link in links if link["correlation_id"] == correlation_id), None),
+        retries=[link["correlation_id"] for link in links if link["retried_from"] == correlation_id],
+    )
+
+
+def _events(job: JobRow, errors: list[dict[str, Any]]) -> Iterator[Event]:
+    if job.sent_at is not None:
+        yield Event(job.sent_at, "submitted")
+    for error in errors:
+        at = datetime.fromisoformat(error["at"])
+        yield Event(at, "attempt failed", error["error_type"], error["error"], error["worker"])
+    if job.state in FINAL_STATES or job.state == ListedState.DEAD:
+        if job.duration_ms is not None:
+            yield Event(job.at - timedelta(milliseconds=job.duration_ms), "started", worker=job.worker)
+        yield Event(job.at, str(job.state), job.error_type, job.error)
+    elif job.state == ListedState.STARTED:
+        yield Event(job.at, "started", worker=job.worker)

@@ -1,0 +1,194 @@
+"""Jobs as operators look for them, in all tables that know of one: ledger, dead letters, attempts, outbox, imports.
+
+What waits in the broker is in none of these, since enqueueing writes nothing to PostgreSQL; see `tasks.operate.queues`.
+Pages are keyset pages: each costs the same wherever it is, in a ledger of a million jobs as well.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from heapq import nlargest, nsmallest
+from typing import Any, LiteralString
+from uuid import UUID
+
+from psycopg.rows import class_row
+from psycopg.sql import SQL, Composed
+
+from pattern_storage.storage.errors import FilterInvalid
+from pattern_storage.storage.job_filter import SORTS, Cursor, JobFilter
+from pattern_storage.storage.operations.base import Connection, fetch_one
+from pattern_storage.storage.sql import block
+from pattern_storage.vocabulary import ListedState
+
+#: Jobs of a page at most.
+MAX_LIMIT = 1_000
+#: Jobs are counted up to here: beyond, the number changes faster than anybody reads it.
+COUNT_LIMIT = 100_000
+
+ENDED = (ListedState.SUCCESS, ListedState.FAILURE, ListedState.REVOKED)
+
+#: The tables of jobs that have not ended, and the states that a job may have there.
+OPEN: dict[LiteralString, tuple[ListedState, ...]] = {
+    block("source_dead"): (ListedState.DEAD,),
+    block("source_retry"): (ListedState.RETRY,),
+    block("source_outbox"): (ListedState.QUEUED,),
+    block("source_imports"): (ListedState.QUEUED, ListedState.STARTED),
+}
+
+
+@dataclass(frozen=True)
+class JobRow:
+    """A job in a list. `at`: when it ended, died, was written or began; times have a zone, durations are in ms.
+
+    Old jobs, and those of other applications, lack what nobody wrote down.
+    """
+
+    correlation_id: UUID
+    operation: str | None
+    pattern_name: str | None
+    state: str
+    error_type: str | None
+    error: str | None
+    attempts: int
+    queue: str | None
+    worker: str | None
+    sent_at: datetime | None
+    duration_ms: float | None
+    at: datetime
+
+    @property
+    def waited_ms(self) -> float | None:
+        """How long it waited from its submission to its last attempt, once it has ended."""
+        if self.sent_at is None or self.duration_ms is None:
+            return None
+        return max((self.at - self.sent_at).total_seconds() * 1000 - self.duration_ms, 0.0)
+
+
+@dataclass(frozen=True)
+class JobPage:
+    """Jobs of a page, and the cursor of the next; None at the end."""
+
+    jobs: list[JobRow]
+    next: Cursor | None
+
+
+async def list_jobs(
+    connection: Connection,
+    wanted: JobFilter,
+    *,
+    sort: str = "time",
+    descending: bool = True,
+    after: Cursor | None = None,
+    limit: int = 50,
+) -> JobPage:
+    """Return a page of jobs, those that PostgreSQL knows. Raises FilterInvalid.
+
+    Sorted by duration it has those that have ended alone.
+    """
+    if sort not in SORTS:
+        raise FilterInvalid(f"sort is {sort!r}; it should be {' or '.join(SORTS)}")
+    if not 1 <= limit <= MAX_LIMIT:
+        raise FilterInvalid(f"limit is {limit}; it should be 1 to {MAX_LIMIT:,}")
+    if after is not None and isinstance(after.value, float) != (sort == "duration"):
+        raise FilterInvalid("cursor belongs to a list in another order; leave it out to begin")
+    values = _values(wanted, after, descending) | {"limit": limit + 1}
+    direction = SQL("DESC" if descending else "ASC")
+    found: dict[UUID, JobRow] = {}
+    for state in _open_sources(wanted) if sort == "time" else ():
+        source, only = state
+        statement = SQL(block("list_open_jobs")).format(source=SQL(source), direction=direction)
+        for job in await _rows(connection, statement, values | {"state": only}):
+            # A job of the outbox that began again is in two tables: the first one listed says more.
+            found.setdefault(job.correlation_id, job)
+    # With the table's name: the list's own columns of these names are in no index.
+    order = SQL("job_ledger.finished_at" if sort == "time" else "job_ledger.duration_ms")
+    for only in _ended_states(wanted):
+        filters = _filters(wanted, only, sort, after, descending)
+        statement = SQL(block("list_ended_jobs")).format(filters=filters, order=order, direction=direction)
+        for job in await _rows(connection, statement, values | {"state": only}):
+            found[job.correlation_id] = job
+    key = _by_time if sort == "time" else _by_duration
+    jobs = (nlargest if descending else nsmallest)(limit + 1, found.values(), key=key)
+    more = len(jobs) > limit
+    return JobPage(jobs[:limit], Cursor(key(jobs[limit - 1])[0], jobs[limit - 1].correlation_id) if more else None)
+
+
+async def count_jobs(connection: Connection, wanted: JobFilter, *, limit: int = COUNT_LIMIT) -> int:
+    """Return how many jobs there are, those that PostgreSQL knows; `limit` stands for that many or more."""
+    total = 0
+    values = _values(wanted, None, True) | {"limit": limit}
+    for source, only in _open_sources(wanted):
+        statement = SQL(block("count_open_jobs")).format(source=SQL(source))
+        row = await fetch_one(connection, statement, values | {"state": only})
+        total += int(row[0]) if row else 0
+    for only in _ended_states(wanted):
+        statement = SQL(block("count_ended_jobs")).format(filters=_filters(wanted, only, "time", None, True))
+        row = await fetch_one(connection, statement, values | {"state": only})
+        total += int(row[0]) if row else 0
+    return min(total, limit)
+
+
+def _by_time(job: JobRow) -> tuple[datetime, UUID]:
+    return job.at, job.correlation_id
+
+
+def _by_duration(job: JobRow) -> tuple[float, UUID]:
+    return job.duration_ms or 0.0, job.correlation_id
+
+
+def _open_sources(wanted: JobFilter) -> list[tuple[LiteralString, ListedState | None]]:
+    """Return the tables to look into, and which one state there if it is not all."""
+    return [
+        (source, among[0] if len(among) == 1 else None)
+        for source, states in OPEN.items()
+        if (among := wanted.among(*states))
+    ]
+
+
+def _ended_states(wanted: JobFilter) -> tuple[ListedState | None, ...]:
+    """Return the states that are each read from an index of its own, or None for all at once."""
+    among = wanted.among(*ENDED)
+    # Together they are in no index's order.
+    return (None,) if len(among) == len(ENDED) else among
+
+
+def _values(wanted: JobFilter, after: Cursor | None, descending: bool) -> dict[str, Any]:
+    return {
+        **{name: value for name, value in vars(wanted).items() if name != "states"},
+        "descending": descending,
+        "cursor_id": after and after.correlation_id,
+        "cursor_at": after.value if after and isinstance(after.value, datetime) else None,
+        "cursor_duration": after.value if after and isinstance(after.value, float) else None,
+    }
+
+
+def _filters(
+    wanted: JobFilter, state: ListedState | None, sort: str, after: Cursor | None, descending: bool
+) -> Composed:
+    """Return the conditions on the ledger: only those that are given, so that PostgreSQL finds the index for them."""
+    beyond = {
+        ("time", True): block("job_is_before_time"),
+        ("time", False): block("job_is_after_time"),
+        ("duration", True): block("job_is_before_duration"),
+        ("duration", False): block("job_is_after_duration"),
+    }
+    conditions = {
+        block("job_has_state"): state,
+        # Rows that an older release has written, and nobody has described yet, are in no list.
+        block("job_is_described"): state is None or None,
+        block("job_has_operation"): wanted.operation,
+        block("job_has_error_type"): wanted.error_type,
+        block("job_has_pattern_name"): wanted.pattern_name,
+        block("job_has_queue"): wanted.queue,
+        block("job_has_id"): wanted.correlation_id,
+        block("job_is_since"): wanted.since,
+        block("job_is_until"): wanted.until,
+        block("job_has_duration"): True if sort == "duration" else None,
+        beyond[sort, descending]: after,
+    }
+    return SQL(" AND ").join(SQL(text) for text, value in conditions.items() if value is not None)
+
+
+async def _rows(connection: Connection, statement: Composed, values: dict[str, Any]) -> list[JobRow]:
+    async with connection.cursor(row_factory=class_row(JobRow)) as cursor:
+        await cursor.execute(statement, values, prepare=False)
+        return await cursor.fetchall()

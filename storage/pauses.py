@@ -1,0 +1,44 @@
+"""Pauses: queues that no worker takes from, and imports that beat does not start, until somebody resumes them."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from psycopg.rows import class_row
+
+from pattern_storage.storage.operations.base import Connection, fetch_one
+from pattern_storage.storage.sql import block
+
+
+class Pausable(StrEnum):
+    """What can be paused: the column `pauses.kind`."""
+
+    QUEUE = "queue"
+    IMPORT = "import"
+
+
+@dataclass(frozen=True)
+class Pause:
+    """What is paused, since when, and by whom."""
+
+    name: str
+    paused_at: datetime
+    paused_by: str
+
+
+async def pause(connection: Connection, kind: Pausable, name: str, *, actor: str) -> bool:
+    """Pause it; return whether it was not paused."""
+    values = {"kind": kind, "name": name, "actor": actor}
+    return await fetch_one(connection, block("add_pause"), values) is not None
+
+
+async def resume(connection: Connection, kind: Pausable, name: str) -> bool:
+    """Resume it; return whether it was paused."""
+    return await fetch_one(connection, block("remove_pause"), {"kind": kind, "name": name}) is not None
+
+
+async def paused(connection: Connection, kind: Pausable) -> dict[str, Pause]:
+    """Return what is paused, by name."""
+    async with connection.cursor(row_factory=class_row(Pause)) as cursor:
+        await cursor.execute(block("list_pauses"), {"kind": kind})
+        return {pause.name: pause for pause in await cursor.fetchall()}

@@ -1,0 +1,354 @@
+"""Job lists: what each table knows of a job, one list in keyset pages, filters, and hostile ones."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from psycopg.types.json import Json
+
+from pattern_storage.storage import (
+    NodePatternStorageEffect,
+    attempts,
+    audit,
+    dead_letters,
+    import_runs,
+    job_retries,
+    jobs,
+    ledger,
+    outbox,
+    overview,
+    pauses,
+    schema,
+)
+from pattern_storage.storage.delivery import Delivery, delivered
+from pattern_storage.storage.errors import FilterInvalid
+from pattern_storage.storage.job_details import find_job
+from pattern_storage.storage.job_filter import Cursor, JobFilter
+from pattern_storage.storage.model_contract_pattern_storage import ModelResult
+from pattern_storage.storage.pauses import Pausable
+from pattern_storage.storage.pool import create_pool
+from tests.fix_servers import create_database, drop_database, on_database
+from tests.fix_storage import contract, make_pattern
+
+Connection = psycopg.AsyncConnection[Any]
+
+SENT = datetime.now(UTC) - timedelta(seconds=3)
+
+
+@pytest.fixture(scope="module")
+def url(postgres_url: str, template_database: str) -> Iterator[str]:
+    """A database with jobs of all states, that the tests of this module only read."""
+    name = create_database(postgres_url, template_database)
+    yield on_database(postgres_url, name)
+    drop_database(postgres_url, name)
+
+
+@pytest.fixture(scope="module")
+def known(url: str) -> dict[str, UUID]:
+    """The ids of those jobs, by what is particular about each."""
+
+    async def make() -> dict[str, UUID]:
+        async with create_pool(url) as pool, pool.connection() as connection:
+            return await make_jobs(NodePatternStorageEffect(pool), connection)
+
+    return asyncio.run(make())
+
+
+@pytest.fixture
+async def reader(url: str, known: dict[str, UUID]) -> AsyncIterator[Connection]:
+    """A connection to it."""
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as opened:
+        yield opened
+
+
+async def make_jobs(node: NodePatternStorageEffect, connection: Connection) -> dict[str, UUID]:
+    alone = contract("insert", data=make_pattern(pattern_name="alone"))
+    grouped = [contract("insert", data=make_pattern(pattern_name=f"grouped {n}")) for n in range(3)]
+    twin = contract("insert", data=make_pattern(pattern_name="grouped 0"))
+    deliveries = {
+        one.correlation_id: Delivery("storage", "w1@host", SENT.timestamp()) for one in (alone, *grouped, twin)
+    }
+    with delivered(deliveries):
+        assert (await node.execute_once(alone)).success
+        results = await node.execute_group([*grouped, twin])
+    assert [result.success for result in results if result] == [True, True, True, False]
+    waiting = contract("delete", pattern_id=uuid4())
+    cancelled = contract("insert", data=make_pattern(pattern_name="cancelled"))
+    for one in (waiting, cancelled):
+        await outbox.add(connection, one)
+    await ledger.cancel(connection, cancelled.correlation_id)
+    failure = ModelResult.failure("no", "connection_lost", correlation_id=uuid4(), operation="insert")
+    retried = contract("insert", data=make_pattern(pattern_name="retried"))
+    dead = contract("update", pattern_id=uuid4(), data={"language": "go"})
+    for one in (retried, dead):
+        await attempts.note_failure(connection, one, failure)
+    await dead_letters.add(connection, dead, failure, attempts=5)
+    run = uuid4()
+    await import_runs.add(connection, run, "nightly", None, {})
+    return {
+        "alone": alone.correlation_id, "grouped": grouped[1].correlation_id, "twin": twin.correlation_id,
+        "waiting": waiting.correlation_id, "cancelled": cancelled.correlation_id, "retried": retried.correlation_id,
+        "dead": dead.correlation_id, "run": run,
+    }  # fmt: skip
+
+
+async def listed(connection: Connection, **given: str) -> list[jobs.JobRow]:
+    return (await jobs.list_jobs(connection, JobFilter.parse(given))).jobs
+
+
+async def test_each_job_is_listed_once_with_what_is_known_of_it(reader: Connection, known: dict[str, UUID]) -> None:
+    found = {job.correlation_id: job for job in await listed(reader)}
+    assert len(found) == 10
+    assert {name: found[job].state for name, job in known.items()} == {
+        "alone": "SUCCESS", "grouped": "SUCCESS", "twin": "FAILURE", "waiting": "QUEUED", "cancelled": "REVOKED",
+        "retried": "RETRY", "dead": "DEAD", "run": "QUEUED",
+    }  # fmt: skip
+    for name in ("alone", "grouped"):
+        job = found[known[name]]
+        assert (job.operation, job.queue, job.worker, job.attempts) == ("insert", "storage", "w1@host", 1)
+        assert job.sent_at == SENT
+        assert job.duration_ms is not None
+        assert job.waited_ms is not None
+        assert job.waited_ms > 2_000
+    assert found[known["grouped"]].pattern_name == "grouped 1"
+    twin = found[known["twin"]]
+    assert (twin.error_type, twin.pattern_name) == ("unique_violation", "grouped 0")
+    assert twin.error == "Pattern already exists: grouped 0 (function/python)"
+    assert (found[known["retried"]].error, found[known["retried"]].pattern_name) == ("no", "retried")
+    assert found[known["run"]].pattern_name == "nightly"
+
+
+FILTERS = [
+    ({"states": "failure"}, {"twin"}),
+    ({"states": "FAILURE,DEAD"}, {"twin", "dead"}),
+    ({"states": "SUCCESS", "pattern_name": "grouped 1"}, {"grouped"}),
+    ({"operation": "delete"}, {"waiting"}),
+    ({"operation": "import"}, {"run"}),
+    ({"error_type": "connection_lost"}, {"retried", "dead"}),
+    ({"error_type": "revoked"}, {"cancelled"}),
+    ({"queue": "imports"}, {"run"}),
+    ({"until": "2020-01-01"}, set()),
+    ({"since": "2999-01-01T00:00:00Z"}, set()),
+    ({"pattern_name": "100%_' OR true --"}, set()),
+]
+
+
+@pytest.mark.parametrize(("given", "names"), FILTERS)
+async def test_a_filter_finds_what_it_says(
+    reader: Connection, known: dict[str, UUID], given: dict[str, str], names: set[str]
+) -> None:
+    expected = {known[name] for name in names}
+    assert {job.correlation_id for job in await listed(reader, **given)} == expected
+    assert await jobs.count_jobs(reader, JobFilter.parse(given)) == len(expected)
+
+
+async def test_every_job_is_found_by_its_id(reader: Connection, known: dict[str, UUID]) -> None:
+    for job in known.values():
+        assert [found.correlation_id for found in await listed(reader, correlation_id=str(job))] == [job]
+
+
+@pytest.mark.parametrize("descending", [True, False])
+@pytest.mark.parametrize("sort", ["time", "duration"])
+async def test_pages_have_everything_once_and_in_order(reader: Connection, sort: str, descending: bool) -> None:
+    everything = JobFilter()
+    whole = (await jobs.list_jobs(reader, everything, sort=sort, descending=descending)).jobs
+    paged: list[jobs.JobRow] = []
+    after = None
+    while True:
+        page = await jobs.list_jobs(reader, everything, sort=sort, descending=descending, after=after, limit=3)
+        paged += page.jobs
+        if page.next is None:
+            break
+        after = Cursor.parse(str(page.next), sort)
+    assert paged == whole
+    assert len(whole) == (10 if sort == "time" else 5)
+    assert len(await listed(reader)) == await jobs.count_jobs(reader, everything)
+
+
+BAD = [
+    ({"states": "lost"}, "states is 'LOST'"),
+    ({"operation": "drop"}, "operation is 'drop'"),
+    ({"correlation_id": "7"}, "correlation_id is '7'; it should be a UUID"),
+    ({"since": "yesterday"}, "since is 'yesterday'"),
+    ({"pattern_name": "a\x00b"}, "pattern_name should be text"),
+    ({"pattern_name": "x" * 2_000}, "pattern_name has 2,000 characters"),
+    ({"nmae": "x"}, "unknown filter 'nmae'"),
+]
+
+
+@pytest.mark.parametrize(("given", "said"), BAD)
+def test_a_filter_that_makes_no_sense_is_refused(given: dict[str, str], said: str) -> None:
+    with pytest.raises(FilterInvalid, match=said):
+        JobFilter.parse(given)
+
+
+@pytest.mark.parametrize("text", ["", "x", "2026-01-01,x", "nan," + str(uuid4()), "1e999," + str(uuid4())])
+def test_a_cursor_of_somebody_else_is_refused(text: str) -> None:
+    for sort in ("time", "duration"):
+        with pytest.raises(FilterInvalid):
+            Cursor.parse(text, sort)
+
+
+def test_a_filter_survives_a_url() -> None:
+    given = {"states": "DEAD,FAILURE", "operation": "insert", "since": "2026-01-01T00:00:00+00:00"}
+    assert JobFilter.parse(given).to_dict() == given
+    assert JobFilter().is_empty
+
+
+# --- one job ---
+
+
+async def test_the_timeline_of_a_job(reader: Connection, known: dict[str, UUID]) -> None:
+    whats = {}
+    for name, job in known.items():
+        found = await find_job(reader, job)
+        assert found is not None
+        whats[name] = [event.what for event in found.events]
+        assert found.can_be_retried == (name in ("twin", "cancelled"))
+        assert found.is_dead_letter == (name == "dead")
+        assert found.is_import == (name == "run")
+        assert (found.pattern_id is not None) == (name in ("alone", "grouped"))
+    assert whats == {
+        "alone": ["submitted", "started", "SUCCESS"], "grouped": ["submitted", "started", "SUCCESS"],
+        "twin": ["submitted", "started", "FAILURE"], "waiting": ["submitted"], "cancelled": ["REVOKED"],
+        "retried": ["attempt failed"], "dead": ["attempt failed", "DEAD"], "run": ["submitted"],
+    }  # fmt: skip
+    assert await find_job(reader, uuid4()) is None
+
+
+async def test_attempts_are_in_the_timeline_of_a_job_that_was_done_at_last(
+    node: NodePatternStorageEffect, connection: Connection
+) -> None:
+    job = contract("insert", data=make_pattern())
+    failure = ModelResult.failure("gone", "connection_lost", correlation_id=job.correlation_id, operation="insert")
+    for _ in range(25):
+        await attempts.note_failure(connection, job, failure)
+        await attempts.count_delivery(connection, job.correlation_id)
+    assert (await node.execute_once(job)).success
+    found = await find_job(connection, job.correlation_id)
+    assert found is not None
+    assert [event.what for event in found.events] == ["attempt failed"] * 20 + ["started", "SUCCESS"]
+    assert found.job.attempts == 26
+
+
+async def test_a_failed_job_is_sent_again_under_a_new_id(
+    node: NodePatternStorageEffect, connection: Connection
+) -> None:
+    pattern = make_pattern()
+    first, twin = (contract("insert", data=pattern) for _ in range(2))
+    wrong = contract("insert", data=pattern | {"confidence_score": 7})
+    for one in (first, twin, wrong):
+        await node.execute_once(one)
+    missing = uuid4()
+    ids = [first.correlation_id, twin.correlation_id, wrong.correlation_id, missing]
+    async with connection.transaction():
+        done = await job_retries.retry(connection, ids)
+    ((old, new),) = done.sent
+    assert old == twin.correlation_id
+    assert (new.data, new.operation) == (twin.data, "insert")
+    assert list(done.refused) == [first.correlation_id, wrong.correlation_id, missing]
+    assert "confidence_score" in done.refused[wrong.correlation_id]
+    again = await job_retries.retry(connection, [twin.correlation_id])
+    assert again.refused == {twin.correlation_id: "it was sent again before"}
+    waiting = await find_job(connection, new.correlation_id)
+    assert waiting is not None
+    assert (waiting.job.state, waiting.retried_from) == ("QUEUED", twin.correlation_id)
+    found = await find_job(connection, twin.correlation_id)
+    assert found is not None
+    assert found.retries == [new.correlation_id]
+    await connection.execute("UPDATE job_retries SET created_at = now() - interval '31 days'")
+    assert await job_retries.purge(connection, days=30) == 1
+
+
+# --- what operators set and did, and figures ---
+
+
+async def test_pauses_are_kept(connection: Connection) -> None:
+    assert await pauses.pause(connection, Pausable.QUEUE, "batch", actor="ann")
+    assert not await pauses.pause(connection, Pausable.QUEUE, "batch", actor="bob")
+    assert await pauses.pause(connection, Pausable.IMPORT, "batch", actor="bob")
+    found = await pauses.paused(connection, Pausable.QUEUE)
+    assert {name: pause.paused_by for name, pause in found.items()} == {"batch": "ann"}
+    assert await pauses.resume(connection, Pausable.QUEUE, "batch")
+    assert not await pauses.resume(connection, Pausable.QUEUE, "batch")
+    assert set(await pauses.paused(connection, Pausable.IMPORT)) == {"batch"}
+
+
+async def test_the_audit_remembers(connection: Connection) -> None:
+    for number in range(5):
+        await audit.record(connection, "ann" if number % 2 else "bob", "replay", {"error_type": f"e{number}"}, number)
+    newest = await audit.entries(connection, limit=2)
+    assert [(entry.actor, entry.filter, entry.count) for entry in newest] == [
+        ("bob", {"error_type": "e4"}, 4), ("ann", {"error_type": "e3"}, 3),
+    ]  # fmt: skip
+    older = await audit.entries(connection, before=newest[-1].id, actor="bob", action="replay")
+    assert [entry.count for entry in older] == [2, 0]
+
+
+async def test_figures_of_the_last_hour(reader: Connection) -> None:
+    seconds, spans = overview.HOUR
+    found = await overview.rates(reader, seconds=seconds, spans=spans)
+    assert len(found) == spans
+    assert [(span.jobs, span.failures, span.cancelled) for span in found if span.jobs]
+    assert sum(span.jobs for span in found) == 6
+    assert (sum(span.failures for span in found), sum(span.cancelled for span in found)) == (1, 1)
+    quantiles = await overview.quantiles(reader, seconds=3_600)
+    assert quantiles.waited is not None
+    assert 2_000 < quantiles.waited[0] <= quantiles.waited[1]
+
+
+async def test_an_empty_ledger_has_no_figures(connection: Connection) -> None:
+    assert await overview.quantiles(connection, seconds=60) == overview.Quantiles(None, None)
+    (span,) = await overview.rates(connection, seconds=60, spans=1)
+    assert (span.jobs, span.duration, span.waited) == (0, None, None)
+
+
+# --- the migration of what was there before ---
+
+OLD_RESULTS: list[tuple[dict[str, Any], tuple[Any, ...]]] = [
+    (
+        {"success": True, "data": {"pattern_name": "x"}, "metadata": {"operation": "insert", "duration_ms": 2.5}},
+        ("SUCCESS", "insert", "x", None, 2.5),
+    ),
+    (
+        {"success": False, "error": "a", "metadata": {"operation": "update", "error_type": "validation_error"}},
+        ("FAILURE", "update", None, "validation_error", None),
+    ),
+    ({"success": False, "metadata": {"error_type": "revoked"}}, ("REVOKED", None, None, "revoked", None)),
+    ({"success": True, "data": "text", "metadata": {"duration_ms": "x"}}, ("SUCCESS", None, None, None, None)),
+    ({"success": False, "error": "\x00"}, ("FAILURE", None, None, None, None)),
+]
+
+
+async def test_old_rows_are_described(empty_database_url: str) -> None:
+    """Also what workers of the older release record after the migration, which goes on when it was killed half-way."""
+    schema.upgrade(empty_database_url, "pattern_storage_0006")
+    ids = [uuid4() for _ in OLD_RESULTS]
+    insert = "INSERT INTO job_ledger (correlation_id, result) VALUES (%s, %s)"
+    async with await psycopg.AsyncConnection.connect(empty_database_url, autocommit=True) as connection:
+        for job, (result, _) in list(zip(ids, OLD_RESULTS, strict=True))[:-2]:
+            await connection.execute(insert, [job, Json(result)])
+        letter = Json({"operation": "insert", "data": {"pattern_name": "dead"}})
+        await connection.execute(
+            "INSERT INTO dead_letters (correlation_id, contract, error_type, error, attempts, first_at)"
+            " SELECT gen_random_uuid(), contract, 'e', 'e', 1, now() FROM unnest(%s::json[]) AS contract",
+            [[letter, Json("text"), Json({"operation": "\x00"})]],
+        )
+        await connection.execute("ALTER TABLE job_ledger ADD COLUMN state text")
+        schema.upgrade(empty_database_url)
+        for job, (result, _) in list(zip(ids, OLD_RESULTS, strict=True))[-2:]:
+            await connection.execute(insert, [job, Json(result)])
+        assert await ledger.describe(connection) == 2
+        assert await ledger.describe(connection) == 0
+        columns = "state, operation, pattern_name, error_type, duration_ms"
+        for job, (_, expected) in zip(ids, OLD_RESULTS, strict=True):
+            cursor = await connection.execute(
+                f"SELECT {columns} FROM job_ledger WHERE correlation_id = %s".encode(), [job]
+            )
+            assert await cursor.fetchone() == expected
+        cursor = await connection.execute("SELECT operation, pattern_name FROM dead_letters ORDER BY 1, 2")
+        assert await cursor.fetchall() == [("", None), ("", None), ("insert", "dead")]
