@@ -132,6 +132,9 @@ class ErrorType(StrEnum):
     UNIQUE_VIOLATION = "unique_violation"
     """Another pattern has the same (pattern_name, pattern_type, language)."""
 
+    VERSION_CONFLICT = "version_conflict"
+    """The pattern was updated since the time that the update or delete expects. Read it again."""
+
     FOREIGN_KEY_VIOLATION = "foreign_key_violation"
     """A parent does not exist, or a pattern that is one was to be deleted."""
 

@@ -5,6 +5,7 @@
     │   ├── ContractInvalid             validation_error, also a ValueError
     │   ├── FilterInvalid               validation_error, also a ValueError
     │   ├── PatternNotFound             validation_error
+    │   ├── VersionConflict             version_conflict
     │   ├── UniqueViolation             unique_violation
     │   ├── ForeignKeyViolation         foreign_key_violation
     │   ├── UnsupportedOperation        unsupported_operation
@@ -31,6 +32,7 @@ psycopg's exceptions become these in `storage/translation.py` and nowhere else.
 """
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -81,6 +83,28 @@ class PatternNotFound(PermanentError):
     def __init__(self, pattern_id: UUID) -> None:
         self.pattern_id = pattern_id
         super().__init__(f"Pattern not found: {pattern_id}")
+
+
+class VersionConflict(PermanentError):
+    """The pattern was updated at another time than the update or delete expects; nothing was changed."""
+
+    error_type = ErrorType.VERSION_CONFLICT
+
+    def __init__(self, pattern_id: UUID, expected: datetime, present: datetime) -> None:
+        self.pattern_id, self.expected, self.present = pattern_id, expected, present
+        super().__init__(
+            f"Pattern {pattern_id} was last updated at {_iso(present)}, not at {_iso(expected)} as expected;"
+            " read it again"
+        )
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """`present_updated_at`: when the pattern was last updated, as `expect` takes it."""
+        return {"present_updated_at": _iso(self.present)}
+
+
+def _iso(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 class UniqueViolation(PermanentError):

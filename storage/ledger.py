@@ -24,7 +24,7 @@ from pattern_storage.storage.sql import block
 from pattern_storage.vocabulary import ErrorType, JobState, OperationName
 
 #: What makes two requests the same: everything that decides the effect, or the answer to a query.
-WRITE = {"operation", "pattern_id", "data", "patterns"}
+WRITE = {"operation", "pattern_id", "data", "patterns", "expect"}
 QUERY = {"operation", "query_params"}
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pydantic_core import from_json, to_json
 
 from pattern_storage.storage.explanation import refuse_unknown
-from pattern_storage.storage.pattern import Label, ModelPatternRecord, Text
+from pattern_storage.storage.pattern import Label, ModelPatternRecord, Moment, Text
 from pattern_storage.vocabulary import OperationName
 
 __all__ = [
@@ -43,6 +43,10 @@ def _jsonable(value: Any) -> Any:
 
 JsonObject = Annotated[dict[str, Any], BeforeValidator(_jsonable)]
 JsonObjects = Annotated[list[dict[str, Any]], BeforeValidator(_jsonable)]
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 class ModelResult(BaseModel):
@@ -122,6 +126,10 @@ class ModelContractEffect(ModelContractBase):
 class ModelContractPatternStorage(ModelContractEffect):
     """A request to insert, update, delete, batch_insert or query patterns.
 
+    Attributes:
+        expect: of an update or delete: the pattern's `updated_at` that the caller has seen. If it has been updated
+            since, the job is a `version_conflict` and changes nothing.
+
     Raises:
         pydantic.ValidationError: (a ValueError) if a field that the operation needs is missing.
     """
@@ -131,6 +139,8 @@ class ModelContractPatternStorage(ModelContractEffect):
     data: JsonObject = Field(default_factory=dict)
     patterns: JsonObjects = Field(default_factory=list)
     query_params: JsonObject = Field(default_factory=dict)
+    #: Left out where it is None: workers of older releases do not know it.
+    expect: Moment | None = Field(default=None, exclude_if=_is_none)
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

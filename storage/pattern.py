@@ -98,6 +98,15 @@ Id = Annotated[UUID, Field(strict=False)]
 Time = Annotated[datetime, Field(strict=False)]
 
 
+def _not_naive(time: datetime) -> datetime:
+    if time.tzinfo is None:
+        raise ValueError("must have a time zone, for example 2026-01-31T12:00:00Z")
+    return time
+
+
+Moment = Annotated[Time, AfterValidator(_not_naive)]
+
+
 class PatternData(BaseModel):
     """What an insert writes: the 19 columns that a contract may set, with the table's defaults."""
 

@@ -1,5 +1,6 @@
 """The five operations, by the name a contract calls them."""
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -27,6 +28,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "data": (dict,),
     "patterns": (list,),
     "query_params": (dict,),
+    "expect": (datetime, type(None)),
 }
 
 

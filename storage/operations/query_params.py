@@ -2,11 +2,11 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pattern_storage.storage.explanation import refuse_unknown
 from pattern_storage.storage.operations.paging import Cursor
-from pattern_storage.storage.pattern import Context, Fraction, Id, Kind, Language, Name, Tags, Text, Time
+from pattern_storage.storage.pattern import Context, Fraction, Id, Kind, Language, Moment, Name, Tags, Text
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 1_000
@@ -15,13 +15,6 @@ MAX_LIMIT = 1_000
 SortColumn = Literal["created_at", "updated_at", "pattern_name", "confidence_score", "success_rate", "usage_count"]
 
 
-def _not_naive(time: Time) -> Time:
-    if time.tzinfo is None:
-        raise ValueError("must have a time zone, for example 2026-01-31T12:00:00Z")
-    return time
-
-
-Moment = Annotated[Time, AfterValidator(_not_naive)]
 SomeTags = Annotated[Tags, Field(min_length=1)]
 
 

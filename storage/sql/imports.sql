@@ -254,7 +254,7 @@ WITH merged AS (
     INSERT INTO pattern_templates AS present (id, {columns})
     SELECT id, {columns} FROM pg_temp.import_rows
     ON CONFLICT (pattern_name, pattern_type, language) DO UPDATE
-    SET {assignments}, updated_at = now()
+    SET {assignments}, updated_at = greatest(now(), present.updated_at + interval '1 microsecond')
     WHERE ({present}) IS DISTINCT FROM ({given})
     RETURNING (xmax = 0) AS inserted
 )

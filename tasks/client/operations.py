@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -33,14 +34,33 @@ class Operations(ABC, Generic[Submitted]):
         return self._enqueue_one(prepare_insert(data, correlation_id))
 
     def update(
-        self, pattern_id: UUID | str, data: dict[str, Any], *, correlation_id: UUID | str | None = None
+        self,
+        pattern_id: UUID | str,
+        data: dict[str, Any],
+        *,
+        expect: datetime | str | None = None,
+        correlation_id: UUID | str | None = None,
     ) -> Submitted:
-        """Change the given columns of one pattern, and no other."""
-        return self.submit(build(OperationName.UPDATE, pattern_id=pattern_id, data=data, correlation_id=correlation_id))
+        """Change the given columns of one pattern, and no other.
 
-    def delete(self, pattern_id: UUID | str, *, correlation_id: UUID | str | None = None) -> Submitted:
-        """Remove one pattern."""
-        return self.submit(build(OperationName.DELETE, pattern_id=pattern_id, correlation_id=correlation_id))
+        `expect` is the `updated_at` that the caller has seen: a pattern that was updated since is left as it is, and
+        the result is a `version_conflict`.
+        """
+        return self.submit(
+            build(OperationName.UPDATE, pattern_id=pattern_id, data=data, expect=expect, correlation_id=correlation_id)
+        )
+
+    def delete(
+        self,
+        pattern_id: UUID | str,
+        *,
+        expect: datetime | str | None = None,
+        correlation_id: UUID | str | None = None,
+    ) -> Submitted:
+        """Remove one pattern; `expect` as for `update`."""
+        return self.submit(
+            build(OperationName.DELETE, pattern_id=pattern_id, expect=expect, correlation_id=correlation_id)
+        )
 
     def batch_insert(
         self, patterns: Iterable[dict[str, Any]], *, correlation_id: UUID | str | None = None

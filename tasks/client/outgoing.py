@@ -1,6 +1,7 @@
 """A contract as it is sent: checked, and in a form that does not change with the caller's objects."""
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
@@ -102,8 +103,12 @@ def reused_results(jobs: Iterable[Outgoing], prefix: str) -> list[str]:
 def contract_of(text: bytes) -> ModelContractPatternStorage:
     """Return the contract of this JSON, unchecked: it may have been changed after it was built."""
     fields = from_json(text)
-    ids = {name: UUID(fields[name]) for name in ("correlation_id", "pattern_id") if fields[name] is not None}
-    return ModelContractPatternStorage.model_construct(**fields | ids)
+    typed: dict[str, Any] = {
+        name: UUID(fields[name]) for name in ("correlation_id", "pattern_id") if fields[name] is not None
+    }
+    if "expect" in fields:
+        typed["expect"] = datetime.fromisoformat(fields["expect"])
+    return ModelContractPatternStorage.model_construct(**fields | typed)
 
 
 class Request:
