@@ -37,10 +37,10 @@ def test_its_files_are_there(title: str, file: str) -> None:
 
 
 def _sql(operation: OperationName) -> bool:
-    [name] = re.findall(
-        r'(?:block|text_of|statement)\("(\w+_patterns?)"', text_of(f"storage/operations/{operation}.py")
+    names = re.findall(r'(?:block|text_of|statement)\("(\w+_patterns?)"', text_of(f"storage/operations/{operation}.py"))
+    return bool(names) and all(
+        block(name) and f"-- name: {name}\n" in text_of("storage/sql/patterns.sql") for name in names
     )
-    return bool(block(name)) and f"-- name: {name}\n" in text_of("storage/sql/patterns.sql")
 
 
 #: How an operation is known to stand in a file of the list.

@@ -173,7 +173,7 @@ def test_the_image_has_every_extra_that_is_used_at_run_time() -> None:
     [always] = re.findall(r'"\$1\[([\w,]+)\$\{EXTRAS:\+,\$EXTRAS\}\]"', dockerfile)
     there_are = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     # Of a deployment, the servers are elsewhere.
-    unused = {"dev", "bench", "browser", "docs", "embedded", "up", "all"}
+    unused = {"dev", "bench", "browser", "docs", "embedded", "testing", "up", "all"}
     assert {*chosen.split(","), *always.split(",")} == set(there_are) - unused
 
 
