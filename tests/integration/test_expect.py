@@ -150,10 +150,10 @@ async def test_of_many_at_once_one_is_in_time(database_url: str, node: NodePatte
         nodes = [node, NodePatternStorageEffect(pool)]
         single = [nodes[count % 2].execute_once(update(pattern_id, count, expect=seen)) for count in range(10)]
         group = [update(pattern_id, 10 + count, expect=seen) for count in range(5)]
-        *results, together = await asyncio.gather(*single, nodes[1].execute_group(group))
+        results, together = await asyncio.gather(asyncio.gather(*single), nodes[1].execute_group(group))
     # A group that waited too long for the row is executed alone, as a worker does.
     for job, result in zip(group, together, strict=True):
-        results.append(await nodes[1].execute_once(job) if result is None else result)
+        results.append(await node.execute_once(job) if result is None else result)
     assert [one.success for one in results].count(True) == 1
     assert {one.metadata.get("error_type") for one in results} == {None, "version_conflict"}
 
