@@ -81,6 +81,11 @@ def head() -> str:
     return revision
 
 
+def tables() -> list[str]:
+    """Return the names of all tables that the migrations create."""
+    return [table for script in _scripts().walk_revisions() for table in schema_version.tables_of(script)]
+
+
 def inspect(database_url: str) -> SchemaState:
     """Return what the schema is that workers use. Raises StorageError."""
     scripts = _scripts()

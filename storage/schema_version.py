@@ -53,7 +53,7 @@ def missing_tables(connection: Connection, scripts: ScriptDirectory, schema: str
     known = {script.revision for script in scripts.walk_revisions()}
     if revision not in known:
         return []
-    wanted = [table for script in scripts.walk_revisions("base", revision) for table in _tables(script)]
+    wanted = [table for script in scripts.walk_revisions("base", revision) for table in tables_of(script)]
     found = _find(connection, schema, wanted)
     return [table for table in wanted if table not in found]
 
@@ -81,7 +81,7 @@ def _infer(connection: Connection, scripts: ScriptDirectory, schema: str) -> str
     return inferred
 
 
-def _tables(script: Script) -> tuple[str, ...]:
+def tables_of(script: Script) -> tuple[str, ...]:
     """Return the tables that a migration creates."""
     return getattr(script.module, "TABLES", ())
 

@@ -15,9 +15,6 @@ from psycopg.sql import SQL, Identifier
 
 from pattern_storage.extras import require
 
-#: What a job can write.
-TABLES = ("pattern_templates", "job_ledger", "job_attempts", "dead_letters", "outbox", "import_runs")
-
 
 class ThreadWorker:
     """A running worker.
@@ -33,10 +30,11 @@ class ThreadWorker:
     def reset(self) -> None:
         """Remove all rows and all jobs that wait, for the next test."""
         from pattern_storage.config.celeryconfig import QUEUES
+        from pattern_storage.storage import schema
 
         with redis.Redis.from_url(self.redis_url) as connection:
             connection.delete(*QUEUES)
-        tables = SQL(", ").join(map(Identifier, TABLES))
+        tables = SQL(", ").join(map(Identifier, schema.tables()))
         with psycopg.connect(self.database_url, autocommit=True) as connection:
             connection.execute(SQL("TRUNCATE {}").format(tables))
 
