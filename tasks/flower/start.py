@@ -16,6 +16,10 @@ from pattern_storage.config.variables import PREFIX
 
 logger = logging.getLogger(__name__)
 
+#: Connections of kombu, each two of Redis, with which Flower asks workers. It asks eight questions at once, which then
+#: take turns: Celery's ten came to twenty connections for a page that is opened now and then.
+POOL_LIMIT = 4
+
 
 def configure(app: Celery) -> None:
     """Give Flower our options before it reads its command line, which may change them; see `tasks/celery_command.py`.
@@ -24,6 +28,10 @@ def configure(app: Celery) -> None:
     """
     settings = environment_settings()
     _ = app.conf.broker_url  # a missing URL is a sentence here, and a traceback in Flower
+    app.conf.broker_pool_limit = POOL_LIMIT
+    # A question leaves on the connection that its answers come on, not on another one of the same pool.
+    control: Any = app.control
+    control.mailbox.producer_pool = None
     set_options(flower_options(settings))
     make_folder(settings)
     os.umask(0o077)  # what Flower writes, nobody else reads

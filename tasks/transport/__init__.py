@@ -7,7 +7,8 @@ Who calls whom, from Celery down to the socket:
     channel            kombu's channel, one for each consumer; deliveries and acknowledgements pass `qos`. It has
     claims             the claims of a channel: when to claim, to wait, to deliver, to put back; through
     claim_call         the connection on which messages are claimed and acknowledged (claim.lua), and
-    blocking_pop       a connection for each queue and priority that waits on the server (BLMOVE); each is a
+    blocking_pop       a connection that waits on the server for each queue of short jobs (BLMOVE), and
+    key_watch          one that is told of messages under all other queue keys (CLIENT TRACKING); each is a
     polled_connection  a Redis connection that is written now and read when the poller reports it
 
 The one rule: nothing here may block the event loop, except what the option `socket_timeout` ends (kombu sets none,

@@ -1,4 +1,4 @@
-"""Blocking pops: one connection for each queue and priority, on which the server is waited for."""
+"""Blocking pops: a connection for each queue key that is not watched, on which the server is waited for."""
 
 from collections.abc import Iterable
 from time import monotonic
@@ -56,6 +56,8 @@ class QueueKey(NamedTuple):
     needs_ack: bool
     #: How many of its messages the channel may claim now.
     free: int = UNLIMITED
+    #: Whether it is watched together with others, not waited for on a connection of its own.
+    is_watched: bool = False
 
 
 class BlockingPop(PolledConnection):

@@ -80,6 +80,8 @@ class Channel(ChannelClients):
                 f"{self.global_keyprefix}{self._q_for_pri(queue, step)}",
                 bool(self.ack_emulation) and not (queue in self._no_ack_queues if no_ack is None else no_ack),
                 free,
+                # Where few messages come a wake-up of all is cheaper than a connection each.
+                step != self.priority_steps[0] or queue in self.queue_prefetch,
             )
             for step in self.priority_steps
             for queue, free in names

@@ -1,5 +1,6 @@
 """Redis clients of a channel: kept ones for commands, and polled connections for what it waits for."""
 
+from functools import cached_property
 from typing import Any
 
 from redis import Redis
@@ -37,6 +38,11 @@ class ChannelClients(redis.Channel):  # type: ignore[misc]  # kombu's is untyped
             self._kept_client = super()._create_client()
         return self._kept_client
 
+    @cached_property
+    def client(self) -> Any:
+        """The client for commands; kombu's would keep a connection of its own for its BRPOP."""
+        return self._create_client()
+
     @property
     def plain_client(self) -> Any:
         """A client that puts no prefix before keys: of a script's keys kombu's would prefix the first alone."""
@@ -47,7 +53,7 @@ class ChannelClients(redis.Channel):  # type: ignore[misc]  # kombu's is untyped
 
     @property
     def async_pool(self) -> Any:
-        """The pool of connections that wait: as many as there are queues and priorities, whatever the limit."""
+        """The pool of polled connections: as many as there are queues and priorities at most, whatever the limit."""
         pool = super().async_pool
         pool.max_connections = max(pool.max_connections, 1 << 20)
         return pool

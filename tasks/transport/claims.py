@@ -9,8 +9,9 @@ from typing import Any
 from kombu.log import get_logger
 
 from pattern_storage.tasks.redis_errors import ServerRefuses
-from pattern_storage.tasks.transport.blocking_pop import RETRY_DELAY, BlockingPops, Refusal
+from pattern_storage.tasks.transport.blocking_pop import RETRY_DELAY, BlockingPops, QueueKey, Refusal
 from pattern_storage.tasks.transport.claim_call import ClaimCall, Claimed, claim_command
+from pattern_storage.tasks.transport.key_watch import KeyWatch
 from pattern_storage.tasks.transport.message import Unreadable, load
 from pattern_storage.tasks.transport.restore import carry_over
 from pattern_storage.tasks.transport.scripts import CLAIM, RELEASE, SWEEP
@@ -27,6 +28,7 @@ class Claims:
     def __init__(self, channel: Any) -> None:
         self._channel = channel
         self._pops = BlockingPops(channel)
+        self._watch = KeyWatch(channel, self._pops.refusal)
         self._call = ClaimCall(channel, self._on_reply)
         # Claimed, not delivered yet.
         self._ready: deque[Claimed] = deque()
@@ -41,7 +43,7 @@ class Claims:
     @property
     def connections(self) -> list[Any]:
         """All polled connections of the channel."""
-        return [self._call, *self._pops.connections]
+        return [self._call, self._watch, *self._pops.connections]
 
     @property
     def _ahead(self) -> bool:
@@ -69,12 +71,18 @@ class Claims:
             self.stop_waiting()
         if self._call.pending or monotonic() < self._retry_at:
             return
-        if self._pops.refused:
-            self._pops.refused = self._queues_empty = False
+        if self._pops.refused or self._watch.changed:
+            self._pops.refused = self._watch.changed = self._queues_empty = False
         if self._pops.moved or self._call.has_unconfirmed_acks or (slots and not self._queues_empty):
             self._begin_claim(slots)
         elif slots:
-            self._pops.begin(key for key in self._channel.queue_keys(self._channel.active_queues) if key.free)
+            self._wait([key for key in self._channel.queue_keys(self._channel.active_queues) if key.free])
+
+    def _wait(self, queue_keys: list[QueueKey]) -> None:
+        watched = [key for key in queue_keys if key.is_watched]
+        if self._watch.begin(watched):
+            queue_keys = [key for key in queue_keys if not key.is_watched]
+        self._pops.begin(queue_keys)
 
     def _begin_claim(self, slots: int) -> None:
         queues = self._channel.next_queues() if slots else []

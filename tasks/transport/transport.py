@@ -8,9 +8,14 @@ The protocol, for a queue `q` (each priority of a queue is a key of its own and 
 1. A *claim* is one Lua call (claim.lua). It acknowledges, takes messages from the queues, as many as the prefetch limit
    allows but not more than half of what waits, and records them as unacked: in kombu's hash `unacked` and its index
    `unacked_index`, in kombu's format, so that kombu's own code restores them and Flower understands them.
-2. When a claim has left nothing, the channel *waits* with a blocking pop, `BLMOVE q q.claimed RIGHT LEFT`, on a
-   connection for each `q`, because BLMOVE takes one key and no queue may add to the delay of another. A message wakes
-   the one worker that has waited longest. The next claim moves it on, out of `q.claimed`, into the unacked hash.
+2. When a claim has left nothing, the channel *waits*. For the first priority of a queue of short jobs with a blocking
+   pop, `BLMOVE q q.claimed RIGHT LEFT`, on a connection of its own, because BLMOVE takes one key and no queue may add
+   to the delay of another. A message wakes the one worker that has waited longest. The next claim moves it on, out of
+   `q.claimed`, into the unacked hash. All other keys share a *watch*: EXISTS on a connection with CLIENT TRACKING,
+   which the server tells of the next change. It wakes all workers that watch, and takes nothing; the claims that follow
+   decide who gets the message. That costs one connection in place of one for each key, and a claim for each idle worker
+   where few messages come: queues of long jobs, and other priorities. A pop of many keys at once (BRPOP, BLMPOP) takes
+   a message away from the server before anybody has it.
 3. A channel at its prefetch limit *stops waiting*: it ends its blocking pops with CLIENT UNBLOCK, reads the one reply
    of each, and puts back what had just been moved. Nothing is claimed that cannot be delivered. A consumer without an
    event loop, or one that works inside its callback (the solo pool), stops waiting before each delivery and claims one
@@ -44,6 +49,9 @@ What can come between, for a message m that worker A is about to get:
 - The server restarts and has forgotten the scripts: NOSCRIPT comes before any effect, and the text is sent.
 - The process forks: the child forgets all claims and closes its copies of the sockets, which does not end the
   connections. A socket leaves the poller before it is closed: while a copy is open the kernel still reports its end.
+- m comes after a claim that found none and before EXISTS: EXISTS counts it, and the next claim follows. After EXISTS:
+  the server tells. The watch's connection breaks: the next EXISTS, on another one, counts what came meanwhile.
+- CLIENT TRACKING is forbidden or unknown: all keys are waited for with BLMOVE, each on a connection of its own.
 - The server is full: BLMOVE is refused, so the channel asks once a second; a claim begins with RPOP.
 - A message is none of kombu's (no delivery tag): it is put aside in `q.unreadable` instead of stopping every worker.
 - A worker with kombu's own transport takes from the same queue: it pops from `q`, and finds in the unacked hash what

@@ -75,10 +75,11 @@ def test_a_full_server_is_still_emptied(lone_valkey: EmbeddedValkey) -> None:
         reader.close()
 
 
-def test_a_user_without_client_unblock_can_consume(lone_valkey: EmbeddedValkey) -> None:
+@pytest.mark.parametrize("refused", ["client|unblock", "client|tracking"])
+def test_a_user_without_a_command_of_clients_can_consume(lone_valkey: EmbeddedValkey, refused: str) -> None:
     with redis.Redis.from_url(lone_valkey.url) as store:
         store.acl_setuser("plain", True, passwords=["+secret"], keys=["*"], channels=["*"], commands=["+@all"])
-        store.execute_command("ACL", "SETUSER", "plain", "-client|unblock")
+        store.execute_command("ACL", "SETUSER", "plain", f"-{refused}")
         url = urlsplit(lone_valkey.url)._replace(netloc=f"plain:secret@127.0.0.1:{urlsplit(lone_valkey.url).port}")
         got: list[Any] = []
         reader = Reader(url.geturl(), ["q"], got.append, prefetch=1, loop=True)
@@ -86,7 +87,7 @@ def test_a_user_without_client_unblock_can_consume(lone_valkey: EmbeddedValkey) 
         for number in range(5):
             for _ in range(3):
                 reader.step()
-            publish(lone_valkey.url, "q", [number])
+            publish(lone_valkey.url, "q", [number], priority=9 * (number % 2))
             reader.steps(lambda number=number: len(got) == number + 1)  # type: ignore[misc]
             got[-1].ack()
         reader.close()

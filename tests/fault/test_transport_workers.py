@@ -82,7 +82,7 @@ def test_every_job_is_done_once(start: Start, sender: Celery, store: Store, pool
     wait_until(lambda: len(done(store)) == 100, "all are done")
     wait_until(lambda: nothing_left(store), "all are acknowledged")
     # Two queues and four priorities.
-    wait_until(lambda: waiting(store) == 8, "it waits")
+    wait_until(lambda: waiting(store) == 2, "it waits")
     send(sender, [100, 101], countdown=1)
     send(sender, [102])
     wait_until(lambda: len(done(store)) == 103, "the delayed are done")
@@ -133,9 +133,9 @@ def test_workers_and_control_clients_find_each_other(start: Start, redis_url: st
 
 def test_a_cancelled_queue_is_left_alone(start: Start, sender: Celery, store: Store) -> None:
     start("prefork")
-    wait_until(lambda: waiting(store) == 8, "it waits")
+    wait_until(lambda: waiting(store) == 2, "it waits")
     assert sender.control.cancel_consumer("two", reply=True, timeout=5, limit=1)
-    wait_until(lambda: waiting(store) == 4, "it waits for the other")
+    wait_until(lambda: waiting(store) == 1, "it waits for the other")
     send(sender, range(10))
     wait_until(lambda: len(done(store)) == 5, "those of the other are done")
     assert store.llen("two") == 5
@@ -149,7 +149,7 @@ def test_a_process_that_replaces_another_has_none_of_the_worker_s_connections(
 ) -> None:
     group = start("prefork")
     worker = psutil.Process(group.process.pid)
-    wait_until(lambda: waiting(store) == 8, "it waits")
+    wait_until(lambda: waiting(store) == 2, "it waits")
     first = worker.children()
     first[0].kill()
 
@@ -170,4 +170,4 @@ def test_a_process_that_replaces_another_has_none_of_the_worker_s_connections(
     send(sender, range(10))
     wait_until(lambda: done(store) == list(range(10)), "all are done")
     wait_until(lambda: nothing_left(store), "all are acknowledged")
-    wait_until(lambda: waiting(store) == 8, "it waits again")
+    wait_until(lambda: waiting(store) == 2, "it waits again")

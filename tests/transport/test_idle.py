@@ -15,7 +15,6 @@ Store = redis.Redis
 Open = Callable[..., Reader]
 
 QUEUES = ["a", "b", "c"]
-PLACES = len(QUEUES) * 4
 
 
 def calls(store: Store, command: str) -> int:
@@ -34,9 +33,10 @@ def test_an_idle_worker_waits_and_does_not_spin(store: Store, read: Open, ahead:
     while time.monotonic() < end:
         reader.step(timeout=1)
         steps += 1
-    assert calls(store, "blmove") <= 3 * PLACES
+    assert calls(store, "blmove") <= 3 * len(QUEUES)
     assert calls(store, "evalsha") <= 2
-    assert steps < 4 * PLACES
+    assert calls(store, "exists") <= 2
+    assert steps < 6 * len(QUEUES)
 
 
 def test_a_full_worker_asks_nothing(store: Store, redis_url: str, read: Open) -> None:
@@ -58,6 +58,7 @@ def test_no_queue_adds_to_the_delay_of_another(store: Store, redis_url: str, rea
     reader = read(QUEUES, acknowledged(got), loop=loop)
     # Longer than the reader has: a queue that is looked at only after the wait for another never gets its turn.
     reader.channel.brpop_timeout = 600
+    reader.channel.queue_prefetch = {QUEUES[1]: 100}
     for number, (queue, priority) in enumerate(product(QUEUES * 3, (0, 9))):
         for _ in range(2):
             reader.step(timeout=0.01)
@@ -76,10 +77,36 @@ def test_one_message_wakes_one_worker(store: Store, redis_url: str, read: Open) 
         one.work()
         one._finish_claim()
         one.work()
-    assert waiting(store) == 4 * 4
+    # The other priorities are watched.
+    assert waiting(store) == 4
     publish(redis_url, "q", [1])
-    wait_until(lambda: waiting(store) == 4 * 4 - 1, "one of them has been woken")
-    answers = [
-        each for one in claims for each in one.connections if each.pending and each.connection.can_read(timeout=0)
-    ]
-    assert [each.name for each in answers] == ["BLMOVE q"]
+    wait_until(lambda: waiting(store) == 4 - 1, "one of them has been woken")
+    pops = [each for one in claims for each in one.connections if each.name == "BLMOVE q"]
+    assert sum(each.pending and each.connection.can_read(timeout=0) for each in pops) == 1
+
+
+def test_a_watch_survives_the_end_of_its_connection(store: Store, redis_url: str, read: Open) -> None:
+    got: list[Any] = []
+    reader = read(["a"], acknowledged(got), loop=True, unacked_restore_interval=600)
+    for number in range(3):
+        for _ in range(4):
+            reader.step()
+        [watch] = [one for one in store.client_list() if one["cmd"] == "exists" and "t" in one["flags"]]
+        store.client_kill_filter(_id=watch["id"])
+        publish(redis_url, "a", [number], priority=9)
+        reader.steps(lambda number=number: got[-1:] == [number])  # type: ignore[misc]
+
+
+def test_a_watch_of_what_came_meanwhile(store: Store, redis_url: str, read: Open) -> None:
+    """A message comes between the claim that found none and the question, or beside another's."""
+    got: list[Any] = []
+    reader = read(["a"], acknowledged(got), loop=True)
+    reader.step()
+    claims = reader.channel.claims
+    for number, priorities in enumerate(((9,), (3, 6), (9, 3, 6))):
+        claims._watch._socket = None
+        claims._queues_empty = True
+        for priority in priorities:
+            publish(redis_url, "a", [number], priority=priority)
+        expected = [number] * len(priorities)
+        reader.steps(lambda expected=expected: got[-len(expected) :] == expected)  # type: ignore[misc]

@@ -21,8 +21,8 @@ ProxyTo = Callable[[str], Proxy]
 #: Of Python 3.12: threads of proxies may run. The children do next to nothing.
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 
-#: A blocking pop for each of kombu's four priorities.
-WAITS = 4
+#: Blocking pops of one queue: its other priorities are watched.
+WAITS = 1
 
 
 def connection_of(reader: Reader, name: str) -> Any:
@@ -92,7 +92,7 @@ def test_a_forked_child_closes_its_copies(store: Store, redis_url: str, read: Op
     reader.channel.brpop_timeout = 600
     reader.steps(lambda: waiting(store) == WAITS, "it waits")
     before, after = sockets_in_child(reader)
-    assert len(before) > WAITS
+    assert len(before) >= 3, "claim call, blocking pop and watch"
     assert not after
     # The parent's are as they were, and polled.
     assert waiting(store) == WAITS
