@@ -58,8 +58,12 @@ def import_source(
     """Import one file now, all rows or none, in this process: it needs PostgreSQL and no worker."""
     settings = load_settings()
     _ = settings.database
+    try:
+        location = absolute(source, Path.cwd())
+    except ValueError as error:
+        raise InputInvalid(str(error)) from None
     given: dict[str, Any] = {
-        "source": absolute(source, Path.cwd()),
+        "source": location,
         "on_conflict": on_conflict,
         "columns": dict(_pair(text) for text in column or []),
         "separator": separator,

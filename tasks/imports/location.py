@@ -33,10 +33,16 @@ def is_url(source: str) -> bool:
 
 
 def absolute(source: str, folder: Path) -> str:
-    """Return the source with a local path counted from the folder; a URL is left as it is."""
+    """Return the source with a local path counted from the folder; a URL is left as it is.
+
+    Raises ValueError for a home that nobody knows.
+    """
     if is_url(source) or _FILE_URL.match(source):
         return source
-    return str((folder / Path(source).expanduser()).absolute())
+    try:
+        return str((folder / Path(source).expanduser()).absolute())
+    except RuntimeError:  # a user without an entry in passwd, and no HOME
+        raise ValueError(f"source is {source!r}, and nobody knows whose home ~ is: write the path in full") from None
 
 
 def suffixes(source: str) -> list[str]:

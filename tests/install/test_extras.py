@@ -1,7 +1,9 @@
 """Each extra alone, none and all: what works, and the sentence of what needs another one."""
 
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -141,3 +143,58 @@ with EmbeddedPostgres(folder / "data", durable=False) as server, psycopg.connect
     print(connection.execute("SELECT 40 + 2").fetchone()[0])
 """
     assert install("embedded").python(code) == "42\n"
+
+
+@pytest.fixture
+def refusing() -> Iterator[str]:
+    """The address of a server that answers every request with 401."""
+
+    class Unauthorized(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(401)
+
+        def do_HEAD(self) -> None:
+            self.send_error(401)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Unauthorized) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+#: Of each kind of bucket: where the server is said, and with what.
+S3 = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_EC2_METADATA_DISABLED": "true"}
+LIST_SOURCE = """
+from pattern_storage.tasks.errors import ImportFailed
+from pattern_storage.tasks.imports.plan.model import ImportPlan
+from pattern_storage.tasks.imports.sources.files import Source
+try:
+    Source(ImportPlan.model_validate({"name": "x", "source": SOURCE}))
+except ImportFailed as error:
+    print(type(error).__name__, error.error_type, error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("extra", "source", "variables", "says"),
+    [
+        ("s3", "s3://bucket/x.jsonl", S3 | {"AWS_ENDPOINT_URL": "{refusing}"}, "ImportBroken source_unreadable"),
+        ("s3", "s3://bucket/x.jsonl", S3 | {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "ImportDelayed"),
+        ("s3", "s3://bucket/x.jsonl", {"AWS_EC2_METADATA_DISABLED": "true"}, "Unable to locate credentials"),
+        ("s3", "s3://B!/x.jsonl", S3, "Invalid bucket name"),
+        ("gcs", "gs://bucket/x.jsonl", {"STORAGE_EMULATOR_HOST": "{refusing}"}, "ImportBroken source_unreadable"),
+    ],
+    ids=["s3 unauthorized", "s3 unreachable", "s3 without credentials", "s3 bad name", "gcs unauthorized"],
+)
+def test_what_a_bucket_says(
+    install: Install, refusing: str, extra: str, source: str, variables: dict[str, str], says: str
+) -> None:
+    """Errors of the libraries' own become one sentence, and what may pass is told from what will not."""
+    code = LIST_SOURCE.replace("SOURCE", repr(source))
+    filled: dict[str, Any] = {name: value.format(refusing=refusing) for name, value in variables.items()}
+    said = install(extra).python(code, **filled)
+    assert says in said
+    assert f"{source} cannot be read" in said

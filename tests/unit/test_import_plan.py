@@ -224,3 +224,10 @@ def test_a_source_that_is_a_url_is_no_path() -> None:
     assert absolute("a::b:c.csv", Path("/srv")) == "/srv/a::b:c.csv"
     assert absolute("x/*.csv", Path("/srv")) == "/srv/x/*.csv"
     assert absolute("/x", Path("/srv")) == "/x"
+
+
+def test_a_home_that_nobody_knows(tmp_path: Path) -> None:
+    path = tmp_path / "imports.toml"
+    path.write_text('[[import]]\nname = "a"\nsource = "~nobody-of-this-name/a.csv"\nevery = "1h"\n')
+    with pytest.raises(ImportsFileInvalid, match=r"source is .~nobody-of-this-name/a\.csv., and nobody"):
+        load_entries(path)

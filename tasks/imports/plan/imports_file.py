@@ -44,5 +44,8 @@ def load_entries(path: Path) -> list[ImportEntry]:
             raise ImportsFileInvalid(f"{where}: {explain(error)}") from None
         if any(entry.name == other.name for other in entries):
             raise ImportsFileInvalid(f"{where}: name stands twice; every import needs a name of its own")
-        entries.append(entry.model_copy(update={"source": absolute(entry.source, path.parent)}))
+        try:
+            entries.append(entry.model_copy(update={"source": absolute(entry.source, path.parent)}))
+        except ValueError as error:
+            raise ImportsFileInvalid(f"{where}: {error}") from None
     return entries

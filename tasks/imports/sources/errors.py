@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http.client import responses
 from typing import Any
 
 import aiohttp
 
 from pattern_storage.tasks.errors import ImportBroken, ImportDelayed, ImportFailed
 from pattern_storage.tasks.imports.redaction import redact
+from pattern_storage.tasks.imports.sources.cloud_errors import http_status, is_of_cloud, is_of_network
 from pattern_storage.vocabulary import ErrorType
 
 #: Statuses below 500 that may pass: request timeout, too early, too many requests.
@@ -37,7 +39,11 @@ def translate_errors(path: str) -> Iterator[None]:
         raise _unreadable(name, error.strerror or str(error)) from None
     except (aiohttp.ClientError, TimeoutError) as error:
         raise _http_failure(name, error) from None
-    except OSError as error:
+    except Exception as error:
+        if is_of_cloud(error) or http_status(error):
+            raise _cloud_failure(name, error) from None
+        if not isinstance(error, OSError):
+            raise
         if error.errno in PERMANENT_ERRNOS:
             raise _unreadable(name, error.strerror or str(error)) from None
         raise ImportDelayed(ErrorType.SOURCE_UNAVAILABLE, f"{name} cannot be read now: {_reason(error)}") from None
@@ -54,6 +60,17 @@ def _http_failure(name: str, error: BaseException) -> ImportFailed:
     reason = f"{name} cannot be read now: {_reason(error)}"
     wait = retry_after(getattr(error, "headers", None))
     return ImportDelayed(ErrorType.SOURCE_UNAVAILABLE, reason, **({} if wait is None else {"retry_after": wait}))
+
+
+def _cloud_failure(name: str, error: Exception) -> ImportFailed:
+    status = http_status(error)
+    if status in MISSING_STATUSES:
+        return ImportBroken(ErrorType.SOURCE_MISSING, f"{name} does not exist")
+    # The text of gcsfs' errors is the page that the server sent.
+    reason = _reason(error) if status is None else f"{status} {responses.get(status, '')}".strip()
+    if is_of_network(error) or (status is not None and (status >= 500 or status in TRANSIENT_STATUSES)):
+        return ImportDelayed(ErrorType.SOURCE_UNAVAILABLE, f"{name} cannot be read now: {reason}")
+    return _unreadable(name, reason)
 
 
 def retry_after(headers: Any) -> float | None:
