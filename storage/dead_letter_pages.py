@@ -57,7 +57,7 @@ class ListedLetter:
 async def groups(connection: Connection) -> list[LetterGroup]:
     """Return the groups, the largest first."""
     async with connection.cursor(row_factory=class_row(LetterGroup)) as cursor:
-        await cursor.execute(_filled(block("group_dead_letters")), {"limit": GROUPS})
+        await cursor.execute(_filled(block("letter_groups")), {"limit": GROUPS})
         return await cursor.fetchall()
 
 

@@ -7,7 +7,7 @@ regexp_replace(
     regexp_replace(left(error, 300), '''[^'']*''|"[^"]*"|\(.*\)|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}', '…', 'g'),
     '[0-9]+([.][0-9]+)?', '…', 'g')
 
--- name: group_dead_letters
+-- name: letter_groups
 -- Dead letters by error type and reason, the largest groups first.
 SELECT error_type, {reason} AS reason, count(*) AS letters, min(died_at) AS first, max(died_at) AS last
 FROM dead_letters
