@@ -22,8 +22,7 @@ OLDEST_REDIS = (6, 2)
 
 def doctor(as_json: Json = False) -> None:
     """Check settings, PostgreSQL, Redis and workers; exit 0 if all is well, 3 if a server is unreachable, else 1."""
-    settings = load_settings()
-    findings = [finding for check in (check_postgresql, _redis, _redis_kind, _workers) for finding in check(settings)]
+    findings = check_all(load_settings())
     if as_json:
         print_json([vars(finding) for finding in findings])
     else:
@@ -36,6 +35,11 @@ def doctor(as_json: Json = False) -> None:
         raise typer.Exit(Exit.UNREACHABLE)
     if not all(finding.ok for finding in findings):
         raise typer.Exit(Exit.FAILED)
+
+
+def check_all(settings: Settings) -> list[Finding]:
+    """Return what each check found. Flower's overview shows the same."""
+    return [finding for check in (check_postgresql, _redis, _redis_kind, _workers) for finding in check(settings)]
 
 
 def _redis(settings: Settings) -> Iterator[Finding]:

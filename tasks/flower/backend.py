@@ -6,6 +6,7 @@ from functools import cached_property, partial
 from typing import Any, TypeVar
 
 from pattern_storage.config.settings import Settings
+from pattern_storage.storage import audit
 from pattern_storage.storage.errors import ServerUnavailable
 from pattern_storage.storage.operations.base import Connection
 from pattern_storage.storage.pool import create_pool
@@ -53,6 +54,7 @@ class Backend:
 
     async def audit(self, actor: str, action: str, about: dict[str, str], count: int) -> None:
         """Note who did what, to what, and to how many."""
+        await self.ask(partial(audit.record, actor=actor, action=action, about=about, count=count))
 
     async def in_thread(self, function: Callable[..., T], *arguments: Any, **named: Any) -> T:
         """Run a function that blocks in a thread."""

@@ -4,16 +4,19 @@ from pathlib import Path
 
 from tornado.web import StaticFileHandler, url
 
-from pattern_storage.tasks.flower.pages import dead_letters, imports
+from pattern_storage.tasks.flower.pages import audit, dead_letters, imports, job, jobs, overview, queues
 
 #: Names of routes, and what the navigation calls them.
-TABS = (("dead-letters", "Dead letters"), ("imports", "Imports"))
+TABS = (
+    ("overview", "Overview"), ("jobs", "Jobs"), ("dead-letters", "Dead letters"), ("imports", "Imports"),
+    ("queues", "Queues"), ("audit", "Audit"),
+)  # fmt: skip
 
 ROUTES = [
     url(r"/pages/static/(.*)", StaticFileHandler, {"path": str(Path(__file__).parents[1] / "static")}, "pages-static"),
     *(
         url(pattern, handler, name=name)
-        for module in (dead_letters, imports)
+        for module in (overview, jobs, job, dead_letters, imports, queues, audit)
         for name, pattern, handler in module.ROUTES
     ),
 ]  # fmt: skip

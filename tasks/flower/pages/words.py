@@ -60,6 +60,11 @@ def seconds(value: float | None) -> str:
     return f"{value // 86_400:.0f} d {value % 86_400 // 3_600:.0f} h"
 
 
+def milliseconds(value: float | None) -> str:
+    """Return a span of time given in milliseconds."""
+    return NOTHING if value is None else seconds(value / 1_000)
+
+
 def age(moment: datetime | None, now: datetime | None = None) -> str:
     """Return how long ago a moment is, as `seconds` does."""
     return NOTHING if moment is None else seconds(((now or datetime.now(UTC)) - moment).total_seconds())

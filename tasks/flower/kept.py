@@ -1,0 +1,47 @@
+"""Values that take long to find out, kept for a while: a page shows the last one and has the next found out."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+from pattern_storage.storage.logs import get_logger
+
+logger = get_logger(__name__)
+
+T = TypeVar("T")
+
+
+class Kept(Generic[T]):
+    """One such value.
+
+    Args:
+        find: finds it out; if it raises, the last value stays.
+        seconds: how long a value is good.
+    """
+
+    def __init__(self, find: Callable[[], Awaitable[T]], seconds: float) -> None:
+        self._find, self._seconds = find, seconds
+        self._value: T | None = None
+        self._found_at = float("-inf")
+        self._finding: asyncio.Task[None] | None = None
+
+    def last(self) -> T | None:
+        """Return the last value, None if there is none yet; where it is old, begin to find out the next."""
+        if time.monotonic() - self._found_at > self._seconds and (self._finding is None or self._finding.done()):
+            self._finding = asyncio.get_running_loop().create_task(self._renew(), name="renew a kept value")
+        return self._value
+
+    async def get(self, patience: float) -> T | None:
+        """Return the last value; where there is none yet, wait at most `patience` seconds for the first."""
+        if self.last() is None and self._finding is not None:
+            await asyncio.wait([self._finding], timeout=patience)
+        return self._value
+
+    async def _renew(self) -> None:
+        try:
+            self._value = await self._find()
+        except Exception as error:
+            # The page itself says which server does not answer.
+            logger.warning("%s cannot be found out now: %s", getattr(self._find, "__name__", self._find), error)
+        self._found_at = time.monotonic()

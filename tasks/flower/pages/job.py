@@ -1,0 +1,139 @@
+"""Page of a job: its state and reason, its timeline, and what it leads to. Never its template code."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from tornado import web
+
+from pattern_storage.storage.job_details import Event, JobDetails, find_job
+from pattern_storage.tasks.errors import ServiceUnavailable
+from pattern_storage.tasks.flower.pages import words
+from pattern_storage.tasks.flower.pages.base import PageHandler
+from pattern_storage.tasks.flower.pages.jobs import about
+from pattern_storage.vocabulary import FINAL_STATES, JobState, ListedState
+
+#: States that nothing follows unless an operator does something.
+ENDED = frozenset({*map(str, FINAL_STATES), str(ListedState.DEAD)})
+
+#: Times that Flower's own record of a job has, and what they say.
+TIMES = {
+    "sent": "submitted", "received": "claimed by a worker", "started": "started", "retried": "attempt failed",
+    "succeeded": "result stored", "failed": "failure stored", "dead": "dead letter", "revoked": "cancelled",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Step:
+    """An event of the timeline as the page shows it."""
+
+    at: datetime
+    what: str
+    about: str = ""
+    kind: str = ""
+    after: str = ""
+
+
+class JobPage(PageHandler):
+    """The page, GET /jobs/ID."""
+
+    tab = "jobs"
+
+    async def get(self, text: str) -> None:
+        """Show it, from PostgreSQL, Redis and what Flower has seen; each may know what the others do not."""
+        try:
+            job_id = UUID(text)
+        except ValueError:
+            raise web.HTTPError(404, "A job has a correlation id: a UUID") from None
+        details = await self.backend.ask(partial(find_job, correlation_id=job_id))
+        seen = self.application.events.state.tasks.get(str(job_id))
+        status = await self._status(job_id)
+        if details is None and seen is None and status == JobState.UNKNOWN:
+            raise web.HTTPError(404, "Nothing is known under this id: never submitted, or forgotten")
+        state = details.job.state if details else str(status if status != JobState.UNKNOWN else seen.state)
+        self.page(
+            "job.html", job_id=job_id, state=state, is_final=state in ENDED, title=self._title(details, seen),
+            reason=reason_of(details), rows=self._rows(details, seen), buttons=self._buttons(job_id, details, state),
+            events=steps(details.events if details else [], seen),
+        )  # fmt: skip
+
+    async def _status(self, job_id: UUID) -> str:
+        with suppress(ServiceUnavailable):
+            return await self.backend.in_thread(self.backend.client.get(job_id).status)
+        return JobState.UNKNOWN
+
+    def _title(self, details: JobDetails | None, seen: Any) -> str:
+        if details:
+            return about(details.job)
+        return str(seen.args or seen.name or "a job") if seen else "A job that no worker has described yet"
+
+    def _rows(self, details: JobDetails | None, seen: Any) -> list[tuple[str, Any, str]]:
+        """Return names, values and links."""
+        rows: list[tuple[str, Any, str]] = []
+        if details:
+            job = details.job
+            name = job.pattern_name
+            rows += [
+                ("Operation", job.operation, ""),
+                ("Pattern", name, self.href("jobs", name=name) if name and not details.is_import else ""),
+                ("Pattern id", details.pattern_id, ""),
+                ("Queue", job.queue, ""),
+                ("Worker", job.worker, self.href("worker", job.worker) if job.worker else ""),
+                ("Attempts", job.attempts, ""),
+                ("Waited", words.milliseconds(job.waited_ms), ""),
+                ("Took", words.milliseconds(job.duration_ms), ""),
+            ]
+            if details.retried_from:
+                rows.append(("Retry of", details.retried_from, self.href("job", details.retried_from)))
+            rows += [("Sent again as", job_id, self.href("job", job_id)) for job_id in details.retries]
+        if seen:
+            rows.append(("Flower's record", "what Flower has seen of it", self.href("task", seen.uuid)))
+        return [row for row in rows if row[1] not in (None, "", words.NOTHING)]
+
+    def _buttons(self, job_id: UUID, details: JobDetails | None, state: str) -> list[tuple[str, str, str]]:
+        """Return labels, URLs and CSS classes of what this user may do with it."""
+        return []
+
+
+def reason_of(details: JobDetails | None) -> str:
+    """Return why the job is where it is, "" where nothing went wrong."""
+    if details is None or details.job.error_type is None:
+        return ""
+    return f"{details.job.error_type}: {details.job.error or ''}"
+
+
+def steps(events: list[Event], seen: Any) -> list[Step]:
+    """Return the timeline in order of time: what PostgreSQL wrote down, and between it what Flower has seen."""
+    found = [
+        Step(
+            event.at, event.what,
+            "; ".join(filter(None, (event.error_type and f"{event.error_type}: {event.error or ''}",
+                                    event.worker and f"on {event.worker}"))),
+            kind_of(event.what),
+        )
+        for event in events
+    ]  # fmt: skip
+    known = {step.what for step in found}
+    for name, what in TIMES.items():
+        moment = getattr(seen, name, None)
+        if isinstance(moment, int | float) and what not in known:
+            found.append(Step(datetime.fromtimestamp(moment, UTC), what, kind=kind_of(what)))
+    found.sort(key=lambda step: step.at)
+    return [
+        Step(step.at, step.what, step.about, step.kind, words.seconds((step.at - before.at).total_seconds()))
+        if before else step
+        for before, step in zip([None, *found], found, strict=False)
+    ]  # fmt: skip
+
+
+def kind_of(what: str) -> str:
+    """Return the CSS class of a step."""
+    if what in (ListedState.SUCCESS, "result stored"):
+        return "good"
+    return "bad" if what in (ListedState.FAILURE, ListedState.DEAD, "attempt failed", "failure stored") else ""
+
+
+ROUTES: list[tuple[str, str, type[Any]]] = [("job", r"/jobs/([0-9a-fA-F-]{32,36})", JobPage)]

@@ -1,0 +1,188 @@
+"""Page of the overview: what is wrong, in words, and the figures of the last hour and day as plots."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC
+from functools import partial
+from typing import Any
+
+from pattern_storage.storage import dead_letters, import_health, outbox, overview
+from pattern_storage.storage.import_health import ImportHealth
+from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.outbox import OutboxSize
+from pattern_storage.storage.overview import Span
+from pattern_storage.tasks.cli.doctor import check_all
+from pattern_storage.tasks.cli.doctor_postgresql import Finding
+from pattern_storage.tasks.flower.backend import Backend
+from pattern_storage.tasks.flower.kept import Kept
+from pattern_storage.tasks.flower.pages import words
+from pattern_storage.tasks.flower.pages.base import PageHandler
+from pattern_storage.tasks.flower.pages.plots import Line, lines
+
+#: Seconds for which figures and checks are good.
+GOOD = {"hour": 10.0, "day": 60.0, "checks": 20.0}
+
+#: Seconds that a page waits for its first figures.
+PATIENCE = 1.0
+
+SPANS = {"hour": overview.HOUR, "day": overview.DAY}
+
+#: Seconds after which something that waits is wrong.
+OLD = 120.0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong, in words, and where to see to it."""
+
+    text: str
+    href: str = ""
+
+
+@dataclass(frozen=True)
+class State:
+    """What PostgreSQL says of the present."""
+
+    letters: int
+    outbox: OutboxSize
+    imports: list[ImportHealth]
+    beat_age: float | None
+
+
+async def measure(connection: Connection) -> State:
+    """Return what PostgreSQL says of the present."""
+    return State(
+        await dead_letters.count(connection), await outbox.measure(connection),
+        await import_health.measure(connection), await import_health.schedules_age(connection),
+    )  # fmt: skip
+
+
+class Figures:
+    """Figures and checks that take long, each found out at most every few seconds, for all who look."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self.rates: dict[str, Kept[list[Span]]] = {name: Kept(partial(self._rates, name), GOOD[name]) for name in SPANS}
+        self.checks: Kept[list[Finding]] = Kept(self._checks, GOOD["checks"])
+
+    async def _rates(self, name: str) -> list[Span]:
+        seconds, count = SPANS[name]
+        return await self._backend.ask(partial(overview.rates, seconds=seconds, spans=count))
+
+    async def _checks(self) -> list[Finding]:
+        return await self._backend.in_thread(check_all, self._backend.settings)
+
+
+class OverviewPage(PageHandler):
+    """The overview, GET /overview."""
+
+    tab = "overview"
+
+    async def get(self) -> None:
+        """Show it."""
+        chosen = self.choice("span", SPANS, "hour")
+        figures = self._figures()
+        state, trouble = None, ""
+        try:
+            state = await self.backend.ask(measure)
+        except Exception as error:
+            trouble = str(error)
+        spans = await figures.rates[chosen].get(PATIENCE) or []
+        checks = figures.checks.last()
+        problems = [Problem(trouble)] if trouble else []
+        problems += [*self._of_state(state)] if state else []
+        problems += [
+            Problem(f"{each.subject}: {each.found}. {each.advice}", self._link(each))
+            for each in checks or []
+            if not each.ok
+        ]
+        self.page(
+            "overview.html", problems=problems, checks=checks, state=state, chosen=chosen, spans=list(SPANS),
+            totals=totals(spans, SPANS[chosen][0]), plots=plots(spans, SPANS[chosen][0]),
+            workers=sum(1 for worker in self.application.events.state.workers.values() if worker.alive),
+        )  # fmt: skip
+
+    def _figures(self) -> Figures:
+        kept: Figures = self.settings.setdefault("pattern_storage_figures", Figures(self.backend))
+        return kept
+
+    def _of_state(self, state: State) -> Iterator[Problem]:
+        if state.letters:
+            yield Problem(f"{words.plural(state.letters, 'dead letter')} wait for somebody", self.href("dead-letters"))
+        if state.outbox.age > OLD:
+            waits = words.seconds(state.outbox.age)
+            yield Problem(
+                f"A job has waited in the outbox for {waits}: no relay publishes it", self.href("jobs", state="QUEUED")
+            )
+        if state.beat_age is not None and state.beat_age > OLD:
+            yield Problem(
+                f"No beat has looked at the schedules for {words.seconds(state.beat_age)}", self.href("imports")
+            )
+        for each in state.imports:
+            if each.failed:
+                yield Problem(f"The last run of import {each.name} failed", self.href("import-history", name=each.name))
+
+    def _link(self, finding: Finding) -> str:
+        subject = finding.subject.lower()
+        for word, route in (
+            ("worker", "workers"),
+            ("queue", "queues"),
+            ("dead", "dead-letters"),
+            ("import", "imports"),
+        ):
+            if word in subject:
+                return self.href(route)
+        return ""
+
+
+class FrontPage(PageHandler):
+    """Flower's front page: leads to the overview."""
+
+    def get(self) -> None:
+        """Lead there."""
+        self.redirect(self.href("overview"))
+
+
+def totals(spans: Sequence[Span], seconds: float) -> dict[str, Any]:
+    """Return the figures of all spans together; the quantiles are those of the newest span that has any."""
+    jobs, failures = sum(span.jobs for span in spans), sum(span.failures for span in spans)
+    return {
+        "rate": jobs / (seconds * len(spans)) if spans else None,
+        "jobs": jobs,
+        "failures": failures,
+        "waited": next((span.waited for span in reversed(spans) if span.waited), None),
+        "duration": next((span.duration for span in reversed(spans) if span.duration), None),
+    }
+
+
+def plots(spans: Sequence[Span], seconds: float) -> list[tuple[str, str]]:
+    """Return captions and SVGs."""
+    if not spans:
+        return []
+    ticks = [f"{span.since.astimezone(UTC):%H:%M}" for span in (*spans[:: max(len(spans) // 6, 1)],)]
+
+    def quantiles(name: str) -> list[Line]:
+        found = [getattr(span, name) for span in spans]
+        return [
+            Line("median", [each and each[0] for each in found]),
+            Line("95th percentile", [each and each[1] for each in found]),
+        ]
+
+    rate = [
+        Line("jobs", [span.jobs / seconds for span in spans]),
+        Line("failed", [span.failures / seconds for span in spans]),
+    ]
+    return [
+        ("Jobs a second, and failed ones (dashed)", lines(rate, "Jobs a second", words.rate, ticks)),
+        (
+            "Wait in the queue: median, 95th percentile (dashed)",
+            lines(quantiles("waited"), "Wait in the queue", words.milliseconds, ticks),
+        ),
+        (
+            "Duration: median, 95th percentile (dashed)",
+            lines(quantiles("duration"), "Duration of jobs", words.milliseconds, ticks),
+        ),
+    ]
+
+
+ROUTES: list[tuple[str, str, type[Any]]] = [("overview", r"/overview", OverviewPage), ("front", r"/", FrontPage)]

@@ -1,0 +1,134 @@
+"""Pages of the queues: what waits in each and since when, which workers serve it, pause and resume."""
+
+import time
+from functools import partial
+from typing import Any
+
+from tornado import web
+
+from pattern_storage.config.celeryconfig import QUEUES
+from pattern_storage.config.flower_roles import Role
+from pattern_storage.storage import pauses, queue_rates
+from pattern_storage.storage.pauses import Pausable
+from pattern_storage.tasks.broker_queues import read_queues, read_waiting
+from pattern_storage.tasks.flower.pages.actions import ActionHandler, Question
+from pattern_storage.tasks.flower.pages.base import PageHandler
+
+#: Messages on the page of a queue.
+PAGE = 50
+
+#: Seconds after which workers are asked again which queues they serve.
+OLD = 30.0
+
+
+class QueuesHandler(PageHandler):
+    """What the pages of the queues have in common."""
+
+    tab = "queues"
+
+    def servers(self) -> dict[str, list[str]]:
+        """Return the workers that serve each queue, as they have told Flower; ask them again if that is long ago."""
+        asked = self.settings.get("pattern_storage_workers_asked", float("-inf"))
+        if time.monotonic() - asked > OLD:
+            self.settings["pattern_storage_workers_asked"] = time.monotonic()
+            self.application.update_workers()
+        found: dict[str, list[str]] = {name: [] for name in QUEUES}
+        alive = {name for name, worker in self.application.events.state.workers.items() if worker.alive}
+        for worker, about in self.application.workers.items():
+            for queue in about.get("active_queues") or []:
+                if worker in alive and queue.get("name") in found:
+                    found[queue["name"]].append(worker)
+        return found
+
+    def queue(self, name: str) -> str:
+        """Return the name of a queue. Raises HTTPError 404."""
+        if name not in QUEUES:
+            raise web.HTTPError(404, f"There is no queue of this name; known are {', '.join(QUEUES)}")
+        return name
+
+
+class QueuesPage(QueuesHandler):
+    """The list, GET /queues."""
+
+    async def get(self) -> None:
+        """Show the queues."""
+        queues, unacked = await self.backend.in_thread(read_queues, self.backend.settings)
+        paused = await self.backend.ask(partial(pauses.paused, kind=Pausable.QUEUE))
+        rates = await self.backend.ask(queue_rates.rates)
+        self.page("queues.html", queues=queues, unacked=unacked, paused=paused, rates=rates, servers=self.servers())
+
+
+class QueuePage(QueuesHandler):
+    """What waits in one, GET /queues/NAME."""
+
+    async def get(self, name: str) -> None:
+        """Show it, the oldest first."""
+        queue = self.queue(name)
+        waiting = await self.backend.in_thread(read_waiting, self.backend.settings, queue, PAGE)
+        queues, _ = await self.backend.in_thread(read_queues, self.backend.settings)
+        paused = await self.backend.ask(partial(pauses.paused, kind=Pausable.QUEUE))
+        [state] = [each for each in queues if each.name == queue]
+        self.page("queue.html", queue=state, waiting=waiting, pause=paused.get(queue), most=PAGE)
+
+
+class BrokerPage(QueuesHandler):
+    """Flower's page of the broker, which knows nothing of claims and priorities: leads to ours."""
+
+    def get(self) -> None:
+        """Lead there."""
+        self.redirect(self.href("queues"))
+
+
+class QueueAction(QueuesHandler, ActionHandler):
+    """Something that is done to a queue."""
+
+    needed_role = Role.OPERATOR
+
+    def about(self) -> dict[str, str]:
+        """Return its name."""
+        return {"name": self.queue(self.given("name"))}
+
+    def back(self, count: int) -> str:
+        """Lead to the list."""
+        return self.href("queues", did=self.past if count else "", count=count)
+
+    async def question(self) -> Question:
+        """Name it."""
+        about = self.about()
+        return Question(f"{self.verb} the queue {about['name']}?", self.href("queues"), about, about)
+
+
+class PauseQueue(QueueAction):
+    """Pausing a queue for all workers, GET and POST /queues/pause."""
+
+    verb, past, action = "Pause", "paused", "queues pause"
+    consequence = (
+        "No worker takes a job from it until somebody resumes it, also after a restart of everything; what workers have"
+        " taken is done. Jobs can still be submitted, and wait."
+    )
+
+    async def act(self) -> int:
+        """Pause it."""
+        ask = partial(pauses.pause, kind=Pausable.QUEUE, name=self.about()["name"], actor=self.user.name)
+        return int(await self.backend.ask(ask))
+
+
+class ResumeQueue(QueueAction):
+    """Resuming a queue, GET and POST /queues/resume."""
+
+    verb, past, action = "Resume", "resumed", "queues resume"
+    consequence = "Workers take jobs from it again within seconds."
+
+    async def act(self) -> int:
+        """Resume it."""
+        ask = partial(pauses.resume, kind=Pausable.QUEUE, name=self.about()["name"])
+        return int(await self.backend.ask(ask))
+
+
+ROUTES: list[tuple[str, str, type[Any]]] = [
+    ("queues", r"/queues", QueuesPage),
+    ("pause-queue", r"/queues/pause", PauseQueue),
+    ("resume-queue", r"/queues/resume", ResumeQueue),
+    ("broker-page", r"/broker", BrokerPage),
+    ("queue", r"/queues/of/([^/]+)", QueuePage),
+]
