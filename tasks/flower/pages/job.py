@@ -19,9 +19,12 @@ from pattern_storage.vocabulary import FINAL_STATES, JobState, ListedState
 #: States that nothing follows unless an operator does something.
 ENDED = frozenset({*map(str, FINAL_STATES), str(ListedState.DEAD)})
 
+#: What a failed attempt is called, by PostgreSQL as well.
+FAILED = "attempt failed"
+
 #: Times that Flower's own record of a job has, and what they say.
 TIMES = {
-    "sent": "submitted", "received": "claimed by a worker", "started": "started", "retried": "attempt failed",
+    "sent": "submitted", "received": "claimed by a worker", "started": "started", "retried": FAILED,
     "succeeded": "result stored", "failed": "failure stored", "dead": "dead letter", "revoked": "cancelled",
 }  # fmt: skip
 
@@ -117,10 +120,14 @@ def steps(events: list[Event], seen: Any) -> list[Step]:
         for event in events
     ]  # fmt: skip
     known = {step.what for step in found}
+    first_failure = min((step.at for step in found if step.what == FAILED), default=None)
     for name, what in TIMES.items():
         moment = getattr(seen, name, None)
         if isinstance(moment, int | float) and what not in known:
-            found.append(Step(datetime.fromtimestamp(moment, UTC), what, kind=kind_of(what)))
+            at = datetime.fromtimestamp(moment, UTC)
+            # Flower keeps the last of each.
+            again = " again" if first_failure and at > first_failure and name in ("sent", "received", "started") else ""
+            found.append(Step(at, what + again, kind=kind_of(what)))
     found.sort(key=lambda step: step.at)
     return [
         Step(step.at, step.what, step.about, step.kind, words.seconds((step.at - before.at).total_seconds()))

@@ -27,6 +27,9 @@ PATIENCE = 1.0
 
 SPANS = {"hour": overview.HOUR, "day": overview.DAY}
 
+#: Times below a plot, but for the first.
+TICKS = 4
+
 #: Seconds after which something that waits is wrong.
 OLD = 120.0
 
@@ -159,7 +162,8 @@ def plots(spans: Sequence[Span], seconds: float) -> list[tuple[str, str]]:
     """Return captions and SVGs."""
     if not spans:
         return []
-    ticks = [f"{span.since.astimezone(UTC):%H:%M}" for span in (*spans[:: max(len(spans) // 6, 1)],)]
+    places = [round(part * (len(spans) - 1) / TICKS) for part in range(TICKS + 1)]
+    ticks = [f"{spans[place].since.astimezone(UTC):%H:%M}" for place in places]
 
     def quantiles(name: str) -> list[Line]:
         found = [getattr(span, name) for span in spans]
