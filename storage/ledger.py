@@ -8,7 +8,7 @@ statement more than the effect alone, and only the rare case pays for looking.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from psycopg.errors import UniqueViolation
@@ -26,6 +26,9 @@ from pattern_storage.vocabulary import ErrorType, JobState, OperationName
 #: What makes two requests the same: everything that decides the effect, or the answer to a query.
 WRITE = {"operation", "pattern_id", "data", "patterns", "expect"}
 QUERY = {"operation", "query_params"}
+
+#: The error of a cancelled job.
+REVOKED = "The job was cancelled before it was done"
 
 
 def fingerprint(contract: ModelContractPatternStorage) -> bytes:
@@ -162,6 +165,35 @@ async def record_failure(
     return failure if first is None else first
 
 
+def _revoked(correlation_id: UUID, operation: str | None = None) -> ModelResult:
+    return ModelResult.failure(
+        REVOKED, ErrorType.REVOKED, correlation_id=correlation_id, operation=operation, duration_ms=0.0
+    )
+
+
+async def cancel_all(
+    connection: Connection, jobs: Mapping[UUID, ModelContractPatternStorage | None], *, queue: str | None = None
+) -> set[UUID]:
+    """Cancel many jobs as `cancel` does one; return those that are cancelled by this, the others had ended.
+
+    Those that wait in the outbox alone lose their contract unless it is given.
+    """
+    rows = [
+        {
+            "correlation_id": job,
+            "result": _revoked(job),
+            "operation": contract and contract.operation,
+            "pattern_name": contract and delivery.pattern_name(contract),
+            "queue": queue,
+            "contract": contract and contract.model_dump(mode="json"),
+        }
+        for job, contract in jobs.items()
+    ]
+    async with connection.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(block("cancel_jobs"), {"jobs": to_json(rows).decode(), "error": REVOKED})
+        return set(await cursor.fetchall())
+
+
 async def cancel(
     connection: Connection, correlation_id: UUID, contract: ModelContractPatternStorage | None = None
 ) -> ModelResult:
@@ -170,13 +202,7 @@ async def cancel(
     It waits for a job that is committing at this moment. A cancelled job's `error_type` is "revoked". Where the
     contract is known, it is kept: the job can be sent again under another id.
     """
-    revoked = ModelResult.failure(
-        "The job was cancelled before it was done",
-        ErrorType.REVOKED,
-        correlation_id=correlation_id,
-        operation=None,
-        duration_ms=0.0,
-    )
+    revoked = _revoked(correlation_id)
     values = {
         "correlation_id": correlation_id,
         "result": Json(revoked.to_dict()),

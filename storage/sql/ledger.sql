@@ -56,6 +56,9 @@ SELECT correlation_id FROM job_ledger WHERE correlation_id = ANY (%(ids)s)
 WITH delivered AS (DELETE FROM job_attempts WHERE correlation_id = %(correlation_id)s
                    RETURNING deliveries, errors, operation, pattern_name, queue),
      published AS (DELETE FROM outbox WHERE correlation_id = %(correlation_id)s RETURNING contract),
+     written AS (SELECT left(contract ->> 'operation', 30) AS operation,
+                        left(contract #>> '{data,pattern_name}', 1000) AS pattern_name
+                 FROM published WHERE strpos(contract::text, '\u0000') = 0),
      dead AS (DELETE FROM dead_letters WHERE correlation_id = %(correlation_id)s
               RETURNING attempts, errors, operation, pattern_name, queue, contract),
      ended AS (UPDATE import_runs
@@ -64,9 +67,10 @@ WITH delivered AS (DELETE FROM job_attempts WHERE correlation_id = %(correlation
                RETURNING 'import'::text AS operation, name, 'imports'::text AS queue),
      known AS (
          SELECT coalesce((SELECT operation FROM ended), (SELECT operation FROM dead), (SELECT operation FROM delivered),
-                         %(operation)s::text) AS operation,
+                         (SELECT operation FROM written), %(operation)s::text) AS operation,
                 coalesce((SELECT name FROM ended), (SELECT pattern_name FROM dead),
-                         (SELECT pattern_name FROM delivered), %(pattern_name)s::text) AS pattern_name,
+                         (SELECT pattern_name FROM delivered), (SELECT pattern_name FROM written),
+                         %(pattern_name)s::text) AS pattern_name,
                 coalesce((SELECT queue FROM ended), (SELECT queue FROM dead), (SELECT queue FROM delivered),
                          %(queue)s::text) AS queue,
                 coalesce((SELECT errors FROM dead), (SELECT errors FROM delivered)) AS errors,
@@ -79,6 +83,25 @@ SELECT %(correlation_id)s, %(result)s, 'REVOKED', 'revoked', operation, pattern_
 FROM known
 ON CONFLICT (correlation_id) DO NOTHING
 RETURNING correlation_id
+
+-- name: cancel_jobs
+-- Take the places of many jobs in the ledger at once, as cancel_job does of one; the ids that were free come back.
+WITH given AS (
+    SELECT * FROM json_to_recordset(%(jobs)s::json) AS job (
+        correlation_id uuid, result json, operation text, pattern_name text, queue text, contract json)
+), taken AS (
+    INSERT INTO job_ledger (correlation_id, result, state, error_type, operation, pattern_name, queue, contract)
+    SELECT correlation_id, result, 'REVOKED', 'revoked', operation, pattern_name, queue, contract FROM given
+    ORDER BY correlation_id
+    ON CONFLICT (correlation_id) DO NOTHING
+    RETURNING correlation_id
+), delivered AS (DELETE FROM job_attempts WHERE correlation_id IN (SELECT correlation_id FROM taken)),
+   published AS (DELETE FROM outbox WHERE correlation_id IN (SELECT correlation_id FROM taken)),
+   dead AS (DELETE FROM dead_letters WHERE correlation_id IN (SELECT correlation_id FROM taken)),
+   ended AS (UPDATE import_runs
+             SET state = 'cancelled', finished_at = clock_timestamp(), error_type = 'revoked', error = %(error)s
+             WHERE run_id IN (SELECT correlation_id FROM taken) AND finished_at IS NULL)
+SELECT correlation_id FROM taken
 
 -- name: find_job
 -- What the ledger says of a job.

@@ -1,0 +1,211 @@
+"""Queues of the broker: how much waits and since when, what waits, the oldest first, and emptying one.
+
+Redis has its messages in lists that can be read without taking them. RabbitMQ tells how many there are, and no more.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import redis
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from pattern_storage.config.broker import UNACKED_KEYS
+from pattern_storage.config.celeryconfig import QUEUES
+from pattern_storage.config.settings import Settings
+from pattern_storage.storage.job_filter import JobFilter
+from pattern_storage.tasks import redis_connections
+from pattern_storage.tasks.client.result_document import read_document
+from pattern_storage.tasks.errors import BrokerUnavailable
+from pattern_storage.tasks.operate.waiting_message import WaitingMessage, read_message
+from pattern_storage.tasks.sender import create_app
+from pattern_storage.tasks.transport.kombu_parts import redis as kombu_redis
+from pattern_storage.vocabulary import JobState, ListedState
+
+#: Messages that are read in one round trip; one may have megabytes, most have a kilobyte.
+CHUNK = 200
+#: Messages in flight that are read at most: of one in retry a worker may hold thousands.
+MAX_IN_FLIGHT = 2_000
+#: Seconds that looking through a queue for what a filter lets through may take before it says how far it came.
+SEARCH_SECONDS = 0.15
+
+
+class QueueUnreadable(ValueError):
+    """This broker does not show what waits in a queue; the text is one clear sentence."""
+
+
+@dataclass(frozen=True)
+class QueueDepth:
+    """Messages of a queue: waiting, claimed in this moment, and taken by workers and not acknowledged.
+
+    RabbitMQ says how many wait; of the rest it says nothing: None.
+    """
+
+    name: str
+    waiting: int
+    claimed: int | None
+    unacked: int | None
+    oldest_at: datetime | None
+
+
+@dataclass(frozen=True)
+class WaitingPage:
+    """Messages of a page, how many wait in all, and the place of the next page; None at the end."""
+
+    messages: list[WaitingMessage]
+    total: int
+    next: int | None
+
+
+class RedisQueues:
+    """The queues of a Redis broker. Each method raises BrokerUnavailable if the server does not answer."""
+
+    def __init__(self, settings: Settings, server: "redis.Redis", results: "redis.Redis") -> None:
+        self._prefix, self._server, self._results = settings.key_prefix, server, results
+
+    def depths(self) -> list[QueueDepth]:
+        """Return the depth of each queue."""
+        with _translated():
+            in_flight = [message.queue for message in self.in_flight()]
+            with self._server.pipeline(transaction=False) as pipeline:
+                for queue in QUEUES:
+                    for key in self._keys(queue):
+                        pipeline.llen(key)
+                        pipeline.llen(f"{key}.claimed")
+                        pipeline.lindex(key, -1)
+                replies = pipeline.execute()
+        found, each = [], 3 * len(kombu_redis.Channel.priority_steps)
+        for index, queue in enumerate(QUEUES):
+            own = replies[index * each : (index + 1) * each]
+            oldest = [read_message(raw, queue).sent_at for raw in own[2::3] if raw is not None]
+            found.append(
+                QueueDepth(
+                    queue,
+                    waiting=sum(own[::3]),
+                    claimed=sum(own[1::3]),
+                    unacked=in_flight.count(queue),
+                    oldest_at=min((at for at in oldest if at is not None), default=None),
+                )
+            )
+        return found
+
+    def waiting(self, queue: str, wanted: JobFilter | None = None, *, offset: int = 0, limit: int = 50) -> WaitingPage:
+        """Return what waits in a queue, in the order in which it will be taken, from the place `offset` on.
+
+        Places move on as workers take messages. With a filter it may end early, with the place to go on from.
+        """
+        deadline = time.monotonic() + SEARCH_SECONDS
+        messages: list[WaitingMessage] = []
+        place = offset
+        with _translated():
+            lengths = [(key, self._server.llen(key)) for key in self._keys(queue)]
+            total = sum(length for _, length in lengths)
+            while place < total and len(messages) < limit and (place == offset or time.monotonic() < deadline):
+                chunk = self._read(lengths, place, CHUNK if wanted else min(CHUNK, limit - len(messages)))
+                if not chunk:
+                    break
+                for raw in chunk:
+                    place += 1
+                    message = read_message(raw, queue)
+                    if wanted is None or message.matches(wanted):
+                        messages.append(message)
+                        if len(messages) == limit:
+                            break
+        return WaitingPage(messages, total, place if place < total else None)
+
+    def in_flight(self) -> list[WaitingMessage]:
+        """Return what workers have taken and not acknowledged: STARTED, RETRY, or QUEUED while it waits in a worker."""
+        found: list[tuple[str, str]] = []
+        with _translated():
+            key = f"{self._prefix}{UNACKED_KEYS['unacked_key']}"
+            for _, raw in self._server.hscan_iter(key, count=CHUNK):
+                try:
+                    message, _, routing_key = json.loads(raw)
+                    found.append((json.dumps(message), str(routing_key)))
+                except (ValueError, TypeError):
+                    continue
+                if len(found) >= MAX_IN_FLIGHT:
+                    break
+            messages = [read_message(raw, queue) for raw, queue in found]
+            states = self._states([message.id for message in messages])
+        return [replace(message, state=state) for message, state in zip(messages, states, strict=True)]
+
+    def take(self, queue: str, limit: int = CHUNK) -> list[WaitingMessage]:
+        """Take the oldest messages out of a queue for good; return them, none if it is empty."""
+        with _translated():
+            for key in self._keys(queue):
+                if taken := self._server.rpop(key, limit):
+                    return [read_message(raw, queue) for raw in (taken if isinstance(taken, list) else [taken])]
+        return []
+
+    def _keys(self, queue: str) -> list[str]:
+        """Return the lists of a queue, one for each priority, the first one taken from first."""
+        channel = kombu_redis.Channel
+        names = [queue if not step else f"{queue}{channel.sep}{step}" for step in channel.priority_steps]
+        return [f"{self._prefix}{name}" for name in names]
+
+    def _read(self, lengths: Sequence[tuple[str, int]], place: int, count: int) -> list[bytes | str]:
+        """Return elements from that place on, of the first list that has it; the oldest is the last of a list."""
+        for key, length in lengths:
+            if place < length:
+                return list(reversed(self._server.lrange(key, -(place + count), -(place + 1))))
+            place -= length
+        return []
+
+    def _states(self, ids: Sequence[str]) -> list[ListedState]:
+        """Return the states of jobs that workers have."""
+        if not ids:
+            return []
+        known: dict[str, ListedState] = {
+            JobState.STARTED: ListedState.STARTED,
+            JobState.PROGRESS: ListedState.STARTED,
+            JobState.RETRY: ListedState.RETRY,
+        }
+        documents = self._results.mget([f"{self._prefix}celery-task-meta-{one}" for one in ids])
+        read = [None if each is None else read_document(each) for each in documents]
+        return [known.get(each["status"] if each else "", ListedState.QUEUED) for each in read]
+
+
+@contextmanager
+def redis_queues(settings: Settings) -> Iterator[RedisQueues]:
+    """Open the queues of a Redis broker. Raises QueueUnreadable for another broker."""
+    if not settings.broker_kind.is_redis:
+        raise QueueUnreadable(f"{settings.broker_kind.name} does not show what waits in a queue, only how many")
+    with redis_connections.connect(settings, settings.broker) as server, redis_connections.connect(settings) as results:
+        yield RedisQueues(settings, server, results)
+
+
+def depths(settings: Settings) -> list[QueueDepth]:
+    """Return the depth of each queue, on any broker. Raises BrokerUnavailable."""
+    if settings.broker_kind.is_redis:
+        with redis_queues(settings) as queues:
+            return queues.depths()
+    app = create_app(settings)
+    try:
+        with closing(app), app.connection_for_read() as connection:
+            connection.connect()
+            return [QueueDepth(queue, _declared(connection, queue), None, None, None) for queue in QUEUES]
+    except (OSError, OperationalError) as error:
+        raise BrokerUnavailable(f"the queue does not answer: {error}") from error
+
+
+def _declared(connection: Any, queue: str) -> int:
+    """Return the messages of a queue of RabbitMQ; one that was never declared has none, and costs its channel."""
+    try:
+        with connection.channel() as channel:
+            return int(channel.queue_declare(queue, passive=True).message_count)
+    except connection.channel_errors:
+        return 0
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except RedisError as error:
+        raise BrokerUnavailable(f"the queue does not answer: {error}") from error

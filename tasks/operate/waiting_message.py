@@ -1,0 +1,128 @@
+"""A message in the broker as an operator sees it: who sent it may be anybody, so any part may be missing or odd."""
+
+import json
+from base64 import b64decode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from pattern_storage.config.celeryconfig import OPERATION_OF_TASK
+from pattern_storage.storage import ModelContractPatternStorage
+from pattern_storage.storage.delivery import readable
+from pattern_storage.storage.explanation import one_line
+from pattern_storage.storage.job_filter import JobFilter
+from pattern_storage.vocabulary import IMPORT_OPERATION, ListedState
+
+#: Characters of a task's name and of the line that describes a job.
+SHOWN = 200
+
+
+@dataclass(frozen=True)
+class WaitingMessage:
+    """A message that waits in a queue, or that a worker has taken. `state` is QUEUED, STARTED or RETRY."""
+
+    id: str
+    task: str
+    description: str
+    state: ListedState
+    queue: str
+    sent_at: datetime | None
+    eta: datetime | None
+    retries: int
+    fields: Mapping[str, Any]
+
+    @property
+    def correlation_id(self) -> UUID | None:
+        """The job's id; None for a message that is none of our jobs."""
+        try:
+            return UUID(self.id)
+        except ValueError:
+            return None
+
+    @property
+    def operation(self) -> str:
+        """The operation, or the name of a task that is none."""
+        return OPERATION_OF_TASK.get(self.task, self.task)
+
+    @property
+    def pattern_name(self) -> str | None:
+        """The name of the pattern or the import that it is about."""
+        if self.operation == IMPORT_OPERATION:
+            name = self._arguments().get("name")
+        else:
+            data = self._contract().get("data")
+            name = data.get("pattern_name") if isinstance(data, dict) else None
+        return None if name is None else readable(name)
+
+    @property
+    def contract(self) -> ModelContractPatternStorage | None:
+        """The contract; None where it is none, or cannot be read."""
+        try:
+            given = {"correlation_id": self.id, "operation": self.operation, **self._contract()}
+            return ModelContractPatternStorage.model_validate(given) if self._contract() else None
+        except ValidationError:
+            return None
+
+    def matches(self, wanted: JobFilter) -> bool:
+        """Whether the filter lets it through, as far as a message has what the filter is about."""
+        return (
+            (not wanted.states or self.state in wanted.states)
+            and (wanted.operation is None or self.operation == wanted.operation)
+            and wanted.error_type is None
+            and (wanted.queue is None or self.queue == wanted.queue)
+            and (wanted.correlation_id is None or self.correlation_id == wanted.correlation_id)
+            and (wanted.since is None or (self.sent_at is not None and self.sent_at >= wanted.since))
+            and (wanted.until is None or self.sent_at is None or self.sent_at < wanted.until)
+            and (wanted.pattern_name is None or self.pattern_name == wanted.pattern_name)
+        )
+
+    def _contract(self) -> dict[str, Any]:
+        contract = self._arguments().get("contract")
+        return contract if isinstance(contract, dict) else {}
+
+    def _arguments(self) -> dict[str, Any]:
+        body = self.fields.get("body")
+        try:
+            _, arguments, _ = json.loads(b64decode(body) if isinstance(body, str) else b"")
+        except (ValueError, TypeError, RecursionError):
+            return {}
+        return arguments if isinstance(arguments, dict) else {}
+
+
+def read_message(raw: bytes | str, queue: str, state: ListedState = ListedState.QUEUED) -> WaitingMessage:
+    """Return the message of an element of a queue's list; what cannot be read has no id."""
+    try:
+        fields = json.loads(raw)
+    except (ValueError, RecursionError):
+        fields = None
+    fields = fields if isinstance(fields, dict) else {}
+    headers = fields.get("headers")
+    headers = headers if isinstance(headers, dict) else {}
+    retries = headers.get("retries")
+    return WaitingMessage(
+        id=_shown(headers.get("id")),
+        task=_shown(headers.get("task")) or "unreadable",
+        description=_shown(headers.get("argsrepr")),
+        state=state,
+        queue=queue,
+        sent_at=_moment(headers.get("sent_at")),
+        eta=_moment(headers.get("eta")),
+        retries=retries if isinstance(retries, int) else 0,
+        fields=fields,
+    )
+
+
+def _shown(value: Any) -> str:
+    return one_line(readable(value))[:SHOWN] if value is not None else ""
+
+
+def _moment(value: Any) -> datetime | None:
+    try:
+        moment = datetime.fromtimestamp(value, UTC) if isinstance(value, int | float) else datetime.fromisoformat(value)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, TypeError, OverflowError, OSError):
+        return None
