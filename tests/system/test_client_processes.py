@@ -1,10 +1,11 @@
 """Clients that cross a fork, and clients under gevent: each in a program of its own, as an application has it."""
 
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
-from tests.fix_process import DEADLINE, ProcessGroup, clean_environment, run_python
+from tests.fix_process import DEADLINE, ProcessGroup, clean_environment, free_port, run_python, wait_until
 
 #: A client at module level, used before the fork or not.
 SETUP = """
@@ -126,6 +127,47 @@ def test_in_an_application_s_own_prefork_tasks(redis_url: str, tmp_path: Path) -
         assert (done.stdout.strip(), done.returncode) == ("30", 0), done.stderr + worker.text()
     finally:
         worker.kill()
+
+
+SERVED = """
+import os
+from pattern_storage import PatternStorageClient
+
+client = PatternStorageClient()
+pattern = {"pattern_type": "code", "language": "python", "template_code": "pass"}
+first = client.insert({"pattern_name": "preloaded", **pattern}).status()
+
+def application(environ, start_response):
+    job = client.insert({"pattern_name": environ["PATH_INFO"], **pattern})
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [f"{first} {job.status()} {job.cancel().metadata['error_type']} {os.getpid()}".encode()]
+"""
+
+
+@pytest.mark.parametrize("workers", ["sync", "gthread"])
+def test_gunicorn_preload(workers: str, redis_url: str, database_url: str, tmp_path: Path) -> None:
+    """The application, with a client that was used, is loaded before gunicorn forks its workers."""
+    (tmp_path / "served.py").write_text(SERVED)
+    address = f"127.0.0.1:{free_port()}"
+    server = ProcessGroup(
+        "gunicorn",
+        ["gunicorn", "--preload", "--workers", "2", "--worker-class", workers, "--bind", address, "served:application"],
+        clean_environment(REDIS_URL=redis_url, DATABASE_URL=database_url, PYTHONPATH=str(tmp_path)),
+        tmp_path / "gunicorn.log",
+    )
+    answers: list[list[str]] = []
+
+    def both_answered() -> bool:
+        with urlopen(f"http://{address}/p{len(answers)}", timeout=DEADLINE) as answer:
+            answers.append(answer.read().decode().split())
+        return len({pid for *_, pid in answers}) == 2
+
+    try:
+        server.wait_for("Listening at")
+        wait_until(both_answered, "both workers have answered")
+    finally:
+        server.kill()
+    assert {tuple(said) for *said, _ in answers} == {("QUEUED", "QUEUED", "revoked")}, server.text()
 
 
 def test_two_loops_at_once_are_refused_in_one_sentence(redis_url: str) -> None:
