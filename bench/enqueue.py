@@ -77,7 +77,7 @@ def main() -> None:
 
             def one_by_one_through_kombu() -> None:
                 for _ in range(CALLS):
-                    kombu.publish([prepare(contracts(1)[0])])
+                    kombu.publish([prepare(contracts(1)[0])], 5.0)
 
             measure("insert", lambda: [client.insert(PATTERN) for _ in range(CALLS)], CALLS)
             measure("submit_many", lambda: client.submit_many(contracts(MANY)), MANY)

@@ -30,6 +30,22 @@ class OperationName(StrEnum):
 IMPORT_OPERATION = "import"
 
 
+class Priority(StrEnum):
+    """Which of the jobs that wait in one queue goes first. By name: libraries differ in which number is urgent."""
+
+    URGENT = "urgent"
+    """Before everything that waits; of several urgent jobs the last one first."""
+
+    NORMAL = "normal"
+    """In the order of submission. Jobs that say nothing, and those of other applications, are normal."""
+
+    LOW = "low"
+    """When nothing urgent or normal waits."""
+
+    LOWEST = "lowest"
+    """When nothing else waits at all."""
+
+
 class JobState(StrEnum):
     """Where a job is. The names are Celery's where Celery has the state; UNKNOWN, QUEUED and PROGRESS are ours."""
 
@@ -158,6 +174,9 @@ class ErrorType(StrEnum):
 
     REVOKED = "revoked"
     """The job was cancelled before it was done."""
+
+    EXPIRED = "expired"
+    """The job's `expires` passed before it began, or began again; nothing was written, and it never will be."""
 
     TIME_LIMIT_EXCEEDED = "time_limit_exceeded"
     """The job did not end within its time limit, and was rolled back."""

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from pattern_storage.storage import numbers
 from pattern_storage.storage.errors import ContractInvalid, CorrelationConflict, StorageError
 from pattern_storage.storage.explanation import explain
+from pattern_storage.storage.job_options import NO_OPTIONS, JobOptions
 from pattern_storage.storage.ledger import fingerprint
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage
 from pattern_storage.storage.operations import check
@@ -36,6 +37,7 @@ class OutboxJob:
 
     correlation_id: UUID
     contract: str
+    options: Any
     finished: bool
 
 
@@ -48,15 +50,15 @@ class OutboxSize:
     age: float
 
 
-async def add(connection: Connection, contract: ModelContractPatternStorage) -> None:
-    """Write the job in the caller's transaction. The same contract again changes nothing.
+async def add(connection: Connection, contract: ModelContractPatternStorage, options: JobOptions = NO_OPTIONS) -> None:
+    """Write the job in the caller's transaction. The same contract again changes nothing, whatever its options.
 
     Raises:
         ContractInvalid: if a value breaks a rule, or the contract is a query; then nothing was written.
         CorrelationConflict: if another request stands in the outbox under the same id; the transaction goes on.
         psycopg.Error: what the caller's connection raises.
     """
-    values = _values(contract)
+    values = _values(contract, options)
     async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
         await cursor.execute(block("add_job"), values)
         if await cursor.fetchone() is None:
@@ -64,9 +66,11 @@ async def add(connection: Connection, contract: ModelContractPatternStorage) -> 
             _compare(contract, await cursor.fetchone())
 
 
-def add_sync(connection: psycopg.Connection[Any], contract: ModelContractPatternStorage) -> None:
+def add_sync(
+    connection: psycopg.Connection[Any], contract: ModelContractPatternStorage, options: JobOptions = NO_OPTIONS
+) -> None:
     """Write the job in the transaction of a synchronous connection; see `add`."""
-    values = _values(contract)
+    values = _values(contract, options)
     with psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
         cursor.execute(block("add_job"), values)
         if cursor.fetchone() is None:
@@ -74,9 +78,15 @@ def add_sync(connection: psycopg.Connection[Any], contract: ModelContractPattern
             _compare(contract, cursor.fetchone())
 
 
-def _values(contract: ModelContractPatternStorage) -> dict[str, Any]:
+def _values(contract: ModelContractPatternStorage, options: JobOptions) -> dict[str, Any]:
     check_write(contract)
-    return {"correlation_id": contract.correlation_id, "contract": Json(contract.model_dump(mode="json"))}
+    stored = options.to_json()
+    return {
+        "correlation_id": contract.correlation_id,
+        "contract": Json(contract.model_dump(mode="json")),
+        "options": None if stored is None else Json(stored),
+        "due": options.eta,
+    }
 
 
 def check_write(contract: ModelContractPatternStorage) -> None:

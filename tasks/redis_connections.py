@@ -26,7 +26,7 @@ ATTEMPTS_MORE = 1
 def connect(settings: Settings, url: str | None = None, **options: Any) -> redis.Redis:
     """Return a client of the result backend, or of another URL; it connects when it is first used.
 
-    `options` are redis-py's, for a server that is not behind Sentinels.
+    `options` are redis-py's, of each connection.
     """
     address = url or settings.result_backend
     timeout = settings.connect_timeout
@@ -38,7 +38,7 @@ def connect(settings: Settings, url: str | None = None, **options: Any) -> redis
         return redis.Redis.from_url(for_redis_py(address), **limits)
     sentinels, credentials = read_address(address)
     manager = redis.sentinel.Sentinel(  # type: ignore[no-untyped-call]
-        sentinels, sentinel_kwargs=sentinel_arguments(settings), **limits, **credentials
+        sentinels, sentinel_kwargs=sentinel_arguments(settings), **{**limits, **options}, **credentials
     )
     client: redis.Redis = manager.master_for(settings.sentinel_master)  # type: ignore[no-untyped-call]
     return client
@@ -74,7 +74,7 @@ def connect_async(
         )
     sentinels, credentials = read_address(address)
     manager = redis.asyncio.sentinel.Sentinel(  # type: ignore[no-untyped-call]
-        sentinels, sentinel_kwargs=sentinel_arguments(settings), **limits, **credentials
+        sentinels, sentinel_kwargs=sentinel_arguments(settings), **{**limits, **options}, **credentials
     )
     # master_for would give its client a pool without a bound, and would not close it.
     pool = BlockingSentinelPool(settings.sentinel_master, manager, **manager.connection_kwargs, **shared)  # type: ignore[no-untyped-call]

@@ -20,13 +20,16 @@ import psycopg
 from celery import signals
 
 from pattern_storage.config.settings import Settings, environment_settings
-from pattern_storage.storage import ModelContractPatternStorage, dead_letters, outbox
+from pattern_storage.storage import dead_letters, outbox
 from pattern_storage.storage.connection import connect
 from pattern_storage.storage.errors import StorageError
+from pattern_storage.storage.job_options import JobOptions
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.storage.outbox import OutboxJob
 from pattern_storage.storage.translation import translate
 from pattern_storage.tasks.client import PatternStorageClient, ServiceUnavailable
+from pattern_storage.tasks.client.call_options import refuse_impossible
+from pattern_storage.tasks.client.outgoing import Outgoing, prepare
 from pattern_storage.tasks.observability import metrics
 from pattern_storage.tasks.poll_interval import PollInterval
 from pattern_storage.tasks.reconnect import ReconnectBackoff
@@ -127,18 +130,18 @@ class Relay:
         async with connection.transaction():
             claimed = await outbox.claim(connection, idle_seconds=idle)
             waiting = [job for job in claimed if not job.finished]
-            contracts = read_jobs(waiting, refused)
-            for job, error in refused:
-                await dead_letters.move_from_outbox(connection, job.correlation_id, error)
+            jobs = read_jobs(waiting, refused, self._settings)
+            for row, error in refused:
+                await dead_letters.move_from_outbox(connection, row.correlation_id, error)
             if finished := [job.correlation_id for job in claimed if job.finished]:
                 await outbox.remove(connection, finished)
-            if contracts:
-                await asyncio.to_thread(self._client.submit_many, contracts)
-                ids = [contract.correlation_id for contract in contracts]
+            if jobs:
+                await asyncio.to_thread(self._client.publish, jobs)
+                ids = [job.correlation_id for job in jobs]
                 await outbox.mark_published(connection, ids, delay=self._settings.relay_republish_delay)
-        metrics.relayed(len(contracts), len(refused))
-        for job, error in refused:
-            logger.warning("relay: job %s is a dead letter: %s", job.correlation_id, error)
+        metrics.relayed(len(jobs), len(refused))
+        for row, error in refused:
+            logger.warning("relay: job %s is a dead letter: %s", row.correlation_id, error)
         return len(claimed)
 
     async def _connect(self, role: str) -> Connection:
@@ -159,16 +162,18 @@ class Relay:
 
 
 def read_jobs(
-    jobs: Sequence[OutboxJob], refused: list[tuple[OutboxJob, StorageError]]
-) -> list[ModelContractPatternStorage]:
-    """Return the contracts of these jobs; one that cannot be read goes to `refused` and holds nobody up."""
-    contracts = []
+    jobs: Sequence[OutboxJob], refused: list[tuple[OutboxJob, StorageError]], settings: Settings
+) -> list[Outgoing]:
+    """Return what is to be sent of these jobs; one that cannot be read goes to `refused` and holds nobody up."""
+    sending = []
     for job in jobs:
         try:
-            contracts.append(outbox.read(job.correlation_id, job.contract))
+            options = JobOptions.from_json(job.options)
+            refuse_impossible(options, settings)
+            sending.append(prepare(outbox.read(job.correlation_id, job.contract))._replace(options=options))
         except Exception as error:
             refused.append((job, translate(error)))
-    return contracts
+    return sending
 
 
 _relay: Relay | None = None

@@ -12,7 +12,9 @@ from unittest.mock import patch
 from uuid import UUID
 
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, outbox
+from pattern_storage.storage.job_options import JobOptions
 from pattern_storage.tasks.client.asynchronous import AsyncJob, AsyncPatternStorageClient
+from pattern_storage.tasks.client.call_options import CallOptions, split
 from pattern_storage.tasks.client.outgoing import Outgoing, Request, contract_of, prepare
 from pattern_storage.tasks.client.result_document import checked_result, parse_result
 from pattern_storage.tasks.client.status import parse_status
@@ -56,10 +58,12 @@ def intercepted(mode: Mode, **variables: str) -> Iterator[None]:
         yield
 
 
-def _accept(mode: Mode, jobs: Iterable[Outgoing]) -> None:
+def _accept(mode: Mode, jobs: Iterable[Outgoing], options: CallOptions) -> None:
+    JobOptions.of(split(options, {})[0])
+    given = {name: value for name, value in options.items() if value is not None}
     for job in jobs:
         contract = contract_of(job.contract)
-        mode.jobs.add(SubmittedJob(contract))
+        mode.jobs.add(SubmittedJob(contract, given))
         mode.accept(contract)
 
 
@@ -80,8 +84,8 @@ def _result(mode: Mode, correlation_id: UUID, request: Request | None, timeout: 
 
 
 def _synchronous(mode: Mode) -> dict[str, Any]:
-    def enqueue(self: PatternStorageClient, jobs: Sequence[Outgoing]) -> list[Job]:
-        _accept(mode, jobs)
+    def enqueue(self: PatternStorageClient, jobs: Sequence[Outgoing], options: CallOptions) -> list[Job]:
+        _accept(mode, jobs, options)
         return [Job(self, job.correlation_id, Request(job)) for job in jobs]
 
     def submit_again(
@@ -117,8 +121,10 @@ def _synchronous(mode: Mode) -> dict[str, Any]:
 
 
 def _asynchronous(mode: Mode) -> dict[str, Any]:
-    async def enqueue(self: AsyncPatternStorageClient, jobs: Sequence[Outgoing]) -> list[AsyncJob]:
-        await asyncio.to_thread(_accept, mode, jobs)
+    async def enqueue(
+        self: AsyncPatternStorageClient, jobs: Sequence[Outgoing], options: CallOptions
+    ) -> list[AsyncJob]:
+        await asyncio.to_thread(_accept, mode, jobs, options)
         return [AsyncJob(self, job.correlation_id, Request(job)) for job in jobs]
 
     write = AsyncPatternStorageClient.submit_in

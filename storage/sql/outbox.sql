@@ -2,8 +2,8 @@
 
 -- name: add_job
 -- Write a job, in the caller's transaction. The clock, not now(): jobs of one transaction keep their order.
-INSERT INTO outbox (correlation_id, contract, publish_after)
-VALUES (%(correlation_id)s, %(contract)s, clock_timestamp())
+INSERT INTO outbox (correlation_id, contract, options, publish_after)
+VALUES (%(correlation_id)s, %(contract)s, %(options)s, coalesce(%(due)s::timestamptz, clock_timestamp()))
 ON CONFLICT (correlation_id) DO NOTHING
 RETURNING correlation_id
 
@@ -15,7 +15,7 @@ SELECT contract::text FROM outbox WHERE correlation_id = %(correlation_id)s
 -- Lock the jobs that are due, the longest due first, no more than fit in memory. Nobody waits for anybody.
 -- Not EXISTS: PostgreSQL might read the whole ledger for that.
 WITH due AS (
-    SELECT correlation_id, contract, published, publish_after
+    SELECT correlation_id, contract, options, published, publish_after
     FROM outbox
     WHERE publish_after <= statement_timestamp()
     ORDER BY publish_after
@@ -26,7 +26,7 @@ WITH due AS (
               - pg_column_size(contract) AS bytes_before
     FROM due
 )
-SELECT correlation_id, contract::text AS contract,
+SELECT correlation_id, contract::text AS contract, options,
        coalesce(
            published > 0 AND (SELECT TRUE FROM job_ledger WHERE job_ledger.correlation_id = sized.correlation_id),
            FALSE
@@ -59,7 +59,8 @@ FROM outbox
 -- How many jobs are in the outbox, how many of them were never published, and for how many seconds.
 SELECT count(*) AS jobs,
        count(*) FILTER (WHERE published = 0) AS unpublished,
-       coalesce(extract(epoch FROM statement_timestamp() - min(created_at) FILTER (WHERE published = 0)), 0)::float8
+       -- Not of those that are not due yet.
+       greatest(extract(epoch FROM statement_timestamp() - min(publish_after) FILTER (WHERE published = 0)), 0)::float8
            AS age
 FROM outbox
 

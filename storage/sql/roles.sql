@@ -12,7 +12,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE
        pauses, import_progress TO {role};
 GRANT SELECT, INSERT ON audit_log TO {role};
 GRANT SELECT ON pattern_storage_version TO {role};
-GRANT EXECUTE ON FUNCTION enqueue_pattern_job(jsonb), time_ordered_id() TO {role};
+GRANT EXECUTE ON FUNCTION enqueue_pattern_job(jsonb, jsonb), time_ordered_id() TO {role};
 
 -- name: can_write
 -- Whether this role, on this server, can do what jobs do.

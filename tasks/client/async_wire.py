@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import redis.asyncio
 
-from pattern_storage.tasks.client.wire import MAX_IDLE
+from pattern_storage.tasks.client.wire import MAX_IDLE, timed
 
 
 class AsyncWire(asyncio.Protocol):
@@ -20,17 +20,16 @@ class AsyncWire(asyncio.Protocol):
 
     Args:
         connection: redis-py's, which is open; its transport is this protocol's from now on.
-        timeout: seconds without a reply after which it is given up.
     """
 
-    def __init__(self, connection: Any, timeout: float) -> None:
+    def __init__(self, connection: Any) -> None:
         self._connection = connection
-        self._timeout = timeout
         self._loop = asyncio.get_running_loop()
         # redis-py has no public way to it.
         self._transport = cast("asyncio.Transport", connection._writer.transport)
         self._transport.set_protocol(self)
-        self._waiting: deque[tuple[asyncio.Future[list[bytes]], int]] = deque()
+        #: Futures with the number of their replies and the seconds that they may take.
+        self._waiting: deque[tuple[asyncio.Future[list[bytes]], int, float]] = deque()
         self._lines: list[bytes] = []
         self._rest = b""
         self._used = time.monotonic()
@@ -44,18 +43,21 @@ class AsyncWire(asyncio.Protocol):
         """Whether it is open and, if it was unused for long, may still lead to the server."""
         return not self._transport.is_closing() and (bool(self._waiting) or time.monotonic() - self._used <= MAX_IDLE)
 
-    def ask(self, packed: bytes, count: int) -> "asyncio.Future[list[bytes]]":
-        """Send packed commands; return a future of so many replies, each a line without its end, or of an OSError."""
+    def ask(self, packed: bytes, count: int, timeout: float) -> "asyncio.Future[list[bytes]]":
+        """Send packed commands; return a future of so many replies, each a line without its end, or of an OSError.
+
+        The connection is given up once the server was silent for `timeout` seconds.
+        """
         future: asyncio.Future[list[bytes]] = self._loop.create_future()
         if self._transport.is_closing():
             future.set_exception(ConnectionResetError("the server closed the connection"))
             return future
         if not self._waiting:
             self._used = time.monotonic()
-        self._waiting.append((future, count))
+        self._waiting.append((future, count, timeout))
         self._transport.write(packed)
-        if self._deadline is None:
-            self._deadline = self._loop.call_later(self._timeout, self._on_deadline)
+        if self._deadline is None or self._deadline.when() > self._loop.time() + timeout:
+            self._watch(timeout)
         return future
 
     async def close(self) -> None:
@@ -74,7 +76,7 @@ class AsyncWire(asyncio.Protocol):
         self._lines += lines
         taken = 0
         while self._waiting and len(self._lines) - taken >= self._waiting[0][1]:
-            future, count = self._waiting.popleft()
+            future, count, _ = self._waiting.popleft()
             if not future.done():
                 future.set_result(self._lines[taken : taken + count])
             taken += count
@@ -86,18 +88,23 @@ class AsyncWire(asyncio.Protocol):
             self._deadline.cancel()
         error = TimeoutError("no reply in time") if self._is_silent else exc
         while self._waiting:
-            future, _ = self._waiting.popleft()
+            future, *_ = self._waiting.popleft()
             if not future.done():
                 future.set_exception(error or ConnectionResetError("the server closed the connection"))
+
+    def _watch(self, seconds: float) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self._loop.call_later(seconds, self._on_deadline)
 
     def _on_deadline(self) -> None:
         """Give the connection up if the server was silent all the time; one timer serves all requests."""
         self._deadline = None
         if not self._waiting:
             return
-        left = self._used + self._timeout - time.monotonic()
+        left = self._used + min(timeout for *_, timeout in self._waiting) - time.monotonic()
         if left > 0:
-            self._deadline = self._loop.call_later(left, self._on_deadline)
+            self._watch(left)
         else:
             self._is_silent = True
             self._transport.abort()
@@ -106,14 +113,13 @@ class AsyncWire(asyncio.Protocol):
 class SharedWire:
     """The connection to one server, opened when it is needed and again when it was lost."""
 
-    def __init__(self, client: "redis.asyncio.Redis", timeout: float) -> None:
+    def __init__(self, client: "redis.asyncio.Redis") -> None:
         self._client = client
-        self._timeout = timeout
         self._wire: AsyncWire | None = None
         self._opening = asyncio.Lock()
 
-    async def get(self) -> AsyncWire:
-        """Return the connection. Raises redis.exceptions.RedisError if none can be opened."""
+    async def get(self, timeout: float) -> AsyncWire:  # noqa: ASYNC109  # redis-py's own
+        """Return the connection. Raises redis.exceptions.RedisError if none can be opened in `timeout` seconds."""
         if self._wire is not None and self._wire.is_usable:
             return self._wire
         async with self._opening:
@@ -121,9 +127,9 @@ class SharedWire:
             if self._wire is None or not self._wire.is_usable:
                 await self.close()
                 pool = self._client.connection_pool
-                connection: Any = pool.connection_class(**pool.connection_kwargs)
+                connection: Any = pool.connection_class(**timed(pool.connection_kwargs, timeout))
                 await connection.connect()
-                self._wire = AsyncWire(connection, self._timeout)
+                self._wire = AsyncWire(connection)
         return self._wire
 
     async def close(self) -> None:

@@ -4,13 +4,15 @@ import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import aclosing, suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 from uuid import UUID
 
 import psycopg
 from redis.exceptions import RedisError
 
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, outbox
+from pattern_storage.storage.job_options import SubmitOptions
+from pattern_storage.tasks.client.call_options import CallOptions, split, with_options
 from pattern_storage.tasks.client.listener import cancellable
 from pattern_storage.tasks.client.loop_connections import LoopConnections, current
 from pattern_storage.tasks.client.operations import Operations
@@ -70,6 +72,7 @@ class AsyncPatternStorageClient(Operations[Awaitable[AsyncJob]]):
         broker_url: str | None = None,
         result_backend_url: str | None = None,
         connect_timeout: float | None = None,
+        defaults: SubmitOptions | None = None,
     ) -> None:
         self._client = PatternStorageClient(
             database_url=database_url,
@@ -77,6 +80,7 @@ class AsyncPatternStorageClient(Operations[Awaitable[AsyncJob]]):
             broker_url=broker_url,
             result_backend_url=result_backend_url,
             connect_timeout=connect_timeout,
+            defaults=defaults,
         )
         self._connections: LoopConnections | None = None
 
@@ -95,38 +99,45 @@ class AsyncPatternStorageClient(Operations[Awaitable[AsyncJob]]):
             await connections.close()
         await asyncio.to_thread(self._client.close)
 
-    async def submit(self, contract: ModelContractPatternStorage) -> AsyncJob:
+    async def submit(self, contract: ModelContractPatternStorage, **options: Unpack[CallOptions]) -> AsyncJob:
         """See `PatternStorageClient.submit`."""
-        return await self._enqueue_one(prepare(contract))
+        return await self._enqueue_one(prepare(contract), options)
 
-    async def submit_many(self, contracts: Iterable[ModelContractPatternStorage]) -> list[AsyncJob]:
+    async def submit_many(
+        self, contracts: Iterable[ModelContractPatternStorage], **options: Unpack[CallOptions]
+    ) -> list[AsyncJob]:
         """See `PatternStorageClient.submit_many`."""
         jobs: list[Outgoing] = []
         for number, contract in enumerate(contracts, 1):
             jobs.append(prepare(contract))
             if number % PREPARED_AT_ONCE == 0:
                 await asyncio.sleep(0)
-        return await self._enqueue(jobs)
+        return await self._enqueue(jobs, options)
 
-    async def _enqueue_one(self, job: Outgoing) -> AsyncJob:
-        return (await self._enqueue((job,)))[0]
+    async def _enqueue_one(self, job: Outgoing, options: CallOptions) -> AsyncJob:
+        return (await self._enqueue((job,), options))[0]
 
-    async def _enqueue(self, jobs: Sequence[Outgoing]) -> list[AsyncJob]:
+    async def _enqueue(self, jobs: Sequence[Outgoing], options: CallOptions) -> list[AsyncJob]:
         here = self._here
+        named, timeout = split(options, self._client.defaults)
+        sending = with_options(jobs, named, self._client.settings)
         if here.publisher is None:
-            await asyncio.to_thread(self._client._enqueue, jobs)
+            await asyncio.to_thread(self._client.publish, sending, timeout)
         else:
             if again := reused_results(jobs, self._client.settings.key_prefix):
                 with suppress(RedisError):
                     await cancellable(here.results.delete(*again))
-            await here.publisher.publish(jobs)
+            await here.publisher.publish(sending, timeout or self._client.settings.connect_timeout)
         return [AsyncJob(self, job.correlation_id, Request(job)) for job in jobs]
 
     async def submit_in(
-        self, connection: psycopg.AsyncConnection[Any], contract: ModelContractPatternStorage
+        self,
+        connection: psycopg.AsyncConnection[Any],
+        contract: ModelContractPatternStorage,
+        **options: Unpack[SubmitOptions],
     ) -> AsyncJob:
         """See `PatternStorageClient.submit_in`."""
-        await outbox.add(connection, contract)
+        await outbox.add(connection, contract, self._client._outbox_options(options))
         return AsyncJob(self, contract.correlation_id, Request(prepare(contract)))
 
     def get(self, correlation_id: UUID | str) -> AsyncJob:

@@ -18,8 +18,13 @@ from uuid import uuid4
 from celery.signals import after_task_publish, before_task_publish
 
 from pattern_storage.config.celeryconfig import queue_of
+from pattern_storage.storage.job_options import NO_OPTIONS
 from pattern_storage.tasks.client.outgoing import Outgoing
 from pattern_storage.tasks.observability.traces import add_context, has_context
+from pattern_storage.vocabulary import Priority
+
+#: What kombu calls a priority on Redis, where 0 goes first. An urgent job goes to the head of the first of its lists.
+NUMBERS = {Priority.URGENT: 0, Priority.NORMAL: 0, Priority.LOW: 6, Priority.LOWEST: 9}
 
 EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
@@ -38,8 +43,9 @@ class Message(NamedTuple):
 
 def build_message(job: Outgoing) -> Message:
     """Return the message that asks a worker for this contract, part of the caller's trace where there is one."""
-    task, queue = f"storage.{job.operation}", queue_of(job.operation)
-    headers = _headers(task, str(job.correlation_id), job.description, time.time())
+    task, queue = f"storage.{job.operation}", job.options.queue or queue_of(job.operation)
+    eta, expires = _moments(job)
+    headers = _headers(task, str(job.correlation_id), job.description, time.time(), eta, expires)
     add_context(job.operation, job.correlation_id, headers)
     return Message(task, queue, headers, ([], {"contract": json.loads(job.contract)}, EMBED))
 
@@ -51,21 +57,24 @@ def encode_for_redis(job: Outgoing) -> tuple[str, bytes]:
     """
     if before_task_publish.receivers or after_task_publish.receivers or has_context():
         return _encode_with_signals(job)
-    queue = queue_of(job.operation)
+    queue = job.options.queue or queue_of(job.operation)
+    eta, expires = _moments(job)
     values = {
         b"body": b2a_base64(b"%b%b%b" % (_BODY_START, job.contract, _BODY_END), newline=False),
         b"id": str(job.correlation_id).encode(),
+        b"eta": b"null" if eta is None else b'"%b"' % eta.encode(),
+        b"expires": b"null" if expires is None else b'"%b"' % expires.encode(),
         b"argsrepr": encode_basestring_ascii(job.description).encode(),
         b"sent_at": b"%f" % time.time(),
         # As unique as kombu's UUID, for half the price.
         b"delivery_tag": os.urandom(16).hex().encode(),
     }
-    return queue, _template(f"storage.{job.operation}", queue, os.getpid()) % values
+    return queue, _template(f"storage.{job.operation}", queue, NUMBERS[job.options.priority], os.getpid()) % values
 
 
 def _encode_with_signals(job: Outgoing) -> tuple[str, bytes]:
     task, queue, headers, body = build_message(job)
-    properties = _properties(headers["id"], queue, str(uuid4()))
+    properties = _properties(headers["id"], queue, NUMBERS[job.options.priority], str(uuid4()))
     about = {"sender": task, "body": body, "exchange": "", "routing_key": queue}
     if before_task_publish.receivers:
         before_task_publish.send(**about, declare=[], headers=headers, properties=properties, retry_policy={})
@@ -76,20 +85,31 @@ def _encode_with_signals(job: Outgoing) -> tuple[str, bytes]:
 
 
 @lru_cache(maxsize=64)
-def _template(task: str, queue: str, process_id: int) -> bytes:  # the origin names the process
+def _template(task: str, queue: str, priority: int, process_id: int) -> bytes:  # the origin names the process
     """Return the JSON of an element with `%(name)b` for each value that differs between jobs."""
-    slots = ("body", "id", "argsrepr", "sent_at", "delivery_tag")
+    slots = ("body", "id", "eta", "expires", "argsrepr", "sent_at", "delivery_tag")
     marks = {name: f"<{uuid4()}>" for name in slots}
-    headers = _headers(task, marks["id"], marks["argsrepr"], marks["sent_at"])
-    properties = _properties(marks["id"], queue, marks["delivery_tag"])
+    headers = _headers(task, marks["id"], marks["argsrepr"], marks["sent_at"], marks["eta"], marks["expires"])
+    properties = _properties(marks["id"], queue, priority, marks["delivery_tag"])
     text = json.dumps(_element(marks["body"], headers, properties)).replace("%", "%%")
     for name, mark in marks.items():
-        # A number, and a text that is encoded with its quotes.
-        text = text.replace(f'"{mark}"' if name in ("argsrepr", "sent_at") else mark, f"%({name})b")
+        # The rest are texts that need no escapes.
+        is_json = name in ("argsrepr", "sent_at", "eta", "expires")
+        text = text.replace(f'"{mark}"' if is_json else mark, f"%({name})b")
     return text.encode()
 
 
-def _headers(task: str, job: str, description: str, sent_at: object) -> dict[str, Any]:
+def _moments(job: Outgoing) -> tuple[str | None, str | None]:
+    """Return when the job may begin, and from when on not any more, as Celery's headers say it."""
+    if job.options is NO_OPTIONS:
+        return None, None
+    eta, expires = job.options.eta, job.options.expires
+    return None if eta is None else eta.isoformat(), None if expires is None else expires.isoformat()
+
+
+def _headers(
+    task: str, job: str, description: str, sent_at: object, eta: str | None, expires: str | None
+) -> dict[str, Any]:
     """Return the headers of protocol 2.
 
     The `argsrepr` is a description: Celery would print all arguments, which is slow, and show the template in Flower.
@@ -100,8 +120,8 @@ def _headers(task: str, job: str, description: str, sent_at: object) -> dict[str
         "task": task,
         "id": job,
         "shadow": None,
-        "eta": None,
-        "expires": None,
+        "eta": eta,
+        "expires": expires,
         "group": None,
         "group_index": None,
         "retries": 0,
@@ -119,13 +139,13 @@ def _headers(task: str, job: str, description: str, sent_at: object) -> dict[str
     }
 
 
-def _properties(job: str, queue: str, delivery_tag: str) -> dict[str, Any]:
+def _properties(job: str, queue: str, priority: int, delivery_tag: str) -> dict[str, Any]:
     return {
         "correlation_id": job,
         "reply_to": "",
         "delivery_mode": 2,
         "delivery_info": {"exchange": "", "routing_key": queue},
-        "priority": 0,
+        "priority": priority,
         "body_encoding": "base64",
         "delivery_tag": delivery_tag,
     }

@@ -3,10 +3,11 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, Unpack, cast
 from uuid import UUID
 
 from pattern_storage.storage import ModelContractPatternStorage
+from pattern_storage.tasks.client.call_options import CALL_OPTION_NAMES, CallOptions
 from pattern_storage.tasks.client.outgoing import Outgoing, build, prepare_insert
 from pattern_storage.vocabulary import OperationName
 
@@ -17,21 +18,24 @@ Submitted = TypeVar("Submitted")
 class Operations(ABC, Generic[Submitted]):
     """insert, update, delete, batch_insert and query, in terms of `submit`.
 
-    Each takes `correlation_id` where the caller wants to choose the job's id, and raises ContractInvalid, before
-    anything is sent, if a value breaks a rule.
+    Each takes `correlation_id` where the caller wants to choose the job's id, and the options of `CallOptions`:
+    priority, delay or eta, expires, queue and connect_timeout. It raises ContractInvalid, before anything is sent, if
+    a value breaks a rule.
     """
 
     @abstractmethod
-    def submit(self, contract: ModelContractPatternStorage) -> Submitted:
+    def submit(self, contract: ModelContractPatternStorage, **options: Unpack[CallOptions]) -> Submitted:
         """Send one contract to the workers."""
 
     @abstractmethod
-    def _enqueue_one(self, job: Outgoing) -> Submitted:
+    def _enqueue_one(self, job: Outgoing, options: CallOptions) -> Submitted:
         """Send what is prepared."""
 
-    def insert(self, data: dict[str, Any], *, correlation_id: UUID | str | None = None) -> Submitted:
+    def insert(
+        self, data: dict[str, Any], *, correlation_id: UUID | str | None = None, **options: Unpack[CallOptions]
+    ) -> Submitted:
         """Write one pattern; `data` needs pattern_name, pattern_type, language and template_code."""
-        return self._enqueue_one(prepare_insert(data, correlation_id))
+        return self._enqueue_one(prepare_insert(data, correlation_id), options)
 
     def update(
         self,
@@ -40,15 +44,17 @@ class Operations(ABC, Generic[Submitted]):
         *,
         expect: datetime | str | None = None,
         correlation_id: UUID | str | None = None,
+        **options: Unpack[CallOptions],
     ) -> Submitted:
         """Change the given columns of one pattern, and no other.
 
         `expect` is the `updated_at` that the caller has seen: a pattern that was updated since is left as it is, and
         the result is a `version_conflict`.
         """
-        return self.submit(
-            build(OperationName.UPDATE, pattern_id=pattern_id, data=data, expect=expect, correlation_id=correlation_id)
+        contract = build(
+            OperationName.UPDATE, pattern_id=pattern_id, data=data, expect=expect, correlation_id=correlation_id
         )
+        return self.submit(contract, **options)
 
     def delete(
         self,
@@ -56,18 +62,28 @@ class Operations(ABC, Generic[Submitted]):
         *,
         expect: datetime | str | None = None,
         correlation_id: UUID | str | None = None,
+        **options: Unpack[CallOptions],
     ) -> Submitted:
         """Remove one pattern; `expect` as for `update`."""
-        return self.submit(
-            build(OperationName.DELETE, pattern_id=pattern_id, expect=expect, correlation_id=correlation_id)
-        )
+        contract = build(OperationName.DELETE, pattern_id=pattern_id, expect=expect, correlation_id=correlation_id)
+        return self.submit(contract, **options)
 
     def batch_insert(
-        self, patterns: Iterable[dict[str, Any]], *, correlation_id: UUID | str | None = None
+        self,
+        patterns: Iterable[dict[str, Any]],
+        *,
+        correlation_id: UUID | str | None = None,
+        **options: Unpack[CallOptions],
     ) -> Submitted:
         """Write up to 10,000 patterns in one transaction: all of them or none."""
-        return self.submit(build(OperationName.BATCH_INSERT, patterns=list(patterns), correlation_id=correlation_id))
+        contract = build(OperationName.BATCH_INSERT, patterns=list(patterns), correlation_id=correlation_id)
+        return self.submit(contract, **options)
 
     def query(self, *, correlation_id: UUID | str | None = None, **query_params: Any) -> Submitted:
-        """Find patterns; the parameters are those of `storage.operations.query_params.QueryParams`."""
-        return self.submit(build(OperationName.QUERY, query_params=query_params, correlation_id=correlation_id))
+        """Find patterns; the parameters are those of `storage.operations.query_params.QueryParams`.
+
+        Options stand among them: no parameter is called as one.
+        """
+        options = {name: query_params.pop(name) for name in CALL_OPTION_NAMES & query_params.keys()}
+        contract = build(OperationName.QUERY, query_params=query_params, correlation_id=correlation_id)
+        return self.submit(contract, **cast("CallOptions", options))

@@ -11,6 +11,7 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 from pattern_storage.storage import ModelContractPatternStorage, ledger
 from pattern_storage.storage.errors import ContractInvalid
 from pattern_storage.storage.explanation import explain
+from pattern_storage.storage.job_options import NO_OPTIONS, JobOptions
 from pattern_storage.storage.model_contract_pattern_storage import REQUIRED_COLUMNS
 from pattern_storage.storage.operations import check
 from pattern_storage.storage.pattern import PatternData
@@ -32,6 +33,7 @@ class Outgoing(NamedTuple):
     description: str
     #: Whether it may be done again under the same id: a query whose id the caller chose.
     is_reusable: bool
+    options: JobOptions = NO_OPTIONS
 
 
 def build(operation: str, *, correlation_id: UUID | str | None = None, **fields: Any) -> ModelContractPatternStorage:

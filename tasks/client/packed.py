@@ -9,15 +9,21 @@ from typing import NamedTuple
 from uuid import UUID
 
 from pattern_storage.config.settings import Settings
-from pattern_storage.tasks.client.message import encode_for_redis
+from pattern_storage.tasks.client.message import NUMBERS, encode_for_redis
 from pattern_storage.tasks.client.outgoing import Outgoing
 from pattern_storage.tasks.client.result_document import result_key
 from pattern_storage.tasks.client.status import QUEUED
+from pattern_storage.vocabulary import Priority
 
 #: Messages in one round trip. The server executes one chunk while the next is encoded, so more gains nothing.
 CHUNK = 100
 #: Bytes after which a round trip ends before that: a contract may have megabytes.
 CHUNK_BYTES = 4_000_000
+
+#: Workers take from the right.
+LAST, FIRST = b"LPUSH", b"RPUSH"
+#: What kombu puts between the name of a queue and a priority: each has a list of its own.
+SEPARATOR = "\x06\x16"
 
 
 class Refused(Exception):
@@ -34,8 +40,13 @@ class Chunk(NamedTuple):
     marks: bytes
 
     def check(self, replies: Sequence[bytes]) -> None:
-        """Raise Refused if messages were refused; a marker that was is no matter."""
+        """Raise Refused if messages were refused; a marker that was is no matter.
+
+        Raises ConnectionResetError if the server is no primary any more: behind Sentinels there is another.
+        """
         for reply in replies[: self.push_count]:
+            if reply.startswith(b"-READONLY"):
+                raise ConnectionResetError(reply[1:].decode(errors="replace"))
             if not reply.startswith(b":"):
                 raise Refused(reply[1:].decode(errors="replace"))
 
@@ -44,27 +55,45 @@ def chunks(jobs: Iterable[Outgoing], settings: Settings) -> Iterator[Chunk]:
     """Yield the commands that publish these jobs, in order within each queue."""
     prefix = settings.key_prefix
     mark = _mark_template(int(settings.result_expires), prefix)
-    queues: dict[str, list[bytes]] = {}
+    lists: dict[tuple[bytes, str], list[bytes]] = {}
     marks: list[bytes] = []
     size = 0
     for job in jobs:
         queue, element = encode_for_redis(job)
-        queues.setdefault(f"{prefix}{queue}", []).append(b"$%d\r\n%b\r\n" % (len(element), element))
+        lists.setdefault(_place(job, f"{prefix}{queue}"), []).append(b"$%d\r\n%b\r\n" % (len(element), element))
         marks.append(mark % result_key(job.correlation_id, prefix).encode())
         size += len(element)
         if len(marks) >= CHUNK or size >= CHUNK_BYTES:
-            yield _chunk(queues, marks)
-            queues, marks, size = {}, [], 0
+            yield _chunk(lists, marks)
+            lists, marks, size = {}, [], 0
     if marks:
-        yield _chunk(queues, marks)
+        yield _chunk(lists, marks)
 
 
-def _chunk(queues: dict[str, list[bytes]], marks: list[bytes]) -> Chunk:
+def _place(job: Outgoing, queue: str) -> tuple[bytes, str]:
+    """Return the command that adds a job to its queue, and the list that it goes to."""
+    priority = job.options.priority
+    if priority is Priority.NORMAL:
+        return LAST, queue
+    if priority is Priority.URGENT:
+        return FIRST, queue
+    return LAST, f"{queue}{SEPARATOR}{NUMBERS[priority]}"
+
+
+def _chunk(lists: dict[tuple[bytes, str], list[bytes]], marks: list[bytes]) -> Chunk:
     pushes = b"".join(
-        b"*%d\r\n$5\r\nLPUSH\r\n$%d\r\n%b\r\n%b" % (2 + len(elements), len(queue), queue.encode(), b"".join(elements))
-        for queue, elements in queues.items()
+        b"*%d\r\n$5\r\n%b\r\n$%d\r\n%b\r\n%b"
+        % (
+            2 + len(elements),
+            command,
+            len(key),
+            key.encode(),
+            # The one pushed last is the first then.
+            b"".join(elements if command is LAST else reversed(elements)),
+        )
+        for (command, key), elements in lists.items()
     )
-    return Chunk(len(queues), len(marks), pushes, b"".join(marks))
+    return Chunk(len(lists), len(marks), pushes, b"".join(marks))
 
 
 @lru_cache(maxsize=8)

@@ -1,27 +1,33 @@
 """Publishers of contracts: the direct one for Redis, and kombu's own way for Sentinel and RabbitMQ."""
 
+import math
 import os
 import threading
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import redis
 from celery.app.amqp import task_message
+from kombu import Exchange
 from kombu.exceptions import BatchPublishError, LimitExceeded, OperationalError  # type: ignore[attr-defined]  # new in 5.7
-from kombu.pools import ProducerPool
+from kombu.transport.native_delayed_delivery import calculate_routing_key
 from redis.exceptions import RedisError
 
+from pattern_storage.config.sentinel import is_sentinel
 from pattern_storage.config.settings import Settings
 from pattern_storage.tasks import redis_connections
-from pattern_storage.tasks.client.message import build_message
+from pattern_storage.tasks.client.message import NUMBERS, build_message
 from pattern_storage.tasks.client.outgoing import Outgoing
-from pattern_storage.tasks.client.redis_publisher import RedisPublisher
+from pattern_storage.tasks.client.redis_publisher import RedisPublisher, unavailable
 from pattern_storage.tasks.client.status import mark_queued
-from pattern_storage.tasks.errors import BrokerUnavailable
 from pattern_storage.tasks.sender import create_app
 
 #: Threads that publish at the same moment; one more waits for one of them.
 MAX_CONNECTIONS = 10
+
+#: RabbitMQ's, which workers declare (kombu.transport.native_delayed_delivery).
+DELAYING_EXCHANGE = "celery_delayed_27"
 
 #: Messages that kombu collects before it sends them.
 BATCH = 500
@@ -35,16 +41,16 @@ BROKER_ERRORS = (OperationalError, LimitExceeded, RedisError, OSError)
 class Publisher(Protocol):
     """Puts jobs on their queues, and QUEUED markers into the result backend."""
 
-    def publish(self, jobs: Sequence[Outgoing]) -> None:
-        """Send the jobs in order. Raises BrokerUnavailable; then some may have been sent."""
+    def publish(self, jobs: Sequence[Outgoing], timeout: float) -> None:
+        """Send the jobs in order. Raises BrokerUnavailable after `timeout` seconds; then some may have been sent."""
 
     def close(self) -> None:
         """Close all connections to the broker."""
 
 
 def is_direct(settings: Settings) -> bool:
-    """Whether the broker is one Redis server, to which messages can go without kombu."""
-    return settings.broker.startswith(("redis://", "rediss://")) and ";" not in settings.broker
+    """Whether the broker is Redis at one address or behind Sentinels: messages can go there without kombu."""
+    return settings.broker_kind.is_redis and (is_sentinel(settings.broker) or ";" not in settings.broker)
 
 
 def create_publisher(settings: Settings, results: "redis.Redis") -> Publisher:
@@ -65,7 +71,6 @@ class KombuPublisher:
 
     def __init__(self, settings: Settings, results: "redis.Redis") -> None:
         self._settings, self._results = settings, results
-        self._timeout = settings.connect_timeout
         self._process_id: int | None = None
         self._opening = threading.Lock()
 
@@ -74,34 +79,36 @@ class KombuPublisher:
         self._app: Any = create_app(self._settings)
         # Of its own: kombu's are shared by every Celery application of the process, and stay open.
         self._connections: Any = self._app.connection_for_write().Pool(limit=MAX_CONNECTIONS)
-        self._producers: Any = ProducerPool(self._connections, limit=MAX_CONNECTIONS)
         self._process_id = os.getpid()
 
     def close(self) -> None:
         """Close all connections to the broker; a parent's are the parent's."""
         if self._process_id == os.getpid():
-            self._producers.force_close_all()
             self._connections.force_close_all()
             self._app.close()
             self._process_id = None
 
-    def publish(self, jobs: Sequence[Outgoing]) -> None:
-        """Send the jobs. Raises BrokerUnavailable within about the connect timeout; some may have been sent."""
+    def publish(self, jobs: Sequence[Outgoing], timeout: float) -> None:
+        """Send the jobs. Raises BrokerUnavailable within about `timeout` seconds; some may have been sent."""
         if self._process_id != os.getpid():
             with self._opening:
                 # Threads that race for it get the same one.
                 if self._process_id != os.getpid():
                     self._open()
         try:
-            with self._producers.acquire(block=True, timeout=self._timeout) as producer:
+            with self._connections.acquire(block=True, timeout=timeout) as connection:
+                connection.connect_timeout = timeout
+                # Once: kombu would try a hundred times, seconds apart.
+                connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=timeout)
                 # A pooled connection may have died since its last use: one more try tells that from a dead broker.
-                send = producer.connection.ensure(producer, self._send, max_retries=1, interval_start=0)
-                send(producer, jobs)
+                send = connection.ensure(connection, self._send, max_retries=1, interval_start=0)
+                send(connection, jobs, timeout)
         except BROKER_ERRORS as error:
-            raise BrokerUnavailable(f"the queue does not answer: {error.__cause__ or error}") from error
+            raise unavailable(error.__cause__ if isinstance(error.__cause__, Exception) else error) from error
         mark_queued(self._results, [job.correlation_id for job in jobs], self._settings)
 
-    def _send(self, producer: Any, jobs: Sequence[Outgoing]) -> None:
+    def _send(self, connection: Any, jobs: Sequence[Outgoing], timeout: float) -> None:
+        producer = self._app.amqp.Producer(connection, auto_declare=False)
         try:
             with producer.batch(max_size=BATCH):
                 for job in jobs:
@@ -110,12 +117,26 @@ class KombuPublisher:
                         producer,
                         task,
                         task_message(headers, {"correlation_id": headers["id"], "reply_to": ""}, body, None),
-                        queue=queue,
+                        **self._route(job, queue),
                         serializer="json",
                         retry=False,
                         # Seconds until RabbitMQ has to have confirmed it; Redis confirms by answering.
-                        confirm_timeout=self._timeout,
+                        confirm_timeout=timeout,
                     )
         except BatchPublishError as error:
             # kombu knows which errors mean a broken connection, but looks for them unwrapped.
             raise error.__cause__ or error from None
+
+    def _route(self, job: Outgoing, queue: str) -> dict[str, Any]:
+        """Return where a job goes: on RabbitMQ one that is to begin later goes through the exchange that delays."""
+        if self._settings.broker_kind.is_redis:
+            return {"queue": queue, "priority": NUMBERS[job.options.priority]}
+        eta = job.options.eta
+        # Whole seconds, as kombu's queues of it are; rather later than too early.
+        seconds = 0 if eta is None else math.ceil((eta - datetime.now(UTC)).total_seconds())
+        if seconds <= 0:
+            return {"queue": queue}
+        return {
+            "exchange": Exchange(DELAYING_EXCHANGE, type="topic"),
+            "routing_key": calculate_routing_key(seconds, queue),
+        }

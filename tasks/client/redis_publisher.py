@@ -13,11 +13,15 @@ import redis.asyncio
 from redis.exceptions import RedisError
 
 from pattern_storage.config.settings import Settings
+from pattern_storage.storage.logs import get_logger
 from pattern_storage.tasks.client.async_wire import AsyncWire, SharedWire
 from pattern_storage.tasks.client.outgoing import Outgoing
 from pattern_storage.tasks.client.packed import Chunk, Refused, chunks
 from pattern_storage.tasks.client.wire import Wire, Wires
 from pattern_storage.tasks.errors import BrokerUnavailable
+from pattern_storage.tasks.observability import metrics
+
+logger = get_logger(__name__)
 
 #: Chunks that are sent before the reply to the first is read: the server executes one while the next is encoded.
 IN_FLIGHT = 2
@@ -26,7 +30,9 @@ ERRORS = (RedisError, OSError, Refused)
 
 
 def unavailable(error: Exception) -> BrokerUnavailable:
-    """Return what to raise for an error about a message."""
+    """Return what to raise for an error about a message, once it is counted and logged."""
+    metrics.broker_failed()
+    logger.warning("cannot enqueue: the queue does not answer: %s", error)
     return BrokerUnavailable(f"the queue does not answer: {error}")
 
 
@@ -50,24 +56,24 @@ class RedisPublisher:
         if self._results is not None:
             self._results.close()
 
-    def publish(self, jobs: Sequence[Outgoing]) -> None:
-        """Send the jobs. Raises BrokerUnavailable, then some may have been sent."""
+    def publish(self, jobs: Sequence[Outgoing], timeout: float) -> None:
+        """Send the jobs. Raises BrokerUnavailable within `timeout` seconds; then some may have been sent."""
         sending = chunks(jobs, self._settings)
         unanswered: deque[Chunk] = deque()
         try:
-            wire = self._broker.take()
+            wire = self._broker.take(timeout)
             reused = not wire.is_fresh
             try:
-                self._send(wire, sending, unanswered)
+                self._send(wire, sending, unanswered, timeout)
             except ConnectionError:
                 # An idle connection may have died since its last use: a new one tells that from a dead server.
                 if not reused:
                     raise
-                self._send(self._broker.open(), sending, unanswered)
+                self._send(self._broker.open(timeout), sending, unanswered, timeout)
         except ERRORS as error:
             raise unavailable(error) from error
 
-    def _send(self, wire: Wire, sending: Iterator[Chunk], unanswered: deque[Chunk]) -> None:
+    def _send(self, wire: Wire, sending: Iterator[Chunk], unanswered: deque[Chunk], timeout: float) -> None:
         """Send what another connection was not answered, then the rest; then the connection is idle, or closed."""
         try:
             for chunk in unanswered:
@@ -76,9 +82,9 @@ class RedisPublisher:
                 unanswered.append(chunk)
                 wire.send(self._packed(chunk))
                 if len(unanswered) >= IN_FLIGHT:
-                    self._receive(wire, unanswered)
+                    self._receive(wire, unanswered, timeout)
             while unanswered:
-                self._receive(wire, unanswered)
+                self._receive(wire, unanswered, timeout)
         except BaseException:
             wire.close()
             raise
@@ -87,17 +93,17 @@ class RedisPublisher:
     def _packed(self, chunk: Chunk) -> bytes:
         return chunk.pushes + chunk.marks if self._results is None else chunk.pushes
 
-    def _receive(self, wire: Wire, unanswered: deque[Chunk]) -> None:
+    def _receive(self, wire: Wire, unanswered: deque[Chunk], timeout: float) -> None:
         chunk = unanswered[0]
         chunk.check(wire.receive(chunk.push_count + (chunk.mark_count if self._results is None else 0)))
         unanswered.popleft()
         if self._results is not None:
-            self._mark(self._results, chunk)
+            self._mark(self._results, chunk, timeout)
 
-    def _mark(self, results: Wires, chunk: Chunk) -> None:
+    def _mark(self, results: Wires, chunk: Chunk, timeout: float) -> None:
         """Send the markers to a server of their own; one that is down takes nothing back of what was accepted."""
         with suppress(*ERRORS):
-            wire = results.take()
+            wire = results.take(timeout)
             try:
                 wire.send(chunk.marks)
                 wire.receive(chunk.mark_count)
@@ -113,8 +119,8 @@ class AsyncRedisPublisher:
     def __init__(
         self, broker: "redis.asyncio.Redis", results: "redis.asyncio.Redis | None", settings: Settings
     ) -> None:
-        self._broker = SharedWire(broker, settings.connect_timeout)
-        self._results = None if results is None else SharedWire(results, settings.connect_timeout)
+        self._broker = SharedWire(broker)
+        self._results = None if results is None else SharedWire(results)
         self._settings = settings
 
     async def close(self) -> None:
@@ -123,49 +129,60 @@ class AsyncRedisPublisher:
         if self._results is not None:
             await self._results.close()
 
-    async def publish(self, jobs: Sequence[Outgoing]) -> None:
-        """Send the jobs. Raises BrokerUnavailable, then some may have been sent."""
+    async def publish(self, jobs: Sequence[Outgoing], timeout: float) -> None:  # noqa: ASYNC109  # as RedisPublisher
+        """Send the jobs. Raises BrokerUnavailable within `timeout` seconds; then some may have been sent."""
         sending = chunks(jobs, self._settings)
         unanswered: deque[Chunk] = deque()
         try:
-            wire = await self._broker.get()
+            wire = await self._broker.get(timeout)
             reused = not wire.is_fresh
             try:
-                await self._send(wire, sending, unanswered)
+                await self._send(wire, sending, unanswered, timeout)
             except ConnectionError:
                 # As in RedisPublisher.
                 if not reused:
                     raise
-                await self._send(await self._broker.get(), sending, unanswered)
+                await self._send(await self._broker.get(timeout), sending, unanswered, timeout)
         except ERRORS as error:
             raise unavailable(error) from error
 
-    async def _send(self, wire: AsyncWire, sending: Iterator[Chunk], unanswered: deque[Chunk]) -> None:
+    async def _send(
+        self,
+        wire: AsyncWire,
+        sending: Iterator[Chunk],
+        unanswered: deque[Chunk],
+        timeout: float,  # noqa: ASYNC109
+    ) -> None:
         """Send what another connection was not answered, then the rest."""
-        replies = deque(self._ask(wire, chunk) for chunk in unanswered)
+        replies = deque(self._ask(wire, chunk, timeout) for chunk in unanswered)
         try:
             for chunk in sending:
                 unanswered.append(chunk)
-                replies.append(self._ask(wire, chunk))
+                replies.append(self._ask(wire, chunk, timeout))
                 if len(unanswered) >= IN_FLIGHT:
-                    await self._receive(unanswered, replies)
+                    await self._receive(unanswered, replies, timeout)
             while unanswered:
-                await self._receive(unanswered, replies)
+                await self._receive(unanswered, replies, timeout)
         finally:
             for reply in replies:
                 # Nobody awaits these any more, and asyncio complains of an exception that nobody saw.
                 reply.add_done_callback(lambda done: done.cancelled() or done.exception())
 
-    def _ask(self, wire: AsyncWire, chunk: Chunk) -> "asyncio.Future[list[bytes]]":
+    def _ask(self, wire: AsyncWire, chunk: Chunk, timeout: float) -> "asyncio.Future[list[bytes]]":
         if self._results is None:
-            return wire.ask(chunk.pushes + chunk.marks, chunk.push_count + chunk.mark_count)
-        return wire.ask(chunk.pushes, chunk.push_count)
+            return wire.ask(chunk.pushes + chunk.marks, chunk.push_count + chunk.mark_count, timeout)
+        return wire.ask(chunk.pushes, chunk.push_count, timeout)
 
-    async def _receive(self, unanswered: deque[Chunk], replies: "deque[asyncio.Future[list[bytes]]]") -> None:
+    async def _receive(
+        self,
+        unanswered: deque[Chunk],
+        replies: "deque[asyncio.Future[list[bytes]]]",
+        timeout: float,  # noqa: ASYNC109
+    ) -> None:
         unanswered[0].check(await replies[0])
         replies.popleft()
         chunk = unanswered.popleft()
         if self._results is not None:
             # As in RedisPublisher.
             with suppress(*ERRORS):
-                await (await self._results.get()).ask(chunk.marks, chunk.mark_count)
+                await (await self._results.get(timeout)).ask(chunk.marks, chunk.mark_count, timeout)

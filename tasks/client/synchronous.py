@@ -4,7 +4,7 @@ import time
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing, suppress
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self, Unpack, cast
 from uuid import UUID
 
 import psycopg
@@ -12,7 +12,9 @@ from redis.exceptions import RedisError, ResponseError
 
 from pattern_storage.config.settings import Settings, load_settings
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, outbox
+from pattern_storage.storage.job_options import JobOptions, SubmitOptions
 from pattern_storage.tasks import redis_connections
+from pattern_storage.tasks.client.call_options import CallOptions, refuse_impossible, split, with_options
 from pattern_storage.tasks.client.operations import Operations
 from pattern_storage.tasks.client.outgoing import Outgoing, Request, prepare, reused_results
 from pattern_storage.tasks.client.publisher import create_publisher
@@ -91,10 +93,12 @@ class PatternStorageClient(Operations[Job]):
         redis_url: Redis or Valkey, for queue and results.
         broker_url: the queue, where it is not `redis_url`.
         result_backend_url: the results, where they are not in `redis_url`.
-        connect_timeout: seconds until a server that does not result is reported as down.
+        connect_timeout: seconds until a server that does not answer is reported as down.
+        defaults: options of all jobs that say nothing else, for example `{"priority": "low"}`.
 
     Raises:
         SettingsInvalid: if no server is configured, or a setting breaks a rule.
+        ContractInvalid: if one of the defaults does.
     """
 
     def __init__(
@@ -105,6 +109,7 @@ class PatternStorageClient(Operations[Job]):
         broker_url: str | None = None,
         result_backend_url: str | None = None,
         connect_timeout: float | None = None,
+        defaults: SubmitOptions | None = None,
     ) -> None:
         self.settings: Settings = load_settings(
             database_url=database_url,
@@ -114,6 +119,8 @@ class PatternStorageClient(Operations[Job]):
             connect_timeout=connect_timeout,
         )
         check_database_url(self.settings)
+        self.defaults: SubmitOptions = defaults or {}
+        refuse_impossible(JobOptions.of(self.defaults), self.settings)
         self.database = Database(self.settings)
         self._redis = redis_connections.connect(self.settings)
         self._subscriptions = Subscriptions(self._redis)
@@ -133,26 +140,33 @@ class PatternStorageClient(Operations[Job]):
         self._subscriptions.close()
         self._redis.close()
 
-    def submit(self, contract: ModelContractPatternStorage) -> Job:
+    def submit(self, contract: ModelContractPatternStorage, **options: Unpack[CallOptions]) -> Job:
         """Send one contract. Raises ContractInvalid, UnsupportedOperation or BrokerUnavailable."""
-        return self._enqueue_one(prepare(contract))
+        return self._enqueue_one(prepare(contract), options)
 
-    def submit_many(self, contracts: Iterable[ModelContractPatternStorage]) -> list[Job]:
+    def submit_many(
+        self, contracts: Iterable[ModelContractPatternStorage], **options: Unpack[CallOptions]
+    ) -> list[Job]:
         """Send many contracts, 100 to a round trip, each a job of its own; return the jobs in the same order.
 
         Raises what `submit` raises. All values are checked before the first contract is sent.
         """
-        return self._enqueue([prepare(contract) for contract in contracts])
+        return self._enqueue([prepare(contract) for contract in contracts], options)
 
-    def _enqueue_one(self, job: Outgoing) -> Job:
-        return self._enqueue((job,))[0]
+    def _enqueue_one(self, job: Outgoing, options: CallOptions) -> Job:
+        return self._enqueue((job,), options)[0]
 
-    def _enqueue(self, jobs: Sequence[Outgoing]) -> list[Job]:
+    def _enqueue(self, jobs: Sequence[Outgoing], options: CallOptions) -> list[Job]:
+        named, timeout = split(options, self.defaults)
+        self.publish(with_options(jobs, named, self.settings), timeout)
+        return [Job(self, job.correlation_id, Request(job)) for job in jobs]
+
+    def publish(self, jobs: Sequence[Outgoing], timeout: float | None = None) -> None:
+        """Send prepared jobs, each with options of its own. Raises BrokerUnavailable, then some may have been sent."""
         if again := reused_results(jobs, self.settings.key_prefix):
             with suppress(RedisError):
                 self._redis.delete(*again)
-        self._publisher.publish(jobs)
-        return [Job(self, job.correlation_id, Request(job)) for job in jobs]
+        self._publisher.publish(jobs, timeout or self.settings.connect_timeout)
 
     def submit_again(self, contracts: Iterable[ModelContractPatternStorage]) -> list[Job]:
         """Send jobs that ended as dead letters again; their final state in Redis is deleted first."""
@@ -162,7 +176,12 @@ class PatternStorageClient(Operations[Job]):
                 self._redis.delete(*(self._key(contract.correlation_id) for contract in sending))
         return self.submit_many(sending)
 
-    def submit_in(self, connection: psycopg.Connection[Any], contract: ModelContractPatternStorage) -> Job:
+    def submit_in(
+        self,
+        connection: psycopg.Connection[Any],
+        contract: ModelContractPatternStorage,
+        **options: Unpack[SubmitOptions],
+    ) -> Job:
         """Write the job into the outbox in your own transaction: it exists if and only if that commits.
 
         A relay publishes it after the commit, and again until it is done. The connection has to be to the workers'
@@ -174,8 +193,15 @@ class PatternStorageClient(Operations[Job]):
             CorrelationConflict: if another request is in the outbox under this id; the transaction goes on.
             psycopg.Error: what your connection raises.
         """
-        outbox.add_sync(connection, contract)
+        outbox.add_sync(connection, contract, self._outbox_options(options))
         return Job(self, contract.correlation_id, Request(prepare(contract)))
+
+    def _outbox_options(self, options: SubmitOptions) -> JobOptions:
+        named, _ = split(cast("CallOptions", options), self.defaults)
+        checked = JobOptions.of(named)
+        # The relay waits for the moment, so that it may be any.
+        refuse_impossible(checked.without_eta(), self.settings)
+        return checked
 
     def get(self, correlation_id: UUID | str) -> Job:
         """Return the job of this id; asks no server. Raises ValueError if it is no UUID."""

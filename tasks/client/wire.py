@@ -17,11 +17,17 @@ MAX_IDLE = 60.0
 RECEIVED_AT_ONCE = 65_536
 
 
+def timed(options: dict[str, Any], timeout: float) -> dict[str, Any]:
+    """Return redis-py's options of a connection with another timeout, in seconds."""
+    return options | {name: timeout for name in ("socket_connect_timeout", "socket_timeout") if name in options}
+
+
 class Wire:
     """One connection that is logged in."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, timeout: float) -> None:
         self._connection = connection
+        self._timeout = timeout
         connection.connect()
         # redis-py has no public way to it; an SSL socket has the same methods.
         self._socket = connection._sock
@@ -37,6 +43,12 @@ class Wire:
     def is_stale(self) -> bool:
         """Whether it was unused for too long."""
         return self._used is not None and time.monotonic() - self._used > MAX_IDLE
+
+    def set_timeout(self, seconds: float) -> None:
+        """Let each call take so long."""
+        if seconds != self._timeout:
+            self._timeout = seconds
+            self._socket.settimeout(seconds)
 
     def send(self, packed: bytes) -> None:
         """Send packed commands. Raises OSError."""
@@ -67,8 +79,10 @@ class Wires:
         self._idle: deque[Wire] = deque()
         self._process_id = os.getpid()
 
-    def take(self) -> Wire:
-        """Return an idle connection, or a new one. Raises redis.exceptions.RedisError if none can be opened.
+    def take(self, timeout: float) -> Wire:
+        """Return an idle connection, or a new one, for calls that take up to `timeout` seconds.
+
+        Raises redis.exceptions.RedisError if none can be opened in that time.
 
         Give it back only when all replies were read: others would be taken for those of the next caller.
         """
@@ -78,15 +92,16 @@ class Wires:
         while self._idle:
             wire = self._idle.pop()
             if not wire.is_stale:
+                wire.set_timeout(timeout)
                 return wire
             wire.close()
-        return self.open()
+        return self.open(timeout)
 
-    def open(self) -> Wire:
+    def open(self, timeout: float) -> Wire:
         """Return a new connection. Raises redis.exceptions.RedisError."""
         # Not of the pool, which would count it as its own.
         pool = self._client.connection_pool
-        return Wire(pool.connection_class(**pool.connection_kwargs))
+        return Wire(pool.connection_class(**timed(pool.connection_kwargs, timeout)), timeout)
 
     def give_back(self, wire: Wire) -> None:
         """Keep a connection for the next caller."""

@@ -59,7 +59,7 @@ def test_each_is_what_kombu_would_send(store: "redis.Redis", redis_url: str) -> 
     found = []
     with PatternStorageClient(redis_url=redis_url) as client:
         kombu = KombuPublisher(settings, store)
-        for publish in (client.submit_many, lambda some: kombu.publish([prepare(one) for one in some])):
+        for publish in (client.submit_many, lambda some: kombu.publish([prepare(one) for one in some], DEADLINE)):
             publish(asked)
             found.append([without_own(message) for queue in ("storage", "batch") for message in waiting(store, queue)])
             assert len(

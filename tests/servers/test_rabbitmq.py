@@ -111,7 +111,7 @@ def test_a_silent_broker(
 ) -> None:
     """One that takes a message and never confirms it is reported as down, and a job is sent once it is back."""
     proxy = proxy_to(rabbitmq.url)
-    urls = {"redis_url": redis_url, "broker_url": through(rabbitmq.url, proxy)}
+    urls: dict[str, Any] = {"redis_url": redis_url, "broker_url": through(rabbitmq.url, proxy)}
     with PatternStorageClient(connect_timeout=1, **urls) as client:
         client.insert(make_pattern())
         proxy.stall()

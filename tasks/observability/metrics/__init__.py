@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pattern_storage.tasks.observability.metrics.recorder import Recorder
 
-__all__ = ["imported", "observer", "open_endpoint", "relayed", "watch_pool"]
+__all__ = ["broker_failed", "imported", "observer", "open_endpoint", "relayed", "watch_pool"]
 
 _recorder: "Recorder | None" = None
 
@@ -48,6 +48,12 @@ def relayed(published: int, refused: int) -> None:
     """Note how many jobs of the outbox were published, and how many could never be."""
     if _recorder is not None:
         _recorder.relayed(published, refused)
+
+
+def broker_failed() -> None:
+    """Note that jobs could not be sent, because the broker was down, silent or refused them."""
+    if _recorder is not None:
+        _recorder.broker_failed()
 
 
 def imported(name: str, *, rows: Mapping[str, int]) -> None:

@@ -53,4 +53,5 @@ class Instruments:
         self.pool_waiting = gauge("pool_requests_waiting", "Jobs that wait for a connection", mode="livesum")
         self.outbox_published = counter("outbox_published", "Jobs of the outbox put on the queue, again included")
         self.outbox_refused = counter("outbox_refused", "Jobs of the outbox that became dead letters unpublished")
+        self.broker_failures = counter("broker_failures", "Calls that could not send jobs: broker down or refusing")
         self.import_rows = counter("import_rows", "Rows of imports by what became of them", "name", "outcome")

@@ -160,6 +160,10 @@ class Recorder:
             self._instruments.pool_waiting.set(stats.get("requests_waiting", 0))
 
     @harmless
+    def broker_failed(self) -> None:
+        """See `metrics.broker_failed`."""
+        self._instruments.broker_failures.inc()
+
     def relayed(self, published: int, refused: int) -> None:
         """Note what a relay did."""
         with self._lock:

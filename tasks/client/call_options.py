@@ -1,0 +1,78 @@
+"""Options of a call: those of its jobs, and how long it waits for the broker; what the broker cannot do is refused."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from pattern_storage.config.celeryconfig import QUEUES
+from pattern_storage.config.settings import Settings
+from pattern_storage.config.variables import PREFIX
+from pattern_storage.storage.errors import ContractInvalid
+from pattern_storage.storage.job_options import OPTION_NAMES, JobOptions, SubmitOptions
+from pattern_storage.tasks.client.outgoing import Outgoing
+from pattern_storage.vocabulary import Priority
+
+#: Seconds at most that RabbitMQ delays a message (kombu.transport.native_delayed_delivery).
+RABBITMQ_DELAY = 2**28 - 1
+
+
+class CallOptions(SubmitOptions, total=False):
+    """Options of a call that sends.
+
+    Attributes:
+        connect_timeout: seconds after which a broker that does not answer is reported, instead of the client's.
+    """
+
+    connect_timeout: float | None
+
+
+CALL_OPTION_NAMES = frozenset(CallOptions.__annotations__) | frozenset(OPTION_NAMES)
+
+
+def split(given: CallOptions, defaults: SubmitOptions) -> tuple[SubmitOptions, float | None]:
+    """Return the jobs' options, the client's where the call has none, and its timeout. Raises ContractInvalid."""
+    if not given and not defaults:
+        return {}, None
+    named: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    timeout = named.pop("connect_timeout", None)
+    if timeout is not None and (not isinstance(timeout, int | float) or isinstance(timeout, bool) or not timeout > 0):
+        raise ContractInvalid(f"connect_timeout should be a number of seconds above 0, got {timeout!r}")
+    rest = dict(defaults)
+    if {"delay", "eta"} & named.keys():
+        rest = {name: value for name, value in rest.items() if name not in ("delay", "eta")}
+    return cast("SubmitOptions", {**rest, **named}), timeout
+
+
+def with_options(jobs: Sequence[Outgoing], given: SubmitOptions, settings: Settings) -> Sequence[Outgoing]:
+    """Return the jobs with these options. Raises ContractInvalid for what is wrong, or what the broker cannot do."""
+    if not given:
+        return jobs
+    options = JobOptions.of(given)
+    refuse_impossible(options, settings)
+    return [job._replace(options=options) for job in jobs]
+
+
+def refuse_impossible(options: JobOptions, settings: Settings) -> None:
+    """Raise ContractInvalid if the broker of the settings cannot do this."""
+    delay = 0.0 if options.eta is None else (options.eta - datetime.now(UTC)).total_seconds()
+    if settings.broker_kind.is_redis:
+        # A worker holds the job until then, and Redis would give it to a second one.
+        if delay >= settings.visibility_timeout:
+            raise ContractInvalid(
+                f"a delay should be shorter than {PREFIX}VISIBILITY_TIMEOUT on Redis, {settings.visibility_timeout} s,"
+                f" got {delay:.0f} s; submit_in keeps a job in the outbox for any time"
+            )
+        return
+    if options.priority is not Priority.NORMAL:
+        raise ContractInvalid(
+            f"priority should be 'normal' on RabbitMQ, whose quorum queues have none, got {str(options.priority)!r}"
+        )
+    if options.queue is not None and options.queue not in QUEUES:
+        raise ContractInvalid(
+            f"queue should be one of {', '.join(QUEUES)} on RabbitMQ, where a queue has to exist, got {options.queue!r}"
+        )
+    if delay > RABBITMQ_DELAY:
+        raise ContractInvalid(
+            f"a delay should be at most {RABBITMQ_DELAY:,} s on RabbitMQ, got {delay:.0f} s;"
+            " submit_in keeps a job in the outbox for any time"
+        )
