@@ -56,10 +56,9 @@ SELECT extract(epoch FROM min(publish_after) - statement_timestamp())::float8
 FROM outbox
 
 -- name: measure_outbox
--- How many jobs are in the outbox, how many of them were never published, and for how many seconds.
+-- How many jobs are in the outbox, how many of them were never published, and for how many seconds they are due.
 SELECT count(*) AS jobs,
        count(*) FILTER (WHERE published = 0) AS unpublished,
-       -- Not of those that are not due yet.
        greatest(extract(epoch FROM statement_timestamp() - min(publish_after) FILTER (WHERE published = 0)), 0)::float8
            AS age
 FROM outbox

@@ -291,7 +291,7 @@ async def test_a_frozen_relay_loses_its_locks(connection: Connection, database_u
 async def test_measures(connection: Connection) -> None:
     assert await outbox.measure(connection) == outbox.OutboxSize(0, 0, 0.0)
     ids = await write(connection, 3)
-    await connection.execute("UPDATE outbox SET created_at = now() - interval '1 hour'")
+    await connection.execute("UPDATE outbox SET publish_after = now() - interval '1 hour'")
     await outbox.mark_published(connection, ids[:1], delay=60)
     size = await outbox.measure(connection)
     assert (size.jobs, size.unpublished) == (3, 2)
