@@ -14,6 +14,7 @@
     │   ├── RevisionUnknown             unknown_revision
     │   ├── ConninfoInvalid             validation_error
     │   ├── DatabaseUnsuitable          database_unsuitable
+    │   ├── ConnectionUnsupported       validation_error, also a TypeError
     │   ├── AlreadyDone                 (inside: answered with the first result)
     │   └── BatchInsertFailed           that of the row that failed
     └── TransientError                  (the same request may succeed later)
@@ -180,6 +181,16 @@ class ConninfoInvalid(PermanentError):
     """libpq cannot make a connection of this URL or conninfo, whatever the server; the text has no password."""
 
     error_type = ErrorType.VALIDATION_ERROR
+
+
+class ConnectionUnsupported(PermanentError, TypeError):
+    """The outbox cannot be written by way of this object."""
+
+    error_type = ErrorType.VALIDATION_ERROR
+
+    def __init__(self, connection: object, wanted: str) -> None:
+        kind = type(connection)
+        super().__init__(f"connection is a {kind.__module__}.{kind.__qualname__}; it should be {wanted}")
 
 
 class DatabaseUnsuitable(PermanentError):

@@ -5,17 +5,17 @@ job is cancelled or becomes a dead letter; until then it is published again and 
 delay, so no message that is lost anywhere loses the job. The ledger makes every message but the first harmless.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-import psycopg
 from psycopg.rows import class_row, tuple_row
-from psycopg.types.json import Json
 from pydantic import ValidationError
 
 from pattern_storage.storage import numbers
+from pattern_storage.storage.caller_connection import async_executor, executor
 from pattern_storage.storage.errors import ContractInvalid, CorrelationConflict, StorageError
 from pattern_storage.storage.explanation import explain
 from pattern_storage.storage.job_options import NO_OPTIONS, JobOptions
@@ -50,43 +50,57 @@ class OutboxSize:
     age: float
 
 
-async def add(connection: Connection, contract: ModelContractPatternStorage, options: JobOptions = NO_OPTIONS) -> None:
-    """Write the job in the caller's transaction. The same contract again changes nothing, whatever its options.
+async def add(connection: Any, *contracts: ModelContractPatternStorage, options: JobOptions = NO_OPTIONS) -> None:
+    """Write jobs in the transaction of an asynchronous connection, in one statement.
+
+    The same contract again changes nothing, whatever its options.
+
+    Args:
+        connection: what `caller_connection.async_executor` takes.
+        contracts: the jobs, in the order in which they are to be published.
+        options: those of all of them.
 
     Raises:
         ContractInvalid: if a value breaks a rule, or the contract is a query; then nothing was written.
         CorrelationConflict: if another request stands in the outbox under the same id; the transaction goes on.
-        psycopg.Error: what the caller's connection raises.
+        ConnectionUnsupported: for anything that is no such connection.
+        Exception: what the caller's connection raises.
     """
-    values = _values(contract, options)
-    async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
-        await cursor.execute(block("add_job"), values)
-        if await cursor.fetchone() is None:
-            await cursor.execute(block("find_waiting_job"), {"correlation_id": contract.correlation_id})
-            _compare(contract, await cursor.fetchone())
+    jobs = _jobs(contracts)
+    execute = async_executor(connection)
+    if present := _others(jobs, await execute(block("add_jobs"), _encode(jobs, options))):
+        _compare(jobs, await execute(block("find_waiting_jobs"), present))
 
 
-def add_sync(
-    connection: psycopg.Connection[Any], contract: ModelContractPatternStorage, options: JobOptions = NO_OPTIONS
-) -> None:
-    """Write the job in the transaction of a synchronous connection; see `add`."""
-    values = _values(contract, options)
-    with psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
-        cursor.execute(block("add_job"), values)
-        if cursor.fetchone() is None:
-            cursor.execute(block("find_waiting_job"), {"correlation_id": contract.correlation_id})
-            _compare(contract, cursor.fetchone())
+def add_sync(connection: Any, *contracts: ModelContractPatternStorage, options: JobOptions = NO_OPTIONS) -> None:
+    """Write jobs in the transaction of a synchronous connection (`caller_connection.executor`); see `add`."""
+    jobs = _jobs(contracts)
+    execute = executor(connection)
+    if present := _others(jobs, execute(block("add_jobs"), _encode(jobs, options))):
+        _compare(jobs, execute(block("find_waiting_jobs"), present))
 
 
-def _values(contract: ModelContractPatternStorage, options: JobOptions) -> dict[str, Any]:
-    check_write(contract)
-    stored = options.to_json()
-    return {
-        "correlation_id": contract.correlation_id,
-        "contract": Json(contract.model_dump(mode="json")),
-        "options": None if stored is None else Json(stored),
-        "due": options.eta,
-    }
+def _jobs(contracts: Iterable[ModelContractPatternStorage]) -> dict[str, ModelContractPatternStorage]:
+    """Return the contracts, every value checked, by their ids. Raises CorrelationConflict if two share one."""
+    jobs: dict[str, ModelContractPatternStorage] = {}
+    for contract in contracts:
+        check_write(contract)
+        first = jobs.setdefault(str(contract.correlation_id), contract)
+        if first is not contract and fingerprint(first) != fingerprint(contract):
+            raise CorrelationConflict(contract.correlation_id)
+    return jobs
+
+
+def _encode(jobs: Mapping[str, ModelContractPatternStorage], options: JobOptions) -> str:
+    more = {"options": options.to_json(), "due": None if options.eta is None else options.eta.isoformat()}
+    rows = [{"correlation_id": job, "contract": one.model_dump(mode="json")} | more for job, one in jobs.items()]
+    return json.dumps(rows)
+
+
+def _others(jobs: Mapping[str, ModelContractPatternStorage], written: Sequence[Sequence[Any]]) -> str | None:
+    """Return the ids that were in the outbox before, as JSON; None if there are none."""
+    present = jobs.keys() - {job for (job,) in written}
+    return json.dumps(sorted(present)) if present else None
 
 
 def check_write(contract: ModelContractPatternStorage) -> None:
@@ -96,16 +110,16 @@ def check_write(contract: ModelContractPatternStorage) -> None:
         raise ContractInvalid("A query changes nothing that the outbox could guarantee; submit it instead")
 
 
-def _compare(contract: ModelContractPatternStorage, present: tuple[str] | None) -> None:
-    """Raise CorrelationConflict if the row under the contract's id asks for something else; a row may be gone again."""
-    if present is None:
-        return
-    try:
-        same = fingerprint(read(contract.correlation_id, present[0])) == fingerprint(contract)
-    except StorageError:
-        same = False
-    if not same:
-        raise CorrelationConflict(contract.correlation_id)
+def _compare(jobs: Mapping[str, ModelContractPatternStorage], rows: Iterable[Sequence[Any]]) -> None:
+    """Raise CorrelationConflict if a row asks for something else than the contract of its id; a row may be gone."""
+    for job, text in rows:
+        contract = jobs[job]
+        try:
+            same = fingerprint(read(contract.correlation_id, text)) == fingerprint(contract)
+        except StorageError:
+            same = False
+        if not same:
+            raise CorrelationConflict(contract.correlation_id)
 
 
 def read(correlation_id: UUID, text: str) -> ModelContractPatternStorage:

@@ -12,6 +12,7 @@ from unittest.mock import patch
 from uuid import UUID
 
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, outbox
+from pattern_storage.storage.caller_connection import async_executor, executor
 from pattern_storage.storage.job_options import JobOptions
 from pattern_storage.tasks.client.asynchronous import AsyncJob, AsyncPatternStorageClient
 from pattern_storage.tasks.client.call_options import CallOptions, split
@@ -93,14 +94,16 @@ def _synchronous(mode: Mode) -> dict[str, Any]:
     ) -> list[Job]:
         return self.submit_many(contracts, **options)
 
-    write = PatternStorageClient.submit_in
+    write = PatternStorageClient.submit_many_in
 
-    def submit_in(
-        self: PatternStorageClient, connection: Any, contract: ModelContractPatternStorage, **options: Any
-    ) -> Job:
-        job = write(self, connection, contract, **options) if mode.writes_outbox else None
-        _note(mode, [contract], options)
-        return job or Job(self, contract.correlation_id, Request(prepare(contract)))
+    def submit_many_in(
+        self: PatternStorageClient, connection: Any, contracts: Iterable[ModelContractPatternStorage], **options: Any
+    ) -> list[Job]:
+        sending = list(contracts)
+        executor(connection)
+        jobs = write(self, connection, sending, **options) if mode.writes_outbox else []
+        _note(mode, sending, options)
+        return jobs or [Job(self, one.correlation_id, Request(prepare(one))) for one in sending]
 
     def cancel(_: PatternStorageClient, correlation_id: UUID | str) -> ModelResult:
         return mode.cancel(UUID(str(correlation_id)))
@@ -115,7 +118,7 @@ def _synchronous(mode: Mode) -> dict[str, Any]:
         return mode.document(correlation_id)
 
     return {
-        "_enqueue": enqueue, "submit_again": submit_again, "submit_in": submit_in,
+        "_enqueue": enqueue, "submit_again": submit_again, "submit_many_in": submit_many_in,
         "cancel": cancel, "_status": status, "_result": result, "_get": get,
     }  # fmt: skip
 
@@ -127,14 +130,19 @@ def _asynchronous(mode: Mode) -> dict[str, Any]:
         await asyncio.to_thread(_accept, mode, jobs, options)
         return [AsyncJob(self, job.correlation_id, Request(job)) for job in jobs]
 
-    write = AsyncPatternStorageClient.submit_in
+    write = AsyncPatternStorageClient.submit_many_in
 
-    async def submit_in(
-        self: AsyncPatternStorageClient, connection: Any, contract: ModelContractPatternStorage, **options: Any
-    ) -> AsyncJob:
-        job = await write(self, connection, contract, **options) if mode.writes_outbox else None
-        _note(mode, [contract], options)
-        return job or AsyncJob(self, contract.correlation_id, Request(prepare(contract)))
+    async def submit_many_in(
+        self: AsyncPatternStorageClient,
+        connection: Any,
+        contracts: Iterable[ModelContractPatternStorage],
+        **options: Any,
+    ) -> list[AsyncJob]:
+        sending = list(contracts)
+        async_executor(connection)
+        jobs = await write(self, connection, sending, **options) if mode.writes_outbox else []
+        _note(mode, sending, options)
+        return jobs or [AsyncJob(self, one.correlation_id, Request(prepare(one))) for one in sending]
 
     async def cancel(_: AsyncPatternStorageClient, correlation_id: UUID | str) -> ModelResult:
         return await asyncio.to_thread(mode.cancel, UUID(str(correlation_id)))
@@ -154,6 +162,6 @@ def _asynchronous(mode: Mode) -> dict[str, Any]:
         return await asyncio.to_thread(mode.document, correlation_id)
 
     return {
-        "_enqueue": enqueue, "submit_in": submit_in,
+        "_enqueue": enqueue, "submit_many_in": submit_many_in,
         "cancel": cancel, "_status": status, "_result": result, "_get": get,
     }  # fmt: skip

@@ -1,15 +1,25 @@
 -- Jobs that applications write in their own transactions; see storage/outbox.py.
 
--- name: add_job
--- Write a job, in the caller's transaction. The clock, not now(): jobs of one transaction keep their order.
+-- name: add_jobs
+-- Write jobs, in the caller's transaction. The clock, not now(): jobs of one transaction keep their order. One
+-- placeholder and no operator that drivers take for one: any library can execute this.
 INSERT INTO outbox (correlation_id, contract, options, publish_after)
-VALUES (%(correlation_id)s, %(contract)s, %(options)s, coalesce(%(due)s::timestamptz, clock_timestamp()))
+SELECT correlation_id, contract, options,
+       coalesce(due, clock_timestamp() + make_interval(secs => CAST(place - 1 AS float8) / 1e6))
+FROM ROWS FROM (
+    json_to_recordset(CAST(CAST(%(jobs)s AS text) AS json))
+        AS (correlation_id uuid, contract json, options json, due timestamptz)
+) WITH ORDINALITY AS job (correlation_id, contract, options, due, place)
 ON CONFLICT (correlation_id) DO NOTHING
-RETURNING correlation_id
+RETURNING CAST(correlation_id AS text)
 
--- name: find_waiting_job
--- The contract that stands under this id.
-SELECT contract::text FROM outbox WHERE correlation_id = %(correlation_id)s
+-- name: find_waiting_jobs
+-- The contracts that stand under these ids.
+SELECT CAST(correlation_id AS text), CAST(contract AS text)
+FROM outbox
+WHERE correlation_id IN (
+    SELECT CAST(job AS uuid) FROM json_array_elements_text(CAST(CAST(%(jobs)s AS text) AS json)) AS job
+)
 
 -- name: claim_jobs
 -- Lock the jobs that are due, the longest due first, no more than fit in memory. Nobody waits for anybody.

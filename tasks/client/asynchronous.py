@@ -7,10 +7,10 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 from uuid import UUID
 
-import psycopg
 from redis.exceptions import RedisError
 
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, outbox
+from pattern_storage.storage.caller_connection import AsyncCallerConnection
 from pattern_storage.storage.job_options import SubmitOptions
 from pattern_storage.tasks.client.call_options import CallOptions, split, with_options
 from pattern_storage.tasks.client.listener import cancellable
@@ -132,13 +132,27 @@ class AsyncPatternStorageClient(Operations[Awaitable[AsyncJob]]):
 
     async def submit_in(
         self,
-        connection: psycopg.AsyncConnection[Any],
+        connection: AsyncCallerConnection,
         contract: ModelContractPatternStorage,
         **options: Unpack[SubmitOptions],
     ) -> AsyncJob:
-        """See `PatternStorageClient.submit_in`."""
-        await outbox.add(connection, contract, self._client._outbox_options(options))
-        return AsyncJob(self, contract.correlation_id, Request(prepare(contract)))
+        """See `PatternStorageClient.submit_in`.
+
+        The connection: a psycopg `AsyncConnection` or `AsyncCursor`, SQLAlchemy's `AsyncConnection` or `AsyncSession`,
+        or, inside `transaction()`, an asyncpg connection.
+        """
+        return (await self.submit_many_in(connection, [contract], **options))[0]
+
+    async def submit_many_in(
+        self,
+        connection: AsyncCallerConnection,
+        contracts: Iterable[ModelContractPatternStorage],
+        **options: Unpack[SubmitOptions],
+    ) -> list[AsyncJob]:
+        """See `PatternStorageClient.submit_many_in`."""
+        sending = list(contracts)
+        await outbox.add(connection, *sending, options=self._client._outbox_options(options))
+        return [AsyncJob(self, contract.correlation_id, Request(prepare(contract))) for contract in sending]
 
     def get(self, correlation_id: UUID | str) -> AsyncJob:
         """See `PatternStorageClient.get`."""

@@ -7,11 +7,11 @@ from types import TracebackType
 from typing import Any, Self, Unpack, cast
 from uuid import UUID
 
-import psycopg
 from redis.exceptions import RedisError, ResponseError
 
 from pattern_storage.config.settings import Settings, load_settings
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, outbox
+from pattern_storage.storage.caller_connection import CallerConnection
 from pattern_storage.storage.job_options import JobOptions, SubmitOptions
 from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.client.call_options import CallOptions, refuse_impossible, split, with_options
@@ -177,10 +177,7 @@ class PatternStorageClient(Operations[Job]):
         return self.submit_many(sending)
 
     def submit_in(
-        self,
-        connection: psycopg.Connection[Any],
-        contract: ModelContractPatternStorage,
-        **options: Unpack[SubmitOptions],
+        self, connection: CallerConnection, contract: ModelContractPatternStorage, **options: Unpack[SubmitOptions]
     ) -> Job:
         """Write the job into the outbox in your own transaction: it exists if and only if that commits.
 
@@ -188,13 +185,29 @@ class PatternStorageClient(Operations[Job]):
         database. The same contract again changes nothing. Before it is published Redis does not know the job: its
         status is QUEUED where DATABASE_URL is set, else UNKNOWN.
 
+        Args:
+            connection: a psycopg connection or cursor, SQLAlchemy's `Connection` or `Session`, or, inside `atomic`,
+                Django's `connection`.
+            contract: the job.
+
         Raises:
             ContractInvalid, UnsupportedOperation: before anything is written; a query is refused as well.
             CorrelationConflict: if another request is in the outbox under this id; the transaction goes on.
-            psycopg.Error: what your connection raises.
+            ConnectionUnsupported: for any other connection; it is a TypeError.
+            Exception: what your connection raises.
         """
-        outbox.add_sync(connection, contract, self._outbox_options(options))
-        return Job(self, contract.correlation_id, Request(prepare(contract)))
+        return self.submit_many_in(connection, [contract], **options)[0]
+
+    def submit_many_in(
+        self,
+        connection: CallerConnection,
+        contracts: Iterable[ModelContractPatternStorage],
+        **options: Unpack[SubmitOptions],
+    ) -> list[Job]:
+        """Write many jobs into the outbox in one statement, each as `submit_in` does; return the jobs in order."""
+        sending = list(contracts)
+        outbox.add_sync(connection, *sending, options=self._outbox_options(options))
+        return [Job(self, contract.correlation_id, Request(prepare(contract))) for contract in sending]
 
     def _outbox_options(self, options: SubmitOptions) -> JobOptions:
         named, _ = split(cast("CallOptions", options), self.defaults)

@@ -31,7 +31,7 @@ class Command(BaseCommand):
             with transaction.atomic():
                 Review.objects.create(title=f"Look at {options['name']}", correlation_id=contract.correlation_id)
                 # Django's own psycopg connection, in the transaction that is open on it.
-                job = client.submit_in(connection.connection, contract)
+                job = client.submit_in(connection, contract)
             result = job.result(timeout=30)
         if not result.success:
             raise CommandError(result.error)

@@ -1,0 +1,132 @@
+"""An application's own connection, of whatever library, as a function that executes one statement in its transaction.
+
+Libraries are recognized by the names of their classes, so none of them is imported, and none is a dependency.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, LiteralString, TypeAlias
+
+import psycopg
+from psycopg.rows import tuple_row
+
+from pattern_storage.storage.errors import ConnectionUnsupported
+
+#: A connection of a library that may not be installed, so there is no type to name.
+CallerConnection: TypeAlias = Any
+AsyncCallerConnection: TypeAlias = Any
+
+#: Executes a named statement's text with the value of its one placeholder, `%(jobs)s`, and returns the rows.
+Execute = Callable[[LiteralString, str], Sequence[Sequence[Any]]]
+AsyncExecute = Callable[[LiteralString, str], Awaitable[Sequence[Sequence[Any]]]]
+
+#: What is recognized in the method resolution order of the connection's class: top-level module and name.
+SQLALCHEMY = {("sqlalchemy", "Connection"), ("sqlalchemy", "Session"), ("sqlalchemy", "scoped_session")}
+SQLALCHEMY_ASYNC = {
+    ("sqlalchemy", "AsyncConnection"),
+    ("sqlalchemy", "AsyncSession"),
+    ("sqlalchemy", "async_scoped_session"),
+}
+DJANGO = {("django", "BaseDatabaseWrapper"), ("django", "ConnectionProxy")}
+ASYNCPG = {("asyncpg", "Connection"), ("asyncpg", "PoolConnectionProxy")}
+
+ACCEPTED = (
+    "a psycopg connection or cursor, SQLAlchemy's Connection or Session, or Django's connection; asynchronous ones, and"
+    " asyncpg's, are for AsyncPatternStorageClient"
+)
+ACCEPTED_ASYNC = (
+    "a psycopg AsyncConnection or AsyncCursor, SQLAlchemy's AsyncConnection or AsyncSession, or an asyncpg connection;"
+    " synchronous ones are for PatternStorageClient"
+)
+
+
+def executor(connection: Any) -> Execute:
+    """Return how to execute on a synchronous connection. Raises ConnectionUnsupported."""
+    if isinstance(connection, psycopg.Cursor):
+        connection = connection.connection
+    if isinstance(connection, psycopg.Connection):
+        return _psycopg(connection)
+    kinds = _kinds(connection)
+    if kinds & SQLALCHEMY:
+        _check_dialect(connection)
+        return lambda statement, jobs: connection.execute(*_sqlalchemy(statement, jobs)).fetchall()
+    if kinds & DJANGO:
+        return _django(connection)
+    raise ConnectionUnsupported(connection, ACCEPTED)
+
+
+def async_executor(connection: Any) -> AsyncExecute:
+    """Return how to execute on an asynchronous connection. Raises ConnectionUnsupported."""
+    if isinstance(connection, psycopg.AsyncCursor):
+        connection = connection.connection
+    if isinstance(connection, psycopg.AsyncConnection):
+        return _psycopg_async(connection)
+    kinds = _kinds(connection)
+    if kinds & SQLALCHEMY_ASYNC:
+        _check_dialect(connection)
+
+        async def execute(statement: LiteralString, jobs: str) -> Sequence[Sequence[Any]]:
+            rows: Sequence[Sequence[Any]] = (await connection.execute(*_sqlalchemy(statement, jobs))).fetchall()
+            return rows
+
+        return execute
+    if kinds & ASYNCPG:
+        if not connection.is_in_transaction():
+            raise ConnectionUnsupported(connection, "one inside `async with connection.transaction()`")
+
+        async def fetch(statement: LiteralString, jobs: str) -> Sequence[Sequence[Any]]:
+            rows: Sequence[Sequence[Any]] = await connection.fetch(statement.replace("%(jobs)s", "$1"), jobs)
+            return rows
+
+        return fetch
+    raise ConnectionUnsupported(connection, ACCEPTED_ASYNC)
+
+
+def _kinds(connection: Any) -> set[tuple[str, str]]:
+    return {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(connection).__mro__}
+
+
+def _psycopg(connection: psycopg.Connection[Any]) -> Execute:
+    def execute(statement: LiteralString, jobs: str) -> Sequence[Sequence[Any]]:
+        # A cursor of our own: the connection's may make other rows.
+        with psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
+            return cursor.execute(statement, {"jobs": jobs}).fetchall()
+
+    return execute
+
+
+def _psycopg_async(connection: psycopg.AsyncConnection[Any]) -> AsyncExecute:
+    async def execute(statement: LiteralString, jobs: str) -> Sequence[Sequence[Any]]:
+        async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
+            return await (await cursor.execute(statement, {"jobs": jobs})).fetchall()
+
+    return execute
+
+
+def _django(connection: Any) -> Execute:
+    if connection.vendor != "postgresql":
+        raise ConnectionUnsupported(connection, f"one to PostgreSQL, not to {connection.vendor}")
+    if connection.get_autocommit():
+        raise ConnectionUnsupported(connection, "one inside `with transaction.atomic()`")
+
+    def execute(statement: LiteralString, jobs: str) -> Sequence[Sequence[Any]]:
+        with connection.cursor() as cursor:
+            cursor.execute(statement, {"jobs": jobs})
+            rows: Sequence[Sequence[Any]] = cursor.fetchall()
+            return rows
+
+    return execute
+
+
+def _sqlalchemy(statement: LiteralString, jobs: str) -> tuple[Any, dict[str, str]]:
+    # It is there: the connection is one of its.
+    from sqlalchemy import text
+
+    return text(statement.replace("%(jobs)s", ":jobs")), {"jobs": jobs}
+
+
+def _check_dialect(connection: Any) -> None:
+    """Raise ConnectionUnsupported unless it is one to PostgreSQL; a session that is bound by class says so later."""
+    bind = getattr(connection, "bind", None) or connection
+    dialect = getattr(getattr(bind, "dialect", None), "name", "postgresql")
+    if dialect != "postgresql":
+        raise ConnectionUnsupported(connection, f"one to PostgreSQL, not to {dialect}")

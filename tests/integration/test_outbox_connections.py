@@ -1,0 +1,316 @@
+"""`submit_in` with the connection that an application has: every library, in its own transaction."""
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
+from typing import Any
+from urllib.parse import unquote, urlsplit
+from uuid import UUID, uuid4
+
+import asyncpg
+import django
+import psycopg
+import pytest
+import sqlalchemy
+from django.conf import settings as django_settings
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
+from sqlalchemy.pool import NullPool
+
+from pattern_storage import (
+    AsyncPatternStorageClient,
+    ContractInvalid,
+    CorrelationConflict,
+    ModelContractPatternStorage,
+    PatternStorageClient,
+)
+from pattern_storage.storage.errors import ConnectionUnsupported
+from pattern_storage.testing import make_contract, make_pattern
+from tests.fix_servers import create_database, drop_database, on_database
+
+#: No test here needs a queue: the outbox is written in PostgreSQL alone.
+NOWHERE = "redis://127.0.0.1:1/0"
+
+
+class RollBack(Exception):
+    """Ends a block without a commit."""
+
+
+@pytest.fixture(scope="module")
+def url(postgres_url: str, template_database: str) -> Iterator[str]:
+    """A database that the tests of this module share."""
+    name = create_database(postgres_url, template_database)
+    yield on_database(postgres_url, name)
+    drop_database(postgres_url, name)
+
+
+@pytest.fixture
+def client() -> Iterator[PatternStorageClient]:
+    with PatternStorageClient(redis_url=NOWHERE) as opened:
+        yield opened
+
+
+def outbox(url: str, low: int = 0) -> list[UUID]:
+    """Empty the outbox, and return what was in it, in the order of publication; `low` have that priority."""
+    with psycopg.connect(url) as connection:
+        found = connection.execute(
+            "SELECT correlation_id FROM outbox ORDER BY publish_after, correlation_id"
+        ).fetchall()
+        optioned = connection.execute("SELECT options ->> 'priority' FROM outbox WHERE options IS NOT NULL").fetchall()
+        assert optioned == [("low",)] * low
+        connection.execute("DELETE FROM outbox")
+    return [job for (job,) in found]
+
+
+def sqlalchemy_url(url: str, driver: str) -> str:
+    return f"postgresql+{driver}://{url.partition('://')[2]}"
+
+
+# --- synchronous ---
+
+
+@contextmanager
+def psycopg_connection(url: str) -> Iterator[Any]:
+    with psycopg.connect(url) as connection:
+        yield connection
+
+
+@contextmanager
+def psycopg_cursor(url: str) -> Iterator[Any]:
+    with psycopg.connect(url) as connection, connection.cursor() as cursor:
+        yield cursor
+
+
+@contextmanager
+def sqlalchemy_connection(url: str) -> Iterator[Any]:
+    engine = sqlalchemy.create_engine(sqlalchemy_url(url, "psycopg"), poolclass=NullPool)
+    with engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def sqlalchemy_session(url: str) -> Iterator[Any]:
+    engine = sqlalchemy.create_engine(sqlalchemy_url(url, "psycopg"), poolclass=NullPool)
+    with Session(engine) as session, session.begin():
+        yield session
+
+
+@contextmanager
+def sqlalchemy_scoped_session(url: str) -> Iterator[Any]:
+    engine = sqlalchemy.create_engine(sqlalchemy_url(url, "psycopg"), poolclass=NullPool)
+    session = scoped_session(sessionmaker(engine))
+    try:
+        with session.begin():
+            yield session
+    finally:
+        session.remove()
+
+
+@pytest.fixture(scope="module")
+def django_database(url: str) -> None:
+    """Django, configured for this module's database; a process has one configuration."""
+    parts = urlsplit(url)
+    database = {
+        "ENGINE": "django.db.backends.postgresql", "HOST": parts.hostname, "PORT": parts.port,
+        "NAME": parts.path.removeprefix("/"), "USER": parts.username, "PASSWORD": unquote(parts.password or ""),
+    }  # fmt: skip
+    other = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
+    django_settings.configure(DATABASES={"default": database, "other": other})
+    django.setup()
+
+
+@contextmanager
+def django_connection(url: str) -> Iterator[Any]:
+    from django.db import connection, transaction
+
+    try:
+        with transaction.atomic():
+            yield connection
+    finally:
+        connection.close()
+
+
+@contextmanager
+def django_wrapper(url: str) -> Iterator[Any]:
+    from django.db import connections, transaction
+
+    try:
+        with transaction.atomic():
+            yield connections["default"]
+    finally:
+        connections.close_all()
+
+
+Opened = Callable[[str], AbstractContextManager[Any]]
+SYNCHRONOUS = [
+    psycopg_connection, psycopg_cursor, sqlalchemy_connection, sqlalchemy_session, sqlalchemy_scoped_session,
+    django_connection, django_wrapper,
+]  # fmt: skip
+
+
+@pytest.mark.usefixtures("django_database")
+@pytest.mark.parametrize("opened", SYNCHRONOUS)
+def test_a_job_exists_if_and_only_if_the_transaction_commits(
+    url: str, client: PatternStorageClient, opened: Opened
+) -> None:
+    with suppress(RollBack), opened(url) as connection:
+        client.submit_in(connection, make_contract())
+        raise RollBack
+    assert outbox(url) == []
+    contracts = [make_contract(correlation_id=uuid4()) for _ in range(20)]
+    with opened(url) as connection:
+        first = client.submit_in(connection, contracts[0])
+        rest = client.submit_many_in(connection, contracts[1:], priority="low")
+        # The same again changes nothing, another one is a conflict, and the transaction goes on.
+        client.submit_in(connection, contracts[3])
+        with pytest.raises(CorrelationConflict):
+            client.submit_in(connection, make_contract(correlation_id=contracts[3].correlation_id))
+        assert client.submit_many_in(connection, []) == []
+    assert (
+        [job.correlation_id for job in (first, *rest)]
+        == [one.correlation_id for one in contracts]
+        == outbox(url, low=19)
+    )
+
+
+# --- asynchronous ---
+
+
+@asynccontextmanager
+async def psycopg_async_connection(url: str) -> AsyncIterator[Any]:
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def psycopg_async_cursor(url: str) -> AsyncIterator[Any]:
+    async with await psycopg.AsyncConnection.connect(url) as connection, connection.cursor() as cursor:
+        yield cursor
+
+
+@asynccontextmanager
+async def sqlalchemy_async_connection(url: str) -> AsyncIterator[Any]:
+    engine = create_async_engine(sqlalchemy_url(url, "psycopg"), poolclass=NullPool)
+    async with engine.begin() as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def sqlalchemy_async_session(url: str) -> AsyncIterator[Any]:
+    engine = create_async_engine(sqlalchemy_url(url, "asyncpg"), poolclass=NullPool)
+    async with AsyncSession(engine) as session, session.begin():
+        yield session
+
+
+@asynccontextmanager
+async def sqlalchemy_async_scoped_session(url: str) -> AsyncIterator[Any]:
+    engine = create_async_engine(sqlalchemy_url(url, "asyncpg"), poolclass=NullPool)
+    session = async_scoped_session(async_sessionmaker(engine), scopefunc=lambda: 1)
+    async with session.begin():
+        yield session
+    await session.remove()
+
+
+@asynccontextmanager
+async def asyncpg_connection(url: str) -> AsyncIterator[Any]:
+    connection = await asyncpg.connect(url)
+    try:
+        async with connection.transaction():
+            yield connection
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def asyncpg_pool(url: str) -> AsyncIterator[Any]:
+    async with asyncpg.create_pool(url, min_size=1, max_size=1) as pool, pool.acquire() as connection:
+        # A codec for JSON of the application's own does not matter.
+        await connection.set_type_codec("json", encoder=repr, decoder=repr, schema="pg_catalog")
+        async with connection.transaction():
+            yield connection
+
+
+AsyncOpened = Callable[[str], AbstractAsyncContextManager[Any]]
+ASYNCHRONOUS = [
+    psycopg_async_connection, psycopg_async_cursor, sqlalchemy_async_connection, sqlalchemy_async_session,
+    sqlalchemy_async_scoped_session, asyncpg_connection, asyncpg_pool,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("opened", ASYNCHRONOUS)
+async def test_the_same_with_await(url: str, opened: AsyncOpened) -> None:
+    async with AsyncPatternStorageClient(redis_url=NOWHERE) as client:
+        with suppress(RollBack):
+            async with opened(url) as connection:
+                await client.submit_in(connection, make_contract())
+                raise RollBack
+        assert outbox(url) == []
+        contracts = [make_contract(correlation_id=uuid4()) for _ in range(20)]
+        async with opened(url) as connection:
+            first = await client.submit_in(connection, contracts[0])
+            rest = await client.submit_many_in(connection, contracts[1:], priority="low")
+            await client.submit_in(connection, contracts[3])
+            with pytest.raises(CorrelationConflict):
+                await client.submit_in(connection, make_contract(correlation_id=contracts[3].correlation_id))
+        assert [job.correlation_id for job in (first, *rest)] == [one.correlation_id for one in contracts]
+        assert outbox(url, low=19) == [one.correlation_id for one in contracts]
+
+
+# --- what is refused ---
+
+
+def test_two_requests_under_one_id_are_a_conflict_before_anything_is_written(
+    url: str, client: PatternStorageClient
+) -> None:
+    job = uuid4()
+    same = make_contract(correlation_id=job)
+    with psycopg.connect(url) as connection:
+        client.submit_many_in(connection, [same, same.model_copy(update={"name": "other"})])
+        with pytest.raises(CorrelationConflict):
+            client.submit_many_in(connection, [make_contract(), make_contract(correlation_id=job), same])
+        with pytest.raises(ContractInvalid, match="confidence_score"):
+            client.submit_many_in(connection, [make_contract(), bad()])
+    assert outbox(url) == [job]
+
+
+def bad() -> ModelContractPatternStorage:
+    return make_contract(data=make_pattern(confidence_score=7))
+
+
+@pytest.mark.usefixtures("django_database")
+def test_any_other_connection_is_one_sentence(url: str, client: PatternStorageClient) -> None:
+    from django.db import connection, connections
+
+    with pytest.raises(TypeError, match=r"^connection is a sqlite3.Connection; it should be a psycopg connection or"):
+        client.submit_in(sqlite3.connect(":memory:"), make_contract())
+    with pytest.raises(ConnectionUnsupported, match=r"inside `with transaction.atomic\(\)`$"):
+        client.submit_in(connection, make_contract())
+    with pytest.raises(ConnectionUnsupported, match=r"one to PostgreSQL, not to sqlite$"):
+        client.submit_in(connections["other"], make_contract())
+    engine = sqlalchemy.create_engine("sqlite://")
+    with engine.connect() as other, pytest.raises(ConnectionUnsupported, match=r"one to PostgreSQL, not to sqlite$"):
+        client.submit_in(other, make_contract())
+    with Session(engine) as session, pytest.raises(ConnectionUnsupported, match=r"one to PostgreSQL, not to sqlite$"):
+        client.submit_in(session, make_contract())
+    connections.close_all()
+
+
+async def test_the_wrong_client_is_one_sentence(url: str, client: PatternStorageClient) -> None:
+    async with AsyncPatternStorageClient(redis_url=NOWHERE) as other:
+        with psycopg.connect(url) as connection, pytest.raises(TypeError, match=r"are for PatternStorageClient$"):
+            await other.submit_in(connection, make_contract())
+        async with await psycopg.AsyncConnection.connect(url) as connection_:
+            with pytest.raises(TypeError, match=r"are for AsyncPatternStorageClient$"):
+                client.submit_in(connection_, make_contract())
+        alone = await asyncpg.connect(url)
+        try:
+            with pytest.raises(TypeError, match=r"inside `async with connection.transaction\(\)`$"):
+                await other.submit_in(alone, make_contract())
+        finally:
+            await alone.close()
