@@ -99,6 +99,11 @@ class Pages:
             cursor = connection.execute(statement, values or None)
             return cursor.fetchall() if cursor.description else []
 
+    def execute_named(self, statement: Any, values: dict[str, Any]) -> None:
+        """Execute a statement with named values."""
+        with psycopg.connect(self.database_url, autocommit=True) as connection:
+            connection.execute(statement, values)
+
 
 @pytest.fixture(scope="module")
 def pages(

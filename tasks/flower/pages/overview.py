@@ -111,7 +111,9 @@ class OverviewPage(PageHandler):
 
     def _of_state(self, state: State) -> Iterator[Problem]:
         if state.letters:
-            yield Problem(f"{words.plural(state.letters, 'dead letter')} wait for somebody", self.href("dead-letters"))
+            yield Problem(
+                f"{words.plural(state.letters, 'dead letter')} to replay or discard", self.href("dead-letters")
+            )
         if state.outbox.age > OLD:
             waits = words.seconds(state.outbox.age)
             yield Problem(

@@ -1,0 +1,180 @@
+"""Pages of the jobs in Flower: found by each filter, a page at a time, each with its timeline; overview and audit."""
+
+import html
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import redis
+
+from pattern_storage.tasks.client import PatternStorageClient
+from tests import fix_pages
+from tests.fix_pages import Pages
+from tests.fix_process import wait_until
+from tests.fix_storage import make_pattern
+
+pytestmark = pytest.mark.xdist_group("flower jobs")
+pages = fix_pages.pages
+
+TEMPLATE = "def a_template_that_no_page_shows(): ..."
+ENDED = """
+    INSERT INTO job_ledger (correlation_id, result, state, operation, pattern_name, error_type, queue, worker, attempts,
+                            sent_at, duration_ms, finished_at, errors, contract)
+    VALUES (%(id)s, %(result)s, %(state)s, %(operation)s, %(name)s, %(error_type)s, %(queue)s, 'celery@w', %(attempts)s,
+            %(at)s::timestamptz - interval '3 seconds', %(duration)s, %(at)s, %(errors)s, %(contract)s)
+"""
+
+
+def end(pages: Pages, state: str = "SUCCESS", **given: Any) -> UUID:
+    """Add a job that has ended."""
+    job = uuid4()
+    error = given.get("error")
+    result = {"success": state == "SUCCESS", "data": {}, "error": error, "metadata": {"correlation_id": str(job)}}
+    contract = {"correlation_id": str(job), "operation": "insert", "data": make_pattern(template_code=TEMPLATE)}
+    values = {
+        "operation": "insert", "name": None, "error_type": None, "queue": "storage", "attempts": 1, "duration": 500.0,
+        "at": "2026-03-01T12:00:00+00:00", "errors": None,
+    } | given  # fmt: skip
+    values |= {"id": job, "state": state, "result": json.dumps(result), "contract": json.dumps(contract)}
+    pages.execute_named(ENDED, values)
+    return job
+
+
+@pytest.fixture(autouse=True)
+def _clean(pages: Pages) -> Iterator[None]:
+    yield
+    pages.execute("TRUNCATE job_ledger, job_attempts, dead_letters, outbox, job_retries, audit_log, pauses")
+    with redis.Redis.from_url(pages.redis_url) as server:
+        server.flushdb()
+
+
+def shown(pages: Pages, **query: str) -> list[UUID]:
+    """The jobs of a page, in order."""
+    page = pages.visitor("viewer").get("/jobs", **query)
+    assert page.status == 200, page.text
+    assert TEMPLATE not in page.text
+    return [UUID(each) for each in re.findall(r'<code class="pages-id">([0-9a-f-]{36})</code>', page.text)]
+
+
+def test_each_filter_finds_its_job(pages: Pages) -> None:
+    plain = end(pages)
+    failed = end(pages, "FAILURE", error_type="unique_violation", error="it's <b>there</b>", at="2026-03-01T12:01:00Z")
+    named = end(pages, name="asyncio.gather", at="2026-03-01T12:02:00Z")
+    batch = end(pages, operation="batch_insert", queue="batch", at="2026-03-01T12:03:00Z")
+    late = end(pages, at="2026-03-02T12:00:00Z", duration=9_000.0)
+    assert shown(pages) == [late, batch, named, failed, plain]
+    assert shown(pages, order="oldest")[0] == plain
+    assert shown(pages, order="longest")[0] == late
+    for query, job in (
+        ({"state": "FAILURE"}, failed), ({"error_type": "unique_violation"}, failed),
+        ({"name": "asyncio.gather"}, named),
+        ({"operation": "batch_insert"}, batch), ({"queue": "batch"}, batch), ({"since": "2026-03-02T00:00"}, late),
+        ({"until": "2026-03-01T12:00:30"}, plain), ({"id": str(named)}, named),
+        ({"state": "SUCCESS", "name": "asyncio.gather", "queue": "storage"}, named),
+    ):  # fmt: skip
+        assert shown(pages, **query) == [job], query
+    page = pages.visitor("viewer").get("/jobs", state="FAILURE").text
+    assert "it&#x27;s &lt;b&gt;there&lt;/b&gt;" in page or "it&#39;s &lt;b&gt;there&lt;/b&gt;" in page
+    assert "No job matches" in pages.visitor("viewer").get("/jobs", name="nothing").text
+
+
+def test_pages_follow_each_other(pages: Pages) -> None:
+    for _ in range(60):
+        end(pages)
+    visitor = pages.visitor("viewer")
+    first = visitor.get("/jobs").text
+    [more] = re.findall(r'href="([^"]*)">More</a>', first)
+    second = visitor.get(html.unescape(more)).text
+    ids = [set(re.findall(r'<code class="pages-id">(\S+)</code>', text)) for text in (first, second)]
+    assert [len(each) for each in ids] == [50, 10]
+    assert len(ids[0] | ids[1]) == 60
+    assert "60 jobs" in first
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ({"state": "GONE"}, "state"), ({"id": "x"}, "correlation_id"), ({"since": "then"}, "since"),
+        ({"order": "up"}, "order"),
+        ({"after": "x"}, "cursor"), ({"error_type": "unique_violaton"}, "did you mean"), ({"name": "x" * 256}, "name"),
+    ],
+)  # fmt: skip
+def test_wrong_filters_are_said(pages: Pages, query: dict[str, str], says: str) -> None:
+    answer = pages.visitor("viewer").get("/jobs", **query)
+    assert (answer.status, says in html.unescape(answer.text)) == (400, True)
+
+
+def test_the_page_of_a_job_has_its_timeline(pages: Pages) -> None:
+    errors = [
+        {"at": "2026-03-01T11:59:58+00:00", "error_type": "pool_timeout", "error": "no connection", "worker": "w1"}
+    ]
+    job = end(
+        pages, "FAILURE", error_type="unique_violation", error="there is one", attempts=2, name="p <1>",
+        errors=json.dumps(errors),
+    )  # fmt: skip
+    page = pages.visitor("viewer").get(f"/jobs/{job}").text
+    assert TEMPLATE not in page
+    text = " ".join(html.unescape(re.sub(r"<[^>]*>", " ", page)).split())
+    assert "insert p <1> FAILURE" in text
+    assert "unique_violation: there is one" in text
+    assert "Attempts 2" in text
+    steps = re.findall(r"<li class=\"(?:good|bad|)\"><strong>([^<]*)</strong>", page)
+    assert steps == ["submitted", "attempt failed", "started", "FAILURE"]
+    assert "pool_timeout: no connection; on w1" in text
+
+
+def test_a_job_that_only_the_broker_knows_has_a_page(pages: Pages) -> None:
+    with PatternStorageClient(redis_url=pages.redis_url) as client:
+        job = client.insert(make_pattern(template_code=TEMPLATE)).correlation_id
+    page = pages.visitor("viewer").get(f"/jobs/{job}")
+    assert (page.status, ">QUEUED</span>" in page.text, TEMPLATE in page.text) == (200, True, False)
+    unknown = pages.visitor("viewer").get(f"/jobs/{uuid4()}")
+    assert (unknown.status, "Nothing is known under this id" in unknown.text) == (404, True)
+
+
+def test_the_search_field_leads_to_a_job_or_to_a_name(pages: Pages) -> None:
+    visitor, job = pages.visitor("viewer"), uuid4()
+    assert visitor.get("/jobs/find", q=f" {job} ").text == f"/jobs/{job}"
+    assert visitor.get("/jobs/find", q="asyncio.gather").text == "/jobs?name=asyncio.gather"
+
+
+def test_the_overview_says_what_is_wrong_with_a_link_to_it(pages: Pages) -> None:
+    end(pages, "FAILURE", error_type="unique_violation", at="now")
+    pages.execute(
+        "INSERT INTO dead_letters (correlation_id, contract, error_type, error, attempts, first_at)"
+        " VALUES (gen_random_uuid(), '{}', 'worker_lost', 'gone', 5, now())"
+    )
+    visitor = pages.visitor("viewer")
+    assert visitor.get("/").text == "/overview"
+
+    def checked() -> Any:
+        page = visitor.get("/overview").text
+        return "are being checked" not in page and page
+
+    page: str = wait_until(checked, "servers are checked")
+    assert re.search(r'<a href="/dead-letters">1 dead letter to replay or discard', page)
+    # No worker is there.
+    assert re.search(r'<a href="/workers">workers: none answers', page)
+    assert page.count('<svg class="plot"') == 3
+    assert visitor.get("/overview", span="day").text.count('<svg class="plot"') == 3
+    assert visitor.get("/overview", span="year").status == 400
+
+
+def test_the_audit_says_who_did_what(pages: Pages) -> None:
+    for actor in ("ann", "<i>bob</i>"):
+        pages.execute(
+            "INSERT INTO audit_log (actor, action, filter, count) VALUES (%s, 'cancel', '{\"state\": \"RETRY\"}', 12)",
+            actor,
+        )
+    visitor = pages.visitor("viewer")
+    page = visitor.get("/audit").text
+    assert "&lt;i&gt;bob&lt;/i&gt;" in page
+    assert "state RETRY" in page
+    assert ">ann<" not in visitor.get("/audit", actor="<i>bob</i>").text
+    assert "No entry matches" in visitor.get("/audit", action="other").text
+    for before in ("x", "9" * 30, "-1"):
+        assert visitor.get("/audit", before=before).status == 400
+    assert "ann" in visitor.get("/audit", before="9223372036854775807").text
