@@ -70,7 +70,11 @@ def needed_role(handler: web.RequestHandler) -> Role:
 
 def check(handler: web.RequestHandler) -> None:
     """Raise HTTPError 401 without a login, and 403 for what the role may not do, or nobody while Flower only shows."""
-    needed = needed_role(handler)
+    require(handler, needed_role(handler))
+
+
+def require(handler: web.RequestHandler, needed: Role) -> None:
+    """Raise HTTPError unless whoever sent the request has this role, and it may be used here."""
     if needed > Role.VIEWER:
         user = current_user(handler)
         if is_read_only(handler):

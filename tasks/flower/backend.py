@@ -6,12 +6,12 @@ from functools import cached_property, partial
 from typing import Any, TypeVar
 
 from pattern_storage.config.settings import Settings
-from pattern_storage.storage import audit
 from pattern_storage.storage.errors import ServerUnavailable
 from pattern_storage.storage.operations.base import Connection
 from pattern_storage.storage.pool import create_pool
 from pattern_storage.storage.translation import translate
 from pattern_storage.tasks.client import PatternStorageClient
+from pattern_storage.tasks.operate.operator import Operator
 
 T = TypeVar("T")
 
@@ -52,9 +52,9 @@ class Backend:
         except Exception as error:
             raise translate(error) from error
 
-    async def audit(self, actor: str, action: str, about: dict[str, str], count: int) -> None:
-        """Note who did what, to what, and to how many."""
-        await self.ask(partial(audit.record, actor=actor, action=action, about=about, count=count))
+    def operator(self, actor: str) -> Operator:
+        """Return who acts in this name; what is done is in the audit."""
+        return Operator(self.settings, actor)
 
     async def in_thread(self, function: Callable[..., T], *arguments: Any, **named: Any) -> T:
         """Run a function that blocks in a thread."""

@@ -1,5 +1,6 @@
 """Flower's own list and page of a job, as ours: without housekeeping, and with a Revoke that is durable."""
 
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -7,8 +8,8 @@ from flower.api.control import TaskRevoke
 from tornado import web
 
 from pattern_storage.config.flower_roles import Role
+from pattern_storage.storage import ledger
 from pattern_storage.tasks.flower.pages.base import EXPLAINED
-from pattern_storage.vocabulary import ErrorType, JobState
 
 #: Tasks that a list leaves out, unless the search names them.
 HOUSEKEEPING = "maintenance"
@@ -50,13 +51,11 @@ class DurableRevoke(TaskRevoke):  # type: ignore[misc]  # Flower has no types
             return
         backend = self.settings["pattern_storage_backend"]
         try:
-            result = await backend.in_thread(backend.client.cancel, job)
+            if not await backend.operator(self.current_user.name).cancel([job]):
+                state, _ = await backend.ask(partial(ledger.state, correlation_id=job))
+                raise web.HTTPError(409, f"The job has ended before: {state}")
         except EXPLAINED as error:
             raise web.HTTPError(503, str(error)) from None
-        if result.metadata.get("error_type") != ErrorType.REVOKED:
-            ended = JobState.SUCCESS if result.success else JobState.FAILURE
-            raise web.HTTPError(409, f"The job has ended before: {ended}")
         # Workers that have it tell Flower at once, instead of when its turn comes.
         await self.run_blocking("task.revoke", taskid, self.capp.control.revoke, taskid)
-        await backend.audit(self.current_user.name, "jobs cancel", {"id": str(job)}, 1)
         self.write({"message": f"Cancelled '{taskid}' for good"})

@@ -15,6 +15,8 @@ from pattern_storage.storage import ModelContractPatternStorage
 from pattern_storage.storage.delivery import readable
 from pattern_storage.storage.explanation import one_line
 from pattern_storage.storage.job_filter import JobFilter
+from pattern_storage.tasks.description import describe_call
+from pattern_storage.tasks.imports.publisher import describe_run
 from pattern_storage.vocabulary import IMPORT_OPERATION, ListedState
 
 #: Characters of a task's name and of the line that describes a job.
@@ -57,6 +59,15 @@ class WaitingMessage:
             data = self._contract().get("data")
             name = data.get("pattern_name") if isinstance(data, dict) else None
         return None if name is None else readable(name)
+
+    @property
+    def about(self) -> str:
+        """What it is about, out of its arguments: a producer's own line may be the whole template."""
+        return (
+            describe_run(**self._arguments())
+            if self.operation == IMPORT_OPERATION
+            else (describe_call(self.task, self._arguments()))
+        )
 
     @property
     def contract(self) -> ModelContractPatternStorage | None:

@@ -16,6 +16,7 @@ from tests import fix_cli, fix_flower
 from tests.fix_celery import StorageWorker
 from tests.fix_cli import Cli, Said
 from tests.fix_flower import PASSWORD, Flower
+from tests.fix_pages import Visitor
 from tests.fix_process import run_python, wait_until
 from tests.fix_storage import contract, make_pattern
 
@@ -174,6 +175,10 @@ def test_read_only_and_restarts(
     for path in CONTROL:
         answer = other.ask(f"/api/{path}", data=b"")
         assert (answer.status, "Read only" in answer.text) == (403, True), path
+    admin = Visitor(f"http://127.0.0.1:{other.port}", f"admin:{PASSWORD}")
+    assert "/queues/pause" not in admin.get("/queues").text
+    for answer in (admin.get("/queues/pause", name="batch"), admin.post("/queues/pause", True, None, name="batch")):
+        assert (answer.status, "Read only" in answer.text) == (403, True)
     assert "worker-shutdown" in worker_page(flower, worker)
     assert "worker-shutdown" not in worker_page(other, worker)
 

@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from tornado import web
-
-from pattern_storage.tasks.flower.access import a
+from pattern_storage.tasks.flower import access
 from pattern_storage.tasks.flower.pages.base import PageHandler
 
 
@@ -35,7 +33,7 @@ class ActionHandler(PageHandler):
     #: What becomes of it, in a sentence or two.
     consequence = ""
     dangerous = False
-    #: What the audit calls it.
+    #: What the audit calls it; "" where it says so itself.
     action = ""
 
     async def question(self) -> Question:
@@ -56,8 +54,7 @@ class ActionHandler(PageHandler):
 
     async def get(self) -> None:
         """Ask for confirmation."""
-        if not self.may(self.needed_role):
-            raise web.HTTPError(403, f"This takes {a(self.needed_role.label)}, and a Flower that does not only show")
+        access.require(self, self.needed_role)
         asked = await self.question()
         self.page(
             "confirm.html", asked=asked, verb=self.verb, consequence=self.consequence, dangerous=self.dangerous,
@@ -67,5 +64,6 @@ class ActionHandler(PageHandler):
     async def post(self) -> None:
         """Do it."""
         count = await self.act()
-        await self.audit(self.action, self.about(), count)
+        if self.action and count:
+            await self.operator.record(self.action, self.about(), count)
         self.redirect(self.back(count), status=303)

@@ -17,6 +17,7 @@ from pattern_storage.tasks.flower import access
 from pattern_storage.tasks.flower.access import User
 from pattern_storage.tasks.flower.backend import Backend
 from pattern_storage.tasks.flower.pages import words
+from pattern_storage.tasks.operate.operator import Operator
 
 #: Nothing of a page is loaded from elsewhere, and no script stands in a page: what is not escaped would not run.
 POLICY = "; ".join((
@@ -122,9 +123,10 @@ class PageHandler(BaseHandler):  # type: ignore[misc]  # Flower has no types
             now=datetime.now(UTC), did=self._did(), **values,
         )  # fmt: skip
 
-    async def audit(self, action: str, about: dict[str, str], count: int) -> None:
-        """Note that this user did something, to what, and to how many."""
-        await self.backend.audit(self.user.name, action, about, count)
+    @property
+    def operator(self) -> Operator:
+        """Acts in the name of this user."""
+        return self.backend.operator(self.user.name)
 
     def _did(self) -> str:
         action, count = self.given("did"), self.given("count")
@@ -156,5 +158,5 @@ class PageHandler(BaseHandler):  # type: ignore[misc]  # Flower has no types
 
 #: What a page may say was done, see `PageHandler.done`.
 DONE = frozenset({
-    "cancelled", "retried", "replayed", "discarded", "removed", "paused", "resumed", "started", "stopped",
+    "cancelled", "purged", "retried", "replayed", "discarded", "removed", "paused", "resumed", "started", "stopped",
 })  # fmt: skip

@@ -104,7 +104,7 @@ class ReplayLetters(LetterAction):
     """Replay, GET and POST /dead-letters/replay."""
 
     needed_role = Role.OPERATOR
-    verb, past, action = "Replay", "replayed", "dead letters replay"
+    verb, past, action = "Replay", "replayed", "replay dead letters"
     consequence = (
         "Each is sent again under its own correlation id and stays a dead letter until it is done: nothing is lost,"
         " and what fails again is here again."
@@ -127,7 +127,7 @@ class DiscardLetters(LetterAction):
     """Discard, GET and POST /dead-letters/discard."""
 
     needed_role = Role.ADMIN
-    verb, past, action, dangerous = "Discard", "discarded", "dead letters discard", True
+    verb, past, action, dangerous = "Discard", "discarded", "discard dead letters", True
     consequence = "They are removed for good, with their contracts: nobody can replay them any more."
 
     async def act_on(self, ids: list[UUID]) -> int:

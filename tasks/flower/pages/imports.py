@@ -10,8 +10,9 @@ from uuid import UUID, uuid4
 from tornado import web
 
 from pattern_storage.config.flower_roles import Role
-from pattern_storage.storage import import_health, import_runs, ledger
+from pattern_storage.storage import import_health, import_runs, pauses
 from pattern_storage.storage.import_runs import ImportRun
+from pattern_storage.storage.pauses import Pausable
 from pattern_storage.tasks.errors import BrokerUnavailable, ServiceUnavailable
 from pattern_storage.tasks.flower.pages import words
 from pattern_storage.tasks.flower.pages.actions import ActionHandler, Question
@@ -107,7 +108,8 @@ class ImportsPage(ImportsHandler):
             due = entry.due.after(now) if entry and entry.enabled and entry.due else None
             listed.append(ListedImport(name, entry, newest.get(name), due))
         runs = await self.backend.ask(partial(import_runs.history, limit=20))
-        self.page("imports.html", imports=listed, runs=runs, problem=problem, duration=duration)
+        paused = await self.backend.ask(partial(pauses.paused, kind=Pausable.IMPORT))
+        self.page("imports.html", imports=listed, runs=runs, problem=problem, duration=duration, paused=paused)
 
 
 class HistoryPage(ImportsHandler):
@@ -170,7 +172,7 @@ class RunNow(ImportsHandler, ActionHandler):
     """Starting a run now, GET and POST /imports/run."""
 
     needed_role = Role.OPERATOR
-    verb, past, action = "Run now", "started", "imports run"
+    verb, past, action = "Run now", "started", "run import"
     consequence = "A worker of the queue `imports` runs it now, beside its schedule."
 
     def about(self) -> dict[str, str]:
@@ -217,11 +219,55 @@ class RunNow(ImportsHandler, ActionHandler):
         return last.plan
 
 
+class ImportPause(ImportsHandler, ActionHandler):
+    """What pausing and resuming an import have in common."""
+
+    needed_role = Role.OPERATOR
+
+    def about(self) -> dict[str, str]:
+        """Return its name."""
+        return {"name": self.given("name")}
+
+    def back(self, count: int) -> str:
+        """Lead to the list."""
+        return self.href("imports", did=self.past if count else "", count=count)
+
+    async def question(self) -> Question:
+        """Name it."""
+        about = self.about()
+        return Question(f"{self.verb} import {about['name']}?", self.href("imports"), about, about)
+
+
+class PauseImport(ImportPause):
+    """Pausing an import, GET and POST /imports/pause."""
+
+    verb, past = "Pause", "paused"
+    consequence = (
+        "Beat starts no run of it until somebody resumes it, also after a restart of everything. An open run goes on,"
+        " and it can still be run by hand."
+    )
+
+    async def act(self) -> int:
+        """Pause it."""
+        return int(await self.operator.pause_import(self.given("name")))
+
+
+class ResumeImport(ImportPause):
+    """Resuming an import, GET and POST /imports/resume."""
+
+    verb, past = "Resume", "resumed"
+    consequence = "Beat runs it again when it is due."
+
+    async def act(self) -> int:
+        """Resume it."""
+        return int(await self.operator.resume_import(self.given("name")))
+
+
 class StopRun(ImportsHandler, ActionHandler):
     """Stopping a run that has not ended, GET and POST /imports/stop."""
 
     needed_role = Role.OPERATOR
-    verb, past, action, dangerous = "Stop", "stopped", "imports stop", True
+    verb, past, action, dangerous = "Stop", "stopped", "", True
     consequence = "It rolls back within seconds and writes nothing. It ends as cancelled, whatever a worker does later."
 
     def about(self) -> dict[str, str]:
@@ -244,8 +290,7 @@ class StopRun(ImportsHandler, ActionHandler):
         run = await self.run(self.given("id"))
         if run.state not in OPEN:
             return 0
-        await self.backend.ask(partial(ledger.cancel, correlation_id=run.run_id))
-        return 1
+        return len(await self.operator.cancel([run.run_id]))
 
 
 ROUTES: list[tuple[str, str, type[Any]]] = [
@@ -253,5 +298,7 @@ ROUTES: list[tuple[str, str, type[Any]]] = [
     ("import-history", r"/imports/history", HistoryPage),
     ("import-run", r"/imports/runs/([^/]+)", RunPage),
     ("run-import", r"/imports/run", RunNow),
+    ("pause-import", r"/imports/pause", PauseImport),
+    ("resume-import", r"/imports/resume", ResumeImport),
     ("stop-run", r"/imports/stop", StopRun),
 ]

@@ -9,11 +9,13 @@ from uuid import UUID
 
 from tornado import web
 
+from pattern_storage.config.flower_roles import Role
 from pattern_storage.storage.job_details import Event, JobDetails, find_job
 from pattern_storage.tasks.errors import ServiceUnavailable
 from pattern_storage.tasks.flower.pages import words
 from pattern_storage.tasks.flower.pages.base import PageHandler
 from pattern_storage.tasks.flower.pages.jobs import about
+from pattern_storage.tasks.operate.operator import CANCELLABLE
 from pattern_storage.vocabulary import FINAL_STATES, JobState, ListedState
 
 #: States that nothing follows unless an operator does something.
@@ -98,7 +100,17 @@ class JobPage(PageHandler):
 
     def _buttons(self, job_id: UUID, details: JobDetails | None, state: str) -> list[tuple[str, str, str]]:
         """Return labels, URLs and CSS classes of what this user may do with it."""
-        return []
+        found = []
+        if details and details.is_import:
+            found.append(("The run", self.href("import-run", job_id), "btn-outline-secondary"))
+        if self.may(Role.OPERATOR):
+            if details and details.is_dead_letter:
+                found.append(("Replay…", self.href("replay-letters", id=job_id), "btn-primary"))
+            if details and details.can_be_retried and not details.retries:
+                found.append(("Send again…", self.href("retry-jobs", id=job_id), "btn-primary"))
+            if state in CANCELLABLE or state == JobState.PROGRESS:
+                found.append(("Cancel…", self.href("cancel-jobs", id=job_id), "btn-outline-danger"))
+        return found
 
 
 def reason_of(details: JobDetails | None) -> str:

@@ -8,11 +8,16 @@ from tornado import web
 from pattern_storage.storage import jobs
 from pattern_storage.storage.job_filter import OPERATIONS, Cursor, JobFilter
 from pattern_storage.storage.jobs import JobRow
+from pattern_storage.tasks.flower.pages import broker_jobs
 from pattern_storage.tasks.flower.pages.base import PageHandler
+from pattern_storage.tasks.operate.operator import CANCELLABLE, RETRIABLE
 from pattern_storage.vocabulary import ListedState
 
 #: Jobs on a page.
 PAGE = 50
+
+#: Jobs that wait in the broker, on a page of jobs in all states.
+PREVIEW = 5
 
 #: Jobs are counted up to here: more is not read by anybody, and counting costs.
 COUNT_LIMIT = 10_000
@@ -27,9 +32,6 @@ FILTERS = {
 SORTS = {
     "newest": ("time", True), "oldest": ("time", False), "longest": ("duration", True), "shortest": ("duration", False),
 }  # fmt: skip
-
-#: States that a link may ask for together.
-OPEN_STATES = (ListedState.QUEUED, ListedState.STARTED, ListedState.RETRY)
 
 
 def about(job: JobRow) -> str:
@@ -66,8 +68,14 @@ class JobsPage(JobsHandler):
         )  # fmt: skip
         page = await self.backend.ask(ask)
         total = await self.backend.ask(partial(jobs.count_jobs, wanted=wanted, limit=COUNT_LIMIT))
+        waiting = None
+        if not cursor and sort == "time":
+            limit = PAGE if wanted.states else PREVIEW
+            waiting = await self.backend.in_thread(broker_jobs.find, self.backend.settings, wanted, limit)
         self.page(
-            "jobs.html", jobs=page.jobs, total=total, counted=total < COUNT_LIMIT, filters=filters, order=order,
+            "jobs.html", jobs=page.jobs, waiting=waiting, can_cancel=bool(wanted.among(*CANCELLABLE)),
+            can_retry=bool(wanted.among(*RETRIABLE)),
+            total=total, counted=total < COUNT_LIMIT, filters=filters, order=order,
             orders=list(SORTS), states=list(ListedState), operations=OPERATIONS, about=about,
             following=page.next and filters | {"order": order, "after": str(page.next)},
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Pages of the queues: what waits in each and since when, which workers serve it, pause and resume."""
+"""Pages of the queues: what waits in each and since when, which workers serve it, pause, resume and purge."""
 
 import time
 from functools import partial
@@ -10,9 +10,10 @@ from pattern_storage.config.celeryconfig import QUEUES
 from pattern_storage.config.flower_roles import Role
 from pattern_storage.storage import pauses, queue_rates
 from pattern_storage.storage.pauses import Pausable
-from pattern_storage.tasks.broker_queues import read_queues, read_waiting
+from pattern_storage.tasks.flower.pages import words
 from pattern_storage.tasks.flower.pages.actions import ActionHandler, Question
 from pattern_storage.tasks.flower.pages.base import PageHandler
+from pattern_storage.tasks.operate.queues import QueueDepth, QueueUnreadable, WaitingPage, depths, redis_queues
 
 #: Messages on the page of a queue.
 PAGE = 50
@@ -40,6 +41,10 @@ class QueuesHandler(PageHandler):
                     found[queue["name"]].append(worker)
         return found
 
+    async def depths(self) -> list[QueueDepth]:
+        """Return the depth of each queue."""
+        return await self.backend.in_thread(depths, self.backend.settings)
+
     def queue(self, name: str) -> str:
         """Return the name of a queue. Raises HTTPError 404."""
         if name not in QUEUES:
@@ -52,23 +57,31 @@ class QueuesPage(QueuesHandler):
 
     async def get(self) -> None:
         """Show the queues."""
-        queues, unacked = await self.backend.in_thread(read_queues, self.backend.settings)
+        queues = await self.depths()
         paused = await self.backend.ask(partial(pauses.paused, kind=Pausable.QUEUE))
         rates = await self.backend.ask(queue_rates.rates)
-        self.page("queues.html", queues=queues, unacked=unacked, paused=paused, rates=rates, servers=self.servers())
+        self.page("queues.html", queues=queues, paused=paused, rates=rates, servers=self.servers())
 
 
 class QueuePage(QueuesHandler):
-    """What waits in one, GET /queues/NAME."""
+    """What waits in one, GET /queues/of/NAME."""
 
     async def get(self, name: str) -> None:
         """Show it, the oldest first."""
         queue = self.queue(name)
-        waiting = await self.backend.in_thread(read_waiting, self.backend.settings, queue, PAGE)
-        queues, _ = await self.backend.in_thread(read_queues, self.backend.settings)
+        offset = self.given("from")
+        place = int(offset) if offset.isascii() and offset.isdecimal() and len(offset) < 10 else 0
+        waiting = await self.backend.in_thread(self._waiting, queue, place)
+        [depth] = [each for each in await self.depths() if each.name == queue]
         paused = await self.backend.ask(partial(pauses.paused, kind=Pausable.QUEUE))
-        [state] = [each for each in queues if each.name == queue]
-        self.page("queue.html", queue=state, waiting=waiting, pause=paused.get(queue), most=PAGE)
+        self.page("queue.html", queue=depth, waiting=waiting, pause=paused.get(queue))
+
+    def _waiting(self, queue: str, place: int) -> WaitingPage:
+        try:
+            with redis_queues(self.backend.settings) as queues:
+                return queues.waiting(queue, offset=place, limit=PAGE)
+        except QueueUnreadable:
+            return WaitingPage([], 0, None)
 
 
 class BrokerPage(QueuesHandler):
@@ -80,7 +93,7 @@ class BrokerPage(QueuesHandler):
 
 
 class QueueAction(QueuesHandler, ActionHandler):
-    """Something that is done to a queue."""
+    """Something that is done to a queue; it is the operator who writes it into the audit."""
 
     needed_role = Role.OPERATOR
 
@@ -101,7 +114,7 @@ class QueueAction(QueuesHandler, ActionHandler):
 class PauseQueue(QueueAction):
     """Pausing a queue for all workers, GET and POST /queues/pause."""
 
-    verb, past, action = "Pause", "paused", "queues pause"
+    verb, past = "Pause", "paused"
     consequence = (
         "No worker takes a job from it until somebody resumes it, also after a restart of everything; what workers have"
         " taken is done. Jobs can still be submitted, and wait."
@@ -109,26 +122,44 @@ class PauseQueue(QueueAction):
 
     async def act(self) -> int:
         """Pause it."""
-        ask = partial(pauses.pause, kind=Pausable.QUEUE, name=self.about()["name"], actor=self.user.name)
-        return int(await self.backend.ask(ask))
+        return int(await self.operator.pause_queue(self.about()["name"]))
 
 
 class ResumeQueue(QueueAction):
     """Resuming a queue, GET and POST /queues/resume."""
 
-    verb, past, action = "Resume", "resumed", "queues resume"
+    verb, past = "Resume", "resumed"
     consequence = "Workers take jobs from it again within seconds."
 
     async def act(self) -> int:
         """Resume it."""
-        ask = partial(pauses.resume, kind=Pausable.QUEUE, name=self.about()["name"])
-        return int(await self.backend.ask(ask))
+        return int(await self.operator.resume_queue(self.about()["name"]))
+
+
+class PurgeQueue(QueueAction):
+    """Emptying a queue, GET and POST /queues/purge."""
+
+    needed_role = Role.ADMIN
+    verb, past, dangerous = "Purge", "purged", True
+    consequence = "Every job that waits in it is cancelled for good and taken out; jobs that workers have go on."
+
+    async def question(self) -> Question:
+        """Say how many jobs wait."""
+        about = self.about()
+        [depth] = [each for each in await self.depths() if each.name == about["name"]]
+        text = f"Purge {words.plural(depth.waiting, 'job')} from the queue {depth.name}?"
+        return Question(text, self.href("queues"), about, about, count=depth.waiting)
+
+    async def act(self) -> int:
+        """Empty it."""
+        return await self.operator.purge_queue(self.about()["name"])
 
 
 ROUTES: list[tuple[str, str, type[Any]]] = [
     ("queues", r"/queues", QueuesPage),
     ("pause-queue", r"/queues/pause", PauseQueue),
     ("resume-queue", r"/queues/resume", ResumeQueue),
+    ("purge-queue", r"/queues/purge", PurgeQueue),
     ("broker-page", r"/broker", BrokerPage),
     ("queue", r"/queues/of/([^/]+)", QueuePage),
 ]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tornado.web import StaticFileHandler, url
 
-from pattern_storage.tasks.flower.pages import audit, dead_letters, imports, job, jobs, overview, queues
+from pattern_storage.tasks.flower.pages import audit, dead_letters, imports, job, job_actions, jobs, overview, queues
 
 #: Names of routes, and what the navigation calls them.
 TABS = (
@@ -16,7 +16,7 @@ ROUTES = [
     url(r"/pages/static/(.*)", StaticFileHandler, {"path": str(Path(__file__).parents[1] / "static")}, "pages-static"),
     *(
         url(pattern, handler, name=name)
-        for module in (overview, jobs, job, dead_letters, imports, queues, audit)
+        for module in (overview, jobs, job_actions, job, dead_letters, imports, queues, audit)
         for name, pattern, handler in module.ROUTES
     ),
 ]  # fmt: skip

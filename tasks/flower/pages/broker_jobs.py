@@ -1,0 +1,76 @@
+"""Jobs that only the broker knows: those that wait in its queues, and those that workers have taken."""
+
+from dataclasses import dataclass, field
+
+from pattern_storage.config.celeryconfig import QUEUES
+from pattern_storage.config.settings import Settings
+from pattern_storage.storage.job_filter import JobFilter
+from pattern_storage.tasks.operate.queues import RedisQueues, redis_queues
+from pattern_storage.tasks.operate.waiting_message import WaitingMessage
+from pattern_storage.vocabulary import IMPORT_OPERATION, ListedState, OperationName
+
+#: Messages that are counted of a queue at most.
+COUNTED = 100_000
+
+
+@dataclass
+class BrokerJobs:
+    """Messages that a filter lets through.
+
+    Attributes:
+        messages: of those the ones that are shown.
+        found: how many were found.
+        complete: whether all were looked through; a queue of a hundred thousand is not, where the filter asks for more
+            than its name.
+    """
+
+    messages: list[WaitingMessage] = field(default_factory=list)
+    found: int = 0
+    complete: bool = True
+
+
+def queues_of(wanted: JobFilter) -> tuple[str, ...]:
+    """Return the queues that jobs of this filter may wait in."""
+    if wanted.queue is not None:
+        return (wanted.queue,) if wanted.queue in QUEUES else ()
+    match wanted.operation:
+        case None:
+            return QUEUES
+        case OperationName.BATCH_INSERT:
+            return ("batch",)
+        case str() if wanted.operation == IMPORT_OPERATION:
+            return ("imports",)
+        case _:
+            return ("storage",)
+
+
+def find(settings: Settings, wanted: JobFilter, limit: int) -> BrokerJobs:
+    """Return the jobs that wait, those first that a worker would take first. Blocks. Raises BrokerUnavailable.
+
+    Where the filter names a state, those that workers have taken are among them.
+    """
+    found = BrokerJobs()
+    asked = wanted.among(ListedState.QUEUED, ListedState.STARTED, ListedState.RETRY)
+    if not asked or wanted.error_type is not None or not settings.broker_kind.is_redis:
+        return found
+    with redis_queues(settings) as queues:
+        if wanted.states:
+            taken = [message for message in queues.in_flight() if message.matches(wanted)]
+            found.messages, found.found = taken[:limit], len(taken)
+        if ListedState.QUEUED in asked:
+            for name in queues_of(wanted):
+                _find_in(queues, name, wanted, limit, found)
+    return found
+
+
+def _find_in(queues: RedisQueues, name: str, wanted: JobFilter, limit: int, found: BrokerJobs) -> None:
+    by_state_and_queue_alone = JobFilter(states=wanted.states, queue=wanted.queue) == wanted
+    room = max(limit - len(found.messages), 1)
+    if by_state_and_queue_alone:
+        page = queues.waiting(name, limit=room)
+        found.found += page.total
+    else:
+        page = queues.waiting(name, wanted, limit=COUNTED)
+        found.found += len(page.messages)
+        found.complete = found.complete and page.next is None
+    found.messages += page.messages[: limit - len(found.messages)]

@@ -1,0 +1,116 @@
+"""Actions on jobs, on one or on all that a filter lets through: cancel, and send again under a new id."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from pattern_storage.config.flower_roles import Role
+from pattern_storage.storage import jobs
+from pattern_storage.storage.job_filter import JobFilter
+from pattern_storage.tasks.flower.pages import broker_jobs, words
+from pattern_storage.tasks.flower.pages.actions import ActionHandler, Question
+from pattern_storage.tasks.flower.pages.jobs import JobsHandler
+from pattern_storage.tasks.operate.operator import CANCELLABLE, RETRIABLE
+from pattern_storage.vocabulary import ListedState
+
+
+class JobAction(JobsHandler, ActionHandler):
+    """Something that is done to jobs in some states."""
+
+    needed_role = Role.OPERATOR
+    #: What it can be done to; of others a filter may let through, it does nothing.
+    states: tuple[ListedState, ...] = ()
+
+    def actionable(self) -> JobFilter | None:
+        """Return the filter, for those that it can be done to; None if there are none."""
+        wanted = self.wanted()
+        among = wanted.among(*self.states)
+        return replace(wanted, states=among) if among else None
+
+    async def question(self) -> Question:
+        """Say how many there are; what comes later is not meant."""
+        wanted = self.actionable()
+        now = datetime.now(UTC)
+        count, more = (0, False) if wanted is None else await self.count(wanted.before(now))
+        filters = self.filters()
+        text = f"{self.verb} {words.plural(count, 'job')}{' or more' if more else ''}?"
+        back = self.href("job", filters["id"]) if filters.keys() == {"id"} else self.href("jobs", **filters)
+        return Question(text, back, self.about(), {"until": now.isoformat()} | filters, count)
+
+    async def count(self, wanted: JobFilter) -> tuple[int, bool]:
+        """Return to how many it can be done, and whether there may be more."""
+        ask = partial(jobs.count_jobs, wanted=wanted)
+        count = await self.backend.ask(ask)
+        return count, count >= jobs.COUNT_LIMIT
+
+    def about(self) -> dict[str, str]:
+        """Return the filter."""
+        return self.filters() or {"filter": "none: every job"}
+
+    def back(self, count: int) -> str:
+        """Lead to the job, or to the list."""
+        filters = self.filters()
+        done = {"did": self.past, "count": count}
+        if filters.keys() <= {"id", "until"} and "id" in filters:
+            return self.href("job", filters["id"], **done)
+        return self.href("jobs", **filters | done)
+
+
+class CancelJobs(JobAction):
+    """Cancelling, GET and POST /jobs/cancel."""
+
+    verb, past, dangerous, states = "Cancel", "cancelled", True, CANCELLABLE
+    consequence = (
+        "Each ends as REVOKED and never commits, whenever a worker comes to it; one that runs rolls back. What has"
+        " ended by then stays as it is."
+    )
+
+    async def count(self, wanted: JobFilter) -> tuple[int, bool]:
+        """Count those that wait in the broker as well."""
+        if wanted.correlation_id is not None:
+            # Wherever it waits: cancelling needs no more than its id.
+            return 1, False
+        count, more = await super().count(wanted)
+        waiting = await self.backend.in_thread(
+            broker_jobs.find, self.backend.settings, replace(wanted, states=(ListedState.QUEUED,)), 0
+        ) if ListedState.QUEUED in wanted.states else broker_jobs.BrokerJobs()  # fmt: skip
+        return count + waiting.found, more or not waiting.complete
+
+    async def act(self) -> int:
+        """Cancel them."""
+        wanted = self.actionable()
+        if wanted is None:
+            return 0
+        if wanted.correlation_id is not None:
+            return len(await self.operator.cancel([wanted.correlation_id]))
+        count = await self.operator.cancel_matching(wanted)
+        await self.operator.record("cancel by filter", self.about(), count)
+        return count
+
+
+class RetryJobs(JobAction):
+    """Sending failed and cancelled jobs again, GET and POST /jobs/retry."""
+
+    verb, past, states = "Send again", "retried", RETRIABLE
+    consequence = (
+        "Each is sent again under a new correlation id that remembers the old one. One that was sent again before, a"
+        " query, and a run of an import are left alone."
+    )
+
+    async def act(self) -> int:
+        """Send them again."""
+        wanted = self.actionable()
+        if wanted is None:
+            return 0
+        if wanted.correlation_id is not None:
+            return len((await self.operator.retry([wanted.correlation_id])).sent)
+        count, _ = await self.operator.retry_matching(wanted)
+        await self.operator.record("retry by filter", self.about(), count)
+        return count
+
+
+ROUTES: list[tuple[str, str, type[Any]]] = [
+    ("cancel-jobs", r"/jobs/cancel", CancelJobs),
+    ("retry-jobs", r"/jobs/retry", RetryJobs),
+]
