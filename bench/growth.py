@@ -48,11 +48,15 @@ FILL = {
             now() - ({rows} - n) * interval '1 second'
         FROM generate_series({start} + 1, {rows}) AS n""",
     "job_ledger": """
-        INSERT INTO job_ledger (correlation_id, fingerprint, result, finished_at)
+        INSERT INTO job_ledger (correlation_id, fingerprint, result, finished_at, state, operation, pattern_name,
+            error_type, queue, worker, attempts, sent_at, duration_ms)
         SELECT gen_random_uuid(), sha256(n::text::bytea),
-            json_build_object('success', true, 'error', null, 'data', repeat('x', 200)),
-            now() - interval '60 days' + n * interval '60 days' / {rows}
-        FROM generate_series({start} + 1, {rows}) AS n""",
+            json_build_object('success', NOT failed, 'error', null, 'data', repeat('x', 200)),
+            at, CASE WHEN failed THEN 'FAILURE' ELSE 'SUCCESS' END, 'insert', md5(n::text),
+            CASE WHEN failed THEN 'unique_violation' END, 'storage', 'celery@a', 1, at, 1 + n % 50
+        FROM generate_series({start} + 1, {rows}) AS n,
+            LATERAL (SELECT n % 100 = 0 AS failed,
+                now() - interval '60 days' + n * interval '60 days' / {rows} AS at) AS t""",
     "outbox": """
         INSERT INTO outbox (correlation_id, contract, publish_after, published)
         SELECT gen_random_uuid(), json_build_object('operation', 'delete', 'pattern_id', gen_random_uuid()),
@@ -149,7 +153,11 @@ async def bookkeeping(connection: AsyncConnection, pid: int) -> AsyncIterator[tu
         "dead letters, a later page",
         await cost(pid, lambda: dead_letters.page(connection, after=pages[-1], limit=50)),
     )
-    yield "dead letters of ended jobs", await cost(pid, lambda: dead_letters.purge_finished(connection), 3)
+    letters = await dead_letters.count(connection)
+    yield (
+        "dead letters of ended jobs, a letter",
+        await cost(pid, lambda: dead_letters.purge_finished(connection, days=30), 3) / letters,
+    )
     yield (
         "history, newest of one import",
         await cost(pid, lambda: import_runs.history(connection, "import 7", limit=20)),

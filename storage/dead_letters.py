@@ -151,9 +151,12 @@ async def discard(connection: Connection, ids: Sequence[UUID]) -> int:
     return (await connection.execute(block("discard_dead_letters"), {"ids": list(ids)})).rowcount
 
 
-async def purge_finished(connection: Connection) -> int:
-    """Remove dead letters of jobs that the ledger has: they became one while another delivery was committing."""
-    return (await connection.execute(block("purge_finished_dead_letters"))).rowcount
+async def purge_finished(connection: Connection, *, days: int) -> int:
+    """Remove dead letters of jobs that the ledger has: they became one while another delivery was committing.
+
+    `days` is the ledger's retention: of what died before it the ledger knows nothing.
+    """
+    return (await connection.execute(block("purge_finished_dead_letters"), {"days": days})).rowcount
 
 
 async def describe(connection: Connection, *, step: int = 1_000) -> int:

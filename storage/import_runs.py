@@ -170,7 +170,8 @@ async def find(connection: Connection, run_id: UUID) -> ImportRun | None:
 
 async def history(connection: Connection, name: str | None = None, *, limit: int = 100) -> list[ImportRun]:
     """Return the newest runs of one import, or of all."""
-    return await _runs(connection, block("list_runs"), {"name": name, "limit": limit})
+    statement = block("list_runs") if name is None else block("list_runs_of")
+    return await _runs(connection, statement, {"name": name, "limit": limit})
 
 
 async def newest(connection: Connection, names: Iterable[str]) -> dict[str, ImportRun]:

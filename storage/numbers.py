@@ -14,8 +14,12 @@ from pydantic_core import from_json
 SHOWN_DIGITS = 30
 
 #: Anything that a double might not keep: seventeen digits, or an exponent of three. A hit may well be harmless.
-_SUSPECT = re.compile(r"[0-9.]{17}|[0-9][eE][-+]?[0-9]{3}")
-_SUSPECT_BYTES = re.compile(_SUSPECT.pattern.encode())
+_SUSPECT = re.compile(rb"[0-9.]{17}|[0-9][eE][-+]?[0-9]{3}")
+
+#: A first look that costs a tenth: without signs, and with one digit for all and for the point, both are plain texts.
+_SIMILAR = bytes.maketrans(b"123456789.E", b"0000000000e")
+_SIGNS = b"+-"
+_LONG, _EXPONENT = b"0" * 17, b"0e000"
 
 #: Floats that jsonb, or another language, writes as whole numbers or without an exponent.
 _RESPELT = re.compile(r"[0-9]\.0(?![0-9])|[0-9]e")
@@ -34,8 +38,10 @@ def loads(text: str | bytes) -> Any:
 
 def check(text: str | bytes) -> None:
     """Raise NumberInexact for JSON with a number that a double cannot keep. What is no JSON is for others to say."""
-    found = _SUSPECT.search(text) if isinstance(text, str) else _SUSPECT_BYTES.search(text)
-    if found is None:
+    # A surrogate is in no number.
+    given = text.encode(errors="replace") if isinstance(text, str) else text
+    similar = given.translate(_SIMILAR, _SIGNS)
+    if (_LONG not in similar and _EXPONENT not in similar) or _SUSPECT.search(given) is None:
         return
     try:
         json.loads(text, parse_float=_exact)

@@ -53,9 +53,11 @@ SELECT count(*) FROM dead_letters
 DELETE FROM dead_letters WHERE correlation_id = ANY (%(ids)s)
 
 -- name: purge_finished_dead_letters
--- Remove dead letters of jobs that ended after all: one delivery was given up while another was committing.
+-- Remove dead letters of jobs that ended after all: one delivery was given up while another was committing. What died
+-- long before the ledger begins ended before that, if it did, and was removed then.
 DELETE FROM dead_letters
-WHERE (SELECT true FROM job_ledger WHERE job_ledger.correlation_id = dead_letters.correlation_id)
+WHERE died_at > now() - make_interval(days => %(days)s + 1)
+  AND EXISTS (SELECT FROM job_ledger WHERE job_ledger.correlation_id = dead_letters.correlation_id)
 
 -- name: describe_dead_letters
 -- Fill the columns to list dead letters by, a step at a time. An application may have written any JSON with SQL.

@@ -1,4 +1,6 @@
 -- Runs of imports, their schedules, and the staging table of one run; see storage/import_runs.py, import_schedules.py and staging.py.
+-- The newest runs of a name are looked for with BETWEEN, and in the order of the index (name, queued_at): with `=`
+-- PostgreSQL walks all imports' runs by time, past those of every import that runs more often.
 
 -- name: add_run
 -- Insert a queued run; no row comes back if it exists. One that is not to be published is due in a hundred years:
@@ -49,24 +51,30 @@ WHERE run_id = %(run_id)s AND finished_at IS NULL
 SELECT * FROM import_runs WHERE run_id = %(run_id)s
 
 -- name: list_runs
--- Runs of one import or of all, the newest first.
+-- Runs of all imports, the newest first.
 SELECT * FROM import_runs
-WHERE (%(name)s::text IS NULL OR name = %(name)s)
 ORDER BY queued_at DESC, due DESC NULLS LAST
+FETCH FIRST %(limit)s ROWS ONLY
+
+-- name: list_runs_of
+-- Runs of one import, the newest first.
+SELECT * FROM import_runs
+WHERE name BETWEEN %(name)s AND %(name)s
+ORDER BY name DESC, queued_at DESC, due DESC NULLS LAST
 FETCH FIRST %(limit)s ROWS ONLY
 
 -- name: last_runs
 -- The newest run of each of these imports.
 SELECT run.*
 FROM unnest(%(names)s::text[]) AS wanted (name),
-     LATERAL (SELECT * FROM import_runs WHERE import_runs.name = wanted.name
-              ORDER BY queued_at DESC FETCH FIRST ROW ONLY) AS run
+     LATERAL (SELECT * FROM import_runs WHERE import_runs.name BETWEEN wanted.name AND wanted.name
+              ORDER BY name DESC, queued_at DESC FETCH FIRST ROW ONLY) AS run
 
 -- name: last_version
 -- Source version of the last successful run of the same plan.
 SELECT source_version FROM import_runs
-WHERE name = %(name)s AND state IN ('done', 'unchanged') AND plan = %(plan)s
-ORDER BY queued_at DESC
+WHERE name BETWEEN %(name)s AND %(name)s AND state IN ('done', 'unchanged') AND plan = %(plan)s
+ORDER BY name DESC, queued_at DESC
 FETCH FIRST ROW ONLY
 
 -- name: claim_runs
@@ -91,20 +99,21 @@ WHERE run_id = ANY (%(ids)s)
 
 -- name: purge_runs
 -- Delete old runs, a small step at a time; the last successful one stays, to recognize an unchanged source. One that
--- never ended belonged to a command that was killed. Not EXISTS: a join of runs with the same name is quadratic.
+-- never ended belonged to a command that was killed. Not EXISTS: a join of runs with the same name is quadratic. By
+-- their place in the table: they are locked, and cannot move.
 DELETE FROM import_runs
-WHERE run_id IN (
-    SELECT run_id FROM import_runs AS old
+WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM import_runs AS old
     WHERE queued_at < now() - make_interval(days => %(days)s)
       AND queued_at < (SELECT queued_at FROM import_runs AS newer
-                       WHERE newer.name = old.name
+                       WHERE newer.name BETWEEN old.name AND old.name
                          AND (newer.state IN ('done', 'unchanged') OR old.state NOT IN ('done', 'unchanged'))
-                       ORDER BY newer.queued_at DESC
+                       ORDER BY newer.name DESC, newer.queued_at DESC
                        FETCH FIRST ROW ONLY)
     ORDER BY queued_at
     FETCH FIRST %(step)s ROWS ONLY
     FOR UPDATE SKIP LOCKED
-)
+))
 
 -- name: server_time
 -- Time by the clock of the server.
@@ -292,14 +301,14 @@ SELECT name, greatest(extract(epoch FROM now() - coalesce(waiting.since, now()))
 FROM (SELECT name FROM names WHERE name IS NOT NULL UNION SELECT name FROM import_schedules) AS known
 LEFT JOIN (SELECT name, min(coalesce(due, queued_at)) AS since FROM import_runs
            WHERE finished_at IS NULL GROUP BY name) AS waiting USING (name)
-LEFT JOIN LATERAL (SELECT queued_at FROM import_runs AS run WHERE run.name = known.name
-                   ORDER BY queued_at DESC FETCH FIRST ROW ONLY) AS newest ON true
+LEFT JOIN LATERAL (SELECT queued_at FROM import_runs AS run WHERE run.name BETWEEN known.name AND known.name
+                   ORDER BY run.name DESC, queued_at DESC FETCH FIRST ROW ONLY) AS newest ON true
 LEFT JOIN LATERAL (SELECT state FROM import_runs AS run
-                   WHERE run.name = known.name AND state IN ('done', 'unchanged', 'failed')
-                   ORDER BY queued_at DESC FETCH FIRST ROW ONLY) AS ended ON true
+                   WHERE run.name BETWEEN known.name AND known.name AND state IN ('done', 'unchanged', 'failed')
+                   ORDER BY run.name DESC, queued_at DESC FETCH FIRST ROW ONLY) AS ended ON true
 LEFT JOIN LATERAL (SELECT finished_at FROM import_runs AS run
-                   WHERE run.name = known.name AND state IN ('done', 'unchanged')
-                   ORDER BY queued_at DESC FETCH FIRST ROW ONLY) AS succeeded ON true
+                   WHERE run.name BETWEEN known.name AND known.name AND state IN ('done', 'unchanged')
+                   ORDER BY run.name DESC, queued_at DESC FETCH FIRST ROW ONLY) AS succeeded ON true
 WHERE position(' ' IN name) = 0
   AND (waiting.since IS NOT NULL OR newest.queued_at > now() - interval '7 days'
        OR EXISTS (SELECT FROM import_schedules WHERE import_schedules.name = known.name))

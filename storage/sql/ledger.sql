@@ -116,15 +116,16 @@ SELECT (SELECT result FROM job_ledger WHERE correlation_id = %(correlation_id)s)
        EXISTS (SELECT FROM outbox WHERE correlation_id = %(correlation_id)s)
 
 -- name: purge_ledger
--- Forget the oldest rows past their retention, a small step at a time.
+-- Forget the oldest rows past their retention, a small step at a time. By their place in the table: they are locked,
+-- and cannot move.
 DELETE FROM job_ledger
-WHERE correlation_id IN (
-    SELECT correlation_id FROM job_ledger
+WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM job_ledger
     WHERE finished_at < now() - make_interval(days => %(days)s)
     ORDER BY finished_at
     FETCH FIRST %(step)s ROWS ONLY
     FOR UPDATE SKIP LOCKED
-)
+))
 
 -- name: open_query
 -- Before a query: what the ledger says of its id, and what was kept of it is cleared if the query ends well.

@@ -16,9 +16,9 @@ STEP = 1_000
 @app.task(name="maintenance.purge_ledger", ignore_result=True)
 def purge_ledger() -> int:
     """Forget jobs that finished longer ago than the ledger's retention; return how many."""
-    # First: such a letter is not shown while the ledger has the job.
-    runtime.on_connection(dead_letters.purge_finished)
     days = environment_settings().ledger_retention_days
+    # First: such a letter is not shown while the ledger has the job.
+    runtime.on_connection(dead_letters.purge_finished, days=days)
     _in_steps(partial(runtime.on_connection, job_retries.purge, days=days))
     return _in_steps(partial(runtime.on_connection, ledger.purge, days=days))
 
