@@ -10,6 +10,7 @@
     │   ├── ForeignKeyViolation         foreign_key_violation
     │   ├── UnsupportedOperation        unsupported_operation
     │   ├── CorrelationConflict         correlation_conflict
+    │   ├── RunOpen                     import_overlap
     │   ├── RoleUnknown                 unknown_role
     │   ├── RevisionUnknown             unknown_revision
     │   ├── ConninfoInvalid             validation_error
@@ -152,6 +153,16 @@ class CorrelationConflict(PermanentError):
     def fields(self) -> dict[str, Any]:
         """`request`: the fingerprint of the request that came second, where it is known."""
         return {"request": self.request} if self.request else {}
+
+
+class RunOpen(PermanentError):
+    """A run of the import has not ended, and there is one at a time."""
+
+    error_type = ErrorType.IMPORT_OVERLAP
+
+    def __init__(self, name: str, run_id: UUID) -> None:
+        self.run_id = run_id
+        super().__init__(f"run {run_id} of {name!r} has not ended yet")
 
 
 class RoleUnknown(PermanentError):

@@ -21,6 +21,11 @@ def name_lock_key(name: str) -> int:
     return _key(f"import {name}")
 
 
+def open_runs_key(name: str) -> int:
+    """Return the key of the advisory lock under which runs of this import are added, one at a time."""
+    return _key(f"open runs of {name}")
+
+
 def _key(text: str) -> int:
     return int.from_bytes(hashlib.sha256(f"pattern-storage {text}".encode()).digest()[:8], signed=True)
 

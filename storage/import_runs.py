@@ -164,19 +164,19 @@ async def finish(
 
 async def find(connection: Connection, run_id: UUID) -> ImportRun | None:
     """Return one run."""
-    runs = await _runs(connection, block("find_run"), {"run_id": run_id})
+    runs = await fetch_runs(connection, block("find_run"), {"run_id": run_id})
     return runs[0] if runs else None
 
 
 async def history(connection: Connection, name: str | None = None, *, limit: int = 100) -> list[ImportRun]:
     """Return the newest runs of one import, or of all."""
     statement = block("list_runs") if name is None else block("list_runs_of")
-    return await _runs(connection, statement, {"name": name, "limit": limit})
+    return await fetch_runs(connection, statement, {"name": name, "limit": limit})
 
 
 async def newest(connection: Connection, names: Iterable[str]) -> dict[str, ImportRun]:
     """Return the newest run of each of these imports that has one."""
-    return {run.name: run for run in await _runs(connection, block("last_runs"), {"names": list(names)})}
+    return {run.name: run for run in await fetch_runs(connection, block("last_runs"), {"names": list(names)})}
 
 
 async def last_version(connection: Connection, name: str, plan: dict[str, Any]) -> str | None:
@@ -215,7 +215,8 @@ async def purge(connection: Connection, *, days: int, step: int = 1_000) -> int:
     return (await connection.execute(block("purge_runs"), {"days": days, "step": step})).rowcount
 
 
-async def _runs(connection: Connection, statement: LiteralString, values: dict[str, Any]) -> list[ImportRun]:
+async def fetch_runs(connection: Connection, statement: LiteralString, values: dict[str, Any]) -> list[ImportRun]:
+    """Return the runs that a statement finds."""
     async with connection.cursor(row_factory=class_row(ImportRun)) as cursor:
         await cursor.execute(statement, values)
         return await cursor.fetchall()

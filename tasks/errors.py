@@ -7,6 +7,7 @@
     │   ├── ImportBroken                permanent: the same source would fail again
     │   └── ImportDelayed               it may succeed later, the run is retried
     ├── JobTimeout                      in the client: no result in time
+    ├── QueueUnreadable                 this broker does not show what waits
     └── ServiceUnavailable              in the client: a server cannot be reached
         ├── BrokerUnavailable
         └── ResultBackendUnavailable
@@ -87,6 +88,10 @@ class JobTimeout(JobError, TimeoutError):
         self.timeout = timeout
         self.status = status
         super().__init__(f"job {correlation_id} has no result after {timeout:g} s; its status is {status}")
+
+
+class QueueUnreadable(JobError, ValueError):
+    """This broker does not show what waits in a queue; the text is one clear sentence."""
 
 
 class ServiceUnavailable(JobError, ConnectionError):

@@ -13,6 +13,30 @@ VALUES (
 ON CONFLICT (run_id) DO NOTHING
 RETURNING run_id
 
+-- name: lock_open_runs
+-- Have everybody who adds a run of this import wait until this transaction ends.
+SELECT pg_advisory_xact_lock(%(key)s)
+
+-- name: find_open_run
+-- The oldest run of an import that has not ended.
+SELECT * FROM import_runs
+WHERE name = %(name)s AND finished_at IS NULL
+ORDER BY queued_at
+FETCH FIRST ROW ONLY
+
+-- name: list_open_runs
+-- Runs of one import, or of all, that have not ended.
+SELECT * FROM import_runs
+WHERE finished_at IS NULL AND (%(name)s::text IS NULL OR name = %(name)s)
+ORDER BY queued_at
+FETCH FIRST %(limit)s ROWS ONLY
+
+-- name: add_overlapped_run
+-- Insert a run that is skipped: another one of the import has not ended.
+INSERT INTO import_runs (run_id, name, due, plan, state, finished_at, error_type, error)
+VALUES (%(run_id)s, %(name)s, %(due)s, %(plan)s, 'overlapped', now(), 'import_overlap', %(error)s)
+ON CONFLICT (run_id) DO NOTHING
+
 -- name: add_misfired_run
 -- Insert a misfired run that is skipped.
 INSERT INTO import_runs (run_id, name, due, plan, state, finished_at, error)
@@ -39,12 +63,24 @@ WHERE run_id = %(run_id)s AND finished_at IS NULL
 
 -- name: finish_run
 -- Record the final state of a run, once.
+WITH reported AS (DELETE FROM import_progress WHERE run_id = %(run_id)s)
 UPDATE import_runs
 SET state = %(state)s, finished_at = clock_timestamp(), started_at = coalesce(started_at, now()),
     rows_read = %(rows_read)s, rows_inserted = %(rows_inserted)s, rows_updated = %(rows_updated)s,
     rows_skipped = %(rows_skipped)s, rows_rejected = %(rows_rejected)s, bytes = %(bytes)s,
     source_version = %(source_version)s, error_type = %(error_type)s, error = %(error)s
 WHERE run_id = %(run_id)s AND finished_at IS NULL
+
+-- name: save_progress
+-- Keep the progress of a run that has not ended.
+INSERT INTO import_progress (run_id, progress)
+SELECT run_id, %(progress)s FROM import_runs WHERE run_id = %(run_id)s AND finished_at IS NULL
+ON CONFLICT (run_id) DO UPDATE SET progress = excluded.progress, updated_at = clock_timestamp()
+
+-- name: find_progress
+-- Progress of those of these runs that have not ended.
+SELECT run_id, progress, updated_at FROM import_progress JOIN import_runs USING (run_id)
+WHERE run_id = ANY (%(ids)s) AND finished_at IS NULL
 
 -- name: find_run
 -- One run.

@@ -7,10 +7,23 @@ from collections.abc import Callable
 import typer
 
 from pattern_storage.storage import __version__
-from pattern_storage.tasks.cli import dead_letters, doctor, harvest, health, import_file, imports, jobs, schema, up
+from pattern_storage.tasks.cli import (
+    dead_letters,
+    doctor,
+    harvest,
+    health,
+    import_file,
+    imports,
+    job_lists,
+    jobs,
+    queues,
+    schema,
+    up,
+)
+from pattern_storage.tasks.cli.audit import audit
 from pattern_storage.tasks.cli.demo import demo
 from pattern_storage.tasks.cli.env import env
-from pattern_storage.tasks.cli.exits import explain_and_exit
+from pattern_storage.tasks.cli.exits import explain_and_exit, wants_json
 from pattern_storage.tasks.cli.interrupts import keep_interrupts
 from pattern_storage.tasks.cli.output import flush_output
 from pattern_storage.tasks.cli.relay import relay
@@ -23,11 +36,13 @@ cli = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
-    up.up, env, relay, demo, schema.migrate, *jobs.COMMANDS, harvest.harvest, doctor.doctor, health.health,
+    up.up, env, relay, demo, schema.migrate, *jobs.COMMANDS, harvest.harvest, doctor.doctor, health.health, audit,
 )  # fmt: skip
 for command in COMMANDS:
     cli.command()(command)
 cli.command("import")(import_file.import_source)
+cli.add_typer(job_lists.cli, name="jobs", no_args_is_help=True)
+cli.add_typer(queues.cli, name="queues", no_args_is_help=True)
 cli.add_typer(imports.cli, name="imports", no_args_is_help=True)
 cli.add_typer(dead_letters.cli, name="dead-letters", no_args_is_help=True)
 
@@ -51,6 +66,7 @@ def main() -> None:
     logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
     try:
         with keep_interrupts(), flush_output():
-            cli()
+            # Where JSON is asked for, also what Click says of the arguments is an error among others.
+            sys.exit(cli(standalone_mode=False) or 0 if wants_json() else cli())
     except Exception as error:
         sys.exit(explain_and_exit(error))

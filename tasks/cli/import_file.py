@@ -12,7 +12,7 @@ from rich.text import Text
 
 from pattern_storage.config.settings import Settings, load_settings
 from pattern_storage.extras import require
-from pattern_storage.storage import ModelResult, import_runs, schema
+from pattern_storage.storage import ModelResult, import_runs, ledger, schema
 from pattern_storage.storage.explanation import explain
 from pattern_storage.storage.pool import create_pool
 from pattern_storage.storage.translation import translate
@@ -116,7 +116,14 @@ async def _import_now(
             pool, plan, run_id, rejects=settings.data_dir / "imports", seconds=settings.import_time_limit,
             delay=NEVER, report=report, force=True, dry_run=dry_run,
         )  # fmt: skip
-        result = await now.execute()
+        try:
+            result = await now.execute()
+        except asyncio.CancelledError:
+            # Ctrl-C: it has rolled back, and nobody else would ever end the run.
+            if not dry_run:
+                async with pool.connection() as connection:
+                    await ledger.cancel(connection, run_id)
+            raise
         return await now.record_failure(result) if result.metadata.get("retryable") else result
 
 

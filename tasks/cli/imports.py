@@ -1,31 +1,30 @@
-"""Commands `imports list`, `run`, `history` and `next`, for the imports of the imports file."""
+"""Commands `imports list`, `run`, `stop`, `pause`, `resume`, `history` and `next`, for those of the imports file."""
 
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import typer
 from rich.text import Text
 
 from pattern_storage.config.settings import Settings, load_settings
-from pattern_storage.storage import ModelResult, import_runs
+from pattern_storage.storage import ModelResult, import_runs, pauses
 from pattern_storage.storage.import_runs import ImportRun
 from pattern_storage.storage.operations.base import Connection
-from pattern_storage.tasks.cli.exits import InputInvalid
+from pattern_storage.storage.pauses import Pausable
+from pattern_storage.tasks.cli.exits import Exit, InputInvalid
 from pattern_storage.tasks.cli.import_file import finish_import
 from pattern_storage.tasks.cli.jobs import Json
+from pattern_storage.tasks.cli.operator import act_on
 from pattern_storage.tasks.cli.output import err, print_json, print_table
 from pattern_storage.tasks.cli.progress import ProgressBar
 from pattern_storage.tasks.client import Job, JobTimeout, PatternStorageClient
 from pattern_storage.tasks.database import Database, run_sync
-from pattern_storage.tasks.errors import BrokerUnavailable
 from pattern_storage.tasks.imports.plan.imports_file import load_entries
 from pattern_storage.tasks.imports.plan.model import ImportEntry
-from pattern_storage.tasks.imports.publisher import publish_runs
 from pattern_storage.tasks.imports.redaction import redact
-from pattern_storage.tasks.sender import create_app
 
 T = TypeVar("T")
 
@@ -42,17 +41,19 @@ def list_imports(as_json: Json = False) -> None:
     """List the imports of the file: when each is due next, and how its last run ended."""
     settings, entries = _entries()
     last = _query(settings, lambda connection: import_runs.newest(connection, [entry.name for entry in entries]))
+    paused = _query(settings, lambda connection: pauses.paused(connection, Pausable.IMPORT))
     now = datetime.now(UTC)
     rows = [(entry, _next(entry, now), last.get(entry.name)) for entry in entries]
     if as_json:
         print_json([
             {**entry.content, "source": redact(entry.source), "schedule": entry.when, "enabled": entry.enabled,
+             "paused": entry.name in paused,
              "next": due and due.isoformat(), "last": run and _plain(run)}
             for entry, due, run in rows
         ])  # fmt: skip
         return
     table = [
-        (entry.name, entry.when if entry.enabled else "disabled", _time(due), run and f"{run.state}\n{_rows(run)}")
+        (entry.name, _schedule(entry, entry.name in paused), _time(due), run and f"{run.state}\n{_rows(run)}")
         for entry, due, run in rows
     ]
     print_table(("name", "schedule", "next (UTC)", "last run"), table, title=f"{len(entries)} imports")
@@ -68,24 +69,46 @@ def run(
     """Have a worker run an import of the file now, and wait for it."""
     settings, entries = _entries()
     entry = _named(entries, name)
-    run_id = uuid4()
-    _query(settings, lambda connection: import_runs.add(connection, run_id, name, None, entry.content, force=force))
-    app = create_app(settings)
-    try:
-        publish_runs(app, [(run_id, name, None)])
-    except BrokerUnavailable as error:
-        raise BrokerUnavailable(
-            f"{error}; run {run_id} is noted all the same, and beat puts it on the queue when that is back"
-        ) from error
-    finally:
-        app.close()
-    delay = settings.relay_republish_delay
-    _query(settings, lambda connection: import_runs.mark_published(connection, [run_id], delay=delay))
+    run_id = run_sync(act_on(settings).run_import(name, entry.content, force=force))
     if not wait:
         print_json({"correlation_id": str(run_id)}) if as_json else print(run_id)  # noqa: T201
         return
     with PatternStorageClient() as client:
         finish_import(_follow(client.get(run_id), wait), as_json, "import done")
+
+
+@cli.command()
+def stop(name: Name, as_json: Json = False) -> None:
+    """Stop the run of an import that waits or is executed: it rolls back, and ends as cancelled."""
+    stopped = [str(run_id) for run_id in run_sync(act_on().stop_import(name))]
+    if as_json:
+        print_json({"action": "stopped", "name": name, "runs": stopped})
+        return
+    for run_id in stopped:
+        print(run_id)  # noqa: T201
+    err.print(f"stopped: {len(stopped)}", markup=False)
+    if not stopped:
+        raise typer.Exit(Exit.FAILED)
+
+
+@cli.command()
+def pause(name: Name, as_json: Json = False) -> None:
+    """Have beat start no run of an import until it is resumed; what becomes due meanwhile is left out."""
+    _named(_entries()[1], name)
+    _say("paused", name, run_sync(act_on().pause_import(name)), as_json)
+
+
+@cli.command()
+def resume(name: Name, as_json: Json = False) -> None:
+    """Let beat start runs of an import again, from its next due time on."""
+    _say("resumed", name, run_sync(act_on().resume_import(name)), as_json)
+
+
+def _say(done: str, name: str, changed: bool, as_json: bool) -> None:
+    if as_json:
+        print_json({"action": done, "name": name, "changed": changed})
+    else:
+        err.print(f"{name} is {done} now" if changed else f"{name} was {done} before: nothing to do", markup=False)
 
 
 @cli.command()
@@ -151,6 +174,12 @@ def _named(entries: list[ImportEntry], name: str) -> ImportEntry:
 
 def _query(settings: Settings, question: Callable[[Connection], Awaitable[T]]) -> T:
     return run_sync(Database(settings).run(question))
+
+
+def _schedule(entry: ImportEntry, is_paused: bool) -> str:
+    if not entry.enabled:
+        return "disabled"
+    return f"{entry.when}\npaused" if is_paused else entry.when
 
 
 def _next(entry: ImportEntry, moment: datetime) -> datetime | None:

@@ -21,7 +21,7 @@ from pattern_storage.config.settings import Settings
 from pattern_storage.storage.job_filter import JobFilter
 from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.client.result_document import read_document
-from pattern_storage.tasks.errors import BrokerUnavailable
+from pattern_storage.tasks.errors import BrokerUnavailable, QueueUnreadable
 from pattern_storage.tasks.operate.waiting_message import WaitingMessage, read_message
 from pattern_storage.tasks.sender import create_app
 from pattern_storage.tasks.transport.kombu_parts import redis as kombu_redis
@@ -33,10 +33,6 @@ CHUNK = 200
 MAX_IN_FLIGHT = 2_000
 #: Seconds that looking through a queue for what a filter lets through may take before it says how far it came.
 SEARCH_SECONDS = 0.15
-
-
-class QueueUnreadable(ValueError):
-    """This broker does not show what waits in a queue; the text is one clear sentence."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +174,34 @@ def redis_queues(settings: Settings) -> Iterator[RedisQueues]:
         raise QueueUnreadable(f"{settings.broker_kind.name} does not show what waits in a queue, only how many")
     with redis_connections.connect(settings, settings.broker) as server, redis_connections.connect(settings) as results:
         yield RedisQueues(settings, server, results)
+
+
+def list_waiting(settings: Settings, wanted: JobFilter, limit: int) -> list[WaitingMessage]:
+    """Return up to `limit` messages that wait in any queue and that the filter lets through; none on RabbitMQ."""
+    found: list[WaitingMessage] = []
+    if settings.broker_kind.is_redis:
+        with redis_queues(settings) as queues:
+            for queue in QUEUES:
+                place: int | None = 0
+                while place is not None and len(found) < limit:
+                    page = queues.waiting(queue, wanted, offset=place, limit=limit - len(found))
+                    found += page.messages
+                    place = page.next
+    return found
+
+
+def count_waiting(settings: Settings, wanted: JobFilter) -> int:
+    """Return how many messages wait that the filter lets through, with a look at each; 0 on RabbitMQ."""
+    count = 0
+    if settings.broker_kind.is_redis and wanted.among(ListedState.QUEUED):
+        with redis_queues(settings) as queues:
+            for queue in QUEUES:
+                place: int | None = 0
+                while place is not None:
+                    page = queues.waiting(queue, replace(wanted, states=()), offset=place, limit=CHUNK)
+                    count += len(page.messages)
+                    place = page.next
+    return count
 
 
 def depths(settings: Settings) -> list[QueueDepth]:

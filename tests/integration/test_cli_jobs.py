@@ -380,7 +380,7 @@ def test_a_closed_pipe_is_no_traceback(up: Up, run: Run, name: str, tmp_path: Pa
     [
         (("query",), {"REDIS_URL": f"redis://{REFUSED_PORT}"}, "the queue does not answer"),
         (("query",), {"BROKER_URL": f"redis://{REFUSED_PORT}", "REDIS_URL": NOWHERE}, "the queue does not answer"),
-        (("insert", "pattern_name=x", *PATTERN, "--json"), {"REDIS_URL": f"redis://{REFUSED_PORT}"}, "the queue"),
+        (("insert", "pattern_name=x", *PATTERN), {"REDIS_URL": f"redis://{REFUSED_PORT}"}, "the queue"),
         (("status", str(uuid4())), {"REDIS_URL": f"redis://{REFUSED_PORT}"}, "the result backend does not answer"),
         (
             ("result", str(uuid4())),

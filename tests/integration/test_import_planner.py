@@ -13,7 +13,9 @@ from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
 from pattern_storage.config.settings import Settings
-from pattern_storage.storage import import_locks, import_runs
+from pattern_storage.storage import import_locks, import_runs, ledger, open_runs, pauses
+from pattern_storage.storage.errors import RunOpen
+from pattern_storage.storage.pauses import Pausable
 from pattern_storage.tasks.errors import BrokerUnavailable
 from pattern_storage.tasks.imports.plan import planner as planner_module
 from pattern_storage.tasks.imports.plan.model import ImportEntry
@@ -98,7 +100,43 @@ async def test_another_schedule_goes_on_from_the_last_decision(connection: Db) -
     await decide(connection, named(entry(every="30m")), at(hours=2, minutes=10))
     assert await runs(connection) == [("hourly", at(hours=2), "queued")]
     await decide(connection, named(entry(every="30m")), at(hours=2, minutes=30))
-    assert (await runs(connection))[1:] == [("hourly", at(hours=2, minutes=30), "queued")]
+    assert (await runs(connection))[1:] == [("hourly", at(hours=2, minutes=30), "overlapped")]
+
+
+async def test_at_most_one_run_is_open(connection: Db, database_url: str) -> None:
+    entries = named(entry(every="1m"))
+    await decide(connection, entries, at())
+    for minute in range(1, 21):
+        await decide(connection, entries, at(minutes=minute))
+    assert [state for _, _, state in await runs(connection)] == ["queued"] + ["overlapped"] * 19
+    [newest, *_] = await import_runs.history(connection)
+    present = await open_runs.find_open(connection, "hourly")
+    assert present is not None
+    assert newest.error == f"run {present.run_id} of 'hourly' has not ended yet"
+    with pytest.raises(RunOpen, match="has not ended yet"):
+        await open_runs.start(connection, "hourly", {})
+    await ledger.cancel(connection, present.run_id)
+    await decide(connection, entries, at(minutes=21))
+    assert [run.due for run in await open_runs.list_open(connection)] == [at(minutes=21)]
+    # Two who start one at the same time: one of them hears of the other's.
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as other:
+        found = await asyncio.gather(
+            *(open_runs.start(each, "weekly", {}) for each in (connection, other)), return_exceptions=True
+        )
+    assert sorted(type(each).__name__ for each in found) == ["RunOpen", "UUID"]
+
+
+async def test_a_paused_import_has_no_runs_and_nothing_makes_up_for_them(connection: Db) -> None:
+    entries = named(entry(misfire="once"), entry("other"))
+    await decide(connection, entries, at(minutes=10))
+    await pauses.pause(connection, Pausable.IMPORT, "hourly", actor="ann")
+    await decide(connection, entries, at(hours=1))
+    await decide(connection, entries, at(hours=3, minutes=10))
+    assert {name for name, _, _ in await runs(connection)} == {"other"}
+    await pauses.resume(connection, Pausable.IMPORT, "hourly")
+    await decide(connection, entries, at(hours=3, minutes=20))
+    await decide(connection, entries, at(hours=4))
+    assert [due for name, due, _ in await runs(connection) if name == "hourly"] == [at(hours=4)]
 
 
 async def test_two_beats_whose_files_differ(connection: Db) -> None:

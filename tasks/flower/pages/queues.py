@@ -10,10 +10,11 @@ from pattern_storage.config.celeryconfig import QUEUES
 from pattern_storage.config.flower_roles import Role
 from pattern_storage.storage import pauses, queue_rates
 from pattern_storage.storage.pauses import Pausable
+from pattern_storage.tasks.errors import QueueUnreadable
 from pattern_storage.tasks.flower.pages import words
 from pattern_storage.tasks.flower.pages.actions import ActionHandler, Question
 from pattern_storage.tasks.flower.pages.base import PageHandler
-from pattern_storage.tasks.operate.queues import QueueDepth, QueueUnreadable, WaitingPage, depths, redis_queues
+from pattern_storage.tasks.operate.queues import QueueDepth, WaitingPage, depths, redis_queues
 
 #: Messages on the page of a queue.
 PAGE = 50

@@ -13,10 +13,11 @@ from uuid import UUID
 from celery import Celery
 
 from pattern_storage.config.settings import Settings
-from pattern_storage.storage import import_runs, import_schedules
+from pattern_storage.storage import import_runs, import_schedules, open_runs, pauses
 from pattern_storage.storage.import_schedules import ScheduleState
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.pauses import Pausable
 from pattern_storage.storage.translation import translate
 from pattern_storage.tasks.database import Database
 from pattern_storage.tasks.errors import ServiceUnavailable
@@ -107,6 +108,7 @@ async def decide(connection: Connection, entries: dict[str, ImportEntry], now: d
     wake = now + timedelta(seconds=POLL_INTERVAL)
     async with connection.transaction():
         locked = await import_schedules.lock(connection, list(entries), now) if entries else []
+        paused = await pauses.paused(connection, Pausable.IMPORT)
         for schedule in locked:
             entry = entries[schedule.name]
             if schedule.decided_until > now + MISFIRE_GRACE_TIME:
@@ -116,7 +118,7 @@ async def decide(connection: Connection, entries: dict[str, ImportEntry], now: d
                 )  # fmt: skip
                 schedule = ScheduleState(entry.name, now)
                 await import_schedules.decide(connection, entry.name, now)
-            until = await _decide_one(connection, entry, schedule, now)
+            until = await _decide_one(connection, entry, schedule, now, is_paused=entry.name in paused)
             assert entry.due is not None  # noqa: S101  # only such entries are planned
             if following := entry.due.after(until):
                 wake = min(wake, following)
@@ -125,17 +127,22 @@ async def decide(connection: Connection, entries: dict[str, ImportEntry], now: d
     return wake
 
 
-async def _decide_one(connection: Connection, entry: ImportEntry, schedule: ScheduleState, now: datetime) -> datetime:
+async def _decide_one(
+    connection: Connection, entry: ImportEntry, schedule: ScheduleState, now: datetime, *, is_paused: bool
+) -> datetime:
     """Decide what has become due since the schedule was last decided; return until when it is decided now.
 
-    What the schedule was then does not matter: two beats whose files differ both go on from there.
+    What the schedule was then does not matter: two beats whose files differ both go on from there. What becomes due
+    while the import is paused has no run, and nothing makes up for it.
     """
     last = entry.due.until(now) if entry.due else None
     if last is None or last <= schedule.decided_until:
         return schedule.decided_until
     run_id = import_runs.scheduled_run_id(entry.name, last)
-    if now - last <= MISFIRE_GRACE_TIME or entry.misfire == "once":
-        await import_runs.add(connection, run_id, entry.name, last, entry.content)
+    if is_paused:
+        logger.info("imports: %s is paused: no run of %s", entry.name, last)
+    elif now - last <= MISFIRE_GRACE_TIME or entry.misfire == "once":
+        await open_runs.add_scheduled(connection, run_id, entry.name, last, entry.content)
     else:
         first = entry.due.after(schedule.decided_until) if entry.due else None
         error = f"no beat ran when this was due, from {first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S} UTC"

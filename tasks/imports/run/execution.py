@@ -14,7 +14,7 @@ from uuid import UUID
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from pattern_storage.storage import ModelResult, import_locks, import_runs, ledger
+from pattern_storage.storage import ModelResult, import_locks, import_progress, import_runs, ledger
 from pattern_storage.storage.errors import AlreadyDone, InternalError, StorageError, TransientError
 from pattern_storage.storage.import_runs import Counts
 from pattern_storage.storage.logs import correlated, get_logger
@@ -236,6 +236,7 @@ class RunExecutor:
                     # It would be published again otherwise, as one whose worker is lost: see `import_runs.claim`.
                     self._postpone_at = time.monotonic() + self._delay / 3
                     await import_runs.postpone(connection, self.run_id, delay=self._delay)
+                await import_progress.save(connection, self.run_id, self._transfer.progress.to_dict())
                 found = await ledger.find(connection, self.run_id)
                 return found is not None and found[1].metadata.get("error_type") == ErrorType.REVOKED
         return False

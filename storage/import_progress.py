@@ -1,0 +1,34 @@
+"""Progress of running imports, kept in PostgreSQL: for every process that looks, and for runs of the command line."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.sql import block
+
+
+@dataclass(frozen=True)
+class ProgressReport:
+    """The last report of a run: `tasks.imports.run.progress.Progress.to_dict`, and when that was."""
+
+    run_id: UUID
+    progress: dict[str, Any]
+    updated_at: datetime
+
+
+async def save(connection: Connection, run_id: UUID, progress: Mapping[str, Any]) -> None:
+    """Keep how far a run is. It goes when the run ends."""
+    await connection.execute(block("save_progress"), {"run_id": run_id, "progress": Jsonb(dict(progress))})
+
+
+async def find(connection: Connection, ids: Iterable[UUID]) -> dict[UUID, ProgressReport]:
+    """Return the last report of each of these runs that is being executed."""
+    async with connection.cursor(row_factory=class_row(ProgressReport)) as cursor:
+        await cursor.execute(block("find_progress"), {"ids": list(ids)})
+        return {report.run_id: report for report in await cursor.fetchall()}

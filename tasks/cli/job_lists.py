@@ -1,0 +1,260 @@
+"""Commands `jobs list`, `show`, `cancel` and `retry`: jobs of all states, also those that wait."""
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Annotated, Any, TypeVar
+from uuid import UUID
+
+import typer
+
+from pattern_storage.config.settings import Settings, load_settings
+from pattern_storage.storage import jobs
+from pattern_storage.storage.job_details import JobDetails, find_job
+from pattern_storage.storage.job_filter import Cursor, JobFilter
+from pattern_storage.storage.jobs import JobRow
+from pattern_storage.tasks.cli.exits import Exit, InputInvalid
+from pattern_storage.tasks.cli.jobs import Json
+from pattern_storage.tasks.cli.operator import (
+    DryRun,
+    ErrorTypeOption,
+    Name,
+    OperationOption,
+    Queue,
+    Since,
+    State,
+    Until,
+    Yes,
+    act_on,
+    confirm,
+    read_filter,
+)
+from pattern_storage.tasks.cli.output import err, out, print_json, print_pairs, print_table
+from pattern_storage.tasks.client import PatternStorageClient
+from pattern_storage.tasks.database import Database, run_sync
+from pattern_storage.tasks.operate.job_actions import CANCELLABLE, RETRIABLE
+from pattern_storage.tasks.operate.queues import count_waiting, list_waiting
+from pattern_storage.tasks.operate.waiting_message import WaitingMessage
+from pattern_storage.vocabulary import JobState, ListedState
+
+T = TypeVar("T")
+
+cli = typer.Typer(help="Jobs of all states: find, cancel and retry them.")
+
+Ids = Annotated[list[UUID] | None, typer.Argument(metavar="[CORRELATION_ID]...", help="These jobs.")]
+
+
+@cli.command("list")
+def list_jobs(
+    state: State = None,
+    operation: OperationOption = None,
+    error_type: ErrorTypeOption = None,
+    name: Name = None,
+    queue: Queue = None,
+    since: Since = None,
+    until: Until = None,
+    sort: Annotated[str, typer.Option(help="time, or duration for the slowest first.")] = "time",
+    ascending: Annotated[bool, typer.Option("--ascending", help="Oldest or quickest first.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=jobs.MAX_LIMIT)] = 50,
+    cursor: Annotated[str | None, typer.Option(help="Where the page before ended.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List jobs, the newest first; with --state QUEUED those that wait in the queues, the oldest first."""
+    settings = load_settings()
+    wanted = read_filter(state, operation, error_type, name, queue, since, until)
+    after = Cursor.parse(cursor, sort) if cursor else None
+    listing = partial(jobs.list_jobs, wanted=wanted, sort=sort, descending=not ascending, after=after, limit=limit)
+    page = _query(settings, listing)
+    waiting = list_waiting(settings, wanted, limit) if wanted.states == (ListedState.QUEUED,) and not after else []
+    if as_json:
+        print_json({
+            "jobs": [_plain(job) for job in page.jobs],
+            "waiting": [_plain_message(message) for message in waiting],
+            "next_cursor": page.next and str(page.next),
+        })  # fmt: skip
+        return
+    rows = [*map(_message_row, waiting), *map(_row, page.jobs)]
+    columns = ["correlation id", "job", "state", "since (UTC)"] + ([] if out.is_terminal else ["error"])
+    print_table(columns, [row[: len(columns)] for row in rows], title=f"{len(rows)} jobs")
+    if page.next:
+        err.print(f"There are more: add --cursor {page.next}", markup=False, soft_wrap=True)
+
+
+@cli.command()
+def show(correlation_id: Annotated[UUID, typer.Argument()], as_json: Json = False) -> None:
+    """Show one job: its timeline, and the jobs that it was sent again for or as."""
+    settings = load_settings()
+    found = _query(settings, partial(find_job, correlation_id=correlation_id))
+    if found is None:
+        _show_unlisted(correlation_id, as_json)
+    elif as_json:
+        print_json(_details(found))
+    else:
+        _print_details(found)
+
+
+@cli.command()
+def cancel(
+    ids: Ids = None,
+    state: State = None,
+    operation: OperationOption = None,
+    name: Name = None,
+    queue: Queue = None,
+    since: Since = None,
+    until: Until = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Cancel jobs that have not ended, durably: these, or all that the options let through."""
+    settings = load_settings()
+    wanted = read_filter(state, operation, None, name, queue, since, until)
+    _check_selection(ids, wanted)
+    wanted = _narrowed(wanted, CANCELLABLE, "cancelled")
+    operator = act_on(settings)
+    if ids:
+        count = len(ids) if dry_run else len(run_sync(operator.cancel(ids)))
+    else:
+        count = _query(settings, partial(jobs.count_jobs, wanted=wanted)) + count_waiting(settings, wanted)
+        if count and not dry_run:
+            confirm(f"{count:,} jobs would be cancelled.", yes=yes)
+            count = _run(operator.cancel_matching(wanted))
+    _say("cancelled", count, dry_run, as_json)
+
+
+@cli.command()
+def retry(
+    ids: Ids = None,
+    state: State = None,
+    operation: OperationOption = None,
+    error_type: ErrorTypeOption = None,
+    name: Name = None,
+    queue: Queue = None,
+    since: Since = None,
+    until: Until = None,
+    again: Annotated[bool, typer.Option("--again", help="Also a job that was sent again before.")] = False,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Send jobs that failed or were cancelled again, each under a new id. For dead letters: dead-letters replay."""
+    settings = load_settings()
+    wanted = read_filter(state, operation, error_type, name, queue, since, until)
+    _check_selection(ids, wanted)
+    wanted = _narrowed(wanted, RETRIABLE, "retried")
+    operator = act_on(settings)
+    refused: dict[UUID, str] = {}
+    if ids and not dry_run:
+        done = _run(operator.retry(ids, again=again))
+        count, refused = len(done.sent), done.refused
+        for old, new in done.sent if not as_json else ():
+            print(f"{old} {new.correlation_id}")  # noqa: T201
+    else:
+        count = len(ids) if ids else _query(settings, partial(jobs.count_jobs, wanted=wanted))
+        if count and not dry_run:
+            confirm(f"{count:,} jobs would be sent again.", yes=yes)
+            count, refused = _run(operator.retry_matching(wanted))
+    for job, reason in refused.items() if not as_json else ():
+        err.print(f"{job} is not sent again: {reason}", markup=False, soft_wrap=True)
+    _say("sent again", count, dry_run, as_json, refused={str(job): reason for job, reason in refused.items()})
+    if refused and ids:
+        raise typer.Exit(Exit.FAILED)
+
+
+def _check_selection(ids: Sequence[UUID] | None, wanted: JobFilter) -> None:
+    if bool(ids) == (not wanted.is_empty):
+        raise InputInvalid("say which jobs: correlation ids, or options such as --state, --operation and --since")
+
+
+def _narrowed(wanted: JobFilter, states: tuple[ListedState, ...], done: str) -> JobFilter:
+    """Return the filter with the states that can be acted on. Raises InputInvalid if none of its own is one."""
+    among = wanted.among(*states)
+    if not among:
+        raise InputInvalid(f"--state is {','.join(wanted.states)}; {', '.join(states)} can be {done}")
+    return replace(wanted, states=among)
+
+
+def _say(done: str, count: int, dry_run: bool, as_json: bool, **more: Any) -> None:
+    if as_json:
+        print_json({"action": done, "count": count, "dry_run": dry_run, **more})
+    else:
+        err.print(f"{'would be ' if dry_run else ''}{done}: {count:,}", markup=False)
+
+
+def _query(settings: Settings, question: Any) -> Any:
+    return run_sync(Database(settings).run(question))
+
+
+def _run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run an action that may take long, so that Ctrl-C ends it after the step it is in."""
+    return asyncio.run(coroutine)
+
+
+def _row(job: JobRow) -> tuple[Any, ...]:
+    about = f"{job.operation or 'job'}\n{job.pattern_name or ''}".rstrip()
+    state = f"{job.state}\n{job.error_type or ''}".rstrip()
+    return job.correlation_id, about, state, _time(job.at), job.error
+
+
+def _message_row(message: WaitingMessage) -> tuple[Any, ...]:
+    return message.id, message.description or message.task, message.state, _time(message.sent_at), None
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}".replace(" ", "\n")
+
+
+def _plain(job: JobRow) -> dict[str, Any]:
+    times = {name: value.isoformat() for name, value in vars(job).items() if isinstance(value, datetime)}
+    return vars(job) | times | {"correlation_id": str(job.correlation_id), "waited_ms": job.waited_ms}
+
+
+def _plain_message(message: WaitingMessage) -> dict[str, Any]:
+    return {
+        "correlation_id": message.id, "operation": message.operation, "pattern_name": message.pattern_name,
+        "description": message.description, "state": message.state, "queue": message.queue,
+        "sent_at": message.sent_at and message.sent_at.isoformat(), "eta": message.eta and message.eta.isoformat(),
+        "retries": message.retries,
+    }  # fmt: skip
+
+
+def _details(found: JobDetails) -> dict[str, Any]:
+    return _plain(found.job) | {
+        "timeline": [vars(event) | {"at": event.at.isoformat()} for event in found.events],
+        "can_be_retried": found.can_be_retried,
+        "pattern_id": found.pattern_id and str(found.pattern_id),
+        "retried_from": found.retried_from and str(found.retried_from),
+        "retries": [str(job) for job in found.retries],
+    }
+
+
+def _print_details(found: JobDetails) -> None:
+    shown = {
+        **{name: getattr(found.job, name) for name in ("state", "queue", "worker", "attempts")},
+        "duration, ms": None if found.job.duration_ms is None else f"{found.job.duration_ms:.1f}",
+        "waited, ms": None if found.job.waited_ms is None else f"{found.job.waited_ms:.1f}",
+        "pattern id": found.pattern_id,
+        "sent again for": found.retried_from,
+        "sent again as": "\n".join(map(str, found.retries)) or None,
+        "error": found.job.error,
+    }
+    title = f"{found.job.operation or 'job'} {found.job.pattern_name or ''}".rstrip()
+    print_pairs({name: value for name, value in shown.items() if value is not None}, title=title)
+    rows = [(f"{event.at:%Y-%m-%d %H:%M:%S}", event.what, event.error or event.worker) for event in found.events]
+    print_table(("time (UTC)", "what", "how"), rows)
+
+
+def _show_unlisted(correlation_id: UUID, as_json: bool) -> None:
+    """Show a job that is in none of our tables: it waits in the broker, was a query, or is not known at all."""
+    with PatternStorageClient() as client:
+        status = client.get(correlation_id).status()
+    if as_json:
+        print_json({"correlation_id": str(correlation_id), "state": status, "timeline": []})
+    elif status != JobState.UNKNOWN:
+        print_pairs({"state": status}, title=f"job {correlation_id}")
+    else:
+        err.print(f"No job is known under {correlation_id}, or it has been forgotten.", markup=False, soft_wrap=True)
+    if status == JobState.UNKNOWN:
+        raise typer.Exit(Exit.FAILED)

@@ -1,0 +1,93 @@
+"""Commands `queues list`, `pause`, `resume` and `purge`."""
+
+import asyncio
+from datetime import UTC, datetime
+from functools import partial
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn
+
+from pattern_storage.config.settings import load_settings
+from pattern_storage.storage import pauses
+from pattern_storage.storage.pauses import Pausable, Pause
+from pattern_storage.tasks.cli.jobs import Json
+from pattern_storage.tasks.cli.operator import DryRun, Yes, act_on, confirm
+from pattern_storage.tasks.cli.output import err, print_json, print_table
+from pattern_storage.tasks.database import Database, run_sync
+from pattern_storage.tasks.operate import queues as broker_queues
+from pattern_storage.tasks.operate.queue_actions import check_queue
+
+cli = typer.Typer(help="Queues: what waits, and pause, resume or empty one.")
+
+Name = Annotated[str, typer.Argument(help="storage, batch or imports.")]
+
+
+@cli.command("list")
+def list_queues(as_json: Json = False) -> None:
+    """List the queues: how much waits, since when, and whether they are paused."""
+    settings = load_settings()
+    depths = broker_queues.depths(settings)
+    paused: dict[str, Pause] = {}
+    if settings.database_url is not None:
+        paused = run_sync(Database(settings).run(partial(pauses.paused, kind=Pausable.QUEUE)))
+    now = datetime.now(UTC)
+    rows: list[dict[str, Any]] = []
+    for depth in depths:
+        pause = paused.get(depth.name)
+        age = None if depth.oldest_at is None else max(round((now - depth.oldest_at).total_seconds(), 1), 0.0)
+        rows.append({
+            "queue": depth.name, "waiting": depth.waiting, "claimed": depth.claimed, "unacked": depth.unacked,
+            "oldest_seconds": age, "paused_at": pause and pause.paused_at.isoformat(),
+            "paused_by": pause and pause.paused_by,
+        })  # fmt: skip
+    if as_json:
+        print_json(rows)
+        return
+    cells = [
+        (
+            row["queue"], f"{row['waiting']:,}", row["unacked"],
+            None if row["oldest_seconds"] is None else f"{row['oldest_seconds']:,.1f} s",
+            f"by {row['paused_by']}" if row["paused_at"] else "no",
+        )
+        for row in rows
+    ]  # fmt: skip
+    print_table(("queue", "waiting", "in workers", "oldest waits", "paused"), cells)
+
+
+@cli.command()
+def pause(name: Name, as_json: Json = False) -> None:
+    """Have no worker take jobs from a queue until it is resumed, also after restarts; those that run go on."""
+    _say("paused", name, run_sync(act_on().pause_queue(name)), as_json)
+
+
+@cli.command()
+def resume(name: Name, as_json: Json = False) -> None:
+    """Let workers take jobs from a queue again."""
+    _say("resumed", name, run_sync(act_on().resume_queue(name)), as_json)
+
+
+@cli.command()
+def purge(name: Name, yes: Yes = False, dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Empty a queue: every job that waits in it is cancelled for good."""
+    settings = load_settings()
+    operator = act_on(settings)
+    with broker_queues.redis_queues(settings) as queues:
+        count = queues.waiting(check_queue(name), limit=1).total
+    if count and not dry_run:
+        confirm(f"{count:,} jobs that wait in the queue {name} would be cancelled.", yes=yes)
+        columns = (TextColumn("purged"), BarColumn(), TextColumn("{task.completed:,} of {task.total:,}"))
+        with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+            task = bar.add_task("", total=count)
+            count = asyncio.run(operator.purge_queue(name, lambda done: bar.update(task, completed=done)))
+    if as_json:
+        print_json({"action": "purged", "queue": name, "count": count, "dry_run": dry_run})
+    else:
+        err.print(f"{'would be ' if dry_run else ''}purged: {count:,}", markup=False)
+
+
+def _say(done: str, name: str, changed: bool, as_json: bool) -> None:
+    if as_json:
+        print_json({"action": done, "queue": name, "changed": changed})
+    else:
+        err.print(f"{name} is {done} now" if changed else f"{name} was {done} before: nothing to do", markup=False)

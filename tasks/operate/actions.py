@@ -1,0 +1,120 @@
+"""Base of the actions of an operator: what they act on, in whose name, the audit, and durable cancelling."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar
+from uuid import UUID
+
+from redis.exceptions import RedisError
+
+from pattern_storage.config.settings import Settings
+from pattern_storage.storage import (
+    ModelContractPatternStorage,
+    audit,
+    ledger,
+    pauses,
+)
+from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.pauses import Pausable
+from pattern_storage.tasks import redis_connections
+from pattern_storage.tasks.client.result_document import result_key
+from pattern_storage.tasks.client.status import marker
+from pattern_storage.tasks.database import Database
+from pattern_storage.tasks.operate.waiting_message import WaitingMessage
+from pattern_storage.tasks.result_state_store import store
+from pattern_storage.vocabulary import ErrorType, JobState
+
+T = TypeVar("T")
+
+#: Jobs of one step.
+STEP = 200
+
+
+class Actions:
+    """Acts in somebody's name, on the servers of these settings.
+
+    Args:
+        settings: PostgreSQL, queue and results.
+        actor: who it is, for the audit.
+    """
+
+    def __init__(self, settings: Settings, actor: str) -> None:
+        self._settings, self._actor = settings, actor
+        self._database = Database(settings)
+
+    async def record(self, action: str, about: Mapping[str, Any], count: int) -> None:
+        """Write an action to the audit that was done elsewhere, such as a replay of dead letters."""
+        await self._run(lambda connection: audit.record(connection, self._actor, action, about, count))
+
+    async def cancel(self, ids: Sequence[UUID], *, action: str = "cancel") -> set[UUID]:
+        """Cancel jobs, durably; return those that are cancelled now. The others had ended.
+
+        Raises StorageError if PostgreSQL does not answer; Redis need not.
+        """
+        cancelled: set[UUID] = set()
+        for start in range(0, len(ids), STEP):
+            cancelled |= await self._run(partial(self._cancel, ids=ids[start : start + STEP], action=action))
+        return cancelled
+
+    async def _pause(self, kind: Pausable, name: str, action: str) -> bool:
+        async def step(connection: Connection) -> bool:
+            async with connection.transaction():
+                changed = await pauses.pause(connection, kind, name, actor=self._actor)
+                if changed:
+                    await audit.record(connection, self._actor, action, {"name": name}, 1)
+            return changed
+
+        return await self._run(step)
+
+    async def _resume(self, kind: Pausable, name: str, action: str) -> bool:
+        async def step(connection: Connection) -> bool:
+            async with connection.transaction():
+                changed = await pauses.resume(connection, kind, name)
+                if changed:
+                    await audit.record(connection, self._actor, action, {"name": name}, 1)
+            return changed
+
+        return await self._run(step)
+
+    async def _cancel(self, connection: Connection, ids: Sequence[UUID], action: str = "cancel") -> set[UUID]:
+        cancelled: set[UUID] = set()
+        async with connection.transaction():
+            for job in ids:
+                result = await ledger.cancel(connection, job)
+                if result.metadata.get("error_type") == ErrorType.REVOKED:
+                    cancelled.add(job)
+            if cancelled:
+                about = {"jobs": sorted(map(str, cancelled))}
+                await audit.record(connection, self._actor, action, about, len(cancelled))
+        await asyncio.to_thread(self._mark_revoked, cancelled)
+        return cancelled
+
+    async def _cancel_messages(self, queue: str, messages: Sequence[WaitingMessage], action: str) -> int:
+        asked: dict[UUID, ModelContractPatternStorage | None] = {
+            message.correlation_id: message.contract for message in messages if message.correlation_id is not None
+        }
+
+        async def step(connection: Connection) -> set[UUID]:
+            async with connection.transaction():
+                cancelled = await ledger.cancel_all(connection, asked, queue=queue)
+                about = {"queue": queue, "jobs": sorted(map(str, cancelled))}
+                await audit.record(
+                    connection, self._actor, action, about, len(messages) if action != "cancel" else len(cancelled)
+                )
+            return cancelled
+
+        cancelled = await self._run(step)
+        await asyncio.to_thread(self._mark_revoked, cancelled)
+        return len(cancelled)
+
+    def _mark_revoked(self, ids: set[UUID]) -> None:
+        """Store REVOKED for those who wait for a result; the ledger has decided, so Redis may be down."""
+        document, seconds = marker(JobState.REVOKED), self._settings.result_expires
+        with suppress(RedisError), redis_connections.connect(self._settings) as results:
+            keys = [result_key(job, self._settings.key_prefix) for job in ids]
+            store(results, [(key, document, JobState.REVOKED, seconds) for key in keys])
+
+    async def _run(self, function: Callable[[Connection], Awaitable[T]]) -> T:
+        return await self._database.run(function)

@@ -1,0 +1,50 @@
+"""Actions on queues: pause, resume and empty one."""
+
+import asyncio
+from collections.abc import Callable
+
+from pattern_storage.config.celeryconfig import QUEUES
+from pattern_storage.storage.errors import FilterInvalid
+from pattern_storage.storage.explanation import did_you_mean, printable
+from pattern_storage.storage.pauses import Pausable
+from pattern_storage.tasks.operate.actions import STEP, Actions
+from pattern_storage.tasks.operate.queues import redis_queues
+
+
+class QueueActions(Actions):
+    """What an operator does with queues."""
+
+    async def pause_queue(self, name: str) -> bool:
+        """Have no worker take anything from a queue until it is resumed; return whether it was not paused.
+
+        Raises FilterInvalid for a name that no queue has.
+        """
+        return await self._pause(Pausable.QUEUE, check_queue(name), "pause queue")
+
+    async def resume_queue(self, name: str) -> bool:
+        """Let workers take from a queue again; return whether it was paused."""
+        return await self._resume(Pausable.QUEUE, check_queue(name), "resume queue")
+
+    async def purge_queue(self, name: str, report: Callable[[int], None] | None = None) -> int:
+        """Empty a queue: its jobs are cancelled durably, and never come back; return how many messages there were.
+
+        `report` is called with the number so far. Raises QueueUnreadable for RabbitMQ, and BrokerUnavailable.
+        """
+        check_queue(name)
+        purged = 0
+        while True:
+            with redis_queues(self._settings) as queues:
+                messages = await asyncio.to_thread(queues.take, name, STEP)
+            if not messages:
+                return purged
+            await self._cancel_messages(name, messages, "purge queue")
+            purged += len(messages)
+            if report is not None:
+                report(purged)
+
+
+def check_queue(name: str) -> str:
+    """Return the name. Raises FilterInvalid for one that no queue has."""
+    if name not in QUEUES:
+        raise FilterInvalid(f"there is no queue {printable(name)[:60]!r}; {did_you_mean(printable(name), QUEUES)}")
+    return name

@@ -1,0 +1,165 @@
+"""Commands of operators: jobs, queues, audit; what they print, and --json also of errors."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from pattern_storage.storage import NodePatternStorageEffect, outbox
+from pattern_storage.storage.pool import create_pool
+from pattern_storage.tasks.cli import output
+from pattern_storage.tasks.client import PatternStorageClient
+from tests import fix_cli
+from tests.fix_cli import Cli, Said
+from tests.fix_imports import runs_of
+from tests.fix_storage import contract, make_pattern
+
+cli = fix_cli.cli
+
+
+@pytest.fixture
+def run(cli: Cli, database_url: str, redis_url: str) -> Callable[..., Said]:
+    """Call a command on this test's servers."""
+
+    def call(*arguments: str, **variables: Any) -> Said:
+        return cli(*arguments, DATABASE_URL=database_url, REDIS_URL=redis_url, **variables)
+
+    return call
+
+
+def fail(database_url: str, name: str) -> str:
+    """Make a job that failed; return its id."""
+    first, twin = (contract("insert", data=make_pattern(pattern_name=name)) for _ in range(2))
+
+    async def execute() -> None:
+        async with create_pool(database_url) as pool:
+            for one in (first, twin):
+                await NodePatternStorageEffect(pool).execute_once(one)
+
+    asyncio.run(execute())
+    return str(twin.correlation_id)
+
+
+def test_jobs_are_found_shown_and_sent_again(run: Any, database_url: str) -> None:
+    failed = fail(database_url, "writer")
+    found = run("jobs", "list", "--state", "failure", "--json").json
+    assert [job["correlation_id"] for job in found["jobs"]] == [failed]
+    assert found["jobs"][0]["error"] == "Pattern already exists: writer (function/python)"
+    assert found["next_cursor"] is None
+    # A pipe gets whole values, a line each.
+    lines = run("jobs", "list", "--state", "FAILURE").out.splitlines()
+    assert len(lines) == 3
+    assert all(text in lines[2] for text in (failed, "insert writer", "FAILURE unique_violation", "already exists"))
+    page = run("jobs", "list", "--limit", "1", "--json").json
+    later = run("jobs", "list", "--cursor", page["next_cursor"], "--json").json
+    assert len({job["correlation_id"] for job in (*page["jobs"], *later["jobs"])}) == 2
+
+    refused = run("jobs", "retry")
+    assert (refused.code, refused.error) == (
+        2, "Error: say which jobs: correlation ids, or options such as --state, --operation and --since",
+    )  # fmt: skip
+    assert "1 jobs would be sent again. Add --yes" in run("jobs", "retry", "--state", "FAILURE").error
+    assert run("jobs", "retry", "--state", "FAILURE", "--dry-run", "--json").json["count"] == 1
+    done = run("jobs", "retry", failed)
+    assert done.code == 0
+    old, new = done.out.split()
+    assert old == failed
+    assert "sent again before" in run("jobs", "retry", failed).error
+    shown = run("jobs", "show", failed, "--json").json
+    assert (shown["retries"], shown["timeline"][-1]["what"]) == ([new], "FAILURE")
+    text = run("jobs", "show", new)
+    assert (text.code, failed in text.out, "QUEUED" in text.out) == (0, True, True)
+    unknown = run("jobs", "show", str(uuid4()))
+    assert (unknown.code, "No job is known" in unknown.error) == (1, True)
+
+
+def test_what_waits_is_cancelled_by_filter(run: Any, client: PatternStorageClient, database_url: str) -> None:
+    for name in ("a", "b", "a"):
+        client.insert(make_pattern(pattern_name=name))
+    with psycopg.connect(database_url) as connection:
+        outbox.add_sync(connection, contract("insert", data=make_pattern(pattern_name="a")))
+    listed = run("jobs", "list", "--state", "QUEUED", "--json").json
+    assert [message["pattern_name"] for message in listed["waiting"]] == ["a", "b", "a"]
+    assert [job["pattern_name"] for job in listed["jobs"]] == ["a"]
+    assert len(run("jobs", "list", "--state", "QUEUED").out.splitlines()) == 6
+    assert "would be cancelled: 3" in run("jobs", "cancel", "--name", "a", "--dry-run").error
+    assert run("jobs", "cancel", "--name", "a", "--yes", "--json").json["count"] == 3
+    wrong = run("jobs", "cancel", "--state", "SUCCESS", "--json")
+    assert wrong.code == 2
+    assert wrong.json["error"] == "--state is SUCCESS; QUEUED, STARTED, RETRY, DEAD can be cancelled"
+
+    assert [row["waiting"] for row in run("queues", "list", "--json").json] == [3, 0, 0]
+    assert "Add --yes" in run("queues", "purge", "storage").error
+    assert "purged: 3" in run("queues", "purge", "storage", "--yes").error
+    assert run("queues", "pause", "storage", "--json").json == {"action": "paused", "queue": "storage", "changed": True}
+    assert "storage was paused before" in run("queues", "pause", "storage").error
+    listed_queues = run("queues", "list").out.splitlines()
+    assert "by " in listed_queues[1]
+    assert "storage is resumed now" in run("queues", "resume", "storage").error
+    assert "did you mean 'batch'?" in run("queues", "pause", "btach").error
+
+    audit = run("audit", "--json").json
+    assert [(entry["action"], entry["count"]) for entry in audit] == [
+        ("resume queue", 1), ("pause queue", 1), ("purge queue", 3), ("cancel", 2), ("cancel", 1),
+    ]  # fmt: skip
+    assert "pause queue name storage" in run("audit", "--action", "pause queue").out
+    assert run("audit", "--limit", "1").err.startswith("There may be more: add --before ")
+
+
+def test_imports_are_paused_run_and_stopped(run: Any, database_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "imports.toml"
+    file.write_text('[[import]]\nname = "nightly"\nsource = "a.jsonl"\nevery = "1h"\n')
+
+    def imports(*arguments: str) -> Said:
+        return cast("Said", run("imports", *arguments, PATTERN_STORAGE_IMPORTS_FILE=str(file)))
+
+    assert imports("pause", "nightly", "--json").json["changed"]
+    assert imports("list", "--json").json[0]["paused"]
+    assert "paused" in imports("list").out
+    assert "nightly is resumed now" in imports("resume", "nightly").error
+    assert "there is no import 'x'" in imports("pause", "x").error
+    [started] = imports("run", "nightly", "--wait", "0").out.split()
+    second = imports("run", "nightly", "--wait", "0")
+    assert (second.code, second.error) == (1, f"Error: run {started} of 'nightly' has not ended yet")
+    stopped = imports("stop", "nightly", "--json")
+    assert stopped.json["runs"] == [started]
+    assert imports("stop", "nightly").code == 1
+    assert [run["state"] for run in runs_of(database_url)] == ["cancelled"]
+    audit = run("audit", "--json").json
+    assert [entry["action"] for entry in audit] == ["stop import", "run import", "resume import", "pause import"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["jobs", "list", "--operation", "drop"], 2, "operation is 'drop'"),
+        (["jobs", "list", "--limit", "x"], 2, "Invalid value for '--limit'"),
+        (["jobs", "list", "--colour"], 2, "No such option"),
+        (["jobs", "show", "7"], 2, "valid UUID"),
+        (["queues", "pause", "x"], 2, "there is no queue 'x'"),
+        (["audit"], 3, "PostgreSQL"),
+        (["status", str(UUID(int=7))], 3, "does not answer"),
+    ],
+)
+def test_json_also_of_errors(cli: Cli, arguments: list[str], code: int, says: str) -> None:
+    servers: dict[str, Any] = {"DATABASE_URL": "postgresql://127.0.0.1:1/x", "REDIS_URL": "redis://127.0.0.1:1/0"}
+    said = cli(*arguments, "--json", **servers)
+    document = json.loads(said.out)
+    assert (said.code, document["exit_code"]) == (code, code)
+    assert says in document["error"]
+    assert said.err == ""
+
+
+def test_a_terminal_of_80_columns(run: Any, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = fail(database_url, "AsyncDatabaseWriterPattern")
+    monkeypatch.setattr(type(output.out), "is_terminal", property(lambda _: True))
+    monkeypatch.setattr(output.out, "_width", 80)
+    said = run("jobs", "list", "--state", "FAILURE")
+    assert max(map(len, said.out.splitlines())) <= 80
+    for word in (failed, "AsyncDatabaseWriterPattern", "unique_violation"):
+        assert word in said.out
