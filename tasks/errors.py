@@ -81,13 +81,22 @@ class ImportDelayed(ImportFailed):
 
 
 class JobTimeout(JobError, TimeoutError):
-    """The job has no result yet; it may still get one."""
+    """The job has no result yet; it may still get one.
 
-    def __init__(self, correlation_id: UUID, timeout: float, status: str) -> None:
+    Args:
+        correlation_id: the job.
+        timeout: seconds that were waited.
+        status: where it is.
+        others: how many more of the jobs that were waited for have no result either.
+    """
+
+    def __init__(self, correlation_id: UUID, timeout: float, status: str, others: int = 0) -> None:
         self.correlation_id = correlation_id
         self.timeout = timeout
         self.status = status
-        super().__init__(f"job {correlation_id} has no result after {timeout:g} s; its status is {status}")
+        self.others = others
+        more = f", and {others} more have none" if others else ""
+        super().__init__(f"job {correlation_id} has no result after {timeout:g} s{more}; its status is {status}")
 
 
 class QueueUnreadable(JobError, ValueError):

@@ -5,7 +5,7 @@ Both clients' methods that talk to a server are replaced while a mode is on; eve
 
 import asyncio
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 from unittest.mock import patch
@@ -114,12 +114,18 @@ def _synchronous(mode: Mode) -> dict[str, Any]:
     def result(_: PatternStorageClient, correlation_id: UUID, request: Request | None, timeout: float) -> ModelResult:
         return _result(mode, correlation_id, request, timeout)
 
+    def results(
+        self: PatternStorageClient, jobs: Iterable[Job], timeout: float = 10.0
+    ) -> Iterator[tuple[Job, ModelResult]]:
+        for job in jobs:
+            yield job, result(self, job.correlation_id, job._request, timeout)
+
     def get(_: PatternStorageClient, correlation_id: UUID) -> bytes | None:
         return mode.document(correlation_id)
 
     return {
         "_enqueue": enqueue, "submit_again": submit_again, "submit_many_in": submit_many_in,
-        "cancel": cancel, "_status": status, "_result": result, "_get": get,
+        "cancel": cancel, "_status": status, "_result": result, "results": results, "_get": get,
     }  # fmt: skip
 
 
@@ -158,10 +164,18 @@ def _asynchronous(mode: Mode) -> dict[str, Any]:
     ) -> ModelResult:
         return await asyncio.to_thread(_result, mode, correlation_id, request, timeout)
 
+    async def results(
+        self: AsyncPatternStorageClient,
+        jobs: Iterable[AsyncJob],
+        timeout: float = 10.0,  # noqa: ASYNC109
+    ) -> AsyncIterator[tuple[AsyncJob, ModelResult]]:
+        for job in jobs:
+            yield job, await result(self, job.correlation_id, job._request, timeout)
+
     async def get(_: AsyncPatternStorageClient, correlation_id: UUID) -> bytes | None:
         return await asyncio.to_thread(mode.document, correlation_id)
 
     return {
         "_enqueue": enqueue, "submit_many_in": submit_many_in,
-        "cancel": cancel, "_status": status, "_result": result, "_get": get,
+        "cancel": cancel, "_status": status, "_result": result, "results": results, "_get": get,
     }  # fmt: skip

@@ -1,7 +1,7 @@
 """Client for asyncio applications: sending and waiting never block the event loop."""
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -15,8 +15,10 @@ from pattern_storage.storage.job_options import SubmitOptions
 from pattern_storage.tasks.client.call_options import CallOptions, split, with_options
 from pattern_storage.tasks.client.listener import cancellable
 from pattern_storage.tasks.client.loop_connections import LoopConnections, current
+from pattern_storage.tasks.client.many_results import collect_async
 from pattern_storage.tasks.client.operations import Operations
 from pattern_storage.tasks.client.outgoing import Outgoing, Request, prepare, reused_results
+from pattern_storage.tasks.client.result_collector import ResultCollector
 from pattern_storage.tasks.client.result_document import is_readable, parse_progress
 from pattern_storage.tasks.client.result_resolver import ResultResolver
 from pattern_storage.tasks.client.status import combined_status, parse_status
@@ -157,6 +159,13 @@ class AsyncPatternStorageClient(Operations[Awaitable[AsyncJob]]):
     def get(self, correlation_id: UUID | str) -> AsyncJob:
         """See `PatternStorageClient.get`."""
         return AsyncJob(self, self._client.get(correlation_id).correlation_id)
+
+    def results(self, jobs: Iterable[AsyncJob], timeout: float = 10.0) -> AsyncIterator[tuple[AsyncJob, ModelResult]]:
+        """See `PatternStorageClient.results`."""
+        here, database = self._here, self._client.database
+        prefix = self._client.settings.key_prefix
+        collector = ResultCollector(jobs, prefix, has_database=database.is_configured)
+        return collect_async(collector, here.listener, database, here.database_slots, timeout)
 
     async def cancel(self, correlation_id: UUID | str) -> ModelResult:
         """See `Job.cancel`."""

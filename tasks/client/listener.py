@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Awaitable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import TypeVar, cast
 from uuid import UUID
 
@@ -13,6 +13,9 @@ from redis.exceptions import RedisError, ResponseError
 
 from pattern_storage.tasks.client.result_document import result_key, unreadable
 from pattern_storage.tasks.client.result_resolver import POLL_INTERVAL
+
+#: Channels in one SUBSCRIBE: the server does nothing else meanwhile.
+KEYS_AT_ONCE = 1_000
 
 T = TypeVar("T")
 
@@ -30,6 +33,31 @@ async def cancellable(command: Awaitable[T]) -> T:
     return answer
 
 
+class Arrivals:
+    """Keys of many jobs under which something was published, for one caller that waits for all of them."""
+
+    def __init__(self) -> None:
+        self._keys: set[str] = set()
+        self._arrived = asyncio.Event()
+
+    def note(self, key: str) -> Callable[[], None]:
+        """Return what to call when something was published under the key."""
+
+        def noted() -> None:
+            self._keys.add(key)
+            self._arrived.set()
+
+        return noted
+
+    async def wait(self, seconds: float) -> list[str]:
+        """Return the keys that came since the last call, none if there is none within so many seconds."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._arrived.wait(), seconds)
+        self._arrived.clear()
+        keys, self._keys = list(self._keys), set()
+        return keys
+
+
 class ResultListener:
     """Waits for many results over a single connection, on one event loop."""
 
@@ -37,7 +65,8 @@ class ResultListener:
         self._redis = connection
         self._prefix = prefix
         self._channel = connection.pubsub(ignore_subscribe_messages=True)
-        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+        #: What to call when something is published under a key.
+        self._waiting: dict[str, set[Callable[[], None]]] = defaultdict(set)
         self._reader: asyncio.Task[None] | None = None
 
     async def watch(self, correlation_id: UUID, deadline: float) -> AsyncGenerator[bytes | None]:
@@ -52,16 +81,8 @@ class ResultListener:
         if loop.time() >= deadline:
             return
         published = asyncio.Event()
-        self._waiting[key].add(published)
-        try:
+        async with self._subscribed({key: published.set}):
             # Subscribed before looking again: what is published in between is not missed.
-            try:
-                await cancellable(self._channel.subscribe(key))
-            except AttributeError as error:
-                # redis-py, where the reader closes the broken connection while this sends on it.
-                raise RedisConnectionError("the connection was lost") from error
-            if self._reader is None or self._reader.done():
-                self._reader = asyncio.create_task(self._read(), name="pattern-storage results")
             while True:
                 # Before looking: what is published while we look must wake us.
                 published.clear()
@@ -72,17 +93,46 @@ class ResultListener:
                 # A publication may have been lost with a connection: look again all the same.
                 with suppress(TimeoutError):
                     await asyncio.wait_for(published.wait(), min(remaining, POLL_INTERVAL))
+
+    @asynccontextmanager
+    async def arrivals(self, keys: Iterable[str]) -> AsyncIterator[Arrivals]:
+        """Wait for publications under many keys. Raises redis.exceptions.RedisError if the server does not answer."""
+        arrivals = Arrivals()
+        async with self._subscribed({key: arrivals.note(key) for key in keys}):
+            yield arrivals
+
+    @asynccontextmanager
+    async def _subscribed(self, waiting: Mapping[str, Callable[[], None]]) -> AsyncIterator[None]:
+        for key, wake in waiting.items():
+            self._waiting[key].add(wake)
+        keys = list(waiting)
+        try:
+            try:
+                for start in range(0, len(keys), KEYS_AT_ONCE):
+                    await cancellable(self._channel.subscribe(*keys[start : start + KEYS_AT_ONCE]))
+            except AttributeError as error:
+                # redis-py, where the reader closes the broken connection while this sends on it.
+                raise RedisConnectionError("the connection was lost") from error
+            if self._reader is None or self._reader.done():
+                self._reader = asyncio.create_task(self._read(), name="pattern-storage results")
+            yield
         finally:
-            self._waiting[key].discard(published)
-            if not self._waiting[key]:
-                del self._waiting[key]
+            for key, wake in waiting.items():
+                self._waiting[key].discard(wake)
+            if unused := [key for key in keys if not self._waiting[key]]:
+                for key in unused:
+                    del self._waiting[key]
                 # Without a connection there is no subscription either; an AttributeError is that as well, see above.
                 with suppress(RedisError, AttributeError):
-                    await self._channel.unsubscribe(key)
+                    await self._channel.unsubscribe(*unused)
 
     async def get(self, correlation_id: UUID) -> bytes | None:
         """Return what stands under the job's result key. Raises redis.exceptions.RedisError."""
         return await self._get(result_key(correlation_id, self._prefix))
+
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Return what stands under these keys. Raises redis.exceptions.RedisError."""
+        return cast("list[bytes | None]", await cancellable(self._redis.mget(keys)))
 
     async def _get(self, key: str) -> bytes | None:
         try:
@@ -100,5 +150,5 @@ class ResultListener:
     async def _read(self) -> None:
         """Wake the waiters of each published key; ends when nothing is subscribed any more."""
         async for message in self._channel.listen():
-            for published in self._waiting.get(message["channel"].decode(), ()):
-                published.set()
+            for wake in self._waiting.get(message["channel"].decode(), ()):
+                wake()

@@ -1,7 +1,7 @@
 """Client for synchronous code: every call returns when it is done, or raises within a bounded time."""
 
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from types import TracebackType
 from typing import Any, Self, Unpack, cast
@@ -15,13 +15,15 @@ from pattern_storage.storage.caller_connection import CallerConnection
 from pattern_storage.storage.job_options import JobOptions, SubmitOptions
 from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.client.call_options import CallOptions, refuse_impossible, split, with_options
+from pattern_storage.tasks.client.job import Job as Job
+from pattern_storage.tasks.client.many_results import collect
 from pattern_storage.tasks.client.operations import Operations
 from pattern_storage.tasks.client.outgoing import Outgoing, Request, prepare, reused_results
 from pattern_storage.tasks.client.publisher import create_publisher
+from pattern_storage.tasks.client.result_collector import ResultCollector
 from pattern_storage.tasks.client.result_document import (
     ended_by_celery,
     is_readable,
-    parse_progress,
     parse_result,
     result_key,
     unreadable,
@@ -34,53 +36,6 @@ from pattern_storage.tasks.database_url import check_database_url
 from pattern_storage.tasks.redis_connections import translated_errors
 from pattern_storage.tasks.result_state_store import store
 from pattern_storage.vocabulary import ErrorType, JobState
-
-
-class Job:
-    """One submitted job, known by its correlation id."""
-
-    def __init__(self, client: "PatternStorageClient", correlation_id: UUID, request: Request | None = None) -> None:
-        self._client = client
-        self._request = request
-        self.correlation_id = correlation_id
-
-    def __repr__(self) -> str:
-        return f"Job({str(self.correlation_id)!r})"
-
-    def status(self) -> str:
-        """Return UNKNOWN, QUEUED, STARTED, PROGRESS, RETRY, SUCCESS, FAILURE or REVOKED.
-
-        Raises ResultBackendUnavailable. PROGRESS: an import that has begun says how far it is, see `progress`.
-
-        UNKNOWN: nothing was submitted under this id, or another application sent it and no worker has begun yet.
-        Once expired in Redis, the status comes from the ledger, where DATABASE_URL is set.
-        """
-        return self._client._status(self.correlation_id)
-
-    def progress(self) -> dict[str, Any] | None:
-        """Return how far an import is; None for any other job, and for one that is not being done at this moment.
-
-        `current` rows of `total` (None: nobody knows), `rate` in rows a second, `percent` and `seconds_left` of the
-        reading, `bytes` of `bytes_total`, and the `phase`, reading or merging. Raises ResultBackendUnavailable.
-        """
-        with translated_errors():
-            return parse_progress(self._client._get(self.correlation_id))
-
-    def cancel(self) -> ModelResult:
-        """Make sure that this job never commits, or learn that it has ended: return its result either way.
-
-        Durable: a job that waits ends REVOKED whenever a worker comes to it, and a dead letter is none any more.
-        Redis need not answer. Raises SettingsInvalid without DATABASE_URL, StorageError if PostgreSQL does not answer.
-        """
-        return self._client.cancel(self.correlation_id)
-
-    def result(self, timeout: float = 10.0) -> ModelResult:
-        """Wait up to `timeout` seconds for the job's ModelResult; a job that failed has one as well.
-
-        PostgreSQL, where it has to be asked at the end, may take up to a second more. Raises JobTimeout if there is
-        no result in time (the job goes on) and ResultBackendUnavailable.
-        """
-        return self._client._result(self.correlation_id, self._request, timeout)
 
 
 class PatternStorageClient(Operations[Job]):
@@ -219,6 +174,15 @@ class PatternStorageClient(Operations[Job]):
     def get(self, correlation_id: UUID | str) -> Job:
         """Return the job of this id; asks no server. Raises ValueError if it is no UUID."""
         return Job(self, correlation_id if isinstance(correlation_id, UUID) else UUID(correlation_id))
+
+    def results(self, jobs: Iterable[Job], timeout: float = 10.0) -> Iterator[tuple[Job, ModelResult]]:
+        """Yield each job with its result as they complete, over one subscription; `timeout` seconds for all of them.
+
+        Jobs may be those of `submit_many` or of `get`. Raises JobTimeout, when the rest has been yielded, if some have
+        no result in time, and ResultBackendUnavailable.
+        """
+        collector = ResultCollector(jobs, self.settings.key_prefix, has_database=self.database.is_configured)
+        return collect(collector, self._redis, self._subscriptions, self.database, timeout)
 
     def cancel(self, correlation_id: UUID | str) -> ModelResult:
         """See `Job.cancel`."""

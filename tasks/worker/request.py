@@ -51,6 +51,12 @@ class StorageRequest(Request):
         with correlated(str(self.id)):
             return super().on_timeout(soft, timeout)
 
+    def maybe_expire(self) -> None:
+        """Leave it to the task, which asks the ledger (`tasks.worker.expiry`).
+
+        Celery would call the job REVOKED, though an earlier delivery of it may have committed.
+        """
+
     def revoked(self) -> Any:
         """Do what Celery does to find out whether a job was revoked, in the same way."""
         with correlated(str(self.id)):

@@ -20,6 +20,7 @@ from pattern_storage.tasks.errors import StorageOperationFailed
 from pattern_storage.tasks.worker import runtime
 from pattern_storage.tasks.worker.base_task import ResultTask
 from pattern_storage.tasks.worker.delivered_job import of_task
+from pattern_storage.tasks.worker.expiry import expire, has_expired
 from pattern_storage.tasks.worker.received_contract import receive
 from pattern_storage.tasks.worker.redelivery import execute_again
 from pattern_storage.tasks.worker.retry import retry_delay
@@ -85,7 +86,11 @@ class StorageTask(ResultTask):
             raise self.refused(operation, error) from None
         begun_again, result = 0, None
         try:
-            if self._is_delivered_again():
+            # A header as it came; celery-types takes it for a number.
+            expires: Any = self.request.expires
+            if has_expired(expires):
+                result = expire(received, expires)
+            elif self._is_delivered_again():
                 begun_again, result = self._run(
                     execute_again(runtime.node(), received, environment_settings().max_attempts)
                 )

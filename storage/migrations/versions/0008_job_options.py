@@ -37,7 +37,7 @@ BEGIN
             MESSAGE = format('correlation_id is %s; it should be a UUID', contract ->> 'correlation_id');
     END;
     contract := contract || jsonb_build_object('correlation_id', job);
-    options := nullif(jsonb_strip_nulls(options), '{}');
+    options := nullif(nullif(jsonb_strip_nulls(options), 'null'), '{}');
     IF options IS NOT NULL THEN
         IF jsonb_typeof(options) <> 'object' THEN
             RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',

@@ -1,0 +1,59 @@
+"""A submitted job, as synchronous code has it."""
+
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from pattern_storage.storage import ModelResult
+from pattern_storage.tasks.client.outgoing import Request
+from pattern_storage.tasks.client.result_document import parse_progress
+from pattern_storage.tasks.redis_connections import translated_errors
+
+if TYPE_CHECKING:
+    from pattern_storage.tasks.client.synchronous import PatternStorageClient
+
+
+class Job:
+    """One submitted job, known by its correlation id."""
+
+    def __init__(self, client: "PatternStorageClient", correlation_id: UUID, request: Request | None = None) -> None:
+        self._client = client
+        self._request = request
+        self.correlation_id = correlation_id
+
+    def __repr__(self) -> str:
+        return f"Job({str(self.correlation_id)!r})"
+
+    def status(self) -> str:
+        """Return UNKNOWN, QUEUED, STARTED, PROGRESS, RETRY, SUCCESS, FAILURE or REVOKED.
+
+        Raises ResultBackendUnavailable. PROGRESS: an import that has begun says how far it is, see `progress`.
+
+        UNKNOWN: nothing was submitted under this id, or another application sent it and no worker has begun yet.
+        Once expired in Redis, the status comes from the ledger, where DATABASE_URL is set.
+        """
+        return self._client._status(self.correlation_id)
+
+    def progress(self) -> dict[str, Any] | None:
+        """Return how far an import is; None for any other job, and for one that is not being done at this moment.
+
+        `current` rows of `total` (None: nobody knows), `rate` in rows a second, `percent` and `seconds_left` of the
+        reading, `bytes` of `bytes_total`, and the `phase`, reading or merging. Raises ResultBackendUnavailable.
+        """
+        with translated_errors():
+            return parse_progress(self._client._get(self.correlation_id))
+
+    def cancel(self) -> ModelResult:
+        """Make sure that this job never commits, or learn that it has ended: return its result either way.
+
+        Durable: a job that waits ends REVOKED whenever a worker comes to it, and a dead letter is none any more.
+        Redis need not answer. Raises SettingsInvalid without DATABASE_URL, StorageError if PostgreSQL does not answer.
+        """
+        return self._client.cancel(self.correlation_id)
+
+    def result(self, timeout: float = 10.0) -> ModelResult:
+        """Wait up to `timeout` seconds for the job's ModelResult; a job that failed has one as well.
+
+        PostgreSQL, where it has to be asked at the end, may take up to a second more. Raises JobTimeout if there is
+        no result in time (the job goes on) and ResultBackendUnavailable.
+        """
+        return self._client._result(self.correlation_id, self._request, timeout)

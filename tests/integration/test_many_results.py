@@ -1,0 +1,125 @@
+"""Results of many jobs as they complete."""
+
+import asyncio
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+import redis
+
+from pattern_storage.storage import ModelResult
+from pattern_storage.tasks.client import (
+    AsyncJob,
+    AsyncPatternStorageClient,
+    Job,
+    JobTimeout,
+    PatternStorageClient,
+    ResultBackendUnavailable,
+)
+from tests.fix_celery import StorageWorker
+from tests.fix_process import DEADLINE
+from tests.fix_storage import contract, make_pattern
+
+
+def forget(worker: StorageWorker, job: Job | AsyncJob) -> None:
+    with redis.Redis.from_url(worker.redis_url) as store:
+        store.delete(f"celery-task-meta-{job.correlation_id}")
+
+
+@pytest.fixture
+def informed(worker: StorageWorker) -> Iterator[PatternStorageClient]:
+    """A client of the shared worker that may ask PostgreSQL too."""
+    with PatternStorageClient(redis_url=worker.redis_url, database_url=worker.database_url) as client:
+        yield client
+
+
+def test_each_once_as_they_complete(informed: PatternStorageClient, worker: StorageWorker) -> None:
+    done, gone = informed.insert(make_pattern()), informed.insert(make_pattern())
+    assert done.result(DEADLINE).success
+    assert gone.result(DEADLINE).success
+    # Of the second only the ledger knows.
+    forget(worker, gone)
+    patterns = [make_pattern() for _ in range(40)]
+    jobs = informed.submit_many(contract("insert", data=pattern) for pattern in [*patterns, patterns[0]])
+    found = list(informed.results([done, *jobs, gone, done], DEADLINE))
+    assert {job.correlation_id for job, _ in found[:2]} == {done.correlation_id, gone.correlation_id}
+    assert sorted(str(job.correlation_id) for job, _ in found) == sorted(
+        str(job.correlation_id) for job in (done, gone, *jobs)
+    )
+    assert [result.metadata["error_type"] for _, result in found if not result.success] == ["unique_violation"]
+    assert list(informed.results([], 0)) == []
+    assert len(informed._subscriptions._idle) == 1
+
+
+async def test_with_asyncio(worker: StorageWorker) -> None:
+    async with AsyncPatternStorageClient(redis_url=worker.redis_url, database_url=worker.database_url) as client:
+        done, gone = await asyncio.gather(client.insert(make_pattern()), client.insert(make_pattern()))
+        await asyncio.gather(done.result(DEADLINE), gone.result(DEADLINE))
+        forget(worker, gone)
+        jobs = await client.submit_many(contract("insert", data=make_pattern()) for _ in range(40))
+        found = [job async for job, result in client.results([*jobs, done, gone, done], DEADLINE) if result.success]
+        assert {job.correlation_id for job in found[:2]} == {done.correlation_id, gone.correlation_id}
+        assert len(found) == len(set(found)) == 42
+
+
+async def test_those_without_a_result(redis_url: str, database_url: str) -> None:
+    with PatternStorageClient(redis_url=redis_url) as client, redis.Redis.from_url(redis_url) as store:
+        jobs = [client.insert(make_pattern()) for _ in range(3)]
+        revoked = b'{"status": "REVOKED", "result": null}'
+        store.set(f"celery-task-meta-{jobs[1].correlation_id}", revoked)
+        found: list[tuple[Job, ModelResult]] = []
+        with pytest.raises(JobTimeout) as caught:
+            found.extend(client.results(jobs, 0.1))
+        assert (caught.value.correlation_id, caught.value.others, caught.value.status) == (
+            jobs[0].correlation_id, 1, "QUEUED",
+        )  # fmt: skip
+        assert str(caught.value).endswith("after 0.1 s, and 1 more have none; its status is QUEUED")
+        assert [job for job, _ in client.results([jobs[1]], 0)] == [jobs[1]]
+    async with AsyncPatternStorageClient(redis_url=redis_url, database_url=database_url) as other:
+        with pytest.raises(JobTimeout, match="its status is UNKNOWN"):
+            _ = [one async for one in other.results([other.get(uuid4())], 0.1)]
+
+
+async def test_a_publication_that_was_lost(redis_url: str) -> None:
+    """The document is looked for all the same."""
+    revoked = b'{"status": "REVOKED", "result": null}'
+    with PatternStorageClient(redis_url=redis_url) as client, redis.Redis.from_url(redis_url) as store:
+        jobs = [client.insert(make_pattern()) for _ in range(2)]
+        store.set(f"celery-task-meta-{jobs[0].correlation_id}", revoked)
+        results = client.results(jobs, DEADLINE)
+        assert next(results)[0] is jobs[0]
+        store.set(f"celery-task-meta-{jobs[1].correlation_id}", revoked)
+        assert next(results)[0] is jobs[1]
+        assert list(results) == []
+    async with AsyncPatternStorageClient(redis_url=redis_url) as other:
+        job = await other.insert(make_pattern())
+
+        async def first() -> AsyncJob:
+            [(found, _)] = [one async for one in other.results([job], DEADLINE)]
+            return found
+
+        waits = asyncio.create_task(first())
+        await asyncio.sleep(0)
+        with redis.Redis.from_url(redis_url) as store:
+            store.set(f"celery-task-meta-{job.correlation_id}", revoked)
+        assert await waits is job
+
+
+async def test_a_server_that_is_down(absent_url: str) -> None:
+    with PatternStorageClient(redis_url=absent_url) as client, pytest.raises(ResultBackendUnavailable):
+        list(client.results([client.get(uuid4())], DEADLINE))
+    async with AsyncPatternStorageClient(redis_url=absent_url) as other:
+        with pytest.raises(ResultBackendUnavailable):
+            _ = [one async for one in other.results([other.get(uuid4())], DEADLINE)]
+
+
+def test_a_result_of_an_earlier_job_under_the_id(redis_url: str) -> None:
+    """Its publication is still unread on the connection that the second wait is given."""
+    with PatternStorageClient(redis_url=redis_url) as client, redis.Redis.from_url(redis_url) as store:
+        job = client.insert(make_pattern())
+        key = f"celery-task-meta-{job.correlation_id}"
+        with client._subscriptions.subscribe(key):
+            store.publish(key, b'{"status": "REVOKED", "result": null}')
+        with pytest.raises(JobTimeout):
+            job.result(0.2)
+        assert len(client._subscriptions._idle) == 1

@@ -1,0 +1,94 @@
+"""Options of a job: what is taken for what, and which are refused with which sentence."""
+
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from pattern_storage.config.settings import Settings
+from pattern_storage.storage.errors import ContractInvalid
+from pattern_storage.storage.job_options import NO_OPTIONS, JobOptions
+from pattern_storage.tasks.client.call_options import refuse_impossible, split
+from pattern_storage.vocabulary import Priority
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def of(**given: Any) -> JobOptions:
+    return JobOptions.of(given, NOW)  # type: ignore[arg-type]  # also what no type checker would let through
+
+
+def test_seconds_are_moments_from_now() -> None:
+    assert of() is NO_OPTIONS
+    assert of(priority=None, queue=None) is NO_OPTIONS
+    assert of(delay=90).eta == of(delay=timedelta(seconds=90)).eta == NOW + timedelta(seconds=90)
+    assert of(delay=0).eta is None
+    assert of(expires=1.5).expires == of(expires=NOW + timedelta(seconds=1.5)).expires == NOW + timedelta(seconds=1.5)
+    there = timezone(timedelta(hours=2))
+    assert of(eta=NOW.astimezone(there)).eta == NOW
+    assert of(priority="low", queue="fast") == JobOptions(Priority.LOW, queue="fast")
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"priority": 9}, "priority should be one of 'urgent', 'normal', 'low', 'lowest', got '9'"),
+        ({"prioriti": "low"}, "unknown option 'prioriti'; did you mean 'priority'?"),
+        ({"delay": -1}, "delay should be 0 to 3,153,600,000 seconds, got -1"),
+        ({"delay": "1"}, "delay should be seconds or a timedelta, got str"),
+        ({"delay": True}, "delay should be seconds or a timedelta, got bool"),
+        ({"delay": float("nan")}, "delay should be seconds or a timedelta, got float"),
+        ({"delay": float("inf")}, "delay should be 0 to 3,153,600,000 seconds, got inf"),
+        ({"delay": 1, "eta": NOW}, "delay and eta both say when the job may begin; give one of them"),
+        ({"eta": 3}, "eta should be a datetime, got int"),
+        ({"eta": datetime(2026, 1, 2)}, "eta should have a time zone, got 2026-01-02T00:00:00"),
+        ({"expires": "soon"}, "expires should be seconds, a timedelta or a datetime, got str"),
+        ({"expires": 0}, "expires should be in the future, got 2026-01-02T03:04:05+00:00"),
+        ({"expires": 5, "delay": 5}, "expires should be later than the moment at which the job may begin"),
+        ({"queue": "no such\nqueue"}, "queue should be a name of letters, digits and _.-, got 'no such\\nqueue'"),
+        ({"queue": 3}, "queue should be a name of letters, digits and _.-, got '3'"),
+    ],
+)
+def test_refused(given: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ContractInvalid) as caught:
+        of(**given)
+    assert str(caught.value) == sentence
+
+
+def test_the_outbox_keeps_them() -> None:
+    assert NO_OPTIONS.to_json() is None
+    options = of(priority="lowest", expires=10, queue="fast", delay=3)
+    assert JobOptions.from_json(options.to_json()) == options.without_eta()
+    assert JobOptions.from_json(None) is NO_OPTIONS
+    wrong: tuple[Any, ...] = ([], {"color": "red"}, {"expires": "soon"}, {"expires": 3}, {"priority": "first"})
+    for stored in wrong:
+        with pytest.raises(ContractInvalid):
+            JobOptions.from_json(stored)
+
+
+def test_a_call_goes_before_the_client_s_defaults() -> None:
+    assert split({}, {}) == ({}, None)
+    assert split({"queue": "b", "connect_timeout": 2}, {"queue": "a", "priority": "low"}) == (
+        {"queue": "b", "priority": "low"}, 2,
+    )  # fmt: skip
+    assert split({"eta": NOW}, {"delay": 3}) == ({"eta": NOW}, None)
+    for wrong in (0, -1, "1", True):
+        with pytest.raises(ContractInvalid, match="connect_timeout should be a number of seconds above 0"):
+            split({"connect_timeout": wrong}, {})  # type: ignore[typeddict-item]
+
+
+def test_what_a_broker_cannot_do() -> None:
+    redis = Settings(redis_url="redis://one/0", visibility_timeout=600)
+    later = datetime.now(UTC) + timedelta(hours=1)
+    refuse_impossible(JobOptions(Priority.URGENT, datetime.now(UTC) + timedelta(seconds=500), queue="fast"), redis)
+    with pytest.raises(ContractInvalid, match="shorter than PATTERN_STORAGE_VISIBILITY_TIMEOUT on Redis, 600 s"):
+        refuse_impossible(JobOptions(eta=later), redis)
+    rabbitmq = Settings(redis_url="redis://one/0", broker_url="amqp://one//")
+    refuse_impossible(JobOptions(eta=later, queue="batch"), rabbitmq)
+    for options, sentence in (
+        (JobOptions(Priority.LOW), "priority should be 'normal' on RabbitMQ"),
+        (JobOptions(queue="fast"), "queue should be one of storage, batch, imports on RabbitMQ"),
+        (JobOptions(eta=later + timedelta(days=4_000)), "at most 268,435,455 s on RabbitMQ"),
+    ):
+        with pytest.raises(ContractInvalid, match=sentence):
+            refuse_impossible(options, rabbitmq)
