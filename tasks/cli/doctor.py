@@ -8,12 +8,14 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 from rich.text import Text
 
+from pattern_storage.config.redis_rights import RIGHTS
 from pattern_storage.config.settings import Settings, load_settings
 from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.cli.doctor_postgresql import Finding, check_postgresql
 from pattern_storage.tasks.cli.exits import Exit
 from pattern_storage.tasks.cli.jobs import Json
 from pattern_storage.tasks.cli.output import print_json, print_table
+from pattern_storage.tasks.redis_rights import missing_rights
 from pattern_storage.tasks.redis_server import complaints
 from pattern_storage.tasks.sender import create_app
 
@@ -39,15 +41,19 @@ def doctor(as_json: Json = False) -> None:
 
 def check_all(settings: Settings) -> list[Finding]:
     """Return what each check found. Flower's overview shows the same."""
-    return [finding for check in (check_postgresql, _redis, _redis_kind, _workers) for finding in check(settings)]
+    return [finding for check in CHECKS for finding in check(settings)]
 
 
-def _redis(settings: Settings) -> Iterator[Finding]:
+def _redis_subjects(settings: Settings) -> dict[str, str]:
+    """Return the URLs of Redis servers, and what a finding about each is called."""
     urls = {"results": settings.result_backend}
     if settings.broker_kind.is_redis:
         urls["queue"] = settings.broker
-    by_url = {url: "Redis, " + " and ".join(n for n, u in urls.items() if u == url) for url in urls.values()}
-    for url, subject in by_url.items():
+    return {url: "Redis, " + " and ".join(n for n, u in urls.items() if u == url) for url in urls.values()}
+
+
+def _redis(settings: Settings) -> Iterator[Finding]:
+    for url, subject in _redis_subjects(settings).items():
         try:
             with redis_connections.connect(settings, url) as server:
                 yield from _redis_server(subject, server.info())
@@ -63,6 +69,23 @@ def _redis(settings: Settings) -> Iterator[Finding]:
 def _redis_kind(settings: Settings) -> Iterator[Finding]:
     for complaint in complaints(settings):
         yield Finding("Redis", False, complaint, "docs/redis.md says what is supported")
+
+
+def _redis_rights(settings: Settings) -> Iterator[Finding]:
+    """Look for which services the user of each URL has enough rights, and what it lacks for the others."""
+    for url, subject in _redis_subjects(settings).items():
+        try:
+            missing = {service: missing_rights(settings, url, service) for service in RIGHTS}
+        except (RedisError, OSError):
+            # The findings about the server say why.
+            continue
+        enough = [service for service, lacking in missing.items() if not lacking]
+        nearest = min((service for service in RIGHTS if missing[service]), key=lambda s: len(missing[s]), default=None)
+        found = f"enough for {', '.join(enough)}" if enough else "enough for no service"
+        if nearest is not None:
+            found += f"; a user of {nearest} needs {' '.join(missing[nearest])} as well"
+        advice = "" if enough else "grant it what is missing; docs/redis.md lists the rights of each service"
+        yield Finding(f"{subject}: rights", bool(enough), found, advice)
 
 
 def _redis_server(subject: str, info: dict[str, Any]) -> Iterator[Finding]:
@@ -96,3 +119,6 @@ def _workers(settings: Settings) -> Iterator[Finding]:
         "workers", bool(names), ", ".join(names) or "none answers",
         "" if names else "start one: 'celery -A pattern_storage worker', or 'pattern-storage up'",
     )  # fmt: skip
+
+
+CHECKS = (check_postgresql, _redis, _redis_rights, _redis_kind, _workers)

@@ -47,7 +47,7 @@ def test_all_is_well(doctor: Callable[..., Said], worker: StorageWorker) -> None
     assert found["Redis, results and queue"].startswith("Valkey ")
     assert worker.hostname() in found["workers"]
     assert table.code == 0
-    assert sum(line.startswith("ok") for line in table.out.splitlines()) == len(said.json) == 7
+    assert sum(line.startswith("ok") for line in table.out.splitlines()) == len(said.json) == 8
     assert "WRONG" not in table.out
     assert all(set(finding) == {"subject", "ok", "found", "advice", "unreachable"} for finding in said.json)
 

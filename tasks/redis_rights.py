@@ -1,0 +1,102 @@
+"""Check of a Redis user's rights: what a service needs and the user is refused."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from redis.exceptions import NoPermissionError, ResponseError
+
+from pattern_storage.config.redis_rights import RIGHTS, Rights
+from pattern_storage.config.settings import Settings
+from pattern_storage.tasks import redis_connections
+
+#: The argument that is a key or a channel.
+OURS = "?"
+#: Arguments with which a command can be queued.
+ARGUMENTS: dict[str, tuple[str, ...]] = {
+    "blmove": (OURS, OURS, "RIGHT", "LEFT", "1"),
+    "brpop": (OURS, "1"),
+    "client|id": (),
+    "client|setinfo": ("LIB-VER", ""),
+    "client|tracking": ("OFF",),
+    "client|unblock": ("0",),
+    "eval": ("return 1", "1", OURS),
+    "evalsha": ("0" * 40, "1", OURS),
+    "getrange": (OURS, "0", "0"),
+    "hset": (OURS, "x", "x"),
+    "hscan": (OURS, "0"),
+    "info": (),
+    "lrem": (OURS, "0", "x"),
+    "lrange": (OURS, "0", "0"),
+    "ltrim": (OURS, "0", "0"),
+    "ping": (),
+    "psubscribe": (OURS,),
+    "publish": (OURS, "x"),
+    "punsubscribe": (),
+    "script|exists": ("0" * 40,),
+    "script|load": ("return 1",),
+    "setrange": (OURS, "0", ""),
+    "subscribe": (OURS,),
+    "time": (),
+    "unsubscribe": (),
+    "zadd": (OURS, "0", "x"),
+    "zrange": (OURS, "0", "0"),
+    "zrangebyscore": (OURS, "0", "0"),
+    **dict.fromkeys(("del", "exists", "get", "llen", "lpop", "mget", "rpop", "smembers", "type"), (OURS,)),
+    **dict.fromkeys(
+        ("hdel", "hexists", "hget", "lindex", "lpos", "lpush", "rpush", "sadd", "set", "srem", "zrem"), (OURS, "0")
+    ),
+}
+#: Of the transaction in which the others are queued.
+AROUND = frozenset({"multi", "exec", "discard"})
+
+
+def missing_rights(settings: Settings, url: str, service: str) -> list[str]:
+    """Return what of a service's rights the user of this URL lacks, as rules of an ACL. Raises RedisError.
+
+    Nothing is done: commands are queued in a transaction, when the server checks rights, and then discarded.
+    """
+    rights = RIGHTS[service]
+    with redis_connections.connect(settings, url) as client:
+        connection: Any = client.connection_pool.get_connection()
+        database = int(client.connection_pool.connection_kwargs.get("db") or 0)
+        try:
+            connection.send_command("MULTI")
+            connection.read_response()
+            lacking = list(_missing(connection, rights, settings.key_prefix, database))
+            connection.send_command("DISCARD")
+            connection.read_response()
+        except NoPermissionError:
+            lacking = [f"+{command}" for command in sorted(AROUND)]
+        finally:
+            connection.disconnect()
+    return lacking
+
+
+def _missing(connection: Any, rights: Rights, prefix: str, database: int) -> Iterator[str]:
+    def refusal(command: str, name: str = OURS) -> str:
+        """Return what is said of a command on this key or channel, "" if it is let through."""
+        arguments = [name if each is OURS else each for each in ARGUMENTS[command]]
+        connection.send_command(*command.upper().split("|"), *arguments)
+        try:
+            connection.read_response()
+        except NoPermissionError as error:
+            return str(error)
+        except ResponseError:
+            # A full server and the like: others tell of that.
+            return ""
+        return ""
+
+    commands = {command: refusal(command) for command in sorted(rights.commands - AROUND)}
+    lacking = {command for command, said in commands.items() if "command" in said}
+    yield from (f"+{command}" for command in sorted(lacking))
+    allowed = [command for command in commands if command not in lacking]
+    keyed = [command for command in ("get", "set", "llen", "lpush", "del") if command in allowed]
+    for pattern in (f"{prefix}{key}" for key in rights.keys):
+        if keyed and "key" in refusal(keyed[0], pattern.replace("*", "x")):
+            yield f"~{pattern}"
+    for pattern in (f"{prefix}{channel.format(db=database)}" for channel in rights.channels):
+        example = pattern.replace("*", "x")
+        # Only broadcasts are subscribed to by a pattern, and that word for word.
+        names = {"publish": example} | ({"psubscribe": pattern} if "/" in pattern else {"subscribe": example})
+        if any(command in allowed and "channel" in refusal(command, name) for command, name in names.items()):
+            yield f"&{pattern}"
