@@ -12,6 +12,7 @@ from pattern_storage.config.redis_rights import RIGHTS
 from pattern_storage.config.settings import Settings, load_settings
 from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.cli.doctor_postgresql import Finding, check_postgresql
+from pattern_storage.tasks.cli.doctor_service import check_service
 from pattern_storage.tasks.cli.exits import Exit
 from pattern_storage.tasks.cli.jobs import Json
 from pattern_storage.tasks.cli.output import print_json, print_table
@@ -23,7 +24,7 @@ OLDEST_REDIS = (6, 2)
 
 
 def doctor(as_json: Json = False) -> None:
-    """Check settings, PostgreSQL, Redis and workers; exit 0 if all is well, 3 if a server is unreachable, else 1."""
+    """Check servers, workers and what waits; exit 0 if all is well, 3 if a server is unreachable, else 1."""
     findings = check_all(load_settings())
     if as_json:
         print_json([vars(finding) for finding in findings])
@@ -121,4 +122,4 @@ def _workers(settings: Settings) -> Iterator[Finding]:
     )  # fmt: skip
 
 
-CHECKS = (check_postgresql, _redis, _redis_rights, _redis_kind, _workers)
+CHECKS = (check_postgresql, _redis, _redis_rights, _redis_kind, _workers, check_service)
