@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from pattern_storage import AsyncPatternStorageClient, ModelContractPatternStorage, PatternStorageClient
 from pattern_storage.embedded import EmbeddedValkey
@@ -18,7 +19,7 @@ from pattern_storage.tasks.client.outgoing import prepare
 from pattern_storage.tasks.client.publisher import KombuPublisher
 
 ROUNDS, CALLS, MANY = 7, 500, 1_000
-PATTERN = {
+PATTERN: Any = {
     "pattern_name": "p",
     "pattern_type": "code",
     "language": "python",

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
         TransactionContext,
     )
     from pattern_storage.storage.node_pattern_storage_effect import NodePatternStorageEffect
+    from pattern_storage.storage.pattern import Pattern
+    from pattern_storage.storage.pattern_columns import PatternChanges, PatternColumns
     from pattern_storage.tasks.celery_app import app
     from pattern_storage.tasks.client.asynchronous import AsyncJob, AsyncPatternStorageClient
     from pattern_storage.tasks.client.synchronous import Job, PatternStorageClient
@@ -46,6 +48,8 @@ _MODULES = {
         "ModelPatternRecord",
         "ModelResult",
     ),
+    "storage.pattern": ("Pattern",),
+    "storage.pattern_columns": ("PatternChanges", "PatternColumns"),
     "storage.node_base_effect": ("LightweightTransactionManager", "NodeBaseEffect", "TransactionContext"),
     "storage.node_pattern_storage_effect": ("NodePatternStorageEffect",),
     "tasks.celery_app": ("app",),
@@ -73,6 +77,9 @@ __all__ = [
     "ModelResult",
     "NodeBaseEffect",
     "NodePatternStorageEffect",
+    "Pattern",
+    "PatternChanges",
+    "PatternColumns",
     "PatternStorageClient",
     "ResultBackendUnavailable",
     "ServiceUnavailable",

@@ -6,14 +6,17 @@ by the operation itself (`storage/operations/`), so that whatever reaches the ef
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Self, cast
 from uuid import UUID, uuid4
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import from_json, to_json
+from typing_extensions import TypeVar
 
-from pattern_storage.storage.explanation import refuse_unknown
-from pattern_storage.storage.pattern import Label, ModelPatternRecord, Moment, Text
+from pattern_storage.storage.errors import ContractInvalid
+from pattern_storage.storage.explanation import explain, refuse_unknown
+from pattern_storage.storage.pattern import Label, ModelPatternRecord, Moment, PatternData, Text
+from pattern_storage.storage.result_data import KINDS
 from pattern_storage.vocabulary import OperationName
 
 __all__ = [
@@ -28,17 +31,30 @@ __all__ = [
 REQUIRED_COLUMNS = ("pattern_name", "pattern_type", "language", "template_code")
 
 
+#: What a result has as its data: that of any operation, where nobody says which.
+Data = TypeVar("Data", default=Any, covariant=True)
+
+
 def _jsonable(value: Any) -> Any:
     """Bring UUIDs, datetimes and the like to their JSON form at once: what is stored is what was built.
 
     Raises ValueError for what JSON cannot carry there and back: half a surrogate pair, 201 levels, a cycle.
     """
-    if not isinstance(value, dict | list):
+    if isinstance(value, PatternData):
+        value = _columns(value)
+    elif isinstance(value, list):
+        value = [_columns(item) if isinstance(item, PatternData) else item for item in value]
+    elif not isinstance(value, dict):
         return value
     try:
         return from_json(to_json(value, inf_nan_mode="constants"))
     except ValueError as error:
         raise ValueError(f"must be JSON: {error}") from None
+
+
+def _columns(pattern: PatternData) -> dict[str, Any]:
+    """Return the columns that were given: the others have the table's defaults."""
+    return pattern.model_dump(mode="json", exclude_unset=True)
 
 
 JsonObject = Annotated[dict[str, Any], BeforeValidator(_jsonable)]
@@ -49,20 +65,28 @@ def _is_none(value: object) -> bool:
     return value is None
 
 
-class ModelResult(BaseModel):
+class ModelResult(BaseModel, Generic[Data]):
     """What became of an operation. Results never raise: a failure is `success=False` with an `error`.
 
     Attributes:
         success: whether the effect is in the database.
-        data: what the operation returns, see the table of operations in README.md; None on failure.
+        data: what the operation returns, see the table of operations in README.md; None on failure. On success a
+            dictionary with typed attributes (`storage.result_data`).
         error: one plain-English sentence; None on success.
         metadata: always `correlation_id`, `operation`, `duration_ms`; on failure also `error_type`.
     """
 
     success: bool
-    data: Any = None
+    # Not Optional: who has looked at `success` need not look again.
+    data: Data = None  # type: ignore[assignment]
     error: str | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _with_typed_data(self) -> Self:
+        if type(self.data) is dict and isinstance(operation := self.metadata.get("operation"), str):
+            self.__dict__["data"] = KINDS.get(operation, dict)(cast("dict[str, Any]", self.data))
+        return self
 
     @classmethod
     def failure(
@@ -99,7 +123,11 @@ class ModelResult(BaseModel):
 
 
 class ModelContractBase(BaseModel):
-    """What every contract has. Unknown fields are refused, with a suggestion where one is close."""
+    """What every contract has. Unknown fields are refused, with a suggestion where one is close.
+
+    Raises:
+        ContractInvalid: however it is built. Inside of another model, it is a finding of that one's ValidationError.
+    """
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, ser_json_inf_nan="constants")
 
@@ -107,6 +135,33 @@ class ModelContractBase(BaseModel):
     version: Label = "1.0.0"
     description: Text = ""
     correlation_id: UUID = Field(default_factory=uuid4)
+
+    if not TYPE_CHECKING:  # mypy's plugin knows the fields
+
+        def __init__(self, **fields: Any) -> None:
+            try:
+                super().__init__(**fields)
+            except ValidationError as error:
+                raise ContractInvalid(explain(error)) from None
+
+        # Validation need not call it.
+        __init__.__pydantic_base_init__ = True
+
+        @classmethod
+        def model_validate(cls, *given: Any, **options: Any) -> Self:
+            """See pydantic. Raises ContractInvalid."""
+            try:
+                return super().model_validate(*given, **options)
+            except ValidationError as error:
+                raise ContractInvalid(explain(error)) from None
+
+        @classmethod
+        def model_validate_json(cls, *given: Any, **options: Any) -> Self:
+            """See pydantic. Raises ContractInvalid."""
+            try:
+                return super().model_validate_json(*given, **options)
+            except ValidationError as error:
+                raise ContractInvalid(explain(error)) from None
 
     @model_validator(mode="before")
     @classmethod
@@ -131,7 +186,7 @@ class ModelContractPatternStorage(ModelContractEffect):
             since, the job is a `version_conflict` and changes nothing.
 
     Raises:
-        pydantic.ValidationError: (a ValueError) if a field that the operation needs is missing.
+        ContractInvalid: (a ValueError) if a field that the operation needs is missing.
     """
 
     name: Label = ""

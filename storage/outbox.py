@@ -12,12 +12,10 @@ from typing import Any
 from uuid import UUID
 
 from psycopg.rows import class_row, tuple_row
-from pydantic import ValidationError
 
 from pattern_storage.storage import numbers
 from pattern_storage.storage.caller_connection import async_executor, executor
 from pattern_storage.storage.errors import ContractInvalid, CorrelationConflict, StorageError
-from pattern_storage.storage.explanation import explain
 from pattern_storage.storage.job_options import NO_OPTIONS, JobOptions
 from pattern_storage.storage.ledger import fingerprint
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage
@@ -133,10 +131,7 @@ def read(correlation_id: UUID, text: str) -> ModelContractPatternStorage:
         raise ContractInvalid(f"contract cannot be read: {error}") from None
     if not isinstance(fields, dict):
         raise ContractInvalid(f"contract should be a JSON object, got {type(fields).__name__}")
-    try:
-        contract = ModelContractPatternStorage.model_validate({"correlation_id": correlation_id, **fields})
-    except ValidationError as error:
-        raise ContractInvalid(explain(error)) from None
+    contract = ModelContractPatternStorage.model_validate({"correlation_id": correlation_id, **fields})
     if contract.correlation_id != correlation_id:
         raise ContractInvalid(f"correlation_id is {contract.correlation_id}, but the row's is {correlation_id}")
     check_write(contract)

@@ -148,6 +148,10 @@ class PatternData(BaseModel):
         return self.pattern_name, self.pattern_type, self.language
 
 
+#: What applications call it.
+Pattern = PatternData
+
+
 class ModelPatternRecord(PatternData):
     """One row of `pattern_templates` as a query returns it: all 22 columns."""
 

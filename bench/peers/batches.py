@@ -54,7 +54,7 @@ def endless(file: Path) -> Iterator[dict[str, Any]]:
             yield one | {"pattern_name": f"{one['pattern_name'][:200]} {turn}"}
 
 
-def _one(client: PatternStorageClient, patterns: list[dict[str, Any]]) -> float:
+def _one(client: PatternStorageClient, patterns: list[Any]) -> float:
     """Return the milliseconds from enqueue to result of one batch."""
     begun = time.perf_counter()
     result = client.batch_insert(patterns).result(timeout=TIMEOUT)

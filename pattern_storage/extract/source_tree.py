@@ -42,9 +42,7 @@ def standard_library() -> Path:
     return Path(sysconfig.get_path("stdlib"))
 
 
-def harvest(
-    path: Path, *, exclude: Sequence[str] = DEFAULT_EXCLUDE, on_skip: OnSkip | None = None
-) -> Iterator[dict[str, Any]]:
+def harvest(path: Path, *, exclude: Sequence[str] = DEFAULT_EXCLUDE, on_skip: OnSkip | None = None) -> Iterator[Any]:
     """Yield the `data` of one insert per definition, in the same order and with the same names every time.
 
     A pattern is called `module.qualname`. A module's name starts at its outermost package, also one above

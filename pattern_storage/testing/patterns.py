@@ -8,8 +8,8 @@ from pattern_storage.storage.model_contract_pattern_storage import ModelContract
 _numbers = count(1)
 
 
-def make_pattern(**changes: Any) -> dict[str, Any]:
-    """Return the four columns that a pattern needs, with these changes."""
+def make_pattern(**changes: Any) -> Any:
+    """Return the four columns that a pattern needs, with these changes: a dictionary, `PatternColumns`."""
     number = next(_numbers)
     return {
         "pattern_name": f"pattern {number}",
@@ -19,7 +19,7 @@ def make_pattern(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def make_full_pattern(**changes: Any) -> dict[str, Any]:
+def make_full_pattern(**changes: Any) -> Any:
     """Return a value for each of the 19 columns but `parent_pattern_id`, which is None, with these changes."""
     return (
         make_pattern(

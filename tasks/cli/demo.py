@@ -6,7 +6,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -19,6 +19,7 @@ from rich.text import Text
 from pattern_storage.config.settings import Settings
 from pattern_storage.extract import harvest, standard_library
 from pattern_storage.storage import ModelResult
+from pattern_storage.storage.pattern_columns import PatternColumns
 from pattern_storage.tasks.cli.exits import Exit
 from pattern_storage.tasks.cli.output import err, out, print_table
 from pattern_storage.tasks.cli.services import running_services, running_stack
@@ -38,7 +39,7 @@ class Story:
         self.as_expected = True
 
     def tell(
-        self, step: str, submit: Callable[[], list[Job]], *, fails: str | None = None, count: int | None = None
+        self, step: str, submit: Callable[[], Sequence[Job]], *, fails: str | None = None, count: int | None = None
     ) -> ModelResult:
         """Submit jobs, read their results back from Redis by correlation id, note the step, return the last result.
 
@@ -119,14 +120,14 @@ def _system(workers: int) -> Iterator[Settings]:
                 yield settings
 
 
-def _harvested(count: int) -> Iterator[dict[str, Any]]:
+def _harvested(count: int) -> Iterator[Any]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=out) as progress:
         source = islice(harvest(standard_library()), count)
         yield from progress.track(source, total=count, description="harvest the standard library")
 
 
-def _store(client: PatternStorageClient, patterns: list[dict[str, Any]]) -> list[Job]:
+def _store(client: PatternStorageClient, patterns: list[Any]) -> Sequence[Job]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=out) as progress:
         bar = progress.add_task("store them in PostgreSQL    ", total=len(patterns))
@@ -138,9 +139,9 @@ def _store(client: PatternStorageClient, patterns: list[dict[str, Any]]) -> list
     return jobs
 
 
-def _single_operations(client: PatternStorageClient, story: Story, stored: list[dict[str, Any]]) -> None:
+def _single_operations(client: PatternStorageClient, story: Story, stored: list[Any]) -> None:
     """Insert, query, update and delete one pattern, and try two things that must be refused."""
-    mine = {
+    mine: PatternColumns = {
         "pattern_name": "demo.retry_with_backoff",
         "pattern_type": "function",
         "language": "python",
@@ -150,7 +151,7 @@ def _single_operations(client: PatternStorageClient, story: Story, stored: list[
     }
     inserted = story.tell("insert one pattern", lambda: [client.insert(mine)])
     story.tell("insert it again", lambda: [client.insert(mine)], fails="unique_violation")
-    batch = [{**mine, "pattern_name": f"demo.row_{index}"} for index in range(9)]
+    batch: list[PatternColumns] = [{**mine, "pattern_name": f"demo.row_{index}"} for index in range(9)]
     batch.insert(7, stored[0])  # a pattern that is in the table already
     story.tell("batch of 10, one row a duplicate", lambda: [client.batch_insert(batch)], fails="unique_violation")
     story.tell("query: did any of its rows stay?", lambda: [client.query(name_contains="demo.row_")], count=0)

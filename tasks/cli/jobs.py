@@ -53,7 +53,8 @@ def insert(
     """Store one pattern, or every pattern of a file in atomic batches."""
     if bool(fields) == (file is not None):
         raise InputInvalid("give either COLUMN=VALUE arguments or --file, for example: pattern_name=Singleton ...")
-    patterns = [parse_fields(fields)] if fields else read_patterns(file or Path("-"))
+    # Whatever the user has written: the client checks it.
+    patterns: list[Any] = [parse_fields(fields)] if fields else read_patterns(file or Path("-"))
     batches = [patterns[start : start + batch_size] for start in range(0, len(patterns), batch_size)]
     if correlation_id is not None and len(batches) > 1:
         raise InputInvalid(f"--id names one job, but {len(patterns)} patterns make {len(batches)}; raise --batch-size")
@@ -118,7 +119,8 @@ def update(
 ) -> None:
     """Change some columns of one pattern."""
     with PatternStorageClient() as client:
-        finish(client.update(pattern_id, parse_fields(fields), correlation_id=correlation_id), wait, as_json)
+        changes: Any = parse_fields(fields)
+        finish(client.update(pattern_id, changes, correlation_id=correlation_id), wait, as_json)
 
 
 def delete(

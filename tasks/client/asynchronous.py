@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from contextlib import aclosing, suppress
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Generic, Self, Unpack
 from uuid import UUID
 
 from redis.exceptions import RedisError
@@ -12,6 +12,14 @@ from redis.exceptions import RedisError
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, outbox
 from pattern_storage.storage.caller_connection import AsyncCallerConnection
 from pattern_storage.storage.job_options import SubmitOptions
+from pattern_storage.storage.model_contract_pattern_storage import Data
+from pattern_storage.storage.result_data import (
+    DeletedPattern,
+    InsertedBatch,
+    InsertedPattern,
+    PatternPage,
+    UpdatedPattern,
+)
 from pattern_storage.tasks.client.call_options import CallOptions, split, with_options
 from pattern_storage.tasks.client.listener import cancellable
 from pattern_storage.tasks.client.loop_connections import LoopConnections, current
@@ -29,7 +37,7 @@ from pattern_storage.tasks.redis_connections import translated_errors
 PREPARED_AT_ONCE = 100
 
 
-class AsyncJob:
+class AsyncJob(Generic[Data]):
     """One submitted job, known by its correlation id."""
 
     def __init__(
@@ -54,12 +62,21 @@ class AsyncJob:
         """See `Job.cancel`."""
         return await self._client.cancel(self.correlation_id)
 
-    async def result(self, timeout: float = 10.0) -> ModelResult:  # noqa: ASYNC109  # the same call as Job.result
+    async def result(self, timeout: float = 10.0) -> ModelResult[Data]:  # noqa: ASYNC109  # the same call as Job.result
         """See `Job.result`."""
         return await self._client._result(self.correlation_id, self._request, timeout)
 
 
-class AsyncPatternStorageClient(Operations[Awaitable[AsyncJob]]):
+class AsyncPatternStorageClient(
+    Operations[
+        Awaitable[AsyncJob[Any]],
+        Awaitable[AsyncJob[InsertedPattern]],
+        Awaitable[AsyncJob[UpdatedPattern]],
+        Awaitable[AsyncJob[DeletedPattern]],
+        Awaitable[AsyncJob[InsertedBatch]],
+        Awaitable[AsyncJob[PatternPage]],
+    ]
+):
     """`PatternStorageClient` with `await`: same arguments, same errors. Use it on one event loop at a time.
 
     On Redis nothing needs a thread but `cancel`; behind Sentinel and on RabbitMQ publishing is kombu's, which is

@@ -1,9 +1,10 @@
 """A submitted job, as synchronous code has it."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
 from uuid import UUID
 
 from pattern_storage.storage import ModelResult
+from pattern_storage.storage.model_contract_pattern_storage import Data
 from pattern_storage.tasks.client.outgoing import Request
 from pattern_storage.tasks.client.result_document import parse_progress
 from pattern_storage.tasks.redis_connections import translated_errors
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from pattern_storage.tasks.client.synchronous import PatternStorageClient
 
 
-class Job:
+class Job(Generic[Data]):
     """One submitted job, known by its correlation id."""
 
     def __init__(self, client: "PatternStorageClient", correlation_id: UUID, request: Request | None = None) -> None:
@@ -50,7 +51,7 @@ class Job:
         """
         return self._client.cancel(self.correlation_id)
 
-    def result(self, timeout: float = 10.0) -> ModelResult:
+    def result(self, timeout: float = 10.0) -> ModelResult[Data]:
         """Wait up to `timeout` seconds for the job's ModelResult; a job that failed has one as well.
 
         PostgreSQL, where it has to be asked at the end, may take up to a second more. Raises JobTimeout if there is

@@ -7,15 +7,23 @@ from typing import Any, Generic, TypeVar, Unpack, cast
 from uuid import UUID
 
 from pattern_storage.storage import ModelContractPatternStorage
+from pattern_storage.storage.pattern import Pattern
+from pattern_storage.storage.pattern_columns import PatternChanges, PatternColumns
 from pattern_storage.tasks.client.call_options import CALL_OPTION_NAMES, CallOptions
 from pattern_storage.tasks.client.outgoing import Outgoing, build, prepare_insert
+from pattern_storage.tasks.client.query_arguments import QueryArguments
 from pattern_storage.vocabulary import OperationName
 
-#: What `submit` returns: a Job, or an awaitable of an AsyncJob.
+#: What `submit` returns: a Job, or an awaitable of an AsyncJob; and the same of each operation, by its data.
 Submitted = TypeVar("Submitted")
+Inserted = TypeVar("Inserted")
+Updated = TypeVar("Updated")
+Deleted = TypeVar("Deleted")
+BatchInserted = TypeVar("BatchInserted")
+Queried = TypeVar("Queried")
 
 
-class Operations(ABC, Generic[Submitted]):
+class Operations(ABC, Generic[Submitted, Inserted, Updated, Deleted, BatchInserted, Queried]):
     """insert, update, delete, batch_insert and query, in terms of `submit`.
 
     Each takes `correlation_id` where the caller wants to choose the job's id, and the options of `CallOptions`:
@@ -32,20 +40,24 @@ class Operations(ABC, Generic[Submitted]):
         """Send what is prepared."""
 
     def insert(
-        self, data: dict[str, Any], *, correlation_id: UUID | str | None = None, **options: Unpack[CallOptions]
-    ) -> Submitted:
+        self,
+        data: PatternColumns | Pattern,
+        *,
+        correlation_id: UUID | str | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Inserted:
         """Write one pattern; `data` needs pattern_name, pattern_type, language and template_code."""
-        return self._enqueue_one(prepare_insert(data, correlation_id), options)
+        return cast("Inserted", self._enqueue_one(prepare_insert(data, correlation_id), options))
 
     def update(
         self,
         pattern_id: UUID | str,
-        data: dict[str, Any],
+        data: PatternChanges,
         *,
         expect: datetime | str | None = None,
         correlation_id: UUID | str | None = None,
         **options: Unpack[CallOptions],
-    ) -> Submitted:
+    ) -> Updated:
         """Change the given columns of one pattern, and no other.
 
         `expect` is the `updated_at` that the caller has seen: a pattern that was updated since is left as it is, and
@@ -54,7 +66,7 @@ class Operations(ABC, Generic[Submitted]):
         contract = build(
             OperationName.UPDATE, pattern_id=pattern_id, data=data, expect=expect, correlation_id=correlation_id
         )
-        return self.submit(contract, **options)
+        return cast("Updated", self.submit(contract, **options))
 
     def delete(
         self,
@@ -63,27 +75,28 @@ class Operations(ABC, Generic[Submitted]):
         expect: datetime | str | None = None,
         correlation_id: UUID | str | None = None,
         **options: Unpack[CallOptions],
-    ) -> Submitted:
+    ) -> Deleted:
         """Remove one pattern; `expect` as for `update`."""
         contract = build(OperationName.DELETE, pattern_id=pattern_id, expect=expect, correlation_id=correlation_id)
-        return self.submit(contract, **options)
+        return cast("Deleted", self.submit(contract, **options))
 
     def batch_insert(
         self,
-        patterns: Iterable[dict[str, Any]],
+        patterns: Iterable[PatternColumns | Pattern],
         *,
         correlation_id: UUID | str | None = None,
         **options: Unpack[CallOptions],
-    ) -> Submitted:
+    ) -> BatchInserted:
         """Write up to 10,000 patterns in one transaction: all of them or none."""
         contract = build(OperationName.BATCH_INSERT, patterns=list(patterns), correlation_id=correlation_id)
-        return self.submit(contract, **options)
+        return cast("BatchInserted", self.submit(contract, **options))
 
-    def query(self, *, correlation_id: UUID | str | None = None, **query_params: Any) -> Submitted:
+    def query(self, *, correlation_id: UUID | str | None = None, **query_params: Unpack[QueryArguments]) -> Queried:
         """Find patterns; the parameters are those of `storage.operations.query_params.QueryParams`.
 
         Options stand among them: no parameter is called as one.
         """
-        options = {name: query_params.pop(name) for name in CALL_OPTION_NAMES & query_params.keys()}
-        contract = build(OperationName.QUERY, query_params=query_params, correlation_id=correlation_id)
-        return self.submit(contract, **cast("CallOptions", options))
+        params: dict[str, Any] = dict(query_params)
+        options = {name: params.pop(name) for name in CALL_OPTION_NAMES & params.keys()}
+        contract = build(OperationName.QUERY, query_params=params, correlation_id=correlation_id)
+        return cast("Queried", self.submit(contract, **cast("CallOptions", options)))

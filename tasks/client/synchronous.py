@@ -4,7 +4,7 @@ import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from types import TracebackType
-from typing import Self, Unpack, cast
+from typing import Any, Self, Unpack, cast
 from uuid import UUID
 
 from redis.exceptions import RedisError, ResponseError
@@ -13,6 +13,13 @@ from pattern_storage.config.settings import Settings, load_settings
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, outbox
 from pattern_storage.storage.caller_connection import CallerConnection
 from pattern_storage.storage.job_options import JobOptions, SubmitOptions
+from pattern_storage.storage.result_data import (
+    DeletedPattern,
+    InsertedBatch,
+    InsertedPattern,
+    PatternPage,
+    UpdatedPattern,
+)
 from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.client.call_options import CallOptions, refuse_impossible, split, with_options
 from pattern_storage.tasks.client.job import Job as Job
@@ -38,7 +45,16 @@ from pattern_storage.tasks.result_state_store import store
 from pattern_storage.vocabulary import ErrorType, JobState
 
 
-class PatternStorageClient(Operations[Job]):
+class PatternStorageClient(
+    Operations[
+        Job[Any],
+        Job[InsertedPattern],
+        Job[UpdatedPattern],
+        Job[DeletedPattern],
+        Job[InsertedBatch],
+        Job[PatternPage],
+    ]
+):
     """Enqueues storage jobs and reads their results. Safe to share between threads.
 
     Arguments that are left out come from the environment, see `config.settings.Settings`:

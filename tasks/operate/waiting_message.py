@@ -8,11 +8,10 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from pydantic import ValidationError
-
 from pattern_storage.config.celeryconfig import OPERATION_OF_TASK
 from pattern_storage.storage import ModelContractPatternStorage
 from pattern_storage.storage.delivery import readable
+from pattern_storage.storage.errors import ContractInvalid
 from pattern_storage.storage.explanation import one_line
 from pattern_storage.storage.job_filter import JobFilter
 from pattern_storage.tasks.description import describe_call
@@ -75,7 +74,7 @@ class WaitingMessage:
         try:
             given = {"correlation_id": self.id, "operation": self.operation, **self._contract()}
             return ModelContractPatternStorage.model_validate(given) if self._contract() else None
-        except ValidationError:
+        except ContractInvalid:
             return None
 
     def matches(self, wanted: JobFilter) -> bool:

@@ -2,11 +2,8 @@
 
 from typing import Any
 
-from pydantic import ValidationError
-
 from pattern_storage.storage import ModelContractPatternStorage
 from pattern_storage.storage.errors import ContractInvalid
-from pattern_storage.storage.explanation import explain
 
 
 def receive(operation: str, task_id: str, contract: Any) -> ModelContractPatternStorage:
@@ -16,12 +13,9 @@ def receive(operation: str, task_id: str, contract: Any) -> ModelContractPattern
     """
     if not isinstance(contract, dict):
         raise ContractInvalid(f"contract should be a JSON object, got {type(contract).__name__}")
-    try:
-        received = ModelContractPatternStorage.model_validate(
-            {"correlation_id": task_id, "operation": operation, **contract}
-        )
-    except ValidationError as error:
-        raise ContractInvalid(explain(error)) from None
+    received = ModelContractPatternStorage.model_validate(
+        {"correlation_id": task_id, "operation": operation, **contract}
+    )
     if received.operation != operation:
         raise ContractInvalid(f"operation is {received.operation!r}, but the task is storage.{operation}")
     if str(received.correlation_id) != task_id:

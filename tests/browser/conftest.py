@@ -45,7 +45,7 @@ class System:
         return str(self.up.state.values["flower_url"])
 
 
-def harvested() -> list[dict[str, Any]]:
+def harvested() -> list[Any]:
     """Return some hundred patterns of the standard library, the ones with the best-known names first."""
     wanted = ("asyncio.tasks.gather", "asyncio.tasks.wait_for", "asyncio.locks.Semaphore", "asyncio.queues.Queue.get")
     found = list(harvest(Path(asyncio.__file__).parent))

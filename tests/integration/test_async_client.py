@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 import redis.asyncio
 
+from pattern_storage import AsyncJob
 from pattern_storage.embedded import EmbeddedValkey
 from pattern_storage.tasks.client import (
     AsyncPatternStorageClient,
@@ -129,7 +130,7 @@ async def test_contract_is_checked_before_it_is_sent(
     with pytest.raises(ContractInvalid, match="confidence_score"):
         await async_client.submit_many([contract("insert", data=make_pattern(confidence_score=2))])
     with pytest.raises(ContractInvalid, match="missing required fields"):
-        await async_client.insert({})
+        await async_client.insert({})  # type: ignore[arg-type]
     assert await operator.keys() == []
 
 
@@ -170,7 +171,7 @@ async def test_two_that_wait_for_the_same_job(
 ) -> None:
     """Then one that waits after the subscription has ended once."""
     for number in range(2):
-        job = await async_client.insert(make_pattern())
+        job: AsyncJob[Any] = await async_client.insert(make_pattern())
         waits = [asyncio.create_task(job.result(DEADLINE)) for _ in range(2)]
         await until(lambda job=job: listeners(operator, job), "the client listens")  # type: ignore[misc]
         text = f'{{"status": "SUCCESS", "result": {{"success": true, "data": {number}}}}}'

@@ -11,6 +11,7 @@ import pytest
 import redis
 from celery import Celery
 
+from pattern_storage import Job
 from pattern_storage.config.settings import SettingsInvalid
 from pattern_storage.embedded import EmbeddedValkey
 from pattern_storage.storage.errors import UnsupportedOperation
@@ -224,7 +225,7 @@ class TestStatus:
 
     def test_result_that_comes_while_waiting(self, client: PatternStorageClient, queue: "redis.Redis") -> None:
         """Published under the key, as Celery does; first a state that is not the end."""
-        job = client.insert(make_pattern())
+        job: Job[Any] = client.insert(make_pattern())
         key = f"celery-task-meta-{job.correlation_id}"
         done = {"status": "SUCCESS", "result": {"success": True, "data": 1, "error": None, "metadata": {}}}
         with ThreadPoolExecutor(1) as pool:

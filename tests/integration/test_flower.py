@@ -11,7 +11,7 @@ import psutil
 import pytest
 from celery import Celery
 
-from pattern_storage.tasks.client import PatternStorageClient
+from pattern_storage.tasks.client import Job, PatternStorageClient
 from tests import fix_cli, fix_flower
 from tests.fix_celery import StorageWorker
 from tests.fix_cli import Cli, Said
@@ -35,7 +35,7 @@ CONTROL = (
 )
 
 
-def template(**changes: Any) -> dict[str, Any]:
+def template(**changes: Any) -> Any:
     return make_pattern(template_code=TEMPLATE, **changes)
 
 
@@ -44,7 +44,7 @@ def ends(flower: Flower, worker: StorageWorker) -> dict[str, UUID]:
     """Jobs that have ended in each way, by how."""
     pattern = template()
     with PatternStorageClient(redis_url=worker.redis_url, database_url=worker.database_url) as client:
-        jobs = {"succeeded": client.insert(pattern)}
+        jobs: dict[str, Job] = {"succeeded": client.insert(pattern)}
         assert jobs["succeeded"].result(timeout=30).success
         jobs |= {"failed": client.insert(pattern), "query": client.query(pattern_name=pattern["pattern_name"])}
         never = contract("insert", data=template())

@@ -186,7 +186,7 @@ def test_sql_function_from_a_foreign_application(
         result = client.get(job).result(DEADLINE)
     assert result.success, result.error
     stored = rows(database_url, "SELECT pattern_name, confidence_score FROM pattern_templates")
-    assert stored == [(asked["data"]["pattern_name"], 0.25)]  # type: ignore[index]
+    assert stored == [(asked["data"]["pattern_name"], 0.25)]
     assert rows(database_url, "SELECT * FROM outbox") == []
 
 

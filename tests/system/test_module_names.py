@@ -11,6 +11,7 @@ import pytest
 
 from pattern_storage import PatternStorageClient
 from tests.fix_process import ROOT, ProcessGroup, free_port, wait_until
+from tests.fix_storage import make_pattern
 
 #: Read by every Python that starts with its folder on the path: writes down, at the end, which file has which names.
 SITECUSTOMIZE = """
@@ -85,8 +86,7 @@ def test_of_a_service(
     process.wait_for(sign)
     if service == "worker":
         with PatternStorageClient(redis_url=redis_url) as client:
-            pattern = {"pattern_name": "Names", "pattern_type": "code", "language": "python", "template_code": "..."}
-            assert client.insert(pattern).result(timeout=60).success
+            assert client.insert(make_pattern()).result(timeout=60).success
     process.process.terminate()
     process.process.wait(60)
     names = names_by_file(folder)

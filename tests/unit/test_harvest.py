@@ -33,7 +33,7 @@ def write(tmp_path: Path) -> Write:
 
 def only(path: Path) -> Pattern:
     (pattern,) = harvest(path)
-    return pattern
+    return dict(pattern)
 
 
 def named(path: Path) -> dict[str, Pattern]:
