@@ -105,6 +105,10 @@ format: $(STAMP) ## rewrite the code the way ruff wants it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+.PHONY: schemas
+schemas: $(STAMP) ## write docs/schemas: JSON Schema and AsyncAPI of contracts, results and messages
+	$(BIN)/python -m pattern_storage.tasks.documents docs/schemas
+
 .PHONY: docs
 docs: $(VENV)/.docs ## build the site of docs and API reference in build/docs; any warning fails
 	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --nitpicky --quiet docs build/docs

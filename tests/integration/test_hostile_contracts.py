@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow
-from pydantic import ValidationError
 
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, NodePatternStorageEffect
+from pattern_storage.storage.errors import ContractInvalid
 from pattern_storage.storage.operations import OPERATIONS
 from pattern_storage.storage.operations.query_params import QueryParams
 from pattern_storage.storage.pattern import COLUMNS
@@ -219,7 +219,7 @@ async def check(node: Node, connection: Connection, asked: Any) -> ModelResult:
 async def test_a_contract_with_hostile_values(node: Node, connection: Connection, fields: dict[str, Any]) -> None:
     try:
         asked = ModelContractPatternStorage(**fields)
-    except ValidationError:
+    except ContractInvalid:
         asked = ModelContractPatternStorage.model_construct(**fields)
     else:
         assert ModelContractPatternStorage.model_validate_json(asked.model_dump_json()).operation == asked.operation

@@ -1,6 +1,7 @@
 """Contracts: what is refused and in which words, what is filled in, and that JSON carries them without loss."""
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -16,7 +17,7 @@ from pattern_storage.storage import (
     ModelPatternRecord,
     ModelResult,
 )
-from pattern_storage.storage.explanation import explain
+from pattern_storage.storage.errors import ContractInvalid
 from pattern_storage.storage.operations import check
 from tests.fix_storage import contract, make_pattern
 
@@ -54,11 +55,10 @@ REFUSALS = [
 
 @pytest.mark.parametrize(("fields", "text"), REFUSALS)
 def test_an_incomplete_contract_is_refused_when_it_is_built(fields: dict[str, Any], text: str) -> None:
-    with pytest.raises(ValueError, match=r"^1 validation error") as refusal:
+    with pytest.raises(ValueError, match=re.escape(text)) as refusal:
         ModelContractPatternStorage(**fields)
-    assert isinstance(refusal.value, ValidationError)
-    assert explain(refusal.value) == text
-    assert text in str(refusal.value)
+    assert isinstance(refusal.value, ContractInvalid)
+    assert str(refusal.value) == text
 
 
 @pytest.mark.parametrize(("fields", "text"), REFUSALS)
@@ -104,11 +104,11 @@ def test_the_bases_ask_for_a_name_and_an_operation() -> None:
     assert (base.version, base.description, type(base.correlation_id)) == ("1.0.0", "", UUID)
     effect = ModelContractEffect(name="x", operation="insert")
     assert (effect.operation, effect.node_type) == ("insert", "effect")
-    with pytest.raises(ValidationError, match="name"):
+    with pytest.raises(ContractInvalid, match="name"):
         ModelContractBase()  # type: ignore[call-arg]
-    with pytest.raises(ValidationError, match="operation"):
+    with pytest.raises(ContractInvalid, match="operation is required"):
         ModelContractPatternStorage()  # type: ignore[call-arg]
-    with pytest.raises(ValidationError, match="'effect'"):
+    with pytest.raises(ContractInvalid, match="'effect'"):
         ModelContractEffect(name="x", operation="insert", node_type="compute")
     assert issubclass(ModelContractPatternStorage, ModelContractEffect)
     assert issubclass(ModelContractEffect, ModelContractBase)
@@ -123,17 +123,17 @@ def test_the_bases_ask_for_a_name_and_an_operation() -> None:
     ],
 )
 def test_an_unknown_field_is_refused_with_a_suggestion(field: str, suggestion: str) -> None:
-    with pytest.raises(ValidationError) as refusal:
+    with pytest.raises(ContractInvalid) as refusal:
         contract("query", **{field: 1})
-    assert explain(refusal.value).startswith(f"unknown field {field!r}; {suggestion}")
+    assert str(refusal.value).startswith(f"unknown field {field!r}; {suggestion}")
 
 
 @pytest.mark.parametrize("not_an_id", ["no uuid", 7, "01234567-89ab-cdef-0123"])
 def test_a_pattern_id_must_be_a_uuid(not_an_id: Any) -> None:
-    with pytest.raises(ValidationError) as refusal:
+    with pytest.raises(ContractInvalid) as refusal:
         contract("delete", pattern_id=not_an_id)
-    assert explain(refusal.value).startswith(("pattern_id ", "pattern_id: "))
-    assert repr(not_an_id) in explain(refusal.value)
+    assert str(refusal.value).startswith(("pattern_id ", "pattern_id: "))
+    assert repr(not_an_id) in str(refusal.value)
 
 
 def test_a_pattern_id_may_be_a_text() -> None:
@@ -196,24 +196,24 @@ def test_a_contract_does_not_share_what_its_builder_goes_on_to_change() -> None:
     ],
 )
 def test_what_json_cannot_carry_is_refused_when_the_contract_is_built(data: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError) as refusal:
+    with pytest.raises(ContractInvalid) as refusal:
         contract("insert", data=make_pattern(**data))
-    assert explain(refusal.value).startswith("data: ")
-    explain(refusal.value).encode()
+    assert str(refusal.value).startswith("data: ")
+    str(refusal.value).encode()
 
 
 @pytest.mark.parametrize("field", ["name", "version", "description"])
 def test_a_contract_s_own_texts_have_limits(field: str) -> None:
     """They are stored with a dead letter, where a NUL would make it unreadable."""
     data = make_pattern()
-    with pytest.raises(ValueError, match=f"{field}\n.*NUL"):
+    with pytest.raises(ValueError, match=f"^{field}: .*NUL"):
         ModelContractPatternStorage(operation="insert", data=data, **{field: "a\0b"})
     with pytest.raises(ValueError, match="at most"):
         ModelContractPatternStorage(operation="insert", data=data, **{field: "x" * (2**20 + 1)})
 
 
 def test_values_stay_out_of_a_refusal() -> None:
-    with pytest.raises(ValidationError) as refusal:
+    with pytest.raises(ContractInvalid) as refusal:
         contract("insert", data={"template_code": "hunter2"})
     assert "hunter2" not in str(refusal.value)
 
@@ -239,12 +239,12 @@ def test_a_result_as_plain_json() -> None:
 
 def test_data_must_be_an_object() -> None:
     for not_an_object in (7, "x", None):
-        with pytest.raises(ValidationError) as refusal:
+        with pytest.raises(ContractInvalid) as refusal:
             contract("insert", data=not_an_object)
-        assert explain(refusal.value).startswith("data should be a valid dictionary, got ")
-    with pytest.raises(ValidationError) as refusal:
+        assert str(refusal.value).startswith("data should be a valid dictionary, got ")
+    with pytest.raises(ContractInvalid) as refusal:
         ModelContractPatternStorage.model_validate({})
-    assert explain(refusal.value) == "operation is required"
+    assert str(refusal.value) == "operation is required"
 
 
 def test_a_result_says_whether_it_is_one() -> None:
