@@ -27,8 +27,8 @@ import psycopg
 from pattern_storage.embedded import EmbeddedPostgres
 from pattern_storage.extract import harvest, standard_library
 from pattern_storage.storage import schema
+from pattern_storage.storage.copy_rows import HEADER, TRAILER, encode
 from pattern_storage.storage.pattern import WRITABLE, PatternData
-from pattern_storage.storage.staging import encode
 
 BLOCK = 1 << 20
 
@@ -81,16 +81,20 @@ class Load:
     def __init__(self, folder: Path, rows: int, suffix: str = "") -> None:
         self.rows = rows
         self.lines, self.raw = folder / f"rows{suffix}.jsonl", folder / f"rows{suffix}.copy"
-        with self.lines.open("w", encoding="utf-8") as json_lines, self.raw.open("w", encoding="utf-8") as copy:
+        with self.lines.open("w", encoding="utf-8") as json_lines, self.raw.open("wb") as copy:
+            copy.write(HEADER)
             for pattern in multiplied(rows, suffix):
                 json_lines.write(json.dumps(pattern, ensure_ascii=False) + "\n")
                 copy.write(encode(PatternData.model_validate(pattern).__dict__))
+            copy.write(TRAILER)
 
     def copy(self, url: str) -> Measured:
         """Measure a raw COPY in one transaction."""
         with psycopg.connect(url) as connection, self.raw.open("rb") as stream:
             before, own, started = server_cpu(connection), time.process_time(), time.perf_counter()
-            with connection.cursor().copy(f"COPY pattern_templates ({', '.join(WRITABLE)}) FROM STDIN") as copy:
+            with connection.cursor().copy(
+                f"COPY pattern_templates ({', '.join(WRITABLE)}) FROM STDIN (FORMAT binary)"
+            ) as copy:
                 while block := stream.read(BLOCK):
                     copy.write(block)
             connection.commit()

@@ -7,13 +7,11 @@ named by file and line before the merge.
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any, Literal
 
 from psycopg import AsyncCopy
 from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Composable, Identifier
-from pydantic_core import to_json
 
 from pattern_storage.storage.operations.base import Connection, Statement, fetch_one, identifiers
 from pattern_storage.storage.pattern import WRITABLE
@@ -39,60 +37,18 @@ class RejectedRow:
     row: dict[str, Any] | None = None
 
 
-#: Marks within a row that is encoded; no text has a NUL. A row ends with a newline that is put behind all escaping.
-_SEPARATOR, _NULL = "\0t", "\0n"
-
-_columns_of = itemgetter(*WRITABLE)
-
-
-class JsonText(str):
-    """A context that is JSON already."""
-
-    __slots__ = ()
-
-
-def encode(values: Mapping[str, Any], place: str = "") -> str:
-    """Return checked values of all writable columns as a line of COPY's text format.
-
-    Not by psycopg, because this runs in another thread than the connection's. All texts of a row are escaped at once.
-
-    Args:
-        values: of one row, by column.
-        place: its file and line, for the staging table, each with a tab behind it.
-    """
-    texts = [value if type(value) is str else _text(value) for value in _columns_of(values)]
-    row = _SEPARATOR.join(texts).replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
-    return place + row.replace(_SEPARATOR, "\t").replace(_NULL, "\\N") + "\n"
-
-
-def _text(value: Any) -> str:
-    # The most frequent first.
-    if value is None:
-        return _NULL
-    if type(value) is list:
-        if not value:
-            return "{}"
-        tags = "\0".join(value).replace("\\", "\\\\").replace('"', '\\"').replace("\0", '","')
-        return f'{{"{tags}"}}'
-    if type(value) is dict:
-        return to_json(value, inf_nan_mode="constants").decode() if value else "{}"
-    if type(value) is bool:
-        return "t" if value else "f"
-    return str(value)
-
-
 async def create(connection: Connection) -> None:
     """Create the staging table; it goes when the caller's transaction ends."""
     await connection.execute(block("create_staging"))
 
 
 def copy(connection: Connection) -> AbstractAsyncContextManager[AsyncCopy]:
-    """Open the stream that takes what `encode` returns, with its place, into the staging table."""
+    """Open the stream that takes `copy_rows` with their place into the staging table."""
     return connection.cursor().copy(SQL(block("copy_staging")).format(columns=identifiers(WRITABLE)))
 
 
 def copy_directly(connection: Connection) -> AbstractAsyncContextManager[AsyncCopy]:
-    """Open the stream that takes what `encode` returns, without a place, into `pattern_templates` itself."""
+    """Open the stream that takes `copy_rows` without a place into `pattern_templates` itself."""
     return connection.cursor().copy(SQL(block("copy_first_load")).format(columns=identifiers(WRITABLE)))
 
 

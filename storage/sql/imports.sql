@@ -222,7 +222,7 @@ CREATE TEMPORARY TABLE import_rows (
 
 -- name: copy_staging
 -- Stream rows into the staging table.
-COPY pg_temp.import_rows (file, line, {columns}) FROM STDIN WITH (ENCODING 'UTF8')
+COPY pg_temp.import_rows (file, line, {columns}) FROM STDIN WITH (FORMAT binary)
 
 -- name: is_first_load
 -- Whether there is no pattern yet.
@@ -230,7 +230,7 @@ SELECT NOT EXISTS (SELECT FROM pattern_templates)
 
 -- name: copy_first_load
 -- Stream rows into the patterns themselves: any conflict ends it.
-COPY pattern_templates ({columns}) FROM STDIN WITH (ENCODING 'UTF8')
+COPY pattern_templates ({columns}) FROM STDIN WITH (FORMAT binary)
 
 -- name: count_duplicates
 -- Number of rows whose key an earlier row has.

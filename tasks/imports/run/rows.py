@@ -6,18 +6,17 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from pattern_storage.storage import numbers
+from pattern_storage.storage import copy_rows, numbers
 from pattern_storage.storage.explanation import explain
 from pattern_storage.storage.pattern import PatternData
-from pattern_storage.storage.staging import encode
 from pattern_storage.tasks.imports.plan.model import ImportPlan
 from pattern_storage.tasks.imports.run.rejects import Rejects
 from pattern_storage.tasks.imports.run.small_row import SmallPattern, validate_line
 from pattern_storage.tasks.imports.sources.files import Source
 from pattern_storage.tasks.imports.sources.formats import read_rows
 
-#: Characters of a chunk. One chunk and the next are in memory, whatever the file's size.
-CHUNK_CHARACTERS = 256 * 1024
+#: Bytes of a chunk. One chunk and the next are in memory, whatever the file's size.
+CHUNK_SIZE = 256 * 1024
 
 
 class Rows:
@@ -35,8 +34,8 @@ class Rows:
         self.columns: set[str] = set(plan.constants)
 
     def chunks(self, *, places: bool) -> Generator[bytes, None, None]:
-        """Yield lines of COPY's text format, for the staging table with file and line. Raises ImportFailed."""
-        waiting: list[str] = []
+        """Yield rows of COPY's binary format, for the staging table with file and line. Raises ImportFailed."""
+        waiting = [copy_rows.HEADER]
         size = 0
         for number, file in enumerate(self._source.files):
             for line, row in read_rows(self._plan, self._source, file):
@@ -51,13 +50,15 @@ class Rows:
                     continue
                 self.valid += 1
                 self.columns |= pattern.model_fields_set
-                waiting.append(encode(pattern.__dict__, f"{number}\t{line}\t" if places else ""))
+                waiting.append(
+                    copy_rows.encode(pattern.__dict__, copy_rows.placed(number, line) if places else copy_rows.UNPLACED)
+                )
                 size += len(waiting[-1])
-                if size >= CHUNK_CHARACTERS:
-                    yield "".join(waiting).encode()
+                if size >= CHUNK_SIZE:
+                    yield b"".join(waiting)
                     waiting, size = [], 0
-        if waiting and not self._rejects.too_many:
-            yield "".join(waiting).encode()
+        if not self._rejects.too_many:
+            yield b"".join([*waiting, copy_rows.TRAILER])
 
     def _check(self, row: bytes | dict[str, Any] | ValueError) -> PatternData | SmallPattern:
         """Return the row as a pattern. Raises ValueError."""

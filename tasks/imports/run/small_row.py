@@ -1,9 +1,9 @@
 """Fast validation of a small line of JSON, by pydantic's core alone.
 
 `PatternData` has rules that only Python can check: NUL characters, bytes of UTF-8, depth and size of a context, and
-unknown columns with a hint. A line that is short enough, and has neither an escaped NUL nor many brackets, cannot break
-the first four; for the last and for the sentence of any error, a row that fails here is validated by `PatternData`.
-Half of an import's own CPU time was spent in those functions.
+unknown columns with a hint. A line that is short enough, without an escaped NUL, and with few brackets in its context,
+cannot break the first four; for the last and for the sentence of any error, a row that fails here is validated by
+`PatternData`. Half of an import's own CPU time was spent in those functions.
 """
 
 from typing import Annotated, Any
@@ -12,6 +12,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 
+from pattern_storage.storage.copy_rows import JsonText
 from pattern_storage.storage.pattern import (
     MAX_CONTEXT_DEPTH,
     MAX_TAG_LENGTH,
@@ -21,7 +22,6 @@ from pattern_storage.storage.pattern import (
     Fraction,
     PatternData,
 )
-from pattern_storage.storage.staging import JsonText
 
 #: Bytes of a small line. A context grows at most sixfold when it is written by another serializer (`1e9`, spaces), and
 #: stays below its limit of 256 KiB; texts never grow.
@@ -59,7 +59,7 @@ _validate = SmallPattern.__pydantic_validator__.validate_json
 
 def validate_line(line: bytes) -> PatternData | SmallPattern:
     """Return a line of JSON as a pattern, its context perhaps as JsonText. Raises PatternData's ValidationError."""
-    if len(line) <= SMALL and not _is_suspicious(line):
+    if len(line) <= SMALL and b"\\u0000" not in line:
         try:
             pattern: SmallPattern = _validate(line)
         except ValidationError:
@@ -68,18 +68,12 @@ def validate_line(line: bytes) -> PatternData | SmallPattern:
             if not pattern.context:
                 return pattern
             text = to_json(pattern.context, inf_nan_mode="constants").decode()
-            # `1e999` is infinite as a float, and written so: no other text of such a line has this word.
-            if "nfinity" not in text:
+            if not _is_suspicious(text):
                 pattern.__dict__["context"] = JsonText(text)
                 return pattern
     return PatternData.model_validate_json(line)
 
 
-def _is_suspicious(line: bytes) -> bool:
-    """Return whether the line may hold a NUL, a number that JSON does not have, or a context that is too deep."""
-    return (
-        b"\\u0000" in line
-        or b"NaN" in line
-        or b"nfinity" in line
-        or line.count(b"{") + line.count(b"[") > MAX_CONTEXT_DEPTH
-    )
+def _is_suspicious(context: str) -> bool:
+    """Return whether the JSON may hold a number that is none, such as `1e999` and NaN are, or be too deep."""
+    return "nfinity" in context or "NaN" in context or context.count("{") + context.count("[") > MAX_CONTEXT_DEPTH
