@@ -105,17 +105,12 @@ async def measure(url: str, rows: int) -> None:
             more = await longest(pid, lambda s=seconds, n=spans: overview.quantiles(connection, seconds=s * n))  # type: ignore[misc]
             print(f"{'plots of the last ' + about:>30} {took:8.1f} {'quantiles':>8} {more:8.1f}", flush=True)
 
-        async def record(count: int) -> None:
-            ended = [(one, _result(one.correlation_id)) for one in (contract() for _ in range(count))]
+        before, calls_of = cpu(pid), 2_000
+        for _ in range(calls_of):
+            one = contract()
             async with connection.transaction():
-                await ledger.record_all(connection, ended)
-
-        for size in (1, 32):
-            calls_of = 2_000 // size
-            before = cpu(pid)
-            for _ in range(calls_of):
-                await record(size)
-            print(f"ledger row in a group of {size}: {(cpu(pid) - before) / calls_of / size / 1000:.1f} us of CPU")
+                await ledger.record(connection, one, _result(one.correlation_id))
+        print(f"ledger row: {(cpu(pid) - before) / calls_of / 1000:.1f} us of CPU")
 
 
 def _result(job: UUID) -> ModelResult:

@@ -77,9 +77,16 @@ async def connect(
     return connection
 
 
-def connect_sync(database_url: str, *, application_name: str, timeout: float) -> psycopg.Connection[Any]:
+def connect_sync(
+    database_url: str,
+    *,
+    application_name: str,
+    timeout: float,
+    statement_timeout: float = 0.0,
+    keepalives: bool = False,
+) -> psycopg.Connection[Any]:
     """Return a new connection outside of any transaction. Raises a StorageError, ServerUnavailable among them."""
-    given = parameters(database_url, application_name=application_name, timeout=timeout)
+    given = parameters(database_url, application_name=application_name, timeout=timeout, keepalives=keepalives)
     try:
         connection = psycopg.connect(database_url, prepare_threshold=None, **given)
     except psycopg.OperationalError as error:
@@ -87,7 +94,7 @@ def connect_sync(database_url: str, *, application_name: str, timeout: float) ->
         raise ServerUnavailable(f"cannot connect to PostgreSQL: {str(error).strip()}") from error
     try:
         _check_encoding(connection)
-        connection.execute(block("set_up_session"), _NO_LIMITS)
+        connection.execute(block("set_up_session"), _limits(statement_timeout, 0.0))
         connection.commit()
     except BaseException:
         connection.close()
@@ -103,9 +110,7 @@ async def set_up(
     Time-outs, in seconds, are set only where the user has not said other ones for their connections.
     """
     _check_encoding(connection)
-    limits = {"statement_timeout": statement_timeout, "lock_timeout": lock_timeout}
-    values = {name: str(round(seconds * 1000)) if seconds else None for name, seconds in limits.items()}
-    await connection.execute(block("set_up_session"), values, prepare=False)
+    await connection.execute(block("set_up_session"), _limits(statement_timeout, lock_timeout), prepare=False)
 
 
 def check_database(database_url: str, *, timeout: float) -> None:
@@ -121,7 +126,9 @@ def check_database(database_url: str, *, timeout: float) -> None:
         return
 
 
-_NO_LIMITS = {"statement_timeout": None, "lock_timeout": None}
+def _limits(statement_timeout: float, lock_timeout: float) -> dict[str, str | None]:
+    limits = {"statement_timeout": statement_timeout, "lock_timeout": lock_timeout}
+    return {name: str(round(seconds * 1000)) if seconds else None for name, seconds in limits.items()}
 
 
 def _check_encoding(connection: psycopg.Connection[Any] | AsyncConnection[Any]) -> None:

@@ -92,17 +92,18 @@ class VersionConflict(PermanentError):
 
     error_type = ErrorType.VERSION_CONFLICT
 
-    def __init__(self, pattern_id: UUID, expected: datetime, present: datetime) -> None:
-        self.pattern_id, self.expected, self.present = pattern_id, expected, present
+    def __init__(self, pattern_id: UUID, expected: datetime, present: datetime | str) -> None:
+        self.pattern_id, self.expected = pattern_id, expected
+        self.present = present if isinstance(present, str) else _iso(present)
         super().__init__(
-            f"Pattern {pattern_id} was last updated at {_iso(present)}, not at {_iso(expected)} as expected;"
+            f"Pattern {pattern_id} was last updated at {self.present}, not at {_iso(expected)} as expected;"
             " read it again"
         )
 
     @property
     def fields(self) -> dict[str, Any]:
         """`present_updated_at`: when the pattern was last updated, as `expect` takes it."""
-        return {"present_updated_at": _iso(self.present)}
+        return {"present_updated_at": self.present}
 
 
 def _iso(time: datetime) -> str:

@@ -8,7 +8,7 @@ statement more than the effect alone, and only the rare case pays for looking.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from uuid import UUID
 
 from psycopg.errors import UniqueViolation
@@ -89,28 +89,6 @@ async def _record(
     values = {"correlation_id": correlation_id, "fingerprint": request, "result": Json(result.to_dict())}
     about = delivery.columns(correlation_id, result, name)
     await connection.execute(block("record_job"), values | about | {"contract": contract})
-
-
-async def record_all(connection: Connection, jobs: Sequence[tuple[ModelContractPatternStorage, ModelResult]]) -> None:
-    """Record the jobs of a group, as `record` does with one, in one statement. Raises psycopg's UniqueViolation."""
-    rows = []
-    for contract, result in jobs:
-        request = name_request(result, contract).hex()
-        about = delivery.columns(contract.correlation_id, result, delivery.pattern_name(contract, result))
-        asked = {} if result.success else {"contract": contract.model_dump(mode="json")}
-        rows.append({
-            "correlation_id": contract.correlation_id, "fingerprint": request, "result": result, **about, **asked,
-        })  # fmt: skip
-    ids = [contract.correlation_id for contract, _ in jobs]
-    # One JSON text: an array of texts costs the driver more than all the rest.
-    await connection.execute(block("record_jobs"), {"ids": ids, "jobs": to_json(rows).decode()})
-
-
-async def find_finished(connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
-    """Return which of these jobs are in the ledger."""
-    async with connection.cursor(row_factory=scalar_row) as cursor:
-        await cursor.execute(block("find_finished"), {"ids": list(ids)})
-        return set(await cursor.fetchall())
 
 
 async def find(connection: Connection, correlation_id: UUID) -> tuple[bytes | None, ModelResult] | None:

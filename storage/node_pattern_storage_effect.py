@@ -1,22 +1,21 @@
 """The effect node: one contract, one explicit transaction, one result that never raises."""
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
-from uuid import UUID
 
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from pattern_storage.storage import group, ledger
+from pattern_storage.storage import ledger
 from pattern_storage.storage.errors import AlreadyDone, InternalError, StorageError, TransactionConflict, TransientError
 from pattern_storage.storage.explanation import printable
 from pattern_storage.storage.logs import correlated, get_logger
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage, ModelResult
 from pattern_storage.storage.node_base_effect import NodeBaseEffect
 from pattern_storage.storage.operations import check
-from pattern_storage.storage.operations.base import Connection, Operation
+from pattern_storage.storage.operations.base import Connection
 from pattern_storage.storage.sql import block
 from pattern_storage.storage.translation import translate
 from pattern_storage.vocabulary import OperationName
@@ -68,58 +67,6 @@ class NodePatternStorageEffect(NodeBaseEffect):
         return await self._answer(
             contract, self._query if contract.operation == OperationName.QUERY else self._execute_once
         )
-
-    async def execute_group(self, contracts: Sequence[ModelContractPatternStorage]) -> list[ModelResult | None]:
-        """Do what the contracts ask for in one transaction, each once per correlation id, in this order.
-
-        Return a result for each, as `execute_once` would, or None for one that has to be executed alone: all of them
-        if the transaction failed. What is in the ledger already is left out and alone too, to be replayed.
-        """
-        results: list[ModelResult | None] = [None] * len(contracts)
-        positions = {one.correlation_id: position for position, one in reversed(list(enumerate(contracts)))}
-        try:
-            try:
-                done = await self._execute_group([contracts[position] for position in sorted(positions.values())])
-            except AlreadyDone:
-                async with self.pool.connection() as connection:
-                    finished = await ledger.find_finished(connection, list(positions))
-                rest = [position for one, position in positions.items() if one not in finished]
-                # Nothing to leave out: the job that was in the way is being decided by another worker.
-                done = await self._execute_group([contracts[position] for position in sorted(rest)]) if finished else []
-        except Exception as raised:
-            logger.info("%d jobs are executed alone, not as a group: %s", len(contracts), translate(raised))
-            return results
-        for result in done:
-            if result is not None:
-                results[positions[UUID(result.metadata["correlation_id"])]] = result
-        return results
-
-    async def _execute_group(self, contracts: Sequence[ModelContractPatternStorage]) -> list[ModelResult | None]:
-        started = time.perf_counter()
-        operations = [_checked(contract) for contract in contracts]
-        together = [one for one in operations if isinstance(one, group.Single)]
-        if not together:
-            return []
-        first = contracts[0].correlation_id
-        async with self.transaction_manager.begin(f"{first} of {len(contracts)} jobs") as transaction:
-            try:
-                async with self.pool.connection() as connection, connection.pipeline(), connection.transaction():
-                    await self._limit(connection, contracts[0].operation, group.LOCK_TIMEOUT)
-                    reads = iter(await group.apply_all(connection, together))
-                    results = [
-                        _outcome(contract, next(reads) if isinstance(one, group.Single) else one, started)
-                        for contract, one in zip(contracts, operations, strict=True)
-                    ]
-                    ended = [
-                        (one, result) for one, result in zip(contracts, results, strict=True) if result is not None
-                    ]
-                    await ledger.record_all(connection, ended)
-            except Exception as error:
-                raise translate(error) from error
-            finally:
-                for contract in contracts:
-                    self.record_metric(f"{contract.operation}_duration_ms", transaction.duration_ms)
-        return results
 
     async def _answer(self, contract: ModelContractPatternStorage, execute: Execute) -> ModelResult:
         started = time.perf_counter()
@@ -192,27 +139,6 @@ class NodePatternStorageEffect(NodeBaseEffect):
         if any(limits.values()):
             values = {name: None if limit is None else str(round(limit * 1000)) for name, limit in limits.items()}
             await connection.execute(block("set_limits"), values)
-
-
-def _checked(contract: ModelContractPatternStorage) -> Operation | StorageError:
-    try:
-        return check(contract)
-    except StorageError as error:
-        return error
-
-
-def _outcome(
-    contract: ModelContractPatternStorage, applied: group.Read | Operation | StorageError, started: float
-) -> ModelResult | None:
-    """Return the result of one job of a group, None where the operation cannot share a transaction."""
-    if isinstance(applied, StorageError):
-        return _failed(contract, applied, started)
-    if not callable(applied):
-        return None
-    try:
-        return _succeeded(contract, applied(), started)
-    except StorageError as error:
-        return _failed(contract, error, started)
 
 
 def _succeeded(contract: ModelContractPatternStorage, data: dict[str, Any], started: float) -> ModelResult:

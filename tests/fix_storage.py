@@ -1,7 +1,7 @@
 """The storage layer on a database of the test's own."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -11,6 +11,7 @@ from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, NodePatternStorageEffect
+from pattern_storage.storage.group import GroupConnection
 from pattern_storage.storage.pool import create_pool
 from pattern_storage.testing import make_pattern
 
@@ -35,6 +36,14 @@ async def pool(database_url: str) -> AsyncIterator[Pool]:
 def node(pool: Pool) -> NodePatternStorageEffect:
     """The effect node on that pool."""
     return NodePatternStorageEffect(pool)
+
+
+@pytest.fixture
+def group(database_url: str) -> Iterator[GroupConnection]:
+    """Executes groups, as a worker does."""
+    opened = GroupConnection(database_url, connect_timeout=5.0)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture

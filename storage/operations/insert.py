@@ -1,9 +1,7 @@
 """insert: write one pattern."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Self
-from uuid import UUID
 
 from psycopg.sql import SQL, Placeholder
 from pydantic_core import to_jsonable_python
@@ -35,14 +33,16 @@ class Insert:
         """Return `pattern_id`, `pattern_name` and `created_at`. Raises UniqueViolation if the key is taken."""
         values = {column: adapt(column, getattr(self.pattern, column)) for column in WRITABLE}
         row = await fetch_one(connection, STATEMENT, values)
-        return self.read(None if row is None else (row[0], row[2]))
-
-    def read(self, row: tuple[UUID, datetime] | None) -> dict[str, Any]:
-        """Return `ModelResult.data` for the id and the time of the new row. Raises UniqueViolation if there is none."""
         if row is None:
-            raise UniqueViolation(*self.pattern.key)
+            raise self.not_written
+        pattern_id, pattern_name, created_at = row
         return {
-            "pattern_id": str(row[0]),
-            "pattern_name": self.pattern.pattern_name,
-            "created_at": to_jsonable_python(row[1]),
+            "pattern_id": str(pattern_id),
+            "pattern_name": pattern_name,
+            "created_at": to_jsonable_python(created_at),
         }
+
+    @property
+    def not_written(self) -> UniqueViolation:
+        """The error if no row comes back."""
+        return UniqueViolation(*self.pattern.key)

@@ -11,3 +11,11 @@ SELECT set_config('datestyle', 'ISO, MDY', false),
              AS wanted (name, value)
         JOIN pg_settings USING (name)
         WHERE wanted.value IS NOT NULL AND pg_settings.source <> 'client')
+
+-- name: limit_session
+-- Limit what every statement of a session of groups waits for locks.
+SELECT set_config('lock_timeout', %(lock)s::text, false)
+
+-- name: limit_group
+-- Limit every statement of a group's transaction, in milliseconds: its time, and its waiting for locks.
+SELECT set_config('statement_timeout', $1::text, true), set_config('lock_timeout', $2::text, true)

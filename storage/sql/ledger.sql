@@ -11,18 +11,42 @@ SELECT %(correlation_id)s, %(fingerprint)s, %(result)s, clock_timestamp(), %(sta
        %(error_type)s, %(queue)s, %(worker)s, to_timestamp(%(sent_at)s), %(duration_ms)s, %(contract)s,
        coalesce((SELECT deliveries FROM delivered), 0) + 1, (SELECT errors FROM delivered)
 
--- name: record_jobs
--- Record the finished jobs of a group, as record_job does with one. Fails if one of them is in the ledger already.
-WITH delivered AS (DELETE FROM job_attempts WHERE correlation_id = ANY (%(ids)s)),
-     published AS (DELETE FROM outbox WHERE correlation_id = ANY (%(ids)s)),
-     buried AS (DELETE FROM dead_letters WHERE correlation_id = ANY (%(ids)s))
+-- name: record_effect
+-- Make one effect of a group, which ends with written (id, data, present), and record the jobs that asked for it, as record_job
+-- does. Their results are put together here, so that COMMIT can be sent in the same breath: a job whose pattern was not
+-- written has its `error`, or its `conflict` if the pattern is there and was last updated at another time, `present`.
+-- Fails if one of them is in the ledger already.
+{effect}, outcome AS (
+    SELECT job.*, data, present, data IS NOT NULL AS done,
+           round(extract(epoch FROM clock_timestamp() - now()) * 1000, 3) AS milliseconds,
+           CASE WHEN data IS NOT NULL THEN NULL WHEN present IS NULL THEN error
+                ELSE replace(conflict, '?', present) END AS failure,
+           CASE WHEN data IS NOT NULL THEN NULL WHEN present IS NULL THEN error_type
+                ELSE 'version_conflict' END AS failure_type
+    FROM json_to_recordset($1::json) AS job (
+        correlation_id uuid, operation text, fingerprint text, older text, pattern_id uuid, pattern_name text,
+        error text, error_type text, conflict text, contract json, queue text, worker text, sent_at double precision)
+    LEFT JOIN written ON written.id = pattern_id
+)
 INSERT INTO job_ledger (correlation_id, fingerprint, result, finished_at, state, operation, pattern_name, error_type,
                         queue, worker, sent_at, duration_ms, contract, attempts)
-SELECT correlation_id, decode(fingerprint, 'hex'), result, clock_timestamp(), state, operation, pattern_name,
-       error_type, queue, worker, to_timestamp(sent_at), duration_ms, contract, 1
-FROM json_to_recordset(%(jobs)s::json) AS job (
-    correlation_id uuid, fingerprint text, result json, state text, operation text, pattern_name text, error_type text,
-    queue text, worker text, sent_at double precision, duration_ms real, contract json)
+SELECT correlation_id, decode(fingerprint, 'hex'),
+       json_build_object('success', done, 'data', data, 'error', failure, 'metadata', json_strip_nulls(json_build_object(
+           'correlation_id', correlation_id, 'operation', operation, 'duration_ms', milliseconds,
+           'error_type', failure_type, 'present_updated_at', CASE WHEN NOT done THEN present END,
+           'request', coalesce(older, fingerprint),
+           'canonical_request', CASE WHEN older IS NOT NULL THEN fingerprint END))),
+       clock_timestamp(), CASE WHEN done THEN 'SUCCESS' ELSE 'FAILURE' END, operation,
+       coalesce(data ->> 'pattern_name', pattern_name), failure_type, queue, worker, to_timestamp(sent_at),
+       milliseconds, CASE WHEN NOT done THEN contract END, 1
+FROM outcome
+RETURNING correlation_id, result
+
+-- name: clear_jobs
+-- Remove what was kept of the jobs of a group while they were not finished.
+WITH delivered AS (DELETE FROM job_attempts WHERE correlation_id = ANY ($1::uuid[])),
+     published AS (DELETE FROM outbox WHERE correlation_id = ANY ($1::uuid[]))
+DELETE FROM dead_letters WHERE correlation_id = ANY ($1::uuid[])
 
 -- name: describe_ledger
 -- Fill the columns to list jobs by, of rows that a release before them has written, a step at a time. A text with a NUL
@@ -48,7 +72,7 @@ WHERE job_ledger.correlation_id = read.correlation_id
 
 -- name: find_finished
 -- Which of these jobs the ledger has.
-SELECT correlation_id FROM job_ledger WHERE correlation_id = ANY (%(ids)s)
+SELECT correlation_id FROM job_ledger WHERE correlation_id = ANY ($1::uuid[])
 
 -- name: cancel_job
 -- Take a job's place in the ledger before the job does; no row comes back if the job was first. An import's run ends

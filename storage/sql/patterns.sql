@@ -11,11 +11,58 @@ RETURNING id, pattern_name, created_at
 -- name: insert_patterns
 -- Write the inserts of a group; those whose (pattern_name, pattern_type, language) is taken do not come back, also
 -- where an earlier one of the same group took it.
-INSERT INTO pattern_templates (id, {columns})
-SELECT id, {columns}
-FROM json_populate_recordset(NULL::pattern_templates, %(patterns)s::json)
-ON CONFLICT (pattern_name, pattern_type, language) DO NOTHING
-RETURNING id, created_at
+WITH written AS (
+    INSERT INTO pattern_templates (id, {columns})
+    SELECT id, {columns}
+    FROM json_populate_recordset(NULL::pattern_templates, $2::json)
+    ON CONFLICT (pattern_name, pattern_type, language) DO NOTHING
+    RETURNING id,
+              json_build_object('pattern_id', id, 'pattern_name', pattern_name, 'created_at',
+                                to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')) AS data,
+              NULL::text AS present
+)
+
+-- name: update_pattern_in_group
+-- Change the given columns of one pattern, whose new values are JSON ($2), if it was last updated at the expected time
+-- ($4) or none is expected; see update_pattern and update_expected_pattern.
+WITH present AS (
+    SELECT id, updated_at FROM pattern_templates WHERE id = $3::uuid FOR UPDATE
+), changed AS (
+    UPDATE pattern_templates AS pattern
+    SET {assignments}, updated_at = greatest(now(), pattern.updated_at + interval '1 microsecond')
+    FROM present, json_populate_record(NULL::pattern_templates, $2::json) AS new
+    WHERE pattern.id = present.id AND present.updated_at = coalesce(nullif($4, '')::timestamptz, present.updated_at)
+    RETURNING pattern.id, pattern.pattern_name, pattern.updated_at
+), written AS (
+    SELECT present.id,
+           CASE WHEN changed.id IS NOT NULL THEN json_build_object(
+               'pattern_id', changed.id, 'pattern_name', changed.pattern_name, 'updated_at',
+               to_char(changed.updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+               'fields_updated', $5::json) END AS data,
+           to_char(present.updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS present
+    FROM present LEFT JOIN changed USING (id)
+)
+
+-- name: delete_pattern_in_group
+-- Remove one pattern ($2) if it was last updated at the expected time ($3) or none is expected.
+WITH present AS (
+    SELECT id, updated_at FROM pattern_templates WHERE id = $2::uuid FOR UPDATE
+), gone AS (
+    DELETE FROM pattern_templates AS pattern
+    USING present
+    WHERE pattern.id = present.id AND present.updated_at = coalesce(nullif($3, '')::timestamptz, present.updated_at)
+    RETURNING pattern.id, pattern.pattern_name
+), written AS (
+    SELECT present.id,
+           CASE WHEN gone.id IS NOT NULL THEN json_build_object(
+               'pattern_id', gone.id, 'pattern_name', gone.pattern_name, 'deleted', true) END AS data,
+           to_char(present.updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS present
+    FROM present LEFT JOIN gone USING (id)
+)
+
+-- name: no_pattern
+-- Touch no pattern, as jobs do whose contract is refused.
+WITH written AS (SELECT NULL::uuid AS id, NULL::json AS data, NULL::text AS present WHERE false)
 
 -- name: copy_patterns
 -- Write a batch: the fastest of four ways (bench/batch_insert.py), and its error names the line that failed.

@@ -146,8 +146,14 @@ class Claims:
         self._call.acks.append(tag)
 
     def collect_ack(self, tag: str) -> bool:
-        """Send an acknowledgement along with the next claim, if that is milliseconds away. Returns whether it is."""
-        if self._channel.closing or monotonic() - self._worked_at > LOOP_ALIVE or not self._ahead:
+        """Send an acknowledgement along with the next claim, if that is milliseconds away. Returns whether it is.
+
+        It always is for the thread of the event loop, whose next turn begins when this one has ended: a busy machine,
+        where turns are long, would otherwise send each alone and become busier still.
+        """
+        if self._channel.closing or not self._ahead:
+            return False
+        if threading.get_ident() != self._thread and monotonic() - self._worked_at > LOOP_ALIVE:
             return False
         self._call.acks.append(tag)
         return True

@@ -7,15 +7,19 @@ under any Celery pool: prefork (a runtime a child process), threads (one that al
 import asyncio
 import os
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from queue import LifoQueue
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from billiard.process import current_process
 from celery import signals
 
 from pattern_storage.config.settings import Settings, environment_settings
 from pattern_storage.storage import NodePatternStorageEffect
+from pattern_storage.storage.errors import StorageError
+from pattern_storage.storage.group import GroupConnection
 from pattern_storage.storage.operations.base import Connection
 from pattern_storage.storage.pool import create_pool
 from pattern_storage.storage.translation import translate
@@ -38,17 +42,31 @@ class WrongProcess(RuntimeError):
 class Runtime:
     """An event loop thread with an open pool on it. Open it after any fork: threads do not survive one."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, group_connections: int = 0) -> None:
         self.process_id = os.getpid()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="storage-runtime", daemon=True)
         self._thread.start()
         # Behind PgBouncer in transaction mode a connection has no settings of its own: each transaction says them.
         pooler = settings.prepare_threshold < 0
+        #: Of the connections that the process may have, those on which groups are executed.
+        self._groups = [
+            GroupConnection(
+                settings.database,
+                connect_timeout=settings.pool_timeout,
+                statement_timeout=settings.statement_timeout,
+                pooler=pooler,
+                on_measured=lambda name, value: self.node.record_metric(name, value),
+            )
+            for _ in range(group_connections)
+        ]
+        self._free_groups = LifoQueue[GroupConnection]()
+        for one in self._groups:
+            self._free_groups.put(one)
         self.pool = create_pool(
             settings.database,
-            min_size=settings.pool_min_size,
-            max_size=settings.pool_max_size,
+            min_size=max(settings.pool_min_size - len(self._groups), 0),
+            max_size=settings.pool_max_size - len(self._groups),
             timeout=settings.pool_timeout,
             prepare_threshold=None if pooler else settings.prepare_threshold,
             statement_timeout=0.0 if pooler else settings.statement_timeout,
@@ -105,10 +123,27 @@ class Runtime:
                 ended.wait(CLOSE_TIMEOUT)
             raise
 
+    @contextmanager
+    def group_connection(self) -> Iterator[GroupConnection]:
+        """Lend a connection on which this thread may execute groups; it waits for one that is free."""
+        lent = self._free_groups.get()
+        try:
+            yield lent
+        finally:
+            self._free_groups.put(lent)
+
+    def open_groups(self) -> None:
+        """Open the connections of groups; a server that is down is told by the jobs."""
+        for one in self._groups:
+            with suppress(StorageError):
+                one.open()
+
     def close(self) -> None:
-        """Close the pool and stop the loop. Harmless in a forked child, whose parent still owns both."""
+        """Close all connections and stop the loop. Harmless in a forked child, whose parent still owns both."""
         if os.getpid() != self.process_id or self._loop.is_closed():
             return
+        for one in self._groups:
+            one.close()
         self.run(self.pool.close(CLOSE_TIMEOUT))
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(CLOSE_TIMEOUT)
@@ -125,6 +160,7 @@ def _result(future: Future[T], on_slow: Callable[[], None]) -> T:
 
 _lock = threading.Lock()
 _runtime: Runtime | None = None
+_threads_have_groups = False
 
 
 def runtime() -> Runtime:
@@ -132,8 +168,24 @@ def runtime() -> Runtime:
     global _runtime
     with _lock:
         if _runtime is None:
-            _runtime = Runtime(environment_settings())
+            settings = environment_settings()
+            _runtime = Runtime(settings, _group_connections(settings))
         return _runtime
+
+
+def _group_connections(settings: Settings) -> int:
+    """Return how many connections are for groups: one in a process of a pool, half of all where threads share them."""
+    if not settings.group_execution:
+        return 0
+    if current_process().name != "MainProcess":
+        return min(1, settings.pool_max_size - 1)
+    return settings.pool_max_size // 2 if _threads_have_groups else 0
+
+
+def give_threads_groups() -> None:
+    """Have connections for groups in this process, whose jobs are done by threads. Call it before the first job."""
+    global _threads_have_groups
+    _threads_have_groups = True
 
 
 def run(coroutine: Coroutine[Any, Any, T], on_slow: Callable[[], None] | None = None) -> T:
@@ -163,7 +215,9 @@ def on_connection(function: Callable[Concatenate[Connection, P], Awaitable[T]], 
 @signals.worker_process_init.connect
 def _open(**_: Any) -> None:
     """Open in each prefork child before its first job, so that no job pays for connecting."""
-    runtime()
+    opened = runtime()
+    if current_process().name != "MainProcess":
+        opened.open_groups()
 
 
 @signals.worker_process_shutdown.connect

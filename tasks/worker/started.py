@@ -1,6 +1,7 @@
 """The state STARTED, for jobs that are still running after a moment: what ends at once need not say that it began."""
 
 from collections.abc import Iterable
+from typing import cast
 
 from celery import current_app
 from celery.exceptions import SoftTimeLimitExceeded
@@ -8,6 +9,7 @@ from celery.states import STARTED
 
 from pattern_storage.config.settings import environment_settings
 from pattern_storage.storage.logs import get_logger
+from pattern_storage.tasks.worker.result_backend import StorageRedisBackend
 
 logger = get_logger(__name__)
 
@@ -16,11 +18,9 @@ def mark_started(ids: Iterable[str]) -> None:
     """Say that these jobs are running. It is only told to someone: an error is logged and decides nothing."""
     if not environment_settings().track_started:
         return
-    for job_id in ids:
-        try:
-            current_app.backend.store_result(job_id, {}, STARTED)
-        except SoftTimeLimitExceeded:
-            raise
-        except Exception as error:
-            logger.warning("cannot store that jobs have started: %s", error)
-            return
+    try:
+        cast("StorageRedisBackend", current_app.backend).store_many((job_id, {}, STARTED, None) for job_id in ids)
+    except SoftTimeLimitExceeded:
+        raise
+    except Exception as error:
+        logger.warning("cannot store that jobs have started: %s", error)

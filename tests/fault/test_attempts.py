@@ -159,7 +159,9 @@ class TestRealConflicts:
                 " $$ BEGIN PERFORM FROM gate FOR UPDATE; RETURN NEW; END $$;"
                 "CREATE TRIGGER pass_gate AFTER UPDATE ON pattern_templates FOR EACH ROW EXECUTE FUNCTION pass_gate()"
             )
-            worker = launch(load.database_url, load.redis_url, env=ENVIRONMENT)
+            # A group would give up its locks before PostgreSQL looks for a deadlock.
+            alone = {"PATTERN_STORAGE_GROUP_EXECUTION": "0"}
+            worker = launch(load.database_url, load.redis_url, env=ENVIRONMENT | alone)
             with other.transaction():
                 other.execute("SELECT FROM gate FOR UPDATE")
                 load.submit([job])

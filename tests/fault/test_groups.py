@@ -17,7 +17,8 @@ from tests.fix_storage import contract, make_pattern
 DEADLY = """
 import os, signal
 from pathlib import Path
-from pattern_storage.storage import NodePatternStorageEffect, ledger
+from pattern_storage.storage.group import GroupConnection
+from pattern_storage.storage.pipeline import PipelineConnection
 from pattern_storage.tasks.worker.group import call, child
 
 def die(step):
@@ -31,19 +32,27 @@ def die(step):
         os.killpg(0, signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)
 
-execute_group, record_all, store = NodePatternStorageEffect.execute_group, ledger.record_all, child._store
+execute, store = GroupConnection.execute, child._store
+send, read = PipelineConnection._send, PipelineConnection._read
 on_ended = call.GroupCall._on_ended
 
-async def deadly_group(self, contracts):
+def deadly_execute(self, contracts):
     die("before the transaction")
-    results = await execute_group(self, contracts)
+    results = execute(self, contracts)
     die("after the transaction")
     return results
 
-async def deadly_record(connection, jobs):
-    die("between effects and ledger")
-    await record_all(connection, jobs)
-    die("before the commit")
+def deadly_send(self, text, values, new):
+    if text == "COMMIT":
+        # PostgreSQL has all but this.
+        self._wire.flush()
+        die("before the commit")
+    return send(self, text, values, new)
+
+def deadly_read(self):
+    # All is sent, COMMIT too.
+    die("in the transaction")
+    return read(self)
 
 def deadly_store(ended):
     die("before the results")
@@ -55,15 +64,16 @@ def deadly_end(self, outcomes):
     die("before the acknowledgements")
     on_ended(self, outcomes)
 
-NodePatternStorageEffect.execute_group = deadly_group
-ledger.record_all = deadly_record
+GroupConnection.execute = deadly_execute
+PipelineConnection._send = deadly_send
+PipelineConnection._read = deadly_read
 child._store = deadly_store
 call.GroupCall._on_ended = deadly_end
 """
 STEPS = (
     "before the transaction",
-    "between effects and ledger",
     "before the commit",
+    "in the transaction",
     "after the transaction",
     "before the results",
     "after the results",

@@ -37,9 +37,10 @@ DEADLY = """
 import os, signal, time
 from pathlib import Path
 from pattern_storage.storage import NodePatternStorageEffect
+from pattern_storage.storage.group import GroupConnection
 
 execute_once = NodePatternStorageEffect.execute_once
-execute_group = NodePatternStorageEffect.execute_group
+execute_group = GroupConnection.execute
 
 def die():
     if os.environ["DEADLY"] == "worker":
@@ -70,15 +71,15 @@ async def deadly(self, contract):
     end(contract)
     return result
 
-async def deadly_group(self, contracts):
+def deadly_group(self, contracts):
     for contract in contracts:
         begin(contract)
-    results = await execute_group(self, contracts)
+    results = execute_group(self, contracts)
     for contract in contracts:
         end(contract)
     return results
 
-NodePatternStorageEffect.execute_group = deadly_group
+GroupConnection.execute = deadly_group
 NodePatternStorageEffect.execute_once = deadly
 """
 

@@ -11,6 +11,7 @@ from psycopg.types.json import Jsonb
 
 from pattern_storage import ContractInvalid, ModelContractPatternStorage, PatternStorageClient
 from pattern_storage.storage import NodePatternStorageEffect, ledger
+from pattern_storage.storage.group import GroupConnection
 from pattern_storage.storage.pool import create_pool
 from pattern_storage.testing import inline, make_pattern
 from pattern_storage.vocabulary import ErrorType
@@ -114,12 +115,12 @@ async def test_a_redelivery_has_the_first_result(node: NodePatternStorageEffect)
     assert (await node.execute_once(other)).metadata["error_type"] == "correlation_conflict"
 
 
-async def test_jobs_of_one_group_see_each_other(node: NodePatternStorageEffect) -> None:
+async def test_jobs_of_one_group_see_each_other(node: NodePatternStorageEffect, group: GroupConnection) -> None:
     """They share a transaction and so a `now()`: each update has a time of its own all the same."""
     pattern_id, seen = await insert(node)
     first, second, third = update(pattern_id, 1, expect=seen), update(pattern_id, 2, expect=seen), update(pattern_id, 3)
     gone = contract("delete", pattern_id=pattern_id, expect=seen)
-    results = [one for one in await node.execute_group([first, second, third, gone]) if one is not None]
+    results = [one for one in group.execute([first, second, third, gone]) if one is not None]
     assert [one.metadata.get("error_type") for one in results] == [None, "version_conflict", None, "version_conflict"]
     times = [results[0].data["updated_at"], results[2].data["updated_at"]]
     assert results[1].metadata["present_updated_at"] == times[0]
@@ -128,7 +129,7 @@ async def test_jobs_of_one_group_see_each_other(node: NodePatternStorageEffect) 
     assert (await node.execute_effect(update(pattern_id, 4, expect=times[0]))).metadata["error_type"] == (
         "version_conflict"
     )
-    again = await node.execute_group([first, update(pattern_id, 5, expect=times[1])])
+    again = group.execute([first, update(pattern_id, 5, expect=times[1])])
     assert again[0] is None
     assert again[1] is not None
     assert again[1].success
@@ -143,16 +144,18 @@ async def test_time_never_goes_back(node: NodePatternStorageEffect, connection: 
     assert datetime.fromisoformat(updated["updated_at"]) == ahead + timedelta(microseconds=1)
 
 
-async def test_of_many_at_once_one_is_in_time(database_url: str, node: NodePatternStorageEffect) -> None:
+async def test_of_many_at_once_one_is_in_time(
+    database_url: str, node: NodePatternStorageEffect, group: GroupConnection
+) -> None:
     """Two pools, as two workers have them, with single jobs and groups."""
     pattern_id, seen = await insert(node)
     async with create_pool(database_url) as pool:
         nodes = [node, NodePatternStorageEffect(pool)]
         single = [nodes[count % 2].execute_once(update(pattern_id, count, expect=seen)) for count in range(10)]
-        group = [update(pattern_id, 10 + count, expect=seen) for count in range(5)]
-        results, together = await asyncio.gather(asyncio.gather(*single), nodes[1].execute_group(group))
+        jobs = [update(pattern_id, 10 + count, expect=seen) for count in range(5)]
+        results, together = await asyncio.gather(asyncio.gather(*single), asyncio.to_thread(group.execute, jobs))
     # A group that waited too long for the row is executed alone, as a worker does.
-    for job, result in zip(group, together, strict=True):
+    for job, result in zip(jobs, together, strict=True):
         results.append(await node.execute_once(job) if result is None else result)
     assert [one.success for one in results].count(True) == 1
     assert {one.metadata.get("error_type") for one in results} == {None, "version_conflict"}

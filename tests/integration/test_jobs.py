@@ -26,6 +26,7 @@ from pattern_storage.storage import (
 )
 from pattern_storage.storage.delivery import Delivery, delivered
 from pattern_storage.storage.errors import FilterInvalid
+from pattern_storage.storage.group import GroupConnection
 from pattern_storage.storage.job_details import find_job
 from pattern_storage.storage.job_filter import Cursor, JobFilter
 from pattern_storage.storage.model_contract_pattern_storage import ModelResult
@@ -53,7 +54,11 @@ def known(url: str) -> dict[str, UUID]:
 
     async def make() -> dict[str, UUID]:
         async with create_pool(url) as pool, pool.connection() as connection:
-            return await make_jobs(NodePatternStorageEffect(pool), connection)
+            group = GroupConnection(url, connect_timeout=5.0)
+            try:
+                return await make_jobs(NodePatternStorageEffect(pool), group, connection)
+            finally:
+                group.close()
 
     return asyncio.run(make())
 
@@ -65,7 +70,7 @@ async def reader(url: str, known: dict[str, UUID]) -> AsyncIterator[Connection]:
         yield opened
 
 
-async def make_jobs(node: NodePatternStorageEffect, connection: Connection) -> dict[str, UUID]:
+async def make_jobs(node: NodePatternStorageEffect, group: GroupConnection, connection: Connection) -> dict[str, UUID]:
     alone = contract("insert", data=make_pattern(pattern_name="alone"))
     grouped = [contract("insert", data=make_pattern(pattern_name=f"grouped {n}")) for n in range(3)]
     twin = contract("insert", data=make_pattern(pattern_name="grouped 0"))
@@ -74,7 +79,7 @@ async def make_jobs(node: NodePatternStorageEffect, connection: Connection) -> d
     }
     with delivered(deliveries):
         assert (await node.execute_once(alone)).success
-        results = await node.execute_group([*grouped, twin])
+        results = group.execute([*grouped, twin])
     assert [result.success for result in results if result] == [True, True, True, False]
     waiting = contract("delete", pattern_id=uuid4())
     cancelled = contract("insert", data=make_pattern(pattern_name="cancelled"))

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from pattern_storage.tasks.client import PatternStorageClient
 from tests.fix_celery import StorageWorker
@@ -26,7 +27,7 @@ def test_worker(start_worker: Callable[..., StorageWorker], client: PatternStora
     worker = start_worker(env=JSON)
     pattern = make_pattern()
     assert client.insert(pattern).result(timeout=60).success
-    job = client.insert(pattern)
+    job = client.insert(make_pattern(parent_pattern_id=str(uuid4())))
     assert not job.result(timeout=60).success
 
     def loggers() -> set[str]:

@@ -5,9 +5,10 @@ Redis; most of that costs as much for thirty jobs as for one. Who does what:
 
     grouper    in the worker's main process: collects requests, and gives them to the pool when a process is free
     call       one pool call for many requests; what Celery's pool reports of it is reported to each request
-    child      in the pool process: one transaction, then Celery's own tracer for each job, then all results at once
+    child      in the pool process: one transaction, then all results at once, then Celery's own tracer for each job
 
 Nothing waits for company: what arrived in one turn of the event loop, or while all processes were busy, goes together.
+One job that is alone goes the same way, which costs less than Celery's own.
 What the group could not do, in whole or in part, goes alone, on Celery's own path; see `grouper.can_share`.
 Order as ever: commit, result, acknowledgement. The transaction itself is `storage.group`.
 """

@@ -9,6 +9,8 @@ from celery.worker import state
 
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.tasks.worker.group.child import GroupedJob, run_group
+from pattern_storage.tasks.worker.runtime import SLOW
+from pattern_storage.tasks.worker.started import mark_started
 
 logger = get_logger(__name__)
 
@@ -19,9 +21,12 @@ class GroupCall:
     def __init__(self, requests: Sequence[Any], grouper: Any) -> None:
         self._requests = requests
         self._grouper = grouper
+        self._slow: Any = None
 
-    def apply(self, pool: Any) -> None:
+    def apply(self, pool: Any, hub: Any) -> None:
         """Hand the requests to the pool."""
+        # Here: in the pool process the thread that would have to say so waits for PostgreSQL.
+        self._slow = hub.call_later(SLOW, self._mark_started)
         soft, hard = self._time_limits()
         result = pool.apply_async(
             run_group,
@@ -61,7 +66,7 @@ class GroupCall:
             # How a pool of threads says that the call was ended from outside.
             self._on_lost(outcomes)
             return
-        self._grouper.end()
+        self._end()
         for request, outcome in zip(self._requests, outcomes, strict=True):
             with _others_go_on(request):
                 if outcome is None:
@@ -74,13 +79,20 @@ class GroupCall:
 
         What had committed is replayed. No job's attempts are counted for it; the guilty one's will be.
         """
-        self._grouper.end()
+        self._end()
         if state.should_terminate:
             return
         logger.warning("%d jobs of a lost group are executed alone: %s", len(self._requests), failure.exception)
         for request in self._requests:
             with _others_go_on(request):
                 self._execute_alone(request)
+
+    def _end(self) -> None:
+        self._slow.cancel()
+        self._grouper.end()
+
+    def _mark_started(self) -> None:
+        mark_started(request.id for request in self._requests if not request.acknowledged)
 
     def _execute_alone(self, request: Any) -> None:
         if request._already_revoked or request._already_cancelled or request.acknowledged:

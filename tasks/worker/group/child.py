@@ -1,7 +1,7 @@
 """A group in a pool process: one transaction, Celery's tracer for each job, and all results in one round trip."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from functools import cache
 from typing import Any, NamedTuple, cast
@@ -22,7 +22,6 @@ from pattern_storage.tasks.worker import runtime
 from pattern_storage.tasks.worker.delivered_job import delivery_from
 from pattern_storage.tasks.worker.received_contract import receive
 from pattern_storage.tasks.worker.result_backend import StorageRedisBackend
-from pattern_storage.tasks.worker.started import mark_started
 
 
 class GroupedJob(NamedTuple):
@@ -51,6 +50,9 @@ def run_group(jobs: Sequence[GroupedJob]) -> list[Outcome | None]:
     extra_jobs += len(jobs) - 1
     try:
         return _run(jobs)
+    except SoftTimeLimitExceeded:
+        # Rolled back, unless the commit was on its way: then the jobs are replayed when they are executed alone.
+        return [None] * len(jobs)
     except Exception:
         # Whatever had committed by then is replayed.
         logger.exception("a group of %d jobs failed; each is executed alone", len(jobs))
@@ -60,24 +62,20 @@ def run_group(jobs: Sequence[GroupedJob]) -> list[Outcome | None]:
 def _run(jobs: Sequence[GroupedJob]) -> list[Outcome | None]:
     began = time.monotonic()
     contracts = [_contract(job) for job in jobs]
-    try:
-        with delivered({
-            one.correlation_id: delivery_from(job.request)
-            for job, one in zip(jobs, contracts, strict=True) if one is not None
-        }):  # fmt: skip
-            results = _execute([one for one in contracts if one is not None])
-    except SoftTimeLimitExceeded:
-        # Rolled back, unless the commit was on its way: then the job is replayed when it is executed alone.
-        return [None] * len(jobs)
-    outcomes: list[Outcome | None] = [None] * len(jobs)
-    ended = []
-    for position, (job, contract) in enumerate(zip(jobs, contracts, strict=True)):
-        result = next(results) if contract is not None else None
-        if result is not None:
-            outcomes[position] = _trace(job, result, began)
-            ended.append((job, result))
-    unknown = _store(ended)
-    return [None if job.id in unknown else outcome for job, outcome in zip(jobs, outcomes, strict=True)]
+    received = [(job, one) for job, one in zip(jobs, contracts, strict=True) if one is not None]
+    with (
+        delivered({one.correlation_id: delivery_from(job.request) for job, one in received}),
+        runtime.runtime().group_connection() as connection,
+    ):
+        found = iter(connection.execute([one for _, one in received]))
+    results = [None if one is None else next(found) for one in contracts]
+    committed = time.perf_counter()
+    unknown = _store([(job, result) for job, result in zip(jobs, results, strict=True) if result is not None])
+    stored = time.perf_counter() - committed
+    return [
+        None if result is None or job.id in unknown else _trace(job, result, began, stored)
+        for job, result in zip(jobs, results, strict=True)
+    ]
 
 
 def _contract(job: GroupedJob) -> ModelContractPatternStorage | None:
@@ -90,15 +88,10 @@ def _contract(job: GroupedJob) -> ModelContractPatternStorage | None:
         return None
 
 
-def _execute(contracts: Sequence[ModelContractPatternStorage]) -> Iterator[ModelResult | None]:
-    node, ids = runtime.node(), [str(one.correlation_id) for one in contracts]
-    return iter(runtime.run(node.execute_group(contracts), on_slow=lambda: mark_started(ids)))
-
-
-def _trace(job: GroupedJob, result: ModelResult, began: float) -> Outcome:
-    """Have Celery conclude a job whose result is known: signals, hooks, log, and the text for events."""
-    # What the tracer would store is stored with the results of the others.
-    request = {**job.request, "is_eager": False, "ignore_result": True, "outcome": result}
+def _trace(job: GroupedJob, result: ModelResult, began: float, stored: float) -> Outcome:
+    """Have Celery conclude a job whose result is stored: signals, hooks, log, and the text for events."""
+    done_at = time.perf_counter() - stored
+    request = {**job.request, "is_eager": False, "ignore_result": True, "outcome": result, "done_at": done_at}
     _began.set(began)
     answer, failed, seconds, text = _tracer(job.task)(job.id, request["args"], request["kwargs"], request)
     return (1, answer, seconds) if failed else (0, text, seconds)

@@ -10,6 +10,8 @@ from celery.worker import state
 from kombu.asynchronous.semaphore import LaxBoundedSemaphore
 
 from pattern_storage.config.settings import environment_settings
+from pattern_storage.tasks.observability import traces
+from pattern_storage.tasks.worker import runtime
 from pattern_storage.tasks.worker.group.call import GroupCall
 from pattern_storage.vocabulary import OperationName
 
@@ -34,7 +36,10 @@ class Grouper:
         self._threads: LaxBoundedSemaphore | None = None
         if not isinstance(consumer.pool, PreforkPool):
             self._threads = LaxBoundedSemaphore(consumer.pool.limit)
+            runtime.give_threads_groups()
         self._slots = self._threads or consumer.controller.semaphore
+        #: Whether each job is to show its own statements: those of a group belong to no job's span.
+        self._traced = traces.wanted(environment_settings())
 
     def add(self, request: Any) -> None:
         """Take a request that Celery has reserved."""
@@ -70,11 +75,10 @@ class Grouper:
         self._asking = bool(self._waiting)
         if not requests:
             self._slots.release()
-        elif len(requests) == 1 and self._threads is None:
-            # One job is no group: it takes the free process as Celery has it.
+        elif self._traced and len(requests) == 1 and self._threads is None:
             self._consumer.controller._process_task(requests[0])
         else:
-            GroupCall(requests, self).apply(self._consumer.pool)
+            GroupCall(requests, self).apply(self._consumer.pool, self._consumer.hub)
         if self._asking:
             self._ask()
 
@@ -117,7 +121,13 @@ def grouper_of(consumer: Any) -> Grouper | None:
     Each connection has its own: what waited when one broke is delivered again.
     """
     settings = environment_settings()
-    if not settings.group_execution or consumer.hub is None or not isinstance(consumer.pool, PreforkPool | ThreadPool):
+    # Groups have a connection of their own beside that of jobs that go alone.
+    if (
+        not settings.group_execution
+        or settings.pool_max_size < 2
+        or consumer.hub is None
+        or not isinstance(consumer.pool, PreforkPool | ThreadPool)
+    ):
         return None
     grouper: Grouper | None = getattr(consumer, "storage_grouper", None)
     if grouper is None or grouper.connection is not consumer.connection:

@@ -1,0 +1,170 @@
+"""Groups in PostgreSQL: one round trip, outcomes as if each job had been alone, and nothing left behind."""
+
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from pattern_storage.storage import ModelContractPatternStorage, ModelResult, NodePatternStorageEffect
+from pattern_storage.storage.group import GroupConnection
+from pattern_storage.storage.pipeline import MAX_PREPARED, PipelineConnection
+from tests.fix_storage import contract, make_pattern, succeed
+
+
+@pytest.fixture(params=[False, True], ids=["session", "pooler"])
+def group(database_url: str, request: pytest.FixtureRequest) -> Iterator[GroupConnection]:
+    """Executes groups: on a session of its own, and as behind PgBouncer."""
+    opened = GroupConnection(database_url, connect_timeout=5, statement_timeout=30, pooler=request.param)
+    yield opened
+    opened.close()
+
+
+def comparable(result: ModelResult | None) -> dict[str, Any]:
+    """A result without what differs each time; the shape of these values stays."""
+    assert result is not None
+    shown = result.to_dict()
+    for part, names in (("data", ("pattern_id", "created_at", "updated_at")), ("metadata", ("duration_ms",))):
+        for name in names:
+            if name in (shown[part] or {}):
+                shown[part][name] = type(shown[part][name]).__name__
+    return shown
+
+
+async def test_outcomes_are_those_of_jobs_alone(group: GroupConnection, node: NodePatternStorageEffect) -> None:
+    """Every kind of job, good and bad: results and what the ledger keeps say the same either way."""
+
+    async def asked() -> list[ModelContractPatternStorage]:
+        stored = [await succeed(node, "insert", data=make_pattern()) for _ in range(2)]
+        taken = make_pattern(context={"whole": 1.0, "tab": "\t\"'\\"}, tags=["a"])
+        bad = contract("insert", data=make_pattern())
+        bad.data["confidence_score"] = 7
+        return [
+            contract("insert", data=taken),
+            contract("insert", data=taken | {"source": "twice"}),
+            contract("update", pattern_id=stored[0]["pattern_id"], data={"usage_count": 3, "context": {"b": [1.5]}}),
+            contract("update", pattern_id=uuid4(), data={"usage_count": 3}),
+            contract("delete", pattern_id=stored[1]["pattern_id"]),
+            contract("delete", pattern_id=stored[1]["pattern_id"]),
+            bad,
+        ]
+
+    together, alone = await asked(), await asked()
+    results = group.execute(together)
+    for mine, other, result in zip(together, alone, results, strict=True):
+        expected = comparable(await node.execute_once(other))
+        shown = comparable(result)
+        for one, asked_for in ((shown, mine), (expected, other)):
+            assert one["metadata"].pop("correlation_id") == str(asked_for.correlation_id)
+            # Of other names and ids.
+            assert len(one["metadata"].pop("request")) == 64
+            one["metadata"].pop("canonical_request", None)
+            assert ("pattern_name" in one["data"]) if one["data"] else one["error"]
+            (one["data"] or {}).pop("pattern_name", None)
+        assert shown.pop("error") is None or expected.pop("error") is not None
+        expected.pop("error", None)
+        assert shown == expected
+        again = await node.execute_once(mine)
+        assert again.metadata.pop("replayed")
+        assert result is not None
+        assert again == result
+    assert group.execute(together) == [None] * len(together)
+
+
+async def test_a_transaction_that_fails_leaves_nothing(group: GroupConnection, database_url: str) -> None:
+    """Each is then done alone, and the connection goes on."""
+    good, orphan = (contract("insert", data=make_pattern(**one)) for one in ({}, {"parent_pattern_id": str(uuid4())}))
+    query = contract("query")
+    assert group.execute([good, orphan, query]) == [None, None, None]
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute("SELECT count(*) FROM pattern_templates").fetchone() == (0,)
+        assert connection.execute("SELECT count(*) FROM job_ledger").fetchone() == (0,)
+    first, second = group.execute([good, good])
+    assert first is not None
+    assert first.success
+    assert second is None
+
+
+def test_a_lock_is_not_waited_for_long(group: GroupConnection, database_url: str) -> None:
+    with psycopg.connect(database_url) as holder:
+        holder.execute("LOCK TABLE pattern_templates")
+        assert group.execute([contract("insert", data=make_pattern())]) == [None]
+
+
+def test_a_connection_that_was_lost_is_made_again(group: GroupConnection, database_url: str) -> None:
+    assert group.execute([contract("insert", data=make_pattern())])[0]
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name = 'pattern-storage worker'"
+        )
+    assert group.execute([contract("insert", data=make_pattern())]) == [None]
+    assert group.execute([contract("insert", data=make_pattern())])[0]
+
+
+def test_no_server_is_not_asked_again_at_once(absent_url: str) -> None:
+    asked = [contract("insert", data=make_pattern())]
+    unreachable = GroupConnection(f"postgresql://nobody@{absent_url.partition('://')[2]}/none", connect_timeout=2)
+    assert unreachable.execute(asked) == [None]
+    retry_at = unreachable._retry_at
+    assert retry_at > time.monotonic()
+    assert unreachable.execute(asked) == [None]
+    assert unreachable._retry_at == retry_at
+
+
+class TestPipeline:
+    @pytest.fixture
+    def pipeline(self, database_url: str) -> Iterator[PipelineConnection]:
+        opened = PipelineConnection(psycopg.connect(database_url, autocommit=True), prepare=True)
+        yield opened
+        opened.close()
+
+    def test_one_round_trip(self, pipeline: PipelineConnection) -> None:
+        """Counted in the protocol that libpq speaks: one Sync, one answer that it is ready."""
+        with tempfile.TemporaryFile() as trace:
+            pipeline._wire.trace(trace.fileno())
+            try:
+                assert pipeline.transaction([("SELECT $1::int", ["1"]), ("SELECT 2", [])]) == [[(b"1",)], [(b"2",)]]
+            finally:
+                pipeline._wire.untrace()
+            text = os.pread(trace.fileno(), os.fstat(trace.fileno()).st_size, 0).decode()
+        assert (text.count("\tSync"), text.count("\tReadyForQuery")) == (1, 1)
+
+    def test_what_is_prepared_is_bounded(self, pipeline: PipelineConnection) -> None:
+        for number in range(MAX_PREPARED + 5):
+            assert pipeline.transaction([(f"SELECT {number}", [])]) == [[(b"%d" % number,)]]
+        assert len(pipeline._prepared) == MAX_PREPARED
+
+    def test_more_than_the_sockets_hold(self, pipeline: PipelineConnection) -> None:
+        """Neither side stops because the other has not read yet."""
+        large = "x" * 3_000_000
+        rows = pipeline.transaction([("SELECT $1::text", [large])] * 4)
+        assert rows == [[(large.encode(),)]] * 4
+
+    def test_an_interruption_ends_the_transaction(self, pipeline: PipelineConnection, database_url: str) -> None:
+        """As Celery's soft time limit does: what was sent does not commit."""
+
+        class Interrupted(Exception):
+            pass
+
+        def interrupt(*_: Any) -> None:
+            raise Interrupted
+
+        before = signal.signal(signal.SIGALRM, interrupt)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            with pytest.raises(Interrupted):
+                pipeline.transaction([("CREATE TABLE interrupted (id int)", []), ("SELECT pg_sleep(60)", [])])
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        assert pipeline.closed
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            # It waits for a lock until the other transaction has ended.
+            connection.execute("DROP TABLE IF EXISTS interrupted")
+            assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
