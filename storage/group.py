@@ -151,7 +151,7 @@ class GroupConnection:
     def _find_finished(self, ids: Iterable[UUID]) -> set[UUID]:
         """Return which of these jobs are in the ledger."""
         wanted = f"{{{','.join(map(str, ids))}}}"
-        [rows] = self.open().transaction([(block("find_finished"), [wanted])])
+        [rows] = self.open().transaction([(block("find_finished_of_group"), [wanted])])
         return {UUID(str(one, "ascii")) for (one,) in rows if one}
 
 

@@ -8,7 +8,7 @@ statement more than the effect alone, and only the rare case pays for looking.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from psycopg.errors import UniqueViolation
@@ -89,6 +89,13 @@ async def _record(
     values = {"correlation_id": correlation_id, "fingerprint": request, "result": Json(result.to_dict())}
     about = delivery.columns(correlation_id, result, name)
     await connection.execute(block("record_job"), values | about | {"contract": contract})
+
+
+async def find_finished(connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
+    """Return which of these jobs are in the ledger."""
+    async with connection.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(block("find_finished"), {"ids": list(ids)})
+        return set(await cursor.fetchall())
 
 
 async def find(connection: Connection, correlation_id: UUID) -> tuple[bytes | None, ModelResult] | None:

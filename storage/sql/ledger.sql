@@ -72,6 +72,10 @@ WHERE job_ledger.correlation_id = read.correlation_id
 
 -- name: find_finished
 -- Which of these jobs the ledger has.
+SELECT correlation_id FROM job_ledger WHERE correlation_id = ANY (%(ids)s)
+
+-- name: find_finished_of_group
+-- The same, for a group.
 SELECT correlation_id FROM job_ledger WHERE correlation_id = ANY ($1::uuid[])
 
 -- name: cancel_job
