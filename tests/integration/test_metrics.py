@@ -1,9 +1,11 @@
 """What the endpoints of real workers and of a real relay say, under every pool."""
 
+import json
 import os
 import re
 import signal
 import socket
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -64,6 +66,10 @@ def test_what_servers_know(measured: Measured) -> None:
         scrape = measured.scrape()
         assert scrape.value("queue_messages", queue="imports", state="waiting") == 3
         assert scrape.value("queue_messages", queue="imports", state="claimed") == 1
+        # Of all priorities; what does not say when it was sent has no age.
+        assert scrape.value("queue_oldest_seconds", queue="imports") == 0
+        connection.rpush("imports\x06\x169", json.dumps({"headers": {"sent_at": time.time() - 3_600}}))
+        assert 3_600 <= measured.scrape().value("queue_oldest_seconds", queue="imports") < 7_200
         assert scrape.value("queue_messages", queue="storage") == 0
         connection.delete("imports", "imports\x06\x169", "imports.claimed")
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
+from pattern_storage.tasks.observability.metrics.instruments import Instruments
 from pattern_storage.tasks.observability.metrics.recorder import Recorder
 from pattern_storage.tasks.observability.metrics.servers import Probe, _declared
 
@@ -82,3 +83,17 @@ def test_what_cannot_be_counted_harms_no_job(caplog: pytest.LogCaptureFixture) -
     assert not recorder._lock.locked()
     [record] = caplog.records
     assert record.getMessage().startswith("metrics: not everything is counted: AttributeError")
+
+
+def test_a_run_is_counted_once_however_often_its_message_comes() -> None:
+    recorder: Any = Recorder.__new__(Recorder)
+    recorder._lock, recorder._complained, recorder._instruments = threading.Lock(), False, Instruments()
+    for name in ("imports.run", "storage.insert"):
+        task = SimpleNamespace(name=name, request=SimpleNamespace())
+        for metadata in ({}, {"replayed": True}):
+            recorder._succeeded(task, {"metadata": metadata})
+    counted = {
+        operation: recorder._instruments.jobs.labels(operation, "success", "")._value.get()
+        for operation in ("import", "insert")
+    }
+    assert counted == {"import": 1, "insert": 2}

@@ -15,7 +15,7 @@ from pattern_storage.config.celeryconfig import IMPORT_TASK, OPERATION_OF_TASK
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.tasks.errors import StorageOperationFailed, StorageUnavailable, error_type_of
 from pattern_storage.tasks.observability.metrics.instruments import Instruments
-from pattern_storage.vocabulary import ErrorType, OperationName
+from pattern_storage.vocabulary import IMPORT_OPERATION, ErrorType, OperationName
 
 logger = get_logger(__name__)
 
@@ -124,7 +124,9 @@ class Recorder:
         # None where the main process ends the job of a child.
         done_at = getattr(task.request, "done_at", None)
         with self._lock:
-            self._instruments.jobs.labels(operation, outcome, error_type).inc()
+            # A run is put on the queue again while it waits; each message but the first finds it ended.
+            if operation != IMPORT_OPERATION or not metadata.get("replayed"):
+                self._instruments.jobs.labels(operation, outcome, error_type).inc()
             if metadata.get("replayed"):
                 self._instruments.replays.labels(operation).inc()
             if done_at is not None:
@@ -164,6 +166,7 @@ class Recorder:
         """See `metrics.broker_failed`."""
         self._instruments.broker_failures.inc()
 
+    @harmless
     def relayed(self, published: int, refused: int) -> None:
         """Note what a relay did."""
         with self._lock:

@@ -1,9 +1,10 @@
 """Collector of gauges that PostgreSQL, queue and result backend know, read at each scrape within a time limit."""
 
 import asyncio
+import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import closing
 from typing import Any
@@ -68,6 +69,10 @@ class Probe:
         return answer
 
 
+#: Messages by queue and state, unacknowledged ones, and seconds that the oldest of each queue has waited.
+BrokerAnswer = tuple[list[tuple[str, str, int]], int | None, dict[str, float]]
+
+
 class ServersCollector(Collector):
     """The gauges of docs/metrics.md that come from servers; what a server does not answer is left out."""
 
@@ -108,33 +113,50 @@ class ServersCollector(Collector):
                     await import_health.schedules_age(connection),
                 )
 
-    def _ask_broker(self) -> tuple[list[tuple[str, str, int]], int | None]:
-        """Return messages by queue and state, and how many are unacknowledged, where the broker says so."""
+    def _ask_broker(self) -> BrokerAnswer:
+        """Return messages by queue and state; where the broker says so, also how many are unacknowledged, and ages."""
         app = create_app(self._settings)
         with closing(app), app.connection_for_read() as connection:
             connection.connect()
             channel: Any = connection.channel()
             if not hasattr(channel, "_q_for_pri"):
-                return [(queue, "waiting", _declared(connection, queue)) for queue in QUEUES], None
+                return [(queue, "waiting", _declared(connection, queue)) for queue in QUEUES], None, {}
             with channel.client.pipeline(transaction=False) as pipeline:
                 for queue in QUEUES:
                     # Each priority of a queue is a key of its own, and the transport's claims are another.
                     for step in channel.priority_steps:
                         key = channel._q_for_pri(queue, step)
                         pipeline.llen(key).llen(f"{key}.claimed")
+                        # The oldest is the last; kombu leaves this command's key as it is.
+                        pipeline.lindex(f"{channel.global_keyprefix}{key}", -1)
                 *lengths, unacked = pipeline.hlen(channel.unacked_key).execute()
-        width = 2 * len(channel.priority_steps)
-        depths = []
+        width = 3 * len(channel.priority_steps)
+        depths, ages = [], {}
         for index, queue in enumerate(QUEUES):
             own = lengths[index * width : (index + 1) * width]
-            depths += [(queue, "waiting", sum(own[::2])), (queue, "claimed", sum(own[1::2]))]
-        return depths, unacked
+            depths += [(queue, "waiting", sum(own[::3])), (queue, "claimed", sum(own[1::3]))]
+            ages[queue] = _age(own[2::3])
+        return depths, unacked, ages
 
     def _ask_results(self) -> bool:
         app = create_app(self._settings)
         with closing(app):
             backend: Any = app.backend
             return bool(backend.client.ping())
+
+
+def _age(oldest: Iterable[bytes | None]) -> float:
+    """Return how long the oldest of these messages waits, 0 if there is none, or none that says when it was sent."""
+    sent = [at for raw in oldest if (at := _sent_at(raw)) is not None]
+    return max(time.time() - min(sent), 0.0) if sent else 0.0
+
+
+def _sent_at(raw: bytes | None) -> float | None:
+    try:
+        return float(json.loads(raw or b"")["headers"]["sent_at"])
+    # Anybody may have put it there.
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return None
 
 
 def _declared(connection: Any, queue: str) -> int:
@@ -157,7 +179,7 @@ def _of_postgresql(size: OutboxSize, letters: int) -> Iterator[Metric]:
     yield GaugeMetricFamily("pattern_storage_dead_letters", "Dead letters that nobody has dealt with", value=letters)
 
 
-def _of_broker(depths: list[tuple[str, str, int]], unacked: int | None) -> Iterator[Metric]:
+def _of_broker(depths: list[tuple[str, str, int]], unacked: int | None, ages: Mapping[str, float]) -> Iterator[Metric]:
     messages = GaugeMetricFamily(
         "pattern_storage_queue_messages", "Messages in a queue, all priorities: waiting, or claimed in this moment",
         labels=["queue", "state"],
@@ -165,6 +187,15 @@ def _of_broker(depths: list[tuple[str, str, int]], unacked: int | None) -> Itera
     for queue, state, count in depths:
         messages.add_metric([queue, state], count)
     yield messages
+    if ages:
+        oldest = GaugeMetricFamily(
+            "pattern_storage_queue_oldest_seconds",
+            "How long a queue's oldest message has waited",
+            labels=["queue"],
+        )
+        for queue, age in ages.items():
+            oldest.add_metric([queue], age)
+        yield oldest
     if unacked is not None:
         yield GaugeMetricFamily(
             "pattern_storage_unacked_messages", "Messages that workers have taken and not acknowledged", value=unacked
