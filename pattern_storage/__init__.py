@@ -12,6 +12,7 @@ from pattern_storage.version import __version__
 if TYPE_CHECKING:
     from pattern_storage.config.settings import SettingsInvalid
     from pattern_storage.storage.errors import ContractInvalid, CorrelationConflict, StorageError, UnsupportedOperation
+    from pattern_storage.storage.job_options import SubmitOptions
     from pattern_storage.storage.model_contract_pattern_storage import (
         ModelContractBase,
         ModelContractEffect,
@@ -37,10 +38,12 @@ if TYPE_CHECKING:
         ResultBackendUnavailable,
         ServiceUnavailable,
     )
+    from pattern_storage.vocabulary import Priority
 
 _MODULES = {
     "config.settings": ("SettingsInvalid",),
     "storage.errors": ("ContractInvalid", "CorrelationConflict", "StorageError", "UnsupportedOperation"),
+    "storage.job_options": ("SubmitOptions",),
     "storage.model_contract_pattern_storage": (
         "ModelContractBase",
         "ModelContractEffect",
@@ -56,6 +59,7 @@ _MODULES = {
     "tasks.client.asynchronous": ("AsyncJob", "AsyncPatternStorageClient"),
     "tasks.client.synchronous": ("Job", "PatternStorageClient"),
     "tasks.errors": ("BrokerUnavailable", "JobError", "JobTimeout", "ResultBackendUnavailable", "ServiceUnavailable"),
+    "vocabulary": ("Priority",),
 }
 #: Which module has a public name.
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
@@ -81,10 +85,12 @@ __all__ = [
     "PatternChanges",
     "PatternColumns",
     "PatternStorageClient",
+    "Priority",
     "ResultBackendUnavailable",
     "ServiceUnavailable",
     "SettingsInvalid",
     "StorageError",
+    "SubmitOptions",
     "TransactionContext",
     "UnsupportedOperation",
     "__version__",

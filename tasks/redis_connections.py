@@ -37,11 +37,17 @@ def connect(settings: Settings, url: str | None = None, **options: Any) -> redis
         limits = {"retry": Retry(NoBackoff(), ATTEMPTS_MORE), **limits, **options}
         return redis.Redis.from_url(for_redis_py(address), **limits)
     sentinels, credentials = read_address(address)
+    asked = sentinel_arguments(settings) | {"retry": Retry(NoBackoff(), 0)} | _shared_timeout(timeout, len(sentinels))
     manager = redis.sentinel.Sentinel(  # type: ignore[no-untyped-call]
-        sentinels, sentinel_kwargs=sentinel_arguments(settings), **{**limits, **options}, **credentials
+        sentinels, sentinel_kwargs=asked, **{**limits, **options}, **credentials
     )
     client: redis.Redis = manager.master_for(settings.sentinel_master)  # type: ignore[no-untyped-call]
     return client
+
+
+def _shared_timeout(seconds: float, sentinels: int) -> dict[str, float]:
+    """Return the timeout of each Sentinel: they are asked one after the other, and the caller waits for all."""
+    return dict.fromkeys(("socket_connect_timeout", "socket_timeout"), seconds / sentinels)
 
 
 class BlockingSentinelPool(redis.asyncio.sentinel.SentinelConnectionPool, redis.asyncio.BlockingConnectionPool):
@@ -73,8 +79,12 @@ def connect_async(
             redis.asyncio.BlockingConnectionPool.from_url(for_redis_py(address), **limits, **shared)
         )
     sentinels, credentials = read_address(address)
+    asked = sentinel_arguments(settings) | {"retry": AsyncRetry(NoBackoff(), 0)}
     manager = redis.asyncio.sentinel.Sentinel(  # type: ignore[no-untyped-call]
-        sentinels, sentinel_kwargs=sentinel_arguments(settings), **{**limits, **options}, **credentials
+        sentinels,
+        sentinel_kwargs=asked | _shared_timeout(timeout, len(sentinels)),
+        **{**limits, **options},
+        **credentials,
     )
     # master_for would give its client a pool without a bound, and would not close it.
     pool = BlockingSentinelPool(settings.sentinel_master, manager, **manager.connection_kwargs, **shared)  # type: ignore[no-untyped-call]

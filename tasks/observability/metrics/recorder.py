@@ -164,7 +164,8 @@ class Recorder:
     @harmless
     def broker_failed(self) -> None:
         """See `metrics.broker_failed`."""
-        self._instruments.broker_failures.inc()
+        with self._lock:
+            self._instruments.broker_failures.inc()
 
     @harmless
     def relayed(self, published: int, refused: int) -> None:
