@@ -9,12 +9,12 @@ from typing import Literal
 from bench.peers.registry import OURS
 from bench.peers.servers import running
 from bench.peers.session import session
-from pattern_storage import ModelContractPatternStorage, PatternStorageClient
+from pattern_storage import ModelContractPatternStorage, PatternColumns, PatternStorageClient
 
 WAITING, ROUNDS, TIMEOUT = 3_000, 5, 120.0
 
 
-def pattern(name: str) -> dict[str, str]:
+def pattern(name: str) -> PatternColumns:
     """Return a pattern of this name."""
     return {"pattern_name": name, "pattern_type": "code", "language": "python", "template_code": "x = 1\n" * 40}
 
