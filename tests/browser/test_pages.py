@@ -1,0 +1,337 @@
+"""Our pages in a real browser, as people with different logins use them: a whole system, found out and mended there."""
+
+import itertools
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from pattern_storage.tasks.client import JobTimeout, PatternStorageClient
+from tests.fix_browser import DEADLINE
+from tests.fix_cli import Up, make_home
+from tests.fix_flower import PASSWORD, ask, free_port
+from tests.fix_process import wait_until
+
+LOGINS = {
+    "viewer": ("vera", "viewer-password"), "operator": ("otto", "operator-password"), "admin": ("admin", PASSWORD),
+}  # fmt: skip
+SIZE = {"width": 1_440, "height": 900}
+#: Rows of an import that takes long enough to be watched and stopped.
+ROWS = 1_000_000
+
+
+class Station:
+    """A running system that can be stopped and started again, with its data and on the same port."""
+
+    def __init__(self, home: Path) -> None:
+        self.home, self.port = home, free_port()
+        self.start()
+
+    def start(self) -> None:
+        """Start everything."""
+        user = LOGINS
+        variables: dict[str, Any] = {
+            "PATTERN_STORAGE_FLOWER_PASSWORD": PASSWORD,
+            "PATTERN_STORAGE_FLOWER_VIEWERS": ":".join(user["viewer"]),
+            "PATTERN_STORAGE_FLOWER_OPERATORS": ":".join(user["operator"]),
+            "PATTERN_STORAGE_IMPORTS_FILE": str(self.home / "imports.toml"),
+            "PATTERN_STORAGE_MAX_ATTEMPTS": "2",
+            "PATTERN_STORAGE_RETRY_BACKOFF": "0",
+            "PATTERN_STORAGE_LOCK_TIMEOUT": "0.3",
+        }
+        self.up = Up(self.home / "data", "--flower-port", str(self.port), flower=True, **variables)
+        self.up.ready()
+        state = self.up.state
+        self.client = PatternStorageClient(redis_url=state.redis_url, database_url=state.database_url)
+
+    def stop(self) -> None:
+        """Stop everything."""
+        self.client.close()
+        self.up.end()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+def pattern(name: str) -> dict[str, Any]:
+    return {
+        "pattern_name": name, "pattern_type": "function", "language": "python",
+        "template_code": "async def a_template_that_no_page_shows(): ...",
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def station() -> Iterator[Station]:
+    """The system, with jobs of every kind."""
+    home = make_home()
+    rows = home / "patterns.jsonl"
+    with rows.open("w", encoding="utf-8") as file:
+        for number in range(ROWS):
+            file.write(json.dumps(pattern(f"imported {number}")) + "\n")
+    rows.chmod(0o644)
+    (home / "imports.toml").write_text(
+        f'[[import]]\nname = "catalogue"\nsource = "{rows}"\nschedule = "30 2 * * *"\non_conflict = "skip"\n'
+        '[[import]]\nname = "missing"\nsource = "nowhere.csv"\nschedule = "0 4 * * 1"\n'
+    )
+    running = Station(home)
+    try:
+        client = running.client
+        for name in ("asyncio.tasks.gather", "asyncio.locks.Semaphore", "heapq.merge", "heapq.nsmallest"):
+            assert client.insert(pattern(name)).result(timeout=60).success
+        assert not client.insert(pattern("heapq.merge")).result(timeout=60).success
+        client.query(name_contains="heapq").result(timeout=60)
+        with psycopg.connect(running.up.state.database_url) as open_transaction:
+            for number in range(8):
+                values = [f"asyncio.queues.Queue.{number}", "function", "python", "x"]
+                open_transaction.execute(
+                    "INSERT INTO pattern_templates (pattern_name, pattern_type, language, template_code)"
+                    " VALUES (%s, %s, %s, %s)",
+                    values,
+                )
+            jobs = [client.insert(pattern(f"asyncio.queues.Queue.{number}")) for number in range(8)]
+            for job in jobs:
+                assert job.result(timeout=120).metadata["dead_letter"]
+            open_transaction.rollback()
+        yield running
+    finally:
+        running.stop()
+        shutil.rmtree(home)
+
+
+@pytest.fixture
+def person(chromium: Any, station: Station) -> Iterator[Callable[..., Any]]:
+    """Log in as somebody and return their page."""
+    contexts = []
+    errors: list[str] = []
+
+    def log_in(who: str, **options: Any) -> Any:
+        user, password = LOGINS[who]
+        context = chromium.new_context(
+            viewport=SIZE, color_scheme="light", locale="en-GB", timezone_id="UTC", base_url=station.address,
+            http_credentials={"username": user, "password": password}, **options,
+        )  # fmt: skip
+        context.set_default_timeout(DEADLINE)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda message: errors.append(message.text) if "Content Security" in message.text else None)
+        return page
+
+    yield log_in
+    for context in contexts:
+        context.close()
+    assert errors == []
+
+
+def confirm(page: Any, question: str, verb: str) -> None:
+    """Answer the question that a button has led to."""
+    assert re.search(question, page.inner_text("h1")), page.inner_text("h1")
+    page.get_by_role("button", name=verb, exact=True).click()
+    page.get_by_role("status").filter(has_text="Done.").wait_for()
+
+
+def fits(page: Any) -> None:
+    """See that nothing of a page is beyond its right edge."""
+    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide <= 0, page.url
+
+
+def shoot(page: Any, pictures: Path, name: str) -> None:
+    """Take a picture of what a person sees."""
+    page.wait_for_load_state("networkidle")
+    fits(page)
+    page.screenshot(path=pictures / f"flower-{name}.png")
+
+
+def test_each_role_sees_its_buttons(person: Callable[..., Any], station: Station) -> None:
+    assert ask(f"{station.address}/jobs", login="vera:wrong-password").status == 401
+    for who, replay, discard in (("viewer", 0, 0), ("operator", 1, 0), ("admin", 1, 1)):
+        page = person(who)
+        page.goto("/dead-letters")
+        assert page.get_by_role("link", name="Replay all 8…").count() == replay, who
+        assert page.get_by_role("link", name="Discard all 8…").count() == discard, who
+    # What has no button is refused to who types its address.
+    page = person("viewer")
+    assert page.goto("/dead-letters/replay").status == 403
+    page.get_by_role("alert").get_by_text("This takes the role operator; vera is a viewer").wait_for()
+
+
+def test_the_overview_leads_to_what_is_wrong(person: Callable[..., Any], pictures: Path) -> None:
+    page = person("viewer")
+    page.goto("/")
+    page.get_by_text("8 dead letters to replay or discard").wait_for()
+    page.get_by_text("Checks, as pattern-storage doctor makes them").wait_for()
+    assert page.locator("svg.plot").count() == 3
+    shoot(page, pictures, "overview")
+    page.get_by_role("link", name="8 dead letters to replay or discard").click()
+    assert page.inner_text("h1") == "Dead letters"
+
+
+def test_a_job_is_found_by_each_filter(person: Callable[..., Any], station: Station, pictures: Path) -> None:
+    page = person("viewer")
+    page.goto("/jobs")
+    shoot(page, pictures, "jobs")
+
+    def found(**given: str) -> int:
+        page.goto("/jobs")
+        for label, value in given.items():
+            field = page.locator(f"form.pages-filters [name={label}]")
+            (field.select_option if label in {"state", "operation", "order"} else field.fill)(value)
+        page.get_by_role("button", name="Find").click()
+        page.wait_for_load_state("networkidle")
+        return int(page.locator("section[aria-label=Jobs] tbody tr:has(code)").count())
+
+    assert found(state="FAILURE") == 1
+    assert found(state="DEAD") == 8
+    assert found(error_type="unique_violation") == 1
+    assert found(name="heapq.nsmallest") == 1
+    assert found(operation="insert", state="SUCCESS", name="heapq.merge") == 1
+    assert found(queue="batch") == 0
+    assert found(name="nothing") == 0
+    assert found(since="2100-01-01T00:00") == 0
+    assert found(until="2100-01-01T00:00", state="FAILURE", order="oldest") == 1
+    # The address can be sent to a colleague.
+    assert found(state="FAILURE", error_type="unique_violation") == 1
+    assert page.url.endswith("/jobs?state=FAILURE&error_type=unique_violation&order=newest")
+    page.locator("section[aria-label=Jobs] tbody a").first.click()
+    page.get_by_text("unique_violation: Pattern already exists").first.wait_for()
+    assert page.locator(".pages-timeline li").first.inner_text().startswith("submitted")
+    assert "a_template_that_no_page_shows" not in page.content()
+    shoot(page, pictures, "job")
+    job = UUID(page.url.rpartition("/")[2])
+    page.goto("/jobs")
+    page.get_by_placeholder("Correlation id or pattern name").fill(str(job))
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/jobs/{job}")
+
+
+def test_a_failed_job_is_sent_again(person: Callable[..., Any], station: Station) -> None:
+    page = person("operator")
+    page.goto("/jobs?state=FAILURE&error_type=unique_violation")
+    page.locator("section[aria-label=Jobs] tbody a").first.click()
+    page.get_by_role("link", name="Send again…").click()
+    confirm(page, r"Send again 1 job\?", "Send again")
+    page.locator(".detail-row", has_text="Sent again as").get_by_role("link").click()
+    # The pattern is there already: it fails again, and remembers the first.
+    page.locator(".badge.state-failure").wait_for()
+    page.locator(".detail-row", has_text="Retry of").wait_for()
+
+
+def test_eight_dead_letters_are_replayed_by_filter(
+    person: Callable[..., Any], station: Station, pictures: Path
+) -> None:
+    page = person("operator")
+    page.goto("/dead-letters")
+    shoot(page, pictures, "dead-letters")
+    page.locator("section[aria-label='By reason'] tbody a").first.click()
+    page.get_by_role("link", name="Replay these 8…").click()
+    shoot(page, pictures, "confirm")
+    confirm(page, r"Replay 8 dead letters\?", "Replay")
+
+    def gone() -> bool:
+        page.goto("/dead-letters")
+        return bool(page.get_by_text("There is no dead letter.").count())
+
+    wait_until(gone, "all have succeeded")
+    assert station.up.count("asyncio.queues.Queue.7") == 1
+
+
+def test_a_queue_is_paused_also_after_a_restart_and_a_waiting_job_is_cancelled(
+    person: Callable[..., Any], station: Station, pictures: Path
+) -> None:
+    page = person("operator")
+    page.goto("/queues")
+    page.locator("tr", has_text="storage").get_by_role("link", name="Pause…").click()
+    confirm(page, "Pause the queue storage", "Pause")
+    page.locator(".badge.state-paused").wait_for()
+    probes = itertools.count()
+
+    def obeyed() -> bool:
+        job = station.client.insert(pattern(f"probe {next(probes)}"))
+        try:
+            job.result(timeout=3)
+        except JobTimeout:
+            job.cancel()
+            return True
+        return False
+
+    wait_until(obeyed, "workers take no more")
+    names = [f"waiting {number}" for number in range(3)]
+    jobs = [station.client.insert(pattern(name)) for name in names]
+    station.stop()
+    station.start()
+    page.goto("/queues")
+    page.locator(".badge.state-paused").wait_for()
+    shoot(page, pictures, "queues")
+    page.get_by_role("link", name="storage", exact=True).click()
+    page.get_by_role("link", name=re.compile("insert waiting 1 ")).click()
+    page.get_by_role("link", name="Cancel…").click()
+    confirm(page, r"Cancel 1 job\?", "Cancel")
+    page.locator(".badge.state-revoked").wait_for()
+    assert [station.client.get(job.correlation_id).status() for job in jobs] == ["QUEUED", "REVOKED", "QUEUED"]
+    page.goto("/queues")
+    page.get_by_role("link", name="Resume…").click()
+    confirm(page, "Resume the queue storage", "Resume")
+    for number in (0, 2):
+        assert station.client.get(jobs[number].correlation_id).result(timeout=120).success
+    assert [station.up.count(name) for name in names] == [1, 0, 1]
+
+
+def test_an_import_is_watched_and_stopped(person: Callable[..., Any], station: Station, pictures: Path) -> None:
+    page = person("operator")
+    page.goto("/imports")
+    page.locator("tr", has_text="missing").get_by_role("link", name="Run now…").click()
+    confirm(page, "Run missing now", "Run now")
+    page.locator("section[aria-label=Imports] tr", has_text="missing").locator(".badge.state-failed").wait_for()
+    page.locator("section[aria-label=Imports] tr", has_text="catalogue").get_by_role("link", name="Run now…").click()
+    confirm(page, "Run catalogue now", "Run now")
+    shoot(page, pictures, "imports")
+    page.locator("section[aria-label=Imports] tr", has_text="catalogue").locator(".badge").click()
+    # The page says by itself how far it is.
+    page.locator("progress[value]").wait_for()
+    page.get_by_text(re.compile(r"reading, \d+ %: [\d,]+ .*rows")).wait_for()
+    shoot(page, pictures, "import-run")
+    page.get_by_role("link", name="Stop…").click()
+    confirm(page, "Stop this run of catalogue", "Stop")
+    page.locator("h1 + .badge.state-cancelled").wait_for()
+    assert station.up.count("imported 1") == 0
+
+
+def test_the_audit_has_it_all(person: Callable[..., Any], pictures: Path) -> None:
+    page = person("viewer")
+    page.goto("/audit")
+    shown = page.inner_text("table")
+    for action in ("retry", "replay dead letters", "pause queue", "resume queue", "cancel", "run import"):
+        assert action in shown, action
+    assert shown.count("otto") >= 7
+    shoot(page, pictures, "audit")
+
+
+def test_pages_fit_a_phone_and_the_keyboard(person: Callable[..., Any]) -> None:
+    page = person("operator", has_touch=True)
+    page.set_viewport_size({"width": 390, "height": 800})
+    for path in ("/overview", "/jobs", "/dead-letters", "/imports", "/queues", "/audit"):
+        page.goto(path)
+        fits(page)
+    page.get_by_role("button", name="Toggle navigation").click()
+    page.get_by_role("link", name="Queues", exact=True).click()
+    page.set_viewport_size(SIZE)
+    # By keyboard alone: past the navigation, to a button, and through the question.
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.textContent") == "Pause…":
+            break
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Pause", exact=True).focus()
+    page.get_by_role("link", name="Leave it").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/queues")
