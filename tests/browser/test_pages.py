@@ -12,7 +12,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from pattern_storage.tasks.client import JobTimeout, PatternStorageClient
+from pattern_storage import JobTimeout, PatternColumns, PatternStorageClient
 from tests.fix_browser import DEADLINE
 from tests.fix_cli import Up, make_home
 from tests.fix_flower import PASSWORD, ask, free_port
@@ -60,7 +60,7 @@ class Station:
         return f"http://127.0.0.1:{self.port}"
 
 
-def pattern(name: str) -> dict[str, Any]:
+def pattern(name: str) -> PatternColumns:
     return {
         "pattern_name": name, "pattern_type": "function", "language": "python",
         "template_code": "async def a_template_that_no_page_shows(): ...",
@@ -296,7 +296,12 @@ def test_an_import_is_watched_and_stopped(person: Callable[..., Any], station: S
     page.locator("section[aria-label=Imports] tr", has_text="catalogue").locator(".badge").click()
     # The page says by itself how far it is.
     page.locator("progress[value]").wait_for()
-    page.get_by_text(re.compile(r"reading, \d+ %: [\d,]+ .*rows")).wait_for()
+
+    def told() -> Any:
+        text = " ".join(page.locator("section[aria-label=Progress]").inner_text().split())
+        return re.fullmatch(r"reading, \d+ %: [\d,]+ rows, [\d.]+ MB of [\d.]+ MB, [\d,]+/s, .* left", text)
+
+    wait_until(told, "phase, percent, rows, bytes, rate and time left are shown")
     shoot(page, pictures, "import-run")
     page.get_by_role("link", name="Stop…").click()
     confirm(page, "Stop this run of catalogue", "Stop")
