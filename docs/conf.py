@@ -41,8 +41,16 @@ nitpick_ignore_regex = [
     ("py:.*", r"(?!pattern_storage\.).*"),
     # What pydantic checks a value with, inside of an annotation.
     ("py:class", r"pattern_storage\..*\._\w+"),
-    # The one variable in the signatures: what an operation returns, a job or an awaitable one.
+    # Variables in the signatures: what an operation returns, a job or an awaitable one, and the data of its result.
     ("py:class", r"pattern_storage\.tasks\.client\.operations\.\w+"),
+    ("py:class", r"pattern_storage\.storage\.model_contract_pattern_storage\.Data"),
+    # Named arguments, which their methods describe, and what a job keeps for itself.
+    (
+        "py:class",
+        r"pattern_storage\.(storage\.job_options|tasks\.client\.(call_options|query_arguments|outgoing))\.\w+",
+    ),
+    # Public as `Pattern`.
+    ("py:class", r"pattern_storage\.storage\.pattern\.PatternData"),
 ]
 
 #: Pages that stand in the root of the repository.

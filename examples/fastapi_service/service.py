@@ -6,8 +6,16 @@ from typing import Any
 from uuid import UUID
 
 from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import JSONResponse
 
-from pattern_storage import AsyncPatternStorageClient, ContractInvalid, JobTimeout, ServiceUnavailable
+from pattern_storage import (
+    AsyncPatternStorageClient,
+    ContractInvalid,
+    JobTimeout,
+    ModelPatternRecord,
+    Pattern,
+    ServiceUnavailable,
+)
 
 
 @asynccontextmanager
@@ -21,15 +29,22 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 app = FastAPI(lifespan=lifespan)
 
 
+@app.exception_handler(ContractInvalid)
+async def refused(_: Request, error: ContractInvalid) -> JSONResponse:
+    """Answer with the sentence that names what is wrong."""
+    return JSONResponse({"detail": str(error)}, 422)
+
+
+@app.exception_handler(ServiceUnavailable)
+async def unavailable(_: Request, error: ServiceUnavailable) -> JSONResponse:
+    """Answer that a server is down; nothing hangs."""
+    return JSONResponse({"detail": str(error)}, 503)
+
+
 @app.post("/patterns", status_code=202)
-async def store(pattern: dict[str, Any], request: Request) -> dict[str, str]:
+async def store(pattern: Pattern, request: Request) -> dict[str, str]:
     """Enqueue an insert, and answer at once with the correlation id of its job."""
-    try:
-        job = await request.app.state.client.insert(pattern)
-    except ContractInvalid as error:
-        raise HTTPException(422, str(error)) from error
-    except ServiceUnavailable as error:
-        raise HTTPException(503, str(error)) from error
+    job = await request.app.state.client.insert(pattern)
     return {"correlation_id": str(job.correlation_id)}
 
 
@@ -44,10 +59,10 @@ async def result(correlation_id: UUID, request: Request) -> dict[str, Any]:
 
 
 @app.get("/patterns")
-async def find(request: Request, name_contains: str, limit: int = 10) -> list[dict[str, Any]]:
+async def find(request: Request, name_contains: str, limit: int = 10) -> list[ModelPatternRecord]:
     """Find patterns by a part of their names."""
     job = await request.app.state.client.query(name_contains=name_contains, limit=limit)
     found = await job.result(timeout=5)
     if not found.success:
         raise HTTPException(422, found.error)
-    return found.data["patterns"]
+    return found.data.patterns

@@ -1,6 +1,9 @@
 """Each example, in an environment that has only the wheel and the example's own requirements."""
 
 import json
+import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +17,19 @@ import pytest
 from tests.fix_celery import StorageWorker
 from tests.fix_cli import Running
 from tests.fix_install import Installation
-from tests.fix_process import ROOT, free_port, wait_until
+from tests.fix_process import ROOT, free_port, needs, wait_until
 
 Install = Callable[..., Installation]
 EXAMPLES = ROOT / "examples"
+#: How each runs its own tests.
+PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
+SUITES = {
+    "script": PYTEST,
+    "celery_application": PYTEST,
+    "fastapi_service": PYTEST,
+    "sqlalchemy_service": PYTEST,
+    "django_project": ("manage.py", "test", "--noinput"),
+}
 
 
 @pytest.fixture
@@ -62,10 +74,39 @@ def stored(worker: StorageWorker, prefix: str) -> int:
 def test_every_example_is_described_and_tested() -> None:
     folders = {path.name for path in EXAMPLES.iterdir() if path.is_dir()}
     readme = (EXAMPLES / "README.md").read_text()
-    tests = Path(__file__).read_text()
+    assert folders == {*SUITES, "node_client"}
     for folder in folders:
         assert f"`{folder}/`" in readme
-        assert f'["{folder}"]' in tests
+
+
+@pytest.fixture(scope="module")
+def suites(install: Install) -> Installation:
+    """One environment for the suites of all examples: the wheel with the testing kit, and what they name themselves."""
+    files = EXAMPLES.glob("*/requirements*.txt")
+    return install("testing", *sorted({name for file in files for name in file.read_text().split()}))
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_its_own_suite(name: str, suites: Installation, postgres_url: str, tmp_path: Path) -> None:
+    """By the kit's fixtures, on servers that it starts itself; Django makes its test database on one that is there."""
+    server = {"DATABASE_URL": postgres_url} if name == "django_project" else {}
+    # Where no file of the repository configures pytest.
+    shutil.copytree(EXAMPLES / name, tmp_path / name)
+    done = suites.run("python", *SUITES[name], cwd=tmp_path / name, timeout=300, **server)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_node_client(worker: StorageWorker, tmp_path: Path) -> None:
+    """With a package of npm's, and nothing of ours."""
+    npm, node = needs("npm"), needs("node")
+    folder = tmp_path / "node_client"
+    shutil.copytree(EXAMPLES / "node_client", folder, ignore=shutil.ignore_patterns("node_modules"))
+    for command in ([npm, "install", "--no-audit", "--no-fund", "--no-package-lock"], [node, "--test"]):
+        done = subprocess.run(
+            command, cwd=folder, env={**os.environ, "REDIS_URL": worker.redis_url},
+            capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("example", ["script"], indirect=True)

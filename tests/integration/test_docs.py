@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+import pattern_storage
 from pattern_storage.config.settings import Settings
 from pattern_storage.config.variables import PREFIX
 from pattern_storage.storage.operations import OPERATIONS
+from pattern_storage.vocabulary import ErrorType
 from tests.fix_documents import BLOCK, DOCUMENTS
 from tests.fix_process import ROOT
 
@@ -86,3 +88,12 @@ def test_the_extras_have_rows() -> None:
     text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     rows = set(re.findall(r"^\| `pattern-storage\[(\w+)\]` \|", text, re.MULTILINE))
     assert rows == set(extras) - {"dev", "bench", "browser", "docs"}
+
+
+def test_every_error_type_has_its_cure() -> None:
+    named = set(re.findall(r"`(\w+)`", (ROOT / "docs/errors.md").read_text(encoding="utf-8")))
+    assert {str(kind) for kind in ErrorType} <= named
+    # What applications can catch.
+    errors = {name for name in pattern_storage.__all__ if isinstance(getattr(pattern_storage, name), type)
+              and issubclass(getattr(pattern_storage, name), Exception)}  # fmt: skip
+    assert errors - {"JobError", "ServiceUnavailable"} <= named

@@ -3,10 +3,9 @@
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import connection, transaction
 
-from pattern_storage import ModelContractPatternStorage, PatternStorageClient
-from tasks.models import Review
+from pattern_storage import PatternStorageClient
+from tasks.reviews import ask_for_review
 
 
 class Command(BaseCommand):
@@ -18,20 +17,8 @@ class Command(BaseCommand):
 
     def handle(self, *_: Any, **options: Any) -> None:
         """Write both in one transaction, then wait for the job: the relay publishes it after the commit."""
-        contract = ModelContractPatternStorage(
-            operation="insert",
-            data={
-                "pattern_name": options["name"],
-                "pattern_type": "code",
-                "language": "python",
-                "template_code": "...",
-            },
-        )
         with PatternStorageClient() as client:
-            with transaction.atomic():
-                Review.objects.create(title=f"Look at {options['name']}", correlation_id=contract.correlation_id)
-                # Django's own psycopg connection, in the transaction that is open on it.
-                job = client.submit_in(connection, contract)
+            job = ask_for_review(client, options["name"])
             result = job.result(timeout=30)
         if not result.success:
             raise CommandError(result.error)
