@@ -42,7 +42,8 @@ def fingerprint(contract: ModelContractPatternStorage) -> bytes:
 def fingerprints(contract: ModelContractPatternStorage) -> tuple[bytes, ...]:
     """Return the fingerprint, and that of older releases where it differs: they hashed numbers as they were spelt."""
     request = contract.model_dump(mode="json", include=QUERY if contract.operation == OperationName.QUERY else WRITE)
-    canonical, older = numbers.canonical_json(request), json.dumps(request, sort_keys=True)
+    older = json.dumps(request, sort_keys=True)
+    canonical = numbers.canonical_json(request, older)
     texts = (canonical,) if canonical == older else (canonical, older)
     return tuple(hashlib.sha256(text.encode()).digest() for text in texts)
 

@@ -59,9 +59,12 @@ def _exact(text: str) -> float:
     return number
 
 
-def canonical_json(value: Any) -> str:
-    """Return the JSON of a value in which equal numbers are spelt alike: a float that is whole as an integer."""
-    text = json.dumps(value, sort_keys=True)
+def canonical_json(value: Any, text: str | None = None) -> str:
+    """Return the JSON of a value in which equal numbers are spelt alike: a float that is whole as an integer.
+
+    `text` is its JSON with sorted keys, where that is known already.
+    """
+    text = json.dumps(value, sort_keys=True) if text is None else text
     return json.dumps(_by_value(value), sort_keys=True) if _RESPELT.search(text) else text
 
 

@@ -6,6 +6,7 @@ Names, queues and JSON are public: any Celery application can send these jobs by
 from typing import Any
 
 from pattern_storage.tasks.celery_app import app
+from pattern_storage.tasks.worker import garbage  # noqa: F401  # connects to Celery's signals
 from pattern_storage.tasks.worker.task import StorageTask
 from pattern_storage.vocabulary import OperationName
 

@@ -43,6 +43,8 @@ FIRST_PAUSE, LAST_PAUSE = 0.1, 1.0
 #: What stands under a result key and is no result of any Celery application.
 UNREADABLE = (KombuError, SecurityError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
 
+OPERATIONS = frozenset(OperationName)
+
 #: A task's id, its result as the task returned or raised it, its state, and its request (a `Context`).
 Result = tuple[str, Any, str, Any]
 
@@ -187,7 +189,7 @@ def is_durable(result: Any) -> bool:
     """Whether PostgreSQL knows this outcome of a storage job too; for what is no result of ours, nobody needs it."""
     document = result.result if isinstance(result, StorageOperationFailed) else result
     metadata = document.get("metadata") if isinstance(document, dict) else None
-    if not isinstance(metadata, dict) or metadata.get("operation") not in set(OperationName):
+    if not isinstance(metadata, dict) or metadata.get("operation") not in OPERATIONS:
         return True
     # A message that was refused has never reached the ledger, which notes the request in what it keeps.
     return metadata["operation"] != OperationName.QUERY and bool(metadata.get("request") or metadata.get("dead_letter"))
