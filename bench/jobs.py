@@ -1,8 +1,8 @@
 """Job lists: how long an operator's page takes PostgreSQL, by filter, at 1,000,000 ledger rows.
 
 Seconds are CPU time of the PostgreSQL process that serves the connection, the most of several calls, with its caches
-warm; other work on the machine does not change them. Then the statement that a migration fills old rows with is
-measured, and what a row of the ledger costs.
+warm; other work on the machine does not change them. Before that, how long migration 0007 takes for so many old rows,
+and what a row of the ledger costs before it and since.
 
     python -m bench.jobs [ROWS]      1000000 if left out; Linux only
 """
@@ -17,15 +17,18 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import psycopg
+from psycopg.types.json import Json
 
 from bench.growth import cpu
 from pattern_storage.embedded import EmbeddedPostgres
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, jobs, ledger, overview, schema
+from pattern_storage.storage.delivery import Delivery, delivered
 from pattern_storage.storage.job_filter import JobFilter
 from pattern_storage.vocabulary import ListedState
 
 ROWS = 1_000_000
 CALLS = 5
+ROW_CALLS = 5_000
 
 #: A job in fifty fails, one in two hundred is cancelled, one in a thousand is a delete; old rows, without columns.
 FILL = """
@@ -105,12 +108,38 @@ async def measure(url: str, rows: int) -> None:
             more = await longest(pid, lambda s=seconds, n=spans: overview.quantiles(connection, seconds=s * n))  # type: ignore[misc]
             print(f"{'plots of the last ' + about:>30} {took:8.1f} {'quantiles':>8} {more:8.1f}", flush=True)
 
-        before, calls_of = cpu(pid), 2_000
-        for _ in range(calls_of):
-            one = contract()
-            async with connection.transaction():
-                await ledger.record(connection, one, _result(one.correlation_id))
-        print(f"ledger row: {(cpu(pid) - before) / calls_of / 1000:.1f} us of CPU")
+
+OLD_ROW = """
+WITH delivered AS (DELETE FROM job_attempts WHERE correlation_id = %(correlation_id)s),
+     published AS (DELETE FROM outbox WHERE correlation_id = %(correlation_id)s),
+     dead AS (DELETE FROM dead_letters WHERE correlation_id = %(correlation_id)s)
+INSERT INTO job_ledger (correlation_id, fingerprint, result)
+VALUES (%(correlation_id)s, %(fingerprint)s, %(result)s)
+"""
+
+
+async def row_cost(url: str, *, old: bool) -> float:
+    """Return the microseconds of CPU that a row of the ledger costs PostgreSQL, as recorded before and since 0007."""
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        pid = connection.info.backend_pid
+
+        async def record() -> None:
+            asked = contract()
+            result = _result(asked.correlation_id)
+            if not old:
+                with delivered({asked.correlation_id: Delivery("storage", "celery@worker-1", time.time())}):
+                    await ledger.record(connection, asked, result)
+                return
+            request = ledger.name_request(result, asked)
+            values = {"correlation_id": asked.correlation_id, "fingerprint": request, "result": Json(result.to_dict())}
+            await connection.execute(OLD_ROW, values)
+
+        for _ in range(ROW_CALLS // 10):
+            await record()
+        before = cpu(pid)
+        for _ in range(ROW_CALLS):
+            await record()
+        return (cpu(pid) - before) / ROW_CALLS / 1000
 
 
 def _result(job: UUID) -> ModelResult:
@@ -130,6 +159,7 @@ def main() -> None:
             with psycopg.connect(server.url, autocommit=True) as connection:
                 connection.execute(FILL, {"rows": rows})
                 connection.execute("VACUUM ANALYZE job_ledger")
+            print(f"ledger row before: {asyncio.run(row_cost(server.url, old=True)):.1f} us of CPU", flush=True)
             started = time.monotonic()
             schema.upgrade(server.url)
             print(f"migration of {rows:,} rows: {time.monotonic() - started:.0f} s", flush=True)
@@ -140,6 +170,7 @@ def main() -> None:
                     " WHERE indrelid = 'job_ledger'::regclass"
                 ).fetchall()
                 print(*(f"{name} {size}" for name, size in sizes), sep="\n")
+            print(f"ledger row since: {asyncio.run(row_cost(server.url, old=False)):.1f} us of CPU", flush=True)
             asyncio.run(measure(server.url, rows))
 
 

@@ -18,6 +18,7 @@ from pattern_storage.storage.errors import ContractInvalid, StorageError
 from pattern_storage.storage.operations import check
 from pattern_storage.tasks.cli.exits import Exit, InputInvalid
 from pattern_storage.tasks.cli.jobs import Json
+from pattern_storage.tasks.cli.operator import act_on
 from pattern_storage.tasks.cli.output import err, print_json, print_pairs, print_table
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.client.outgoing import build
@@ -56,36 +57,75 @@ def show(correlation_id: Annotated[UUID, typer.Argument()], as_json: Json = Fals
 
 
 @cli.command()
-def replay(ids: Ids = None, error_type: ErrorType = None, every: All = False, dry_run: DryRun = False) -> None:
+def replay(
+    ids: Ids = None,
+    error_type: ErrorType = None,
+    every: All = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
     """Send jobs again under their own correlation id. They stay dead letters until they are done: nothing is lost."""
     _check_selection(ids, error_type, every)
-    found = replayed = 0
+    found, replayed = 0, Done("replayed", "replay dead letters", error_type, dry_run, as_json)
     with ExitStack() as stack:
         client = None if dry_run else stack.enter_context(PatternStorageClient())
         for letters in _contracts(ids, error_type):
             readable = list(_readable(letters))
             if client is not None:
                 client.submit_again(readable)
-            _print_ids([contract.correlation_id for contract in readable])
+            replayed.add([contract.correlation_id for contract in readable])
             found += len(letters)
-            replayed += len(readable)
-    _say("replayed", replayed, dry_run)
-    if replayed < found:
+    replayed.end()
+    if len(replayed.ids) < found:
         raise typer.Exit(Exit.FAILED)
 
 
 @cli.command()
-def discard(ids: Ids = None, error_type: ErrorType = None, every: All = False, dry_run: DryRun = False) -> None:
+def discard(
+    ids: Ids = None,
+    error_type: ErrorType = None,
+    every: All = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
     """Remove dead letters for good."""
     _check_selection(ids, error_type, every)
-    count = 0
+    discarded = Done("discarded", "discard dead letters", error_type, dry_run, as_json)
     for entries in _entries(ids, error_type):
         chosen = [entry.correlation_id for entry in entries]
         if not dry_run:
             run_sync(_database().run(partial(dead_letters.discard, ids=chosen)))
-        _print_ids(chosen)
-        count += len(chosen)
-    _say("discarded", count, dry_run)
+        discarded.add(chosen)
+    discarded.end()
+
+
+class Done:
+    """The letters that a command is done with: printed for a script to read, at once, and kept in the audit."""
+
+    def __init__(self, past: str, action: str, error_type: str | None, dry_run: bool, as_json: bool) -> None:
+        self._past, self._action, self._error_type = past, action, error_type
+        self._dry_run, self._as_json = dry_run, as_json
+        self.ids: list[str] = []
+
+    def add(self, ids: Sequence[UUID]) -> None:
+        """Note some that are done."""
+        self.ids += map(str, ids)
+        if ids and not self._dry_run:
+            about = {"error_type": self._error_type} if self._error_type else {"jobs": [str(each) for each in ids]}
+            run_sync(act_on().record(self._action, about, len(ids)))
+        if not self._as_json:
+            for each in ids:
+                print(each)  # noqa: T201
+            sys.stdout.flush()
+
+    def end(self) -> None:
+        """Say how many there were."""
+        if self._as_json:
+            print_json({
+                "action": self._past, "count": len(self.ids), "dry_run": self._dry_run, "correlation_ids": self.ids,
+            })  # fmt: skip
+        else:
+            err.print(f"{'would be ' if self._dry_run else ''}{self._past}: {len(self.ids)}")
 
 
 def _database() -> Database:
@@ -142,17 +182,6 @@ def _readable(letters: Sequence[DeadLetter]) -> Iterator[ModelContractPatternSto
             err.print(f"{letter.correlation_id} cannot be replayed: {error}", markup=False, soft_wrap=True)
         else:
             yield contract
-
-
-def _print_ids(ids: Sequence[UUID]) -> None:
-    """Print them for a script to read, as soon as it is done with them."""
-    for each in ids:
-        print(each)  # noqa: T201
-    sys.stdout.flush()
-
-
-def _say(done: str, count: int, dry_run: bool) -> None:
-    err.print(f"{'would be ' if dry_run else ''}{done}: {count}")
 
 
 def _about(letter: DeadLetter) -> str:

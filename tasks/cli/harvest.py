@@ -14,9 +14,13 @@ from pattern_storage.extract import harvest as harvest_patterns
 from pattern_storage.extract import standard_library
 from pattern_storage.tasks.cli.exits import InputInvalid
 from pattern_storage.tasks.cli.output import err
+from pattern_storage.tasks.cli.progress import counting
 
 Source = Annotated[Path | None, typer.Argument(help="A Python file or folder; the standard library if left out.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="JSON Lines file to write; '-' is standard output.")]
+
+#: Patterns after which the progress bar moves on.
+SHOWN_EVERY = 100
 
 
 def harvest(path: Source = None, output: Output = Path("-")) -> None:
@@ -29,10 +33,14 @@ def harvest(path: Source = None, output: Output = Path("-")) -> None:
     patterns = harvest_patterns(path or standard_library(), on_skip=skip)
     count = 0
     try:
-        with _opened(output) as stream:
+        # On a terminal that the patterns themselves go to, they are the progress.
+        quiet = str(output) == "-" and sys.stdout.isatty()
+        with _opened(output) as stream, counting("harvesting", "patterns", quiet=quiet) as show:
             for pattern in patterns:
                 stream.write(json.dumps(pattern, ensure_ascii=False) + "\n")
                 count += 1
+                if count % SHOWN_EVERY == 0:
+                    show(count)
     except OSError as error:
         # The reader of our output has enough, as in `harvest | head`, or its disk is full.
         if isinstance(error, BrokenPipeError) or str(output) == "-":

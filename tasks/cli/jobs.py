@@ -11,6 +11,7 @@ from pattern_storage.storage import ModelResult
 from pattern_storage.tasks.cli.exits import Exit, InputInvalid
 from pattern_storage.tasks.cli.fields import parse_fields, read_patterns
 from pattern_storage.tasks.cli.output import err, print_json, print_result, print_table
+from pattern_storage.tasks.cli.progress import counting
 from pattern_storage.tasks.client import Job, JobTimeout, PatternStorageClient
 from pattern_storage.tasks.client.outgoing import build
 from pattern_storage.vocabulary import ErrorType, OperationName
@@ -75,7 +76,11 @@ def _finish_many(jobs: list[Job], wait: float, as_json: bool) -> None:
         ids = [str(job.correlation_id) for job in jobs]
         print_json({"correlation_ids": ids}) if as_json else print("\n".join(ids))  # noqa: T201
         return
-    results = [_result_or_timeout(job, wait) for job in jobs]
+    results = []
+    with counting("storing", "batches", len(jobs)) as show:
+        for job in jobs:
+            results.append(_result_or_timeout(job, wait))
+            show(len(results))
     if as_json:
         print_json([result.to_dict() for result in results])
     else:

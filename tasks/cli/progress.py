@@ -1,5 +1,7 @@
-"""Progress bar of an import."""
+"""Progress bars, on standard error and only on a terminal: of an import, and of anything that is counted."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Self
 
@@ -32,3 +34,17 @@ class ProgressBar:
         self._bar.update(
             self._task, description=about["phase"], total=total, completed=about["percent"] or 0.0, rows=rows
         )
+
+
+@contextmanager
+def counting(what: str, unit: str, total: int | None = None, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
+    """Show how many there are so far, of `total` where that is known; yields what to tell the number to."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"))
+    with Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal) as bar:
+        task = bar.add_task(what, total=total, count="")
+
+        def show(count: int) -> None:
+            of = f" of {total:,}" if total is not None else ""
+            bar.update(task, completed=count, count=f"{count:,}{of} {unit}")
+
+        yield show

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn
 
 from pattern_storage.config.settings import load_settings
 from pattern_storage.storage import pauses
@@ -14,6 +13,7 @@ from pattern_storage.storage.pauses import Pausable, Pause
 from pattern_storage.tasks.cli.jobs import Json
 from pattern_storage.tasks.cli.operator import DryRun, Yes, act_on, confirm
 from pattern_storage.tasks.cli.output import err, print_json, print_table
+from pattern_storage.tasks.cli.progress import counting
 from pattern_storage.tasks.database import Database, run_sync
 from pattern_storage.tasks.operate import queues as broker_queues
 from pattern_storage.tasks.operate.queue_actions import check_queue
@@ -76,10 +76,8 @@ def purge(name: Name, yes: Yes = False, dry_run: DryRun = False, as_json: Json =
         count = queues.waiting(check_queue(name), limit=1).total
     if count and not dry_run:
         confirm(f"{count:,} jobs that wait in the queue {name} would be cancelled.", yes=yes)
-        columns = (TextColumn("purged"), BarColumn(), TextColumn("{task.completed:,} of {task.total:,}"))
-        with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
-            task = bar.add_task("", total=count)
-            count = asyncio.run(operator.purge_queue(name, lambda done: bar.update(task, completed=done)))
+        with counting("purging", "jobs", count) as show:
+            count = asyncio.run(operator.purge_queue(name, show))
     if as_json:
         print_json({"action": "purged", "queue": name, "count": count, "dry_run": dry_run})
     else:

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from psycopg.types.json import Json
 
 from pattern_storage.storage import NodePatternStorageEffect, outbox
 from pattern_storage.storage.pool import create_pool
@@ -109,6 +110,26 @@ def test_what_waits_is_cancelled_by_filter(run: Any, client: PatternStorageClien
     ]  # fmt: skip
     assert "pause queue name storage" in run("audit", "--action", "pause queue").out
     assert run("audit", "--limit", "1").err.startswith("There may be more: add --before ")
+
+
+def test_dead_letters_are_replayed_and_discarded_with_an_audit(run: Any, database_url: str) -> None:
+    letter = contract("insert", data=make_pattern())
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO dead_letters (correlation_id, contract, error_type, error, attempts, first_at)"
+            " VALUES (%s, %s, 'connection_lost', 'gone', 5, now())",
+            [letter.correlation_id, Json(letter.model_dump(mode="json"))],
+        )
+    job = str(letter.correlation_id)
+    assert run("jobs", "list", "--state", "DEAD", "--json").json["jobs"][0]["correlation_id"] == job
+    dry = run("dead-letters", "replay", "--all", "--dry-run", "--json").json
+    assert dry == {"action": "replayed", "count": 1, "dry_run": True, "correlation_ids": [job]}
+    assert run("dead-letters", "replay", job, "--json").json["count"] == 1
+    assert run("dead-letters", "discard", "--error-type", "connection_lost", "--json").json["count"] == 1
+    entries = [(entry["action"], entry["filter"]) for entry in run("audit", "--json").json]
+    assert entries == [
+        ("discard dead letters", {"error_type": "connection_lost"}), ("replay dead letters", {"jobs": [job]}),
+    ]  # fmt: skip
 
 
 def test_imports_are_paused_run_and_stopped(run: Any, database_url: str, tmp_path: Path) -> None:
