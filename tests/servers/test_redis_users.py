@@ -144,9 +144,12 @@ def use_commands(system: System, cli: Cli) -> None:
     assert cli("insert", "pattern_name=x", *fix_cli.PATTERN, **variables).code == 0
     assert cli("query", **variables).code == 0
     assert cli("imports", "run", "now", **variables).code == 0
+    assert system.users.refused() == []
     found = {line["subject"]: line for line in cli("doctor", "--json", **variables).json}
     assert found["workers"]["found"] == node
     assert "command-line" in found["Redis, results and queue: rights"]["found"]
+    # It asks for all services, and is refused what its own user needs not.
+    system.users.admin.acl_log_reset()
     for service, options in {
         "worker": ("--name", node),
         "relay": (),
