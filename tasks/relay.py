@@ -10,6 +10,7 @@ makes harmless.
 """
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -161,6 +162,11 @@ class Relay:
                 await self._stopping.wait()
 
 
+def say_once() -> None:
+    """Leave a broker that refuses to the relay's own line: its client writes one for each attempt."""
+    logging.getLogger("pattern_storage.tasks.client").setLevel(logging.ERROR)
+
+
 def read_jobs(
     jobs: Sequence[OutboxJob], refused: list[tuple[OutboxJob, StorageError]], settings: Settings
 ) -> list[Outgoing]:
@@ -187,6 +193,7 @@ def _start_in_worker(**_: Any) -> None:
     settings = environment_settings()
     # Celery calls a worker ready again after it has lost its broker.
     if settings.worker_relay and (_thread is None or not _thread.is_alive()):
+        say_once()
         _relay = Relay(settings)
         _thread = threading.Thread(target=_relay.run, name="outbox-relay", daemon=True)
         _thread.start()

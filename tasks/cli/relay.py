@@ -5,7 +5,8 @@ import signal
 from pattern_storage.config.settings import load_settings
 from pattern_storage.tasks.database_url import check_database
 from pattern_storage.tasks.observability import logs, metrics, traces
-from pattern_storage.tasks.relay import Relay
+from pattern_storage.tasks.redis_server import check_redis
+from pattern_storage.tasks.relay import Relay, say_once
 
 
 def relay() -> None:
@@ -15,6 +16,8 @@ def relay() -> None:
     metrics.open_endpoint(settings)
     traces.set_up(settings)
     check_database(settings)
+    check_redis(settings)
+    say_once()
     running = Relay(settings)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: running.stop())

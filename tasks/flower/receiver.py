@@ -1,11 +1,15 @@
 """Receiver of events for Flower: each is validated, and none that is odd costs another."""
 
+import time
 from typing import Any
 
 from celery.events import EventReceiver
+from kombu.exceptions import KombuError, OperationalError
+from redis.exceptions import RedisError
 
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.tasks.flower.event_cleaning import validated
+from pattern_storage.tasks.reconnect import ReconnectBackoff
 
 logger = get_logger(__name__)
 
@@ -14,6 +18,25 @@ class ValidatingReceiver(EventReceiver):
     """Celery's receiver of events, which ends at the first that it does not understand, without doing so."""
 
     accept: Any
+    # Of the process: Flower makes another receiver after an error that is not waited for here.
+    _backoff = ReconnectBackoff("hears no events", "flower")
+
+    def capture(self, *arguments: Any, **options: Any) -> None:
+        """Receive events for good. A broker that is away or refuses is waited for, and told of once."""
+        while True:
+            try:
+                return super().capture(*arguments, **options)
+            except (RedisError, KombuError, OperationalError, OSError) as error:
+                time.sleep(self._backoff.failed(error))
+
+    def on_connection_error(self, exc: Exception, interval: float) -> None:
+        """Take note that the broker cannot be reached."""
+        self._backoff.failed(exc)
+
+    def on_consume_ready(self, *arguments: Any, **options: Any) -> None:
+        """Take note that events are heard."""
+        self._backoff.succeeded()
+        super().on_consume_ready(*arguments, **options)
 
     def get_consumers(self, Consumer: Any, channel: Any) -> list[Any]:  # noqa: N803  # Celery's name for it
         """Return Celery's consumer of events, which drops what cannot be decoded."""

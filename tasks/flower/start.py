@@ -13,6 +13,7 @@ from pattern_storage.config.flower_roles import logins
 from pattern_storage.config.flowerconfig import flower_options
 from pattern_storage.config.settings import Settings, SettingsInvalid, environment_settings
 from pattern_storage.config.variables import PREFIX
+from pattern_storage.tasks.redis_server import check_redis
 
 logger = logging.getLogger(__name__)
 
@@ -24,10 +25,13 @@ POOL_LIMIT = 4
 def configure(app: Celery) -> None:
     """Give Flower our options before it reads its command line, which may change them; see `tasks/celery_command.py`.
 
-    Raises SettingsInvalid if there is no password, no broker, or no place for Flower's file.
+    Raises SettingsInvalid if there is no password, no broker or one that can never do, or no place for Flower's file.
     """
     settings = environment_settings()
     _ = app.conf.broker_url  # a missing URL is a sentence here, and a traceback in Flower
+    check_redis(settings)
+    # It writes a line for each attempt to connect; ours says once that events are not heard.
+    logging.getLogger("kombu.mixins").setLevel(logging.WARNING)
     app.conf.broker_pool_limit = POOL_LIMIT
     # A question leaves on the connection that its answers come on, not on another one of the same pool.
     control: Any = app.control

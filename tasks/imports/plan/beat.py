@@ -5,13 +5,18 @@ from typing import Any
 
 from celery import bootsteps
 from celery.apps.beat import Beat
-from celery.beat import PersistentScheduler
+from celery.beat import PersistentScheduler, SchedulingError
 
 from pattern_storage.config.settings import environment_settings
+from pattern_storage.storage.logs import get_logger
 from pattern_storage.tasks.database_url import check_database
 from pattern_storage.tasks.imports.plan.imports_file import load_entries
 from pattern_storage.tasks.imports.plan.model import ImportEntry
 from pattern_storage.tasks.imports.plan.planner import Planner
+from pattern_storage.tasks.reconnect import ReconnectBackoff
+from pattern_storage.tasks.redis_server import check_redis
+
+logger = get_logger(__name__)
 
 #: Seconds to wait for the planner thread at shutdown.
 STOP_TIMEOUT = 5.0
@@ -24,10 +29,11 @@ def configured_entries() -> list[ImportEntry]:
 
 
 class CheckedBeat(Beat):
-    """Beat that validates the imports file before anything starts. Raises ImportsFileInvalid or SettingsInvalid."""
+    """Beat that validates Redis and the imports file first. Raises ImportsFileInvalid or SettingsInvalid."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        check_redis(environment_settings())
         if configured_entries():
             check_database(environment_settings())
 
@@ -54,6 +60,7 @@ class ImportScheduler(PersistentScheduler):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._stopping = threading.Event()
+        self._backoff = ReconnectBackoff("cannot send what is due", "beat")
         super().__init__(*arguments, **options)
 
     def setup_schedule(self) -> None:
@@ -64,6 +71,20 @@ class ImportScheduler(PersistentScheduler):
             planner = Planner(settings, configured_entries(), self.app)
             self._planning = threading.Thread(target=self._plan, args=[planner], name="import planner", daemon=True)
             self._planning.start()
+
+    def apply_entry(self, entry: Any, producer: Any = None) -> None:
+        """Send a task that is due; where the broker refuses, leave it out until it is due again, and say so once."""
+        try:
+            self.apply_async(entry, producer=producer, advance=False)
+        except SchedulingError as error:
+            self._backoff.failed(error)
+        else:
+            self._backoff.succeeded()
+            logger.info("beat: sent %s", entry.name)
+
+    def _ensure_connected(self) -> Any:
+        # Celery's writes a line for each attempt.
+        return self.connection.ensure_connection(lambda error, _: self._backoff.failed(error), None)
 
     def close(self) -> None:
         """End what `setup_schedule` has started; a planner that waits for a server is left behind."""
