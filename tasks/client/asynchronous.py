@@ -212,7 +212,7 @@ class AsyncPatternStorageClient(
 
         here = self._here
         with translated_errors():
-            async with aclosing(here.listener.watch(correlation_id, deadline)) as updates:
+            async with aclosing(here.listener.watch(correlation_id, deadline, resolver)) as updates:
                 async for meta in updates:
                     result = resolver.on_result_backend(meta)
                     if result is None and resolver.needs_database:

@@ -12,7 +12,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
 from pattern_storage.tasks.client.result_document import result_key, unreadable
-from pattern_storage.tasks.client.result_resolver import POLL_INTERVAL
+from pattern_storage.tasks.client.result_resolver import POLL_INTERVAL, ResultResolver
+from pattern_storage.tasks.redis_errors import is_passing
 
 #: Channels in one SUBSCRIBE: the server does nothing else meanwhile.
 KEYS_AT_ONCE = 1_000
@@ -69,7 +70,9 @@ class ResultListener:
         self._waiting: dict[str, set[Callable[[], None]]] = defaultdict(set)
         self._reader: asyncio.Task[None] | None = None
 
-    async def watch(self, correlation_id: UUID, deadline: float) -> AsyncGenerator[bytes | None]:
+    async def watch(
+        self, correlation_id: UUID, deadline: float, resolver: ResultResolver
+    ) -> AsyncGenerator[bytes | None]:
         """Yield the job's result document: now, after each publication, and once every POLL_INTERVAL.
 
         Ends when the loop's clock passes `deadline` (seconds). Raises redis.exceptions.RedisError if the server does
@@ -91,8 +94,18 @@ class ResultListener:
                 if remaining <= 0:
                     return
                 # A publication may have been lost with a connection: look again all the same.
-                with suppress(TimeoutError):
+                try:
                     await asyncio.wait_for(published.wait(), min(remaining, POLL_INTERVAL))
+                except TimeoutError:
+                    resolver.backend_refuses = resolver.has_database and await self._refuses_writes(key)
+
+    async def _refuses_writes(self, key: str) -> bool:
+        try:
+            # A write that changes nothing, also where there is no key.
+            await cancellable(self._redis.setrange(key, 0, ""))
+        except RedisError as error:
+            return is_passing(error)
+        return False
 
     @asynccontextmanager
     async def arrivals(self, keys: Iterable[str]) -> AsyncIterator[Arrivals]:

@@ -28,10 +28,12 @@ class ResultResolver:
     def __init__(self, correlation_id: UUID, request: str | None, *, has_database: bool) -> None:
         self._correlation_id = correlation_id
         self._request = request
-        self._has_database = has_database
+        self.has_database = has_database
         self._reported: ModelResult | None = None
         self._status = parse_status(None)
         self._looked_up = False
+        #: Set at each poll: whether the result backend refuses writes, so that no result can come from there now.
+        self.backend_refuses = False
         #: Whether PostgreSQL is to be asked now; `on_database` takes what it says.
         self.needs_database = False
 
@@ -44,10 +46,10 @@ class ResultResolver:
         )
         if self._reported is None or self._may_be_replaced:
             # Looked up once, not at each poll.
-            uncertain = not self._looked_up and (meta is None or self._may_be_replaced)
-        elif not (uncertain and self._has_database):
+            uncertain = self.backend_refuses or (not self._looked_up and (meta is None or self._may_be_replaced))
+        elif not (uncertain and self.has_database):
             return checked_result(self._correlation_id, self._request, self._reported)
-        self.needs_database = self._has_database and uncertain
+        self.needs_database = self.has_database and uncertain
         return None
 
     @property
@@ -73,7 +75,7 @@ class ResultResolver:
 
         Not again where the first lookup was just now, because there was no time to wait.
         """
-        return self._has_database and (timeout > 0 or not self._looked_up)
+        return self.has_database and (timeout > 0 or not self._looked_up)
 
     def on_timeout(self, timeout: float) -> ModelResult:
         """Return the result at the deadline. Raises JobTimeout if there is none after `timeout` seconds."""

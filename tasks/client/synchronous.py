@@ -41,6 +41,7 @@ from pattern_storage.tasks.client.subscriptions import Subscriptions
 from pattern_storage.tasks.database import Database, run_sync
 from pattern_storage.tasks.database_url import check_database_url
 from pattern_storage.tasks.redis_connections import translated_errors
+from pattern_storage.tasks.redis_errors import is_passing
 from pattern_storage.tasks.result_state_store import store
 from pattern_storage.vocabulary import ErrorType, JobState
 
@@ -232,7 +233,7 @@ class PatternStorageClient(
         def look_up() -> ModelResult | None:
             return resolver.on_database(*run_sync(self.database.state(correlation_id, deadline - time.monotonic())))
 
-        with translated_errors(), closing(self._watch(correlation_id, deadline)) as updates:
+        with translated_errors(), closing(self._watch(correlation_id, deadline, resolver)) as updates:
             for meta in updates:
                 result = resolver.on_result_backend(meta)
                 if result is None and resolver.needs_database:
@@ -242,7 +243,7 @@ class PatternStorageClient(
         result = look_up() if resolver.needs_final_lookup(timeout) else None
         return result or resolver.on_timeout(timeout)
 
-    def _watch(self, correlation_id: UUID, deadline: float) -> Generator[bytes | None]:
+    def _watch(self, correlation_id: UUID, deadline: float, resolver: ResultResolver) -> Generator[bytes | None]:
         """Yield the job's result document: now, after each publication, and once every POLL_INTERVAL."""
         key = self._key(correlation_id)
         yield self._get(correlation_id)
@@ -253,7 +254,17 @@ class PatternStorageClient(
             yield self._get(correlation_id)
             while (remaining := deadline - time.monotonic()) > 0:
                 document = subscription.receive(min(remaining, POLL_INTERVAL))
+                if document is None:
+                    resolver.backend_refuses = self.database.is_configured and self._refuses_writes(key)
                 yield self._get(correlation_id) if document is None else document
+
+    def _refuses_writes(self, key: str) -> bool:
+        try:
+            # A write that changes nothing, also where there is no key.
+            self._redis.setrange(key, 0, "")
+        except RedisError as error:
+            return is_passing(error)
+        return False
 
     def _key(self, correlation_id: UUID) -> str:
         return result_key(correlation_id, self.settings.key_prefix)

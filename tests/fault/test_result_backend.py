@@ -1,6 +1,7 @@
 """The result backend refuses: every accepted job is done all the same, and nobody is told anything wrong."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -8,8 +9,9 @@ import redis
 from redis.exceptions import OutOfMemoryError
 
 from pattern_storage.embedded import EmbeddedValkey
-from pattern_storage.tasks.client import PatternStorageClient
+from pattern_storage.tasks.client import AsyncPatternStorageClient, PatternStorageClient
 from pattern_storage.tasks.client.result_document import result_key
+from pattern_storage.tasks.client.result_resolver import ResultResolver
 from tests.fix_celery import BLOCKED, StorageWorker, locked_patterns, worker_connections
 from tests.fix_faults import Launch
 from tests.fix_process import DEADLINE, wait_until
@@ -66,6 +68,33 @@ def test_accepted_jobs_are_done(
             assert connection.execute("SELECT count(*) FROM pattern_templates").fetchone() == (JOBS,)
         # Redis knows none of them: PostgreSQL is asked at once.
         assert all(job.result(DEADLINE).success for job in jobs)
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+async def test_a_caller_that_waits_is_told_by_postgresql(
+    refusal: str,
+    results: "redis.Redis",
+    lone_valkey: EmbeddedValkey,
+    start_worker: Start,
+    database_url: str,
+    redis_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Redis says QUEUED for as long as it refuses; without a look at the ledger both would wait to the end."""
+    monkeypatch.setattr(ResultResolver, "needs_final_lookup", lambda *_: False)
+    urls: dict[str, Any] = {
+        "database_url": database_url,
+        "broker_url": redis_url,
+        "result_backend_url": lone_valkey.url,
+    }
+    with PatternStorageClient(**urls) as client:
+        job, other = client.insert(make_pattern()), client.insert(make_pattern())
+        REFUSALS[refusal](results)
+        start_worker(env={"RESULT_BACKEND_URL": lone_valkey.url})
+        assert job.result(DEADLINE).success
+        assert job.status() == "QUEUED"
+    async with AsyncPatternStorageClient(**urls) as asynchronous:
+        assert (await asynchronous.get(other.correlation_id).result(DEADLINE)).success
 
 
 def test_keys_of_another_type(

@@ -110,9 +110,9 @@ async def test_services_wait_and_go_on(services: Services, valkey: EmbeddedValke
         with refusal(store):
             with PatternStorageClient(redis_url=valkey.url) as client, pytest.raises(BrokerUnavailable):
                 client.insert(make_pattern())
-            async with AsyncPatternStorageClient(redis_url=valkey.url) as client:
+            async with AsyncPatternStorageClient(redis_url=valkey.url) as asynchronous:
                 with pytest.raises(BrokerUnavailable):
-                    await client.insert(make_pattern())
+                    await asynchronous.insert(make_pattern())
             services.write_job()
             wait_until(lambda: "relay: cannot publish" in said("relay"), "the relay says so")
             wait_until(lambda: "imports: cannot plan" in said("beat"), "beat says so")

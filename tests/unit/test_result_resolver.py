@@ -149,3 +149,19 @@ def test_a_success_that_is_none_of_ours_is_final() -> None:
     told = resolver.on_result_backend(json.dumps({"status": "SUCCESS", "result": 5}))
     assert told is not None
     assert told.metadata["error_type"] == "unreadable_result"
+
+
+def test_a_result_backend_that_refuses_is_no_reason_to_wait() -> None:
+    resolver = make_resolver()
+    resolver.on_result_backend(marker(JobState.QUEUED))
+    assert not resolver.needs_database
+    for _ in range(2):
+        resolver.backend_refuses = True
+        assert resolver.on_result_backend(marker(JobState.QUEUED)) is None
+        assert resolver.needs_database
+        assert resolver.on_database("QUEUED", None) is None
+    assert resolver.on_database("SUCCESS", result()) == result()
+    alone = make_resolver(database=False)
+    alone.backend_refuses = True
+    alone.on_result_backend(marker(JobState.QUEUED))
+    assert not alone.needs_database

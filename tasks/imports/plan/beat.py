@@ -83,8 +83,12 @@ class ImportScheduler(PersistentScheduler):
             logger.info("beat: sent %s", entry.name)
 
     def _ensure_connected(self) -> Any:
-        # Celery's writes a line for each attempt.
-        return self.connection.ensure_connection(lambda error, _: self._backoff.failed(error), None)
+        def take_note(error: Exception, _: float) -> None:
+            # Celery's writes a line for each attempt.
+            self._backoff.failed(error)
+
+        connection: Any = self.connection
+        return connection.ensure_connection(take_note, None)
 
     def close(self) -> None:
         """End what `setup_schedule` has started; a planner that waits for a server is left behind."""
