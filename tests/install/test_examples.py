@@ -26,7 +26,8 @@ PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
 SUITES = {
     "script": PYTEST,
     "celery_application": PYTEST,
-    "fastapi_service": PYTEST,
+    # In parallel: each process has servers of its own.
+    "fastapi_service": (*PYTEST, "-n", "2"),
     "sqlalchemy_service": PYTEST,
     "django_project": ("manage.py", "test", "--noinput"),
 }

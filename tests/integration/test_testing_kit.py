@@ -65,7 +65,7 @@ def test_recorded_jobs_go_nowhere(recorded_jobs: RecordedMode, monkeypatch: pyte
         job = client.insert(make_pattern(pattern_name="Recorded"))
         client.batch_insert([make_pattern(pattern_name="First"), make_pattern(pattern_name="Second")])
         client.query(language="python", limit=3)
-        client.delete(uuid4())
+        client.delete(uuid4(), priority="urgent", expires=60)
         with pytest.raises(ContractInvalid, match="confidence_score"):
             client.insert(make_pattern(confidence_score=2))
         jobs = recorded_jobs.jobs
@@ -75,6 +75,8 @@ def test_recorded_jobs_go_nowhere(recorded_jobs: RecordedMode, monkeypatch: pyte
         )
         assert jobs.assert_enqueued(pattern_name="Second").contract.operation == "batch_insert"
         jobs.assert_enqueued(operation="query", limit=3)
+        jobs.assert_enqueued(operation="delete", priority="urgent", expires=60)
+        jobs.assert_not_enqueued(priority="low")
         jobs.assert_enqueued(correlation_id=job.correlation_id, count=1)
         jobs.assert_not_enqueued(operation="update")
         with pytest.raises(AssertionError, match=r"none .* pattern_name='Other':\n  insert Recorded\n"):
