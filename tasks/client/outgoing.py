@@ -79,8 +79,9 @@ def prepare_insert(data: Mapping[str, Any] | PatternData, correlation_id: UUID |
     job = uuid4() if correlation_id is None else correlation_id
     if isinstance(job, UUID) and isinstance(data, dict):
         try:
+            # It refuses what is no JSON yet, such as a tuple; the contract takes that.
+            PatternData.model_validate(data)
             text = to_json(data)
-            PatternData.model_validate_json(text)
         except ValueError:
             # What is wrong is said by the contract, in the same words whichever way it comes.
             pass

@@ -20,6 +20,9 @@ CORRELATION_ID = "pattern_storage.correlation_id"
 #: OpenTelemetry's own variables for the address of the collector.
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
+#: Whether the API is to load a provider when it is first asked for one.
+_PROVIDER_IS_NAMED = "OTEL_PYTHON_TRACER_PROVIDER" in os.environ
+
 _installed = False
 
 
@@ -63,9 +66,14 @@ def has_context() -> bool:
     trace: Any = sys.modules.get("opentelemetry.trace")
     if _installed or trace is None:
         return False
-    # redis-py imports it too. Without a tracer and without a trace to hand on there is nothing to say.
-    idle = isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
-    return not idle or bool(trace.get_current_span().get_span_context().is_valid)
+    span = trace.get_current_span()
+    if span is not trace.INVALID_SPAN and span.get_span_context().is_valid:
+        return True
+    # redis-py imports it too: without a tracer there is nothing to say. Asked for the provider, the API looks into the
+    # environment each time until there is one, which takes longer than a message.
+    if vars(trace).get("_TRACER_PROVIDER", trace) is None and not _PROVIDER_IS_NAMED:
+        return False
+    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
 def add_context(operation: str, correlation_id: UUID, headers: MutableMapping[str, Any]) -> None:
