@@ -128,7 +128,7 @@ async def test_services_wait_and_go_on(services: Services, valkey: EmbeddedValke
         assert len(lines) <= 4, lines
 
 
-@pytest.mark.parametrize("command", [("beat", "-s", "schedule"), ("flower",)])
+@pytest.mark.parametrize("command", [("beat", "-s", "{}/schedule"), ("flower",)])
 def test_a_database_that_the_server_lacks(
     valkey: EmbeddedValkey, database_url: str, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
@@ -137,7 +137,8 @@ def test_a_database_that_the_server_lacks(
         DATABASE_URL=database_url, REDIS_URL=url, PATTERN_STORAGE_FLOWER_PASSWORD=PASSWORD,
         PATTERN_STORAGE_FLOWER_DB=str(tmp_path / "flower"), PATTERN_STORAGE_FLOWER_PORT=str(free_port()),
     )  # fmt: skip
-    group = ProcessGroup(command[0], ("celery", "-A", "pattern_storage", *command), environment, tmp_path / "log")
+    arguments = [part.format(tmp_path) for part in command]
+    group = ProcessGroup(command[0], ["celery", "-A", "pattern_storage", *arguments], environment, tmp_path / "log")
     try:
         wait_until(lambda: group.status == "exited", "it ends")
         assert group.process.returncode == 2

@@ -56,7 +56,7 @@ def test_all_is_well(doctor: Callable[..., Said], worker: StorageWorker) -> None
     assert found["Redis, results and queue"].startswith("Valkey ")
     assert worker.hostname() in found["workers"]
     assert table.code == 0
-    assert sum(line.startswith("ok") for line in table.out.splitlines()) == len(said.json) == 15
+    assert sum(line.startswith("ok") for line in table.out.splitlines()) == len(said.json) == 16
     assert "WRONG" not in table.out
     assert all(set(finding) == {"subject", "ok", "found", "advice", "unreachable"} for finding in said.json)
 
@@ -126,6 +126,23 @@ def test_everything_that_can_be_wrong_with_servers_that_answer(
     assert "migrate'" in table.out
 
 
+def test_what_is_wrong_with_redis(doctor: Callable[..., Said], database_url: str, lone_valkey: EmbeddedValkey) -> None:
+    """Addresses are in test_redis_addresses.py, rights in test_redis_rights.py."""
+    with redis.Redis.from_url(lone_valkey.url) as server:
+        server.set("batch", "theirs")
+        server.config_set("maxclients", "5")
+        server.config_set("min-replicas-to-write", "1")
+        others = [redis.Redis.from_url(lone_valkey.url, single_connection_client=True) for _ in range(3)]
+        found = wrong(doctor("--json", DATABASE_URL=database_url, REDIS_URL=lone_valkey.url))
+        for each in others:
+            each.close()
+    subject = "Redis, results and queue"
+    assert "too few replicas are connected" in found[f"{subject}: writes"]["found"]
+    assert found[f"{subject}: keys"]["found"] == "the key batch holds a string, not a list"
+    assert "PATTERN_STORAGE_KEY_PREFIX" in found[f"{subject}: keys"]["advice"]
+    assert found[f"{subject}: connections"]["found"] == "5 of 5"
+
+
 def test_servers_that_cannot_be_reached(doctor: Callable[..., Said]) -> None:
     said = doctor("--json", DATABASE_URL=NOBODY_POSTGRESQL, REDIS_URL=NOBODY_REDIS)
     assert said.code == 3
@@ -156,9 +173,9 @@ def test_queue_and_results_are_looked_at_apart(
 
 @pytest.mark.parametrize("version", ["5.0.14", "6.0", "6.2.0", "7.4.1", "10.0.0"])
 def test_a_redis_that_is_too_old(version: str) -> None:
-    from pattern_storage.tasks.cli.doctor import _redis_server
+    from pattern_storage.tasks.cli.doctor_redis import _server
 
-    first = next(_redis_server("Redis", {"redis_version": version, "aof_enabled": 1, "maxmemory_policy": "noeviction"}))
+    first = next(_server("Redis", {"redis_version": version, "aof_enabled": 1, "maxmemory_policy": "noeviction"}))
     assert first.ok == (version not in ("5.0.14", "6.0"))
     assert first.found == f"Redis {version}"
     assert first.advice == ("" if first.ok else "upgrade to 6.2 or later")
