@@ -26,6 +26,9 @@ SHOWN_FAILURES = 5
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait for the result; 0 prints the correlation id.")]
 CorrelationId = Annotated[UUID | None, typer.Option("--id", help="The job's correlation id; a new one by default.")]
+Expect = Annotated[
+    str | None, typer.Option(help="Only if its updated_at is still this one; else a version_conflict, and no change.")
+]
 Fields = Annotated[list[str] | None, typer.Argument(metavar="COLUMN=VALUE...", help=FIELDS_HELP)]
 
 
@@ -118,6 +121,7 @@ def _result_or_timeout(job: Job, wait: float) -> ModelResult:
 def update(
     pattern_id: Annotated[UUID, typer.Argument()],
     fields: Annotated[list[str], typer.Argument(metavar="COLUMN=VALUE...", help=FIELDS_HELP)],
+    expect: Expect = None,
     correlation_id: CorrelationId = None,
     wait: Wait = 30.0,
     as_json: Json = False,
@@ -125,18 +129,19 @@ def update(
     """Change some columns of one pattern."""
     with PatternStorageClient() as client:
         changes: Any = parse_fields(fields)
-        finish(client.update(pattern_id, changes, correlation_id=correlation_id), wait, as_json)
+        finish(client.update(pattern_id, changes, expect=expect, correlation_id=correlation_id), wait, as_json)
 
 
 def delete(
     pattern_id: Annotated[UUID, typer.Argument()],
+    expect: Expect = None,
     correlation_id: CorrelationId = None,
     wait: Wait = 30.0,
     as_json: Json = False,
 ) -> None:
     """Remove one pattern."""
     with PatternStorageClient() as client:
-        finish(client.delete(pattern_id, correlation_id=correlation_id), wait, as_json)
+        finish(client.delete(pattern_id, expect=expect, correlation_id=correlation_id), wait, as_json)
 
 
 def query(

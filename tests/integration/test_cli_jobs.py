@@ -99,7 +99,10 @@ def test_a_pattern_through_its_life_in_json(run: Run, name: str) -> None:
     assert result["data"]["fields_updated"] == ["language"]
     result = run("query", "--pattern-id", pattern_id, "--json").json
     assert (result["data"]["count"], result["data"]["patterns"][0]["language"]) == (1, "rust")
-    result = run("delete", pattern_id, "--json").json
+    seen = result["data"]["patterns"][0]["updated_at"]
+    result = run("update", pattern_id, "language=go", "--expect", "2020-01-01T00:00:00Z", "--json").json
+    assert (result["metadata"]["error_type"], result["metadata"]["present_updated_at"]) == ("version_conflict", seen)
+    result = run("delete", pattern_id, "--expect", seen, "--json").json
     assert result["data"] == {"pattern_id": pattern_id, "pattern_name": name, "deleted": True}
 
 
