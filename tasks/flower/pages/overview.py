@@ -6,8 +6,7 @@ from datetime import UTC
 from functools import partial
 from typing import Any
 
-from pattern_storage.storage import dead_letters, import_health, outbox, overview
-from pattern_storage.storage.import_health import ImportHealth
+from pattern_storage.storage import dead_letters, outbox, overview
 from pattern_storage.storage.operations.base import Connection
 from pattern_storage.storage.outbox import OutboxSize
 from pattern_storage.storage.overview import Span
@@ -18,9 +17,10 @@ from pattern_storage.tasks.flower.kept import Kept
 from pattern_storage.tasks.flower.pages import words
 from pattern_storage.tasks.flower.pages.base import PageHandler
 from pattern_storage.tasks.flower.pages.plots import Line, lines
+from pattern_storage.tasks.operate.queues import QueueDepth, depths
 
 #: Seconds for which figures and checks are good.
-GOOD = {"hour": 10.0, "day": 60.0, "checks": 20.0}
+GOOD = {"hour": 10.0, "day": 60.0, "checks": 20.0, "depths": 3.0}
 
 #: Seconds that a page waits for its first figures.
 PATIENCE = 1.0
@@ -30,12 +30,11 @@ SPANS = {"hour": overview.HOUR, "day": overview.DAY}
 #: Times below a plot, but for the first.
 TICKS = 4
 
-#: Seconds after which something that waits is wrong.
-OLD = 120.0
+#: Pages to see to what a check found, by a word of its subject.
+SUBJECTS = {"worker": "workers", "queue": "queues", "import": "imports", "beat": "imports", "relay": "queues"}
 
-
-#: Beginnings of the subjects of checks that `_of_state` tells of, sooner.
-TOLD = ("dead letters", "relay", "beat", "import ")
+#: The subject of the check of the dead letters.
+LETTERS = "dead letters"
 
 
 @dataclass(frozen=True)
@@ -52,16 +51,11 @@ class State:
 
     letters: int
     outbox: OutboxSize
-    imports: list[ImportHealth]
-    beat_age: float | None
 
 
 async def measure(connection: Connection) -> State:
     """Return what PostgreSQL says of the present."""
-    return State(
-        await dead_letters.count(connection), await outbox.measure(connection),
-        await import_health.measure(connection), await import_health.schedules_age(connection),
-    )  # fmt: skip
+    return State(await dead_letters.count(connection), await outbox.measure(connection))
 
 
 class Figures:
@@ -70,11 +64,15 @@ class Figures:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self.rates: dict[str, Kept[list[Span]]] = {name: Kept(partial(self._rates, name), GOOD[name]) for name in SPANS}
+        self.depths: Kept[list[QueueDepth]] = Kept(self._depths, GOOD["depths"])
         self.checks: Kept[list[Finding]] = Kept(self._checks, GOOD["checks"])
 
     async def _rates(self, name: str) -> list[Span]:
         seconds, count = SPANS[name]
         return await self._backend.ask(partial(overview.rates, seconds=seconds, spans=count))
+
+    async def _depths(self) -> list[QueueDepth]:
+        return await self._backend.in_thread(depths, self._backend.settings)
 
     async def _checks(self) -> list[Finding]:
         return await self._backend.in_thread(check_all, self._backend.settings)
@@ -95,16 +93,15 @@ class OverviewPage(PageHandler):
         except Exception as error:
             trouble = str(error)
         spans = await figures.rates[chosen].get(PATIENCE) or []
+        queues = await figures.depths.get(PATIENCE) or []
         checks = figures.checks.last()
         problems = [Problem(trouble)] if trouble else []
         problems += [*self._of_state(state)] if state else []
-        problems += [
-            Problem(f"{each.subject}: {each.found}. {each.advice}", self._link(each))
-            for each in checks or []
-            if not each.ok and not each.subject.startswith(TOLD)
-        ]
+        problems += self._of_checks(checks or [])
         self.page(
-            "overview.html", problems=problems, checks=checks, state=state, chosen=chosen, spans=list(SPANS),
+            "overview.html", problems=problems, checks=checks, state=state, chosen=chosen,
+            waiting=sum(queue.waiting for queue in queues),
+            oldest=min((queue.oldest_at for queue in queues if queue.oldest_at), default=None), spans=list(SPANS),
             totals=totals(spans, SPANS[chosen][0]), plots=plots(spans, SPANS[chosen][0]),
             workers=sum(1 for worker in self.application.events.state.workers.values() if worker.alive),
         )  # fmt: skip
@@ -118,30 +115,14 @@ class OverviewPage(PageHandler):
             yield Problem(
                 f"{words.plural(state.letters, 'dead letter')} to replay or discard", self.href("dead-letters")
             )
-        if state.outbox.age > OLD:
-            waits = words.seconds(state.outbox.age)
-            yield Problem(
-                f"A job has waited in the outbox for {waits}: no relay publishes it", self.href("jobs", state="QUEUED")
-            )
-        if state.beat_age is not None and state.beat_age > OLD:
-            yield Problem(
-                f"No beat has looked at the schedules for {words.seconds(state.beat_age)}", self.href("imports")
-            )
-        for each in state.imports:
-            if each.failed:
-                yield Problem(f"The last run of import {each.name} failed", self.href("import-history", name=each.name))
 
-    def _link(self, finding: Finding) -> str:
-        subject = finding.subject.lower()
-        for word, route in (
-            ("worker", "workers"),
-            ("queue", "queues"),
-            ("dead", "dead-letters"),
-            ("import", "imports"),
-        ):
-            if word in subject:
-                return self.href(route)
-        return ""
+    def _of_checks(self, checks: list[Finding]) -> Iterator[Problem]:
+        for each in checks:
+            # Dead letters have been said already, and are counted at each look.
+            if not each.ok and each.subject != LETTERS:
+                route = next((route for word, route in SUBJECTS.items() if word in each.subject.lower()), "")
+                text = f"{each.subject}: {each.found}" + (f"; {each.advice}" if each.advice else "")
+                yield Problem(text, self.href(route) if route else "")
 
 
 class FrontPage(PageHandler):
