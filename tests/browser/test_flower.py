@@ -48,7 +48,7 @@ def open_job(page: Any, system: System, job: UUID, state: str) -> str:
     badge = page.locator(".detail-row .badge")
 
     def opened() -> bool:
-        row_of(page, system, job, state).get_by_role("link", name=str(job)).click()
+        row_of(page, system, job, state).locator(f"a[href$='/task/{job}']").click()
         page.wait_for_selector("#task-page")
         return bool(badge.inner_text() == state)
 
@@ -74,10 +74,14 @@ def test_refused_without_login(page: Any, system: System) -> None:
             statuses.clear()
 
 
-def test_the_printed_address_leads_to_the_workers(page: Any, system: System, pictures: Path) -> None:
+def test_the_printed_address_leads_to_the_overview_and_on_to_the_workers(
+    page: Any, system: System, pictures: Path
+) -> None:
     assert system.address in system.up.text
     row_of(page, system, system.retried, "RETRY")  # everything has happened
     page.goto(system.address)
+    assert page.inner_text("h1") == "Overview"
+    page.get_by_role("link", name="Workers", exact=True).click()
     worker = page.locator("#workers-table tbody tr")
     worker.get_by_text("Online").wait_for()
     name = worker.get_by_role("link").first.inner_text()
@@ -106,6 +110,12 @@ def test_the_list_of_jobs(page: Any, system: System, pictures: Path) -> None:
         assert job in text
     assert system.pattern["template_code"].splitlines()[1].strip() not in page.content()
     page.get_by_role("searchbox").blur()
+    # All columns fit a laptop's screen.
+    page.set_viewport_size({"width": 1_440, "height": 1_000})
+    page.goto(f"{system.address}tasks")
+    page.get_by_text("REVOKED").wait_for()
+    body = page.locator(".dataTables_scrollBody")
+    assert body.evaluate("element => element.scrollWidth - element.clientWidth") <= 1
     page.screenshot(path=pictures / "flower-tasks.png")
 
 
@@ -142,7 +152,9 @@ def test_a_cancelled_job(page: Any, system: System) -> None:
     assert text_of(page, "Revoked")
 
 
-@pytest.mark.parametrize(("button", "state"), [("Failed", "FAILURE"), ("Succeeded", "SUCCESS")])
+@pytest.mark.parametrize(
+    ("button", "state"), [("Failed", "FAILURE"), ("Succeeded", "SUCCESS"), ("Cancelled", "REVOKED")]
+)
 def test_the_buttons_above_the_list(page: Any, system: System, button: str, state: str) -> None:
     list_of_jobs(page, system)
     page.get_by_role("button", name=button).click()

@@ -44,7 +44,7 @@
 
     // Flower's list: a colour for the states that it does not know.
     function colour() {
-        document.querySelectorAll("#tasks-table .badge.text-bg-secondary, #task-page .badge").forEach(function (badge) {
+        document.querySelectorAll("#tasks-table .badge.text-bg-secondary, #task-page .badge.text-bg-secondary").forEach(function (badge) {
             if (/^[A-Z_]+$/.test(badge.textContent)) {
                 badge.classList.add("state-" + badge.textContent.toLowerCase().replace(/_/g, "-"));
             }
