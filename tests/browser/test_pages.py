@@ -269,6 +269,7 @@ def test_a_queue_is_paused_also_after_a_restart_and_a_waiting_job_is_cancelled(
     station.start()
     page.goto("/queues")
     page.locator(".badge.state-paused").wait_for()
+    page.locator("tr", has_text="batch").get_by_role("link", name=re.compile("celery@")).wait_for()
     shoot(page, pictures, "queues")
     page.get_by_role("link", name="storage", exact=True).click()
     page.get_by_role("link", name=re.compile("insert waiting 1 ")).click()

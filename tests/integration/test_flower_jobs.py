@@ -178,3 +178,10 @@ def test_the_audit_says_who_did_what(pages: Pages) -> None:
     for before in ("x", "9" * 30, "-1"):
         assert visitor.get("/audit", before=before).status == 400
     assert "ann" in visitor.get("/audit", before="9223372036854775807").text
+    for about in ({"jobs": [f"id{n}" for n in range(9)]}, {"jobs": {"old": "new"}}):
+        pages.execute(
+            "INSERT INTO audit_log (actor, action, filter, count) VALUES ('a', 'b', %s, 9)", json.dumps(about)
+        )
+    page = visitor.get("/audit").text
+    assert "jobs id0, id1, id2 and 6 more" in page
+    assert "jobs old → new" in page

@@ -11,6 +11,9 @@ NOTHING = "—"
 #: Characters of a text in a list.
 SHORT = 300
 
+#: Ids that are shown of many.
+FEW = 3
+
 SPANS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 SIZES = ((1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB"))
 
@@ -96,6 +99,20 @@ def _shown(character: str) -> str:
 def plural(count: int, one: str, many: str = "") -> str:
     """Return for example `1 job` or `1,200 jobs`."""
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
+def about(values: dict[str, Any]) -> str:
+    """Return what an action was about, as the audit keeps it: names and values, of many ids the first few."""
+    return "; ".join(f"{name} {_listed(value)}" for name, value in values.items())
+
+
+def _listed(value: Any) -> str:
+    if isinstance(value, dict):
+        value = [f"{old} → {new}" for old, new in value.items()]
+    if not isinstance(value, list):
+        return str(value)
+    more = f" and {len(value) - FEW:,} more" if len(value) > FEW else ""
+    return ", ".join(map(str, value[:FEW])) + more
 
 
 def badge(state: Any) -> str:
