@@ -1,4 +1,4 @@
-"""Memory settings of an embedded PostgreSQL, sized by the machine as a tuning tool sizes those of a desktop.
+"""Memory and WAL settings of an embedded PostgreSQL, sized by the machine as a tuning tool sizes those of a desktop.
 
 PostgreSQL's own defaults are for a machine of the year 2000. A server that shares a laptop takes a sixteenth of its
 memory for its cache, where a server of its own would take a quarter; nothing of it is used before there is data.
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["memory_settings", "usable_memory"]
+__all__ = ["free_disk", "memory_settings", "usable_memory", "wal_settings"]
 
 MIB = 1024 * 1024
 
@@ -43,6 +43,20 @@ def memory_settings(memory: int) -> dict[str, str]:
         "maintenance_work_mem": share(64, 16, 256),
         # A page of a query sorts at most some thousand rows; an import finds repeated keys among a million.
         "work_mem": share(512, 4, 32),
-        # A large import writes more than the default gigabyte between two checkpoints, and whole pages after each.
-        "max_wal_size": "2GB",
     }
+
+
+def free_disk(directory: Path) -> int:
+    """Return the bytes that are free on the disk of a directory, which need not exist yet."""
+    while not directory.exists():
+        directory = directory.parent
+    return psutil.disk_usage(str(directory)).free
+
+
+def wal_settings(free: int) -> dict[str, str]:
+    """Return PostgreSQL's settings for a disk with so many free bytes.
+
+    A checkpoint comes after half of this, and after it each page that is changed is written to the WAL as a whole: a
+    large import writes 4 GB of WAL. More would only make recovery after a crash longer.
+    """
+    return {"max_wal_size": f"{max(256, min(4096, free // 10 // MIB))}MB"}

@@ -11,7 +11,7 @@ from pattern_storage.embedded.account import Account
 from pattern_storage.embedded.binaries import find_postgres
 from pattern_storage.embedded.cluster import NAME, create_cluster
 from pattern_storage.embedded.errors import EmbeddedError
-from pattern_storage.embedded.memory import memory_settings, usable_memory
+from pattern_storage.embedded.memory import free_disk, memory_settings, usable_memory, wal_settings
 from pattern_storage.embedded.ports import HOST
 from pattern_storage.embedded.process import ServerProcess
 from pattern_storage.embedded.server import START_TIMEOUT, EmbeddedServer
@@ -60,7 +60,7 @@ class EmbeddedPostgres(EmbeddedServer):
     ) -> None:
         super().__init__(directory, durable=durable, copies=copies)
         # Tests start many servers at once: those keep PostgreSQL's defaults.
-        own = memory_settings(usable_memory()) if durable else NOT_DURABLE
+        own = memory_settings(usable_memory()) | wal_settings(free_disk(directory)) if durable else NOT_DURABLE
         self._settings = SETTINGS | own | dict(settings or {})
 
     def start(self) -> None:

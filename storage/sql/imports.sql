@@ -232,6 +232,24 @@ SELECT NOT EXISTS (SELECT FROM pattern_templates)
 -- Stream rows into the patterns themselves: any conflict ends it.
 COPY pattern_templates ({columns}) FROM STDIN WITH (FORMAT binary)
 
+-- name: owns_patterns
+-- Whether this role may drop the indexes of the patterns.
+SELECT pg_has_role(current_user, relowner, 'USAGE') FROM pg_class WHERE oid = 'pattern_templates'::regclass
+
+-- name: list_secondary_indexes
+-- Statements to drop each index that keeps no rule, and to create it as it is, an operator's own ones included.
+SELECT format('DROP INDEX %s', indexrelid::regclass) AS drop,
+       ARRAY[pg_get_indexdef(indexrelid)] || ARRAY(
+           SELECT format('ALTER INDEX %s ALTER COLUMN %s SET STATISTICS %s', indexrelid::regclass, attnum, attstattarget)
+           FROM pg_attribute WHERE attrelid = indexrelid AND attstattarget >= 0
+       ) || ARRAY(
+           SELECT format('COMMENT ON INDEX %s IS %L', indexrelid::regclass, description)
+           FROM obj_description(indexrelid, 'pg_class') AS description WHERE description IS NOT NULL
+       ) AS create
+FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+WHERE indrelid = 'pattern_templates'::regclass AND indisvalid AND reltablespace = 0
+  AND NOT (indisunique OR indisexclusion OR indisclustered OR indisreplident)
+
 -- name: count_duplicates
 -- Number of rows whose key an earlier row has.
 SELECT coalesce(sum(rows - 1), 0)::bigint FROM (

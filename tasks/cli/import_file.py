@@ -52,6 +52,10 @@ def import_source(
         str, typer.Option(help="Between the values of a CSV line: a character, or 'tab'.", show_default="a comma")
     ] = ",",
     max_bad_rows: Annotated[int, typer.Option(min=0, help="Rows that may be wrong.")] = 0,
+    build_indexes_last: Annotated[
+        bool,
+        typer.Option("--build-indexes-last", help="Of a first load; all others wait for it, also those that read."),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do everything and take it back.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -69,6 +73,7 @@ def import_source(
         "separator": separator,
         "delimiter": "\t" if delimiter in ("tab", "\\t") else delimiter,
         "max_bad_rows": max_bad_rows,
+        "build_indexes_last": build_indexes_last,
     }
     if file_format is not None:
         given["format"] = file_format

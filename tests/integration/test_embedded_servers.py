@@ -113,15 +113,17 @@ def test_the_database_speaks_utf8_and_utc(stack: EmbeddedStack) -> None:
     assert answer(stack.database_url, "SELECT upper('grün'), current_database()") == "GRÜN"
 
 
-def test_durable_is_the_default(data_dir: Path) -> None:
+def test_durable_is_the_default(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pattern_storage.embedded.postgres.free_disk", lambda _: 30 * 1024**3)
     with EmbeddedPostgres(data_dir / "postgres", settings={"work_mem": "5MB"}) as postgres:
-        shown = [answer(postgres.url, f"SHOW {name}") for name in ("fsync", "synchronous_commit", "work_mem")]
+        names = ("fsync", "synchronous_commit", "work_mem", "max_wal_size")
+        shown = [answer(postgres.url, f"SHOW {name}") for name in names]
         bytes_of = "SELECT pg_size_bytes(current_setting(%s))"
         with psycopg.connect(postgres.url) as connection:
             for name, value in memory_settings(usable_memory()).items():
                 found = connection.execute(bytes_of, [name]).fetchone()
                 assert name == "work_mem" or found == connection.execute("SELECT pg_size_bytes(%s)", [value]).fetchone()
-    assert shown == ["on", "on", "5MB"]
+    assert shown == ["on", "on", "5MB", "3GB"]
     with EmbeddedValkey(data_dir / "vk") as valkey, client(valkey.url) as broker:
         assert broker.config_get("append*")["appendonly"] == "yes"
         assert broker.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}

@@ -393,6 +393,38 @@ async def test_a_first_load_with_a_pattern_twice_is_read_again(
     assert [row["description"] for row in await cursor.fetchall()][-1] == "last"
 
 
+INDEXES = """
+SELECT indexrelid AS id, pg_get_indexdef(indexrelid) AS definition, obj_description(indexrelid, 'pg_class') AS comment,
+       ARRAY(SELECT attstattarget::int FROM pg_attribute WHERE attrelid = indexrelid ORDER BY attnum) AS statistics
+FROM pg_index WHERE indrelid = 'pattern_templates'::regclass ORDER BY definition
+"""
+
+
+async def test_a_first_load_may_build_the_indexes_last(importing: Importing, connection: Db, tmp_path: Path) -> None:
+    await connection.execute("COMMENT ON INDEX pattern_templates_tags IS 'It''s mine'")
+
+    async def indexes() -> tuple[list[int], list[DictRow]]:
+        rows = await (await connection.execute(INDEXES)).fetchall()
+        return [row.pop("id") for row in rows], rows
+
+    ids, before = await indexes()
+    rows = patterns(30)
+    twice = write_lines(tmp_path / "twice.jsonl", [*rows, rows[0]])
+    refused = await importing(make_plan(twice, build_indexes_last=True))
+    assert refused.metadata["error_type"] == "unique_violation"
+    assert await indexes() == (ids, before), "it rolled back"
+    source = write_lines(tmp_path / "once.jsonl", rows)
+    loaded = await importing(make_plan(source, build_indexes_last=True))
+    assert loaded.success, loaded.error
+    ids_now, after = await indexes()
+    assert after == before
+    assert len(set(ids) - set(ids_now)) == len(ids) - 2, "all are new but those of the two keys"
+    more = write_lines(tmp_path / "more.jsonl", patterns(40)[30:])
+    assert (await importing(make_plan(more, build_indexes_last=True))).success
+    assert (await indexes())[0] == ids_now, "no first load"
+    assert len(await names(connection)) == 40
+
+
 async def test_the_ledger_row_commits_with_the_rows_or_not_at_all(
     importing: Importing, connection: Db, tmp_path: Path
 ) -> None:

@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 from pattern_storage.embedded import memory
-from pattern_storage.embedded.memory import MIB, memory_settings, usable_memory
+from pattern_storage.embedded.memory import MIB, free_disk, memory_settings, usable_memory, wal_settings
 
 GIB = 1024 * MIB
 
@@ -31,6 +31,15 @@ def test_a_quarter_of_the_memory_is_never_exceeded() -> None:
     for machine in (512 * MIB, GIB, 4 * GIB, 64 * GIB):
         settings = {name: int(value[:-2]) for name, value in memory_settings(machine).items() if value.endswith("MB")}
         assert (settings["shared_buffers"] + 4 * settings["maintenance_work_mem"]) * MIB <= machine // 4
+
+
+@pytest.mark.parametrize(("free", "size"), [(GIB, "256MB"), (20 * GIB, "2048MB"), (900 * GIB, "4096MB")])
+def test_wal_takes_a_tenth_of_the_disk(free: int, size: str) -> None:
+    assert wal_settings(free) == {"max_wal_size": size}
+
+
+def test_the_disk_of_a_directory_to_come(tmp_path: Path) -> None:
+    assert free_disk(tmp_path / "a" / "b") == pytest.approx(psutil.disk_usage(str(tmp_path)).free, rel=0.2)
 
 
 @pytest.mark.parametrize(("limit", "expected"), [("536870912", 512 * MIB), ("max", None), ("9" * 19, None)])

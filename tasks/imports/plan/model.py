@@ -50,6 +50,8 @@ class ImportPlan(BaseModel):
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
     #: Rows that may be wrong; they go to a reject file, and the others are stored.
     max_bad_rows: Annotated[int, Field(ge=0, le=MAX_BAD_ROWS)] = 0
+    #: Of a first load: without the secondary indexes, which are built after it. The table is locked for all meanwhile.
+    build_indexes_last: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -82,7 +84,11 @@ class ImportPlan(BaseModel):
     @property
     def content(self) -> dict[str, Any]:
         """The plan as JSON types, without what only the schedule needs."""
-        return self.model_dump(mode="json", include=set(ImportPlan.model_fields))
+        content = self.model_dump(mode="json", include=set(ImportPlan.model_fields))
+        # Not where it says nothing: older workers do not know it, and an import of theirs stays the same.
+        if not self.build_indexes_last:
+            del content["build_indexes_last"]
+        return content
 
 
 class ImportEntry(ImportPlan):

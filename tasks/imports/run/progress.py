@@ -22,9 +22,11 @@ class Progress:
     #: Seconds that reading took, once it is over.
     took: float | None = None
 
-    def reading_is_over(self) -> None:
-        """Note that all rows are read and are being merged now."""
-        self.phase, self.took = "merging", time.monotonic() - self.began
+    def reading_is_over(self, phase: str) -> None:
+        """Note that all rows are read, and what is done now."""
+        self.phase = phase
+        if self.took is None:
+            self.took = time.monotonic() - self.began
 
     @property
     def rate(self) -> float:

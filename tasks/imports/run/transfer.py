@@ -13,9 +13,11 @@ from typing import TypeVar
 import psycopg
 from psycopg import AsyncCopy
 
-from pattern_storage.storage import import_runs, staging
+from pattern_storage.storage import import_runs, secondary_indexes, staging
 from pattern_storage.storage.import_runs import Counts
+from pattern_storage.storage.logs import get_logger
 from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.secondary_indexes import SecondaryIndex
 from pattern_storage.storage.staging import RejectedRow
 from pattern_storage.tasks.imports.plan.model import ImportPlan
 from pattern_storage.tasks.imports.run.progress import Progress
@@ -23,6 +25,8 @@ from pattern_storage.tasks.imports.run.rejects import MAX_REPORTED, BadRow, Reje
 from pattern_storage.tasks.imports.run.rows import Rows
 from pattern_storage.tasks.imports.sources.files import Source
 from pattern_storage.vocabulary import ErrorType, ImportRunState
+
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -62,7 +66,7 @@ class Transfer:
         if not await self._load_directly(connection):
             await staging.create(connection)
             rows = await self._read(staging.copy(connection), places=True)
-            self.progress.reading_is_over()
+            self.progress.reading_is_over("merging")
             await self._merge(connection, rows)
             self.count()
         return ImportRunState.DONE
@@ -78,7 +82,11 @@ class Transfer:
             return False
         try:
             async with connection.transaction():
+                indexes = await self._drop_indexes(connection) if self._plan.build_indexes_last else []
                 rows = await self._read(staging.copy_directly(connection), places=False)
+                for number, index in enumerate(indexes):
+                    self.progress.reading_is_over(f"building index {number + 1} of {len(indexes)}")
+                    await secondary_indexes.build(connection, index)
         except (psycopg.errors.UniqueViolation, psycopg.errors.ForeignKeyViolation):
             if self._chunks is not None:
                 await self._in_thread(self._chunks.close)
@@ -86,6 +94,12 @@ class Transfer:
             return False
         self.counts.rows_inserted = rows.valid
         return True
+
+    async def _drop_indexes(self, connection: Connection) -> list[SecondaryIndex]:
+        if await secondary_indexes.may_rebuild(connection):
+            return await secondary_indexes.drop(connection)
+        logger.warning("build_indexes_last has no effect: the database role does not own the table")
+        return []
 
     async def _read(self, copying: AbstractAsyncContextManager[AsyncCopy], *, places: bool) -> Rows:
         """Read, validate and copy all rows of the source. Raises ImportFailed."""
