@@ -37,6 +37,9 @@ finished_at >= %(since)s
 finished_at < %(until)s
 -- name: job_has_duration
 duration_ms IS NOT NULL
+-- name: job_is_slow
+-- What the index of slow jobs has.
+duration_ms >= 100
 -- name: job_is_before_time
 (finished_at, correlation_id) < (%(cursor_at)s, %(cursor_id)s)
 -- name: job_is_after_time

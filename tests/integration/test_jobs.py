@@ -174,6 +174,19 @@ async def test_pages_have_everything_once_and_in_order(reader: Connection, sort:
     assert len(await listed(reader)) == await jobs.count_jobs(reader, everything)
 
 
+async def test_the_slowest_come_first_whether_the_index_of_slow_jobs_has_enough_or_not(connection: Connection) -> None:
+    await connection.execute(
+        "INSERT INTO job_ledger (correlation_id, result, state, operation, duration_ms)"
+        " SELECT gen_random_uuid(), '{}', 'SUCCESS', 'insert', n * 10 FROM generate_series(1, 20) AS n"
+    )
+    for limit in (5, 11, 15, 50):
+        page = await jobs.list_jobs(connection, JobFilter(), sort="duration", limit=limit)
+        assert [job.duration_ms for job in page.jobs] == [n * 10.0 for n in range(20, max(20 - limit, 0), -1)]
+    after = (await jobs.list_jobs(connection, JobFilter(), sort="duration", limit=9)).next
+    page = await jobs.list_jobs(connection, JobFilter(), sort="duration", after=after, limit=4)
+    assert [job.duration_ms for job in page.jobs] == [110.0, 100.0, 90.0, 80.0]
+
+
 BAD = [
     ({"states": "lost"}, "states is 'LOST'"),
     ({"operation": "drop"}, "operation is 'drop'"),
