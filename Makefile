@@ -160,6 +160,10 @@ bench-outbox: $(STAMP) ## what the outbox costs the commits of an application, a
 bench-growth: $(STAMP) ## the cost of each part at 1,000, 100,000 and 1,000,000 rows, and what a job leaves in Redis
 	$(BIN)/python -m bench.growth
 
+.PHONY: bench-pages
+bench-pages: $(STAMP) ## how long Flower's pages take at 1,000,000 ledger rows and 100,000 waiting jobs
+	$(BIN)/python -m bench.pages
+
 .PHONY: clean
 clean: ## remove what make has made
 	rm -rf $(VENV) bench/.venvs .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist .coverage .coverage.*

@@ -6,7 +6,7 @@ from flower.api import BaseApiHandler
 from flower.views.monitor import Metrics
 from tornado import web
 
-from pattern_storage.tasks.flower.own_list import DurableRevoke
+from pattern_storage.tasks.flower.own_list import DurableRevoke, TaskPage
 
 
 class PrivateMetrics(Metrics):  # type: ignore[misc]  # Flower has no types
@@ -33,4 +33,5 @@ HANDLERS: list[tuple[str, type[web.RequestHandler]]] = [
     (r"/metrics", PrivateMetrics),
     (r"/api/task/(?:result|apply|abort)/(.+)", ResultsForbidden),
     (r"/api/task/revoke/(.+)", DurableRevoke),
+    (r"/task/(.+)", TaskPage),
 ]

@@ -1,10 +1,12 @@
 """Flower's own list and page of a job, as ours: without housekeeping, and with a Revoke that is durable."""
 
+from contextlib import suppress
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 from flower.api.control import TaskRevoke
+from flower.views.tasks import TaskView
 from tornado import web
 
 from pattern_storage.config.flower_roles import Role
@@ -28,7 +30,20 @@ def search_jobs(events: Any, search: str | None = None, **options: Any) -> Any:
     return state.search_engine.search(tasks, search or "", **options)
 
 
-class DurableRevoke(TaskRevoke):  # type: ignore[misc]  # Flower has no types
+class TaskPage(TaskView):  # type: ignore[misc]  # Flower has no types
+    """Flower's page of a job; of one that Flower has not seen, or has forgotten, ours."""
+
+    @web.authenticated
+    def get(self, task_id: str) -> None:
+        """Show it, or lead to ours."""
+        if task_id not in self.application.events.state.tasks:
+            with suppress(ValueError):
+                self.redirect(self.reverse_url("job", UUID(task_id)))
+                return
+        super().get(task_id)
+
+
+class DurableRevoke(TaskRevoke):  # type: ignore[misc]
     """Flower's Revoke and Terminate: a job of ours is cancelled for good, and no process is killed for it.
 
     Celery's own is kept in the workers' memory, and ends what shares the process. Another application's task is none

@@ -15,6 +15,11 @@ EDITS: dict[str, tuple[tuple[str, str], ...]] = {
     "task.html": (
         # Imports say how far they are: a state that Flower does not know, of a job that can be cancelled as well.
         (r'{% if task.state == "STARTED" %}', '{% if task.state in ("STARTED", "PROGRESS") %}'),
+        (
+            r'<div class="detail-actions">',
+            '<div class="detail-actions">{% if str(task.name).startswith(("storage.", "imports.")) %}'
+            '<a class="btn btn-outline-secondary" href="{{ reverse_url(\'job\', task.uuid) }}">Timeline</a>{% end %}',
+        ),
         (r">Terminate</button>", ">Cancel</button>"),
         (r">Revoke</button>", ">Cancel</button>"),
     ),

@@ -122,4 +122,12 @@ def test_an_import_that_runs_can_be_cancelled_on_its_page(pages: Pages) -> None:
     job = str(uuid4())
     tell(pages, job, {"type": "task-received", "name": "imports.run"}, {"type": "task-progress", "current": 5})
     wait_until(lambda: listed(pages)[job]["state"] == "PROGRESS", "it says how far it is")
-    assert ">Cancel</button>" in pages.visitor("operator").get(f"/task/{job}").text
+    page = pages.visitor("operator").get(f"/task/{job}").text
+    assert ">Cancel</button>" in page
+    assert f'href="/jobs/{job}">Timeline</a>' in page
+
+
+def test_a_job_that_flower_has_not_seen_has_our_page(pages: Pages) -> None:
+    unseen = uuid4()
+    assert pages.visitor("viewer").get(f"/task/{unseen}").text == f"/jobs/{unseen}"
+    assert pages.visitor("viewer").get("/task/no-uuid").status == 404
