@@ -1,13 +1,12 @@
 """Client for synchronous code: every call returns when it is done, or raises within a bounded time."""
 
-import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, Unpack, cast
 from uuid import UUID
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from pattern_storage.config.settings import Settings, load_settings
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, outbox
@@ -28,22 +27,12 @@ from pattern_storage.tasks.client.operations import Operations
 from pattern_storage.tasks.client.outgoing import Outgoing, Request, prepare, reused_results
 from pattern_storage.tasks.client.publisher import create_publisher
 from pattern_storage.tasks.client.result_collector import ResultCollector
-from pattern_storage.tasks.client.result_document import (
-    ended_by_celery,
-    is_readable,
-    parse_result,
-    result_key,
-    unreadable,
-)
-from pattern_storage.tasks.client.result_resolver import POLL_INTERVAL, ResultResolver
-from pattern_storage.tasks.client.status import combined_status, marker, parse_status
+from pattern_storage.tasks.client.result_document import result_key
+from pattern_storage.tasks.client.result_reader import ResultReader
 from pattern_storage.tasks.client.subscriptions import Subscriptions
-from pattern_storage.tasks.database import Database, run_sync
+from pattern_storage.tasks.database import Database
 from pattern_storage.tasks.database_url import check_database_url
 from pattern_storage.tasks.redis_connections import translated_errors
-from pattern_storage.tasks.redis_errors import is_passing
-from pattern_storage.tasks.result_state_store import store
-from pattern_storage.vocabulary import ErrorType, JobState
 
 
 class PatternStorageClient(
@@ -96,6 +85,7 @@ class PatternStorageClient(
         self.database = Database(self.settings)
         self._redis = redis_connections.connect(self.settings)
         self._subscriptions = Subscriptions(self._redis)
+        self._reader = ResultReader(self.settings, self._redis, self._subscriptions, self.database)
         self._publisher = create_publisher(self.settings, self._redis)
 
     def __enter__(self) -> Self:
@@ -145,7 +135,9 @@ class PatternStorageClient(
         sending = list(contracts)
         with translated_errors():
             if sending:
-                self._redis.delete(*(self._key(contract.correlation_id) for contract in sending))
+                self._redis.delete(
+                    *(result_key(contract.correlation_id, self.settings.key_prefix) for contract in sending)
+                )
         return self.submit_many(sending)
 
     def submit_in(
@@ -203,74 +195,13 @@ class PatternStorageClient(
 
     def cancel(self, correlation_id: UUID | str) -> ModelResult:
         """See `Job.cancel`."""
-        wanted = self.get(correlation_id).correlation_id
-        result = run_sync(self.database.cancel(wanted))
-        if result.metadata.get("error_type") != ErrorType.REVOKED:
-            return result
-        with suppress(RedisError):
-            ended = parse_result(wanted, self._get(wanted))
-            if ended is not None and not ended_by_celery(ended) and not ended.metadata.get("dead_letter"):
-                # A query that was answered, or a job that was refused: neither is a matter of the ledger.
-                return ended
-            # Nobody needs to wait for the worker that finds the job cancelled; the ledger has decided.
-            state = (self._key(wanted), marker(JobState.REVOKED), JobState.REVOKED, self.settings.result_expires)
-            store(self._redis, [state])
-        return result
+        return self._reader.cancel(self.get(correlation_id).correlation_id)
 
     def _status(self, correlation_id: UUID) -> str:
-        with translated_errors():
-            meta = self._get(correlation_id)
-        if is_readable(meta):
-            return parse_status(meta)
-        known, _ = run_sync(self.database.state(correlation_id))
-        return combined_status(meta, known)
+        return self._reader.status(correlation_id)
 
     def _result(self, correlation_id: UUID, request: Request | None, timeout: float) -> ModelResult:
-        deadline = time.monotonic() + timeout
-        asked = None if request is None else request.fingerprint
-        resolver = ResultResolver(correlation_id, asked, has_database=self.database.is_configured)
-
-        def look_up() -> ModelResult | None:
-            return resolver.on_database(*run_sync(self.database.state(correlation_id, deadline - time.monotonic())))
-
-        with translated_errors(), closing(self._watch(correlation_id, deadline, resolver)) as updates:
-            for meta in updates:
-                result = resolver.on_result_backend(meta)
-                if result is None and resolver.needs_database:
-                    result = look_up()
-                if result is not None:
-                    return result
-        result = look_up() if resolver.needs_final_lookup(timeout) else None
-        return result or resolver.on_timeout(timeout)
-
-    def _watch(self, correlation_id: UUID, deadline: float, resolver: ResultResolver) -> Generator[bytes | None]:
-        """Yield the job's result document: now, after each publication, and once every POLL_INTERVAL."""
-        key = self._key(correlation_id)
-        yield self._get(correlation_id)
-        if time.monotonic() >= deadline:
-            return
-        with self._subscriptions.subscribe(key) as subscription:
-            # Subscribed before looking again: what is published in between is not missed.
-            yield self._get(correlation_id)
-            while (remaining := deadline - time.monotonic()) > 0:
-                document = subscription.receive(min(remaining, POLL_INTERVAL))
-                if document is None:
-                    resolver.backend_refuses = self.database.is_configured and self._refuses_writes(key)
-                yield self._get(correlation_id) if document is None else document
-
-    def _refuses_writes(self, key: str) -> bool:
-        try:
-            # A write that changes nothing, also where there is no key.
-            self._redis.setrange(key, 0, "")
-        except RedisError as error:
-            return is_passing(error)
-        return False
-
-    def _key(self, correlation_id: UUID) -> str:
-        return result_key(correlation_id, self.settings.key_prefix)
+        return self._reader.result(correlation_id, request, timeout)
 
     def _get(self, correlation_id: UUID) -> bytes | None:
-        try:
-            return cast("bytes | None", self._redis.get(self._key(correlation_id)))
-        except ResponseError as error:
-            return unreadable(error)
+        return self._reader.get(correlation_id)

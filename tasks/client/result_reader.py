@@ -1,0 +1,122 @@
+"""Status and result of one job for synchronous code, out of the result backend and PostgreSQL."""
+
+import time
+from collections.abc import Generator
+from contextlib import closing, suppress
+from typing import cast
+from uuid import UUID
+
+import redis
+from redis.exceptions import RedisError, ResponseError
+
+from pattern_storage.config.settings import Settings
+from pattern_storage.storage import ModelResult
+from pattern_storage.tasks.client.outgoing import Request
+from pattern_storage.tasks.client.result_document import (
+    ended_by_celery,
+    is_readable,
+    parse_result,
+    result_key,
+    unreadable,
+)
+from pattern_storage.tasks.client.result_resolver import POLL_INTERVAL, ResultResolver
+from pattern_storage.tasks.client.status import combined_status, marker, parse_status
+from pattern_storage.tasks.client.subscriptions import Subscriptions
+from pattern_storage.tasks.database import Database, run_sync
+from pattern_storage.tasks.redis_connections import translated_errors
+from pattern_storage.tasks.redis_errors import is_passing
+from pattern_storage.tasks.result_state_store import store
+from pattern_storage.vocabulary import ErrorType, JobState
+
+
+class ResultReader:
+    """What a client reads of its jobs, on connections that it shares with the client."""
+
+    def __init__(
+        self, settings: Settings, connection: "redis.Redis", subscriptions: Subscriptions, database: Database
+    ) -> None:
+        self._settings = settings
+        self._redis = connection
+        self._subscriptions = subscriptions
+        self._database = database
+
+    def cancel(self, correlation_id: UUID) -> ModelResult:
+        """See `Job.cancel`."""
+        result = run_sync(self._database.cancel(correlation_id))
+        if result.metadata.get("error_type") != ErrorType.REVOKED:
+            return result
+        with suppress(RedisError):
+            ended = parse_result(correlation_id, self.get(correlation_id))
+            if ended is not None and not ended_by_celery(ended) and not ended.metadata.get("dead_letter"):
+                # A query that was answered, or a job that was refused: neither is a matter of the ledger.
+                return ended
+            # Nobody needs to wait for the worker that finds the job cancelled; the ledger has decided.
+            state = (
+                self._key(correlation_id),
+                marker(JobState.REVOKED),
+                JobState.REVOKED,
+                self._settings.result_expires,
+            )
+            store(self._redis, [state])
+        return result
+
+    def status(self, correlation_id: UUID) -> str:
+        """See `Job.status`."""
+        with translated_errors():
+            meta = self.get(correlation_id)
+        if is_readable(meta):
+            return parse_status(meta)
+        known, _ = run_sync(self._database.state(correlation_id))
+        return combined_status(meta, known)
+
+    def result(self, correlation_id: UUID, request: Request | None, timeout: float) -> ModelResult:
+        """See `Job.result`."""
+        deadline = time.monotonic() + timeout
+        asked = None if request is None else request.fingerprint
+        resolver = ResultResolver(correlation_id, asked, has_database=self._database.is_configured)
+
+        def look_up() -> ModelResult | None:
+            return resolver.on_database(*run_sync(self._database.state(correlation_id, deadline - time.monotonic())))
+
+        with translated_errors(), closing(self._watch(correlation_id, deadline, resolver)) as updates:
+            for meta in updates:
+                result = resolver.on_result_backend(meta)
+                if result is None and resolver.needs_database:
+                    result = look_up()
+                if result is not None:
+                    return result
+        result = look_up() if resolver.needs_final_lookup(timeout) else None
+        return result or resolver.on_timeout(timeout)
+
+    def _watch(self, correlation_id: UUID, deadline: float, resolver: ResultResolver) -> Generator[bytes | None]:
+        """Yield the job's result document: now, after each publication, and once every POLL_INTERVAL."""
+        key = self._key(correlation_id)
+        yield self.get(correlation_id)
+        if time.monotonic() >= deadline:
+            return
+        with self._subscriptions.subscribe(key) as subscription:
+            # Subscribed before looking again: what is published in between is not missed.
+            yield self.get(correlation_id)
+            while (remaining := deadline - time.monotonic()) > 0:
+                document = subscription.receive(min(remaining, POLL_INTERVAL))
+                if document is None:
+                    resolver.backend_refuses = self._database.is_configured and self._refuses_writes(key)
+                yield self.get(correlation_id) if document is None else document
+
+    def _refuses_writes(self, key: str) -> bool:
+        try:
+            # A write that changes nothing, also where there is no key.
+            self._redis.setrange(key, 0, "")
+        except RedisError as error:
+            return is_passing(error)
+        return False
+
+    def _key(self, correlation_id: UUID) -> str:
+        return result_key(correlation_id, self._settings.key_prefix)
+
+    def get(self, correlation_id: UUID) -> bytes | None:
+        """Return what stands under the job's result key. Raises redis.exceptions.RedisError."""
+        try:
+            return cast("bytes | None", self._redis.get(self._key(correlation_id)))
+        except ResponseError as error:
+            return unreadable(error)
