@@ -8,6 +8,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from celery import bootsteps
@@ -28,6 +29,8 @@ logger = get_logger(__name__)
 LOOK_INTERVAL = 1.0
 #: Seconds that the start of a worker waits for the first look: without PostgreSQL no job could be done anyway.
 FIRST_LOOK = 3.0
+#: Seconds that a worker which ends waits for the connection to be closed.
+CLOSING = 3.0
 
 
 class QueuePauses(bootsteps.StartStopStep):
@@ -78,7 +81,9 @@ class PauseWatch:
         self._settings, self._tell = settings, tell
         self._known: frozenset[str] | None = None
         self._looked, self._stopped = threading.Event(), threading.Event()
-        threading.Thread(target=self._run, name="queue pauses", daemon=True).start()
+        self._cancel: Callable[[], Any] = lambda: None
+        self._thread = threading.Thread(target=self._run, name="queue pauses", daemon=True)
+        self._thread.start()
 
     def first(self) -> frozenset[str] | None:
         """Wait for the first look and return what is paused; None if PostgreSQL did not answer in time."""
@@ -86,13 +91,17 @@ class PauseWatch:
         return self._known
 
     def stop(self) -> None:
-        """Look no more. Does not wait."""
+        """Look no more, and close the connection: a worker that ends leaves none to PostgreSQL."""
         self._stopped.set()
+        self._cancel()
+        self._thread.join(CLOSING)
 
     def _run(self) -> None:
-        asyncio.run(self._look_again_and_again())
+        with suppress(asyncio.CancelledError):
+            asyncio.run(self._look_again_and_again())
 
     async def _look_again_and_again(self) -> None:
+        self._cancel = partial(_cancel, asyncio.get_running_loop(), asyncio.current_task())
         backoff = ReconnectBackoff("cannot see", "paused queues")
         while not self._stopped.is_set():
             pause = 0.0
@@ -124,3 +133,9 @@ class PauseWatch:
             timeout=self._settings.connect_timeout,
             keepalives=True,
         )
+
+
+def _cancel(loop: asyncio.AbstractEventLoop, task: "asyncio.Task[Any]") -> None:
+    """Cancel a task of a loop that runs in another thread, or has ended by itself."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(task.cancel)
