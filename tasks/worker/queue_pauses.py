@@ -135,7 +135,8 @@ class PauseWatch:
         )
 
 
-def _cancel(loop: asyncio.AbstractEventLoop, task: "asyncio.Task[Any]") -> None:
+def _cancel(loop: asyncio.AbstractEventLoop, task: "asyncio.Task[Any] | None") -> None:
     """Cancel a task of a loop that runs in another thread, or has ended by itself."""
     with suppress(RuntimeError):
-        loop.call_soon_threadsafe(task.cancel)
+        if task is not None:
+            loop.call_soon_threadsafe(task.cancel)
