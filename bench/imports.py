@@ -44,7 +44,7 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 @dataclass
 class Measured:
-    """Seconds of one load, CPU seconds of the process that sends it and of all of PostgreSQL, and most MiB it had."""
+    """Seconds of one load, CPU seconds of its process (about one is its start) and of PostgreSQL, and most MiB."""
 
     rows: int
     wall: float

@@ -38,7 +38,7 @@ class Job(Generic[Data]):
         """Return how far an import is; None for any other job, and for one that is not being done at this moment.
 
         `current` rows of `total` (None: nobody knows), `rate` in rows a second, `percent` and `seconds_left` of the
-        reading, `bytes` of `bytes_total`, and the `phase`, reading or merging. Raises ResultBackendUnavailable.
+        reading, `bytes` of `bytes_total`, and the `phase`, such as merging. Raises ResultBackendUnavailable.
         """
         with translated_errors():
             return parse_progress(self._client._get(self.correlation_id))

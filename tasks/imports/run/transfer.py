@@ -85,7 +85,7 @@ class Transfer:
                 indexes = await self._drop_indexes(connection) if self._plan.build_indexes_last else []
                 rows = await self._read(staging.copy_directly(connection), places=False)
                 for number, index in enumerate(indexes):
-                    self.progress.reading_is_over(f"building index {number + 1} of {len(indexes)}")
+                    self.progress.reading_is_over(f"index {number + 1} of {len(indexes)}")
                     await secondary_indexes.build(connection, index)
         except (psycopg.errors.UniqueViolation, psycopg.errors.ForeignKeyViolation):
             if self._chunks is not None:
