@@ -118,6 +118,9 @@ def test_run_now(pages: Pages) -> None:
     ]
     with redis.Redis.from_url(pages.redis_url) as server:
         assert server.llen("imports") == 2
+    # One run at a time.
+    refused = operator.post("/imports/run", True, None, name="nightly")
+    assert (refused.status, "has not ended yet" in refused.text) == (400, True)
     assert operator.get("/imports/run", name="nobody").status == 404
     assert operator.post("/imports/run", name="nobody").status == 404
 

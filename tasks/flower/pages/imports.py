@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from tornado import web
 
@@ -20,9 +20,7 @@ from pattern_storage.tasks.flower.pages.base import PageHandler
 from pattern_storage.tasks.flower.pages.plots import Bar, bars
 from pattern_storage.tasks.imports.plan.imports_file import ImportsFileInvalid, load_entries
 from pattern_storage.tasks.imports.plan.model import ImportEntry
-from pattern_storage.tasks.imports.publisher import publish_runs
 from pattern_storage.tasks.imports.redaction import redact
-from pattern_storage.tasks.sender import create_app
 from pattern_storage.vocabulary import SUCCESSFUL_RUN_STATES, ImportRunState
 
 #: Runs in a history, and bars in its plot.
@@ -172,8 +170,10 @@ class RunNow(ImportsHandler, ActionHandler):
     """Starting a run now, GET and POST /imports/run."""
 
     needed_role = Role.OPERATOR
-    verb, past, action = "Run now", "started", "run import"
-    consequence = "A worker of the queue `imports` runs it now, beside its schedule."
+    verb, past = "Run now", "started"
+    consequence = (
+        "A worker of the queue `imports` runs it now, beside its schedule. One run at a time: an open one goes on."
+    )
 
     def about(self) -> dict[str, str]:
         """Return its name."""
@@ -190,22 +190,11 @@ class RunNow(ImportsHandler, ActionHandler):
         return Question(f"Run {about['name']} now?", self.href("imports"), about, about)
 
     async def act(self) -> int:
-        """Note the run, then send its message; if the queue does not answer, beat does that later."""
-        name, plan, run_id = self.given("name"), await self._plan(), uuid4()
-        add = partial(import_runs.add, run_id=run_id, name=name, due=None, plan=plan, force=True)
-        await self.backend.ask(add)
+        """Start it; if the queue does not answer, beat sends its message later. Raises RunOpen where one is open."""
+        name, plan = self.given("name"), await self._plan()
         with suppress(BrokerUnavailable):
-            await self.backend.in_thread(self._publish, run_id, name)
-            delay = self.backend.settings.relay_republish_delay
-            await self.backend.ask(partial(import_runs.mark_published, ids=[run_id], delay=delay))
+            await self.operator.run_import(name, plan, force=True)
         return 1
-
-    def _publish(self, run_id: UUID, name: str) -> None:
-        app = create_app(self.backend.settings)
-        try:
-            publish_runs(app, [(run_id, name, None)])
-        finally:
-            app.close()
 
     async def _plan(self) -> dict[str, Any]:
         """Return the plan of the imports file, or of its last run where Flower has no such file."""
@@ -290,7 +279,7 @@ class StopRun(ImportsHandler, ActionHandler):
         run = await self.run(self.given("id"))
         if run.state not in OPEN:
             return 0
-        return len(await self.operator.cancel([run.run_id]))
+        return len(await self.operator.cancel([run.run_id], action="stop import"))
 
 
 ROUTES: list[tuple[str, str, type[Any]]] = [
