@@ -67,7 +67,8 @@ RIGHTS = {
     ),
     "relay": Rights(_ALL | _words("info lpush set"), ("storage*", "batch*", *_RESULTS, *_HEALTH)),
     "flower": Rights(
-        _ALL | _ASK | _LOOK | _STORE_STATE | _words("info psubscribe punsubscribe"),
+        # It publishes what an operator replays, sends again or runs.
+        _ALL | _ASK | _LOOK | _PUBLISH | _STORE_STATE | _words("info psubscribe punsubscribe"),
         (*_QUEUES, *_RESULTS, *_CONSUMER_KEYS, *_HEALTH, "celeryev.*"),
         (*_RESULTS, *_CONTROL, "/{db}.celeryev/*"),
     ),
