@@ -36,6 +36,8 @@ _ASK = _words(
 #: To show and purge what waits.
 _LOOK = _words("hscan lindex llen lrange mget rpop")
 _STORE_STATE = _words("eval evalsha get getrange publish set")
+#: What the metrics of a worker and a relay read, by way of kombu.
+_MEASURE = _words("hlen info lindex llen")
 #: What `health` writes.
 _HEALTH = ("pattern-storage-health",)
 _CONTROL = ("/{db}.celery.pidbox",)
@@ -53,9 +55,10 @@ RIGHTS = {
         | _ASK
         | _PUBLISH
         | _STORE_STATE
+        | _MEASURE
         | _words(
-            "blmove client|id client|tracking client|unblock exists hdel hexists hget hset info lindex lpop lpos lrem"
-            " ltrim psubscribe punsubscribe rpop rpush type"
+            "blmove client|id client|tracking client|unblock exists hdel hexists hget hset lpop lpos lrem ltrim"
+            " psubscribe punsubscribe rpop rpush type"
         ),
         # Before version 0.1 was finished, what is in flight was under kombu's own names.
         (*_QUEUES, *_RESULTS, *_CONSUMER_KEYS, *_HEALTH, "celeryev.*", "unacked", "unacked_index"),
@@ -65,7 +68,9 @@ RIGHTS = {
     "beat": Rights(
         _ALL | _PUBLISH | _words("info publish set"), (*_QUEUES, *_HEALTH, "_kombu.binding*"), ("/{db}.celeryev/*",)
     ),
-    "relay": Rights(_ALL | _words("info lpush set"), ("storage*", "batch*", *_RESULTS, *_HEALTH)),
+    "relay": Rights(
+        _ALL | _MEASURE | _words("lpush set"), (*_QUEUES, *_RESULTS, *_HEALTH, "pattern-storage.unacked*")
+    ),
     "flower": Rights(
         # It publishes what an operator replays, sends again or runs.
         _ALL | _ASK | _LOOK | _PUBLISH | _STORE_STATE | _words("info psubscribe punsubscribe"),

@@ -41,7 +41,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "zadd": (OURS, "0", "x"),
     "zrange": (OURS, "0", "0"),
     "zrangebyscore": (OURS, "0", "0"),
-    **dict.fromkeys(("del", "exists", "get", "llen", "lpop", "mget", "rpop", "smembers", "type"), (OURS,)),
+    **dict.fromkeys(("del", "exists", "get", "hlen", "llen", "lpop", "mget", "rpop", "smembers", "type"), (OURS,)),
     **dict.fromkeys(
         ("hdel", "hexists", "hget", "lindex", "lpos", "lpush", "rpush", "sadd", "set", "srem", "zrem"), (OURS, "0")
     ),

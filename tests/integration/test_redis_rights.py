@@ -7,8 +7,10 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
+from pattern_storage.config.celeryconfig import QUEUES
 from pattern_storage.config.redis_rights import RIGHTS, acl_rules
 from pattern_storage.config.settings import Settings
+from pattern_storage.tasks.observability.metrics.servers import ServersCollector
 from pattern_storage.tasks.redis_rights import ARGUMENTS, AROUND, missing_rights
 from tests import fix_cli
 from tests.fix_cli import Cli
@@ -83,6 +85,20 @@ def test_doctor_says_what_is_refused(limited: Limited, redis_url: str, database_
     refused = rights("beat", "-lpush", "resetchannels")
     assert not refused["ok"]
     assert "enough for no service; a user of beat needs +lpush &team-a:/" in refused["found"]
+
+
+@pytest.mark.parametrize("service", ["worker", "relay"])
+def test_metrics_are_read_as_the_service_that_serves_them(
+    limited: Limited, redis_url: str, database_url: str, service: str
+) -> None:
+    settings = Settings(database_url=database_url, redis_url=limited(service), key_prefix=PREFIX)
+    with redis.Redis.from_url(redis_url) as admin:
+        admin.acl_log_reset()
+        families = {family.name: family for family in ServersCollector(settings).collect()}
+        up = {sample.labels["server"]: sample.value for sample in families["pattern_storage_up"].samples}
+        assert up == {"postgresql": 1.0, "broker": 1.0, "results": 1.0}
+        assert len(families["pattern_storage_queue_oldest_seconds"].samples) == len(QUEUES)
+        assert [line for line in admin.acl_log() if line["username"] == USER] == []
 
 
 def test_every_command_can_be_asked_for() -> None:
