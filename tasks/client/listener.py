@@ -97,11 +97,11 @@ class ResultListener:
                 try:
                     await asyncio.wait_for(published.wait(), min(remaining, POLL_INTERVAL))
                 except TimeoutError:
-                    resolver.backend_refuses = resolver.has_database and await self._refuses_writes(key)
+                    resolver.backend_refuses = resolver.has_database and await self.refuses_writes(key)
 
-    async def _refuses_writes(self, key: str) -> bool:
+    async def refuses_writes(self, key: str) -> bool:
+        """As `result_reader.refuses_writes`."""
         try:
-            # A write that changes nothing, also where there is no key.
             await cancellable(self._redis.setrange(key, 0, ""))
         except RedisError as error:
             return is_passing(error)

@@ -100,16 +100,8 @@ class ResultReader:
             while (remaining := deadline - time.monotonic()) > 0:
                 document = subscription.receive(min(remaining, POLL_INTERVAL))
                 if document is None:
-                    resolver.backend_refuses = self._database.is_configured and self._refuses_writes(key)
+                    resolver.backend_refuses = self._database.is_configured and refuses_writes(self._redis, key)
                 yield self.get(correlation_id) if document is None else document
-
-    def _refuses_writes(self, key: str) -> bool:
-        try:
-            # A write that changes nothing, also where there is no key.
-            self._redis.setrange(key, 0, "")
-        except RedisError as error:
-            return is_passing(error)
-        return False
 
     def _key(self, correlation_id: UUID) -> str:
         return result_key(correlation_id, self._settings.key_prefix)
@@ -120,3 +112,13 @@ class ResultReader:
             return cast("bytes | None", self._redis.get(self._key(correlation_id)))
         except ResponseError as error:
             return unreadable(error)
+
+
+def refuses_writes(results: "redis.Redis", key: str) -> bool:
+    """Whether the result backend takes no writes now, so that no result can come from there."""
+    try:
+        # A write that changes nothing, also where there is no key.
+        results.setrange(key, 0, "")
+    except RedisError as error:
+        return is_passing(error)
+    return False

@@ -1,5 +1,6 @@
 """The result backend refuses: every accepted job is done all the same, and nobody is told anything wrong."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -89,11 +90,20 @@ async def test_a_caller_that_waits_is_told_by_postgresql(
     }
     with PatternStorageClient(**urls) as client:
         job, other = client.insert(make_pattern()), client.insert(make_pattern())
+        many = client.submit_many([contract("insert", data=make_pattern()) for _ in range(3)])
         REFUSALS[refusal](results)
         start_worker(env={"RESULT_BACKEND_URL": lone_valkey.url})
         assert job.result(DEADLINE).success
         assert job.status() == "QUEUED"
+        # At polls: at the end of the time the ledger is asked anyway.
+        answers = asyncio.to_thread(list, client.results(many, timeout=2 * DEADLINE))
+        assert all(result.success for _, result in await asyncio.wait_for(answers, DEADLINE))
     async with AsyncPatternStorageClient(**urls) as asynchronous:
+        asked = [asynchronous.get(one.correlation_id) for one in many]
+        async with asyncio.timeout(DEADLINE):
+            assert [result.success async for _, result in asynchronous.results(asked, timeout=2 * DEADLINE)] == [
+                True
+            ] * 3
         assert (await asynchronous.get(other.correlation_id).result(DEADLINE)).success
 
 
