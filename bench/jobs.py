@@ -125,7 +125,7 @@ async def row_cost(url: str, *, old: bool) -> float:
 
         async def record() -> None:
             asked = contract()
-            result = _result(asked.correlation_id)
+            result = result_of(asked.correlation_id)
             if not old:
                 with delivered({asked.correlation_id: Delivery("storage", "celery@worker-1", time.time())}):
                     await ledger.record(connection, asked, result)
@@ -142,7 +142,8 @@ async def row_cost(url: str, *, old: bool) -> float:
         return (cpu(pid) - before) / ROW_CALLS / 1000
 
 
-def _result(job: UUID) -> ModelResult:
+def result_of(job: UUID) -> ModelResult:
+    """Return the result of an insert."""
     data = {"pattern_id": str(uuid4()), "pattern_name": f"pattern {uuid4().hex}", "created_at": "2026-01-01T00:00:00Z"}
     return ModelResult(
         success=True, data=data, metadata={"correlation_id": str(job), "operation": "insert", "duration_ms": 5.0}
