@@ -68,9 +68,7 @@ RIGHTS = {
     "beat": Rights(
         _ALL | _PUBLISH | _words("info publish set"), (*_QUEUES, *_HEALTH, "_kombu.binding*"), ("/{db}.celeryev/*",)
     ),
-    "relay": Rights(
-        _ALL | _MEASURE | _words("lpush set"), (*_QUEUES, *_RESULTS, *_HEALTH, "pattern-storage.unacked*")
-    ),
+    "relay": Rights(_ALL | _MEASURE | _words("lpush set"), (*_QUEUES, *_RESULTS, *_HEALTH, "pattern-storage.unacked*")),
     "flower": Rights(
         # It publishes what an operator replays, sends again or runs.
         _ALL | _ASK | _LOOK | _PUBLISH | _STORE_STATE | _words("info psubscribe punsubscribe"),
