@@ -102,7 +102,8 @@ class GroupConnection:
                 if finished:
                     results = self._execute([job for one, job in jobs.items() if one not in finished])
         except Exception as raised:
-            logger.info("%d jobs are executed alone, not as a group: %s", len(contracts), translate(raised))
+            if len(contracts) > 1:  # one alone says itself why it failed
+                logger.info("%d jobs are executed alone, not as a group: %s", len(contracts), translate(raised))
         # Taken out: an id that comes twice is replayed the second time.
         return [results.pop(one.correlation_id, None) for one in contracts]
 

@@ -69,7 +69,7 @@ def test_a_relay(cli: Cli, urls: Urls) -> None:
             contract("insert", data=make_pattern()).model_dump_json(),
         ])  # fmt: skip
         assert cli("health", "relay", **urls).code == 0
-        connection.execute("UPDATE outbox SET created_at = now() - interval '200 seconds'")
+        connection.execute("UPDATE outbox SET publish_after = now() - interval '200 seconds'")
     said = cli("health", "relay", **urls)
     assert said.code == 1
     assert "s in the outbox; 120 s are allowed" in said.error

@@ -164,7 +164,7 @@ def test_messages_that_are_no_jobs_are_logged_without_their_bodies(plain_app: Ce
         producer.publish({"contract": contract}, routing_key="storage", serializer="json")
     worker.assert_log_exists(f"refused message storage.insert[{shapeless}]: body")
     worker.assert_log_exists(
-        f"refused message storage.insert[{garbled}]: its body cannot be decoded (DecodeError); kept"
+        f"refused message storage.insert[{garbled}]: its body cannot be decoded (JSONDecodeError); kept"
     )
     worker.assert_log_exists("refused message ?[?]: task: Field required; kept in the Redis list storage.unreadable")
     assert "top_secret" not in worker.logs()
