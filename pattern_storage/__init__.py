@@ -11,7 +11,13 @@ from pattern_storage.version import __version__
 
 if TYPE_CHECKING:
     from pattern_storage.config.settings import SettingsInvalid
-    from pattern_storage.storage.errors import ContractInvalid, CorrelationConflict, StorageError, UnsupportedOperation
+    from pattern_storage.storage.errors import (
+        ConnectionUnsupported,
+        ContractInvalid,
+        CorrelationConflict,
+        StorageError,
+        UnsupportedOperation,
+    )
     from pattern_storage.storage.job_options import SubmitOptions
     from pattern_storage.storage.model_contract_pattern_storage import (
         ModelContractBase,
@@ -42,7 +48,13 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "config.settings": ("SettingsInvalid",),
-    "storage.errors": ("ContractInvalid", "CorrelationConflict", "StorageError", "UnsupportedOperation"),
+    "storage.errors": (
+        "ConnectionUnsupported",
+        "ContractInvalid",
+        "CorrelationConflict",
+        "StorageError",
+        "UnsupportedOperation",
+    ),
     "storage.job_options": ("SubmitOptions",),
     "storage.model_contract_pattern_storage": (
         "ModelContractBase",
@@ -68,6 +80,7 @@ __all__ = [
     "AsyncJob",
     "AsyncPatternStorageClient",
     "BrokerUnavailable",
+    "ConnectionUnsupported",
     "ContractInvalid",
     "CorrelationConflict",
     "Job",

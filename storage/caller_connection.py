@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, LiteralString, TypeAlias
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from pattern_storage.storage.errors import ConnectionUnsupported
@@ -85,7 +86,15 @@ def _kinds(connection: Any) -> set[tuple[str, str]]:
     return {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(connection).__mro__}
 
 
+def _check_transaction(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any], inside: str) -> None:
+    """Raise ConnectionUnsupported if a statement would be committed at once."""
+    if connection.autocommit and connection.info.transaction_status is TransactionStatus.IDLE:
+        raise ConnectionUnsupported(connection, f"one inside `{inside}`, as it is in autocommit mode")
+
+
 def _psycopg(connection: psycopg.Connection[Any]) -> Execute:
+    _check_transaction(connection, "with connection.transaction()")
+
     def execute(statement: LiteralString, jobs: str) -> Sequence[Sequence[Any]]:
         # A cursor of our own: the connection's may make other rows.
         with psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
@@ -95,6 +104,8 @@ def _psycopg(connection: psycopg.Connection[Any]) -> Execute:
 
 
 def _psycopg_async(connection: psycopg.AsyncConnection[Any]) -> AsyncExecute:
+    _check_transaction(connection, "async with connection.transaction()")
+
     async def execute(statement: LiteralString, jobs: str) -> Sequence[Sequence[Any]]:
         async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
             return await (await cursor.execute(statement, {"jobs": jobs})).fetchall()

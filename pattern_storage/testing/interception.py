@@ -7,15 +7,15 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from unittest.mock import patch
 from uuid import UUID
 
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, outbox
 from pattern_storage.storage.caller_connection import async_executor, executor
-from pattern_storage.storage.job_options import JobOptions
+from pattern_storage.storage.job_options import JobOptions, SubmitOptions
 from pattern_storage.tasks.client.asynchronous import AsyncJob, AsyncPatternStorageClient
-from pattern_storage.tasks.client.call_options import CallOptions, split
+from pattern_storage.tasks.client.call_options import CallOptions, outbox_options, split
 from pattern_storage.tasks.client.outgoing import Outgoing, Request, contract_of, prepare
 from pattern_storage.tasks.client.result_document import checked_result, parse_result
 from pattern_storage.tasks.client.status import parse_status
@@ -69,6 +69,7 @@ def _accept(mode: Mode, jobs: Iterable[Outgoing], options: CallOptions) -> None:
 
 
 def _note(mode: Mode, contracts: Iterable[ModelContractPatternStorage], options: dict[str, Any]) -> None:
+    JobOptions.of(outbox_options(cast("SubmitOptions", options), {}))
     given = {name: value for name, value in options.items() if value is not None}
     for contract in contracts:
         outbox.check_write(contract)

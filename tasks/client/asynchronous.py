@@ -158,7 +158,7 @@ class AsyncPatternStorageClient(
         """See `PatternStorageClient.submit_in`.
 
         The connection: a psycopg `AsyncConnection` or `AsyncCursor`, SQLAlchemy's `AsyncConnection` or `AsyncSession`,
-        or, inside `transaction()`, an asyncpg connection.
+        or an asyncpg connection; asyncpg's, and psycopg's in autocommit mode, inside `connection.transaction()`.
         """
         return (await self.submit_many_in(connection, [contract], **options))[0]
 

@@ -43,6 +43,15 @@ def split(given: CallOptions, defaults: SubmitOptions) -> tuple[SubmitOptions, f
     return cast("SubmitOptions", {**rest, **named}), timeout
 
 
+def outbox_options(given: SubmitOptions, defaults: SubmitOptions) -> SubmitOptions:
+    """Return the options of jobs for the outbox; no broker is asked when they are written. Raises ContractInvalid."""
+    if "connect_timeout" in given:
+        raise ContractInvalid(
+            "connect_timeout is no option of submit_in, which asks no broker; your connection has a timeout of its own"
+        )
+    return split(cast("CallOptions", given), defaults)[0]
+
+
 def with_options(jobs: Sequence[Outgoing], given: SubmitOptions, settings: Settings) -> Sequence[Outgoing]:
     """Return the jobs with these options. Raises ContractInvalid for what is wrong, or what the broker cannot do."""
     if not given:

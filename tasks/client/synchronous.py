@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self, Unpack, cast
+from typing import Any, Self, Unpack
 from uuid import UUID
 
 from redis.exceptions import RedisError
@@ -20,7 +20,13 @@ from pattern_storage.storage.result_data import (
     UpdatedPattern,
 )
 from pattern_storage.tasks import redis_connections
-from pattern_storage.tasks.client.call_options import CallOptions, refuse_impossible, split, with_options
+from pattern_storage.tasks.client.call_options import (
+    CallOptions,
+    outbox_options,
+    refuse_impossible,
+    split,
+    with_options,
+)
 from pattern_storage.tasks.client.job import Job as Job
 from pattern_storage.tasks.client.many_results import collect
 from pattern_storage.tasks.client.operations import Operations
@@ -150,9 +156,9 @@ class PatternStorageClient(
         status is QUEUED where DATABASE_URL is set, else UNKNOWN.
 
         Args:
-            connection: a psycopg connection or cursor, SQLAlchemy's `Connection` or `Session`, or, inside `atomic`,
-                Django's `connection`.
-            contract: the job.
+            connection: a psycopg connection or cursor, in autocommit mode inside `with connection.transaction()`;
+                SQLAlchemy's `Connection` or `Session`; or, inside `atomic`, Django's `connection`.
+            contract: the job. Its `data` may be a `Pattern`, and its `patterns` a list of them.
 
         Raises:
             ContractInvalid, UnsupportedOperation: before anything is written; a query is refused as well.
@@ -174,7 +180,7 @@ class PatternStorageClient(
         return [Job(self, contract.correlation_id, Request(prepare(contract))) for contract in sending]
 
     def _outbox_options(self, options: SubmitOptions) -> JobOptions:
-        named, _ = split(cast("CallOptions", options), self.defaults)
+        named = outbox_options(options, self.defaults)
         checked = JobOptions.of(named)
         # The relay waits for the moment, so that it may be any.
         refuse_impossible(checked.without_eta(), self.settings)

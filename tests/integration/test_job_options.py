@@ -195,7 +195,7 @@ def test_options_in_the_outbox(database_url: str, redis_url: str, store: "redis.
 async def add_lowest(database_url: str, redis_url: str) -> list[str]:
     async with (
         AsyncPatternStorageClient(redis_url=redis_url, database_url=database_url) as client,
-        await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection,
+        await psycopg.AsyncConnection.connect(database_url) as connection,
     ):
         job = await client.submit_in(connection, contract("insert", data=make_pattern()), priority="lowest")
     return [str(job.correlation_id)]

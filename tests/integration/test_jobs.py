@@ -84,7 +84,8 @@ async def make_jobs(node: NodePatternStorageEffect, group: GroupConnection, conn
     waiting = contract("delete", pattern_id=uuid4())
     cancelled = contract("insert", data=make_pattern(pattern_name="cancelled"))
     for one in (waiting, cancelled):
-        await outbox.add(connection, one)
+        async with connection.transaction():
+            await outbox.add(connection, one)
     await ledger.cancel(connection, cancelled.correlation_id)
     failure = ModelResult.failure("no", "connection_lost", correlation_id=uuid4(), operation="insert")
     retried = contract("insert", data=make_pattern(pattern_name="retried"))

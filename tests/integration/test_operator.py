@@ -99,7 +99,8 @@ async def test_cancelling_is_durable_wherever_a_job_is(
 ) -> None:  # fmt: skip
     waiting = [client.insert(make_pattern(pattern_name=name)) for name in ("a", "b", "a")]
     written, retried, done = (contract("insert", data=make_pattern(pattern_name="a")) for _ in range(3))
-    await outbox.add(connection, written)
+    async with connection.transaction():
+        await outbox.add(connection, written)
     failure = ModelResult.failure("gone", "connection_lost", correlation_id=uuid4(), operation="insert")
     await attempts.note_failure(connection, retried, failure)
     await node.execute_once(done)

@@ -230,7 +230,8 @@ def test_sql_function_refuses(application: psycopg.Connection, asked: Any, says:
 async def write(connection: Connection, count: int) -> list[UUID]:
     asked = [insertion() for _ in range(count)]
     for one in asked:
-        await outbox.add(connection, one)
+        async with connection.transaction():
+            await outbox.add(connection, one)
     return [one.correlation_id for one in asked]
 
 
@@ -302,7 +303,8 @@ async def test_row_goes_when_the_job_ends(node: NodePatternStorageEffect, connec
     """Done, failed for good, cancelled, a dead letter: nobody publishes it any more."""
     asked = [insertion(), contract("delete", pattern_id=uuid4()), insertion(), insertion()]
     for one in asked:
-        await outbox.add(connection, one)
+        async with connection.transaction():
+            await outbox.add(connection, one)
     assert (await node.execute_once(asked[0])).success
     failed = await node.execute_once(asked[1])
     assert not failed.success
@@ -317,7 +319,8 @@ async def test_a_job_that_was_done_already_is_published_once(
 ) -> None:
     asked = insertion()
     assert (await node.execute_once(asked)).success
-    await outbox.add(connection, asked)
+    async with connection.transaction():
+        await outbox.add(connection, asked)
     assert [job.finished for job in await outbox.claim(connection)] == [False]
     await outbox.mark_published(connection, [asked.correlation_id], delay=60)
     await connection.execute("UPDATE outbox SET publish_after = now()")
@@ -364,7 +367,8 @@ async def test_a_bad_row_becomes_a_dead_letter_and_holds_nobody_up(
         for job, (bad, _, _) in zip(ids, BAD, strict=True):
             await connection.execute("INSERT INTO outbox (correlation_id, contract) VALUES (%s, %s)", [job, Json(bad)])
         await connection.execute("INSERT INTO outbox (correlation_id, contract) VALUES (%s, %s)", [deep, deep_json])
-        await outbox.add(connection, good)
+        async with connection.transaction():
+            await outbox.add(connection, good)
     wait_until(lambda: queued(redis_url) == [str(good.correlation_id)], "the good one is published")
     # It is published before the relay's transaction commits.
     wait_until(lambda: relay.text().count("is a dead letter") == len(BAD) + 1, "the bad ones are dead letters")
@@ -386,7 +390,8 @@ async def test_the_same_numbers_by_sql_and_by_a_client(
     asked = contract("insert", data=make_pattern(context={"number": json.loads(number)}))
     text = json.dumps(asked.model_dump(mode="json") | {"data": {**asked.data, "context": {"number": "NUMBER"}}})
     await connection.execute("SELECT enqueue_pattern_job(%s::jsonb)", [text.replace('"NUMBER"', number)])
-    await outbox.add(connection, asked)
+    async with connection.transaction():
+        await outbox.add(connection, asked)
     async with connection.transaction():
         (job,) = await outbox.claim(connection)
     first = await node.execute_once(outbox.read(job.correlation_id, job.contract))

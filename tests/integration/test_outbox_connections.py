@@ -25,13 +25,13 @@ from sqlalchemy.pool import NullPool
 
 from pattern_storage import (
     AsyncPatternStorageClient,
+    ConnectionUnsupported,
     ContractInvalid,
     CorrelationConflict,
     ModelContractPatternStorage,
     PatternStorageClient,
 )
-from pattern_storage.storage.errors import ConnectionUnsupported
-from pattern_storage.testing import make_contract, make_pattern
+from pattern_storage.testing import make_contract, make_pattern, recorded
 from tests.fix_servers import create_database, drop_database, on_database
 
 #: No test here needs a queue: the outbox is written in PostgreSQL alone.
@@ -299,6 +299,38 @@ def test_any_other_connection_is_one_sentence(url: str, client: PatternStorageCl
     with Session(engine) as session, pytest.raises(ConnectionUnsupported, match=r"one to PostgreSQL, not to sqlite$"):
         client.submit_in(session, make_contract())
     connections.close_all()
+
+
+async def test_a_transaction_is_needed_in_autocommit_mode(url: str, client: PatternStorageClient) -> None:
+    """Or the job would be there at once, whatever becomes of the rest."""
+    refused = r"^connection is a psycopg\.(Async)?Connection; it should be one inside `(async )?with connection\.trans"
+    with psycopg.connect(url, autocommit=True) as connection:
+        for given in (connection, connection.cursor()):
+            with pytest.raises(ConnectionUnsupported, match=refused):
+                client.submit_in(given, make_contract())
+        with connection.transaction():
+            jobs = [client.submit_in(connection, make_contract()), client.submit_in(given, make_contract())]
+        with connection.pipeline(), connection.transaction():
+            jobs.append(client.submit_in(connection, make_contract()))
+    async with (
+        AsyncPatternStorageClient(redis_url=NOWHERE) as other,
+        await psycopg.AsyncConnection.connect(url, autocommit=True) as connection_,
+    ):
+        for given_ in (connection_, connection_.cursor()):
+            with pytest.raises(ConnectionUnsupported, match=refused):
+                await other.submit_in(given_, make_contract())
+        async with connection_.transaction():
+            written = await other.submit_in(given_, make_contract())
+    assert outbox(url) == [*(job.correlation_id for job in jobs), written.correlation_id]
+
+
+def test_the_outbox_has_no_connect_timeout(url: str, client: PatternStorageClient) -> None:
+    refused = "connect_timeout is no option of submit_in"
+    with psycopg.connect(url) as connection, pytest.raises(ContractInvalid, match=refused):
+        client.submit_in(connection, make_contract(), connect_timeout=1)  # type: ignore[call-arg]
+    with pytest.raises(ContractInvalid, match=refused), recorded():
+        client.submit_in(connection, make_contract(), connect_timeout=1)  # type: ignore[call-arg]
+    assert outbox(url) == []
 
 
 async def test_the_wrong_client_is_one_sentence(url: str, client: PatternStorageClient) -> None:
