@@ -26,7 +26,7 @@ operation = %(operation)s
 -- name: job_has_error_type
 error_type = %(error_type)s
 -- name: job_has_pattern_name
-left(pattern_name, 100) = left(%(pattern_name)s, 100) AND pattern_name = %(pattern_name)s
+hashtext(pattern_name) = hashtext(%(pattern_name)s) AND pattern_name = %(pattern_name)s
 -- name: job_has_queue
 queue = %(queue)s
 -- name: job_has_id

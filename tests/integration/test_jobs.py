@@ -8,6 +8,8 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from psycopg.rows import scalar_row
+from psycopg.sql import SQL
 from psycopg.types.json import Json
 
 from pattern_storage.storage import (
@@ -32,6 +34,7 @@ from pattern_storage.storage.job_filter import Cursor, JobFilter
 from pattern_storage.storage.model_contract_pattern_storage import ModelResult
 from pattern_storage.storage.pauses import Pausable
 from pattern_storage.storage.pool import create_pool
+from pattern_storage.storage.sql import block
 from tests.fix_servers import create_database, drop_database, on_database
 from tests.fix_storage import contract, make_pattern
 
@@ -186,6 +189,28 @@ async def test_the_slowest_come_first_whether_the_index_of_slow_jobs_has_enough_
     after = (await jobs.list_jobs(connection, JobFilter(), sort="duration", limit=9)).next
     page = await jobs.list_jobs(connection, JobFilter(), sort="duration", after=after, limit=4)
     assert [job.duration_ms for job in page.jobs] == [110.0, 100.0, 90.0, 80.0]
+
+
+async def test_a_name_is_looked_for_in_an_index_alone(connection: Connection) -> None:
+    await connection.execute(
+        "INSERT INTO job_ledger (correlation_id, result, state, operation, pattern_name)"
+        " SELECT gen_random_uuid(), '{}', 'SUCCESS', 'insert', 'n' || n FROM generate_series(1, 3000) AS n"
+    )
+    await connection.execute("ANALYZE job_ledger")
+    # Of so few rows reading all of them would be as cheap.
+    await connection.execute("SET enable_seqscan = off")
+    for wanted in (JobFilter(pattern_name="n7"), JobFilter(pattern_name="of none")):
+        statement = SQL(block("list_ended_jobs")).format(
+            filters=SQL(block("job_has_pattern_name")), order=SQL("job_ledger.finished_at"), direction=SQL("DESC")
+        )
+        values = {"pattern_name": wanted.pattern_name, "limit": 50}
+        cursor = connection.cursor(row_factory=scalar_row)
+        await cursor.execute(SQL("EXPLAIN (ANALYZE, FORMAT JSON) {}").format(statement), values)
+        [[found]] = await cursor.fetchall()
+        scan = found["Plan"]["Plans"][0]
+        assert (scan["Index Name"], scan.get("Rows Removed by Filter", 0)) == ("job_ledger_finished_at_id", 0)
+        assert "hashtext" in scan["Index Cond"]
+        assert await jobs.count_jobs(connection, wanted) == (wanted.pattern_name == "n7")
 
 
 BAD = [

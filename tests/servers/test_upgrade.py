@@ -18,7 +18,7 @@ from tests.fix_storage import make_pattern
 StartWorker = Callable[..., StorageWorker]
 
 #: What the first release has. Nothing was ever on an older schema.
-FIRST_RELEASE = {f"pattern_storage_000{number}" for number in range(1, 7)}
+FIRST_RELEASE = {f"pattern_storage_000{number}" for number in range(1, 9)}
 
 #: What a migration may not do to what the release before it uses; see docs/operations.md.
 TAKES_AWAY = re.compile(
@@ -29,7 +29,7 @@ TAKES_AWAY = re.compile(
 NEXT = """
 ALTER TABLE pattern_templates ADD COLUMN reviewed_by text;
 ALTER TABLE pattern_templates ADD COLUMN revision integer NOT NULL DEFAULT 1;
-ALTER TABLE job_ledger ADD COLUMN worker text;
+ALTER TABLE job_ledger ADD COLUMN host text;
 ALTER TABLE outbox ADD COLUMN priority integer NOT NULL DEFAULT 0;
 CREATE TABLE reviews (pattern uuid REFERENCES pattern_templates (id) ON DELETE CASCADE, at timestamptz DEFAULT now());
 CREATE INDEX pattern_templates_revision ON pattern_templates (revision);
