@@ -24,7 +24,7 @@ from psycopg.types.json import Jsonb
 from pattern_storage.embedded import EmbeddedPostgres
 from pattern_storage.extract import harvest, standard_library
 from pattern_storage.storage import schema
-from pattern_storage.storage.pattern import WRITABLE, PatternData
+from pattern_storage.storage.pattern import WRITABLE, Pattern
 
 Row = dict[str, Any]
 COLUMNS = ("id", *WRITABLE)
@@ -71,7 +71,7 @@ WAYS: dict[str, Callable[[psycopg.AsyncConnection, list[Row]], Awaitable[None]]]
 
 async def measure(url: str) -> None:
     """Print a table of ways against batch sizes."""
-    patterns = [PatternData.model_validate(data).model_dump() for data in islice(harvest(standard_library()), 10_000)]
+    patterns = [Pattern.model_validate(data).model_dump() for data in islice(harvest(standard_library()), 10_000)]
     print(f"{'rows':>6} " + " ".join(f"{name:>18}" for name in WAYS))
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
         for size, rounds in ((1, 50), (10, 50), (100, 20), (1_000, 5), (10_000, 3)):

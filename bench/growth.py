@@ -14,6 +14,7 @@ import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -99,7 +100,7 @@ async def costs(url: str) -> AsyncIterator[tuple[str, float]]:
         async with pool.connection() as connection:
             pid = connection.info.backend_pid
 
-        async def execute(operation: str, **fields: object) -> None:
+        async def execute(operation: str, **fields: Any) -> None:
             result = await node.execute_once(ModelContractPatternStorage(operation=operation, **fields))
             assert result.success, result.error
 
@@ -142,7 +143,7 @@ async def bookkeeping(connection: AsyncConnection, pid: int) -> AsyncIterator[tu
     )
     yield "relay poll", await cost(pid, lambda: outbox.next_publication(connection))
     yield "claim that finds nothing", await cost(pid, lambda: outbox.claim(connection))
-    job = {"operation": "delete", "pattern_id": str(uuid4())}
+    job: dict[str, Any] = {"operation": "delete", "pattern_id": str(uuid4())}
 
     async def pass_through() -> None:
         asked = ModelContractPatternStorage(**job)

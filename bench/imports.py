@@ -28,7 +28,7 @@ from pattern_storage.embedded import EmbeddedPostgres
 from pattern_storage.extract import harvest, standard_library
 from pattern_storage.storage import schema
 from pattern_storage.storage.copy_rows import HEADER, TRAILER, encode
-from pattern_storage.storage.pattern import WRITABLE, PatternData
+from pattern_storage.storage.pattern import WRITABLE, Pattern
 
 BLOCK = 1 << 20
 
@@ -85,7 +85,7 @@ class Load:
             copy.write(HEADER)
             for pattern in multiplied(rows, suffix):
                 json_lines.write(json.dumps(pattern, ensure_ascii=False) + "\n")
-                copy.write(encode(PatternData.model_validate(pattern).__dict__))
+                copy.write(encode(Pattern.model_validate(pattern).__dict__))
             copy.write(TRAILER)
 
     def copy(self, url: str) -> Measured:

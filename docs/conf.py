@@ -50,7 +50,7 @@ nitpick_ignore_regex = [
         r"pattern_storage\.(storage\.job_options|tasks\.client\.(call_options|query_arguments|outgoing))\.\w+",
     ),
     # Public as `Pattern`.
-    ("py:class", r"pattern_storage\.storage\.pattern\.PatternData"),
+    ("py:class", r"pattern_storage\.storage\.pattern\.Pattern"),
 ]
 
 #: Pages that stand in the root of the repository.

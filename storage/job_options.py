@@ -9,7 +9,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, Self, TypedDict, cast
+from typing import Any, Literal, Self, cast
+
+from typing_extensions import TypedDict
 
 from pattern_storage.storage.errors import ContractInvalid
 from pattern_storage.storage.explanation import did_you_mean, printable

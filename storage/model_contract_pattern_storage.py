@@ -5,8 +5,9 @@ field its operation needs is missing; the values inside `data`, `patterns` and `
 by the operation itself (`storage/operations/`), so that whatever reaches the effect node gets a result.
 """
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Self, cast
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Self, TypeAlias, cast
 from uuid import UUID, uuid4
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -15,7 +16,8 @@ from typing_extensions import TypeVar
 
 from pattern_storage.storage.errors import ContractInvalid
 from pattern_storage.storage.explanation import explain, refuse_unknown
-from pattern_storage.storage.pattern import Label, ModelPatternRecord, Moment, PatternData, Text
+from pattern_storage.storage.pattern import Label, ModelPatternRecord, Moment, Pattern, Text
+from pattern_storage.storage.pattern_columns import PatternChanges, PatternColumns
 from pattern_storage.storage.result_data import KINDS
 from pattern_storage.vocabulary import OperationName
 
@@ -40,10 +42,10 @@ def _jsonable(value: Any) -> Any:
 
     Raises ValueError for what JSON cannot carry there and back: half a surrogate pair, 201 levels, a cycle.
     """
-    if isinstance(value, PatternData):
+    if isinstance(value, Pattern):
         value = _columns(value)
-    elif isinstance(value, list):
-        value = [_columns(item) if isinstance(item, PatternData) else item for item in value]
+    elif isinstance(value, list | tuple):
+        value = [_columns(item) if isinstance(item, Pattern) else item for item in value]
     elif not isinstance(value, dict):
         return value
     try:
@@ -52,10 +54,13 @@ def _jsonable(value: Any) -> Any:
         raise ValueError(f"must be JSON: {error}") from None
 
 
-def _columns(pattern: PatternData) -> dict[str, Any]:
+def _columns(pattern: Pattern) -> dict[str, Any]:
     """Return the columns that were given: the others have the table's defaults."""
     return pattern.model_dump(mode="json", exclude_unset=True)
 
+
+#: Forms of a pattern, or of changes to one, in which a contract takes them.
+Columns: TypeAlias = dict[str, Any] | PatternColumns | PatternChanges | Pattern
 
 JsonObject = Annotated[dict[str, Any], BeforeValidator(_jsonable)]
 JsonObjects = Annotated[list[dict[str, Any]], BeforeValidator(_jsonable)]
@@ -182,6 +187,9 @@ class ModelContractPatternStorage(ModelContractEffect):
     """A request to insert, update, delete, batch_insert or query patterns.
 
     Attributes:
+        data: of an insert: the pattern, as a `Pattern` or a dictionary (`PatternColumns`); of an update: the columns
+            to change (`PatternChanges`). A `Pattern` becomes a dictionary of the columns that were given.
+        patterns: of a batch_insert: such patterns.
         expect: of an update or delete: the pattern's `updated_at` that the caller has seen. If it has been updated
             since, the job is a `version_conflict` and changes nothing.
 
@@ -196,6 +204,24 @@ class ModelContractPatternStorage(ModelContractEffect):
     query_params: JsonObject = Field(default_factory=dict)
     #: Left out where it is None: workers of older releases do not know it.
     expect: Moment | None = Field(default=None, exclude_if=_is_none)
+
+    if TYPE_CHECKING:  # what it takes is more than what it has
+
+        def __init__(
+            self,
+            *,
+            operation: str,
+            name: str = ...,
+            version: str = ...,
+            description: str = ...,
+            correlation_id: UUID | str = ...,
+            node_type: Literal["effect"] = ...,
+            pattern_id: UUID | str | None = ...,
+            data: Columns = ...,
+            patterns: Sequence[Columns] = ...,
+            query_params: dict[str, Any] = ...,
+            expect: datetime | str | None = ...,
+        ) -> None: ...
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

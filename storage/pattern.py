@@ -107,8 +107,8 @@ def _not_naive(time: datetime) -> datetime:
 Moment = Annotated[Time, AfterValidator(_not_naive)]
 
 
-class PatternData(BaseModel):
-    """What an insert writes: the 19 columns that a contract may set, with the table's defaults."""
+class Pattern(BaseModel):
+    """A pattern to insert: the 19 columns that a contract may set, with the table's defaults."""
 
     model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
 
@@ -140,7 +140,7 @@ class PatternData(BaseModel):
             for column in READ_ONLY:
                 if column in given:
                     raise ValueError(f"{column} is set by the database and cannot be written")
-            refuse_unknown(given, PatternData.model_fields, "column")
+            refuse_unknown(given, Pattern.model_fields, "column")
         return given
 
     @property
@@ -149,11 +149,7 @@ class PatternData(BaseModel):
         return self.pattern_name, self.pattern_type, self.language
 
 
-#: What applications call it.
-Pattern = PatternData
-
-
-class ModelPatternRecord(PatternData):
+class ModelPatternRecord(Pattern):
     """One row of `pattern_templates` as a query returns it: all 22 columns."""
 
     id: Id
@@ -169,7 +165,7 @@ class ModelPatternRecord(PatternData):
 
 
 #: The 19 columns an insert writes and an update may change, in table order.
-WRITABLE = tuple(PatternData.model_fields)
+WRITABLE = tuple(Pattern.model_fields)
 _WRITABLE = frozenset(WRITABLE)
 
 #: All 22 columns, in table order.
@@ -182,5 +178,5 @@ def check_changes(changes: dict[str, Any]) -> dict[str, Any]:
     Returns the given columns with their checked values. Raises pydantic's ValidationError.
     """
     stand_ins = {"pattern_name": "-", "pattern_type": "-", "language": "-", "template_code": ""}
-    checked = PatternData.model_validate({**stand_ins, **changes})
+    checked = Pattern.model_validate({**stand_ins, **changes})
     return {column: getattr(checked, column) for column in changes}

@@ -1,14 +1,23 @@
 """The columns of a pattern as TypedDicts: what mypy and editors know of a plain dictionary.
 
-A test keeps them equal to `PatternData`, which checks the values.
+A test keeps them equal to `Pattern`, which checks the values.
 """
 
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired
 from uuid import UUID
 
+from pydantic import ConfigDict, with_config
 
+# On Python 3.11 pydantic takes only these in models.
+from typing_extensions import TypedDict
+
+#: Where they are fields of a model, or the body of a request: a column that does not exist is refused, not left out.
+CHECKED = ConfigDict(strict=True, extra="forbid")
+
+
+@with_config(CHECKED)
 class PatternChanges(TypedDict, total=False):
-    """The 19 columns that an update may change; `PatternData` has their rules."""
+    """The 19 columns that an update may change; `Pattern` has their rules."""
 
     pattern_name: str
     pattern_type: str
@@ -31,6 +40,7 @@ class PatternChanges(TypedDict, total=False):
     context: dict[str, Any]
 
 
+@with_config(CHECKED)
 class PatternColumns(TypedDict):
     """The 19 columns that an insert may write; four of them it has to."""
 

@@ -18,7 +18,7 @@ from pattern_storage.storage.errors import (
 from pattern_storage.storage.ids import new_id
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage
 from pattern_storage.storage.operations.base import Connection, adapt, checked, identifiers, refuse_unused
-from pattern_storage.storage.pattern import WRITABLE, PatternData
+from pattern_storage.storage.pattern import WRITABLE, Pattern
 from pattern_storage.storage.sql import block
 from pattern_storage.storage.translation import translate
 
@@ -33,7 +33,7 @@ _LINE = re.compile(r"^COPY pattern_templates\D*(\d+)", re.MULTILINE)
 class BatchInsert:
     """Many new patterns, in input order."""
 
-    patterns: list[PatternData]
+    patterns: list[Pattern]
 
     @classmethod
     def check(cls, contract: ModelContractPatternStorage) -> Self:
@@ -45,7 +45,7 @@ class BatchInsert:
         keys: dict[tuple[str, str, str], int] = {}
         for index, data in enumerate(contract.patterns):
             try:
-                pattern = checked(PatternData.model_validate, data)
+                pattern = checked(Pattern.model_validate, data)
             except ContractInvalid as error:
                 raise BatchInsertFailed(index, error) from None
             if keys.setdefault(pattern.key, index) != index:
@@ -75,7 +75,7 @@ class BatchInsert:
         }
 
     @staticmethod
-    def _row(pattern_id: UUID, pattern: PatternData) -> list[Any]:
+    def _row(pattern_id: UUID, pattern: Pattern) -> list[Any]:
         return [pattern_id, *(adapt(column, getattr(pattern, column)) for column in WRITABLE)]
 
     def _failure(self, error: psycopg.Error, order: list[int]) -> Exception:

@@ -9,7 +9,7 @@ from pydantic_core import to_jsonable_python
 from pattern_storage.storage.errors import UniqueViolation
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage
 from pattern_storage.storage.operations.base import Connection, adapt, checked, fetch_one, identifiers, refuse_unused
-from pattern_storage.storage.pattern import WRITABLE, PatternData
+from pattern_storage.storage.pattern import WRITABLE, Pattern
 from pattern_storage.storage.sql import block
 
 STATEMENT = SQL(block("insert_pattern")).format(
@@ -21,13 +21,13 @@ STATEMENT = SQL(block("insert_pattern")).format(
 class Insert:
     """One new pattern."""
 
-    pattern: PatternData
+    pattern: Pattern
 
     @classmethod
     def check(cls, contract: ModelContractPatternStorage) -> Self:
         """See `Operation.check`."""
         refuse_unused(contract, "data")
-        return cls(checked(PatternData.model_validate, contract.data))
+        return cls(checked(Pattern.model_validate, contract.data))
 
     async def apply(self, connection: Connection) -> dict[str, Any]:
         """Return `pattern_id`, `pattern_name` and `created_at`. Raises UniqueViolation if the key is taken."""

@@ -12,7 +12,7 @@ from pattern_storage.storage.errors import ContractInvalid
 from pattern_storage.storage.job_options import NO_OPTIONS, JobOptions
 from pattern_storage.storage.model_contract_pattern_storage import REQUIRED_COLUMNS
 from pattern_storage.storage.operations import check
-from pattern_storage.storage.pattern import PatternData
+from pattern_storage.storage.pattern import Pattern
 from pattern_storage.tasks.client.result_document import result_key
 from pattern_storage.tasks.description import describe_contract
 from pattern_storage.vocabulary import OperationName
@@ -36,7 +36,7 @@ class Outgoing(NamedTuple):
 
 def build(operation: str, *, correlation_id: UUID | str | None = None, **fields: Any) -> ModelContractPatternStorage:
     """Build a contract. Raises ContractInvalid, a ValueError, with one clear sentence."""
-    named = {"correlation_id": correlation_id} if correlation_id is not None else {}
+    named: dict[str, Any] = {"correlation_id": correlation_id} if correlation_id is not None else {}
     return ModelContractPatternStorage(operation=operation, **named, **fields)
 
 
@@ -71,7 +71,7 @@ def _insert_template() -> bytes:
 _INSERT = _insert_template()
 
 
-def prepare_insert(data: Mapping[str, Any] | PatternData, correlation_id: UUID | str | None = None) -> Outgoing:
+def prepare_insert(data: Mapping[str, Any] | Pattern, correlation_id: UUID | str | None = None) -> Outgoing:
     """Return what `prepare` returns for the contract that inserts this pattern, without building it: twice as fast.
 
     Raises ContractInvalid.
@@ -80,7 +80,7 @@ def prepare_insert(data: Mapping[str, Any] | PatternData, correlation_id: UUID |
     if isinstance(job, UUID) and isinstance(data, dict):
         try:
             # It refuses what is no JSON yet, such as a tuple; the contract takes that.
-            PatternData.model_validate(data)
+            Pattern.model_validate(data)
             text = to_json(data)
         except ValueError:
             # What is wrong is said by the contract, in the same words whichever way it comes.

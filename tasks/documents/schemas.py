@@ -10,7 +10,7 @@ from pydantic.json_schema import models_json_schema
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage, ModelResult
 from pattern_storage.storage.operations.batch_insert import MAX_PATTERNS
 from pattern_storage.storage.operations.query_params import QueryParams
-from pattern_storage.storage.pattern import ModelPatternRecord, PatternData
+from pattern_storage.storage.pattern import ModelPatternRecord, Pattern
 from pattern_storage.storage.result_data import KINDS
 from pattern_storage.tasks.client.message import EMBED
 from pattern_storage.tasks.worker.message_validation import Headers, Properties
@@ -19,13 +19,13 @@ from pattern_storage.vocabulary import ErrorType, OperationName
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 #: What a contract's fields hold, by operation: `$ref`s into `definitions`.
 FIELDS: dict[OperationName, dict[str, Any]] = {
-    OperationName.INSERT: {"data": {"$ref": "#/$defs/PatternData"}},
+    OperationName.INSERT: {"data": {"$ref": "#/$defs/Pattern"}},
     OperationName.UPDATE: {"pattern_id": {"type": "string"}, "data": {"$ref": "#/$defs/PatternChanges"}},
     OperationName.DELETE: {"pattern_id": {"type": "string"}},
     OperationName.BATCH_INSERT: {
         "patterns": {
             "type": "array",
-            "items": {"$ref": "#/$defs/PatternData"},
+            "items": {"$ref": "#/$defs/Pattern"},
             "minItems": 1,
             "maxItems": MAX_PATTERNS,
         }
@@ -38,9 +38,9 @@ OPTIONAL = {"query_params"}
 
 def contract_schema() -> dict[str, Any]:
     """Return the schema of a contract, with what each operation needs."""
-    definitions = _definitions(ModelContractPatternStorage, PatternData, QueryParams)
+    definitions = _definitions(ModelContractPatternStorage, Pattern, QueryParams)
     contract = definitions.pop("ModelContractPatternStorage")
-    changes = {**definitions["PatternData"], "title": "PatternChanges", "minProperties": 1}
+    changes = {**definitions["Pattern"], "title": "PatternChanges", "minProperties": 1}
     del changes["required"]
     definitions["PatternChanges"] = changes
     cases = [

@@ -1,5 +1,6 @@
 """Every code block of README and docs runs, and every table says what the code says."""
 
+import builtins
 import re
 import subprocess
 import tomllib
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import pattern_storage
+from pattern_storage import testing
 from pattern_storage.config.settings import Settings
 from pattern_storage.config.variables import PREFIX
 from pattern_storage.storage.operations import OPERATIONS
@@ -88,6 +90,29 @@ def test_the_extras_have_rows() -> None:
     text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     rows = set(re.findall(r"^\| `pattern-storage\[(\w+)\]` \|", text, re.MULTILINE))
     assert rows == set(extras) - {"dev", "bench", "browser", "docs"}
+
+
+def test_every_public_name_is_listed() -> None:
+    """On the page that needs no `make docs`, and in the reference; methods of clients and jobs on the page."""
+    page = (ROOT / "docs/names.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"`(\w+)(?:\([^`]*\))?`", page))
+    assert set(pattern_storage.__all__) | set(testing.__all__) <= listed
+    for kind in (pattern_storage.PatternStorageClient, pattern_storage.Job, testing.JobLog, testing.SubmittedJob):
+        public = {name for name in dir(kind) if not name.startswith("_")} - {"publish", "add"}
+        assert public <= listed, public - listed
+    reference = (ROOT / "docs/api.rst").read_text(encoding="utf-8")
+    assert set(pattern_storage.__all__) == set(re.findall(r":: pattern_storage\.(\w+)$", reference, re.M)) - {
+        "vocabulary"
+    }
+
+
+def test_every_exception_that_is_named_can_be_imported() -> None:
+    text = (ROOT / "docs/errors.md").read_text(encoding="utf-8")
+    [table] = re.findall(r"^## Exceptions of the client$(.*?)^## ", text, re.M | re.S)
+    rows = re.findall(r"^\| `(\w+)`(?: \(an? `(\w+)`\))?", table, re.M)
+    assert len(rows) > 8
+    for name, base in rows:
+        assert issubclass(getattr(pattern_storage, name), getattr(builtins, base or "Exception"))
 
 
 def test_every_error_type_has_its_cure() -> None:

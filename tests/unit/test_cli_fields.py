@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pattern_storage.storage.pattern import WRITABLE, PatternData
+from pattern_storage.storage.pattern import WRITABLE, Pattern
 from pattern_storage.tasks.cli.exits import InputInvalid
 from pattern_storage.tasks.cli.fields import TYPED, parse_fields, read_patterns
 
@@ -46,7 +46,7 @@ def test_a_value_is_read_as_its_column_wants_it(assignment: str, value: Any) -> 
 
 
 def test_columns_read_as_json_are_those_that_are_no_text() -> None:
-    texts = {name for name, field in PatternData.model_fields.items() if "str" in str(field.annotation)} - {"tags"}
+    texts = {name for name, field in Pattern.model_fields.items() if "str" in str(field.annotation)} - {"tags"}
     assert set(WRITABLE) - TYPED == texts - TYPED | {"parent_pattern_id"}
     assert set(WRITABLE) > TYPED
 

@@ -207,9 +207,9 @@ def test_a_contract_s_own_texts_have_limits(field: str) -> None:
     """They are stored with a dead letter, where a NUL would make it unreadable."""
     data = make_pattern()
     with pytest.raises(ValueError, match=f"^{field}: .*NUL"):
-        ModelContractPatternStorage(operation="insert", data=data, **{field: "a\0b"})
+        contract("insert", data=data, **{field: "a\0b"})
     with pytest.raises(ValueError, match="at most"):
-        ModelContractPatternStorage(operation="insert", data=data, **{field: "x" * (2**20 + 1)})
+        contract("insert", data=data, **{field: "x" * (2**20 + 1)})
 
 
 def test_values_stay_out_of_a_refusal() -> None:

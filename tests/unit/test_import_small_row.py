@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from pattern_storage.storage.copy_rows import JsonText, encode
-from pattern_storage.storage.pattern import WRITABLE, PatternData
+from pattern_storage.storage.pattern import WRITABLE, Pattern
 from pattern_storage.tasks.imports.run.small_row import SMALL, SmallPattern, validate_line
 
 MINIMUM: dict[str, Any] = {"pattern_name": "a", "pattern_type": "code", "language": "go", "template_code": "x"}
@@ -19,10 +19,10 @@ MINIMUM: dict[str, Any] = {"pattern_name": "a", "pattern_type": "code", "languag
 
 def test_both_have_the_same_columns_and_defaults() -> None:
     assert tuple(SmallPattern.model_fields) == WRITABLE
-    assert SmallPattern(**MINIMUM).__dict__ == PatternData(**MINIMUM).__dict__
+    assert SmallPattern(**MINIMUM).__dict__ == Pattern(**MINIMUM).__dict__
 
 
-def stored(validate: Callable[[str], PatternData | SmallPattern], line: str) -> tuple[bytes, object] | str:
+def stored(validate: Callable[[str], Pattern | SmallPattern], line: str) -> tuple[bytes, object] | str:
     """Return what COPY would be given, with the context apart because it has several spellings, or the error."""
     try:
         values = validate(line).__dict__
@@ -38,7 +38,7 @@ def read(line: str) -> tuple[bytes, object] | str:
 
 
 def expected(line: str) -> tuple[bytes, object] | str:
-    return stored(PatternData.model_validate_json, line)
+    return stored(Pattern.model_validate_json, line)
 
 
 @pytest.mark.parametrize(
@@ -102,4 +102,4 @@ def test_both_decide_alike_on_anything(row: dict[str, Any], ascii_only: bool) ->
 def test_most_lines_are_small() -> None:
     line = json.dumps(MINIMUM | {"context": {"a": 1}}).encode()
     assert type(validate_line(line)) is SmallPattern
-    assert type(validate_line(line + b" " * SMALL)) is PatternData
+    assert type(validate_line(line + b" " * SMALL)) is Pattern

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from pattern_storage import ContractInvalid, ModelContractPatternStorage, ModelResult, Pattern
 from pattern_storage.storage.operations.query_params import QueryParams
-from pattern_storage.storage.pattern import WRITABLE, PatternData
+from pattern_storage.storage.pattern import WRITABLE
 from pattern_storage.storage.pattern_columns import PatternChanges, PatternColumns
 from pattern_storage.tasks.client.call_options import CallOptions
 from pattern_storage.tasks.client.outgoing import build, contract_of, prepare, prepare_insert
@@ -21,7 +21,7 @@ from pattern_storage.testing import make_full_pattern, make_pattern
 
 def test_the_typed_dictionaries_name_what_the_models_have() -> None:
     assert tuple(get_type_hints(PatternColumns)) == tuple(get_type_hints(PatternChanges)) == WRITABLE
-    required = {name for name, field in PatternData.model_fields.items() if field.is_required()}
+    required = {name for name, field in Pattern.model_fields.items() if field.is_required()}
     assert (PatternColumns.__required_keys__, PatternChanges.__required_keys__) == (frozenset(required), frozenset())
     arguments = set(get_type_hints(QueryArguments)) - set(get_type_hints(CallOptions))
     assert arguments == set(QueryParams.model_fields)
@@ -39,6 +39,28 @@ def test_a_model_is_sent_as_the_columns_that_were_given() -> None:
     batch = build("batch_insert", patterns=[Pattern(**pattern), make_pattern()])
     assert batch.patterns[0] == plain
     assert build("update", pattern_id=uuid4(), data=Pattern(**make_full_pattern())).data.keys() == set(WRITABLE)
+
+
+@pytest.mark.parametrize("many", [list, tuple])
+def test_a_contract_takes_models_too(many: Callable[[list[Any]], Any]) -> None:
+    """As the outbox needs: its contract is built by hand."""
+    pattern = make_pattern()
+    assert ModelContractPatternStorage(operation="insert", data=Pattern(**pattern)).data == pattern
+    batch = ModelContractPatternStorage(operation="batch_insert", patterns=many([Pattern(**pattern), make_pattern()]))
+    assert (batch.patterns[0], len(batch.patterns)) == (pattern, 2)
+
+
+def test_the_typed_dictionaries_are_fields_of_models() -> None:
+    class Body(BaseModel):
+        changes: PatternChanges
+        new: PatternColumns | None = None
+
+    parent = uuid4()
+    assert Body(changes={"usage_count": 3, "parent_pattern_id": parent}).changes["parent_pattern_id"] == parent
+    assert Body.model_validate({"changes": {}, "new": make_pattern()}).new is not None
+    for wrong in ({"usage_cont": 3}, {"usage_count": "3"}):
+        with pytest.raises(ValidationError, match="usage_co"):
+            Body.model_validate({"changes": wrong})
 
 
 def test_a_model_that_was_changed_is_checked_again() -> None:

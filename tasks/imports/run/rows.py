@@ -8,7 +8,7 @@ from pydantic_core import from_json
 
 from pattern_storage.storage import copy_rows, numbers
 from pattern_storage.storage.explanation import explain
-from pattern_storage.storage.pattern import PatternData
+from pattern_storage.storage.pattern import Pattern
 from pattern_storage.tasks.imports.plan.model import ImportPlan
 from pattern_storage.tasks.imports.run.rejects import Rejects
 from pattern_storage.tasks.imports.run.small_row import SmallPattern, validate_line
@@ -60,15 +60,15 @@ class Rows:
         if not self._rejects.too_many:
             yield b"".join([*waiting, copy_rows.TRAILER])
 
-    def _check(self, row: bytes | dict[str, Any] | ValueError) -> PatternData | SmallPattern:
+    def _check(self, row: bytes | dict[str, Any] | ValueError) -> Pattern | SmallPattern:
         """Return the row as a pattern. Raises ValueError."""
         if isinstance(row, ValueError):
             raise row
         if isinstance(row, bytes):
             numbers.check(row)
         if not self._plan.constants:
-            return validate_line(row) if isinstance(row, bytes) else PatternData.model_validate(row)
+            return validate_line(row) if isinstance(row, bytes) else Pattern.model_validate(row)
         values = from_json(row) if isinstance(row, bytes) else row
         if not isinstance(values, dict):
             raise ValueError(f"a row should be a JSON object, got {type(values).__name__}")
-        return PatternData.model_validate(self._plan.constants | values)
+        return Pattern.model_validate(self._plan.constants | values)

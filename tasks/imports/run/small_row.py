@@ -1,9 +1,9 @@
 """Fast validation of a small line of JSON, by pydantic's core alone.
 
-`PatternData` has rules that only Python can check: NUL characters, bytes of UTF-8, depth and size of a context, and
+`Pattern` has rules that only Python can check: NUL characters, bytes of UTF-8, depth and size of a context, and
 unknown columns with a hint. A line that is short enough, without an escaped NUL, and with few brackets in its context,
 cannot break the first four; for the last and for the sentence of any error, a row that fails here is validated by
-`PatternData`. Half of an import's own CPU time was spent in those functions.
+`Pattern`. Half of an import's own CPU time was spent in those functions.
 """
 
 from typing import Annotated, Any
@@ -20,7 +20,7 @@ from pattern_storage.storage.pattern import (
     Complexity,
     Count,
     Fraction,
-    PatternData,
+    Pattern,
 )
 
 #: Bytes of a small line. A context grows at most sixfold when it is written by another serializer (`1e9`, spaces), and
@@ -29,7 +29,7 @@ SMALL = 32 * 1024
 
 
 class SmallPattern(BaseModel):
-    """The columns of `PatternData`, with the constraints of their types alone."""
+    """The columns of `Pattern`, with the constraints of their types alone."""
 
     model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
 
@@ -57,8 +57,8 @@ class SmallPattern(BaseModel):
 _validate = SmallPattern.__pydantic_validator__.validate_json
 
 
-def validate_line(line: bytes) -> PatternData | SmallPattern:
-    """Return a line of JSON as a pattern, its context perhaps as JsonText. Raises PatternData's ValidationError."""
+def validate_line(line: bytes) -> Pattern | SmallPattern:
+    """Return a line of JSON as a pattern, its context perhaps as JsonText. Raises Pattern's ValidationError."""
     if len(line) <= SMALL and b"\\u0000" not in line:
         try:
             pattern: SmallPattern = _validate(line)
@@ -71,7 +71,7 @@ def validate_line(line: bytes) -> PatternData | SmallPattern:
             if not _is_suspicious(text):
                 pattern.__dict__["context"] = JsonText(text)
                 return pattern
-    return PatternData.model_validate_json(line)
+    return Pattern.model_validate_json(line)
 
 
 def _is_suspicious(context: str) -> bool:
