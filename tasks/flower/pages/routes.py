@@ -4,7 +4,17 @@ from pathlib import Path
 
 from tornado.web import StaticFileHandler, url
 
-from pattern_storage.tasks.flower.pages import audit, dead_letters, imports, job, job_actions, jobs, overview, queues
+from pattern_storage.tasks.flower.pages import (
+    audit,
+    dead_letters,
+    import_actions,
+    imports,
+    job,
+    job_actions,
+    jobs,
+    overview,
+    queues,
+)
 
 #: Names of routes, and what the navigation calls them.
 TABS = (
@@ -16,7 +26,7 @@ ROUTES = [
     url(r"/pages/static/(.*)", StaticFileHandler, {"path": str(Path(__file__).parents[1] / "static")}, "pages-static"),
     *(
         url(pattern, handler, name=name)
-        for module in (overview, jobs, job_actions, job, dead_letters, imports, queues, audit)
+        for module in (overview, jobs, job_actions, job, dead_letters, imports, import_actions, queues, audit)
         for name, pattern, handler in module.ROUTES
     ),
 ]  # fmt: skip
