@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from types import MappingProxyType
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -16,12 +17,15 @@ from pattern_storage.storage import (
     ledger,
     pauses,
 )
+from pattern_storage.storage.delivery import Delivery, delivered
 from pattern_storage.storage.operations.base import Connection
 from pattern_storage.storage.pauses import Pausable
 from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.client.result_document import result_key
 from pattern_storage.tasks.client.status import marker
 from pattern_storage.tasks.database import Database
+from pattern_storage.tasks.errors import BrokerUnavailable
+from pattern_storage.tasks.operate.message_search import find_messages
 from pattern_storage.tasks.operate.waiting_message import WaitingMessage
 from pattern_storage.tasks.result_state_store import store
 from pattern_storage.vocabulary import ErrorType, JobState
@@ -51,11 +55,16 @@ class Actions:
     async def cancel(self, ids: Sequence[UUID], *, action: str = "cancel") -> set[UUID]:
         """Cancel jobs, durably; return those that are cancelled now. The others had ended.
 
-        Raises StorageError if PostgreSQL does not answer; Redis need not.
+        What a message in the queue asks for is kept, so that the job can be sent again. Raises StorageError if
+        PostgreSQL does not answer; Redis need not.
         """
         cancelled: set[UUID] = set()
         for start in range(0, len(ids), STEP):
-            cancelled |= await self._run(partial(self._cancel, ids=ids[start : start + STEP], action=action))
+            some = ids[start : start + STEP]
+            messages: Mapping[UUID, WaitingMessage] = {}
+            with suppress(BrokerUnavailable):
+                messages = await asyncio.to_thread(find_messages, self._settings, some)
+            cancelled |= await self._run(partial(self._cancel, ids=some, action=action, messages=messages))
         return cancelled
 
     async def _pause(self, kind: Pausable, name: str, action: str) -> bool:
@@ -78,11 +87,20 @@ class Actions:
 
         return await self._run(step)
 
-    async def _cancel(self, connection: Connection, ids: Sequence[UUID], action: str = "cancel") -> set[UUID]:
+    async def _cancel(
+        self,
+        connection: Connection,
+        ids: Sequence[UUID],
+        action: str = "cancel",
+        messages: Mapping[UUID, WaitingMessage] = MappingProxyType({}),
+    ) -> set[UUID]:
         cancelled: set[UUID] = set()
+        queues = {job: Delivery(message.queue) for job, message in messages.items()}
         async with connection.transaction():
             for job in ids:
-                result = await ledger.cancel(connection, job)
+                message = messages.get(job)
+                with delivered(queues):
+                    result = await ledger.cancel(connection, job, message.contract if message else None)
                 if result.metadata.get("error_type") == ErrorType.REVOKED:
                     cancelled.add(job)
             if cancelled:

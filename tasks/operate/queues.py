@@ -131,6 +131,15 @@ class RedisQueues:
             states = self._states([message.id for message in messages])
         return [replace(message, state=state) for message, state in zip(messages, states, strict=True)]
 
+    def elements(self, queue: str) -> Iterator[bytes | str]:
+        """Yield what waits in a queue as it stands there, read in steps: a worker may take some of it meanwhile."""
+        with _translated():
+            lengths = [(key, self._server.llen(key)) for key in self._keys(queue)]
+            place, total = 0, sum(length for _, length in lengths)
+            while place < total and (chunk := self._read(lengths, place, CHUNK)):
+                yield from chunk
+                place += len(chunk)
+
     def take(self, queue: str, limit: int = CHUNK) -> list[WaitingMessage]:
         """Take the oldest messages out of a queue for good; return them, none if it is empty."""
         with _translated():

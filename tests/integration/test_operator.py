@@ -12,6 +12,7 @@ import redis
 from pattern_storage.config.settings import Settings, load_settings
 from pattern_storage.storage import ModelResult, NodePatternStorageEffect, attempts, audit, jobs, ledger, outbox
 from pattern_storage.storage.errors import FilterInvalid
+from pattern_storage.storage.job_details import find_job
 from pattern_storage.storage.job_filter import JobFilter
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.errors import QueueUnreadable
@@ -112,6 +113,9 @@ async def test_cancelling_is_durable_wherever_a_job_is(
     }  # fmt: skip
     assert {(job.operation, job.pattern_name) for job in cancelled.jobs} == {("insert", "a")}
     assert await operator.cancel([waiting[1].correlation_id, done.correlation_id]) == {waiting[1].correlation_id}
+    by_id = await find_job(connection, waiting[1].correlation_id)
+    assert by_id is not None
+    assert (by_id.job.operation, by_id.job.pattern_name, by_id.job.queue) == ("insert", "b", "storage")
     assert {entry[:2] for entry in await actions(connection)} == {("ann", "cancel")}
     assert sum(count for _, _, count in await actions(connection)) == 5
     # What is cancelled before it began can be sent again: what it asked for is known.
@@ -121,6 +125,9 @@ async def test_cancelling_is_durable_wherever_a_job_is(
     assert names(settings)[3:] == ["a", "a", "a"]
     sent, refused = await operator.retry_matching(again)
     assert (sent, len(refused)) == (0, 4)
+    # So is what was cancelled by its id.
+    ((_, new),) = (await operator.retry([waiting[1].correlation_id])).sent
+    assert new.data["pattern_name"] == "b"
 
 
 async def test_a_queue_is_emptied_for_good(
