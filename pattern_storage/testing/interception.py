@@ -22,6 +22,7 @@ from pattern_storage.tasks.client.status import parse_status
 from pattern_storage.tasks.client.synchronous import Job, PatternStorageClient
 from pattern_storage.tasks.errors import JobTimeout
 from pattern_storage.testing.job_log import JobLog, SubmittedJob
+from pattern_storage.testing.transactions import Transaction, current, current_async
 
 #: Where nothing listens: a client cannot be built without the address of a queue.
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -68,12 +69,21 @@ def _accept(mode: Mode, jobs: Iterable[Outgoing], options: CallOptions) -> None:
         mode.accept(contract)
 
 
-def _note(mode: Mode, contracts: Iterable[ModelContractPatternStorage], options: dict[str, Any]) -> None:
+def _check(contracts: Iterable[ModelContractPatternStorage], options: dict[str, Any]) -> None:
     JobOptions.of(outbox_options(cast("SubmitOptions", options), {}))
-    given = {name: value for name, value in options.items() if value is not None}
     for contract in contracts:
         outbox.check_write(contract)
-        mode.jobs.add(SubmittedJob(contract, given, outbox=True))
+
+
+def _note(
+    mode: Mode,
+    contracts: Iterable[ModelContractPatternStorage],
+    options: dict[str, Any],
+    transaction: Transaction | None,
+) -> None:
+    given = {name: value for name, value in options.items() if value is not None}
+    for contract in contracts:
+        mode.jobs.add(SubmittedJob(contract, given, outbox=True, transaction=transaction))
 
 
 def _result(mode: Mode, correlation_id: UUID, request: Request | None, timeout: float) -> ModelResult:
@@ -101,9 +111,11 @@ def _synchronous(mode: Mode) -> dict[str, Any]:
         self: PatternStorageClient, connection: Any, contracts: Iterable[ModelContractPatternStorage], **options: Any
     ) -> list[Job]:
         sending = list(contracts)
-        executor(connection)
+        execute = executor(connection)
+        _check(sending, options)
         jobs = write(self, connection, sending, **options) if mode.writes_outbox else []
-        _note(mode, sending, options)
+        if sending:
+            _note(mode, sending, options, current(execute))
         return jobs or [Job(self, one.correlation_id, Request(prepare(one))) for one in sending]
 
     def cancel(_: PatternStorageClient, correlation_id: UUID | str) -> ModelResult:
@@ -146,9 +158,11 @@ def _asynchronous(mode: Mode) -> dict[str, Any]:
         **options: Any,
     ) -> list[AsyncJob]:
         sending = list(contracts)
-        async_executor(connection)
+        execute = async_executor(connection)
+        _check(sending, options)
         jobs = await write(self, connection, sending, **options) if mode.writes_outbox else []
-        _note(mode, sending, options)
+        if sending:
+            _note(mode, sending, options, await current_async(execute))
         return jobs or [AsyncJob(self, one.correlation_id, Request(prepare(one))) for one in sending]
 
     async def cancel(_: AsyncPatternStorageClient, correlation_id: UUID | str) -> ModelResult:

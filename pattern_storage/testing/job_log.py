@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -10,16 +11,17 @@ from pydantic_core import to_jsonable_python
 from pattern_storage.storage.explanation import did_you_mean
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage
 from pattern_storage.storage.operations.query_params import QueryParams
-from pattern_storage.storage.pattern import WRITABLE
+from pattern_storage.storage.pattern import WRITABLE, Pattern
+from pattern_storage.testing.transactions import Transaction, rolled_back
 
-#: What `assert_enqueued` compares with a field of the contract.
-FIELDS = ("operation", "correlation_id", "pattern_id")
+#: What `assert_enqueued` compares with a field of the contract; `description` is a column.
+FIELDS = tuple(name for name in ModelContractPatternStorage.model_fields if name not in WRITABLE)
 #: What it compares with an option of the submission.
 OPTIONS = ("priority", "delay", "eta", "expires", "queue")
 KNOWN = (*FIELDS, *OPTIONS, *WRITABLE, *(name for name in QueryParams.model_fields if name not in WRITABLE), "outbox")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SubmittedJob:
     """One job as it was submitted.
 
@@ -27,11 +29,16 @@ class SubmittedJob:
         contract: what it asks for.
         options: how it was to be sent, as in `submit(contract, priority=9)`.
         outbox: whether it was written into the outbox, by `submit_in`.
+        transaction: then, the transaction in which that was, where it is known.
     """
 
     contract: ModelContractPatternStorage
     options: Mapping[str, Any] = field(default_factory=dict)
     outbox: bool = False
+    transaction: Transaction | None = None
+
+    def __repr__(self) -> str:
+        return f"SubmittedJob({self})"
 
     def __str__(self) -> str:
         """Return one line for the text of an assertion."""
@@ -39,7 +46,10 @@ class SubmittedJob:
         if self.contract.patterns:
             named = f"{len(self.contract.patterns)} patterns"
         options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
-        return " ".join(filter(None, [self.contract.operation, str(named), options, "in the outbox" * self.outbox]))
+        expect = "" if self.contract.expect is None else f"expect={self.contract.expect.isoformat()}"
+        return " ".join(
+            filter(None, [self.contract.operation, str(named), expect, options, "in the outbox" * self.outbox])
+        )
 
     def matches(self, wanted: Mapping[str, Any]) -> bool:
         """Whether every value is that of the contract, of a row in it, or of the submission."""
@@ -48,8 +58,10 @@ class SubmittedJob:
     def _has(self, name: str, value: Any) -> bool:
         if name == "outbox":
             return self.outbox == bool(value)
+        if name == "expect" and isinstance(value, str):
+            value = datetime.fromisoformat(value)
         if name in FIELDS:
-            return str(getattr(self.contract, name)) == str(value)
+            return bool(_plain(getattr(self.contract, name)) == _plain(value))
         if name in OPTIONS:
             return bool(self.options.get(name) == value)
         contract, plain = self.contract, to_jsonable_python(value)
@@ -58,16 +70,19 @@ class SubmittedJob:
 
 
 class JobLog:
-    """Submitted jobs, in order."""
+    """Submitted jobs, in order, without those of transactions that have rolled back."""
 
     def __init__(self) -> None:
         self._jobs: list[SubmittedJob] = []
 
     def __len__(self) -> int:
-        return len(self._jobs)
+        return len(self._sent())
 
     def __iter__(self) -> Iterator[SubmittedJob]:
-        return iter(list(self._jobs))
+        return iter(self._sent())
+
+    def __repr__(self) -> str:
+        return f"JobLog([{', '.join(map(str, self._jobs))}])"
 
     def add(self, job: SubmittedJob) -> None:
         """Note a job."""
@@ -82,15 +97,18 @@ class JobLog:
         for name in wanted:
             if name not in KNOWN:
                 raise TypeError(f"there is no {name!r} to look for; {did_you_mean(name, KNOWN)}")
-        return [job for job in self._jobs if job.matches(wanted)]
+        return [job for job in self._sent() if job.matches(wanted)]
 
     def assert_enqueued(self, *, count: int | None = None, **wanted: Any) -> SubmittedJob:
         """Fail unless a job was submitted that matches; return the first that does.
 
         Args:
             count: how many have to match; at least one where it is None.
-            wanted: `operation`, `correlation_id`, `pattern_id`, `outbox`, an option (`priority`, `delay`, `eta`,
-                `expires`, `queue`), a column (of any row of a batch), or a parameter of a query.
+            wanted: a field of the contract (`operation`, `correlation_id`, `pattern_id`, `expect`, or one as a whole,
+                such as `data`), `outbox`, an option (`priority`, `delay`, `eta`, `expires`, `queue`), a column (of any
+                row of a batch), or a parameter of a query.
+
+        Raises TypeError for any other name.
         """
         found = self.enqueued(**wanted)
         if not found or (count is not None and len(found) != count):
@@ -105,10 +123,26 @@ class JobLog:
 
     def ids(self) -> list[UUID]:
         """Return the correlation ids."""
-        return [job.contract.correlation_id for job in self._jobs]
+        return [job.contract.correlation_id for job in self._sent()]
+
+    def _sent(self) -> list[SubmittedJob]:
+        jobs = list(self._jobs)
+        lost = rolled_back({job.transaction for job in jobs if job.transaction is not None})
+        return [job for job in jobs if job.transaction not in lost]
 
     def _list(self) -> str:
-        return "\n".join(f"  {job}" for job in self._jobs) or "  no job was submitted"
+        return "\n".join(f"  {job}" for job in self._sent()) or "  no job was submitted"
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of a contract as JSON has it: an id may be given as its text, a moment in any zone."""
+    if isinstance(value, Pattern):
+        return value.model_dump(mode="json", exclude_unset=True)
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, datetime):
+        return value.timestamp()
+    return to_jsonable_python(value)
 
 
 def _shown(wanted: Mapping[str, Any]) -> str:

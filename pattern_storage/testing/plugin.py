@@ -68,7 +68,10 @@ def _pattern_storage_worker(pattern_storage_servers: "TestServers") -> "Iterator
 
 @pytest.fixture
 def pattern_storage_worker(_pattern_storage_worker: "ThreadWorker", monkeypatch: pytest.MonkeyPatch) -> "ThreadWorker":
-    """A real worker in a thread, on a database and queue that are empty; DATABASE_URL and REDIS_URL are set to them."""
+    """A real worker in a thread; DATABASE_URL and REDIS_URL are set to its servers.
+
+    Our tables and its queues are empty. Tables of your own keep their rows between tests.
+    """
     _pattern_storage_worker.reset()
     monkeypatch.setenv("DATABASE_URL", _pattern_storage_worker.database_url)
     monkeypatch.setenv("REDIS_URL", _pattern_storage_worker.redis_url)

@@ -7,6 +7,8 @@ from typing import Any
 from uuid import UUID
 
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult
+from pattern_storage.storage.explanation import did_you_mean
+from pattern_storage.storage.operations import OPERATIONS
 from pattern_storage.tasks.client.status import QUEUED
 from pattern_storage.testing.interception import intercepted
 from pattern_storage.testing.job_log import JobLog
@@ -32,7 +34,10 @@ class RecordedMode:
         """Give all jobs of an operation this result: a ModelResult, or the `data` of one that succeeds.
 
         A job without an answer stays QUEUED, and waiting for its result raises JobTimeout at once.
+        Raises ValueError if there is no such operation.
         """
+        if operation not in OPERATIONS:
+            raise ValueError(f"there is no operation {operation!r} to answer; {did_you_mean(operation, OPERATIONS)}")
         self._answers[operation] = result if isinstance(result, ModelResult) else ModelResult(success=True, data=result)
 
     def accept(self, contract: ModelContractPatternStorage) -> None:
@@ -67,7 +72,8 @@ class RecordedMode:
 def recorded() -> Iterator[RecordedMode]:
     """Note what every client in this process submits, and send nothing. Needs no server and no setting.
 
-    `submit_in` notes its job as well, and writes nothing into the connection that it is given.
+    `submit_in` notes its job as well, and writes nothing into the connection that it is given. A job whose transaction
+    has rolled back is none any more, where DATABASE_URL leads to the server of that connection.
     """
     mode = RecordedMode()
     with intercepted(mode):

@@ -1,5 +1,6 @@
 """`submit_in` with the connection that an application has: every library, in its own transaction."""
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import (
@@ -31,7 +32,7 @@ from pattern_storage import (
     ModelContractPatternStorage,
     PatternStorageClient,
 )
-from pattern_storage.testing import make_contract, make_pattern, recorded
+from pattern_storage.testing import RecordedMode, make_contract, make_pattern, recorded
 from tests.fix_servers import create_database, drop_database, on_database
 
 #: No test here needs a queue: the outbox is written in PostgreSQL alone.
@@ -260,6 +261,34 @@ async def test_the_same_with_await(url: str, opened: AsyncOpened) -> None:
                 await client.submit_in(connection, make_contract(correlation_id=contracts[3].correlation_id))
         assert [job.correlation_id for job in (first, *rest)] == [one.correlation_id for one in contracts]
         assert outbox(url, low=19) == [one.correlation_id for one in contracts]
+
+
+@pytest.mark.usefixtures("django_database")
+async def test_recorded_jobs_of_any_connection_are_none_after_a_rollback(
+    url: str, client: PatternStorageClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+    with recorded() as mode:
+        async with AsyncPatternStorageClient(redis_url=NOWHERE) as other:
+            for opened in ASYNCHRONOUS:
+                with suppress(RollBack):
+                    async with opened(url) as connection:
+                        await other.submit_in(connection, make_contract())
+                        assert len(mode.jobs) == 1
+                        raise RollBack
+                mode.jobs.assert_not_enqueued()
+        await asyncio.to_thread(_roll_back, mode, url, client)
+    assert outbox(url) == []
+
+
+def _roll_back(mode: RecordedMode, url: str, client: PatternStorageClient) -> None:
+    # In a thread without an event loop: Django refuses to be used beside one.
+    for opened in SYNCHRONOUS:
+        with suppress(RollBack), opened(url) as connection:
+            client.submit_in(connection, make_contract())
+            assert len(mode.jobs) == 1
+            raise RollBack
+        mode.jobs.assert_not_enqueued()
 
 
 # --- what is refused ---

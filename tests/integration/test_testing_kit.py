@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from subprocess import run
 from textwrap import dedent
@@ -16,6 +17,7 @@ from pattern_storage import (
     ContractInvalid,
     JobTimeout,
     ModelResult,
+    Pattern,
     PatternStorageClient,
     testing,
 )
@@ -31,6 +33,7 @@ from pattern_storage.testing import (
     make_pattern,
 )
 from pattern_storage.testing import servers as testing_servers
+from pattern_storage.testing.transactions import Transaction, rolled_back
 from tests.fix_process import DEADLINE, clean_environment
 
 
@@ -99,6 +102,27 @@ def test_recorded_jobs_go_nowhere(recorded_jobs: RecordedMode, monkeypatch: pyte
         assert (job.status(), client.get(uuid4()).status()) == ("REVOKED", "UNKNOWN")
         jobs.clear()
         jobs.assert_not_enqueued()
+        with pytest.raises(ValueError, match=r"^there is no operation 'upsert' to answer; (did you|known are)"):
+            recorded_jobs.answer("upsert", {})
+
+
+def test_every_field_of_a_contract_can_be_asserted(recorded_jobs: RecordedMode) -> None:
+    jobs, pattern_id, seen = recorded_jobs.jobs, uuid4(), datetime(2026, 1, 31, 12, tzinfo=UTC)
+    pattern = make_pattern(pattern_name="Fields")
+    with PatternStorageClient() as client:
+        client.update(pattern_id, {"usage_count": 3}, expect=seen)
+        client.batch_insert([Pattern(**pattern)])
+    for expect in (seen, "2026-01-31T13:00:00+01:00"):
+        jobs.assert_enqueued(operation="update", expect=expect, data={"usage_count": 3}, count=1)
+    jobs.assert_not_enqueued(operation="update", expect=None)
+    jobs.assert_not_enqueued(expect="2026-01-31T12:00:01Z")
+    jobs.assert_enqueued(patterns=[Pattern(**pattern)], name="pattern_storage_batch_insert", node_type="effect")
+    with pytest.raises(TypeError, match="there is no 'expected' to look for; did you mean 'expect'"):
+        jobs.assert_enqueued(expected=seen)
+    update, batch = jobs
+    assert repr(update) == f"SubmittedJob(update {pattern_id} expect=2026-01-31T12:00:00+00:00)"
+    assert repr(jobs) == f"JobLog([{update}, batch_insert 1 patterns])"
+    assert (batch.matches({"pattern_name": "Fields"}), batch.transaction) == (True, None)
 
 
 async def test_recorded_jobs_of_the_async_client(recorded_jobs: RecordedMode) -> None:
@@ -119,6 +143,48 @@ def test_recorded_jobs_of_the_outbox(recorded_jobs: RecordedMode, empty_database
             client.submit_in(connection, make_contract("query"))
     recorded_jobs.jobs.assert_enqueued(operation="insert", outbox=True, count=1)
     assert "in the outbox" in str(next(iter(recorded_jobs.jobs)))
+
+
+def test_what_rolled_back_was_not_enqueued(
+    recorded_jobs: RecordedMode, empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", empty_database_url)
+    jobs = recorded_jobs.jobs
+    with PatternStorageClient() as client, psycopg.connect(empty_database_url) as connection:
+        lost = client.submit_in(connection, make_contract(data=make_pattern(pattern_name="Lost")))
+        # Under Django's TestCase a transaction never ends.
+        jobs.assert_enqueued(pattern_name="Lost", outbox=True)
+        assert lost.status() == "QUEUED"
+        connection.rollback()
+        jobs.assert_not_enqueued()
+        assert (len(jobs), lost.status()) == (0, "UNKNOWN")
+        kept = client.submit_in(connection, make_contract())
+        connection.commit()
+        assert jobs.ids() == [kept.correlation_id]
+        # Another server, or none, knows nothing of it.
+        client.submit_in(connection, make_contract())
+        connection.rollback()
+        monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/nowhere")
+        assert len(jobs) == 3
+        monkeypatch.delenv("DATABASE_URL")
+        assert len(jobs) == 3
+    [(_, number)] = {job.transaction for job in jobs if job.contract.correlation_id == kept.correlation_id}  # type: ignore[misc]
+    monkeypatch.setenv("DATABASE_URL", empty_database_url)
+    assert rolled_back([Transaction("another server", number), Transaction("another server", "9" * 15)]) == set()
+
+
+async def test_what_rolled_back_by_await_was_not_enqueued(
+    recorded_jobs: RecordedMode, empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", empty_database_url)
+    async with (
+        AsyncPatternStorageClient() as client,
+        await psycopg.AsyncConnection.connect(empty_database_url) as connection,
+    ):
+        await client.submit_in(connection, make_contract())
+        await connection.rollback()
+        kept = await client.submit_in(connection, make_contract())
+    assert recorded_jobs.jobs.ids() == [kept.correlation_id]
 
 
 # --- inline ---
