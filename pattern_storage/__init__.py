@@ -12,7 +12,6 @@ from pattern_storage.version import __version__
 if TYPE_CHECKING:
     from pattern_storage.config.settings import SettingsInvalid
     from pattern_storage.storage.errors import (
-        ConnectionUnsupported,
         ContractInvalid,
         CorrelationConflict,
         StorageError,
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from pattern_storage.storage.node_pattern_storage_effect import NodePatternStorageEffect
     from pattern_storage.storage.pattern import Pattern
     from pattern_storage.storage.pattern_columns import PatternChanges, PatternColumns
+    from pattern_storage.storage.setup_errors import ConnectionUnsupported
     from pattern_storage.tasks.celery_app import app
     from pattern_storage.tasks.client.asynchronous import AsyncJob, AsyncPatternStorageClient
     from pattern_storage.tasks.client.synchronous import Job, PatternStorageClient
@@ -48,13 +48,8 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "config.settings": ("SettingsInvalid",),
-    "storage.errors": (
-        "ConnectionUnsupported",
-        "ContractInvalid",
-        "CorrelationConflict",
-        "StorageError",
-        "UnsupportedOperation",
-    ),
+    "storage.errors": ("ContractInvalid", "CorrelationConflict", "StorageError", "UnsupportedOperation"),
+    "storage.setup_errors": ("ConnectionUnsupported",),
     "storage.job_options": ("SubmitOptions",),
     "storage.model_contract_pattern_storage": (
         "ModelContractBase",

@@ -10,7 +10,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from pattern_storage.storage.errors import ConnectionUnsupported
+from pattern_storage.storage.setup_errors import ConnectionUnsupported
 
 #: A connection of a library that may not be installed, so there is no type to name.
 CallerConnection: TypeAlias = Any

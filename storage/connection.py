@@ -13,7 +13,8 @@ from psycopg.abc import ConnParam
 from psycopg.conninfo import make_conninfo
 
 from pattern_storage.storage import conninfo
-from pattern_storage.storage.errors import ConninfoInvalid, DatabaseUnsuitable, ServerUnavailable, StorageError
+from pattern_storage.storage.errors import ServerUnavailable, StorageError
+from pattern_storage.storage.setup_errors import ConninfoInvalid, DatabaseUnsuitable
 from pattern_storage.storage.sql import block
 
 #: Seconds that libpq and psycopg try one host at least.

@@ -30,10 +30,10 @@
         └── InternalError               internal_error
 
 `str(error)` is the plain-English sentence that users read; `error_type` and `fields` are for programs.
+Errors of connections, roles and the schema are in `storage/setup_errors.py`, a branch of this tree.
 psycopg's exceptions become these in `storage/translation.py` and nowhere else.
 """
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -164,59 +164,6 @@ class RunOpen(PermanentError):
     def __init__(self, name: str, run_id: UUID) -> None:
         self.run_id = run_id
         super().__init__(f"run {run_id} of {name!r} has not ended yet")
-
-
-class RoleUnknown(PermanentError):
-    """There is no database role of this name."""
-
-    error_type = ErrorType.UNKNOWN_ROLE
-
-    def __init__(self, role: str) -> None:
-        self.role = role
-        super().__init__(f"There is no database role {role!r}; create it first: CREATE ROLE ... LOGIN PASSWORD '...'")
-
-
-class RevisionUnknown(PermanentError):
-    """The schema cannot go back to a revision of this name."""
-
-    error_type = ErrorType.UNKNOWN_REVISION
-
-    def __init__(self, revision: str, known: Sequence[str]) -> None:
-        self.revision = revision
-        super().__init__(
-            f"The schema cannot go back to revision {revision!r}; it should be an earlier one of {', '.join(known)},"
-            " or 'base'"
-        )
-
-
-class ConninfoInvalid(PermanentError):
-    """libpq cannot make a connection of this URL or conninfo, whatever the server; the text has no password."""
-
-    error_type = ErrorType.VALIDATION_ERROR
-
-
-class ConnectionUnsupported(PermanentError, TypeError):
-    """The outbox cannot be written by way of this object."""
-
-    error_type = ErrorType.VALIDATION_ERROR
-
-    def __init__(self, connection: object, wanted: str) -> None:
-        kind = type(connection)
-        super().__init__(f"connection is a {kind.__module__}.{kind.__qualname__}; it should be {wanted}")
-
-
-class DatabaseUnsuitable(PermanentError):
-    """The database's encoding cannot hold every text."""
-
-    error_type = ErrorType.DATABASE_UNSUITABLE
-
-    def __init__(self, database: str, encoding: str) -> None:
-        self.database = database
-        self.encoding = encoding
-        super().__init__(
-            f"The database {database!r} has the encoding {encoding} and cannot hold every text; name one with UTF8 in"
-            f" DATABASE_URL, made by CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
-        )
 
 
 class AlreadyDone(PermanentError):

@@ -4,8 +4,8 @@ import psycopg
 from psycopg.sql import SQL, Identifier
 
 from pattern_storage.storage import schema
-from pattern_storage.storage.errors import RoleUnknown
 from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.setup_errors import RoleUnknown
 from pattern_storage.storage.sql import block
 from pattern_storage.storage.translation import translate
 

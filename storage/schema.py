@@ -18,7 +18,8 @@ from sqlalchemy.pool import NullPool
 
 from pattern_storage.storage import schema_version
 from pattern_storage.storage.connection import connect_sync
-from pattern_storage.storage.errors import RevisionUnknown, RightMissing, SchemaMismatch, StorageError
+from pattern_storage.storage.errors import RightMissing, SchemaMismatch, StorageError
+from pattern_storage.storage.setup_errors import RevisionUnknown
 from pattern_storage.storage.translation import translate
 
 #: Any number that nothing else of ours locks: the ASCII codes of "pattern".

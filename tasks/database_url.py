@@ -2,7 +2,7 @@
 
 from pattern_storage.config.settings import Settings, SettingsInvalid
 from pattern_storage.storage import connection
-from pattern_storage.storage.errors import ConninfoInvalid, DatabaseUnsuitable
+from pattern_storage.storage.setup_errors import ConninfoInvalid, DatabaseUnsuitable
 
 
 def check_database_url(settings: Settings) -> None:

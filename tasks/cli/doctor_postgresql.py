@@ -8,13 +8,13 @@ from pattern_storage.storage import schema
 from pattern_storage.storage.connection import connect, connect_sync
 from pattern_storage.storage.errors import (
     DatabaseReadOnly,
-    DatabaseUnsuitable,
     RightMissing,
     SchemaMismatch,
     ServerUnavailable,
     StorageError,
 )
 from pattern_storage.storage.rehearsal import rehearse
+from pattern_storage.storage.setup_errors import DatabaseUnsuitable
 from pattern_storage.tasks.database import run_sync
 from pattern_storage.tasks.database_url import check_database_url
 

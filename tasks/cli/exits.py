@@ -12,19 +12,16 @@ from pattern_storage.extract import HarvestError
 from pattern_storage.extras import ExtraMissing
 from pattern_storage.storage.errors import (
     BatchInsertFailed,
-    ConninfoInvalid,
     ContractInvalid,
-    DatabaseUnsuitable,
     FilterInvalid,
     InternalError,
-    RevisionUnknown,
-    RoleUnknown,
     SchemaMismatch,
     StatementTimeout,
     StorageError,
     TransientError,
     UnsupportedOperation,
 )
+from pattern_storage.storage.setup_errors import ConninfoInvalid, DatabaseUnsuitable, RevisionUnknown, RoleUnknown
 from pattern_storage.tasks.cli.output import FULL, err, print_json
 from pattern_storage.tasks.errors import ImportFailed, JobTimeout, QueueUnreadable, ServiceUnavailable
 from pattern_storage.tasks.imports.plan.imports_file import ImportsFileInvalid

@@ -13,7 +13,7 @@ import redis
 
 from pattern_storage.config.settings import Settings
 from pattern_storage.storage import roles
-from pattern_storage.storage.errors import RoleUnknown
+from pattern_storage.storage.setup_errors import RoleUnknown
 from pattern_storage.tasks.imports.plan.imports_file import load_entries
 from pattern_storage.tasks.imports.plan.planner import Planner
 from pattern_storage.tasks.sender import create_app

@@ -15,9 +15,9 @@ from psycopg.sql import SQL, Identifier
 
 from pattern_storage.storage import NodePatternStorageEffect, dead_letters, import_runs, schema
 from pattern_storage.storage.connection import check_database, connect, parameters
-from pattern_storage.storage.errors import ConninfoInvalid, DatabaseUnsuitable
 from pattern_storage.storage.model_contract_pattern_storage import ModelResult
 from pattern_storage.storage.pool import create_pool
+from pattern_storage.storage.setup_errors import ConninfoInvalid, DatabaseUnsuitable
 from pattern_storage.vocabulary import ErrorType
 from tests.fix_servers import drop_database, on_database
 from tests.fix_storage import contract, make_pattern, succeed

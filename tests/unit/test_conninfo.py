@@ -6,8 +6,8 @@ from pattern_storage import PatternStorageClient
 from pattern_storage.config.settings import SettingsInvalid
 from pattern_storage.storage.connection import check_conninfo
 from pattern_storage.storage.conninfo import RULE, UNREADABLE, refusal
-from pattern_storage.storage.errors import ConninfoInvalid
 from pattern_storage.storage.pool import create_pool
+from pattern_storage.storage.setup_errors import ConninfoInvalid
 
 SECRET = "pa55word"
 

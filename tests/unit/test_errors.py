@@ -9,7 +9,7 @@ import pytest
 from psycopg import errors as pg
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
-from pattern_storage.storage import errors
+from pattern_storage.storage import errors, setup_errors
 from pattern_storage.storage.errors import (
     BatchInsertFailed,
     ConnectionLost,
@@ -43,10 +43,11 @@ def descendants(kind: type[StorageError]) -> Iterator[type[StorageError]]:
 
 def test_the_tree_is_the_one_drawn_at_the_top_of_the_file() -> None:
     drawn = re.findall(r"^ *[│ ]*[├└]── (\w+)\s+(\w+)?", errors.__doc__ or "", re.MULTILINE)
-    names = {name for name, _ in drawn}
-    assert names == {kind.__name__ for kind in descendants(StorageError)}
+    kinds = {kind.__name__: kind for kind in descendants(StorageError)}
+    assert {name for name, _ in drawn} == set(kinds)
+    assert {kind.__module__ for kind in kinds.values()} == {errors.__name__, setup_errors.__name__}
     for name, error_type in drawn:
-        kind = getattr(errors, name)
+        kind = kinds[name]
         if error_type and name != "BatchInsertFailed":
             assert kind.error_type == error_type
         if name not in ("PermanentError", "TransientError"):
