@@ -20,8 +20,9 @@ from pattern_storage.config.settings import Settings
 from pattern_storage.extract import harvest, standard_library
 from pattern_storage.storage import ModelResult
 from pattern_storage.storage.pattern_columns import PatternColumns
-from pattern_storage.tasks.cli.exits import Exit
-from pattern_storage.tasks.cli.output import err, out, print_table
+from pattern_storage.tasks.cli.exits import Exit, wants_json
+from pattern_storage.tasks.cli.jobs import Json
+from pattern_storage.tasks.cli.output import err, out, print_json, print_table
 from pattern_storage.tasks.cli.services import running_services, running_stack
 from pattern_storage.tasks.client import Job, PatternStorageClient
 from pattern_storage.vocabulary import OperationName
@@ -35,7 +36,7 @@ class Story:
 
     def __init__(self, client: PatternStorageClient) -> None:
         self._client = client
-        self.rows: list[tuple[Any, ...]] = []
+        self.steps: list[dict[str, Any]] = []
         self.as_expected = True
 
     def tell(
@@ -59,19 +60,31 @@ class Story:
             right = right and last.data["count"] == count
         self.as_expected &= right
         worked = sum(result.metadata["duration_ms"] or 0 for result in results)
-        self.rows.append((
-            Text("ok", "green") if right else Text("WRONG", "bold red"),
-            step,
-            Text.assemble(str(last.error or _summary(last, len(jobs))), (f"\n{jobs[-1].correlation_id}", "dim")),
-            f"{worked:,.1f}",
-            f"{took:,.1f}",
-        ))  # fmt: skip
+        self.steps.append({
+            "ok": right, "step": step, "outcome": str(last.error or _summary(last, len(jobs))),
+            "correlation_id": str(jobs[-1].correlation_id), "worker_ms": worked, "total_ms": took,
+        })  # fmt: skip
         return last
+
+    def print(self) -> None:
+        """Print it as a table."""
+        rows = [
+            (
+                Text("ok", "green") if step["ok"] else Text("WRONG", "bold red"),
+                step["step"],
+                Text.assemble(step["outcome"], (f"\n{step['correlation_id']}", "dim")),
+                f"{step['worker_ms']:,.1f}",
+                f"{step['total_ms']:,.1f}",
+            )
+            for step in self.steps
+        ]
+        print_table(("", "step", "outcome, correlation id", "worker", "total"), rows)
 
 
 def demo(
     patterns: Annotated[int, typer.Option(min=10, help="Patterns to store.")] = 5_000,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
+    as_json: Json = False,
 ) -> None:
     """Store, query, change and remove real patterns through real jobs on temporary servers, then stop everything."""
     # As Ctrl-C does, SIGTERM unwinds the block, which stops the servers and removes their folder.
@@ -86,19 +99,24 @@ def demo(
             result_backend_url=settings.result_backend,
         ) as client,
     ):
-        out.print(f"PostgreSQL, Valkey and a worker are up after {time.perf_counter() - started:.1f} s")
+        say = err.print if as_json else out.print
+        say(f"PostgreSQL, Valkey and a worker are up after {time.perf_counter() - started:.1f} s")
         story = Story(client)
         found = list(_harvested(patterns))
         story.tell(f"store {len(found):,} patterns", lambda: _store(client, found))
         _single_operations(client, story, found)
-        out.print("\nWhat happened; each result was read back from Redis by its correlation id (times in ms):")
-        print_table(("", "step", "outcome, correlation id", "worker", "total"), story.rows)
-    out.print(f"everything is stopped again; {time.perf_counter() - started:.1f} s in all")
+        if not as_json:
+            out.print("\nWhat happened; each result was read back from Redis by its correlation id (times in ms):")
+            story.print()
+    say(f"everything is stopped again; {time.perf_counter() - started:.1f} s in all")
+    if as_json:
+        print_json({"ok": story.as_expected, "steps": story.steps})
     if not story.as_expected:
         err.print("At least one step did not end as it should: see WRONG above.", style="bold red")
         raise typer.Exit(Exit.FAILED)
-    out.print(f"Next: '{_program()} up' runs a system that stays.")
-    out.print("README.md shows how to use it from your code.")
+    if not as_json:
+        out.print(f"Next: '{_program()} up' runs a system that stays.")
+        out.print("README.md shows how to use it from your code.")
 
 
 def _program() -> str:
@@ -122,14 +140,14 @@ def _system(workers: int) -> Iterator[Settings]:
 
 def _harvested(count: int) -> Iterator[Any]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=out) as progress:
+    with Progress(*columns, console=err if wants_json() else out) as progress:
         source = islice(harvest(standard_library()), count)
         yield from progress.track(source, total=count, description="harvest the standard library")
 
 
 def _store(client: PatternStorageClient, patterns: list[Any]) -> Sequence[Job]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=out) as progress:
+    with Progress(*columns, console=err if wants_json() else out) as progress:
         bar = progress.add_task("store them in PostgreSQL    ", total=len(patterns))
         batches = [patterns[start : start + BATCH_SIZE] for start in range(0, len(patterns), BATCH_SIZE)]
         jobs = [client.batch_insert(batch) for batch in batches]

@@ -13,7 +13,8 @@ import typer
 from pattern_storage.extract import harvest as harvest_patterns
 from pattern_storage.extract import standard_library
 from pattern_storage.tasks.cli.exits import InputInvalid
-from pattern_storage.tasks.cli.output import err
+from pattern_storage.tasks.cli.jobs import Json
+from pattern_storage.tasks.cli.output import err, print_json
 from pattern_storage.tasks.cli.progress import counting
 
 Source = Annotated[Path | None, typer.Argument(help="A Python file or folder; the standard library if left out.")]
@@ -23,8 +24,10 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="JSON Lines file to
 SHOWN_EVERY = 100
 
 
-def harvest(path: Source = None, output: Output = Path("-")) -> None:
+def harvest(path: Source = None, output: Output = Path("-"), as_json: Json = False) -> None:
     """Turn each function and class of Python source into a pattern (JSON Lines)."""
+    if as_json and str(output) == "-":
+        raise InputInvalid("--json is given without --output FILE; standard output has the patterns then")
     skipped: list[str] = []
 
     def skip(file: Path, reason: str) -> None:
@@ -46,6 +49,9 @@ def harvest(path: Source = None, output: Output = Path("-")) -> None:
         if isinstance(error, BrokenPipeError) or str(output) == "-":
             raise
         raise InputInvalid(f"cannot write {output}: {error.strerror}") from None
+    if as_json:
+        print_json({"patterns": count, "output": str(output), "skipped": skipped})
+        return
     for reason in skipped:
         err.print(f"skipped {reason}", markup=False, soft_wrap=True)
     source = path or "the standard library"

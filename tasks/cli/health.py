@@ -18,7 +18,8 @@ from pattern_storage.storage.operations.base import Connection
 from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.cli import flower
 from pattern_storage.tasks.cli.exits import Exit
-from pattern_storage.tasks.cli.output import err, out
+from pattern_storage.tasks.cli.jobs import Json
+from pattern_storage.tasks.cli.output import err, out, print_json
 from pattern_storage.tasks.database import Database, run_sync
 from pattern_storage.tasks.errors import BrokerUnavailable, ResultBackendUnavailable
 from pattern_storage.tasks.imports.plan.imports_file import load_entries
@@ -60,6 +61,7 @@ def health(
     schedule: Annotated[
         Path, typer.Option(help="Of beat: the file that it was given as --schedule; by default Celery's own.")
     ] = Path("celerybeat-schedule"),
+    as_json: Json = False,
 ) -> None:
     """Exit 0 if a service on this host can work, 1 if it cannot, 3 if a server is unreachable."""
     settings = load_settings()
@@ -82,9 +84,15 @@ def health(
                 _broker(settings)
                 _flower(settings)
     except NotWorking as reason:
-        err.print(str(reason))
+        if as_json:
+            print_json({"service": str(service), "ok": False, "reason": str(reason)})
+        else:
+            err.print(str(reason))
         raise typer.Exit(Exit.FAILED) from None
-    out.print("ok")
+    if as_json:
+        print_json({"service": str(service), "ok": True, "reason": None})
+    else:
+        out.print("ok")
 
 
 def _uses_postgresql(service: Service, settings: Settings) -> bool:

@@ -7,7 +7,8 @@ import typer
 from pattern_storage.config.settings import load_settings
 from pattern_storage.storage import roles, schema
 from pattern_storage.tasks.cli.exits import InputInvalid
-from pattern_storage.tasks.cli.output import out
+from pattern_storage.tasks.cli.jobs import Json
+from pattern_storage.tasks.cli.output import out, print_json
 
 
 def migrate(
@@ -19,6 +20,7 @@ def migrate(
         str | None,
         typer.Option(metavar="ROLE", help="Then let this database role work with the tables, but not change them."),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Bring the database schema to the version this program needs. Safe to run from several hosts at once."""
     if down_to is not None and grant_to is not None:
@@ -29,7 +31,12 @@ def migrate(
         schema.upgrade(database_url)
     else:
         schema.downgrade(database_url, down_to)
-    out.print(f"schema: {before or 'empty'} -> {schema.current(database_url) or 'empty'}")
+    after = schema.current(database_url)
+    if not as_json:
+        out.print(f"schema: {before or 'empty'} -> {after or 'empty'}")
     if grant_to is not None:
         roles.grant(database_url, grant_to)
-        out.print(f"rights: {grant_to} may read and write the tables")
+        if not as_json:
+            out.print(f"rights: {grant_to} may read and write the tables")
+    if as_json:
+        print_json({"before": before, "after": after, "granted_to": grant_to})

@@ -43,6 +43,10 @@ def test_to_a_file(cli: Cli, source: Path, tmp_path: Path) -> None:
     assert names(output.read_text("utf-8")) == ["module.first", "module.Second", "module.Second.method"]
     assert "Return [x] é." in output.read_text("utf-8")
     assert names_in(tmp_path) == ["code", "out.jsonl"]
+    said = cli("harvest", str(source), "-o", str(output), "--json")
+    assert (said.code, said.json) == (0, {"patterns": 3, "output": str(output), "skipped": []})
+    refused = cli("harvest", str(source), "--json")
+    assert (refused.code, "--json is given without --output FILE" in refused.json["error"]) == (2, True)
 
 
 def test_to_a_pipe(source: Path) -> None:

@@ -54,11 +54,16 @@ def urls(database_url: str, redis_url: str) -> Urls:
 def test_a_worker_that_works(cli: Cli, worker: StorageWorker) -> None:
     urls: Urls = {"DATABASE_URL": worker.database_url, "REDIS_URL": worker.redis_url}
     assert cli("health", "worker", "--name", worker.hostname(), **urls) == Said(0, "ok\n", "")
+    said = cli("health", "worker", "--name", worker.hostname(), "--json", **urls)
+    assert (said.code, said.json) == (0, {"service": "worker", "ok": True, "reason": None})
 
 
 def test_a_worker_that_does_not_answer(cli: Cli, urls: Urls) -> None:
     said = cli("health", "worker", "--name", "celery@nobody", PATTERN_STORAGE_CONNECT_TIMEOUT="0.5", **urls)
     assert said == Said(1, "", "celery@nobody does not answer\n")
+    said = cli("health", "worker", "--name", "celery@nobody", "--json", PATTERN_STORAGE_CONNECT_TIMEOUT="0.5", **urls)
+    assert (said.code, said.error) == (1, "")
+    assert said.json == {"service": "worker", "ok": False, "reason": "celery@nobody does not answer"}
 
 
 def test_a_relay(cli: Cli, urls: Urls) -> None:

@@ -482,3 +482,4 @@ def test_a_shell_learns_where_the_servers_are(run: Run, up: Up) -> None:
     assert said.code == 0
     urls = {"DATABASE_URL": up.state.database_url, "REDIS_URL": up.state.redis_url}
     assert said.out.splitlines() == [f"export {variable}={url}" for variable, url in urls.items()]
+    assert run("env", "--json").json == urls
