@@ -18,8 +18,8 @@ from pattern_storage.storage.errors import ContractInvalid
 from pattern_storage.storage.explanation import explain, refuse_unknown
 from pattern_storage.storage.pattern import Label, ModelPatternRecord, Moment, Pattern, Text
 from pattern_storage.storage.pattern_columns import PatternChanges, PatternColumns
+from pattern_storage.storage.required_fields import find_missing
 from pattern_storage.storage.result_data import KINDS
-from pattern_storage.vocabulary import OperationName
 
 __all__ = [
     "ModelContractBase",
@@ -29,8 +29,6 @@ __all__ = [
     "ModelResult",
     "find_missing",
 ]
-
-REQUIRED_COLUMNS = ("pattern_name", "pattern_type", "language", "template_code")
 
 
 #: What a result has as its data: that of any operation, where nobody says which.
@@ -230,32 +228,3 @@ class ModelContractPatternStorage(ModelContractEffect):
         self.name = self.name or f"pattern_storage_{self.operation}"
         self.description = self.description or f"Pattern storage operation: {self.operation}"
         return self
-
-
-def find_missing(contract: ModelContractPatternStorage) -> str | None:
-    """Return the sentence that refuses a contract which lacks something, or None if it is complete."""
-    match contract.operation:
-        case OperationName.INSERT:
-            if missing := _missing_columns(contract.data):
-                return f"Insert operation missing required fields: {missing}"
-        case OperationName.UPDATE:
-            if contract.pattern_id is None:
-                return "Update operation requires 'pattern_id' field"
-            if not contract.data:
-                return "Update operation requires 'data' field with updates"
-        case OperationName.DELETE:
-            if contract.pattern_id is None:
-                return "Delete operation requires 'pattern_id' field"
-        case OperationName.BATCH_INSERT:
-            if not contract.patterns:
-                return "Batch insert operation requires 'patterns' list"
-            for index, pattern in enumerate(contract.patterns):
-                if missing := _missing_columns(pattern):
-                    return f"Pattern {index} missing required fields: {missing}"
-        case OperationName.QUERY:
-            pass  # every parameter may be left out
-    return None
-
-
-def _missing_columns(pattern: Mapping[str, Any]) -> list[str]:
-    return [column for column in REQUIRED_COLUMNS if pattern.get(column) is None]

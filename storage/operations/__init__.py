@@ -6,13 +6,14 @@ from uuid import UUID
 
 from pattern_storage.storage.errors import ContractInvalid, UnsupportedOperation
 from pattern_storage.storage.explanation import printable
-from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage, find_missing
+from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage
 from pattern_storage.storage.operations.base import Operation
 from pattern_storage.storage.operations.batch_insert import BatchInsert
 from pattern_storage.storage.operations.delete import Delete
 from pattern_storage.storage.operations.insert import Insert
 from pattern_storage.storage.operations.query import Query
 from pattern_storage.storage.operations.update import Update
+from pattern_storage.storage.required_fields import find_missing
 from pattern_storage.vocabulary import OperationName
 
 OPERATIONS: dict[str, type[Operation]] = {

@@ -10,9 +10,9 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 from pattern_storage.storage import ModelContractPatternStorage, ledger
 from pattern_storage.storage.errors import ContractInvalid
 from pattern_storage.storage.job_options import NO_OPTIONS, JobOptions
-from pattern_storage.storage.model_contract_pattern_storage import REQUIRED_COLUMNS
 from pattern_storage.storage.operations import check
 from pattern_storage.storage.pattern import Pattern
+from pattern_storage.storage.required_fields import REQUIRED_COLUMNS
 from pattern_storage.tasks.client.result_document import result_key
 from pattern_storage.tasks.description import describe_contract
 from pattern_storage.vocabulary import OperationName
