@@ -22,9 +22,9 @@ LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 async def insert(node: NodePatternStorageEffect) -> tuple[str, str]:
-    """Store a pattern; return its id and its `updated_at`."""
+    """Store a pattern; return its id and its first `updated_at`, which is its `created_at`."""
     stored = await succeed(node, "insert", data=make_pattern())
-    return stored["pattern_id"], (await record(node, stored["pattern_id"]))["updated_at"]
+    return stored["pattern_id"], stored["created_at"]
 
 
 async def record(node: NodePatternStorageEffect, pattern_id: str) -> dict[str, Any]:
