@@ -46,8 +46,8 @@ def _sql(operation: OperationName) -> bool:
 #: How an operation is known to stand in a file of the list.
 APPEARS: dict[str, Callable[[OperationName], bool]] = {
     "pattern_storage/vocabulary.py": lambda one: f'{one.name} = "{one}"' in text_of("pattern_storage/vocabulary.py"),
-    "storage/model_contract_pattern_storage.py": lambda one: (
-        f"case OperationName.{one.name}:" in text_of("storage/model_contract_pattern_storage.py")
+    "storage/required_fields.py": lambda one: (
+        f"case OperationName.{one.name}:" in text_of("storage/required_fields.py")
     ),
     "storage/operations/<operation>.py": lambda one: "def apply(" in text_of(f"storage/operations/{one}.py"),
     "storage/operations/__init__.py": lambda one: (
