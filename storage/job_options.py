@@ -19,7 +19,7 @@ from pattern_storage.vocabulary import Priority
 
 #: Seconds until a job begins, or expires, at most: a hundred years, which every clock and header can carry.
 MAX_SECONDS = 100 * 365 * 86_400
-_QUEUE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+QUEUE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
 class SubmitOptions(TypedDict, total=False):
@@ -154,6 +154,6 @@ def _moment(name: str, value: Any) -> datetime | None:
 
 
 def _queue(value: Any) -> str | None:
-    if value is not None and not (isinstance(value, str) and _QUEUE.fullmatch(value)):
+    if value is not None and not (isinstance(value, str) and QUEUE_NAME.fullmatch(value)):
         raise ContractInvalid(f"queue should be a name of letters, digits and _.-, got {printable(value)!r}")
     return value

@@ -35,7 +35,7 @@ from pattern_storage.tasks.cli.output import err, out, print_json, print_pairs, 
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.database import Database, run_sync
 from pattern_storage.tasks.operate.job_actions import CANCELLABLE, RETRIABLE
-from pattern_storage.tasks.operate.queues import count_waiting, list_waiting
+from pattern_storage.tasks.operate.message_search import count_waiting, list_waiting
 from pattern_storage.tasks.operate.waiting_message import WaitingMessage
 from pattern_storage.vocabulary import JobState, ListedState
 

@@ -22,7 +22,7 @@ OperationOption = Annotated[
 ]
 ErrorTypeOption = Annotated[str | None, typer.Option("--error-type", help="Only those that failed in this way.")]
 Name = Annotated[str | None, typer.Option("--name", help="Exact name of the pattern, or of the import.")]
-Queue = Annotated[str | None, typer.Option("--queue", help="storage, batch or imports.")]
+Queue = Annotated[str | None, typer.Option("--queue", help="storage, batch, imports, or a name that jobs were given.")]
 Since = Annotated[str | None, typer.Option("--since", help="ISO 8601, inclusive; UTC without a zone.")]
 Until = Annotated[str | None, typer.Option("--until", help="ISO 8601, exclusive; UTC without a zone.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]

@@ -2,13 +2,13 @@
 
 import asyncio
 from datetime import UTC, datetime
-from functools import partial
 from typing import Annotated, Any
 
 import typer
 
 from pattern_storage.config.settings import load_settings
-from pattern_storage.storage import pauses
+from pattern_storage.storage import pauses, queue_rates
+from pattern_storage.storage.operations.base import Connection
 from pattern_storage.storage.pauses import Pausable, Pause
 from pattern_storage.tasks.cli.jobs import Json
 from pattern_storage.tasks.cli.operator import DryRun, Yes, act_on, confirm
@@ -20,17 +20,22 @@ from pattern_storage.tasks.operate.queue_actions import check_queue
 
 cli = typer.Typer(help="Queues: what waits, and pause, resume or empty one.")
 
-Name = Annotated[str, typer.Argument(help="storage, batch or imports.")]
+Name = Annotated[str, typer.Argument(help="storage, batch, imports, or a name that jobs were given.")]
+
+#: Seconds for which a queue with another name is listed after a job of it has ended.
+LATELY = 300.0
 
 
 @cli.command("list")
 def list_queues(as_json: Json = False) -> None:
     """List the queues: how much waits, since when, and whether they are paused."""
     settings = load_settings()
-    depths = broker_queues.depths(settings)
     paused: dict[str, Pause] = {}
+    others: set[str] = set()
     if settings.database_url is not None:
-        paused = run_sync(Database(settings).run(partial(pauses.paused, kind=Pausable.QUEUE)))
+        paused, done = run_sync(Database(settings).run(_known))
+        others = {*paused, *done}
+    depths = broker_queues.depths(settings, others)
     now = datetime.now(UTC)
     rows: list[dict[str, Any]] = []
     for depth in depths:
@@ -55,6 +60,14 @@ def list_queues(as_json: Json = False) -> None:
     print_table(("queue", "waiting", "in workers", "oldest waits", "paused"), cells)
 
 
+async def _known(connection: Connection) -> tuple[dict[str, Pause], dict[str, float]]:
+    """Return the queues that are paused, and those whose jobs ended lately."""
+    return (
+        await pauses.paused(connection, Pausable.QUEUE),
+        await queue_rates.rates(connection, seconds=LATELY),
+    )
+
+
 @cli.command()
 def pause(name: Name, as_json: Json = False) -> None:
     """Have no worker take jobs from a queue until it is resumed, also after restarts; those that run go on."""
@@ -73,7 +86,7 @@ def purge(name: Name, yes: Yes = False, dry_run: DryRun = False, as_json: Json =
     settings = load_settings()
     operator = act_on(settings)
     with broker_queues.redis_queues(settings) as queues:
-        count = queues.waiting(check_queue(name), limit=1).total
+        count = queues.waiting(check_queue(settings, name), limit=1).total
     if count and not dry_run:
         confirm(f"{count:,} jobs that wait in the queue {name} would be cancelled.", yes=yes)
         with counting("purging", "jobs", count) as show:

@@ -1,14 +1,17 @@
-"""Search for the messages of jobs by their ids, in all queues of a Redis broker."""
+"""Search for the messages of jobs in all queues of a Redis broker, by their ids or by a filter."""
 
 import re
 import time
 from collections.abc import Collection
+from dataclasses import replace
 from uuid import UUID
 
 from pattern_storage.config.celeryconfig import QUEUES
 from pattern_storage.config.settings import Settings
-from pattern_storage.tasks.operate.queues import redis_queues
+from pattern_storage.storage.job_filter import JobFilter
+from pattern_storage.tasks.operate.queues import CHUNK, redis_queues
 from pattern_storage.tasks.operate.waiting_message import WaitingMessage, read_message
+from pattern_storage.vocabulary import ListedState
 
 #: Seconds that a search may take; 100,000 messages that wait are read in less.
 SEARCH_SECONDS = 3.0
@@ -39,3 +42,36 @@ def find_messages(settings: Settings, ids: Collection[UUID]) -> dict[UUID, Waiti
                 if missing.keys() & IDS.findall(text) and (message := read_message(raw, queue)).id in missing:
                     found[missing.pop(message.id)] = message
     return found
+
+
+def searched(wanted: JobFilter) -> tuple[str, ...]:
+    """Return the queues that a filter is about: one of another name only if it is asked for."""
+    return QUEUES if wanted.queue is None else (wanted.queue,)
+
+
+def list_waiting(settings: Settings, wanted: JobFilter, limit: int) -> list[WaitingMessage]:
+    """Return up to `limit` messages that wait in any queue and that the filter lets through; none on RabbitMQ."""
+    found: list[WaitingMessage] = []
+    if settings.broker_kind.is_redis:
+        with redis_queues(settings) as queues:
+            for queue in searched(wanted):
+                place: int | None = 0
+                while place is not None and len(found) < limit:
+                    page = queues.waiting(queue, wanted, offset=place, limit=limit - len(found))
+                    found += page.messages
+                    place = page.next
+    return found
+
+
+def count_waiting(settings: Settings, wanted: JobFilter) -> int:
+    """Return how many messages wait that the filter lets through, with a look at each; 0 on RabbitMQ."""
+    count = 0
+    if settings.broker_kind.is_redis and wanted.among(ListedState.QUEUED):
+        with redis_queues(settings) as queues:
+            for queue in searched(wanted):
+                place: int | None = 0
+                while place is not None:
+                    page = queues.waiting(queue, replace(wanted, states=()), offset=place, limit=CHUNK)
+                    count += len(page.messages)
+                    place = page.next
+    return count

@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import Callable
 
 from pattern_storage.config.celeryconfig import QUEUES
+from pattern_storage.config.settings import Settings
 from pattern_storage.storage.errors import FilterInvalid
 from pattern_storage.storage.explanation import did_you_mean, printable
+from pattern_storage.storage.job_options import QUEUE_NAME
 from pattern_storage.storage.pauses import Pausable
 from pattern_storage.tasks.operate.actions import STEP, Actions
 from pattern_storage.tasks.operate.queues import redis_queues
@@ -19,18 +21,22 @@ class QueueActions(Actions):
 
         Raises FilterInvalid for a name that no queue has.
         """
-        return await self._pause(Pausable.QUEUE, check_queue(name), "pause queue")
+        return await self._pause(Pausable.QUEUE, await self._check(name), "pause queue")
 
     async def resume_queue(self, name: str) -> bool:
-        """Let workers take from a queue again; return whether it was paused."""
-        return await self._resume(Pausable.QUEUE, check_queue(name), "resume queue")
+        """Let workers take from a queue again; return whether it was paused. Raises FilterInvalid as `pause_queue`."""
+        # One that was paused may have no job and no worker any more.
+        resumed = await self._resume(Pausable.QUEUE, name, "resume queue")
+        if not resumed:
+            await self._check(name)
+        return resumed
 
     async def purge_queue(self, name: str, report: Callable[[int], None] | None = None) -> int:
         """Empty a queue: its jobs are cancelled durably, and never come back; return how many messages there were.
 
         `report` is called with the number so far. Raises QueueUnreadable for RabbitMQ, and BrokerUnavailable.
         """
-        check_queue(name)
+        await self._check(name)
         purged = 0
         while True:
             with redis_queues(self._settings) as queues:
@@ -42,9 +48,16 @@ class QueueActions(Actions):
             if report is not None:
                 report(purged)
 
+    async def _check(self, name: str) -> str:
+        return await asyncio.to_thread(check_queue, self._settings, name)
 
-def check_queue(name: str) -> str:
-    """Return the name. Raises FilterInvalid for one that no queue has."""
-    if name not in QUEUES:
-        raise FilterInvalid(f"there is no queue {printable(name)[:60]!r}; {did_you_mean(printable(name), QUEUES)}")
-    return name
+
+def check_queue(settings: Settings, name: str) -> str:
+    """Return the name. Raises FilterInvalid for one that no queue has, as far as the broker knows."""
+    if name in QUEUES:
+        return name
+    if settings.broker_kind.is_redis and QUEUE_NAME.fullmatch(name):
+        with redis_queues(settings) as queues:
+            if queues.knows(name):
+                return name
+    raise FilterInvalid(f"there is no queue {printable(name)[:60]!r}; {did_you_mean(printable(name), QUEUES)}")

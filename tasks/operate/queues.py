@@ -4,8 +4,9 @@ Redis has its messages in lists that can be read without taking them. RabbitMQ t
 """
 
 import json
+import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,7 +14,7 @@ from typing import Any
 
 import redis
 from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from pattern_storage.config.broker import UNACKED_KEYS
 from pattern_storage.config.celeryconfig import QUEUES
@@ -31,6 +32,8 @@ from pattern_storage.vocabulary import JobState, ListedState
 CHUNK = 200
 #: Messages in flight that are read at most: of one in retry a worker may hold thousands.
 MAX_IN_FLIGHT = 2_000
+#: Lists beside the queues: what is claimed, what cannot be read, and kombu's for events and answers.
+RESERVED = re.compile(r"\.(claimed|unreadable|pidbox)$|^celeryev\.|^unacked")
 #: Seconds that looking through a queue for what a filter lets through may take before it says how far it came.
 SEARCH_SECONDS = 0.08
 
@@ -64,19 +67,20 @@ class RedisQueues:
     def __init__(self, settings: Settings, server: "redis.Redis", results: "redis.Redis") -> None:
         self._prefix, self._server, self._results = settings.key_prefix, server, results
 
-    def depths(self) -> list[QueueDepth]:
-        """Return the depth of each queue."""
+    def depths(self, others: Iterable[str] = ()) -> list[QueueDepth]:
+        """Return the depth of each queue: ours, and the others that are named."""
+        names = (*QUEUES, *sorted(set(others) - set(QUEUES)))
         with _translated():
             in_flight = [message.queue for message in self.in_flight()]
             with self._server.pipeline(transaction=False) as pipeline:
-                for queue in QUEUES:
+                for queue in names:
                     for key in self._keys(queue):
                         pipeline.llen(key)
                         pipeline.llen(f"{key}.claimed")
                         pipeline.lindex(key, -1)
                 replies = pipeline.execute()
         found, each = [], 3 * len(kombu_redis.Channel.priority_steps)
-        for index, queue in enumerate(QUEUES):
+        for index, queue in enumerate(names):
             own = replies[index * each : (index + 1) * each]
             oldest = [read_message(raw, queue).sent_at for raw in own[2::3] if raw is not None]
             found.append(
@@ -89,6 +93,18 @@ class RedisQueues:
                 )
             )
         return found
+
+    def knows(self, queue: str) -> bool:
+        """Whether there is such a queue: jobs wait in it, or a worker has ever taken from it."""
+        if RESERVED.search(queue):
+            return False
+        with _translated():
+            try:
+                bound = self._server.smembers(f"{self._prefix}_kombu.binding.{queue}")
+                return bool(bound) or any(self._server.llen(key) for key in self._keys(queue))
+            except ResponseError:
+                # A key of that name, but no list.
+                return False
 
     def waiting(self, queue: str, wanted: JobFilter | None = None, *, offset: int = 0, limit: int = 50) -> WaitingPage:
         """Return what waits in a queue, in the order in which it will be taken, from the place `offset` on.
@@ -185,39 +201,11 @@ def redis_queues(settings: Settings) -> Iterator[RedisQueues]:
         yield RedisQueues(settings, server, results)
 
 
-def list_waiting(settings: Settings, wanted: JobFilter, limit: int) -> list[WaitingMessage]:
-    """Return up to `limit` messages that wait in any queue and that the filter lets through; none on RabbitMQ."""
-    found: list[WaitingMessage] = []
+def depths(settings: Settings, others: Iterable[str] = ()) -> list[QueueDepth]:
+    """Return the depth of each queue, on Redis also of others that are named. Raises BrokerUnavailable."""
     if settings.broker_kind.is_redis:
         with redis_queues(settings) as queues:
-            for queue in QUEUES:
-                place: int | None = 0
-                while place is not None and len(found) < limit:
-                    page = queues.waiting(queue, wanted, offset=place, limit=limit - len(found))
-                    found += page.messages
-                    place = page.next
-    return found
-
-
-def count_waiting(settings: Settings, wanted: JobFilter) -> int:
-    """Return how many messages wait that the filter lets through, with a look at each; 0 on RabbitMQ."""
-    count = 0
-    if settings.broker_kind.is_redis and wanted.among(ListedState.QUEUED):
-        with redis_queues(settings) as queues:
-            for queue in QUEUES:
-                place: int | None = 0
-                while place is not None:
-                    page = queues.waiting(queue, replace(wanted, states=()), offset=place, limit=CHUNK)
-                    count += len(page.messages)
-                    place = page.next
-    return count
-
-
-def depths(settings: Settings) -> list[QueueDepth]:
-    """Return the depth of each queue, on any broker. Raises BrokerUnavailable."""
-    if settings.broker_kind.is_redis:
-        with redis_queues(settings) as queues:
-            return queues.depths()
+            return queues.depths(others)
     app = create_app(settings)
     try:
         with closing(app), app.connection_for_read() as connection:

@@ -162,7 +162,7 @@ def test_imports_are_paused_run_and_stopped(run: Any, database_url: str, tmp_pat
         (["jobs", "list", "--limit", "x"], 2, "Invalid value for '--limit'"),
         (["jobs", "list", "--colour"], 2, "No such option"),
         (["jobs", "show", "7"], 2, "valid UUID"),
-        (["queues", "pause", "x"], 2, "there is no queue 'x'"),
+        (["queues", "pause", "a b"], 2, "there is no queue 'a b'"),
         (["audit"], 3, "PostgreSQL"),
         (["status", str(UUID(int=7))], 3, "does not answer"),
     ],

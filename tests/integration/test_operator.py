@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -16,9 +17,11 @@ from pattern_storage.storage.job_details import find_job
 from pattern_storage.storage.job_filter import JobFilter
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.errors import QueueUnreadable
+from pattern_storage.tasks.operate.message_search import list_waiting
 from pattern_storage.tasks.operate.operator import Operator
 from pattern_storage.tasks.operate.queues import depths, redis_queues
 from pattern_storage.tasks.operate.waiting_message import read_message
+from pattern_storage.tasks.sender import create_app
 from pattern_storage.vocabulary import ListedState
 from tests.fix_storage import contract, make_pattern
 
@@ -153,6 +156,40 @@ async def test_pauses_are_in_the_audit_and_only_of_queues_that_are(operator: Ope
     with pytest.raises(FilterInvalid, match="there is no queue 'bathc'; did you mean 'batch'"):
         await operator.pause_queue("bathc")
     assert [action for _, action, _ in await actions(connection)] == ["pause import", "resume queue", "pause queue"]
+
+
+async def test_a_queue_of_another_name(
+    settings: Settings, operator: Operator, client: PatternStorageClient, server: "redis.Redis"
+) -> None:
+    with pytest.raises(FilterInvalid, match="there is no queue 'fast'"):
+        await operator.pause_queue("fast")
+    jobs_sent = [client.insert(make_pattern(pattern_name=f"f{n}"), queue="fast") for n in range(3)]
+    assert await operator.pause_queue("fast")
+    assert [(depth.name, depth.waiting) for depth in depths(settings, {"fast", "batch"})][3:] == [("fast", 3)]
+    waiting = JobFilter(states=(ListedState.QUEUED,), queue="fast")
+    assert [message.pattern_name for message in list_waiting(settings, waiting, 50)] == ["f0", "f1", "f2"]
+    assert await operator.cancel_matching(JobFilter(queue="fast", pattern_name="f0")) == 1
+    assert await operator.purge_queue("fast") == 3
+    assert [job.status() for job in jobs_sent] == ["REVOKED"] * 3
+    # Nothing is left of it but the pause.
+    assert await operator.resume_queue("fast")
+    with pytest.raises(FilterInvalid):
+        await operator.resume_queue("fast")
+    # What workers have claimed is no queue, nor is a key of another type.
+    server.lpush("storage.claimed", "x")
+    server.set("text", "x")
+    for name in ("storage.claimed", "text", "celery-task-meta-*", "a b"):
+        with pytest.raises(FilterInvalid):
+            await operator.purge_queue(name)
+
+
+async def test_a_queue_that_a_worker_serves_is_known(settings: Settings, operator: Operator) -> None:
+    app = create_app(settings)
+    with closing(app), app.connection_for_write() as connection:
+        # As a worker does that is started with `-Q fast`.
+        app.amqp.queues.select(["fast"])
+        app.amqp.queues["fast"](connection.channel()).declare()
+    assert await operator.pause_queue("fast")
 
 
 def test_rabbitmq_shows_no_messages(settings: Settings) -> None:
