@@ -8,6 +8,7 @@ and what a row of the ledger costs before it and since.
 """
 
 import asyncio
+import random
 import sys
 import tempfile
 import time
@@ -146,7 +147,9 @@ def result_of(job: UUID) -> ModelResult:
     """Return the result of an insert."""
     data = {"pattern_id": str(uuid4()), "pattern_name": f"pattern {uuid4().hex}", "created_at": "2026-01-01T00:00:00Z"}
     return ModelResult(
-        success=True, data=data, metadata={"correlation_id": str(job), "operation": "insert", "duration_ms": 5.0}
+        success=True,
+        data=data,
+        metadata={"correlation_id": str(job), "operation": "insert", "duration_ms": random.random() * 100},
     )
 
 

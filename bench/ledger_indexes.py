@@ -3,7 +3,7 @@
 All variants are measured in one table: an index that a variant lacks is marked as not ready, so that no row goes into
 it. Each round begins with a checkpoint, after which PostgreSQL writes each page that changes as a whole, once.
 
-    python -m bench.ledger_indexes [ROWS]      1000000 if left out; Linux only
+    python -m bench.ledger_indexes [ROWS [ROUNDS]]      1000000 and 7 if left out; Linux only
 """
 
 import asyncio
@@ -14,14 +14,17 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any, LiteralString
+from uuid import UUID
 
 import psycopg
 
 from bench.growth import cpu
 from bench.jobs import FILL, ROWS, contract, result_of
 from pattern_storage.embedded import EmbeddedPostgres
-from pattern_storage.storage import ledger, schema
+from pattern_storage.storage import jobs, ledger, schema
 from pattern_storage.storage.delivery import Delivery, delivered
+from pattern_storage.storage.job_filter import JobFilter
+from pattern_storage.vocabulary import ListedState
 
 ROUNDS = 7
 ROW_CALLS = 2_000
@@ -38,6 +41,34 @@ TRIED = {
 OF_LEDGER = "WHERE indrelid = 'job_ledger'::regclass"
 INDEXES: LiteralString = f"SELECT indexrelid::regclass::text, pg_relation_size(indexrelid) FROM pg_index {OF_LEDGER}"
 READY: LiteralString = f"UPDATE pg_index SET indisready = indexrelid::regclass::text = ANY (%s) {OF_LEDGER}"
+
+
+#: The page that needs an index most.
+NEED = {
+    "job_ledger_finished_at_id": (JobFilter(pattern_name="nobody"), "time"),
+    "job_ledger_operation": (JobFilter(operation="batch_insert"), "time"),
+    "job_ledger_state": (JobFilter(states=(ListedState.REVOKED,)), "time"),
+    "job_ledger_error_type": (JobFilter(error_type="deadlock"), "time"),
+    "job_ledger_pkey": (JobFilter(correlation_id=UUID(int=7)), "time"),
+}
+VALID: LiteralString = f"UPDATE pg_index SET indisvalid = indexrelid::regclass::text <> %s {OF_LEDGER}"
+
+
+async def worth(url: str, name: str) -> list[float]:
+    """Return the milliseconds of CPU of the page that needs an index most, with it and without it, in turn."""
+    found: dict[str, list[float]] = {"": [], name: []}
+    for _ in range(3):
+        for without, figures in found.items():
+            async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+                await connection.execute("SET max_parallel_workers_per_gather = 0")
+                await connection.execute(VALID, [without])
+                wanted, sort = NEED[name]
+                await jobs.list_jobs(connection, wanted, sort=sort)
+                before = cpu(connection.info.backend_pid)
+                await jobs.list_jobs(connection, wanted, sort=sort)
+                figures.append((cpu(connection.info.backend_pid) - before) / 1e6)
+                await connection.execute(VALID, [""])
+    return [statistics.median(figures) for figures in found.values()]
 
 
 async def row(url: str) -> tuple[float, float]:
@@ -61,7 +92,7 @@ async def _wal(connection: Any) -> float:
 
 def main() -> None:
     """Run on a server of our own."""
-    rows = int(sys.argv[1]) if len(sys.argv) > 1 else ROWS
+    rows, rounds = [int(given) for given in sys.argv[1:]] + [ROWS, ROUNDS][len(sys.argv) - 1 :]
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         with EmbeddedPostgres(Path(folder) / "postgres") as server:
@@ -70,6 +101,10 @@ def main() -> None:
                 connection.execute(FILL, {"rows": rows})
                 schema.upgrade(server.url)
                 own = {name for name, _ in connection.execute(INDEXES).fetchall()}
+                connection.execute("VACUUM ANALYZE job_ledger")
+                for name in NEED:
+                    page = "{:8.1f} ms with it {:8.1f} without".format(*asyncio.run(worth(server.url, name)))
+                    print(f"{name:>50} {page}", flush=True)
                 for name, definition in TRIED.items():
                     connection.execute(f"CREATE INDEX {name} ON job_ledger {definition}")
                 connection.execute("VACUUM ANALYZE job_ledger")
@@ -80,7 +115,7 @@ def main() -> None:
             by_time = own - {"job_ledger_finished_at_id"}
             variants["with by_time instead of by time and hash"] = by_time | {"by_time"}
             found: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
-            for _ in range(ROUNDS):
+            for _ in range(rounds):
                 for name in random.sample(list(variants), len(variants)):
                     with psycopg.connect(server.url, autocommit=True) as connection:
                         connection.execute(READY, [sorted(variants[name])])
