@@ -116,8 +116,13 @@ async def list_jobs(
     return JobPage(jobs[:limit], Cursor(key(jobs[limit - 1])[0], jobs[limit - 1].correlation_id) if more else None)
 
 
-async def count_jobs(connection: Connection, wanted: JobFilter, *, limit: int = COUNT_LIMIT) -> int:
-    """Return how many jobs there are, those that PostgreSQL knows; `limit` stands for that many or more."""
+async def count_jobs(
+    connection: Connection, wanted: JobFilter, *, limit: int = COUNT_LIMIT, can_be_retried: bool = False
+) -> int:
+    """Return how many jobs there are, those that PostgreSQL knows; `limit` stands for that many or more.
+
+    `can_be_retried`: of those that have ended, only what an operator can send again and did not yet.
+    """
     total = 0
     values = _values(wanted, None, True) | {"limit": limit}
     for source, only in _open_sources(wanted):
@@ -125,7 +130,10 @@ async def count_jobs(connection: Connection, wanted: JobFilter, *, limit: int = 
         row = await fetch_one(connection, statement, values | {"state": only})
         total += int(row[0]) if row else 0
     for only in _ended_states(wanted):
-        statement = SQL(block("count_ended_jobs")).format(filters=_filters(wanted, only, "time", None, True))
+        filters = _filters(wanted, only, "time", None, True)
+        if can_be_retried:
+            filters = SQL(" AND ").join([filters, SQL(block("job_can_be_retried"))])
+        statement = SQL(block("count_ended_jobs")).format(filters=filters)
         row = await fetch_one(connection, statement, values | {"state": only})
         total += int(row[0]) if row else 0
     return min(total, limit)

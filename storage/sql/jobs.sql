@@ -40,6 +40,10 @@ duration_ms IS NOT NULL
 -- name: job_is_slow
 -- What the index of slow jobs has.
 duration_ms >= 100
+-- name: job_can_be_retried
+-- What it asked for is known, and it was not sent again before.
+contract IS NOT NULL AND operation IS DISTINCT FROM 'query'
+AND (SELECT true FROM job_retries WHERE retried_from = job_ledger.correlation_id FETCH FIRST ROW ONLY) IS NULL
 -- name: job_is_before_time
 (finished_at, correlation_id) < (%(cursor_at)s, %(cursor_id)s)
 -- name: job_is_after_time
@@ -157,3 +161,66 @@ WHERE correlation_id IN (
     FETCH FIRST %(step)s ROWS ONLY
     FOR UPDATE SKIP LOCKED
 )
+
+-- name: job_labels
+-- What jobs are about, by their ids. A pattern that is gone has no name but what the job itself knows; of a job that
+-- waits in the outbox a first publication that is still to come is when it begins.
+WITH written AS (
+    SELECT correlation_id, operation, pattern_name,
+           CASE WHEN strpos(contract::text, '\u0000') = 0 THEN contract END AS contract,
+           CASE WHEN strpos(result::text, '\u0000') = 0 THEN result END AS result, NULL::timestamptz AS due
+    FROM job_ledger WHERE correlation_id = ANY (%(ids)s)
+    UNION ALL
+    SELECT correlation_id, operation, pattern_name, CASE WHEN strpos(contract::text, '\u0000') = 0 THEN contract END,
+           NULL, NULL
+    FROM dead_letters WHERE correlation_id = ANY (%(ids)s)
+    UNION ALL
+    SELECT correlation_id, NULL, NULL, CASE WHEN strpos(contract::text, '\u0000') = 0 THEN contract END, NULL,
+           CASE WHEN published = 0 AND publish_after > clock_timestamp() THEN publish_after END
+    FROM outbox WHERE correlation_id = ANY (%(ids)s)
+    UNION ALL
+    SELECT run_id, 'import', name, NULL, NULL, NULL
+    FROM import_runs WHERE run_id = ANY (%(ids)s)
+), asked AS (
+    SELECT correlation_id, due, pattern_name,
+           coalesce(operation, left(contract ->> 'operation', 30)) AS operation,
+           coalesce(result #>> '{data,pattern_id}', contract ->> 'pattern_id') AS pattern_id,
+           contract, result
+    FROM written
+), known AS (
+    SELECT correlation_id, due, operation, pattern_id,
+           CASE WHEN operation = 'batch_insert' THEN
+               coalesce(result #>> '{data,pattern_names,0}', contract #>> '{patterns,0,pattern_name}')
+           ELSE coalesce(pattern_name, contract #>> '{data,pattern_name}') END AS pattern_name,
+           CASE WHEN operation = 'batch_insert' THEN
+               coalesce(CASE WHEN result #>> '{data,count}' ~ '^\d{1,9}$' THEN result #>> '{data,count}' END::integer,
+                        CASE WHEN json_typeof(contract -> 'patterns') = 'array'
+                             THEN json_array_length(contract -> 'patterns') END)
+           END AS patterns
+    FROM asked
+)
+SELECT DISTINCT ON (known.correlation_id) known.correlation_id, operation,
+       left(coalesce(known.pattern_name, pattern_templates.pattern_name), 1000) AS pattern_name,
+       left(pattern_id, 36) AS pattern_id, patterns, due
+FROM known
+LEFT JOIN pattern_templates
+    ON pattern_templates.id = CASE WHEN pattern_id ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$'
+                                   THEN pattern_id::uuid END
+ORDER BY known.correlation_id, known.pattern_name IS NULL
+
+-- name: pattern_names
+-- The names of patterns that are there, by their ids.
+SELECT id, pattern_name FROM pattern_templates WHERE id = ANY (%(ids)s)
+
+-- name: jobs_of_range
+-- Jobs of a range of ids, which is what the beginning of an id stands for. By the primary keys.
+(SELECT correlation_id FROM job_ledger WHERE correlation_id BETWEEN %(first)s AND %(last)s FETCH FIRST 2 ROWS ONLY)
+UNION
+(SELECT correlation_id FROM outbox WHERE correlation_id BETWEEN %(first)s AND %(last)s FETCH FIRST 2 ROWS ONLY)
+UNION
+(SELECT correlation_id FROM dead_letters WHERE correlation_id BETWEEN %(first)s AND %(last)s FETCH FIRST 2 ROWS ONLY)
+UNION
+(SELECT correlation_id FROM job_attempts WHERE correlation_id BETWEEN %(first)s AND %(last)s FETCH FIRST 2 ROWS ONLY)
+UNION
+(SELECT run_id FROM import_runs WHERE run_id BETWEEN %(first)s AND %(last)s FETCH FIRST 2 ROWS ONLY)
+FETCH FIRST 2 ROWS ONLY

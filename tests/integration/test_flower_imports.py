@@ -134,7 +134,7 @@ def test_stop(pages: Pages) -> None:
     assert pages.execute("SELECT state FROM import_runs WHERE run_id = %s", run) == [("cancelled",)]
     assert pages.execute("SELECT state FROM job_ledger WHERE correlation_id = %s", run) == [("REVOKED",)]
     # What has ended has ended.
-    assert "disabled" in operator.get("/imports/stop", id=ended).text
+    assert '<button class="btn btn-danger">' not in operator.get("/imports/stop", id=ended).text
     assert operator.post("/imports/stop", id=ended).status == 303
     assert pages.execute("SELECT state FROM import_runs WHERE run_id = %s", ended) == [("done",)]
 

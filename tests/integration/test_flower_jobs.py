@@ -135,10 +135,64 @@ def test_a_job_that_only_the_broker_knows_has_a_page(pages: Pages) -> None:
     assert (unknown.status, "Nothing is known under this id" in unknown.text) == (404, True)
 
 
-def test_the_search_field_leads_to_a_job_or_to_a_name(pages: Pages) -> None:
-    visitor, job = pages.visitor("viewer"), uuid4()
-    assert visitor.get("/jobs/find", q=f" {job} ").text == f"/jobs/{job}"
-    assert visitor.get("/jobs/find", q="asyncio.gather").text == "/jobs?name=asyncio.gather"
+def test_the_beginning_of_an_id_leads_to_its_job(pages: Pages) -> None:
+    visitor, job = pages.visitor("viewer"), end(pages)
+    page = visitor.get("/jobs").text
+    assert page.count("<form") == 1
+    assert visitor.get("/jobs", id=f" {str(job)[:8]} ").text == f"/jobs/{job}"
+    assert visitor.get("/jobs", id=str(job)[:13].upper()).text == f"/jobs/{job}"
+    unknown = visitor.get("/jobs", id=str(uuid4())[:8])
+    assert (unknown.status, "No job that has begun" in unknown.text) == (404, True)
+    assert shown(pages, id=str(job)) == [job]
+    elsewhere = uuid4()
+    assert visitor.get("/jobs", id=str(elsewhere)).text == f"/jobs/{elsewhere}"
+
+
+def test_a_job_that_has_an_id_alone_shows_its_pattern(pages: Pages) -> None:
+    there, gone, batch = uuid4(), uuid4(), uuid4()
+    pages.execute(
+        "INSERT INTO pattern_templates (id, pattern_name, pattern_type, language, template_code)"
+        " VALUES (%s, 'heapq.nsmallest', 'function', 'python', %s)", there, TEMPLATE,
+    )  # fmt: skip
+    jobs = {}
+    for pattern in (there, gone):
+        job = jobs[pattern] = uuid4()
+        contract = json.dumps({"correlation_id": str(job), "operation": "delete", "pattern_id": str(pattern)})
+        pages.execute(
+            "INSERT INTO outbox (correlation_id, contract, publish_after) VALUES (%s, %s, now() + interval '1 h')",
+            job, contract,
+        )  # fmt: skip
+    result = {"success": True, "data": {"pattern_ids": ["x", "y"], "pattern_names": ["first of it", "b"], "count": 2}}
+    pages.execute(
+        "INSERT INTO job_ledger (correlation_id, result, state, operation) VALUES (%s, %s, 'SUCCESS', 'batch_insert')",
+        batch, json.dumps(result),
+    )  # fmt: skip
+    operator = pages.visitor("operator")
+    listed = operator.get("/jobs").text
+    assert ">delete heapq.nsmallest</a>" in listed
+    assert f">delete of pattern {gone}</a>" in listed
+    assert ">batch_insert 2 patterns, first first of it</a>" in listed
+    assert listed.count(">due ") == 2
+    page = operator.get(f"/jobs/{jobs[there]}").text
+    assert "<h1>delete heapq.nsmallest</h1>" in page
+    assert f"<dd>{there}</dd>" in page
+    assert "<dt>Due</dt>" in page
+    assert re.search(r"<li>QUEUED: delete heapq.nsmallest, due \d", operator.get("/jobs/cancel", id=jobs[there]).text)
+    # After it was cancelled as well, and in the audit.
+    assert "<h1>delete heapq.nsmallest</h1>" in operator.submit("/jobs/cancel", id=jobs[there]).text
+    assert f'<a href="/jobs/{jobs[there]}">delete heapq.nsmallest</a>' in operator.get("/audit").text
+    again = operator.get("/jobs/retry", id=jobs[there]).text
+    assert "<li>REVOKED: delete heapq.nsmallest</li>" in again
+    # In bulk a cancelled job is not sent again.
+    assert "/jobs/retry" not in operator.get("/jobs", state="REVOKED").text
+    refused = operator.get("/jobs/retry", state="REVOKED").text
+    assert "Send again 0 jobs?" in refused
+    assert '<button class="btn btn-' not in refused
+    with PatternStorageClient(redis_url=pages.redis_url) as client:
+        waiting = client.delete(there).correlation_id
+    assert ">delete heapq.nsmallest</a>" in operator.get("/jobs", state="QUEUED").text
+    assert "QUEUED: delete heapq.nsmallest" in operator.get("/jobs/cancel", id=waiting).text
+    pages.execute("DELETE FROM pattern_templates")
 
 
 def test_the_overview_says_what_is_wrong_with_a_link_to_it(pages: Pages) -> None:

@@ -1,5 +1,6 @@
 """Base of what a page does: it asks first, saying to how many, and notes afterwards who did it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pattern_storage.tasks.flower import access
@@ -16,6 +17,7 @@ class Question:
         about: what it is about, by name: shown here, and kept in the audit.
         fields: what the form sends.
         count: how many it is about; none is nothing to be done.
+        jobs: of one or a few, what each is.
     """
 
     text: str
@@ -23,6 +25,7 @@ class Question:
     about: dict[str, str] = field(default_factory=dict)
     fields: dict[str, str] = field(default_factory=dict)
     count: int = 1
+    jobs: Sequence[str] = ()
 
 
 class ActionHandler(PageHandler):

@@ -1,11 +1,15 @@
 """Page of the audit: who did what, to what, to how many, and when."""
 
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 from tornado import web
 
-from pattern_storage.storage import audit
+from pattern_storage.storage import audit, job_labels
+from pattern_storage.tasks.flower.pages import words
 from pattern_storage.tasks.flower.pages.base import PageHandler
 
 #: Entries on a page.
@@ -35,7 +39,20 @@ class AuditPage(PageHandler):
         )
         entries = await self.backend.ask(ask)
         following = filters | {"before": entries[PAGE - 1].id} if len(entries) > PAGE else None
-        self.page("audit.html", entries=entries[:PAGE], filters=filters, following=following)
+        shown = entries[:PAGE]
+        ids = {job for entry in shown for job in jobs_of(entry.filter)}
+        labels = await self.backend.ask(partial(job_labels.find, ids=ids)) if ids else {}
+        self.page("audit.html", entries=shown, filters=filters, following=following, labels=labels, jobs_of=jobs_of)
+
+
+def jobs_of(about: Mapping[str, Any]) -> list[UUID]:
+    """Return the first few jobs that an entry is about."""
+    found: list[UUID] = []
+    listed = about.get("jobs")
+    for text in [*listed][: words.FEW] if isinstance(listed, list | dict) else ([about["id"]] if "id" in about else []):
+        with suppress(ValueError):
+            found.append(UUID(str(text)))
+    return found
 
 
 ROUTES: list[tuple[str, str, type[Any]]] = [("audit", r"/audit", AuditPage)]

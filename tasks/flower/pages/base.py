@@ -1,6 +1,8 @@
 """Base of the handlers of our pages: login, roles, headers, filters of the URL, and errors in words."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -11,6 +13,7 @@ from tornado import web
 from tornado.log import app_log
 
 from pattern_storage.config.flower_roles import Role
+from pattern_storage.storage import job_labels
 from pattern_storage.storage.errors import PermanentError, StorageError
 from pattern_storage.tasks.errors import ServiceUnavailable
 from pattern_storage.tasks.flower import access
@@ -18,6 +21,7 @@ from pattern_storage.tasks.flower.access import User
 from pattern_storage.tasks.flower.backend import Backend
 from pattern_storage.tasks.flower.pages import words
 from pattern_storage.tasks.operate.operator import Operator
+from pattern_storage.tasks.operate.waiting_message import WaitingMessage
 
 #: Nothing of a page is loaded from elsewhere, and no script stands in a page: what is not escaped would not run.
 POLICY = "; ".join((
@@ -122,6 +126,12 @@ class PageHandler(BaseHandler):  # type: ignore[misc]  # Flower has no types
             template, w=words, href=self.href, may=self.may, Role=Role, user=self.user, tab=self.tab,
             now=datetime.now(UTC), did=self._did(), **values,
         )  # fmt: skip
+
+    async def names_of(self, messages: Iterable[WaitingMessage]) -> dict[UUID, str]:
+        """Return the names of the patterns that messages have ids of."""
+        contracts = [message.contract for message in messages]
+        ids = {each.pattern_id for each in contracts if each is not None and each.pattern_id is not None}
+        return await self.backend.ask(partial(job_labels.pattern_names, ids=ids)) if ids else {}
 
     @property
     def operator(self) -> Operator:

@@ -1,6 +1,8 @@
 """Jobs that only the broker knows: those that wait in its queues, and those that workers have taken."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from pattern_storage.config.celeryconfig import QUEUES
 from pattern_storage.config.settings import Settings
@@ -27,6 +29,13 @@ class BrokerJobs:
     messages: list[WaitingMessage] = field(default_factory=list)
     found: int = 0
     complete: bool = True
+
+
+def named(message: WaitingMessage, names: Mapping[UUID, str]) -> str:
+    """Return what a message is about, with the name of the pattern where only its id is in the message."""
+    contract = message.contract
+    name = names.get(contract.pattern_id) if contract and contract.pattern_id else None
+    return message.about.replace(str(contract.pattern_id), name, 1) if contract and name else message.about
 
 
 def queues_of(wanted: JobFilter) -> tuple[str, ...]:

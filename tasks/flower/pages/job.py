@@ -10,7 +10,9 @@ from uuid import UUID
 from tornado import web
 
 from pattern_storage.config.flower_roles import Role
+from pattern_storage.storage import job_labels
 from pattern_storage.storage.job_details import Event, JobDetails, find_job
+from pattern_storage.storage.job_labels import JobLabel
 from pattern_storage.tasks.errors import ServiceUnavailable
 from pattern_storage.tasks.flower.pages import words
 from pattern_storage.tasks.flower.pages.base import PageHandler
@@ -54,14 +56,17 @@ class JobPage(PageHandler):
         except ValueError:
             raise web.HTTPError(404, "A job has a correlation id: a UUID") from None
         details = await self.backend.ask(partial(find_job, correlation_id=job_id))
+        label = (await self.backend.ask(partial(job_labels.find, ids=[job_id]))).get(job_id)
         seen = self.application.events.state.tasks.get(str(job_id))
         status = await self._status(job_id)
         if details is None and seen is None and status == JobState.UNKNOWN:
             raise web.HTTPError(404, "Nothing is known under this id: never submitted, or forgotten")
         state = details.job.state if details else str(status if status != JobState.UNKNOWN else seen.state)
         self.page(
-            "job.html", job_id=job_id, state=state, is_final=state in ENDED, title=self._title(details, seen),
-            reason=reason_of(details), rows=self._rows(details, seen), buttons=self._buttons(job_id, details, state),
+            "job.html", job_id=job_id, state=state, is_final=state in ENDED,
+            title=await self._title(job_id, details, label, seen),
+            reason=reason_of(details), rows=self._rows(details, label, seen),
+            buttons=self._buttons(job_id, details, state),
             events=steps(details.events if details else [], seen),
         )  # fmt: skip
 
@@ -70,21 +75,23 @@ class JobPage(PageHandler):
             return await self.backend.in_thread(self.backend.client.get(job_id).status)
         return JobState.UNKNOWN
 
-    def _title(self, details: JobDetails | None, seen: Any) -> str:
+    async def _title(self, job_id: UUID, details: JobDetails | None, label: JobLabel | None, seen: Any) -> str:
         if details:
-            return about(details.job)
+            return about(details.job, {job_id: label} if label else {})
         return str(seen.args or seen.name or "a job") if seen else "A job that no worker has described yet"
 
-    def _rows(self, details: JobDetails | None, seen: Any) -> list[tuple[str, Any, str]]:
+    def _rows(self, details: JobDetails | None, label: JobLabel | None, seen: Any) -> list[tuple[str, Any, str]]:
         """Return names, values and links."""
         rows: list[tuple[str, Any, str]] = []
         if details:
             job = details.job
-            name = job.pattern_name
+            name = job.pattern_name or (label.pattern_name if label and label.patterns is None else None)
             rows += [
                 ("Operation", job.operation, ""),
                 ("Pattern", name, self.href("jobs", name=name) if name and not details.is_import else ""),
-                ("Pattern id", details.pattern_id, ""),
+                ("Pattern id", details.pattern_id or (label and label.pattern_id), ""),
+                ("Patterns", label and label.patterns, ""),
+                ("Due", label and label.due and f"{words.time(label.due)} UTC", ""),
                 ("Queue", job.queue, ""),
                 ("Worker", job.worker, self.href("worker", job.worker) if job.worker else ""),
                 ("Attempts", job.attempts, ""),
@@ -106,8 +113,10 @@ class JobPage(PageHandler):
         if self.may(Role.OPERATOR):
             if details and details.is_dead_letter:
                 found.append(("Replay…", self.href("replay-letters", id=job_id), "btn-primary"))
+            # What somebody has cancelled is not the first thing to do.
+            kind = "btn-outline-secondary" if state == ListedState.REVOKED else "btn-primary"
             if details and details.can_be_retried and not details.retries:
-                found.append(("Send again…", self.href("retry-jobs", id=job_id), "btn-primary"))
+                found.append(("Send again…", self.href("retry-jobs", id=job_id), kind))
             if state in CANCELLABLE or state == JobState.PROGRESS:
                 found.append(("Cancel…", self.href("cancel-jobs", id=job_id), "btn-outline-danger"))
         return found

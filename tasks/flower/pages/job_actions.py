@@ -1,18 +1,29 @@
 """Actions on jobs, on one or on all that a filter lets through: cancel, and send again under a new id."""
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 from pattern_storage.config.flower_roles import Role
-from pattern_storage.storage import jobs
+from pattern_storage.storage import job_labels, jobs
 from pattern_storage.storage.job_filter import JobFilter
+from pattern_storage.storage.job_labels import JobLabel
+from pattern_storage.tasks.errors import BrokerUnavailable
 from pattern_storage.tasks.flower.pages import broker_jobs, words
 from pattern_storage.tasks.flower.pages.actions import ActionHandler, Question
-from pattern_storage.tasks.flower.pages.jobs import JobsHandler
+from pattern_storage.tasks.flower.pages.jobs import JobsHandler, about
+from pattern_storage.tasks.operate.message_search import find_messages
 from pattern_storage.tasks.operate.operator import CANCELLABLE, RETRIABLE
 from pattern_storage.vocabulary import ListedState
+
+#: Jobs that a question names, each; of more it says the number.
+NAMED = 5
+
+
+def _due(label: JobLabel | None) -> str:
+    return f", due {words.time(label.due)} UTC" if label and label.due else ""
 
 
 class JobAction(JobsHandler, ActionHandler):
@@ -36,7 +47,20 @@ class JobAction(JobsHandler, ActionHandler):
         filters = self.filters()
         text = f"{self.verb} {words.plural(count, 'job')}{' or more' if more else ''}?"
         back = self.href("job", filters["id"]) if filters.keys() == {"id"} else self.href("jobs", **filters)
-        return Question(text, back, self.about(), {"until": now.isoformat()} | filters, count)
+        named = await self._names(wanted.before(now)) if wanted is not None and 0 < count <= NAMED else []
+        return Question(text, back, self.about(), {"until": now.isoformat()} | filters, count, named)
+
+    async def _names(self, wanted: JobFilter) -> list[str]:
+        """Return what each of these few jobs is, in words."""
+        page = await self.backend.ask(partial(jobs.list_jobs, wanted=wanted, limit=NAMED))
+        labels = await self.backend.ask(partial(job_labels.find, ids=[job.correlation_id for job in page.jobs]))
+        named = [f"{job.state}: {about(job, labels)}{_due(labels.get(job.correlation_id))}" for job in page.jobs]
+        if not named and wanted.correlation_id is not None:
+            with suppress(BrokerUnavailable):
+                messages = await self.backend.in_thread(find_messages, self.backend.settings, [wanted.correlation_id])
+                names = await self.names_of(messages.values())
+                named = [f"{message.state}: {broker_jobs.named(message, names)}" for message in messages.values()]
+        return named
 
     async def count(self, wanted: JobFilter) -> tuple[int, bool]:
         """Return to how many it can be done, and whether there may be more."""
@@ -90,13 +114,26 @@ class CancelJobs(JobAction):
 
 
 class RetryJobs(JobAction):
-    """Sending failed and cancelled jobs again, GET and POST /jobs/retry."""
+    """Sending failed jobs again, GET and POST /jobs/retry. A cancelled one, which nobody wanted, by its id alone."""
 
-    verb, past, states = "Send again", "retried", RETRIABLE
+    verb, past, states = "Send again", "retried", (ListedState.FAILURE,)
     consequence = (
-        "Each is sent again under a new correlation id that remembers the old one. One that was sent again before, a"
-        " query, and a run of an import are left alone."
+        "Each is sent again under a new correlation id that remembers the old one, and does what it says. One that"
+        " was sent again before, a query, and a run of an import are left alone; a cancelled job is sent again from its"
+        " own page only."
     )
+
+    def actionable(self) -> JobFilter | None:
+        """Return the filter, for failed jobs; for one of a given id also if it was cancelled."""
+        wanted = self.wanted()
+        states = RETRIABLE if wanted.correlation_id is not None else self.states
+        among = wanted.among(*states)
+        return replace(wanted, states=among) if among else None
+
+    async def count(self, wanted: JobFilter) -> tuple[int, bool]:
+        """Count those that were not sent again before."""
+        count = await self.backend.ask(partial(jobs.count_jobs, wanted=wanted, can_be_retried=True))
+        return count, count >= jobs.COUNT_LIMIT
 
     async def act(self) -> int:
         """Send them again."""

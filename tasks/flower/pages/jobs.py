@@ -1,16 +1,23 @@
 """Pages of the jobs: a list by filter, whose filter is its address, and the page of a job."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
+from string import hexdigits
 from typing import Any
+from uuid import UUID
 
 from tornado import web
 
-from pattern_storage.storage import jobs
+from pattern_storage.config.flower_roles import Role
+from pattern_storage.storage import job_labels, jobs
 from pattern_storage.storage.job_filter import OPERATIONS, Cursor, JobFilter
+from pattern_storage.storage.job_labels import JobLabel
 from pattern_storage.storage.jobs import JobRow
 from pattern_storage.tasks.flower.pages import broker_jobs
 from pattern_storage.tasks.flower.pages.base import PageHandler
-from pattern_storage.tasks.operate.operator import CANCELLABLE, RETRIABLE
+from pattern_storage.tasks.flower.pages.broker_jobs import BrokerJobs
+from pattern_storage.tasks.operate.operator import CANCELLABLE
 from pattern_storage.vocabulary import ListedState
 
 #: Jobs on a page.
@@ -18,6 +25,9 @@ PAGE = 50
 
 #: Jobs that wait in the broker, on a page of jobs in all states.
 PREVIEW = 5
+
+#: Digits of an id, and of its beginning at least: pages show eight.
+DIGITS, SHORTEST = 32, 6
 
 #: Jobs are counted up to here: more is not read by anybody, and counting costs.
 COUNT_LIMIT = 10_000
@@ -34,9 +44,10 @@ SORTS = {
 }  # fmt: skip
 
 
-def about(job: JobRow) -> str:
+def about(job: JobRow, labels: Mapping[UUID, JobLabel]) -> str:
     """Return what a job is about, as far as anybody wrote it down."""
-    return " ".join(filter(None, (job.operation, job.pattern_name))) or "a job"
+    label = labels.get(job.correlation_id)
+    return str(label) if label else " ".join(filter(None, (job.operation, job.pattern_name))) or "a job"
 
 
 class JobsHandler(PageHandler):
@@ -57,7 +68,15 @@ class JobsPage(JobsHandler):
     """The list, GET /jobs."""
 
     async def get(self) -> None:
-        """Show the jobs that the filter lets through."""
+        """Show the jobs that the filter lets through; the beginning of an id leads to the whole one."""
+        if ids := range_of(self.given("id")):
+            first, last = ids
+            found = await self.backend.ask(partial(job_labels.ids_that_begin, first=first, last=last))
+            if len(found) != 1:
+                many = "More than one job has" if found else "No job that has begun has"
+                raise web.HTTPError(404, f"{many} a correlation id that begins like this; give the whole one")
+            self.redirect(self.href("job", found[0]))
+            return
         wanted, filters = self.wanted(), self.filters()
         order = self.choice("order", SORTS, "newest")
         sort, descending = SORTS[order]
@@ -68,33 +87,49 @@ class JobsPage(JobsHandler):
         )  # fmt: skip
         page = await self.backend.ask(ask)
         total = await self.backend.ask(partial(jobs.count_jobs, wanted=wanted, limit=COUNT_LIMIT))
+        labels = await self.backend.ask(partial(job_labels.find, ids=[job.correlation_id for job in page.jobs]))
         waiting = None
         if not cursor and sort == "time":
             limit = PAGE if wanted.states else PREVIEW
             waiting = await self.backend.in_thread(broker_jobs.find, self.backend.settings, wanted, limit)
+        if filters.keys() == {"id"} and not page.jobs and not (waiting and waiting.found):
+            # Far behind in a queue, perhaps: its own page knows.
+            self.redirect(self.href("job", wanted.correlation_id))
+            return
         self.page(
-            "jobs.html", jobs=page.jobs, waiting=waiting, can_cancel=bool(wanted.among(*CANCELLABLE)),
-            can_retry=bool(wanted.among(*RETRIABLE)),
+            "jobs.html", jobs=page.jobs, labels=labels, waiting=waiting,
+            names=await self.names_of(waiting.messages if waiting else []), about=about, named=broker_jobs.named,
+            can_cancel=await self._can_cancel(wanted, waiting), can_retry=await self._can_retry(wanted),
             total=total, counted=total < COUNT_LIMIT, filters=filters, order=order,
-            orders=list(SORTS), states=list(ListedState), operations=OPERATIONS, about=about,
+            orders=list(SORTS), states=list(ListedState), operations=OPERATIONS,
             following=page.next and filters | {"order": order, "after": str(page.next)},
         )  # fmt: skip
 
+    async def _can_cancel(self, wanted: JobFilter, waiting: BrokerJobs | None) -> bool:
+        """Whether there is a job among these that can be cancelled."""
+        among = wanted.among(*CANCELLABLE)
+        if not among or wanted.is_empty or not self.may(Role.OPERATOR):
+            return False
+        ask = partial(jobs.count_jobs, wanted=replace(wanted, states=among), limit=1)
+        return bool(waiting is None or waiting.found or await self.backend.ask(ask))
 
-class FindJob(JobsHandler):
-    """The search field, GET /jobs/find: leads to a job by its id, or to those of a pattern by its name."""
+    async def _can_retry(self, wanted: JobFilter) -> bool:
+        """Whether there is a failed one among these that can be sent again."""
+        among = wanted.among(ListedState.FAILURE)
+        if not among or wanted.is_empty or not self.may(Role.OPERATOR):
+            return False
+        ask = partial(jobs.count_jobs, wanted=replace(wanted, states=among), limit=1, can_be_retried=True)
+        return bool(await self.backend.ask(ask))
 
-    async def get(self) -> None:
-        """Lead there."""
-        text = self.given("q")
-        try:
-            job = self.identifier("q")
-        except web.HTTPError:
-            job = None
-        self.redirect(self.href("job", job) if job else self.href("jobs", name=text))
+
+def range_of(text: str) -> tuple[UUID, UUID] | None:
+    """Return the first and the last id that begins like this; None for what is no beginning of an id."""
+    digits = text.strip().replace("-", "").lower()
+    if not SHORTEST <= len(digits) < DIGITS or set(digits) - set(hexdigits):
+        return None
+    return UUID(digits.ljust(DIGITS, "0")), UUID(digits.ljust(DIGITS, "f"))
 
 
 ROUTES: list[tuple[str, str, type[Any]]] = [
     ("jobs", r"/jobs", JobsPage),
-    ("find-job", r"/jobs/find", FindJob),
 ]

@@ -14,6 +14,7 @@ from pattern_storage.tasks.errors import QueueUnreadable
 from pattern_storage.tasks.flower.pages import words
 from pattern_storage.tasks.flower.pages.actions import ActionHandler, Question
 from pattern_storage.tasks.flower.pages.base import PageHandler
+from pattern_storage.tasks.flower.pages.broker_jobs import named
 from pattern_storage.tasks.operate.queues import QueueDepth, WaitingPage, depths, redis_queues
 
 #: Messages on the page of a queue.
@@ -75,7 +76,10 @@ class QueuePage(QueuesHandler):
         waiting = await self.backend.in_thread(self._waiting, queue, place)
         [depth] = [each for each in await self.depths() if each.name == queue]
         paused = await self.backend.ask(partial(pauses.paused, kind=Pausable.QUEUE))
-        self.page("queue.html", queue=depth, waiting=waiting, pause=paused.get(queue))
+        self.page(
+            "queue.html", queue=depth, waiting=waiting, pause=paused.get(queue), named=named,
+            names=await self.names_of(waiting.messages),
+        )  # fmt: skip
 
     def _waiting(self, queue: str, place: int) -> WaitingPage:
         try:

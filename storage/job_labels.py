@@ -1,0 +1,62 @@
+"""Labels of jobs: what each is about, also where its own record has an id and no name, such as that of a delete."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from psycopg.rows import class_row, tuple_row
+
+from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.sql import block
+
+
+@dataclass(frozen=True)
+class JobLabel:
+    """What a job is about, as far as its record and the patterns say.
+
+    Attributes:
+        correlation_id: the job.
+        operation: what it does.
+        pattern_name: of the pattern; of a batch the first one's.
+        pattern_id: of the pattern that it changes or removes.
+        patterns: how many a batch has.
+        due: when a delayed job is to begin; None for one that may begin at once.
+    """
+
+    correlation_id: UUID
+    operation: str | None
+    pattern_name: str | None
+    pattern_id: str | None
+    patterns: int | None = None
+    due: datetime | None = None
+
+    def __str__(self) -> str:
+        operation = self.operation or "a job"
+        if self.patterns is not None:
+            first = f", first {self.pattern_name}" if self.pattern_name else ""
+            return f"{operation} {self.patterns:,} pattern{'' if self.patterns == 1 else 's'}{first}"
+        if self.pattern_name:
+            return f"{operation} {self.pattern_name}"
+        return f"{operation} of pattern {self.pattern_id}" if self.pattern_id else operation
+
+
+async def find(connection: Connection, ids: Iterable[UUID]) -> dict[UUID, JobLabel]:
+    """Return the labels of jobs that PostgreSQL knows, in one query."""
+    async with connection.cursor(row_factory=class_row(JobLabel)) as cursor:
+        await cursor.execute(block("job_labels"), {"ids": list(ids)})
+        return {label.correlation_id: label for label in await cursor.fetchall()}
+
+
+async def pattern_names(connection: Connection, ids: Iterable[UUID]) -> dict[UUID, str]:
+    """Return the names of patterns that are there."""
+    async with connection.cursor(row_factory=tuple_row) as cursor:
+        await cursor.execute(block("pattern_names"), {"ids": list(ids)})
+        return dict(await cursor.fetchall())
+
+
+async def ids_that_begin(connection: Connection, first: UUID, last: UUID) -> list[UUID]:
+    """Return jobs with an id of this range, two at most: whether it is one is what matters."""
+    async with connection.cursor(row_factory=tuple_row) as cursor:
+        await cursor.execute(block("jobs_of_range"), {"first": first, "last": last})
+        return [job for (job,) in await cursor.fetchall()]
