@@ -1,6 +1,6 @@
 """Blocking pops: a connection for each queue key that is not watched, on which the server is waited for."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -86,7 +86,7 @@ class BlockingPop(PolledConnection):
             self.send("BRPOP", self.queue_key.key, timeout)
 
     def end(self) -> bool:
-        """Read the reply: a moved message, or nothing. Returns False: it delivers none."""
+        """Read the reply: a moved message, or nothing. Returns whether it was delivered at once."""
         sent_at = self.sent_at
         try:
             reply = self.read()
@@ -99,16 +99,21 @@ class BlockingPop(PolledConnection):
             self.pops.refused = True
             return False
         self.pops.refusal.end(sent_at)
-        if reply is not None:
-            self.pops.moved.append((self.queue_key, reply if self.queue_key.needs_ack else reply[1]))
+        if reply is None:
+            return False
+        if self.pops.deliver_early(self.queue_key, reply):
+            return True
+        self.pops.moved.append((self.queue_key, reply if self.queue_key.needs_ack else reply[1]))
         return False
 
 
 class BlockingPops:
     """All blocking pops of a channel."""
 
-    def __init__(self, channel: Any) -> None:
+    def __init__(self, channel: Any, deliver_early: Callable[[QueueKey, Any], bool] = lambda queue_key, reply: False):
         self._channel = channel
+        #: Is asked to deliver a message before a claim has recorded it; returns whether it did.
+        self.deliver_early = deliver_early
         self._by_key: dict[str, BlockingPop] = {}
         #: Messages that were moved to a `.claimed` list and that no claim has taken from there yet.
         self.moved: list[tuple[QueueKey, bytes]] = []

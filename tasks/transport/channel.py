@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -52,6 +53,8 @@ class Channel(ChannelClients):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._no_ack_queues: set[str] = set()
         self.claims = Claims(self)
+        # Asked for in each turn of the event loop, and nearly always the same.
+        self._queue_keys = lru_cache(100)(self._build_queue_keys)
         super().__init__(*arguments, **options)
 
     # --- for Claims ---
@@ -60,6 +63,11 @@ class Channel(ChannelClients):
     def closing(self) -> bool:
         """Whether it claims no more."""
         return bool(self._closing) or not self._consumers
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether it claims ahead; without an event loop it does not."""
+        return bool(self.claim_ahead) and self.connection.cycle.hub is not None
 
     @property
     def unacked_keys(self) -> tuple[str, str]:
@@ -73,19 +81,24 @@ class Channel(ChannelClients):
 
     def queue_keys(self, queues: Iterable[str], no_ack: bool | None = None) -> list[QueueKey]:
         """Return the keys of these queues in the order in which messages may be taken from them."""
-        names = [(queue, self._free(queue)) for queue in queues]
-        return [
+        return list(self._queue_keys(tuple((one, self._free(one), self._needs_ack(one, no_ack)) for one in queues)))
+
+    def _needs_ack(self, queue: str, no_ack: bool | None) -> bool:
+        return bool(self.ack_emulation) and not (queue in self._no_ack_queues if no_ack is None else no_ack)
+
+    def _build_queue_keys(self, queues: tuple[tuple[str, int, bool], ...]) -> tuple[QueueKey, ...]:
+        return tuple(
             QueueKey(
                 queue,
                 f"{self.global_keyprefix}{self._q_for_pri(queue, step)}",
-                bool(self.ack_emulation) and not (queue in self._no_ack_queues if no_ack is None else no_ack),
+                needs_ack,
                 free,
                 # Where few messages come a wake-up of all is cheaper than a connection each.
                 step != self.priority_steps[0] or queue in self.queue_prefetch,
             )
             for step in self.priority_steps
-            for queue, free in names
-        ]
+            for queue, free, needs_ack in queues
+        )
 
     def _free(self, queue: str) -> int:
         """Return how many messages of a queue the channel may still have in flight."""

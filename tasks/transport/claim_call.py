@@ -38,6 +38,7 @@ def claim_command(
     round_size: int = 1,
     acks: Sequence[str] = (),
     moved: Moved = (),
+    early: Moved = (),
 ) -> tuple[tuple[Any, ...], list[QueueKey]]:
     """Build the command of a claim.
 
@@ -48,21 +49,22 @@ def claim_command(
         round_size: how many queue keys share a round in which each gives one message.
         acks: delivery tags.
         moved: messages that blocking pops have moved.
+        early: those of them that are delivered already, which none of the limits applies to.
 
     Returns:
         The command, and the queue keys that its reply counts from 1.
     """
     known = list(queue_keys)
     number = {queue_key.key: n for n, queue_key in enumerate(known, 1)}
-    for queue_key, _ in moved:
+    for queue_key, _ in (*early, *moved):
         if queue_key.key not in number:
             known.append(queue_key)
             number[queue_key.key] = len(known)
     recorded = "".join("1" if queue_key.needs_ack else "0" for queue_key in known)
     free = " ".join(str(queue_key.free) for queue_key in known)
-    arguments: list[Any] = [time(), limit, len(queue_keys), round_size, recorded, free, len(acks), *acks]
+    arguments: list[Any] = [time(), limit + len(early), len(queue_keys), round_size, recorded, free, len(acks), *acks]
     # The higher priority first, in case the limit does not reach for all.
-    for queue_key, raw in sorted(moved, key=lambda one: number[one[0].key]):
+    for queue_key, raw in (*early, *sorted(moved, key=lambda one: number[one[0].key])):
         arguments += [number[queue_key.key], raw]
     return CLAIM.command([*unacked_keys, *(queue_key.key for queue_key in known)], arguments), known
 
@@ -116,10 +118,18 @@ class ClaimCall(PolledConnection):
         """Forget those that were taken: Redis has them."""
         self._sent_acks = []
 
-    def begin(self, queue_keys: Sequence[QueueKey], limit: int, round_size: int, moved: Moved) -> None:
-        """Send the call."""
+    def begin(
+        self,
+        queue_keys: Sequence[QueueKey],
+        limit: int,
+        round_size: int,
+        acks: Sequence[str],
+        moved: Moved,
+        early: Moved,
+    ) -> None:
+        """Send the call; see `claim_command`."""
         self._command, self._known = claim_command(
-            self.channel.unacked_keys, queue_keys, limit, round_size, self.take_acks(), moved
+            self.channel.unacked_keys, queue_keys, limit, round_size, acks, moved, early
         )
         self.send(*self._command)
 

@@ -1,6 +1,5 @@
 """The claims of a channel: when to claim, when to wait, and how nothing claimed is left behind."""
 
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from time import monotonic
@@ -9,8 +8,10 @@ from typing import Any
 from kombu.log import get_logger
 
 from pattern_storage.tasks.redis_errors import ServerRefuses
+from pattern_storage.tasks.transport.acknowledgements import Acknowledgements
 from pattern_storage.tasks.transport.blocking_pop import RETRY_DELAY, BlockingPops, QueueKey, Refusal
 from pattern_storage.tasks.transport.claim_call import ClaimCall, Claimed, claim_command
+from pattern_storage.tasks.transport.early_delivery import EarlyDeliveries
 from pattern_storage.tasks.transport.key_watch import KeyWatch
 from pattern_storage.tasks.transport.message import Unreadable, load
 from pattern_storage.tasks.transport.restore import carry_over
@@ -18,27 +19,24 @@ from pattern_storage.tasks.transport.scripts import CLAIM, RELEASE, SWEEP
 
 logger = get_logger(__name__)
 
-#: Seconds. An event loop that worked so recently works again soon enough to carry an acknowledgement.
-LOOP_ALIVE = 0.05
-
 
 class Claims:
     """The claims of one channel. See `tasks.transport.transport` for the protocol."""
 
     def __init__(self, channel: Any) -> None:
         self._channel = channel
-        self._pops = BlockingPops(channel)
+        self._pops = BlockingPops(channel, self._deliver_early)
+        self._early = EarlyDeliveries(channel)
         self._watch = KeyWatch(channel, self._pops.refusal)
         self._call = ClaimCall(channel, self._on_reply)
+        self.acks = Acknowledgements(channel, self._call, self._early)
         # Claimed, not delivered yet.
         self._ready: deque[Claimed] = deque()
         # Whether the last claim left nothing in the queues, so that waiting is all there is to do.
         self._queues_empty = False
-        self._worked_at = self._swept_at = self._retry_at = 0.0
+        self._swept_at = self._retry_at = 0.0
         self._refusal = Refusal("take messages")
-        self._thread = 0
-        #: The delivery tag of the message that is being delivered, if its claim has recorded it as unacked.
-        self.claimed_tag = ""
+        self._delivering = ""
 
     @property
     def connections(self) -> list[Any]:
@@ -46,8 +44,13 @@ class Claims:
         return [self._call, self._watch, *self._pops.connections]
 
     @property
-    def _ahead(self) -> bool:
-        return bool(self._channel.claim_ahead) and self._channel.connection.cycle.hub is not None
+    def claimed_tag(self) -> str:
+        """The delivery tag of the message that is being delivered, if a claim records it as unacked."""
+        return self._delivering or self._early.tag
+
+    @claimed_tag.setter
+    def claimed_tag(self, tag: str) -> None:
+        self._delivering = tag
 
     def _free_slots(self) -> int:
         """Return how many messages the prefetch limit lets it claim now."""
@@ -55,7 +58,7 @@ class Claims:
         if not qos.can_consume():
             return 0
         # Celery's `worker_disable_prefetch` puts its own `can_consume` there, which says yes to one more at a time.
-        limit = self._channel.claim_limit if self._ahead and "can_consume" not in vars(qos) else 1
+        limit = self._channel.claim_limit if self._channel.is_ahead and "can_consume" not in vars(qos) else 1
         estimate = qos.can_consume_max_estimate()
         return max(min(limit, limit if estimate is None else estimate) - len(self._ready), 0)
 
@@ -65,7 +68,7 @@ class Claims:
         """Send a claim or begin to wait, as there is need. Called before each poll; waits for no reply."""
         if not self._channel.active_queues:
             return
-        self._thread, self._worked_at = threading.get_ident(), monotonic()
+        self.acks.begin_turn()
         slots = self._free_slots()
         if not slots:
             self.stop_waiting()
@@ -73,7 +76,7 @@ class Claims:
             return
         if self._pops.refused or self._watch.changed:
             self._pops.refused = self._watch.changed = self._queues_empty = False
-        if self._pops.moved or self._call.has_unconfirmed_acks or (slots and not self._queues_empty):
+        if self._pops.moved or self._early.need_claim or (slots and not self._queues_empty) or self.acks.are_due():
             self._begin_claim(slots)
         elif slots:
             self._wait([key for key in self._channel.queue_keys(self._channel.active_queues) if key.free])
@@ -89,7 +92,10 @@ class Claims:
         # Round robin between queues of one priority; in any other order a queue waits until those before are empty.
         round_size = max(len(queues), 1) if self._channel.queue_order_strategy == "round_robin" else 1
         moved, self._pops.moved = self._pops.moved, []
-        self._call.begin(self._channel.queue_keys(queues), slots, round_size, moved)
+        self.acks.due_at = None
+        acks, early = self._call.take_acks(), self._early.take()
+        self._call.begin(self._channel.queue_keys(queues), slots, round_size, acks, moved, early)
+        self._call.acks.extend(self._early.take_acks())
 
     def _end_claim(self) -> None:
         sent_at = self._call.sent_at
@@ -104,7 +110,7 @@ class Claims:
             return
         self._refusal.end(sent_at)
         self._queues_empty = not reply.waiting
-        self._ready.extend(reply.claimed)
+        self._ready.extend(one for one in reply.claimed if not self._early.has_delivered(one.tag))
         if reply.error is not None:
             raise reply.error
 
@@ -112,13 +118,26 @@ class Claims:
         self._end_claim()
         return self.deliver()
 
+    def _deliver_early(self, queue_key: QueueKey, raw: bytes) -> bool:
+        """Deliver what a blocking pop has just moved, if the next claim is sure to take it. Returns whether it did."""
+        return (
+            self._channel.is_ahead
+            and not (self._call.pending or self._pops.moved or self._channel.closing)
+            and monotonic() >= self._retry_at
+            and queue_key.needs_ack
+            and not queue_key.is_watched
+            and queue_key.queue in self._channel.active_queues
+            and self._free_slots() > 0
+            and self._early.deliver(queue_key, raw)
+        )
+
     def deliver(self) -> bool:
         """Deliver what is claimed, or only one message to a consumer that works inside its callback."""
-        if self._ready and not self._ahead:
+        if self._ready and not self._channel.is_ahead:
             # No reply is read while the consumer works.
             self.stop_waiting()
         delivered = False
-        while self._ready and (self._ahead or not delivered):
+        while self._ready and (self._channel.is_ahead or not delivered):
             claimed = self._ready.popleft()
             if claimed.queue_key.queue not in self._channel.active_queues:
                 self._release([claimed])
@@ -139,30 +158,6 @@ class Claims:
             self.claimed_tag = ""
         return True
 
-    # --- acknowledgements ---
-
-    def keep_ack(self, tag: str) -> None:
-        """Keep an acknowledgement that the server refused for now, for the next claim."""
-        self._call.acks.append(tag)
-
-    def collect_ack(self, tag: str) -> bool:
-        """Send an acknowledgement along with the next claim, if that is milliseconds away. Returns whether it is.
-
-        It always is for the thread of the event loop, whose next turn begins when this one has ended: a busy machine,
-        where turns are long, would otherwise send each alone and become busier still.
-        """
-        if self._channel.closing or not self._ahead:
-            return False
-        if threading.get_ident() != self._thread and monotonic() - self._worked_at > LOOP_ALIVE:
-            return False
-        self._call.acks.append(tag)
-        return True
-
-    def wake(self) -> None:
-        """Wake the event loop, if this is another thread: a pool of threads acknowledges from its own."""
-        if threading.get_ident() != self._thread:
-            self._channel.connection.cycle.hub.call_soon(lambda: None)
-
     # --- leaving nothing behind ---
 
     def stop_waiting(self) -> None:
@@ -175,11 +170,13 @@ class Claims:
 
     def _flush(self) -> None:
         """Put back what was moved and send all acknowledgements, on a connection that no event loop has to know."""
-        while self._pops.moved or self._call.has_unconfirmed_acks:
+        while self._pops.moved or self._early.need_claim or self._early.have_acks or self._call.has_unconfirmed_acks:
             moved, self._pops.moved = self._pops.moved, []
-            command, _ = claim_command(self._channel.unacked_keys, [], 0, acks=self._call.take_acks(), moved=moved)
+            acks, early = self._call.take_acks(), self._early.take()
+            command, _ = claim_command(self._channel.unacked_keys, [], 0, acks=acks, moved=moved, early=early)
             CLAIM.send(self._channel.plain_client, command)
             self._call.confirm_acks()
+            self._call.acks.extend(self._early.take_acks())
 
     def quiesce(self) -> None:
         """Leave nothing claimed that is not delivered, and no acknowledgement that is not sent."""

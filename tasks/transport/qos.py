@@ -25,13 +25,13 @@ class QoS(redis.QoS):  # type: ignore[misc]  # kombu's is untyped
 
     def ack(self, delivery_tag: str) -> None:
         """Acknowledge: with the next claim if one comes within milliseconds, else now."""
-        if self.channel.claims.collect_ack(delivery_tag):
+        if self.channel.claims.acks.collect(delivery_tag):
             # Frees its slot of the prefetch limit at once, so that the claim that carries it may take another.
             virtual.QoS.ack(self, delivery_tag)
-            self.channel.claims.wake()
+            self.channel.claims.acks.wake()
             return
         try:
             super().ack(delivery_tag)
         except ServerRefuses:
             virtual.QoS.ack(self, delivery_tag)
-            self.channel.claims.keep_ack(delivery_tag)
+            self.channel.claims.acks.keep(delivery_tag)

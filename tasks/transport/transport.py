@@ -11,11 +11,12 @@ The protocol, for a queue `q` (each priority of a queue is a key of its own and 
 2. When a claim has left nothing, the channel *waits*. For the first priority of a queue of short jobs with a blocking
    pop, `BLMOVE q q.claimed RIGHT LEFT`, on a connection of its own, because BLMOVE takes one key and no queue may add
    to the delay of another. A message wakes the one worker that has waited longest. The next claim moves it on, out of
-   `q.claimed`, into the unacked hash. All other keys share a *watch*: EXISTS on a connection with CLIENT TRACKING,
-   which the server tells of the next change. It wakes all workers that watch, and takes nothing; the claims that follow
-   decide who gets the message. That costs one connection in place of one for each key, and a claim for each idle worker
-   where few messages come: queues of long jobs, and other priorities. A pop of many keys at once (BRPOP, BLMPOP) takes
-   a message away from the server before anybody has it.
+   `q.claimed`, into the unacked hash. A worker that hands messages on delivers what it has moved before it has the
+   answer to that claim, which saves a job that comes alone a round trip. All other keys share a *watch*: EXISTS on a
+   connection with CLIENT TRACKING, which the server tells of the next change. It wakes all workers that watch, and
+   takes nothing; the claims that follow decide who gets the message. That costs one connection in place of one for
+   each key, and a claim for each idle worker where few messages come: queues of long jobs, and other priorities. A pop
+   of many keys at once (BRPOP, BLMPOP) takes a message away from the server before anybody has it.
 3. A channel at its prefetch limit *stops waiting*: it ends its blocking pops with CLIENT UNBLOCK, reads the one reply
    of each, and puts back what had just been moved. Nothing is claimed that cannot be delivered. A consumer without an
    event loop, or one that works inside its callback (the solo pool), stops waiting before each delivery and claims one
@@ -32,6 +33,9 @@ What can come between, for a message m that worker A is about to get:
   working on it. The server cannot tell the two apart.
 - between delivery and acknowledgement, or with an acknowledgement collected and not sent: m is unacked, and
   redelivered; storage jobs recognize that and replay their result.
+- A has delivered m before its claim was answered, and the claim is lost, refused, or comes after a sweep: m is in `q`
+  again at the next sweep at the latest and delivered once more, and storage jobs replay their result.
+- m is acknowledged, or refused, before the claim that records it is sent: that goes with the claim after it.
 - A sweep comes while A is between BLMOVE and its claim. m is in `q` again; A's claim does not find it in `q.claimed`
   and does not deliver it. If B has moved m there a second time before A's claim comes, then A's claim takes it and
   B's does not find it: one of the two delivers, never both, because LREM removes a copy once.

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from celery.worker import state
 from celery.worker.request import Request
 
 from pattern_storage.storage.logs import correlated
@@ -16,6 +17,7 @@ class StorageRequest(Request):
     Celery passes that on to logs, events and Flower. Our own client sends the description to begin with.
     """
 
+    _already_revoked: bool
     _request_dict: dict[str, Any]
     _payload: tuple[list[Any], dict[str, Any], dict[str, Any] | None]
 
@@ -59,6 +61,8 @@ class StorageRequest(Request):
 
     def revoked(self) -> Any:
         """Do what Celery does to find out whether a job was revoked, in the same way."""
+        if not (self._already_revoked or self.id in state.revoked or self.expires or self.stamped_headers):
+            return False
         with correlated(str(self.id)):
             return super().revoked()
 

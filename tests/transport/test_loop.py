@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import redis
 
+from pattern_storage.tasks.transport import acknowledgements
+from pattern_storage.tasks.transport.scripts import SWEEP
 from tests.fix_faults import through
 from tests.fix_process import DEADLINE, wait_until
 from tests.fix_proxy import Proxy
@@ -146,5 +148,49 @@ def test_a_health_check_may_connect_again(store: Store, redis_url: str, proxy_to
         proxy.keep_answer_to(b"PING")
         got[0].ack()
         publish(redis_url, "q", [2])
-        reader.steps(lambda: len(got) == 2, "the claim is answered on another connection")
+        reader.steps(lambda: len(got) == 2 and sock.fileno() == -1, "the claim is answered on another connection")
         assert sock.fileno() == -1
+
+
+@pytest.mark.parametrize("then", ["it waits", "it is acknowledged", "it is refused", "it is swept"])
+def test_what_was_moved_is_delivered_before_it_is_claimed(store: Store, redis_url: str, read: Open, then: str) -> None:
+    got: list[Any] = []
+
+    def take(message: Any) -> None:
+        got.append((message.payload, where(store, "q")["unacked"]))
+        if then == "it is acknowledged":
+            message.ack()
+        elif then == "it is refused":
+            message.channel.refuse(message)
+        elif then == "it is swept":
+            assert SWEEP.run(store, ["unacked", "unacked_index", "q"], []) == 1
+
+    reader = read(["q"], take, loop=True, claim_ahead=True)
+    reader.steps(lambda: waiting(store) == WAITS, "it waits")
+    publish(redis_url, "q", [1])
+    reader.steps(lambda: got)
+    left = [] if then in ("it is acknowledged", "it is refused") else [1]
+    reader.steps(
+        lambda: where(store, "q") == {"queue": [], "claimed": [], "unacked": left}, "it is recorded, or settled"
+    )
+    # The next one goes the same way, and nothing was delivered twice.
+    publish(redis_url, "q", [2])
+    reader.steps(lambda: len(got) == 2)
+    assert got == [(1, []), (2, left)]
+    assert store.llen("q.unreadable") == (2 if then == "it is refused" else 0)
+
+
+def test_an_acknowledgement_waits_for_the_next_claim(
+    store: Store, redis_url: str, read: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acknowledgements, "ACK_DELAY", 600)
+    got: list[Any] = []
+    reader = read(["q"], got.append, loop=True, claim_ahead=True)
+    reader.steps(lambda: waiting(store) == WAITS, "it waits")
+    publish(redis_url, "q", [1])
+    reader.steps(lambda: where(store, "q")["unacked"] == [1])
+    got[0].ack()
+    reader.steps(lambda: waiting(store) == WAITS, "it waits again")
+    assert where(store, "q")["unacked"] == [1]
+    publish(redis_url, "q", [2])
+    reader.steps(lambda: where(store, "q")["unacked"] == [2], "the claim of the second took it along")

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
 from kombu.serialization import dumps
+from kombu.utils.json import loads
 
 from pattern_storage.tasks.worker import events
 from pattern_storage.tasks.worker.events import Dispatcher
@@ -36,11 +38,12 @@ class Producer:
         self.error: BaseException | None = None
         self.attempts = 0
 
-    def publish(self, body: Any, *, routing_key: str, **_: Any) -> None:
+    def publish(self, body: Any, *, routing_key: str, content_type: str = "", **_: Any) -> None:
         self.attempts += 1
         if self.error is not None:
             raise self.error
-        self.taken.append((routing_key, json.loads(dumps(body, "json")[2])))
+        text = body if content_type == "application/json" else dumps(body, "json")[2]
+        self.taken.append((routing_key, json.loads(text)))
 
     @property
     def job_events(self) -> list[str]:
@@ -188,6 +191,20 @@ def test_an_event_that_cannot_be_encoded_takes_no_other_along(
     assert producer.job_events == ["1", "4"]
     assert hub.due == []
     assert all("dropped an event" in record.getMessage() for record in caplog.records)
+
+
+def test_a_publication_is_what_kombu_would_encode(app: Celery, hub: Hub) -> None:
+    dispatcher, producer = make(app, hub)
+    when = datetime(2026, 1, 2, tzinfo=UTC)
+    texts = {"uuid": 'ü "\\ \u2028', "eta": None, "retries": 0, "runtime": 0.1 + 0.2, "big": 2**70}
+    for fields in (texts, texts | {"when": when}, texts | {"text": "\ud800"}):
+        dispatcher.send("task-received", **fields)
+        hub.fire()
+    sent = [batch[0] for _, batch in producer.taken]
+    assert [{name: one[name] for name in texts} for one in sent] == [texts] * 3
+    # kombu's notations for what JSON has none for, and for half a surrogate pair.
+    assert loads(json.dumps(sent[1]))["when"] == when
+    assert sent[2]["text"] == "\ud800"
 
 
 def test_nothing_raises_into_a_job(app: Celery, hub: Hub) -> None:
