@@ -5,7 +5,6 @@ from time import monotonic
 from typing import Any
 
 from pattern_storage.tasks.transport.claim_call import ClaimCall
-from pattern_storage.tasks.transport.early_delivery import EarlyDeliveries
 
 #: Seconds that acknowledgements wait for a claim that takes them along. What is redelivered for that is replayed.
 ACK_DELAY = 0.005
@@ -16,8 +15,8 @@ LOOP_ALIVE = 0.05
 class Acknowledgements:
     """When the acknowledgements of one channel are sent."""
 
-    def __init__(self, channel: Any, call: ClaimCall, early: EarlyDeliveries) -> None:
-        self._channel, self._call, self._early = channel, call, early
+    def __init__(self, channel: Any, call: ClaimCall) -> None:
+        self._channel, self._call = channel, call
         self._thread, self._turn_began = 0, 0.0
         #: When they are sent, though no claim takes them along; None if none wait.
         self.due_at: float | None = None
@@ -28,7 +27,7 @@ class Acknowledgements:
 
     def are_due(self) -> bool:
         """Whether some have waited long enough."""
-        if not self._call.has_unconfirmed_acks and not self._early.have_acks:
+        if not self._call.has_unconfirmed_acks:
             return False
         if not self._channel.is_ahead:
             return True
@@ -48,8 +47,7 @@ class Acknowledgements:
             return False
         if threading.get_ident() != self._thread and monotonic() - self._turn_began > LOOP_ALIVE:
             return False
-        if not self._early.hold_ack(tag):
-            self._call.acks.append(tag)
+        self._call.acks.append(tag)
         return True
 
     def keep(self, tag: str) -> None:

@@ -49,7 +49,7 @@ def claim_command(
         round_size: how many queue keys share a round in which each gives one message.
         acks: delivery tags.
         moved: messages that blocking pops have moved.
-        early: those of them that are delivered already, which none of the limits applies to.
+        early: more of them, which are delivered without waiting for the reply: no limit puts them back.
 
     Returns:
         The command, and the queue keys that its reply counts from 1.
@@ -123,13 +123,12 @@ class ClaimCall(PolledConnection):
         queue_keys: Sequence[QueueKey],
         limit: int,
         round_size: int,
-        acks: Sequence[str],
         moved: Moved,
-        early: Moved,
+        early: Moved = (),
     ) -> None:
         """Send the call; see `claim_command`."""
         self._command, self._known = claim_command(
-            self.channel.unacked_keys, queue_keys, limit, round_size, acks, moved, early
+            self.channel.unacked_keys, queue_keys, limit, round_size, self.take_acks(), moved, early
         )
         self.send(*self._command)
 

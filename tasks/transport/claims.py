@@ -10,8 +10,8 @@ from kombu.log import get_logger
 from pattern_storage.tasks.redis_errors import ServerRefuses
 from pattern_storage.tasks.transport.acknowledgements import Acknowledgements
 from pattern_storage.tasks.transport.blocking_pop import RETRY_DELAY, BlockingPops, QueueKey, Refusal
-from pattern_storage.tasks.transport.claim_call import ClaimCall, Claimed, claim_command
-from pattern_storage.tasks.transport.early_delivery import EarlyDeliveries
+from pattern_storage.tasks.transport.claim_call import ClaimCall, Claimed, Moved, claim_command
+from pattern_storage.tasks.transport.early_delivery import EarlyDelivery
 from pattern_storage.tasks.transport.key_watch import KeyWatch
 from pattern_storage.tasks.transport.message import Unreadable, load
 from pattern_storage.tasks.transport.restore import carry_over
@@ -26,10 +26,10 @@ class Claims:
     def __init__(self, channel: Any) -> None:
         self._channel = channel
         self._pops = BlockingPops(channel, self._deliver_early)
-        self._early = EarlyDeliveries(channel)
+        self._early = EarlyDelivery(channel)
         self._watch = KeyWatch(channel, self._pops.refusal)
         self._call = ClaimCall(channel, self._on_reply)
-        self.acks = Acknowledgements(channel, self._call, self._early)
+        self.acks = Acknowledgements(channel, self._call)
         # Claimed, not delivered yet.
         self._ready: deque[Claimed] = deque()
         # Whether the last claim left nothing in the queues, so that waiting is all there is to do.
@@ -46,7 +46,7 @@ class Claims:
     @property
     def claimed_tag(self) -> str:
         """The delivery tag of the message that is being delivered, if a claim records it as unacked."""
-        return self._delivering or self._early.tag
+        return self._delivering or self._early.delivering
 
     @claimed_tag.setter
     def claimed_tag(self, tag: str) -> None:
@@ -76,7 +76,7 @@ class Claims:
             return
         if self._pops.refused or self._watch.changed:
             self._pops.refused = self._watch.changed = self._queues_empty = False
-        if self._pops.moved or self._early.need_claim or (slots and not self._queues_empty) or self.acks.are_due():
+        if self._pops.moved or (slots and not self._queues_empty) or self.acks.are_due():
             self._begin_claim(slots)
         elif slots:
             self._wait([key for key in self._channel.queue_keys(self._channel.active_queues) if key.free])
@@ -87,15 +87,14 @@ class Claims:
             queue_keys = [key for key in queue_keys if not key.is_watched]
         self._pops.begin(queue_keys)
 
-    def _begin_claim(self, slots: int) -> None:
+    def _begin_claim(self, slots: int, early: Moved = ()) -> None:
         queues = self._channel.next_queues() if slots else []
         # Round robin between queues of one priority; in any other order a queue waits until those before are empty.
         round_size = max(len(queues), 1) if self._channel.queue_order_strategy == "round_robin" else 1
         moved, self._pops.moved = self._pops.moved, []
         self.acks.due_at = None
-        acks, early = self._call.take_acks(), self._early.take()
-        self._call.begin(self._channel.queue_keys(queues), slots, round_size, acks, moved, early)
-        self._call.acks.extend(self._early.take_acks())
+        self._early.end()
+        self._call.begin(self._channel.queue_keys(queues), slots, round_size, moved, early)
 
     def _end_claim(self) -> None:
         sent_at = self._call.sent_at
@@ -119,8 +118,11 @@ class Claims:
         return self.deliver()
 
     def _deliver_early(self, queue_key: QueueKey, raw: bytes) -> bool:
-        """Deliver what a blocking pop has just moved, if the next claim is sure to take it. Returns whether it did."""
-        return (
+        """Claim what a blocking pop has just moved, and deliver it, unless it has to wait for the answer of a claim.
+
+        Returns whether it did.
+        """
+        may_deliver = (
             self._channel.is_ahead
             and not (self._call.pending or self._pops.moved or self._channel.closing)
             and monotonic() >= self._retry_at
@@ -128,8 +130,16 @@ class Claims:
             and not queue_key.is_watched
             and queue_key.queue in self._channel.active_queues
             and self._free_slots() > 0
-            and self._early.deliver(queue_key, raw)
         )
+        found = self._early.read(raw) if may_deliver else None
+        if found is None:
+            return False
+        self._begin_claim(self._free_slots() - 1, [(queue_key, raw)])
+        message, tag = found
+        if self._early.deliver(message, tag, queue_key.queue):
+            # What settled it may have reached the server before the claim: once more, with the next one.
+            self._call.acks.append(tag)
+        return True
 
     def deliver(self) -> bool:
         """Deliver what is claimed, or only one message to a consumer that works inside its callback."""
@@ -170,13 +180,11 @@ class Claims:
 
     def _flush(self) -> None:
         """Put back what was moved and send all acknowledgements, on a connection that no event loop has to know."""
-        while self._pops.moved or self._early.need_claim or self._early.have_acks or self._call.has_unconfirmed_acks:
+        while self._pops.moved or self._call.has_unconfirmed_acks:
             moved, self._pops.moved = self._pops.moved, []
-            acks, early = self._call.take_acks(), self._early.take()
-            command, _ = claim_command(self._channel.unacked_keys, [], 0, acks=acks, moved=moved, early=early)
+            command, _ = claim_command(self._channel.unacked_keys, [], 0, acks=self._call.take_acks(), moved=moved)
             CLAIM.send(self._channel.plain_client, command)
             self._call.confirm_acks()
-            self._call.acks.extend(self._early.take_acks())
 
     def quiesce(self) -> None:
         """Leave nothing claimed that is not delivered, and no acknowledgement that is not sent."""

@@ -1,79 +1,48 @@
-"""Early delivery: a message that a blocking pop has moved is delivered before the claim that records it is answered.
+"""Early delivery: a message that a blocking pop has moved is delivered when the claim that records it is sent.
 
-That takes a round trip out of the time of a job that comes alone. The claim is sent in the same turn of the event loop,
-and its acknowledgement goes with a later one: it must not reach the server before the record.
+Not when that is answered, which takes a round trip out of the time of a job that comes alone. Sent it must be: a job
+that kills its whole worker would otherwise begin again and again, each time as if it were the first.
 """
 
-from collections import deque
-from collections.abc import Iterator
 from typing import Any
 
-from pattern_storage.tasks.transport.blocking_pop import QueueKey
 from pattern_storage.tasks.transport.message import Unreadable, load
 
 
-class EarlyDeliveries:
-    """The early deliveries of one channel."""
+class EarlyDelivery:
+    """What a channel delivers before its claim is answered."""
 
     def __init__(self, channel: Any) -> None:
         self._channel = channel
-        # By delivery tag; no claim was sent that records them.
-        self._unrecorded: dict[str, tuple[QueueKey, bytes]] = {}
-        # The tags of those that the last claim was sent to record.
-        self._sent: frozenset[str] = frozenset()
-        # Their acknowledgements; other threads append to it.
-        self._acks: deque[str] = deque()
+        # The tag of what was delivered since the last claim was sent.
+        self._tag = ""
         #: The delivery tag of the message that is being delivered.
-        self.tag = ""
+        self.delivering = ""
 
-    @property
-    def need_claim(self) -> bool:
-        """Whether a message is to be recorded."""
-        return bool(self._unrecorded)
-
-    @property
-    def have_acks(self) -> bool:
-        """Whether acknowledgements wait for the next claim but one."""
-        return bool(self._acks)
-
-    def deliver(self, queue_key: QueueKey, raw: bytes) -> bool:
-        """Deliver a message. Returns False for one that cannot be read: the claim puts it aside."""
+    def read(self, raw: bytes) -> Any:
+        """Return a message with its tag; None if it cannot be read, which the claim puts aside."""
         try:
             message = load(raw)
-            tag = str(message["properties"]["delivery_tag"])
+            return message, str(message["properties"]["delivery_tag"])
         except (Unreadable, LookupError, TypeError):
-            return False
-        self._unrecorded[tag], self.tag = (queue_key, raw), tag
+            return None
+
+    def deliver(self, message: Any, tag: str, queue: str) -> bool:
+        """Deliver a message whose claim has just been sent. Returns whether that is settled already, as if refused."""
+        self._tag = self.delivering = tag
         try:
-            self._channel.deliver(message, queue_key.queue)
+            self._channel.deliver(message, queue)
         except Unreadable:
-            del self._unrecorded[tag]
-            return False
+            # As what it is after the claim: the answer has it again.
+            self._tag = ""
         finally:
-            self.tag = ""
-        return True
-
-    def hold_ack(self, tag: str) -> bool:
-        """Keep an acknowledgement if no claim has recorded its message. Returns whether it is kept."""
-        if tag not in self._unrecorded:
-            return False
-        self._acks.append(tag)
-        return True
-
-    def take(self) -> list[tuple[QueueKey, bytes]]:
-        """Return what the next claim has to record. Call it after the acknowledgements of that claim were taken."""
-        taken, self._unrecorded = self._unrecorded, {}
-        self._sent = frozenset(taken)
-        # What was refused is settled as well, without an acknowledgement.
-        settled = self._channel.qos._dirty
-        self._acks.extend(tag for tag in taken if tag in settled and tag not in self._acks)
-        return list(taken.values())
-
-    def take_acks(self) -> Iterator[str]:
-        """Yield the acknowledgements of what the claim that was just sent records."""
-        while self._acks:
-            yield self._acks.popleft()
+            self.delivering = ""
+        return tag in self._channel.qos._dirty
 
     def has_delivered(self, tag: str) -> bool:
-        """Whether the message that a claim has recorded needs no delivery."""
-        return tag in self._sent
+        """Whether a message that the claim's answer has needs no delivery."""
+        return bool(tag) and tag == self._tag
+
+    def end(self) -> None:
+        """Note that the answer to the claim has been read."""
+        self._tag = ""

@@ -35,7 +35,7 @@ What can come between, for a message m that worker A is about to get:
   redelivered; storage jobs recognize that and replay their result.
 - A has delivered m before its claim was answered, and the claim is lost, refused, or comes after a sweep: m is in `q`
   again at the next sweep at the latest and delivered once more, and storage jobs replay their result.
-- m is acknowledged, or refused, before the claim that records it is sent: that goes with the claim after it.
+- m is acknowledged, or refused, before the claim that records it is answered: that goes with the claim after it.
 - A sweep comes while A is between BLMOVE and its claim. m is in `q` again; A's claim does not find it in `q.claimed`
   and does not deliver it. If B has moved m there a second time before A's claim comes, then A's claim takes it and
   B's does not find it: one of the two delivers, never both, because LREM removes a copy once.
