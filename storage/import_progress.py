@@ -15,7 +15,7 @@ from pattern_storage.storage.sql import block
 
 @dataclass(frozen=True)
 class ProgressReport:
-    """The last report of a run: `tasks.imports.run.progress.Progress.to_dict`, and when that was."""
+    """The last report of a run: `tasks.imports.run.progress.Progress.to_dict`, and when it last moved."""
 
     run_id: UUID
     progress: dict[str, Any]

@@ -72,10 +72,16 @@ SET state = %(state)s, finished_at = clock_timestamp(), started_at = coalesce(st
 WHERE run_id = %(run_id)s AND finished_at IS NULL
 
 -- name: save_progress
--- Keep the progress of a run that has not ended.
+-- Keep the progress of a run that has not ended; it was updated when something of it last moved.
 INSERT INTO import_progress (run_id, progress)
 SELECT run_id, %(progress)s FROM import_runs WHERE run_id = %(run_id)s AND finished_at IS NULL
-ON CONFLICT (run_id) DO UPDATE SET progress = excluded.progress, updated_at = clock_timestamp()
+ON CONFLICT (run_id) DO UPDATE SET
+    progress = excluded.progress,
+    updated_at = CASE WHEN (import_progress.progress ->> 'phase', import_progress.progress ->> 'current',
+                            import_progress.progress ->> 'bytes')
+                           IS DISTINCT FROM (excluded.progress ->> 'phase', excluded.progress ->> 'current',
+                                             excluded.progress ->> 'bytes')
+                      THEN clock_timestamp() ELSE import_progress.updated_at END
 
 -- name: find_progress
 -- Progress of those of these runs that have not ended.

@@ -72,7 +72,9 @@ async def _read(connection: Connection) -> Books:
 def _relay(size: OutboxSize) -> Finding:
     late = size.age > LATE
     found = f"{size.jobs:,} jobs in the outbox" + (
-        f", one unpublished for {size.age:,.0f} s" if size.unpublished else ""
+        (f", one unpublished for {size.age:,.0f} s" if size.age else ", none of the unpublished ones is due yet")
+        if size.unpublished
+        else ""
     )
     return Finding("relay", not late, found, "start one: 'pattern-storage relay', or a beat" if late else "")
 
@@ -102,7 +104,7 @@ def _imports(settings: Settings, books: Books) -> Iterator[Finding]:
             yield Finding(f"import {each.name}", False, f"a run is open for {each.open:,.0f} s", advice)
     count = sum(1 for each in books.imports if each.open)
     paused = f", paused: {', '.join(books.paused_imports)}" if books.paused_imports else ""
-    yield Finding("imports", True, f"{count} open runs{paused}")
+    yield Finding("imports", True, f"{count} open run{'' if count == 1 else 's'}{paused}")
 
 
 def _backlog(depth: QueueDepth, pause: Pause | None) -> Finding:

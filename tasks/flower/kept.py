@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
 from pattern_storage.storage.logs import get_logger
@@ -10,6 +11,9 @@ from pattern_storage.storage.logs import get_logger
 logger = get_logger(__name__)
 
 T = TypeVar("T")
+
+#: Times as old as it may be, a value is no more shown.
+STALE = 3
 
 
 class Kept(Generic[T]):
@@ -24,13 +28,24 @@ class Kept(Generic[T]):
         self._find, self._seconds = find, seconds
         self._value: T | None = None
         self._found_at = float("-inf")
+        #: When the last value was found out.
+        self.found_at: datetime | None = None
         self._finding: asyncio.Task[None] | None = None
 
     def last(self) -> T | None:
-        """Return the last value, None if there is none yet; where it is old, begin to find out the next."""
+        """Return the last value, None if there is none yet; where it is old, begin to find out the next.
+
+        One that is very old, because nobody has looked for a while, is none: it would tell of another time.
+        """
+        if time.monotonic() - self._found_at > self._seconds * STALE:
+            self._value = None
         if time.monotonic() - self._found_at > self._seconds and (self._finding is None or self._finding.done()):
             self._finding = asyncio.get_running_loop().create_task(self._renew(), name="renew a kept value")
         return self._value
+
+    def forget(self) -> None:
+        """Forget the value: something was done that it does not know of."""
+        self._value, self._found_at = None, float("-inf")
 
     async def get(self, patience: float) -> T | None:
         """Return the last value; where there is none yet, wait at most `patience` seconds for the first."""
@@ -41,6 +56,7 @@ class Kept(Generic[T]):
     async def _renew(self) -> None:
         try:
             self._value = await self._find()
+            self.found_at = datetime.now(UTC)
         except Exception as error:
             # The page itself says which server does not answer.
             logger.warning("%s cannot be found out now: %s", getattr(self._find, "__name__", self._find), error)

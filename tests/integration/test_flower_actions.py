@@ -111,6 +111,7 @@ def test_queues_are_paused_resumed_and_purged(pages: Pages, client: PatternStora
     assert "Done. paused: 1." in operator.submit("/queues/pause", name="storage").text
     listed = operator.get("/queues").text
     assert "by otto" in listed
+    assert "none while it is paused" in listed
     assert "/queues/resume?name=storage" in listed
     assert pages.execute("SELECT kind, name FROM pauses") == [("queue", "storage")]
     assert "Done. resumed: 1." in operator.submit("/queues/resume", name="storage").text

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 import redis
 
+from pattern_storage.storage.sql import block
 from pattern_storage.tasks.client.result_document import result_key
 from tests import fix_pages
 from tests.fix_pages import Pages
@@ -102,6 +103,31 @@ def test_a_run_says_how_far_it_is(pages: Pages) -> None:
         assert "It has not said yet how far it is" in visitor.get(f"/imports/runs/{run}").text
     for unknown in (uuid4(), "x", "%00"):
         assert visitor.get(f"/imports/runs/{unknown}").status == 404
+
+
+def test_a_run_that_hangs_is_flagged(pages: Pages) -> None:
+    run, visitor = add_run(pages, "nightly", "running"), pages.visitor("viewer")
+
+    def report(current: int, seconds: int) -> None:
+        """Report progress, as a run does, and let it be some time ago."""
+        progress = json.dumps({"phase": "reading", "current": current, "bytes": 9, "rate": seconds})
+        pages.execute_named(block("save_progress"), {"run_id": run, "progress": progress})
+        pages.execute("UPDATE import_progress SET updated_at = updated_at - make_interval(secs => %s)", seconds)
+
+    report(1, 0)
+    assert "no progress" not in visitor.get("/imports").text
+    report(1, 90)
+    # It still reports, but always the same.
+    report(1, 0)
+    assert visitor.get("/imports").text.count("no progress for 1 min") == 2
+    assert "It has made no progress for 1 min" in visitor.get(f"/imports/runs/{run}").text
+    report(2, 0)
+    assert "no progress" not in visitor.get("/imports").text
+
+
+def test_an_import_that_never_ran_has_a_page(pages: Pages) -> None:
+    page = pages.visitor("viewer").get("/imports/history", name="off")
+    assert (page.status, "off.csv" in page.text, "Nothing has been imported yet" in page.text) == (200, True, True)
 
 
 def test_run_now(pages: Pages) -> None:

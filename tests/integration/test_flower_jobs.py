@@ -4,6 +4,7 @@ import html
 import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -49,6 +50,11 @@ def _clean(pages: Pages) -> Iterator[None]:
     pages.execute("TRUNCATE job_ledger, job_attempts, dead_letters, outbox, job_retries, audit_log, pauses")
     with redis.Redis.from_url(pages.redis_url) as server:
         server.flushdb()
+
+
+def before(**span: float) -> str:
+    """A moment in the past."""
+    return (datetime.now(UTC) - timedelta(**span)).isoformat()
 
 
 def shown(pages: Pages, **query: str) -> list[UUID]:
@@ -196,7 +202,9 @@ def test_a_job_that_has_an_id_alone_shows_its_pattern(pages: Pages) -> None:
 
 
 def test_the_overview_says_what_is_wrong_with_a_link_to_it(pages: Pages) -> None:
-    end(pages, "FAILURE", error_type="unique_violation", at="now")
+    end(pages, "FAILURE", error_type="unique_violation", at=before(minutes=20))
+    end(pages, at=before(minutes=20))
+    end(pages, at=before(seconds=1), duration=9_000.0)
     pages.execute(
         "INSERT INTO dead_letters (correlation_id, contract, error_type, error, attempts, first_at)"
         " VALUES (gen_random_uuid(), '{}', 'worker_lost', 'gone', 5, now())"
@@ -213,6 +221,8 @@ def test_the_overview_says_what_is_wrong_with_a_link_to_it(pages: Pages) -> None
     # No worker is there.
     assert re.search(r'<a href="/workers">workers: none answers', page)
     assert page.count('<svg class="plot"') == 3
+    # Of the whole hour, not of its last minute.
+    assert re.search(r"<strong>500 ms</strong><span>duration, last hour: median", page)
     assert visitor.get("/overview", span="day").text.count('<svg class="plot"') == 3
     assert visitor.get("/overview", span="year").status == 400
 

@@ -67,6 +67,8 @@ class ActionHandler(PageHandler):
     async def post(self) -> None:
         """Do it."""
         count = await self.act()
+        if figures := self.settings.get("pattern_storage_figures"):
+            figures.checks.forget()
         if self.action and count:
             await self.operator.record(self.action, self.about(), count)
         self.redirect(self.back(count), status=303)

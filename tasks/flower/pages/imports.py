@@ -1,5 +1,6 @@
 """Pages of the imports: each with its schedule and its last run, a history with a plot, and the page of a run."""
 
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,7 @@ from uuid import UUID
 
 from tornado import web
 
-from pattern_storage.storage import import_health, import_runs, pauses
+from pattern_storage.storage import import_health, import_progress, import_runs, pauses
 from pattern_storage.storage.import_runs import ImportRun
 from pattern_storage.storage.pauses import Pausable
 from pattern_storage.tasks.errors import ServiceUnavailable
@@ -30,8 +31,12 @@ LARGEST = 2**53
 #: States of runs that have not ended.
 OPEN = (ImportRunState.QUEUED, ImportRunState.RUNNING)
 
+#: Seconds without progress after which a run is said to hang.
+HANGS = 30.0
+
 #: States in which a run has a duration, and the class of its bar.
-KINDS = {ImportRunState.DONE: "good", ImportRunState.UNCHANGED: "good", ImportRunState.FAILED: "bad"}
+KINDS = {ImportRunState.DONE: "good", ImportRunState.UNCHANGED: "good", ImportRunState.FAILED: "bad",
+         ImportRunState.CANCELLED: "other"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,17 @@ class ImportsHandler(PageHandler):
                 return found
         raise web.HTTPError(404, "There is no run of this id: its history may have been purged")
 
+    async def stuck(self, runs: Iterable[ImportRun]) -> dict[UUID, datetime]:
+        """Return since when each of these runs that hangs has read nothing."""
+        ids = [run.run_id for run in runs if run.state == ImportRunState.RUNNING]
+        reports = await self.backend.ask(partial(import_progress.find, ids=ids)) if ids else {}
+        latest = datetime.now(UTC) - timedelta(seconds=HANGS)
+        return {
+            run_id: report.updated_at
+            for run_id, report in reports.items()
+            if report.progress.get("phase") == "reading" and report.updated_at < latest
+        }
+
 
 class ImportsPage(ImportsHandler):
     """The list, GET /imports."""
@@ -105,7 +121,10 @@ class ImportsPage(ImportsHandler):
             listed.append(ListedImport(name, entry, newest.get(name), due))
         runs = await self.backend.ask(partial(import_runs.history, limit=20))
         paused = await self.backend.ask(partial(pauses.paused, kind=Pausable.IMPORT))
-        self.page("imports.html", imports=listed, runs=runs, problem=problem, duration=duration, paused=paused)
+        self.page(
+            "imports.html", imports=listed, runs=runs, problem=problem, duration=duration, paused=paused,
+            stuck=await self.stuck([*runs, *newest.values()]),
+        )  # fmt: skip
 
 
 class HistoryPage(ImportsHandler):
@@ -115,12 +134,12 @@ class HistoryPage(ImportsHandler):
         """Show its runs, and how long they took."""
         name = self.given("name")
         runs = await self.backend.ask(partial(import_runs.history, name=name, limit=RUNS))
-        if not runs:
-            raise web.HTTPError(404, "There is no run of an import of this name")
         entries, _ = await self.entries()
+        if not runs and name not in entries:
+            raise web.HTTPError(404, "There is no import of this name, and none has run")
         self.page(
             "import_history.html", name=name, entry=entries.get(name), runs=runs, plot=self._plot(name, runs),
-            duration=duration, redact=redact,
+            duration=duration, redact=redact, stuck=await self.stuck(runs),
         )  # fmt: skip
 
     def _plot(self, name: str, runs: list[ImportRun]) -> str:
@@ -142,11 +161,12 @@ class RunPage(ImportsHandler):
         """Show how far it is, or how it ended."""
         run = await self.run(text)
         progress: dict[str, Any] = {}
+        stuck = (await self.stuck([run])).get(run.run_id)
         if run.state in OPEN:
             with suppress(ServiceUnavailable):
                 progress = await self.backend.in_thread(self._progress, run.run_id)
         self.page(
-            "import_run.html", run=run, progress=figures(progress), duration=duration, redact=redact,
+            "import_run.html", run=run, progress=figures(progress), stuck=stuck, duration=duration, redact=redact,
             is_open=run.state in OPEN, succeeded=run.state in SUCCESSFUL_RUN_STATES,
         )  # fmt: skip
 

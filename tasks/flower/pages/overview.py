@@ -9,7 +9,7 @@ from typing import Any
 from pattern_storage.storage import dead_letters, outbox, overview
 from pattern_storage.storage.operations.base import Connection
 from pattern_storage.storage.outbox import OutboxSize
-from pattern_storage.storage.overview import Span
+from pattern_storage.storage.overview import Quantiles, Span
 from pattern_storage.tasks.cli.doctor import check_all
 from pattern_storage.tasks.cli.doctor_postgresql import Finding
 from pattern_storage.tasks.flower.backend import Backend
@@ -58,18 +58,27 @@ async def measure(connection: Connection) -> State:
     return State(await dead_letters.count(connection), await outbox.measure(connection))
 
 
+@dataclass(frozen=True)
+class Rates:
+    """The spans of a plot, and the quantiles of all of its time."""
+
+    spans: list[Span]
+    quantiles: Quantiles
+
+
 class Figures:
     """Figures and checks that take long, each found out at most every few seconds, for all who look."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self.rates: dict[str, Kept[list[Span]]] = {name: Kept(partial(self._rates, name), GOOD[name]) for name in SPANS}
+        self.rates: dict[str, Kept[Rates]] = {name: Kept(partial(self._rates, name), GOOD[name]) for name in SPANS}
         self.depths: Kept[list[QueueDepth]] = Kept(self._depths, GOOD["depths"])
         self.checks: Kept[list[Finding]] = Kept(self._checks, GOOD["checks"])
 
-    async def _rates(self, name: str) -> list[Span]:
+    async def _rates(self, name: str) -> Rates:
         seconds, count = SPANS[name]
-        return await self._backend.ask(partial(overview.rates, seconds=seconds, spans=count))
+        spans = await self._backend.ask(partial(overview.rates, seconds=seconds, spans=count))
+        return Rates(spans, await self._backend.ask(partial(overview.quantiles, seconds=seconds * count)))
 
     async def _depths(self) -> list[QueueDepth]:
         return await self._backend.in_thread(depths, self._backend.settings)
@@ -92,17 +101,19 @@ class OverviewPage(PageHandler):
             state = await self.backend.ask(measure)
         except Exception as error:
             trouble = str(error)
-        spans = await figures.rates[chosen].get(PATIENCE) or []
+        rates = await figures.rates[chosen].get(PATIENCE) or Rates([], Quantiles(None, None))
+        spans = rates.spans
         queues = await figures.depths.get(PATIENCE) or []
         checks = figures.checks.last()
         problems = [Problem(trouble)] if trouble else []
         problems += [*self._of_state(state)] if state else []
         problems += self._of_checks(checks or [])
         self.page(
-            "overview.html", problems=problems, checks=checks, state=state, chosen=chosen,
+            "overview.html", problems=problems, checks=checks, checked_at=figures.checks.found_at, state=state,
+            chosen=chosen,
             waiting=sum(queue.waiting for queue in queues),
             oldest=min((queue.oldest_at for queue in queues if queue.oldest_at), default=None), spans=list(SPANS),
-            totals=totals(spans, SPANS[chosen][0]), plots=plots(spans, SPANS[chosen][0]),
+            totals=totals(rates, SPANS[chosen][0]), plots=plots(spans, SPANS[chosen][0]),
             workers=sum(1 for worker in self.application.events.state.workers.values() if worker.alive),
         )  # fmt: skip
 
@@ -133,15 +144,16 @@ class FrontPage(PageHandler):
         self.redirect(self.href("overview"))
 
 
-def totals(spans: Sequence[Span], seconds: float) -> dict[str, Any]:
-    """Return the figures of all spans together; the quantiles are those of the newest span that has any."""
+def totals(rates: Rates, seconds: float) -> dict[str, Any]:
+    """Return the figures of all spans together."""
+    spans = rates.spans
     jobs, failures = sum(span.jobs for span in spans), sum(span.failures for span in spans)
     return {
         "rate": jobs / (seconds * len(spans)) if spans else None,
         "jobs": jobs,
         "failures": failures,
-        "waited": next((span.waited for span in reversed(spans) if span.waited), None),
-        "duration": next((span.duration for span in reversed(spans) if span.duration), None),
+        "waited": rates.quantiles.waited,
+        "duration": rates.quantiles.duration,
     }
 
 

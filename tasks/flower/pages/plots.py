@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from tornado.escape import xhtml_escape
 
 WIDTH, HEIGHT = 640, 180
-LEFT, RIGHT, TOP, BOTTOM = 56, 8, 10, 22
+LEFT, RIGHT, TOP, BOTTOM = 84, 8, 10, 22
 
 #: Bars that there is room for at least: two of them should not look like a wall.
 FEWEST = 30

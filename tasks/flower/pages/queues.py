@@ -1,5 +1,6 @@
 """Pages of the queues: what waits in each and since when, which workers serve it, pause, resume and purge."""
 
+import asyncio
 import time
 from functools import partial
 from typing import Any
@@ -20,8 +21,11 @@ from pattern_storage.tasks.operate.queues import QueueDepth, WaitingPage, depths
 #: Messages on the page of a queue.
 PAGE = 50
 
+#: Seconds that a page waits for their answer.
+PATIENCE = 2.0
+
 #: Seconds after which workers are asked again which queues they serve.
-OLD = 30.0
+OLD, SOON = 30.0, 5.0
 
 
 class QueuesHandler(PageHandler):
@@ -29,12 +33,22 @@ class QueuesHandler(PageHandler):
 
     tab = "queues"
 
-    def servers(self) -> dict[str, list[str]]:
-        """Return the workers that serve each queue, as they have told Flower; ask them again if that is long ago."""
-        asked = self.settings.get("pattern_storage_workers_asked", float("-inf"))
-        if time.monotonic() - asked > OLD:
+    async def servers(self) -> tuple[dict[str, list[str]], bool]:
+        """Return the workers that serve each queue, and whether all have told; ask them again if that is long ago.
+
+        A queue that none seems to serve is asked about more often: a worker that has just resumed it has not said so.
+        """
+        found = self._told()
+        age = time.monotonic() - self.settings.get("pattern_storage_workers_asked", float("-inf"))
+        if age > (OLD if all(found.values()) else SOON):
             self.settings["pattern_storage_workers_asked"] = time.monotonic()
-            self.application.update_workers()
+            asking = self.settings["pattern_storage_workers_asking"] = self.application.update_workers()
+            await asyncio.wait([asking], timeout=PATIENCE)
+            found = self._told()
+        return found, self.settings["pattern_storage_workers_asking"].done()
+
+    def _told(self) -> dict[str, list[str]]:
+        """Return what the workers have told."""
         found: dict[str, list[str]] = {name: [] for name in QUEUES}
         alive = {name for name, worker in self.application.events.state.workers.items() if worker.alive}
         for worker, about in self.application.workers.items():
@@ -62,7 +76,8 @@ class QueuesPage(QueuesHandler):
         queues = await self.depths()
         paused = await self.backend.ask(partial(pauses.paused, kind=Pausable.QUEUE))
         rates = await self.backend.ask(queue_rates.rates)
-        self.page("queues.html", queues=queues, paused=paused, rates=rates, servers=self.servers())
+        servers, known = await self.servers()
+        self.page("queues.html", queues=queues, paused=paused, rates=rates, servers=servers, known=known)
 
 
 class QueuePage(QueuesHandler):
@@ -138,6 +153,7 @@ class ResumeQueue(QueueAction):
 
     async def act(self) -> int:
         """Resume it."""
+        self.settings.pop("pattern_storage_workers_asked", None)
         return int(await self.operator.resume_queue(self.about()["name"]))
 
 
