@@ -21,7 +21,7 @@ from pydantic_core import from_json, to_json
 
 from pattern_storage.storage import delivery, ledger
 from pattern_storage.storage.connection import connect_sync
-from pattern_storage.storage.errors import AlreadyDone, PatternNotFound, StorageError, VersionConflict
+from pattern_storage.storage.errors import AlreadyDone, PatternNotFound, StorageError, TransientError, VersionConflict
 from pattern_storage.storage.ids import new_id
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage, ModelResult
@@ -102,8 +102,10 @@ class GroupConnection:
                 if finished:
                     results = self._execute([job for one, job in jobs.items() if one not in finished])
         except Exception as raised:
-            if len(contracts) > 1:  # one alone says itself why it failed
-                logger.info("%d jobs are executed alone, not as a group: %s", len(contracts), translate(raised))
+            reason = translate(raised)
+            # One job says itself why it failed for good, when it has been executed alone.
+            if len(contracts) > 1 or isinstance(reason, TransientError):
+                logger.info("%d jobs are executed alone, not as a group: %s", len(contracts), reason)
         # Taken out: an id that comes twice is replayed the second time.
         return [results.pop(one.correlation_id, None) for one in contracts]
 

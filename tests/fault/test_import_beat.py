@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg
 import pytest
 import redis
 from celery import Celery
@@ -51,17 +52,26 @@ def test_two_beats_make_one_run_of_each_due_time(
             "celery", "-A", "pattern_storage", "beat", "-l", "INFO", "-s", str(tmp_path / name), **variables
         )
 
+    def count() -> int:
+        """End what beat has sent, as a worker would: an import has one open run at a time."""
+        with psycopg.connect(database_url) as connection:
+            connection.execute(
+                "UPDATE import_runs SET state = 'done', started_at = now(), finished_at = now()"
+                " WHERE state = 'queued' AND publish_after > queued_at"
+            )
+        return len(runs_of(database_url))
+
     one, two = beat("one"), beat("two")
-    wait_until(lambda: len(runs_of(database_url)) >= 2, "two due times have come")
+    wait_until(lambda: count() >= 2, "two due times have come")
     # One dies without a word, and comes back.
     os.kill(one.process.pid, signal.SIGKILL)
     one.process.wait()
-    seen = len(runs_of(database_url))
-    wait_until(lambda: len(runs_of(database_url)) >= seen + 2, "the other goes on")
+    seen = count()
+    wait_until(lambda: count() >= seen + 2, "the other goes on")
     one.start()
     wait_until(lambda: "beat: Starting" in one.text(), "it is back")
-    seen = len(runs_of(database_url))
-    wait_until(lambda: len(runs_of(database_url)) >= seen + 2, "both go on")
+    seen = count()
+    wait_until(lambda: count() >= seen + 2, "both go on")
     for process in (one, two):
         assert process.stop() == 0
         assert "Traceback" not in process.text()
@@ -80,7 +90,7 @@ def test_two_beats_make_one_run_of_each_due_time(
     assert len(ids) == len(set(ids))
     assert set(ids) <= marked
     assert len(marked - set(ids)) <= 1
-    assert len(ids) >= 5
+    assert len(ids) >= 3
     assert messages[-1]["headers"]["argsrepr"].startswith("import often, due ")
 
 
@@ -105,7 +115,7 @@ def test_what_is_due_while_redis_is_away_becomes_a_run(
     ticking.start()
     wait_until(lambda: len(runs_of(database_url)) >= 2, "two due times have come")
     assert ticking.is_alive(), "it waits for Redis"
-    assert {run["state"] for run in runs_of(database_url)} == {"queued"}
+    assert {run["state"] for run in runs_of(database_url)} == {"queued", "overlapped"}
     enough.set()
     lone_valkey.start()
     ticking.join(DEADLINE)

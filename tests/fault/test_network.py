@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from itertools import chain
 
+import psycopg
+
 from tests.fix_faults import SAFE, SOON, VERBS, Launch, Load, through
 from tests.fix_process import DEADLINE, wait_until
 from tests.fix_proxy import Proxy
@@ -59,13 +61,24 @@ def test_between_worker_and_redis(launch: Launch, load: Load, proxy_to: ProxyTo)
     assert outcomes.counts["done"] == 610
 
 
+#: Every COMMIT is said in words, and seen by the proxy, where statements are not prepared.
+IN_WORDS = PATIENT | {"PATTERN_STORAGE_PREPARE_THRESHOLD": "-1"}
+
+
 def test_commit_whose_answer_is_lost(launch: Launch, load: Load, proxy_to: ProxyTo) -> None:
     """The effect is there and the worker does not know: the next attempt answers from the ledger."""
     proxy = proxy_to(load.database_url)
-    launch(through(load.database_url, proxy), load.redis_url, env=PATIENT | {"PATTERN_STORAGE_RETRY_BACKOFF": "0"})
+    launch(through(load.database_url, proxy), load.redis_url, env=IN_WORDS | {"PATTERN_STORAGE_RETRY_BACKOFF": "0"})
     mixed = load.mixed(200)
     jobs = [[one for one in mixed if one.operation == operation][:10] for operation in VERBS]
+
+    def unlocked() -> bool:
+        with psycopg.connect(load.database_url) as connection:
+            return connection.execute("SELECT FROM pg_locks WHERE locktype = 'advisory'").fetchone() is None
+
     for number, one in enumerate(chain.from_iterable(jobs), start=1):
+        # A job that was executed again holds a lock, whose transaction ends after the result is there.
+        wait_until(unlocked, "the job before has let go")
         proxy.lose_answer_to(b"COMMIT")
         load.submit([one])
         result = load.client.get(one.correlation_id).result(DEADLINE)
@@ -78,7 +91,7 @@ def test_commit_whose_answer_comes_after_the_time_limit(launch: Launch, load: Lo
     """The job is done, and its time is over before anybody hears of it: it is a success all the same."""
     proxy = proxy_to(load.database_url)
     limits = {"PATTERN_STORAGE_TASK_SOFT_TIME_LIMIT": "1"}
-    launch(through(load.database_url, proxy), load.redis_url, env=PATIENT | limits)
+    launch(through(load.database_url, proxy), load.redis_url, env=IN_WORDS | limits)
     proxy.keep_answer_to(b"COMMIT", times=2)
     load.submit(load.inserts(2))
     outcomes = load.settle()

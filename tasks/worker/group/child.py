@@ -15,7 +15,7 @@ from celery.utils.nodenames import gethostname
 
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult
 from pattern_storage.storage.delivery import delivered
-from pattern_storage.storage.errors import ContractInvalid
+from pattern_storage.storage.errors import ContractInvalid, StorageError
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.tasks.errors import StorageOperationFailed
 from pattern_storage.tasks.worker import runtime
@@ -53,8 +53,11 @@ def run_group(jobs: Sequence[GroupedJob]) -> list[Outcome | None]:
     except SoftTimeLimitExceeded:
         # Rolled back, unless the commit was on its way: then the jobs are replayed when they are executed alone.
         return [None] * len(jobs)
-    except Exception:
+    except StorageError as error:
         # Whatever had committed by then is replayed.
+        logger.warning("a group of %d jobs failed; each is executed alone: %s", len(jobs), error)
+        return [None] * len(jobs)
+    except Exception:
         logger.exception("a group of %d jobs failed; each is executed alone", len(jobs))
         return [None] * len(jobs)
 
