@@ -26,6 +26,20 @@ SIZE = {"width": 1_440, "height": 900}
 ROWS = 1_000_000
 
 
+#: Contrast of an element's text with what is behind it, as WCAG has it.
+CONTRAST = """element => {
+    const parts = text => text.match(/[\\d.]+/g).map(Number);
+    const light = rgb => rgb.slice(0, 3).map(part => part / 255)
+        .map(part => part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, part, place) => sum + part * [0.2126, 0.7152, 0.0722][place], 0);
+    let behind = element;
+    const ground = () => parts(getComputedStyle(behind).backgroundColor);
+    while (behind.parentElement && ground()[3] === 0) behind = behind.parentElement;
+    const [less, more] = [parts(getComputedStyle(element).color), ground()].map(light).sort((a, b) => a - b);
+    return (more + 0.05) / (less + 0.05);
+}"""
+
+
 class Station:
     """A running system that can be stopped and started again, with its data and on the same port."""
 
@@ -332,6 +346,17 @@ def test_pages_fit_a_phone_and_the_keyboard(person: Callable[..., Any]) -> None:
     for path in ("/overview", "/jobs", "/dead-letters", "/imports", "/queues", "/audit"):
         page.goto(path)
         fits(page)
+        for button in page.locator("td.pages-actions .btn").all():
+            place = button.bounding_box()
+            assert place["x"] >= 0, path
+            assert place["x"] + place["width"] <= 390, path
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        page.goto("/queues")
+        page.evaluate("scheme => document.documentElement.setAttribute('data-bs-theme', scheme)", scheme)
+        for selector in (".btn-outline-primary", ".nav-link.active"):
+            assert page.locator(selector).first.evaluate(CONTRAST) >= 4.5, (scheme, selector)
+    page.emulate_media(color_scheme="light")
     page.get_by_role("button", name="Toggle navigation").click()
     page.get_by_role("link", name="Queues", exact=True).click()
     page.set_viewport_size(SIZE)
