@@ -12,6 +12,9 @@ from psycopg.types.json import Jsonb
 from pattern_storage.storage.operations.base import Connection
 from pattern_storage.storage.sql import block
 
+#: Seconds without progress after which a run is said to hang.
+HANGS = 30.0
+
 
 @dataclass(frozen=True)
 class ProgressReport:
@@ -32,3 +35,19 @@ async def find(connection: Connection, ids: Iterable[UUID]) -> dict[UUID, Progre
     async with connection.cursor(row_factory=class_row(ProgressReport)) as cursor:
         await cursor.execute(block("find_progress"), {"ids": list(ids)})
         return {report.run_id: report for report in await cursor.fetchall()}
+
+
+@dataclass(frozen=True)
+class StuckRun:
+    """A run that is being read and does not move; `updated_at`: when it last did."""
+
+    run_id: UUID
+    name: str
+    updated_at: datetime
+
+
+async def stuck(connection: Connection, *, seconds: float = HANGS) -> list[StuckRun]:
+    """Return the runs that have read nothing for so long, the longest first."""
+    async with connection.cursor(row_factory=class_row(StuckRun)) as cursor:
+        await cursor.execute(block("stuck_runs"), {"seconds": seconds})
+        return await cursor.fetchall()

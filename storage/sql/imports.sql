@@ -88,6 +88,13 @@ ON CONFLICT (run_id) DO UPDATE SET
 SELECT run_id, progress, updated_at FROM import_progress JOIN import_runs USING (run_id)
 WHERE run_id = ANY (%(ids)s) AND finished_at IS NULL
 
+-- name: stuck_runs
+-- Runs that are being read and have not moved for so many seconds, the longest first.
+SELECT run_id, name, updated_at FROM import_progress JOIN import_runs USING (run_id)
+WHERE state = 'running' AND progress ->> 'phase' = 'reading'
+  AND updated_at < clock_timestamp() - make_interval(secs => %(seconds)s)
+ORDER BY updated_at
+
 -- name: find_run
 -- One run.
 SELECT * FROM import_runs WHERE run_id = %(run_id)s

@@ -241,7 +241,7 @@ def test_a_failed_job_is_sent_again(person: Callable[..., Any], station: Station
     page.locator(".detail-row", has_text="Sent again as").get_by_role("link").click()
     # The pattern is there already: it fails again, and remembers the first.
     page.locator(".badge.state-failure").wait_for()
-    page.locator(".detail-row", has_text="Retry of").wait_for()
+    page.locator(".detail-row", has_text="Sent again for").wait_for()
 
 
 def test_eight_dead_letters_are_replayed_by_filter(

@@ -71,15 +71,15 @@ def test_what_waits_is_listed_and_cancelled(pages: Pages, client: PatternStorage
 def test_a_failed_job_is_sent_again_under_a_new_id(pages: Pages) -> None:
     failed = [end(pages, "FAILURE", error_type="pool_timeout", error="no") for _ in range(3)]
     operator = pages.visitor("operator")
-    assert "Done. retried: 1." in operator.submit("/jobs/retry", id=failed[0]).text
+    assert "Done. sent again: 1." in operator.submit("/jobs/retry", id=failed[0]).text
     page = operator.get(f"/jobs/{failed[0]}").text
     [new] = re.findall(r'<dt>Sent again as</dt><dd><a href="/jobs/([^"]*)"', page)
-    assert f'<dt>Retry of</dt><dd><a href="/jobs/{failed[0]}"' in operator.get(f"/jobs/{new}").text or (
+    assert f'<dt>Sent again for</dt><dd><a href="/jobs/{failed[0]}"' in operator.get(f"/jobs/{new}").text or (
         ">QUEUED</span>" in operator.get(f"/jobs/{new}").text
     )
     # The rest by filter; the one that was sent again is left alone.
     assert "Send again 2 jobs?" in operator.get("/jobs/retry", error_type="pool_timeout").text
-    assert "Done. retried: 2." in operator.submit("/jobs/retry", error_type="pool_timeout").text
+    assert "Done. sent again: 2." in operator.submit("/jobs/retry", error_type="pool_timeout").text
     with redis.Redis.from_url(pages.redis_url) as server:
         assert server.llen("storage") == 3
     assert pages.execute("SELECT count(DISTINCT retried_from) FROM job_retries") == [(3,)]

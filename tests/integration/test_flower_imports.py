@@ -120,6 +120,7 @@ def test_a_run_that_hangs_is_flagged(pages: Pages) -> None:
     # It still reports, but always the same.
     report(1, 0)
     assert visitor.get("/imports").text.count("no progress for 1 min") == 2
+    assert f'<a href="/imports/runs/{run}">import nightly: no progress for 1 min' in visitor.get("/overview").text
     assert "It has made no progress for 1 min" in visitor.get(f"/imports/runs/{run}").text
     report(2, 0)
     assert "no progress" not in visitor.get("/imports").text

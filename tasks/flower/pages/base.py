@@ -168,5 +168,5 @@ class PageHandler(BaseHandler):  # type: ignore[misc]  # Flower has no types
 
 #: What a page may say was done, see `PageHandler.done`.
 DONE = frozenset({
-    "cancelled", "purged", "retried", "replayed", "discarded", "removed", "paused", "resumed", "started", "stopped",
+    "cancelled", "purged", "sent-again", "replayed", "discarded", "removed", "paused", "resumed", "started", "stopped",
 })  # fmt: skip

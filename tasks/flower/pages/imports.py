@@ -1,6 +1,5 @@
 """Pages of the imports: each with its schedule and its last run, a history with a plot, and the page of a run."""
 
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,9 +29,6 @@ LARGEST = 2**53
 
 #: States of runs that have not ended.
 OPEN = (ImportRunState.QUEUED, ImportRunState.RUNNING)
-
-#: Seconds without progress after which a run is said to hang.
-HANGS = 30.0
 
 #: States in which a run has a duration, and the class of its bar.
 KINDS = {ImportRunState.DONE: "good", ImportRunState.UNCHANGED: "good", ImportRunState.FAILED: "bad",
@@ -92,16 +88,9 @@ class ImportsHandler(PageHandler):
                 return found
         raise web.HTTPError(404, "There is no run of this id: its history may have been purged")
 
-    async def stuck(self, runs: Iterable[ImportRun]) -> dict[UUID, datetime]:
-        """Return since when each of these runs that hangs has read nothing."""
-        ids = [run.run_id for run in runs if run.state == ImportRunState.RUNNING]
-        reports = await self.backend.ask(partial(import_progress.find, ids=ids)) if ids else {}
-        latest = datetime.now(UTC) - timedelta(seconds=HANGS)
-        return {
-            run_id: report.updated_at
-            for run_id, report in reports.items()
-            if report.progress.get("phase") == "reading" and report.updated_at < latest
-        }
+    async def stuck(self) -> dict[UUID, datetime]:
+        """Return the runs that hang, and since when."""
+        return {run.run_id: run.updated_at for run in await self.backend.ask(import_progress.stuck)}
 
 
 class ImportsPage(ImportsHandler):
@@ -123,7 +112,7 @@ class ImportsPage(ImportsHandler):
         paused = await self.backend.ask(partial(pauses.paused, kind=Pausable.IMPORT))
         self.page(
             "imports.html", imports=listed, runs=runs, problem=problem, duration=duration, paused=paused,
-            stuck=await self.stuck([*runs, *newest.values()]),
+            stuck=await self.stuck(),
         )  # fmt: skip
 
 
@@ -139,7 +128,7 @@ class HistoryPage(ImportsHandler):
             raise web.HTTPError(404, "There is no import of this name, and none has run")
         self.page(
             "import_history.html", name=name, entry=entries.get(name), runs=runs, plot=self._plot(name, runs),
-            duration=duration, redact=redact, stuck=await self.stuck(runs),
+            duration=duration, redact=redact, stuck=await self.stuck(),
         )  # fmt: skip
 
     def _plot(self, name: str, runs: list[ImportRun]) -> str:
@@ -161,7 +150,7 @@ class RunPage(ImportsHandler):
         """Show how far it is, or how it ended."""
         run = await self.run(text)
         progress: dict[str, Any] = {}
-        stuck = (await self.stuck([run])).get(run.run_id)
+        stuck = (await self.stuck()).get(run.run_id)
         if run.state in OPEN:
             with suppress(ServiceUnavailable):
                 progress = await self.backend.in_thread(self._progress, run.run_id)

@@ -99,7 +99,7 @@ class JobPage(PageHandler):
                 ("Took", words.milliseconds(job.duration_ms), ""),
             ]
             if details.retried_from:
-                rows.append(("Retry of", details.retried_from, self.href("job", details.retried_from)))
+                rows.append(("Sent again for", details.retried_from, self.href("job", details.retried_from)))
             rows += [("Sent again as", job_id, self.href("job", job_id)) for job_id in details.retries]
         if seen:
             rows.append(("Flower's record", "what Flower has seen of it", self.href("task", seen.uuid)))

@@ -116,7 +116,7 @@ class CancelJobs(JobAction):
 class RetryJobs(JobAction):
     """Sending failed jobs again, GET and POST /jobs/retry. A cancelled one, which nobody wanted, by its id alone."""
 
-    verb, past, states = "Send again", "retried", (ListedState.FAILURE,)
+    verb, past, states = "Send again", "sent-again", (ListedState.FAILURE,)
     consequence = (
         "Each is sent again under a new correlation id that remembers the old one, and does what it says. One that"
         " was sent again before, a query, and a run of an import are left alone; a cancelled job is sent again from its"

@@ -6,7 +6,8 @@ from datetime import UTC
 from functools import partial
 from typing import Any
 
-from pattern_storage.storage import dead_letters, outbox, overview
+from pattern_storage.storage import dead_letters, import_progress, outbox, overview
+from pattern_storage.storage.import_progress import StuckRun
 from pattern_storage.storage.operations.base import Connection
 from pattern_storage.storage.outbox import OutboxSize
 from pattern_storage.storage.overview import Quantiles, Span
@@ -51,11 +52,14 @@ class State:
 
     letters: int
     outbox: OutboxSize
+    stuck: list[StuckRun]
 
 
 async def measure(connection: Connection) -> State:
     """Return what PostgreSQL says of the present."""
-    return State(await dead_letters.count(connection), await outbox.measure(connection))
+    return State(
+        await dead_letters.count(connection), await outbox.measure(connection), await import_progress.stuck(connection)
+    )
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,10 @@ class OverviewPage(PageHandler):
             yield Problem(
                 f"{words.plural(state.letters, 'dead letter')} to replay or discard", self.href("dead-letters")
             )
+
+        for run in state.stuck:
+            text = f"import {run.name}: no progress for {words.age(run.updated_at)}"
+            yield Problem(text, self.href("import-run", run.run_id))
 
     def _of_checks(self, checks: list[Finding]) -> Iterator[Problem]:
         for each in checks:
