@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from itertools import chain
 
-import psycopg
-
 from tests.fix_faults import SAFE, SOON, VERBS, Launch, Load, through
 from tests.fix_process import DEADLINE, wait_until
 from tests.fix_proxy import Proxy
@@ -68,21 +66,21 @@ IN_WORDS = PATIENT | {"PATTERN_STORAGE_PREPARE_THRESHOLD": "-1"}
 def test_commit_whose_answer_is_lost(launch: Launch, load: Load, proxy_to: ProxyTo) -> None:
     """The effect is there and the worker does not know: the next attempt answers from the ledger."""
     proxy = proxy_to(load.database_url)
-    launch(through(load.database_url, proxy), load.redis_url, env=IN_WORDS | {"PATTERN_STORAGE_RETRY_BACKOFF": "0"})
+    worker = launch(
+        through(load.database_url, proxy), load.redis_url, env=IN_WORDS | {"PATTERN_STORAGE_RETRY_BACKOFF": "0"}
+    )
     mixed = load.mixed(200)
     jobs = [[one for one in mixed if one.operation == operation][:10] for operation in VERBS]
 
-    def unlocked() -> bool:
-        with psycopg.connect(load.database_url) as connection:
-            return connection.execute("SELECT FROM pg_locks WHERE locktype = 'advisory'").fetchone() is None
-
     for number, one in enumerate(chain.from_iterable(jobs), start=1):
-        # A job that was executed again holds a lock, whose transaction ends after the result is there.
-        wait_until(unlocked, "the job before has let go")
-        proxy.lose_answer_to(b"COMMIT")
+        # A single job's transaction is one request with its COMMIT in it. A batch says COMMIT by itself.
+        batch = one.operation == "batch_insert"
+        proxy.lose_answer_to(b"COMMIT" if batch else str(one.correlation_id).encode())
         load.submit([one])
         result = load.client.get(one.correlation_id).result(DEADLINE)
         assert (result.success, result.metadata["replayed"], proxy.lost) == (True, True, number)
+        # What it does after its result is stored says COMMIT as well.
+        worker.wait_for_log(f"[{one.correlation_id}] succeeded")
     outcomes = load.settle()
     assert (outcomes.counts, outcomes.replayed) == ({"done": 40}, 40)
 
