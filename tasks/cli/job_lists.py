@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
@@ -12,10 +11,17 @@ import typer
 
 from pattern_storage.config.settings import Settings, load_settings
 from pattern_storage.storage import jobs
-from pattern_storage.storage.job_details import JobDetails, find_job
+from pattern_storage.storage.job_details import find_job
 from pattern_storage.storage.job_filter import Cursor, JobFilter
-from pattern_storage.storage.jobs import JobRow
 from pattern_storage.tasks.cli.exits import Exit, InputInvalid
+from pattern_storage.tasks.cli.job_output import (
+    job_row,
+    message_row,
+    plain_details,
+    plain_job,
+    plain_message,
+    print_details,
+)
 from pattern_storage.tasks.cli.jobs import Json
 from pattern_storage.tasks.cli.operator import (
     DryRun,
@@ -36,7 +42,6 @@ from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.database import Database, run_sync
 from pattern_storage.tasks.operate.job_actions import CANCELLABLE, RETRIABLE
 from pattern_storage.tasks.operate.message_search import count_waiting, list_waiting
-from pattern_storage.tasks.operate.waiting_message import WaitingMessage
 from pattern_storage.vocabulary import JobState, ListedState
 
 T = TypeVar("T")
@@ -70,12 +75,12 @@ def list_jobs(
     waiting = list_waiting(settings, wanted, limit) if wanted.states == (ListedState.QUEUED,) and not after else []
     if as_json:
         print_json({
-            "jobs": [_plain(job) for job in page.jobs],
-            "waiting": [_plain_message(message) for message in waiting],
+            "jobs": [plain_job(job) for job in page.jobs],
+            "waiting": [plain_message(message) for message in waiting],
             "next_cursor": page.next and str(page.next),
         })  # fmt: skip
         return
-    rows = [*map(_message_row, waiting), *map(_row, page.jobs)]
+    rows = [*map(message_row, waiting), *map(job_row, page.jobs)]
     columns = ["correlation id", "job", "state", "since (UTC)"] + ([] if out.is_terminal else ["error"])
     print_table(columns, [row[: len(columns)] for row in rows], title=f"{len(rows)} jobs")
     if page.next:
@@ -90,9 +95,9 @@ def show(correlation_id: Annotated[UUID, typer.Argument()], as_json: Json = Fals
     if found is None:
         _show_unlisted(correlation_id, as_json)
     elif as_json:
-        print_json(_details(found))
+        print_json(plain_details(found))
     else:
-        _print_details(found)
+        print_details(found)
 
 
 @cli.command()
@@ -190,60 +195,6 @@ def _query(settings: Settings, question: Any) -> Any:
 def _run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run an action that may take long, so that Ctrl-C ends it after the step it is in."""
     return asyncio.run(coroutine)
-
-
-def _row(job: JobRow) -> tuple[Any, ...]:
-    about = f"{job.operation or 'job'}\n{job.pattern_name or ''}".rstrip()
-    state = f"{job.state}\n{job.error_type or ''}".rstrip()
-    return job.correlation_id, about, state, _time(job.at), job.error
-
-
-def _message_row(message: WaitingMessage) -> tuple[Any, ...]:
-    return message.id, message.description or message.task, message.state, _time(message.sent_at), None
-
-
-def _time(moment: datetime | None) -> str | None:
-    return None if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}".replace(" ", "\n")
-
-
-def _plain(job: JobRow) -> dict[str, Any]:
-    times = {name: value.isoformat() for name, value in vars(job).items() if isinstance(value, datetime)}
-    return vars(job) | times | {"correlation_id": str(job.correlation_id), "waited_ms": job.waited_ms}
-
-
-def _plain_message(message: WaitingMessage) -> dict[str, Any]:
-    return {
-        "correlation_id": message.id, "operation": message.operation, "pattern_name": message.pattern_name,
-        "description": message.description, "state": message.state, "queue": message.queue,
-        "sent_at": message.sent_at and message.sent_at.isoformat(), "eta": message.eta and message.eta.isoformat(),
-        "retries": message.retries,
-    }  # fmt: skip
-
-
-def _details(found: JobDetails) -> dict[str, Any]:
-    return _plain(found.job) | {
-        "timeline": [vars(event) | {"at": event.at.isoformat()} for event in found.events],
-        "can_be_retried": found.can_be_retried,
-        "pattern_id": found.pattern_id and str(found.pattern_id),
-        "retried_from": found.retried_from and str(found.retried_from),
-        "retries": [str(job) for job in found.retries],
-    }
-
-
-def _print_details(found: JobDetails) -> None:
-    shown = {
-        **{name: getattr(found.job, name) for name in ("state", "queue", "worker", "attempts")},
-        "duration, ms": None if found.job.duration_ms is None else f"{found.job.duration_ms:.1f}",
-        "waited, ms": None if found.job.waited_ms is None else f"{found.job.waited_ms:.1f}",
-        "pattern id": found.pattern_id,
-        "sent again for": found.retried_from,
-        "sent again as": "\n".join(map(str, found.retries)) or None,
-        "error": found.job.error,
-    }
-    title = f"{found.job.operation or 'job'} {found.job.pattern_name or ''}".rstrip()
-    print_pairs({name: value for name, value in shown.items() if value is not None}, title=title)
-    rows = [(f"{event.at:%Y-%m-%d %H:%M:%S}", event.what, event.error or event.worker) for event in found.events]
-    print_table(("time (UTC)", "what", "how"), rows)
 
 
 def _show_unlisted(correlation_id: UUID, as_json: bool) -> None:

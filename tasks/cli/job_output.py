@@ -1,0 +1,69 @@
+"""Jobs as tables and as JSON."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from pattern_storage.storage.job_details import JobDetails
+from pattern_storage.storage.jobs import JobRow
+from pattern_storage.tasks.cli.output import print_pairs, print_table
+from pattern_storage.tasks.operate.waiting_message import WaitingMessage
+
+
+def job_row(job: JobRow) -> tuple[Any, ...]:
+    """Return the cells of a job in a list."""
+    about = f"{job.operation or 'job'}\n{job.pattern_name or ''}".rstrip()
+    state = f"{job.state}\n{job.error_type or ''}".rstrip()
+    return job.correlation_id, about, state, _time(job.at), job.error
+
+
+def message_row(message: WaitingMessage) -> tuple[Any, ...]:
+    """Return the cells of a job that waits in the broker."""
+    return message.id, message.description or message.task, message.state, _time(message.sent_at), None
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}".replace(" ", "\n")
+
+
+def plain_job(job: JobRow) -> dict[str, Any]:
+    """Return a job as JSON has it."""
+    times = {name: value.isoformat() for name, value in vars(job).items() if isinstance(value, datetime)}
+    return vars(job) | times | {"correlation_id": str(job.correlation_id), "waited_ms": job.waited_ms}
+
+
+def plain_message(message: WaitingMessage) -> dict[str, Any]:
+    """Return a job that waits in the broker as JSON has it."""
+    return {
+        "correlation_id": message.id, "operation": message.operation, "pattern_name": message.pattern_name,
+        "description": message.description, "state": message.state, "queue": message.queue,
+        "sent_at": message.sent_at and message.sent_at.isoformat(), "eta": message.eta and message.eta.isoformat(),
+        "retries": message.retries,
+    }  # fmt: skip
+
+
+def plain_details(found: JobDetails) -> dict[str, Any]:
+    """Return all that is known of a job as JSON has it."""
+    return plain_job(found.job) | {
+        "timeline": [vars(event) | {"at": event.at.isoformat()} for event in found.events],
+        "can_be_retried": found.can_be_retried,
+        "pattern_id": found.pattern_id and str(found.pattern_id),
+        "retried_from": found.retried_from and str(found.retried_from),
+        "retries": [str(job) for job in found.retries],
+    }
+
+
+def print_details(found: JobDetails) -> None:
+    """Print all that is known of a job, with its timeline."""
+    shown = {
+        **{name: getattr(found.job, name) for name in ("state", "queue", "worker", "attempts")},
+        "duration, ms": None if found.job.duration_ms is None else f"{found.job.duration_ms:.1f}",
+        "waited, ms": None if found.job.waited_ms is None else f"{found.job.waited_ms:.1f}",
+        "pattern id": found.pattern_id,
+        "sent again for": found.retried_from,
+        "sent again as": "\n".join(map(str, found.retries)) or None,
+        "error": found.job.error,
+    }
+    title = f"{found.job.operation or 'job'} {found.job.pattern_name or ''}".rstrip()
+    print_pairs({name: value for name, value in shown.items() if value is not None}, title=title)
+    rows = [(f"{event.at:%Y-%m-%d %H:%M:%S}", event.what, event.error or event.worker) for event in found.events]
+    print_table(("time (UTC)", "what", "how"), rows)
