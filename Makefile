@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Most tests wait for servers more than they compute. Set to 0 to run them in one process.
 JOBS ?= 3
+# More arguments for pytest; .ci/run asks with them for the tests that have just failed.
+AGAIN ?=
 
 .PHONY: help
 help: ## print this list
@@ -29,21 +31,27 @@ demo: $(STAMP) ## run the main job end to end on real servers, then stop them
 .PHONY: test
 test: $(STAMP) ## run the tests against real PostgreSQL and Valkey, with coverage
 	# The slow files first, or one process would still have them when the others are done.
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=20 --cov --cov-report=term tests/integration tests/transport tests/unit
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=20 --cov --cov-report=term tests/integration tests/transport tests/unit $(AGAIN)
 
 .PHONY: test-system
 test-system: $(STAMP) ## run what starts many processes or fills memory: services, forks, demo, `up`, each block of the docs
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=10 tests/system
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=10 tests/system $(AGAIN)
 
 # The fault tests whose jobs are executed in groups, unless that is turned off.
 ALONE := $(addprefix tests/fault/test_,workers.py attempts.py pools.py postgresql.py)
 
 .PHONY: test-faults
-test-faults: $(STAMP) ## kill, cut, stall and restart everything under load
+test-faults: test-faults-grouped test-faults-alone ## kill, cut, stall and restart everything under load
+
+.PHONY: test-faults-grouped
+test-faults-grouped: $(STAMP)
 	# Without coverage: measuring changes how fast the killed die.
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder tests/fault
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder tests/fault $(AGAIN)
+
+.PHONY: test-faults-alone
+test-faults-alone: $(STAMP)
 	# Jobs one by one: what group execution must keep.
-	@TEST_GROUP_EXECUTION=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ALONE)
+	@TEST_GROUP_EXECUTION=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ALONE) $(AGAIN)
 
 .PHONY: test-plans
 test-plans: $(STAMP) ## the plan of every documented query on a table of 1,000,000 rows
@@ -51,7 +59,7 @@ test-plans: $(STAMP) ## the plan of every documented query on a table of 1,000,0
 
 .PHONY: test-install
 test-install: $(STAMP) ## install the wheel into empty environments and use it there, with every extra, Python and example
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations=10 tests/install
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations=10 tests/install $(AGAIN)
 
 # Debian's packages of the servers that a deployment may choose, one a line.
 SERVER_PACKAGES := \
@@ -68,7 +76,7 @@ setup-servers: ## install the servers that tests/servers starts, on Debian as ro
 
 .PHONY: test-servers
 test-servers: $(STAMP) ## run the compose file, upgrades, RabbitMQ, PgBouncer, Sentinel and Prometheus, where installed
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests/servers
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests/servers $(AGAIN)
 
 .PHONY: setup-browser
 setup-browser: $(VENV)/.browser ## install playwright, and Chromium where we are root on Debian or Ubuntu
@@ -86,7 +94,7 @@ $(VENV)/.browser: $(STAMP)
 
 .PHONY: test-browser
 test-browser: setup-browser ## look at Flower with a real browser
-	@$(BIN)/python -m pytest tests/browser
+	@$(BIN)/python -m pytest tests/browser $(AGAIN)
 
 .PHONY: screenshots
 screenshots: setup-browser ## take the pictures in README and docs again
