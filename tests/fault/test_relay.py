@@ -29,7 +29,7 @@ StartWorker = Callable[..., StorageWorker]
 
 #: Has everything imported and forks a relay for each line it reads, which may say where the relay ends itself.
 FORGE = """
-import os, sys
+import os, signal, sys
 from pattern_storage.config.settings import load_settings
 from pattern_storage.storage import outbox
 from pattern_storage.tasks.client import PatternStorageClient
@@ -44,8 +44,9 @@ for line in sys.stdin:
         print(os.waitstatus_to_exitcode(os.waitpid(int(where), 0)[1]), flush=True)
         continue
     if (pid := os.fork()) == 0:
+        signal.alarm(120)  # or a relay that does not end where it should is waited for without an end
         if where == "before publishing":
-            PatternStorageClient.submit_many = end
+            PatternStorageClient.publish = end
         if where == "before marking":
             outbox.mark_published = end
         Relay(load_settings()).run()
