@@ -178,7 +178,8 @@ def test_beat_s_housekeeping(
 
             wait_until(forgotten, "old runs are forgotten")
             # Without any relay the outbox is swept.
-            job = knowing_client.submit_in(connection, contract("insert", data=make_pattern()))
+            with connection.transaction():
+                job = knowing_client.submit_in(connection, contract("insert", data=make_pattern()))
             plain.send_task("maintenance.sweep_outbox", queue="storage")
         assert job.result(timeout=60).success
         assert connection.execute("SELECT count(*) FROM outbox").fetchone() == (0,)
