@@ -24,7 +24,7 @@ SHOWN_SETTINGS = (
 )
 COUNT_STATEMENTS = """
 SELECT /* bench */ coalesce(sum(calls), 0)::bigint,
-       coalesce(sum(calls) FILTER (WHERE query ILIKE 'commit%'), 0)::bigint,
+       pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
        coalesce(sum(total_exec_time), 0)
 FROM pg_stat_statements WHERE query NOT LIKE '%/* bench */%'
 """
@@ -35,7 +35,8 @@ class Counts:
     """What was asked of the servers so far.
 
     A Redis round trip is one read of a client's socket, which may bring many commands. Statements count BEGIN and
-    COMMIT; the milliseconds are PostgreSQL's execution, without planning, networks and commits.
+    COMMIT where they are not prepared; transactions are those that wrote, by the ids that they took; the milliseconds
+    are PostgreSQL's execution, without planning, networks and commits.
     """
 
     redis_round_trips: int

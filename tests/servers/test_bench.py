@@ -33,8 +33,9 @@ def test_ours_and_celery(servers: Servers, tmp_path: Path) -> None:
 
     # Celery's program does what the text says: three statements, one transaction, of each job and of nothing else.
     celery, ours = measured["jobs"][PEER.name], measured["jobs"][OURS.name]
-    assert (celery["statements"].median, celery["transactions"].median) == (3.0, 1.0)
-    assert 0 < ours["transactions"].median <= 1.0
+    assert celery["statements"].median == 3.0
+    assert celery["transactions"].median == pytest.approx(1.0, abs=0.1)  # PostgreSQL's own housekeeping may take an id
+    assert 0 < ours["transactions"].median <= 1.1
     for values in (celery, ours):
         assert values["redis_commands"].median >= values["redis_round_trips"].median > 0
         assert values["cpu_ms"].median > 0
