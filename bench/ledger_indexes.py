@@ -1,4 +1,4 @@
-"""What each index of the ledger costs a job: CPU of PostgreSQL and WAL of a row, with and without it, in turn.
+"""Cost of each index of the ledger: CPU of PostgreSQL and WAL of a row, with and without it, in turn.
 
 All variants are measured in one table: an index that a variant lacks is marked as not ready, so that no row goes into
 it. Each round begins with a checkpoint, after which PostgreSQL writes each page that changes as a whole, once.

@@ -95,7 +95,9 @@ async def list_jobs(
     found: dict[UUID, JobRow] = {}
     for state in _open_sources(wanted) if sort == "time" else ():
         source, only = state
-        statement = SQL(block("list_open_jobs")).format(source=SQL(source), direction=direction)
+        statement = SQL(block("list_open_jobs")).format(
+            source=SQL(source), filters=SQL(block("open_job_matches")), direction=direction
+        )
         for job in await _rows(connection, statement, values | {"state": only}):
             # A job of the outbox that began again is in two tables: the first one listed says more.
             found.setdefault(job.correlation_id, job)
@@ -126,7 +128,7 @@ async def count_jobs(
     total = 0
     values = _values(wanted, None, True) | {"limit": limit}
     for source, only in _open_sources(wanted):
-        statement = SQL(block("count_open_jobs")).format(source=SQL(source))
+        statement = SQL(block("count_open_jobs")).format(source=SQL(source), filters=SQL(block("open_job_matches")))
         row = await fetch_one(connection, statement, values | {"state": only})
         total += int(row[0]) if row else 0
     for only in _ended_states(wanted):

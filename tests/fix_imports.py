@@ -135,3 +135,34 @@ def count_patterns(database_url: str) -> int:
     with psycopg.connect(database_url) as connection:
         [(count,)] = connection.execute("SELECT count(*) FROM pattern_templates").fetchall()
     return int(count)
+
+
+#: An imports file: one that is due by night, one with a secret in its source, and one that is off.
+IMPORTS_FILE = """
+[[import]]
+name = "nightly"
+source = "drop/*.jsonl"
+schedule = "30 2 * * *"
+timezone = "Europe/Berlin"
+on_conflict = "update"
+
+[[import]]
+name = "quarterly"
+source = "https://host/a.csv?token=secret"
+every = "15m"
+
+[[import]]
+name = "off"
+source = "off.csv"
+every = "1h"
+enabled = false
+"""
+
+
+def write_imports_file(folder: Path) -> Path:
+    """Write the imports file and what it names."""
+    (folder / "drop").mkdir()
+    write_lines(folder / "drop" / "a.jsonl", patterns(3))
+    path = folder / "imports.toml"
+    path.write_text(IMPORTS_FILE)
+    return path

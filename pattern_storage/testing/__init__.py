@@ -1,4 +1,4 @@
-"""What an application's own tests use: fixtures, inline and recorded jobs, assertions, factories of patterns.
+"""Testing kit of applications: fixtures, inline and recorded jobs, assertions, factories of patterns.
 
 pytest loads `plugin` by its entry point. Each name is imported when it is first used (PEP 562): a test run that needs
 none of them pays for none.

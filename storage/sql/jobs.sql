@@ -53,17 +53,21 @@ AND (SELECT true FROM job_retries WHERE retried_from = job_ledger.correlation_id
 -- name: job_is_after_duration
 (duration_ms, correlation_id) > (%(cursor_duration)s::real, %(cursor_id)s)
 
+-- name: open_job_matches
+-- Each filter that is asked for.
+(%(state)s::text IS NULL OR state = %(state)s)
+AND (%(operation)s::text IS NULL OR operation = %(operation)s)
+AND (%(error_type)s::text IS NULL OR error_type = %(error_type)s)
+AND (%(pattern_name)s::text IS NULL OR pattern_name = %(pattern_name)s)
+AND (%(queue)s::text IS NULL OR queue = %(queue)s)
+AND (%(correlation_id)s::uuid IS NULL OR correlation_id = %(correlation_id)s)
+AND (%(since)s::timestamptz IS NULL OR at >= %(since)s)
+AND (%(until)s::timestamptz IS NULL OR at < %(until)s)
+
 -- name: list_open_jobs
 -- Jobs of one table that have not ended. They are few: what waits in the broker is in none of our tables.
 SELECT * FROM ({source}) AS job
-WHERE (%(state)s::text IS NULL OR state = %(state)s)
-  AND (%(operation)s::text IS NULL OR operation = %(operation)s)
-  AND (%(error_type)s::text IS NULL OR error_type = %(error_type)s)
-  AND (%(pattern_name)s::text IS NULL OR pattern_name = %(pattern_name)s)
-  AND (%(queue)s::text IS NULL OR queue = %(queue)s)
-  AND (%(correlation_id)s::uuid IS NULL OR correlation_id = %(correlation_id)s)
-  AND (%(since)s::timestamptz IS NULL OR at >= %(since)s)
-  AND (%(until)s::timestamptz IS NULL OR at < %(until)s)
+WHERE {filters}
   AND (%(cursor_at)s::timestamptz IS NULL
        OR (%(descending)s AND (at, correlation_id) < (%(cursor_at)s, %(cursor_id)s::uuid))
        OR (NOT %(descending)s AND (at, correlation_id) > (%(cursor_at)s, %(cursor_id)s::uuid)))
@@ -74,14 +78,7 @@ FETCH FIRST %(limit)s ROWS ONLY
 -- How many there are, counted up to a limit.
 SELECT count(*) FROM (
     SELECT FROM ({source}) AS job
-    WHERE (%(state)s::text IS NULL OR state = %(state)s)
-      AND (%(operation)s::text IS NULL OR operation = %(operation)s)
-      AND (%(error_type)s::text IS NULL OR error_type = %(error_type)s)
-      AND (%(pattern_name)s::text IS NULL OR pattern_name = %(pattern_name)s)
-      AND (%(queue)s::text IS NULL OR queue = %(queue)s)
-      AND (%(correlation_id)s::uuid IS NULL OR correlation_id = %(correlation_id)s)
-      AND (%(since)s::timestamptz IS NULL OR at >= %(since)s)
-      AND (%(until)s::timestamptz IS NULL OR at < %(until)s)
+    WHERE {filters}
     FETCH FIRST %(limit)s ROWS ONLY
 ) AS found
 

@@ -1,4 +1,4 @@
-"""What `doctor` looks at in Redis: the server, its settings and connections, our keys, and the rights of our user."""
+"""Checks of `doctor` in Redis: the server, its settings and connections, our keys, and the rights of our user."""
 
 from collections.abc import Iterator
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""What commands of operators share: who acts, filters of jobs as options, and a confirmation that says how many."""
+"""Options of operators' commands: who acts, filters of jobs, and a confirmation that says how many."""
 
 import getpass
 import socket

@@ -1,1 +1,1 @@
-"""What operators do, for the command line and Flower's pages alike: queues of the broker, and actions with an audit."""
+"""Actions of operators on queues and jobs, with an audit, for the command line and Flower's pages alike."""

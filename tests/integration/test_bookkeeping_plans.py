@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from bench.growth import FILL
+from bench.growth_rows import FILL
 from pattern_storage.storage.sql import block
 from tests.fix_servers import create_database, drop_database, on_database
 

@@ -8,40 +8,16 @@ import pytest
 from tests import fix_cli
 from tests.fix_celery import StorageWorker
 from tests.fix_cli import Cli, run_script
-from tests.fix_imports import count_patterns, patterns, runs_of, write_lines
+from tests.fix_imports import count_patterns, patterns, runs_of, write_imports_file, write_lines
 from tests.fix_storage import make_pattern
 
-cli, home = fix_cli.cli, fix_cli.home
-
-FILE = """
-[[import]]
-name = "nightly"
-source = "drop/*.jsonl"
-schedule = "30 2 * * *"
-timezone = "Europe/Berlin"
-on_conflict = "update"
-
-[[import]]
-name = "quarterly"
-source = "https://host/a.csv?token=secret"
-every = "15m"
-
-[[import]]
-name = "off"
-source = "off.csv"
-every = "1h"
-enabled = false
-"""
+cli = fix_cli.cli
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     """An imports file, and what it names."""
-    (tmp_path / "drop").mkdir()
-    write_lines(tmp_path / "drop" / "a.jsonl", patterns(3))
-    path = tmp_path / "imports.toml"
-    path.write_text(FILE)
-    return path
+    return write_imports_file(tmp_path)
 
 
 # --- import SOURCE ---

@@ -4,51 +4,17 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from tests import fix_cli
 from tests.fix_cli import Up, run_script
-from tests.fix_imports import count_patterns, patterns, runs_of, write_lines
+from tests.fix_imports import IMPORTS_FILE, count_patterns, runs_of, write_imports_file
 from tests.fix_process import wait_until
 
 home = fix_cli.home
 
-FILE = """
-[[import]]
-name = "nightly"
-source = "drop/*.jsonl"
-schedule = "30 2 * * *"
-timezone = "Europe/Berlin"
-on_conflict = "update"
 
-[[import]]
-name = "quarterly"
-source = "https://host/a.csv?token=secret"
-every = "15m"
-
-[[import]]
-name = "off"
-source = "off.csv"
-every = "1h"
-enabled = false
-"""
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    """An imports file, and what it names."""
-    (tmp_path / "drop").mkdir()
-    write_lines(tmp_path / "drop" / "a.jsonl", patterns(3))
-    path = tmp_path / "imports.toml"
-    path.write_text(FILE)
-    return path
-
-
-# --- import SOURCE ---
-
-
-def test_up_runs_imports_in_a_worker_of_their_own(home: Path, file: Path) -> None:
-    file.write_text(FILE.replace('schedule = "30 2 * * *"\ntimezone = "Europe/Berlin"', 'every = "1s"'))
+def test_up_runs_imports_in_a_worker_of_their_own(home: Path, tmp_path: Path) -> None:
+    file = write_imports_file(tmp_path)
+    file.write_text(IMPORTS_FILE.replace('schedule = "30 2 * * *"\ntimezone = "Europe/Berlin"', 'every = "1s"'))
     # A relative path: the services run in another folder.
     up = Up(home / "data", PATTERN_STORAGE_IMPORTS_FILE=file.name, cwd=file.parent)
     try:

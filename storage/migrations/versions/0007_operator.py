@@ -1,4 +1,4 @@
-"""What operators look for and do: columns of the ledger to list jobs by, pauses, retries, and the audit of actions.
+"""Tables and columns for operators: columns of the ledger to list jobs by, pauses, retries, and the audit of actions.
 
 Columns are added without a rewrite, old rows are described in steps, and indexes are built online: old workers go on
 meanwhile. What they record until they are replaced is described by maintenance.sweep_outbox.
