@@ -6,6 +6,7 @@ exit codes, pipes and signals are tested on real processes.
 
 import io
 import json
+import logging
 import os
 import shutil
 import signal
@@ -69,6 +70,8 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> C
             patch.setattr("sys.argv", ["pattern-storage", *arguments])
             patch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
             handler = signal.getsignal(signal.SIGTERM)
+            client_log = logging.getLogger("pattern_storage.tasks.client")
+            level = client_log.level
             capfd.readouterr()
             try:
                 main()
@@ -76,6 +79,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> C
                 code = end.code
             finally:
                 signal.signal(signal.SIGTERM, handler)
+                client_log.setLevel(level)  # a command's own, and this process has many
             printed = capfd.readouterr()
         assert isinstance(code, int)
         return Said(code, printed.out, printed.err)

@@ -62,8 +62,9 @@ def _options(
 
 def main() -> None:
     """Run the command line; `pattern_storage/__main__.py` calls it."""
-    # psycopg's pool reports every failed reconnection; a command says once, at its end, what is wrong.
+    # psycopg's pool and the client report what failed; a command says once, at its end, what is wrong.
     logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
+    logging.getLogger("pattern_storage.tasks.client").setLevel(logging.ERROR)
     try:
         with keep_interrupts(), flush_output():
             # Where JSON is asked for, also what Click says of the arguments is an error among others.

@@ -1,4 +1,4 @@
-"""What a person sees who starts Celery with wrong settings."""
+"""Sentences of a person's mistakes: Celery started with wrong settings, and a command without its servers."""
 
 import pytest
 
@@ -64,3 +64,10 @@ def test_importing_the_client_needs_no_server() -> None:
     assert (
         run_python("-c", "import pattern_storage.tasks.client, pattern_storage.tasks.worker.operations").returncode == 0
     )
+
+
+def test_a_command_says_once_that_its_queue_is_away() -> None:
+    ended = run_python("-m", "pattern_storage", "query", timeout=DEADLINE, REDIS_URL=URL)
+    assert (ended.returncode, ended.stdout) == (3, "")
+    [sentence] = ended.stderr.splitlines()
+    assert sentence.startswith("Error: the queue does not answer: ")
