@@ -10,6 +10,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
+from psycopg import IsolationLevel
 from psycopg.errors import FeatureNotSupported, UndefinedFile
 from psycopg.sql import SQL, Literal
 from sqlalchemy import Connection, create_engine
@@ -124,22 +125,30 @@ def connect(database_url: str) -> psycopg.Connection:
 
 @contextmanager
 def _locked(database_url: str) -> Iterator[None]:
-    """Hold the lock that lets one process migrate at a time, on a connection of its own.
+    """Hold the lock that lets one process migrate at a time, in a transaction of its own connection.
 
-    It is asked for again and again: a process that waited for it in a statement would hold a snapshot, and the first
-    process, building an index online, would wait for that. Between statements its transaction holds none.
+    The first process, building an index online, waits for the end of every transaction that holds a snapshot at that
+    moment. So who waits for the lock ends its transaction after each question, however short its snapshots are, and who
+    has the lock holds no snapshot between statements, whatever isolation the database has as its default. A lock of the
+    session would need no transaction, but is lost in PgBouncer's transaction mode.
     """
     with connect(database_url) as holder:
-        # It stands still for as long as a migration takes.
-        holder.execute(
-            "SELECT set_config(name, '0', true) FROM pg_settings"
-            " WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')"
-        )
-        # The key stands in the text: a statement with parameters keeps its portal, and the snapshot, until the next.
-        ask = SQL("SELECT pg_try_advisory_xact_lock({})").format(Literal(MIGRATION_LOCK))
-        while holder.execute(ask).fetchone() != (True,):
+        holder.isolation_level = IsolationLevel.READ_COMMITTED
+        while not _try_lock(holder):
+            holder.rollback()
             time.sleep(0.1)
         yield
+
+
+def _try_lock(holder: psycopg.Connection) -> bool:
+    # It stands still for as long as a migration takes.
+    holder.execute(
+        "SELECT set_config(name, '0', true) FROM pg_settings"
+        " WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')"
+    )
+    # The key stands in the text: a statement with parameters keeps its portal, and the snapshot, until the next.
+    asked = holder.execute(SQL("SELECT pg_try_advisory_xact_lock({})").format(Literal(MIGRATION_LOCK)))
+    return asked.fetchone() == (True,)
 
 
 @contextmanager

@@ -174,6 +174,33 @@ def test_the_second_waits_for_the_lock_of_the_first(empty_database_url: str) -> 
     assert schema.current(empty_database_url) == schema.head()
 
 
+def test_who_waits_for_the_lock_ends_each_transaction(empty_database_url: str) -> None:
+    """The builder of an index waits for the end of each that it meets with a snapshot."""
+    waiter = (
+        "SELECT xact_start FROM pg_stat_activity WHERE datname = current_database()"
+        " AND application_name = 'pattern-storage migrate' AND query LIKE '%try_advisory%' AND xact_start IS NOT NULL"
+    )
+    with psycopg.connect(empty_database_url) as holder, ThreadPoolExecutor(1) as threads:
+        holder.execute("SELECT pg_advisory_xact_lock(%s)", [schema.MIGRATION_LOCK])
+        upgrade = threads.submit(schema.upgrade, empty_database_url)
+        try:
+            first = wait_until(lambda: ask(empty_database_url, waiter), "it waits")
+            wait_until(lambda: ask(empty_database_url, waiter) not in ([], first), "it waits in another transaction")
+        finally:
+            holder.commit()
+        upgrade.result(timeout=60)
+
+
+def test_snapshots_that_last_for_a_transaction_by_default(empty_database_url: str) -> None:
+    """The builder of an index would wait for the transaction that holds its own migration lock, for good."""
+    name = psycopg.conninfo.conninfo_to_dict(empty_database_url)["dbname"]
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE \"{name}\" SET default_transaction_isolation = 'repeatable read'".encode())
+        connection.execute(f"ALTER DATABASE \"{name}\" SET statement_timeout = '20s'".encode())
+    schema.upgrade(empty_database_url)
+    assert schema.current(empty_database_url) == schema.head()
+
+
 # --- indexes built online ---
 
 NEW = ["pattern_templates_category_created_at", "pattern_templates_created_by_created_at"]
