@@ -30,20 +30,30 @@ async def count_delivery(connection: Connection, correlation_id: UUID) -> int:
 async def note_failure(connection: Connection, contract: ModelContractPatternStorage, result: ModelResult) -> None:
     """Keep why an attempt failed that is followed by another, for the job's timeline."""
     where = delivery.delivery_of(contract.correlation_id)
-    error = {
-        "at": datetime.now(UTC).isoformat(),
-        "error_type": result.metadata.get("error_type"),
-        "error": delivery.readable(result.error),
-        "worker": where.worker,
-    }
     values = {
         "correlation_id": contract.correlation_id,
         "operation": contract.operation,
         "pattern_name": delivery.pattern_name(contract),
         "queue": where.queue,
-        "error": Jsonb(error),
+        "error": failed_attempt(contract.correlation_id, result),
     }
     await connection.execute(block("note_failed_attempt"), values)
+
+
+def failed_attempt(correlation_id: UUID, result: ModelResult) -> Jsonb:
+    """Return an attempt that failed now, with what the timeline says of it."""
+    came = delivery.delivery_of(correlation_id)
+    return Jsonb(
+        {
+            "at": datetime.now(UTC).isoformat(),
+            "error_type": result.metadata.get("error_type"),
+            "error": delivery.readable(result.error),
+            "worker": came.worker,
+            "sent_at": came.sent_at,
+            "claimed_at": came.claimed_at,
+            "duration_ms": result.metadata.get("duration_ms"),
+        }
+    )
 
 
 async def clear(connection: Connection, correlation_id: UUID) -> None:

@@ -14,6 +14,7 @@ from psycopg.rows import class_row
 from psycopg.types.json import Json
 
 from pattern_storage.storage import delivery, numbers
+from pattern_storage.storage.attempts import failed_attempt
 from pattern_storage.storage.errors import ContractInvalid, StorageError
 from pattern_storage.storage.explanation import printable
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage, ModelResult
@@ -80,6 +81,7 @@ async def add(
         "operation": contract.operation,
         "pattern_name": delivery.pattern_name(contract),
         "queue": delivery.delivery_of(contract.correlation_id).queue,
+        "attempt": failed_attempt(contract.correlation_id, result),
     }
     return (await connection.execute(block("add_dead_letter"), values)).rowcount == 1
 

@@ -20,11 +20,12 @@ NAME_LENGTH = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """The queue of a message, the node name of the worker, and when the message was sent, in Unix time."""
+    """The queue of a message, the node name of the worker, and when it was sent and claimed, in Unix time."""
 
     queue: str | None = None
     worker: str | None = None
     sent_at: float | None = None
+    claimed_at: float | None = None
 
 
 UNKNOWN = Delivery()
@@ -80,5 +81,6 @@ def columns(correlation_id: UUID, result: ModelResult, name: str | None) -> dict
         "queue": delivery.queue,
         "worker": delivery.worker,
         "sent_at": delivery.sent_at,
+        "claimed_at": delivery.claimed_at,
         "duration_ms": metadata.get("duration_ms"),
     }

@@ -239,6 +239,7 @@ def _row(contract: ModelContractPatternStorage, error: StorageError, pattern_id:
         "queue": came.queue,
         "worker": came.worker,
         "sent_at": came.sent_at,
+        "claimed_at": came.claimed_at,
     }
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -14,10 +14,14 @@ from pattern_storage.storage.operations.base import Connection
 from pattern_storage.storage.sql import block
 from pattern_storage.vocabulary import FINAL_STATES, IMPORT_OPERATION, JobState, ListedState
 
+#: What happens to a job, in the words of its timeline; one that did not commit ends with its state.
+SUBMITTED, CLAIMED, STARTED, COMMITTED = "submitted", "claimed", "started", "committed"
+FAILED_ATTEMPT, STORED = "attempt failed", "result stored"
+
 
 @dataclass(frozen=True)
 class Event:
-    """What happened to a job, and when: submitted, started, attempt failed, or the state that it came to."""
+    """What happened to a job, and when."""
 
     at: datetime
     what: str
@@ -32,7 +36,7 @@ class JobDetails:
 
     Attributes:
         job: as in a list.
-        events: what is known of its way; a job that went straight has three.
+        events: what is known of its way; the times of PostgreSQL and of the workers are those of their clocks.
         can_be_retried: whether it can be sent again under a new id: it failed or was cancelled, and what was asked for
             is known.
         pattern_id: of the pattern that it wrote.
@@ -74,7 +78,7 @@ async def find_job(connection: Connection, correlation_id: UUID) -> JobDetails |
     errors = ended.get("errors") or (open_errors[0] if open_errors else [])
     return JobDetails(
         jobs[0],
-        sorted(_events(jobs[0], errors), key=lambda event: event.at),
+        sorted(_events(jobs[0], ended.get("claimed_at"), errors), key=lambda event: event.at),
         can_be_retried=bool(ended.get("has_contract")) and jobs[0].state != JobState.SUCCESS,
         pattern_id=UUID(found) if (found := ended.get("pattern_id")) else None,
         retried_from=next((link["retried_from"] for link in links if link["correlation_id"] == correlation_id), None),
@@ -82,15 +86,29 @@ async def find_job(connection: Connection, correlation_id: UUID) -> JobDetails |
     )
 
 
-def _events(job: JobRow, errors: list[dict[str, Any]]) -> Iterator[Event]:
-    if job.sent_at is not None:
-        yield Event(job.sent_at, "submitted")
-    for error in errors:
-        at = datetime.fromisoformat(error["at"])
-        yield Event(at, "attempt failed", error["error_type"], error["error"], error["worker"])
+def _events(job: JobRow, claimed_at: datetime | None, attempts: list[dict[str, Any]]) -> Iterator[Event]:
+    sent_at = job.sent_at or next((at for each in attempts if (at := _unix_time(each, "sent_at"))), None)
+    if sent_at is not None:
+        yield Event(sent_at, SUBMITTED)
+    for each in attempts:
+        at, worker, duration = datetime.fromisoformat(each["at"]), each["worker"], each.get("duration_ms")
+        if claimed := _unix_time(each, "claimed_at"):
+            yield Event(claimed, CLAIMED, worker=worker)
+        if duration is not None:
+            yield Event(at - timedelta(milliseconds=duration), STARTED, worker=worker)
+        yield Event(at, FAILED_ATTEMPT, each["error_type"], each["error"], worker)
+    if claimed_at is not None:
+        yield Event(claimed_at, CLAIMED, worker=job.worker)
     if job.state in FINAL_STATES or job.state == ListedState.DEAD:
         if job.duration_ms is not None:
-            yield Event(job.at - timedelta(milliseconds=job.duration_ms), "started", worker=job.worker)
-        yield Event(job.at, str(job.state), job.error_type, job.error)
+            yield Event(job.at - timedelta(milliseconds=job.duration_ms), STARTED, worker=job.worker)
+        # What failed has written nothing but its outcome.
+        yield Event(job.at, COMMITTED if job.state == JobState.SUCCESS else str(job.state), job.error_type, job.error)
     elif job.state == ListedState.STARTED:
-        yield Event(job.at, "started", worker=job.worker)
+        yield Event(job.at, STARTED, worker=job.worker)
+
+
+def _unix_time(attempt: dict[str, Any], name: str) -> datetime | None:
+    """Return a time of an attempt; older releases have noted none."""
+    value = attempt.get(name)
+    return datetime.fromtimestamp(value, UTC) if isinstance(value, int | float) else None

@@ -9,6 +9,8 @@ statement more than the effect alone, and only the rare case pays for looking.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+from types import MappingProxyType
 from uuid import UUID
 
 from psycopg.errors import UniqueViolation
@@ -158,7 +160,11 @@ def _revoked(correlation_id: UUID, operation: str | None = None) -> ModelResult:
 
 
 async def cancel_all(
-    connection: Connection, jobs: Mapping[UUID, ModelContractPatternStorage | None], *, queue: str | None = None
+    connection: Connection,
+    jobs: Mapping[UUID, ModelContractPatternStorage | None],
+    *,
+    queue: str | None = None,
+    sent_at: Mapping[UUID, datetime | None] = MappingProxyType({}),
 ) -> set[UUID]:
     """Cancel many jobs as `cancel` does one; return those that are cancelled by this, the others had ended.
 
@@ -171,6 +177,7 @@ async def cancel_all(
             "operation": contract and contract.operation,
             "pattern_name": contract and delivery.pattern_name(contract),
             "queue": queue,
+            "sent_at": sent_at.get(job),
             "contract": contract and contract.model_dump(mode="json"),
         }
         for job, contract in jobs.items()
@@ -196,6 +203,7 @@ async def cancel(
         "operation": contract and contract.operation,
         "pattern_name": contract and delivery.pattern_name(contract),
         "queue": delivery.delivery_of(correlation_id).queue,
+        "sent_at": delivery.delivery_of(correlation_id).sent_at,
         "contract": contract and Json(contract.model_dump(mode="json")),
     }
     if await fetch_one(connection, block("cancel_job"), values):

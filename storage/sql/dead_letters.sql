@@ -1,14 +1,15 @@
 -- Dead letters; see storage/dead_letters.py. A job that is in the ledger has ended, and is none.
 
 -- name: add_dead_letter
--- Keep a job that ran out of attempts, unless it is finished: one of them may have ended after all.
+-- Keep a job that ran out of attempts, unless it is finished: one of them may have ended after all. The last of them is
+-- none that another follows, and is noted here.
 WITH delivered AS (DELETE FROM job_attempts WHERE correlation_id = %(correlation_id)s RETURNING first_at, errors),
      published AS (DELETE FROM outbox WHERE correlation_id = %(correlation_id)s)
 INSERT INTO dead_letters (correlation_id, contract, error_type, error, attempts, first_at, operation, pattern_name,
                           queue, errors)
 SELECT %(correlation_id)s, %(contract)s, %(error_type)s::text, %(error)s::text, %(attempts)s,
        coalesce((SELECT first_at FROM delivered), now()), %(operation)s, %(pattern_name)s, %(queue)s,
-       (SELECT errors FROM delivered)
+       coalesce((SELECT errors FROM delivered), '[]') || %(attempt)s::jsonb
 WHERE NOT EXISTS (SELECT FROM job_ledger WHERE correlation_id = %(correlation_id)s)
 ON CONFLICT (correlation_id) DO UPDATE
 SET error_type = excluded.error_type, error = excluded.error, attempts = excluded.attempts, died_at = now(),

@@ -118,7 +118,7 @@ WHERE finished_at IS NULL
 
 -- name: find_ended_job
 -- What the ledger alone knows of a job. A batch's result has thousands of ids: only what is one is read.
-SELECT errors, contract IS NOT NULL AS has_contract,
+SELECT errors, claimed_at, contract IS NOT NULL AS has_contract,
        CASE WHEN strpos(result::text, '\u0000') = 0 THEN result #>> '{data,pattern_id}' END AS pattern_id
 FROM job_ledger
 WHERE correlation_id = %(correlation_id)s

@@ -6,9 +6,10 @@ WITH delivered AS (DELETE FROM job_attempts WHERE correlation_id = %(correlation
      published AS (DELETE FROM outbox WHERE correlation_id = %(correlation_id)s),
      dead AS (DELETE FROM dead_letters WHERE correlation_id = %(correlation_id)s)
 INSERT INTO job_ledger (correlation_id, fingerprint, result, finished_at, state, operation, pattern_name, error_type,
-                        queue, worker, sent_at, duration_ms, contract, attempts, errors)
+                        queue, worker, sent_at, claimed_at, duration_ms, contract, attempts, errors)
 SELECT %(correlation_id)s, %(fingerprint)s, %(result)s, clock_timestamp(), %(state)s, %(operation)s, %(pattern_name)s,
-       %(error_type)s, %(queue)s, %(worker)s, to_timestamp(%(sent_at)s), %(duration_ms)s, %(contract)s,
+       %(error_type)s, %(queue)s, %(worker)s, to_timestamp(%(sent_at)s), to_timestamp(%(claimed_at)s), %(duration_ms)s,
+       %(contract)s,
        coalesce((SELECT deliveries FROM delivered), 0) + 1, (SELECT errors FROM delivered)
 
 -- name: record_effect
@@ -25,11 +26,12 @@ SELECT %(correlation_id)s, %(fingerprint)s, %(result)s, clock_timestamp(), %(sta
                 ELSE 'version_conflict' END AS failure_type
     FROM json_to_recordset($1::json) AS job (
         correlation_id uuid, operation text, fingerprint text, older text, pattern_id uuid, pattern_name text,
-        error text, error_type text, conflict text, contract json, queue text, worker text, sent_at double precision)
+        error text, error_type text, conflict text, contract json, queue text, worker text, sent_at double precision,
+        claimed_at double precision)
     LEFT JOIN written ON written.id = pattern_id
 )
 INSERT INTO job_ledger (correlation_id, fingerprint, result, finished_at, state, operation, pattern_name, error_type,
-                        queue, worker, sent_at, duration_ms, contract, attempts)
+                        queue, worker, sent_at, claimed_at, duration_ms, contract, attempts)
 SELECT correlation_id, decode(fingerprint, 'hex'),
        json_build_object('success', done, 'data', data, 'error', failure, 'metadata', json_strip_nulls(json_build_object(
            'correlation_id', correlation_id, 'operation', operation, 'duration_ms', milliseconds,
@@ -38,7 +40,7 @@ SELECT correlation_id, decode(fingerprint, 'hex'),
            'canonical_request', CASE WHEN older IS NOT NULL THEN fingerprint END))),
        clock_timestamp(), CASE WHEN done THEN 'SUCCESS' ELSE 'FAILURE' END, operation,
        coalesce(data ->> 'pattern_name', pattern_name), failure_type, queue, worker, to_timestamp(sent_at),
-       milliseconds, CASE WHEN NOT done THEN contract END, 1
+       to_timestamp(claimed_at), milliseconds, CASE WHEN NOT done THEN contract END, 1
 FROM outcome
 RETURNING correlation_id, result
 
@@ -83,7 +85,7 @@ SELECT correlation_id FROM job_ledger WHERE correlation_id = ANY ($1::uuid[])
 -- in its history as well, which remembers longer. Whoever ends a run writes in this order: the ledger, then the run.
 WITH delivered AS (DELETE FROM job_attempts WHERE correlation_id = %(correlation_id)s
                    RETURNING deliveries, errors, operation, pattern_name, queue),
-     published AS (DELETE FROM outbox WHERE correlation_id = %(correlation_id)s RETURNING contract),
+     published AS (DELETE FROM outbox WHERE correlation_id = %(correlation_id)s RETURNING contract, created_at),
      written AS (SELECT left(contract ->> 'operation', 30) AS operation,
                         left(contract #>> '{data,pattern_name}', 1000) AS pattern_name
                  FROM published WHERE strpos(contract::text, '\u0000') = 0),
@@ -105,8 +107,9 @@ WITH delivered AS (DELETE FROM job_attempts WHERE correlation_id = %(correlation
                 coalesce((SELECT attempts FROM dead), (SELECT deliveries FROM delivered)) AS attempts
      )
 INSERT INTO job_ledger (correlation_id, result, state, error_type, operation, pattern_name, queue, errors, attempts,
-                        contract)
+                        sent_at, contract)
 SELECT %(correlation_id)s, %(result)s, 'REVOKED', 'revoked', operation, pattern_name, queue, errors, attempts,
+       coalesce((SELECT created_at FROM published), to_timestamp(%(sent_at)s)),
        coalesce((SELECT contract FROM dead), (SELECT contract FROM published), %(contract)s::json)
 FROM known
 ON CONFLICT (correlation_id) DO NOTHING
@@ -116,10 +119,11 @@ RETURNING correlation_id
 -- Take the places of many jobs in the ledger at once, as cancel_job does of one; the ids that were free come back.
 WITH given AS (
     SELECT * FROM json_to_recordset(%(jobs)s::json) AS job (
-        correlation_id uuid, result json, operation text, pattern_name text, queue text, contract json)
+        correlation_id uuid, result json, operation text, pattern_name text, queue text, sent_at timestamptz,
+        contract json)
 ), taken AS (
-    INSERT INTO job_ledger (correlation_id, result, state, error_type, operation, pattern_name, queue, contract)
-    SELECT correlation_id, result, 'REVOKED', 'revoked', operation, pattern_name, queue, contract FROM given
+    INSERT INTO job_ledger (correlation_id, result, state, error_type, operation, pattern_name, queue, sent_at, contract)
+    SELECT correlation_id, result, 'REVOKED', 'revoked', operation, pattern_name, queue, sent_at, contract FROM given
     ORDER BY correlation_id
     ON CONFLICT (correlation_id) DO NOTHING
     RETURNING correlation_id

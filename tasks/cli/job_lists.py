@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
@@ -40,8 +42,10 @@ from pattern_storage.tasks.cli.operator import (
 from pattern_storage.tasks.cli.output import err, out, print_json, print_pairs, print_table
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.database import Database, run_sync
+from pattern_storage.tasks.errors import ServiceUnavailable
 from pattern_storage.tasks.operate.job_actions import CANCELLABLE, RETRIABLE
 from pattern_storage.tasks.operate.message_search import count_waiting, list_waiting
+from pattern_storage.tasks.operate.stored_result import find_stored_result
 from pattern_storage.vocabulary import JobState, ListedState
 
 T = TypeVar("T")
@@ -92,9 +96,15 @@ def show(correlation_id: Annotated[UUID, typer.Argument()], as_json: Json = Fals
     """Show one job: its timeline, and the jobs that it was sent again for or as."""
     settings = load_settings()
     found = _query(settings, partial(find_job, correlation_id=correlation_id))
+    stored = None
+    with suppress(ServiceUnavailable):
+        stored = find_stored_result(settings, correlation_id)
     if found is None:
         _show_unlisted(correlation_id, as_json)
-    elif as_json:
+        return
+    if stored is not None:
+        found = replace(found, events=sorted([*found.events, *stored.events], key=attrgetter("at")))
+    if as_json:
         print_json(plain_details(found))
     else:
         print_details(found)

@@ -95,11 +95,14 @@ class Actions:
         messages: Mapping[UUID, WaitingMessage] = MappingProxyType({}),
     ) -> set[UUID]:
         cancelled: set[UUID] = set()
-        queues = {job: Delivery(message.queue) for job, message in messages.items()}
+        came = {
+            job: Delivery(message.queue, sent_at=message.sent_at.timestamp() if message.sent_at else None)
+            for job, message in messages.items()
+        }
         async with connection.transaction():
             for job in ids:
                 message = messages.get(job)
-                with delivered(queues):
+                with delivered(came):
                     result = await ledger.cancel(connection, job, message.contract if message else None)
                 if result.metadata.get("error_type") == ErrorType.REVOKED:
                     cancelled.add(job)
@@ -113,10 +116,13 @@ class Actions:
         asked: dict[UUID, ModelContractPatternStorage | None] = {
             message.correlation_id: message.contract for message in messages if message.correlation_id is not None
         }
+        sent_at = {
+            message.correlation_id: message.sent_at for message in messages if message.correlation_id is not None
+        }
 
         async def step(connection: Connection) -> set[UUID]:
             async with connection.transaction():
-                cancelled = await ledger.cancel_all(connection, asked, queue=queue)
+                cancelled = await ledger.cancel_all(connection, asked, queue=queue, sent_at=sent_at)
                 about = {"queue": queue, "jobs": sorted(map(str, cancelled))}
                 await audit.record(
                     connection, self._actor, action, about, len(messages) if action != "cancel" else len(cancelled)

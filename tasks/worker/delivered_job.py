@@ -1,4 +1,4 @@
-"""The delivery of a job as its message tells it, for the ledger's columns: queue, worker, and when it was sent."""
+"""The delivery of a job as its message tells it, for the ledger's columns: queue, worker, times."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -13,13 +13,17 @@ from pattern_storage.storage.delivery import Delivery, delivered, readable
 def delivery_from(request: Mapping[str, Any]) -> Delivery:
     """Return the delivery of a request as Celery hands it to a task; a producer may have sent anything."""
     queue = (request.get("delivery_info") or {}).get("routing_key")
-    sent_at = request.get("sent_at")
     return Delivery(
         queue=readable(queue) if queue else None,
         worker=request.get("hostname") or gethostname(),
-        # A year of five digits is none of PostgreSQL's; nor is a number that is none.
-        sent_at=float(sent_at) if isinstance(sent_at, int | float) and 0 < sent_at < 1e11 else None,
+        sent_at=_unix_time(request.get("sent_at")),
+        claimed_at=_unix_time(request.get("claimed_at")),
     )
+
+
+def _unix_time(value: Any) -> float | None:
+    # A year of five digits is none of PostgreSQL's; nor is a number that is none.
+    return float(value) if isinstance(value, int | float) and 0 < value < 1e11 else None
 
 
 def of_task(task: Any) -> AbstractContextManager[None]:

@@ -1,6 +1,7 @@
 """The worker's view of a job: its arguments described instead of printed."""
 
 import json
+import time
 from typing import Any
 
 from celery.worker import state
@@ -23,6 +24,8 @@ class StorageRequest(Request):
 
     def __init__(self, message: Any, **options: Any) -> None:
         super().__init__(message, **options)
+        # For the ledger; a message from the queue may say anything.
+        self._request_dict["claimed_at"] = time.time()
         if self.kwargsrepr:
             description = self._description()
             self._argsrepr, self._kwargsrepr = description, ""

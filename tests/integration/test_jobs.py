@@ -41,6 +41,7 @@ from tests.fix_storage import contract, make_pattern
 Connection = psycopg.AsyncConnection[Any]
 
 SENT = datetime.now(UTC) - timedelta(seconds=3)
+CLAIMED = SENT + timedelta(seconds=1)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,8 @@ async def make_jobs(node: NodePatternStorageEffect, group: GroupConnection, conn
     grouped = [contract("insert", data=make_pattern(pattern_name=f"grouped {n}")) for n in range(3)]
     twin = contract("insert", data=make_pattern(pattern_name="grouped 0"))
     deliveries = {
-        one.correlation_id: Delivery("storage", "w1@host", SENT.timestamp()) for one in (alone, *grouped, twin)
+        one.correlation_id: Delivery("storage", "w1@host", SENT.timestamp(), CLAIMED.timestamp())
+        for one in (alone, *grouped, twin)
     }
     with delivered(deliveries):
         assert (await node.execute_once(alone)).success
@@ -93,9 +95,11 @@ async def make_jobs(node: NodePatternStorageEffect, group: GroupConnection, conn
     failure = ModelResult.failure("no", "connection_lost", correlation_id=uuid4(), operation="insert")
     retried = contract("insert", data=make_pattern(pattern_name="retried"))
     dead = contract("update", pattern_id=uuid4(), data={"language": "go"})
-    for one in (retried, dead):
-        await attempts.note_failure(connection, one, failure)
-    await dead_letters.add(connection, dead, failure, attempts=5)
+    came = Delivery("storage", "w1@host", SENT.timestamp(), CLAIMED.timestamp())
+    with delivered({one.correlation_id: came for one in (retried, dead)}):
+        for one in (retried, dead):
+            await attempts.note_failure(connection, one, failure)
+        await dead_letters.add(connection, dead, failure, attempts=5)
     run = uuid4()
     await import_runs.add(connection, run, "nightly", None, {})
     return {
@@ -257,9 +261,12 @@ async def test_the_timeline_of_a_job(reader: Connection, known: dict[str, UUID])
         assert found.is_import == (name == "run")
         assert (found.pattern_id is not None) == (name in ("alone", "grouped"))
     assert whats == {
-        "alone": ["submitted", "started", "SUCCESS"], "grouped": ["submitted", "started", "SUCCESS"],
-        "twin": ["submitted", "started", "FAILURE"], "waiting": ["submitted"], "cancelled": ["REVOKED"],
-        "retried": ["attempt failed"], "dead": ["attempt failed", "DEAD"], "run": ["submitted"],
+        "alone": ["submitted", "claimed", "started", "committed"],
+        "grouped": ["submitted", "claimed", "started", "committed"],
+        "twin": ["submitted", "claimed", "started", "FAILURE"], "waiting": ["submitted"],
+        "cancelled": ["submitted", "REVOKED"],
+        "retried": ["submitted", "claimed", "attempt failed"],
+        "dead": ["submitted", "claimed", "claimed", "attempt failed", "attempt failed", "DEAD"], "run": ["submitted"],
     }  # fmt: skip
     assert await find_job(reader, uuid4()) is None
 
@@ -275,7 +282,7 @@ async def test_attempts_are_in_the_timeline_of_a_job_that_was_done_at_last(
     assert (await node.execute_once(job)).success
     found = await find_job(connection, job.correlation_id)
     assert found is not None
-    assert [event.what for event in found.events] == ["attempt failed"] * 20 + ["started", "SUCCESS"]
+    assert [event.what for event in found.events] == ["attempt failed"] * 20 + ["started", "committed"]
     assert found.job.attempts == 26
 
 

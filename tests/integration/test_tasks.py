@@ -12,12 +12,15 @@ import redis
 from celery import Celery
 from celery.result import AsyncResult
 
+from pattern_storage.config.settings import load_settings
 from pattern_storage.storage import ModelResult
+from pattern_storage.storage.job_details import find_job
 from pattern_storage.tasks.client import JobTimeout, PatternStorageClient
 from pattern_storage.tasks.errors import StorageOperationFailed
+from pattern_storage.tasks.operate.stored_result import find_stored_result
 from tests.fix_celery import StorageWorker
 from tests.fix_process import DEADLINE, wait_until
-from tests.fix_storage import make_pattern
+from tests.fix_storage import contract, make_pattern
 
 MISSING_ID = "00000000-0000-4000-8000-000000000000"
 Send = Callable[..., ModelResult]
@@ -269,6 +272,34 @@ class TestGarbage:
         with plain_app.connection_for_write() as connection, connection.Producer(serializer="json") as producer:
             producer.publish({"hello": "world"}, routing_key="storage", exchange="storage")
         assert send("storage.query", {"contract": {}}).success
+
+
+async def test_the_ways_of_jobs_are_known_after_their_ends(
+    served_client: PatternStorageClient, worker: StorageWorker
+) -> None:
+    """Alone, in a group, failed, a batch: each timeline has when it was claimed, and when its result was stored."""
+    pattern = make_pattern()
+    jobs = [served_client.insert(pattern)]
+    jobs[0].result(DEADLINE)
+    jobs += [served_client.insert(pattern), served_client.batch_insert([make_pattern(), make_pattern()])]
+    jobs += served_client.submit_many([contract("insert", data=make_pattern()) for _ in range(5)])
+    settings = load_settings(database_url=worker.database_url, redis_url=worker.redis_url)
+    async with await psycopg.AsyncConnection.connect(worker.database_url, autocommit=True) as connection:
+        for job in jobs:
+            ended = job.result(DEADLINE)
+            found, stored = (
+                await find_job(connection, job.correlation_id),
+                find_stored_result(settings, job.correlation_id),
+            )
+            assert found
+            assert stored
+            assert stored.seconds_left
+            whats = [event.what for event in (*found.events, *stored.events)]
+            end = "committed" if ended.success else "FAILURE"
+            assert whats == ["submitted", "claimed", "started", end, "result stored"]
+            # Their clocks are one here; PostgreSQL's times of a transaction have begun to run before it is asked.
+            at = [event.at for event in found.events]
+            assert at[0] < at[1] < at[3] < stored.events[0].at
 
 
 def test_nothing_is_measured_unless_asked(worker: StorageWorker) -> None:

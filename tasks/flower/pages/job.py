@@ -11,25 +11,33 @@ from tornado import web
 
 from pattern_storage.config.flower_roles import Role
 from pattern_storage.storage import job_labels
-from pattern_storage.storage.job_details import Event, JobDetails, find_job
+from pattern_storage.storage.job_details import (
+    CLAIMED,
+    COMMITTED,
+    FAILED_ATTEMPT,
+    STARTED,
+    STORED,
+    SUBMITTED,
+    Event,
+    JobDetails,
+    find_job,
+)
 from pattern_storage.storage.job_labels import JobLabel
 from pattern_storage.tasks.errors import ServiceUnavailable
 from pattern_storage.tasks.flower.pages import words
 from pattern_storage.tasks.flower.pages.base import PageHandler
 from pattern_storage.tasks.flower.pages.jobs import about
 from pattern_storage.tasks.operate.operator import CANCELLABLE
+from pattern_storage.tasks.operate.stored_result import StoredResult, find_stored_result
 from pattern_storage.vocabulary import FINAL_STATES, JobState, ListedState
 
 #: States that nothing follows unless an operator does something.
 ENDED = frozenset({*map(str, FINAL_STATES), str(ListedState.DEAD)})
 
-#: What a failed attempt is called, by PostgreSQL as well.
-FAILED = "attempt failed"
-
-#: Times that Flower's own record of a job has, and what they say.
+#: Times that Flower's own record of a job has, and what they say. An event of the end comes after the result.
 TIMES = {
-    "sent": "submitted", "received": "claimed by a worker", "started": "started", "retried": FAILED,
-    "succeeded": "result stored", "failed": "failure stored", "dead": "dead letter", "revoked": "cancelled",
+    "sent": SUBMITTED, "received": CLAIMED, "started": STARTED, "retried": FAILED_ATTEMPT, "succeeded": STORED,
+    "failed": STORED, "dead": str(ListedState.DEAD), "revoked": str(ListedState.REVOKED),
 }  # fmt: skip
 
 
@@ -61,13 +69,14 @@ class JobPage(PageHandler):
         status = await self._status(job_id)
         if details is None and seen is None and status == JobState.UNKNOWN:
             raise web.HTTPError(404, "Nothing is known under this id: never submitted, or forgotten")
+        stored = await self._stored_result(job_id)
         state = details.job.state if details else str(status if status != JobState.UNKNOWN else seen.state)
         self.page(
             "job.html", job_id=job_id, state=state, is_final=state in ENDED,
             title=await self._title(job_id, details, label, seen),
-            reason=reason_of(details), rows=self._rows(details, label, seen),
+            reason=reason_of(details), rows=self._rows(details, label, seen, stored),
             buttons=self._buttons(job_id, details, state),
-            events=steps(details.events if details else [], seen),
+            events=steps([*(details.events if details else ()), *(stored.events if stored else ())], seen),
         )  # fmt: skip
 
     async def _status(self, job_id: UUID) -> str:
@@ -75,12 +84,19 @@ class JobPage(PageHandler):
             return await self.backend.in_thread(self.backend.client.get(job_id).status)
         return JobState.UNKNOWN
 
+    async def _stored_result(self, job_id: UUID) -> StoredResult | None:
+        with suppress(ServiceUnavailable):
+            return await self.backend.in_thread(find_stored_result, self.backend.settings, job_id)
+        return None
+
     async def _title(self, job_id: UUID, details: JobDetails | None, label: JobLabel | None, seen: Any) -> str:
         if details:
             return about(details.job, {job_id: label} if label else {})
         return str(seen.args or seen.name or "a job") if seen else "A job that no worker has described yet"
 
-    def _rows(self, details: JobDetails | None, label: JobLabel | None, seen: Any) -> list[tuple[str, Any, str]]:
+    def _rows(
+        self, details: JobDetails | None, label: JobLabel | None, seen: Any, stored: StoredResult | None
+    ) -> list[tuple[str, Any, str]]:
         """Return names, values and links."""
         rows: list[tuple[str, Any, str]] = []
         if details:
@@ -101,6 +117,8 @@ class JobPage(PageHandler):
             if details.retried_from:
                 rows.append(("Sent again for", details.retried_from, self.href("job", details.retried_from)))
             rows += [("Sent again as", job_id, self.href("job", job_id)) for job_id in details.retries]
+            if job.state in FINAL_STATES:
+                rows.append(("Result", kept(stored), ""))
         if seen:
             rows.append(("Flower's record", "what Flower has seen of it", self.href("task", seen.uuid)))
         return [row for row in rows if row[1] not in (None, "", words.NOTHING)]
@@ -129,6 +147,13 @@ def reason_of(details: JobDetails | None) -> str:
     return f"{details.job.error_type}: {details.job.error or ''}"
 
 
+def kept(stored: StoredResult | None) -> str:
+    """Return where the result of a job that has ended can be had."""
+    if stored is None:
+        return "not in Redis, or no longer; the ledger has it"
+    return "in Redis" + (f" for another {words.seconds(stored.seconds_left)}" if stored.seconds_left else "")
+
+
 def steps(events: list[Event], seen: Any) -> list[Step]:
     """Return the timeline in order of time: what PostgreSQL wrote down, and between it what Flower has seen."""
     found = [
@@ -141,7 +166,7 @@ def steps(events: list[Event], seen: Any) -> list[Step]:
         for event in events
     ]  # fmt: skip
     known = {step.what for step in found}
-    first_failure = min((step.at for step in found if step.what == FAILED), default=None)
+    first_failure = min((step.at for step in found if step.what == FAILED_ATTEMPT), default=None)
     for name, what in TIMES.items():
         moment = getattr(seen, name, None)
         if isinstance(moment, int | float) and what not in known:
@@ -159,9 +184,9 @@ def steps(events: list[Event], seen: Any) -> list[Step]:
 
 def kind_of(what: str) -> str:
     """Return the CSS class of a step."""
-    if what in (ListedState.SUCCESS, "result stored"):
+    if what == COMMITTED:
         return "good"
-    return "bad" if what in (ListedState.FAILURE, ListedState.DEAD, "attempt failed", "failure stored") else ""
+    return "bad" if what in (ListedState.FAILURE, ListedState.DEAD, FAILED_ATTEMPT) else ""
 
 
 ROUTES: list[tuple[str, str, type[Any]]] = [("job", r"/jobs/([0-9a-fA-F-]{32,36})", JobPage)]

@@ -1,5 +1,6 @@
 """Celery request of an import: requeueing at a worker's shutdown does not count as an attempt."""
 
+import time
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +20,13 @@ class ImportRequest(Request):
 
     Deployments would use up a long run's attempts otherwise: each stops the worker before the run has ended.
     """
+
+    _request_dict: dict[str, Any]
+
+    def __init__(self, message: Any, **options: Any) -> None:
+        super().__init__(message, **options)
+        # As a storage job's.
+        self._request_dict["claimed_at"] = time.time()
 
     def cancel(self, *arguments: Any, **options: Any) -> None:
         """Requeue the job as Celery does, then take its attempt off the count."""
