@@ -279,7 +279,7 @@ async def test_the_ways_of_jobs_are_known_after_their_ends(
 ) -> None:
     """Alone, in a group, failed, a batch: each timeline has when it was claimed, and when its result was stored."""
     pattern = make_pattern()
-    jobs = [served_client.insert(pattern)]
+    jobs: list[Any] = [served_client.insert(pattern)]
     jobs[0].result(DEADLINE)
     jobs += [served_client.insert(pattern), served_client.batch_insert([make_pattern(), make_pattern()])]
     jobs += served_client.submit_many([contract("insert", data=make_pattern()) for _ in range(5)])
