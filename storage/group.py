@@ -17,14 +17,14 @@ from typing import Any, LiteralString, NamedTuple, cast
 from uuid import UUID
 
 from psycopg.sql import SQL, Identifier
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from pattern_storage.storage import delivery, ledger
 from pattern_storage.storage.connection import connect_sync
 from pattern_storage.storage.errors import AlreadyDone, PatternNotFound, StorageError, TransientError, VersionConflict
 from pattern_storage.storage.ids import new_id
 from pattern_storage.storage.logs import get_logger
-from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage, ModelResult
+from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage
 from pattern_storage.storage.operations import check
 from pattern_storage.storage.operations.base import identifiers
 from pattern_storage.storage.operations.delete import Delete
@@ -32,6 +32,7 @@ from pattern_storage.storage.operations.insert import Insert
 from pattern_storage.storage.operations.update import Update
 from pattern_storage.storage.pattern import WRITABLE
 from pattern_storage.storage.pipeline import PipelineConnection, Statement
+from pattern_storage.storage.recorded_result import RecordedResult
 from pattern_storage.storage.sql import block
 from pattern_storage.storage.translation import translate
 
@@ -82,7 +83,7 @@ class GroupConnection:
         self._connection: PipelineConnection | None = None
         self._retry_at = 0.0
 
-    def execute(self, contracts: Sequence[ModelContractPatternStorage]) -> list[ModelResult | None]:
+    def execute(self, contracts: Sequence[ModelContractPatternStorage]) -> list[RecordedResult | None]:
         """Do what the contracts ask for in one transaction, each once per correlation id, in this order.
 
         Return a result for each, as `execute_once` would, or None for one that has to be executed alone: all of them
@@ -92,7 +93,7 @@ class GroupConnection:
         for one in contracts:
             if (operation := _checked(one)) is not None:
                 jobs.setdefault(one.correlation_id, Job(one, operation))
-        results: dict[UUID, ModelResult] = {}
+        results: dict[UUID, RecordedResult] = {}
         try:
             try:
                 results = self._execute(list(jobs.values()))
@@ -134,7 +135,7 @@ class GroupConnection:
         if self._connection is not None:
             self._connection.close()
 
-    def _execute(self, jobs: Sequence[Job]) -> dict[UUID, ModelResult]:
+    def _execute(self, jobs: Sequence[Job]) -> dict[UUID, RecordedResult]:
         if not (statements := list(_statements(jobs))):
             return {}
         ids = f"{{{','.join(str(job.contract.correlation_id) for job in jobs)}}}"
@@ -149,7 +150,11 @@ class GroupConnection:
                 self._on_measured(f"{job.contract.operation}_duration_ms", duration_ms)
         rows = [row for rows in recorded[len(self._limits) :] for row in rows]
         logger.debug("transaction of %d jobs committed in %.1f ms", len(rows), duration_ms)
-        return {UUID(str(one, "ascii")): ModelResult(**from_json(result)) for one, result in rows if one and result}
+        return {
+            UUID(str(one, "ascii")): RecordedResult(state == b"SUCCESS", result)
+            for one, result, state in rows
+            if one and result
+        }
 
     def _find_finished(self, ids: Iterable[UUID]) -> set[UUID]:
         """Return which of these jobs are in the ledger."""

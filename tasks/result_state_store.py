@@ -4,9 +4,10 @@ Every writer uses it: the workers' result backend for all states, the clients fo
 marker needs no more than SET NX.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import sha1
 from importlib.resources import files
+from itertools import groupby
 from typing import Any
 
 import redis
@@ -18,6 +19,9 @@ SCRIPT = files(__package__).joinpath("result_state_store.lua").read_text()
 # The name Redis gives a script, not a secret.
 DIGEST = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
+#: States in one call of the script at most: the server does nothing else meanwhile.
+MOST = 100
+
 #: Result key, document, state, and seconds to live (None: for ever).
 State = tuple[str | bytes, str | bytes, str, int | None]
 
@@ -28,17 +32,31 @@ def store(client: "redis.Redis", states: Sequence[State]) -> list[RedisError | N
     A state that would take back a final one is left out, which is no error. Raises RedisError if the connection is
     lost: then any part may have been stored, and storing all again does no harm.
     """
-    replies = _send(client, "EVALSHA", DIGEST, states)
+    calls = list(_calls(states))
+    replies = _send(client, "EVALSHA", DIGEST, calls)
     if any(isinstance(reply, NoScriptError) for reply in replies):
         # A server that was restarted does not know the script.
-        replies = _send(client, "EVAL", SCRIPT, states)
-    return [reply if isinstance(reply, RedisError) else None for reply in replies]
+        replies = _send(client, "EVAL", SCRIPT, calls)
+    each = [
+        one for reply, call in zip(replies, calls, strict=True)
+        # Refused as a whole, as by a replica.
+        for one in (reply if isinstance(reply, list) else [reply] * len(call))
+    ]  # fmt: skip
+    return [one if isinstance(one, RedisError) else None for one in each]
 
 
-def _send(client: "redis.Redis", command: str, script: str, states: Sequence[State]) -> list[Any]:
+def _calls(states: Sequence[State]) -> Iterator[list[State]]:
+    """Split the states into runs for which the script is called once: of the same time to live, final or not."""
+    for _, alike in groupby(states, key=lambda one: (one[3], one[2] in FINAL_STATES)):
+        run = list(alike)
+        yield from (run[first : first + MOST] for first in range(0, len(run), MOST))
+
+
+def _send(client: "redis.Redis", command: str, script: str, calls: Sequence[list[State]]) -> list[Any]:
     with client.pipeline(transaction=False) as pipeline:
-        for key, document, state, seconds in states:
+        for call in calls:
+            keys, documents, (state, *_), (seconds, *_) = zip(*call, strict=True)
             pipeline.execute_command(  # type: ignore[no-untyped-call]
-                command, script, 1, key, document, int(seconds or 0), int(state in FINAL_STATES)
+                command, script, len(keys), *keys, int(seconds or 0), int(state in FINAL_STATES), *documents
             )
         return pipeline.execute(raise_on_error=False)

@@ -42,7 +42,7 @@ SELECT correlation_id, decode(fingerprint, 'hex'),
        coalesce(data ->> 'pattern_name', pattern_name), failure_type, queue, worker, to_timestamp(sent_at),
        to_timestamp(claimed_at), milliseconds, CASE WHEN NOT done THEN contract END, 1
 FROM outcome
-RETURNING correlation_id, result
+RETURNING correlation_id, result, state
 
 -- name: clear_jobs
 -- Remove what was kept of the jobs of a group while they were not finished.

@@ -18,12 +18,14 @@ from typing import Any, ClassVar, NamedTuple
 from celery._state import get_current_task
 from celery.backends.redis import RedisBackend, SentinelBackend
 from celery.exceptions import Reject, SecurityError, SoftTimeLimitExceeded
+from celery.states import SUCCESS
 from kombu.exceptions import KombuError
 from kombu.utils.encoding import bytes_to_str
 from redis.backoff import NoBackoff
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 from redis.retry import Retry
 
+from pattern_storage.storage.recorded_result import RecordedResult
 from pattern_storage.tasks.errors import StorageOperationFailed
 from pattern_storage.tasks.reconnect import ReconnectBackoff
 from pattern_storage.tasks.redis_errors import is_passing
@@ -63,6 +65,24 @@ class Outcome(NamedTuple):
         return self.state[2] in FINAL_STATES
 
 
+class DocumentAround:
+    """Celery's document of a success, around a result that is JSON already; all of one moment."""
+
+    def __init__(self, backend: "StorageRedisBackend") -> None:
+        self._backend = backend
+        document = backend._get_result_meta(result="{result}", state=SUCCESS, traceback=None, request=None)
+        text = str(backend.encode(document | {"task_id": "{task_id}"}))
+        before, _, rest = text.partition('"{result}"')
+        self._parts = (before.encode(), *(part.encode() for part in rest.split("{task_id}")))
+
+    def outcome(self, task_id: str, result: RecordedResult) -> Outcome:
+        """Return what is to be stored of a success that the ledger has. The id has nothing that JSON escapes."""
+        before, between, end = self._parts
+        document = b"".join((before, result.json, between, task_id.encode(), end))
+        backend = self._backend
+        return Outcome(task_id, (backend.get_key_for_task(task_id), document, SUCCESS, backend.expires), durable=True)
+
+
 class StorageRedisBackend(RedisBackend):
     """Celery's Redis backend with the conditional store."""
 
@@ -96,13 +116,20 @@ class StorageRedisBackend(RedisBackend):
         """Store and publish the states of many tasks in one round trip, for jobs that ran in one group.
 
         Takes `(task_id, result, state, request)` for each; the result is what `store_result` takes: a value for
-        SUCCESS, the exception for FAILURE and RETRY. Never raises because a server refuses or is away. It may wait as
-        long as `store_result`, WAIT seconds for all of them together.
+        SUCCESS, the exception for FAILURE and RETRY; or a success as the ledger has it, without a request.
+        Never raises because a server refuses or is away. It may wait as long as `store_result`, WAIT seconds for all of
+        them together.
 
         Return the ids of the tasks whose outcome is now known to neither Redis nor PostgreSQL: their messages must go
         back to the queue (`Reject(requeue=True)`). All others may be acknowledged.
         """
-        outcomes = [self._outcome(task_id, result, state, request) for task_id, result, state, request in results]
+        around = DocumentAround(self)
+        outcomes = [
+            around.outcome(task_id, result)
+            if isinstance(result, RecordedResult)
+            else self._outcome(task_id, result, state, request)
+            for task_id, result, state, request in results
+        ]
         return [outcome.task_id for outcome in self._store(outcomes, WAIT)]
 
     def on_chord_part_return(

@@ -120,7 +120,7 @@ async def test_jobs_of_one_group_see_each_other(node: NodePatternStorageEffect, 
     pattern_id, seen = await insert(node)
     first, second, third = update(pattern_id, 1, expect=seen), update(pattern_id, 2, expect=seen), update(pattern_id, 3)
     gone = contract("delete", pattern_id=pattern_id, expect=seen)
-    results = [one for one in group.execute([first, second, third, gone]) if one is not None]
+    results = [one.parse() for one in group.execute([first, second, third, gone]) if one is not None]
     assert [one.metadata.get("error_type") for one in results] == [None, "version_conflict", None, "version_conflict"]
     times = [results[0].data["updated_at"], results[2].data["updated_at"]]
     assert results[1].metadata["present_updated_at"] == times[0]
@@ -156,7 +156,7 @@ async def test_of_many_at_once_one_is_in_time(
         results, together = await asyncio.gather(asyncio.gather(*single), asyncio.to_thread(group.execute, jobs))
     # A group that waited too long for the row is executed alone, as a worker does.
     for job, result in zip(jobs, together, strict=True):
-        results.append(await node.execute_once(job) if result is None else result)
+        results.append(await node.execute_once(job) if result is None else result.parse())
     assert [one.success for one in results].count(True) == 1
     assert {one.metadata.get("error_type") for one in results} == {None, "version_conflict"}
 

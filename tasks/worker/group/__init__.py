@@ -5,7 +5,8 @@ Redis; most of that costs as much for thirty jobs as for one. Who does what:
 
     grouper    in the worker's main process: collects requests, and gives them to the pool when a process is free
     call       one pool call for many requests; what Celery's pool reports of it is reported to each request
-    child      in the pool process: one transaction, then all results at once, then Celery's own tracer for each job
+    child      in the pool process: one transaction, then all results at once
+    conclusion of each job after that: Celery's own tracer, where anybody listens to it
 
 Nothing waits for company: what arrived in one turn of the event loop, or while all processes were busy, goes together.
 One job that is alone goes the same way, which costs less than Celery's own.

@@ -1,25 +1,23 @@
-"""A group in a pool process: one transaction, Celery's tracer for each job, and all results in one round trip."""
+"""A group in a pool process: one transaction, all results in one round trip, and the conclusion of each job."""
 
 import time
-from collections.abc import Callable, Sequence
-from contextvars import ContextVar
-from functools import cache
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 from celery import current_app
 from celery.app.task import Context
-from celery.app.trace import build_tracer
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.states import FAILURE, SUCCESS
-from celery.utils.nodenames import gethostname
 
-from pattern_storage.storage import ModelContractPatternStorage, ModelResult
+from pattern_storage.storage import ModelContractPatternStorage
 from pattern_storage.storage.delivery import delivered
 from pattern_storage.storage.errors import ContractInvalid, StorageError
 from pattern_storage.storage.logs import get_logger
+from pattern_storage.storage.recorded_result import RecordedResult
 from pattern_storage.tasks.errors import StorageOperationFailed
 from pattern_storage.tasks.worker import runtime
 from pattern_storage.tasks.worker.delivered_job import delivery_from
+from pattern_storage.tasks.worker.group.conclusion import Outcome, conclude
 from pattern_storage.tasks.worker.received_contract import receive
 from pattern_storage.tasks.worker.result_backend import StorageRedisBackend
 
@@ -34,18 +32,12 @@ class GroupedJob(NamedTuple):
 
 logger = get_logger(__name__)
 
-#: What the main process is told of a job: whether it failed, the text of the result (or the failure), seconds.
-Outcome = tuple[int, Any, float]
-
 #: Jobs of this process beyond one for each call of the pool: what its limit has to count besides the calls.
 extra_jobs = 0
 
-#: When the group began, for the tracer of its next job: it reads a clock first of all.
-_began: ContextVar[float | None] = ContextVar("began", default=None)
-
 
 def run_group(jobs: Sequence[GroupedJob]) -> list[Outcome | None]:
-    """Execute jobs in one transaction; return what Celery's tracer returned for each, None for one to execute alone."""
+    """Execute jobs in one transaction; return what the main process is told of each, None for one to execute alone."""
     global extra_jobs
     extra_jobs += len(jobs) - 1
     try:
@@ -73,10 +65,10 @@ def _run(jobs: Sequence[GroupedJob]) -> list[Outcome | None]:
         found = iter(connection.execute([one for _, one in received]))
     results = [None if one is None else next(found) for one in contracts]
     committed = time.perf_counter()
-    unknown = _store([(job, result) for job, result in zip(jobs, results, strict=True) if result is not None])
+    _store([(job, result) for job, result in zip(jobs, results, strict=True) if result is not None])
     stored = time.perf_counter() - committed
     return [
-        None if result is None or job.id in unknown else _trace(job, result, began, stored)
+        None if result is None else conclude(job.task, job.request, result, began, stored)
         for job, result in zip(jobs, results, strict=True)
     ]
 
@@ -91,39 +83,16 @@ def _contract(job: GroupedJob) -> ModelContractPatternStorage | None:
         return None
 
 
-def _trace(job: GroupedJob, result: ModelResult, began: float, stored: float) -> Outcome:
-    """Have Celery conclude a job whose result is stored: signals, hooks, log, and the text for events."""
-    done_at = time.perf_counter() - stored
-    request = {**job.request, "is_eager": False, "ignore_result": True, "outcome": result, "done_at": done_at}
-    _began.set(began)
-    answer, failed, seconds, text = _tracer(job.task)(job.id, request["args"], request["kwargs"], request)
-    return (1, answer, seconds) if failed else (0, text, seconds)
-
-
-@cache
-def _tracer(name: str) -> Callable[..., Any]:
-    """Return Celery's tracer of a task, whose clock starts when the group began."""
-    return build_tracer(
-        name, current_app.tasks[name], current_app.loader, gethostname(), app=current_app, monotonic=_clock
-    )
-
-
-def _clock() -> float:
-    began = _began.get()
-    _began.set(None)
-    return time.monotonic() if began is None else began
-
-
-def _store(ended: Sequence[tuple[GroupedJob, ModelResult]]) -> set[str]:
-    """Store all results in one round trip; return the ids of those whose outcome nobody would learn of otherwise."""
+def _store(ended: Sequence[tuple[GroupedJob, RecordedResult]]) -> None:
+    """Store all results in one round trip. What Redis does not take now is in the ledger."""
     backend = cast("StorageRedisBackend", current_app.backend)
-    return set(backend.store_many(_state(job, result) for job, result in ended if not job.request.get("ignore_result")))
+    extended = bool(current_app.conf.result_extended)
+    backend.store_many(_state(job, result, extended) for job, result in ended if not job.request.get("ignore_result"))
 
 
-def _state(job: GroupedJob, result: ModelResult) -> tuple[str, Any, str, Context | None]:
-    outcome = result.to_dict()
+def _state(job: GroupedJob, result: RecordedResult, extended: bool) -> tuple[str, Any, str, Context | None]:
     # A context is not cheap, and the result names nothing of it but the job that this one was sent by.
-    request = Context(job.request) if job.request.get("parent_id") or current_app.conf.result_extended else None
+    request = Context(job.request) if extended or job.request.get("parent_id") else None
     if result.success:
-        return job.id, outcome, SUCCESS, request
-    return job.id, StorageOperationFailed(outcome), FAILURE, request
+        return job.id, result if request is None else result.parse().to_dict(), SUCCESS, request
+    return job.id, StorageOperationFailed(result.parse().to_dict()), FAILURE, request

@@ -1,0 +1,76 @@
+"""The conclusion of a job whose result is stored: signals, hooks, log, and the text of its event.
+
+Celery's tracer does all that, for 18 µs. Where a job succeeded and nobody listens, only the text is left to make.
+"""
+
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from functools import cache
+from logging import INFO
+from typing import Any
+
+from celery import current_app, signals
+from celery.app import trace
+from celery.utils.nodenames import gethostname
+from celery.utils.text import truncate
+from pydantic_core import from_json
+
+from pattern_storage.storage.recorded_result import RecordedResult
+from pattern_storage.tasks.worker.task import StorageTask
+
+#: What the main process is told of a job: whether it failed, the text of the result (or the failure), seconds.
+Outcome = tuple[int, Any, float]
+
+#: Signals of a job that succeeds.
+SIGNALS = (signals.task_prerun, signals.task_success, signals.task_postrun)
+#: Methods of tasks that Celery calls where a class has its own.
+HOOKS = ("before_start", "on_success", "after_return")
+
+#: When the group began, for the tracer of its next job: it reads a clock first of all.
+_began: ContextVar[float | None] = ContextVar("began", default=None)
+
+
+def conclude(name: str, request: dict[str, Any], result: RecordedResult, began: float, stored: float) -> Outcome:
+    """Conclude a job; return what the main process is told of it.
+
+    Args:
+        name: the task's.
+        request: the job's, as Celery hands it to a pool process.
+        result: what is stored.
+        began: when the group began, in `time.monotonic`.
+        stored: how many seconds the results took to be stored.
+    """
+    if result.success and not _has_listeners(name):
+        # What Celery's saferepr makes of it, in half of its time.
+        text = truncate(repr(from_json(result.json)), StorageTask.resultrepr_maxsize)
+        return 0, text, time.monotonic() - began
+    done_at = time.perf_counter() - stored
+    given = {**request, "is_eager": False, "ignore_result": True, "outcome": result.parse(), "done_at": done_at}
+    _began.set(began)
+    answer, failed, seconds, text = _tracer(name)(request["id"], request["args"], request["kwargs"], given)
+    return (1, answer, seconds) if failed else (0, text, seconds)
+
+
+def _has_listeners(name: str) -> bool:
+    """Whether anybody but the main process wants to know that a job of this task has succeeded."""
+    return _has_hooks(name) or trace.logger.isEnabledFor(INFO) or any(one.receivers for one in SIGNALS)
+
+
+@cache
+def _has_hooks(name: str) -> bool:
+    return any(trace.task_has_custom(current_app.tasks[name], hook) for hook in HOOKS)
+
+
+@cache
+def _tracer(name: str) -> Callable[..., Any]:
+    """Return Celery's tracer of a task, whose clock starts when the group began."""
+    return trace.build_tracer(
+        name, current_app.tasks[name], current_app.loader, gethostname(), app=current_app, monotonic=_clock
+    )
+
+
+def _clock() -> float:
+    began = _began.get()
+    _began.set(None)
+    return time.monotonic() if began is None else began

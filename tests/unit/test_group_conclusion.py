@@ -1,0 +1,105 @@
+"""The conclusion of a job of a group: the main process hears what Celery's tracer would say, which runs if needed."""
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from celery import Celery, signals
+from celery.app import trace
+
+from pattern_storage.storage.recorded_result import RecordedResult
+from pattern_storage.tasks.worker.group import conclusion
+from pattern_storage.tasks.worker.group.conclusion import Outcome, conclude
+from pattern_storage.tasks.worker.task import StorageTask
+
+
+def execute(self: StorageTask, *, contract: dict[str, Any]) -> None:
+    """What a group never calls."""
+
+
+@pytest.fixture
+def task(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A storage task of an application that nobody listens to."""
+    with Celery("unit", set_as_current=False) as app:
+        monkeypatch.setattr("pattern_storage.tasks.worker.group.conclusion.current_app", app)
+        monkeypatch.setattr(trace.logger, "level", logging.WARNING)
+        trace.logger.manager._clear_cache()  # type: ignore[attr-defined]  # unknown to typeshed
+        add: Any = app.task
+        yield add(execute, name=f"storage.{uuid4()}", bind=True, base=StorageTask, shared=False, lazy=False)
+    trace.logger.manager._clear_cache()  # type: ignore[attr-defined]
+
+
+def recorded(**metadata: Any) -> RecordedResult:
+    data = {"pattern_id": str(uuid4()), "pattern_name": "é'\"\n" + "x" * 300}
+    failed = bool(metadata)
+    result = {
+        "success": not failed, "data": None if failed else data, "error": "no" if failed else None,
+        "metadata": {"operation": "insert", "correlation_id": str(uuid4()), **metadata},
+    }  # fmt: skip
+    return RecordedResult(not failed, json.dumps(result).encode())
+
+
+def concluded(task: Any, result: RecordedResult) -> Outcome:
+    request = {"id": str(uuid4()), "task": task.name, "args": [], "kwargs": {"contract": {}}, "delivery_info": {}}
+    return conclude(task.name, request, result, time.monotonic() - 1, 0.0)
+
+
+def test_without_listeners_the_tracer_is_left_out(task: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = recorded()
+    with monkeypatch.context() as alone:
+        alone.delattr(trace, "build_tracer")
+        quick = concluded(task, result)
+    monkeypatch.setattr(conclusion, "_has_listeners", lambda _: True)
+    traced = concluded(task, result)
+    assert quick[:2] == traced[:2]
+    assert quick[1].endswith("...")
+    # Both count from when the group began.
+    assert quick[2] >= 1 <= traced[2]
+
+
+@pytest.mark.parametrize("signal", ["task_prerun", "task_success", "task_postrun"])
+def test_a_listener_hears_of_each_job(task: Any, signal: str) -> None:
+    heard: list[Any] = []
+
+    def hear(**told: Any) -> None:
+        heard.append(told["sender"].name)
+
+    getattr(signals, signal).connect(hear)
+    try:
+        assert concluded(task, recorded())[0] == 0
+    finally:
+        getattr(signals, signal).disconnect(hear)
+    assert heard == [task.name]
+
+
+def test_a_log_that_is_read_has_a_line(task: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger=trace.logger.name)
+    concluded(task, recorded())
+    assert [record.message for record in caplog.records if f"Task {task.name}" in record.message]
+
+
+def test_a_hook_of_the_task_is_called(task: Any) -> None:
+    heard: list[str] = []
+    type(task).on_success = lambda self, *_: heard.append(self.name)
+    concluded(task, recorded())
+    assert heard == [task.name]
+
+
+def test_a_failure_is_traced(task: Any) -> None:
+    heard: list[Any] = []
+
+    def hear(**told: Any) -> None:
+        heard.append(told["exception"].error_type)
+
+    signals.task_failure.connect(hear)
+    try:
+        failed, answer, _ = concluded(task, recorded(error_type="unique_violation"))
+    finally:
+        signals.task_failure.disconnect(hear)
+    assert failed == 1
+    assert heard == ["unique_violation"]
+    assert "unique_violation: no" in str(answer.exception)
