@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any
 
 from kombu.log import get_logger
 from redis.exceptions import ResponseError
 
 from pattern_storage.tasks.redis_errors import ServerRefuses
 from pattern_storage.tasks.transport.polled_connection import PolledConnection
+from pattern_storage.tasks.transport.queue_keys import QueueKey
 
 logger = get_logger(__name__)
 
@@ -40,24 +41,6 @@ class Refusal:
         if self._since is not None and sent_at is not None and sent_at > self._since:
             logger.warning("can %s again", self._what)
             self._since = None
-
-
-#: More messages than any channel holds.
-UNLIMITED = 1_000_000
-
-
-class QueueKey(NamedTuple):
-    """The Redis key of one priority of one queue."""
-
-    queue: str
-    #: With the global prefix.
-    key: str
-    #: Whether its messages are recorded as unacked until they are acknowledged.
-    needs_ack: bool
-    #: How many of its messages the channel may claim now.
-    free: int = UNLIMITED
-    #: Whether it is watched together with others, not waited for on a connection of its own.
-    is_watched: bool = False
 
 
 class BlockingPop(PolledConnection):

@@ -13,13 +13,13 @@ from kombu.utils.json import dumps
 from redis.exceptions import ResponseError
 
 from pattern_storage.tasks.redis_errors import ServerRefuses
-from pattern_storage.tasks.transport.blocking_pop import UNLIMITED, QueueKey
 from pattern_storage.tasks.transport.channel_clients import ChannelClients
 from pattern_storage.tasks.transport.claim_call import claim_command, read_reply
 from pattern_storage.tasks.transport.claims import Claims
 from pattern_storage.tasks.transport.kombu_parts import redis, virtual
 from pattern_storage.tasks.transport.message import Message, Unreadable, load
 from pattern_storage.tasks.transport.qos import QoS
+from pattern_storage.tasks.transport.queue_keys import UNLIMITED, QueueKey, QueueKeys
 from pattern_storage.tasks.transport.scripts import CLAIM, PUT_ASIDE
 
 logger = get_logger(__name__)
@@ -79,15 +79,15 @@ class Channel(ChannelClients):
         queues: list[str] = self._queue_cycle.consume(len(self.active_queues))
         return queues
 
-    def queue_keys(self, queues: Iterable[str], no_ack: bool | None = None) -> list[QueueKey]:
+    def queue_keys(self, queues: Iterable[str], no_ack: bool | None = None) -> QueueKeys:
         """Return the keys of these queues in the order in which messages may be taken from them."""
-        return list(self._queue_keys(tuple((one, self._free(one), self._needs_ack(one, no_ack)) for one in queues)))
+        return self._queue_keys(tuple((one, self._free(one), self._needs_ack(one, no_ack)) for one in queues))
 
     def _needs_ack(self, queue: str, no_ack: bool | None) -> bool:
         return bool(self.ack_emulation) and not (queue in self._no_ack_queues if no_ack is None else no_ack)
 
-    def _build_queue_keys(self, queues: tuple[tuple[str, int, bool], ...]) -> tuple[QueueKey, ...]:
-        return tuple(
+    def _build_queue_keys(self, queues: tuple[tuple[str, int, bool], ...]) -> QueueKeys:
+        return QueueKeys(
             QueueKey(
                 queue,
                 f"{self.global_keyprefix}{self._q_for_pri(queue, step)}",

@@ -1,7 +1,7 @@
 """The claim call: one script call that acknowledges, claims what was moved to `.claimed`, and claims more."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import time
 from typing import Any, NamedTuple
 
@@ -9,8 +9,9 @@ from kombu.log import get_logger
 from kombu.utils.encoding import bytes_to_str
 from redis.exceptions import NoScriptError, ResponseError
 
-from pattern_storage.tasks.transport.blocking_pop import QueueKey
+from pattern_storage.tasks.resp import bulk
 from pattern_storage.tasks.transport.polled_connection import PolledConnection
+from pattern_storage.tasks.transport.queue_keys import QueueKey, QueueKeys
 from pattern_storage.tasks.transport.scripts import CLAIM
 
 logger = get_logger(__name__)
@@ -31,19 +32,17 @@ class Claimed(NamedTuple):
     raw: bytes
 
 
-def claim_command(
-    unacked_keys: Sequence[str],
-    queue_keys: Sequence[QueueKey],
+def claim_arguments(
+    queue_keys: QueueKeys,
     limit: int,
     round_size: int = 1,
     acks: Sequence[str] = (),
     moved: Moved = (),
     early: Moved = (),
-) -> tuple[tuple[Any, ...], list[QueueKey]]:
-    """Build the command of a claim.
+) -> tuple[QueueKeys, list[Any]]:
+    """Return what a claim says.
 
     Args:
-        unacked_keys: the keys of kombu's hash of unacked messages and of its index.
         queue_keys: what messages may be taken from, in that order.
         limit: how many messages at most; what has been moved beyond that goes back.
         round_size: how many queue keys share a round in which each gives one message.
@@ -52,21 +51,27 @@ def claim_command(
         early: more of them, which are delivered without waiting for the reply: no limit puts them back.
 
     Returns:
-        The command, and the queue keys that its reply counts from 1.
+        The queue keys that its reply counts from 1, and the script's arguments.
     """
-    known = list(queue_keys)
-    number = {queue_key.key: n for n, queue_key in enumerate(known, 1)}
-    for queue_key, _ in (*early, *moved):
-        if queue_key.key not in number:
-            known.append(queue_key)
-            number[queue_key.key] = len(known)
-    recorded = "".join("1" if queue_key.needs_ack else "0" for queue_key in known)
-    free = " ".join(str(queue_key.free) for queue_key in known)
-    arguments: list[Any] = [time(), limit + len(early), len(queue_keys), round_size, recorded, free, len(acks), *acks]
+    known = queue_keys
+    if others := {one.key: one for one, _ in (*early, *moved) if one.key not in queue_keys.numbers}:
+        known = QueueKeys((*queue_keys, *others.values()))
+    number = known.numbers
+    arguments: list[Any] = [
+        time(), limit + len(early), len(queue_keys), round_size, known.recorded, known.free, len(acks), *acks
+    ]  # fmt: skip
     # The higher priority first, in case the limit does not reach for all.
     for queue_key, raw in (*early, *sorted(moved, key=lambda one: number[one[0].key])):
         arguments += [number[queue_key.key], raw]
-    return CLAIM.command([*unacked_keys, *(queue_key.key for queue_key in known)], arguments), known
+    return known, arguments
+
+
+def claim_command(
+    unacked_keys: Sequence[str], queue_keys: Iterable[QueueKey], limit: int, **options: Any
+) -> tuple[tuple[Any, ...], QueueKeys]:
+    """Return the command of a claim for redis-py, and the queue keys that its reply counts; see `claim_arguments`."""
+    known, arguments = claim_arguments(QueueKeys(queue_keys), limit, **options)
+    return CLAIM.command([*unacked_keys, *known.numbers], arguments), known
 
 
 class ClaimReply(NamedTuple):
@@ -100,8 +105,8 @@ class ClaimCall(PolledConnection):
         #: Delivery tags to acknowledge; other threads append to it.
         self.acks: deque[str] = deque()
         self._sent_acks: list[str] = []
-        self._command: tuple[Any, ...] = ()
-        self._known: list[QueueKey] = []
+        self._known = QueueKeys()
+        self._arguments: list[Any] = []
 
     @property
     def has_unconfirmed_acks(self) -> bool:
@@ -120,17 +125,16 @@ class ClaimCall(PolledConnection):
 
     def begin(
         self,
-        queue_keys: Sequence[QueueKey],
+        queue_keys: QueueKeys,
         limit: int,
         round_size: int,
         moved: Moved,
         early: Moved = (),
     ) -> None:
-        """Send the call; see `claim_command`."""
-        self._command, self._known = claim_command(
-            self.channel.unacked_keys, queue_keys, limit, round_size, self.take_acks(), moved, early
-        )
-        self.send(*self._command)
+        """Send the call; see `claim_arguments`."""
+        self._known, self._arguments = claim_arguments(queue_keys, limit, round_size, self.take_acks(), moved, early)
+        keys = bulk(self.channel.unacked_keys) + self._known.packed
+        self.send_packed(CLAIM.packed(2 + len(self._known), keys, self._arguments))
 
     def end(self) -> ClaimReply:
         """Return what `read_reply` does, waiting for the reply if need be."""
@@ -138,7 +142,8 @@ class ClaimCall(PolledConnection):
             reply = self.read()
         except NoScriptError:
             # Nothing has happened yet: the server has been restarted.
-            self.send(*CLAIM.text_command(self._command))
+            keys = [*self.channel.unacked_keys, *self._known.numbers]
+            self.send(*CLAIM.text_command(CLAIM.command(keys, self._arguments)))
             reply = self.read()
         self.confirm_acks()
         return read_reply(reply, self._known)

@@ -9,11 +9,12 @@ from kombu.log import get_logger
 
 from pattern_storage.tasks.redis_errors import ServerRefuses
 from pattern_storage.tasks.transport.acknowledgements import Acknowledgements
-from pattern_storage.tasks.transport.blocking_pop import RETRY_DELAY, BlockingPops, QueueKey, Refusal
+from pattern_storage.tasks.transport.blocking_pop import RETRY_DELAY, BlockingPops, Refusal
 from pattern_storage.tasks.transport.claim_call import ClaimCall, Claimed, Moved, claim_command
 from pattern_storage.tasks.transport.early_delivery import EarlyDelivery
 from pattern_storage.tasks.transport.key_watch import KeyWatch
 from pattern_storage.tasks.transport.message import Unreadable, load
+from pattern_storage.tasks.transport.queue_keys import QueueKey, QueueKeys
 from pattern_storage.tasks.transport.restore import carry_over
 from pattern_storage.tasks.transport.scripts import CLAIM, RELEASE, SWEEP
 
@@ -182,7 +183,9 @@ class Claims:
         """Put back what was moved and send all acknowledgements, on a connection that no event loop has to know."""
         while self._pops.moved or self._call.has_unconfirmed_acks:
             moved, self._pops.moved = self._pops.moved, []
-            command, _ = claim_command(self._channel.unacked_keys, [], 0, acks=self._call.take_acks(), moved=moved)
+            command, _ = claim_command(
+                self._channel.unacked_keys, QueueKeys(), 0, acks=self._call.take_acks(), moved=moved
+            )
             CLAIM.send(self._channel.plain_client, command)
             self._call.confirm_acks()
 

@@ -8,8 +8,9 @@ from kombu.log import get_logger
 from redis.exceptions import ResponseError
 
 from pattern_storage.tasks.redis_errors import ServerRefuses
-from pattern_storage.tasks.transport.blocking_pop import RETRY_DELAY, QueueKey, Refusal
+from pattern_storage.tasks.transport.blocking_pop import RETRY_DELAY, Refusal
 from pattern_storage.tasks.transport.polled_connection import PolledConnection
+from pattern_storage.tasks.transport.queue_keys import QueueKey
 
 logger = get_logger(__name__)
 

@@ -1,12 +1,12 @@
 """Redis connections that are written now and read when the poller reports the reply."""
 
+import select
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from kombu.utils.eventio import READ, poll
-
 from pattern_storage.tasks.redis_errors import ServerRefuses
+from pattern_storage.tasks.resp import Argument, pack
 
 
 class PolledConnection:
@@ -26,6 +26,9 @@ class PolledConnection:
         self.connection: Any = None
         #: When the command whose reply is to come was sent, in seconds of the monotonic clock.
         self.sent_at: float | None = None
+        # What `readable` asks, and about which socket.
+        self._poll: Any = None
+        self._polled: Any = None
 
     @property
     def connection_pool(self) -> Any:
@@ -37,8 +40,12 @@ class PolledConnection:
         """Whether a reply is to come."""
         return self.sent_at is not None
 
-    def send(self, *command: Any) -> None:
+    def send(self, *command: Argument) -> None:
         """Send one command. Raises a connection error if there is no server."""
+        self.send_packed(pack(*command))
+
+    def send_packed(self, command: bytes) -> None:
+        """Send one command as Redis reads it. Raises a connection error if there is no server."""
         cycle = self.channel.connection.cycle
         if self.connection is not None and self.connection._sock is not None:
             # Connects again if the server has gone, which the poller has to learn; sending would do the same, too late.
@@ -50,7 +57,7 @@ class PolledConnection:
         if getattr(self.connection, "_re_auth_token", None) is not None:
             # Credentials that are renewed (Entra ID, IAM) reach a connection only while it has no command out.
             self.connection.re_auth()
-        self.connection.send_command(*command)
+        self.connection.send_packed_command([command], check_health=False)
         self.sent_at = monotonic()
 
     def read(self) -> Any:
@@ -73,14 +80,14 @@ class PolledConnection:
 
         redis-py's `can_read` takes what it finds into a buffer of its own, and then no poller reports it.
         """
-        if self.connection is None or self.connection._sock is None:
+        sock = None if self.connection is None else self.connection._sock
+        if sock is None:
             return False
-        poller = poll()
-        try:
-            poller.register(self.connection._sock, READ)
-            return bool(poller.poll(timeout))
-        finally:
-            poller.close()
+        if sock is not self._polled:
+            # Kept: it is asked for each message, and kombu's are a thing of the kernel to be opened and closed.
+            self._polled, self._poll = sock, select.poll()
+            self._poll.register(sock, select.POLLIN)
+        return bool(self._poll.poll(1000 * timeout))
 
     def on_readable(self) -> bool:
         """Do what a report of the poller asks for. Returns whether that delivered a message."""

@@ -1,10 +1,13 @@
 """The transport's Lua scripts: read once, sent by their digest."""
 
+from collections.abc import Sequence
 from hashlib import sha1
 from importlib.resources import files
 from typing import Any
 
 from redis.exceptions import NoScriptError
+
+from pattern_storage.tasks.resp import Argument, bulk
 
 
 class Script:
@@ -18,6 +21,11 @@ class Script:
     def command(self, keys: list[str], arguments: list[Any]) -> tuple[Any, ...]:
         """Return the command that runs it, for a server that knows it."""
         return "EVALSHA", self.digest, len(keys), *keys, *arguments
+
+    def packed(self, key_count: int, keys: bytes, arguments: Sequence[Argument]) -> bytes:
+        """Return the same command as Redis reads it, of keys that are packed already."""
+        count = 3 + key_count + len(arguments)
+        return b"*%d\r\n%b%b%b" % (count, bulk(("EVALSHA", self.digest, key_count)), keys, bulk(arguments))
 
     def text_command(self, command: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return the same command for a server that does not, because it has been restarted."""

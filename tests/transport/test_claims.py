@@ -11,9 +11,9 @@ import redis
 from kombu import Connection, Consumer, Exchange, Queue
 
 from pattern_storage.tasks.transport import transport
-from pattern_storage.tasks.transport.blocking_pop import QueueKey
 from pattern_storage.tasks.transport.channel import Channel
 from pattern_storage.tasks.transport.claim_call import claim_command, read_reply
+from pattern_storage.tasks.transport.queue_keys import QueueKey
 from pattern_storage.tasks.transport.scripts import CLAIM, SWEEP
 from tests.fix_process import DEADLINE
 from tests.fix_redis_fault import OURS, STOCK, Reader, acknowledged, bodies, publish, waiting, where

@@ -8,8 +8,8 @@ import pytest
 import redis
 from redis.exceptions import RedisError
 
-from pattern_storage.tasks.transport.blocking_pop import QueueKey
 from pattern_storage.tasks.transport.claim_call import ClaimReply, claim_command, read_reply
+from pattern_storage.tasks.transport.queue_keys import QueueKey
 from pattern_storage.tasks.transport.scripts import CLAIM, PUT_ASIDE, RELEASE, SWEEP
 from tests.fix_redis_fault import bodies, publish, where
 
