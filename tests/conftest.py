@@ -7,6 +7,7 @@ pytest_plugins = [
     "tests.fix_celery",
     "tests.fix_redis_fault",
     "tests.fix_faults",
+    "tests.fix_loading",
     "tests.fix_rabbitmq",
     "tests.fix_pgbouncer",
     "tests.fix_sentinel",

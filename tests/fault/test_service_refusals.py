@@ -1,6 +1,6 @@
 """A Redis that is up and refuses for a moment: beat, relay, Flower and clients wait, say so once, and go on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
@@ -11,23 +11,22 @@ import pytest
 import redis
 from celery import Celery
 
-from pattern_storage.embedded import EmbeddedValkey
 from pattern_storage.tasks.client import AsyncPatternStorageClient, BrokerUnavailable, PatternStorageClient
-from tests.fault.test_transport_refusals import busy, full, no_disk, no_replicas, replica, too_many_clients
+from tests.fault.test_transport_refusals import ALL_REFUSALS, Refusal, refusing
 from tests.fix_flower import PASSWORD, USER, ask, free_port
 from tests.fix_imports import patterns, write_lines
+from tests.fix_loading import LoadingValkey
 from tests.fix_process import ProcessGroup, clean_environment, wait_until
 from tests.fix_servers import create_database, drop_database, on_database
 from tests.fix_storage import contract, make_pattern
 
-Refusal = Callable[[Any], Any]
 IMPORTS = '[[import]]\nname = "often"\nsource = "rows.jsonl"\nevery = "1s"\n'
 
 
 class Services:
     """Beat, relay and Flower, with nobody who works off what they send."""
 
-    def __init__(self, stack: ExitStack, database_url: str, valkey: EmbeddedValkey, folder: Path) -> None:
+    def __init__(self, stack: ExitStack, database_url: str, valkey: LoadingValkey, folder: Path) -> None:
         self.database_url, self.url, self.port = database_url, valkey.url, free_port()
         write_lines(folder / "rows.jsonl", patterns(1))
         (folder / "imports.toml").write_text(IMPORTS)
@@ -80,14 +79,14 @@ class Services:
 
 
 @pytest.fixture(scope="module")
-def valkey(server_directory: Path) -> Iterator[EmbeddedValkey]:
-    with EmbeddedValkey(server_directory / "refuses", durable=False) as server:
+def valkey(server_directory: Path) -> Iterator[LoadingValkey]:
+    with LoadingValkey(server_directory / "refuses", durable=True) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def services(
-    valkey: EmbeddedValkey, postgres_url: str, template_database: str, tmp_path_factory: pytest.TempPathFactory
+    valkey: LoadingValkey, postgres_url: str, template_database: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Services]:
     name = create_database(postgres_url, template_database)
     with ExitStack() as stack:
@@ -98,16 +97,15 @@ def services(
         yield running
 
 
-@pytest.mark.parametrize("refusal", [no_replicas, no_disk, busy, full, replica, too_many_clients])
-async def test_services_wait_and_go_on(services: Services, valkey: EmbeddedValkey, refusal: Refusal) -> None:
+@pytest.mark.parametrize("refusal", ALL_REFUSALS)
+async def test_services_wait_and_go_on(services: Services, valkey: LoadingValkey, refusal: Refusal) -> None:
     before = {name: len(group.text()) for name, group in services.groups.items()}
 
     def said(name: str) -> str:
         return services.groups[name].text()[before[name] :]
 
     with closing(redis.Redis.from_url(valkey.url)) as store:
-        store.ping()
-        with refusal(store):
+        with refusing(refusal, valkey):
             with PatternStorageClient(redis_url=valkey.url) as client, pytest.raises(BrokerUnavailable):
                 client.insert(make_pattern())
             async with AsyncPatternStorageClient(redis_url=valkey.url) as asynchronous:
@@ -130,7 +128,7 @@ async def test_services_wait_and_go_on(services: Services, valkey: EmbeddedValke
 
 @pytest.mark.parametrize("command", [("beat", "-s", "{}/schedule"), ("flower",)])
 def test_a_database_that_the_server_lacks(
-    valkey: EmbeddedValkey, database_url: str, tmp_path: Path, command: tuple[str, ...]
+    valkey: LoadingValkey, database_url: str, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     url = valkey.url.rpartition("/")[0] + "/99"
     environment = clean_environment(

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import redis
 
-from pattern_storage.embedded import EmbeddedValkey
 from pattern_storage.tasks.client import BrokerUnavailable
 from tests.fix_faults import SAFE, SOON, Launch, Load
+from tests.fix_loading import LoadingValkey, loading
 from tests.fix_process import wait_until
 
 Refusal = Callable[[Any], Any]
@@ -93,13 +93,23 @@ def too_many_clients(store: Any) -> Iterator[None]:
     store.config_set("maxclients", "10000")
 
 
+@contextmanager
+def refusing(refusal: Refusal, server: LoadingValkey) -> Iterator[None]:
+    """Have the server refuse in this way for as long as the block lasts."""
+    with closing(redis.Redis.from_url(server.url)) as store:
+        store.ping()
+        with refusal(server if refusal is loading else store):
+            yield
+
+
 @pytest.fixture
-def load(database_url: str, lone_valkey: EmbeddedValkey) -> Iterator[Load]:
-    with closing(Load(database_url, lone_valkey.url, connect_timeout=1.0)) as opened:
+def load(database_url: str, loading_valkey: LoadingValkey) -> Iterator[Load]:
+    with closing(Load(database_url, loading_valkey.url, connect_timeout=1.0)) as opened:
         yield opened
 
 
-REFUSALS = pytest.mark.parametrize("refusal", [no_replicas, no_disk, busy, full, replica, too_many_clients])
+ALL_REFUSALS = [no_replicas, no_disk, busy, full, replica, too_many_clients, loading]
+REFUSALS = pytest.mark.parametrize("refusal", ALL_REFUSALS)
 
 
 def check_log(said: str) -> None:
@@ -109,17 +119,15 @@ def check_log(said: str) -> None:
 
 
 @REFUSALS
-def test_a_worker_waits(launch: Launch, load: Load, refusal: Refusal) -> None:
+def test_a_worker_waits(launch: Launch, load: Load, loading_valkey: LoadingValkey, refusal: Refusal) -> None:
     worker = launch(load.database_url, load.redis_url, env=SOON | SAFE)
     load.submit(load.inserts(5))
     load.settle()
     before, pid = len(worker.logs()), worker.pid
-    with closing(redis.Redis.from_url(load.redis_url)) as store:
-        store.ping()
-        with refusal(store):
-            with pytest.raises(BrokerUnavailable):
-                load.submit(load.inserts(1))
-            wait_until(lambda: "efuses for now" in worker.logs()[before:], "it says so")
+    with refusing(refusal, loading_valkey):
+        with pytest.raises(BrokerUnavailable):
+            load.submit(load.inserts(1))
+        wait_until(lambda: "efuses for now" in worker.logs()[before:], "it says so")
     load.submit(load.inserts(20))
     load.settle()
     assert worker.pid == pid
@@ -128,12 +136,13 @@ def test_a_worker_waits(launch: Launch, load: Load, refusal: Refusal) -> None:
 
 
 @REFUSALS
-def test_a_worker_that_starts_waits(launch: Launch, load: Load, refusal: Refusal, tmp_path: Path) -> None:
+def test_a_worker_that_starts_waits(
+    launch: Launch, load: Load, loading_valkey: LoadingValkey, refusal: Refusal, tmp_path: Path
+) -> None:
     load.submit(load.inserts(5))
     log = tmp_path / "worker-0.log"
-    with closing(redis.Redis.from_url(load.redis_url)) as store, ThreadPoolExecutor() as beside:
-        store.ping()
-        with refusal(store):
+    with ThreadPoolExecutor() as beside:
+        with refusing(refusal, loading_valkey):
             starting = beside.submit(launch, load.database_url, load.redis_url, env=SOON | SAFE)
             wait_until(lambda: log.exists() and "efuses for now" in log.read_text(), "it says so")
         worker = starting.result()
