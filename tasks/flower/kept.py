@@ -6,9 +6,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
-from pattern_storage.storage.logs import get_logger
-
-logger = get_logger(__name__)
+from pattern_storage.tasks.reconnect import ReconnectBackoff
 
 T = TypeVar("T")
 
@@ -31,6 +29,8 @@ class Kept(Generic[T]):
         #: When the last value was found out.
         self.found_at: datetime | None = None
         self._finding: asyncio.Task[None] | None = None
+        # The page itself says which server does not answer; the log says it once.
+        self._backoff = ReconnectBackoff(f"cannot find out {getattr(find, '__name__', 'figures').strip('_')}", "flower")
 
     def last(self) -> T | None:
         """Return the last value, None if there is none yet; where it is old, begin to find out the next.
@@ -57,7 +57,7 @@ class Kept(Generic[T]):
         try:
             self._value = await self._find()
             self.found_at = datetime.now(UTC)
+            self._backoff.succeeded()
         except Exception as error:
-            # The page itself says which server does not answer.
-            logger.warning("%s cannot be found out now: %s", getattr(self._find, "__name__", self._find), error)
+            self._backoff.failed(error)
         self._found_at = time.monotonic()

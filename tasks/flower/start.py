@@ -32,6 +32,8 @@ def configure(app: Celery) -> None:
     check_redis(settings)
     # It writes a line for each attempt to connect; ours says once that events are not heard.
     logging.getLogger("kombu.mixins").setLevel(logging.WARNING)
+    # It has a traceback for each look at a server that refuses.
+    logging.getLogger("kombu.transport.redis").setLevel(logging.ERROR)
     app.conf.broker_pool_limit = POOL_LIMIT
     # A question leaves on the connection that its answers come on, not on another one of the same pool.
     control: Any = app.control
@@ -80,7 +82,7 @@ def stop_loop(signum: int, _: FrameType | None) -> None:
 
 
 def _install(settings: Settings) -> None:
-    from flower import command, events, urls
+    from flower import app, command, events, urls
     from flower.views import tasks
 
     from pattern_storage.tasks.flower import access
@@ -91,10 +93,13 @@ def _install(settings: Settings) -> None:
     from pattern_storage.tasks.flower.receiver import ValidatingReceiver
     from pattern_storage.tasks.flower.task import FlowerTask
     from pattern_storage.tasks.flower.templates_loader import create_loader
+    from pattern_storage.tasks.flower.worker_inspector import WorkerInspector, enable_events
 
     command.sigterm_handler = stop_loop
     events.EventReceiver = ValidatingReceiver
     events.EventsState.Task = FlowerTask
+    events.Events.on_enable_events = enable_events
+    app.Inspector = WorkerInspector
     tasks.search_tasks = search_jobs
     access.install()
     urls.handlers[:0] = [*HANDLERS, *ROUTES]  # the first that matches answers

@@ -22,8 +22,10 @@ Refusal = Callable[[Any], Any]
 @contextmanager
 def no_replicas(store: Any) -> Iterator[None]:
     store.config_set("min-replicas-to-write", "1")
-    yield
-    store.config_set("min-replicas-to-write", "0")
+    try:
+        yield
+    finally:
+        store.config_set("min-replicas-to-write", "0")
 
 
 @contextmanager
@@ -35,9 +37,11 @@ def no_disk(store: Any) -> Iterator[None]:
     dump.mkdir()
     store.bgsave()
     wait_until(lambda: store.info("persistence")["rdb_last_bgsave_status"] == "err", "saving fails")
-    yield
-    shutil.rmtree(dump)
-    store.bgsave()
+    try:
+        yield
+    finally:
+        shutil.rmtree(dump)
+        store.bgsave()
     wait_until(lambda: store.info("persistence")["rdb_last_bgsave_status"] == "ok", "saving works")
 
 
@@ -65,23 +69,29 @@ def busy(store: Any) -> Iterator[None]:
         return False
 
     wait_until(refused, "it is busy")
-    yield
-    store.script_kill()
-    thread.join()
+    try:
+        yield
+    finally:
+        store.script_kill()
+        thread.join()
 
 
 @contextmanager
 def full(store: Any) -> Iterator[None]:
     store.config_set("maxmemory", "1")
-    yield
-    store.config_set("maxmemory", "0")
+    try:
+        yield
+    finally:
+        store.config_set("maxmemory", "0")
 
 
 @contextmanager
 def replica(store: Any) -> Iterator[None]:
     store.execute_command("REPLICAOF", "127.0.0.1", "1")
-    yield
-    store.execute_command("REPLICAOF", "NO", "ONE")
+    try:
+        yield
+    finally:
+        store.execute_command("REPLICAOF", "NO", "ONE")
 
 
 @contextmanager
@@ -89,8 +99,10 @@ def too_many_clients(store: Any) -> Iterator[None]:
     store.config_set("maxclients", "1")
     # Whoever connects now is refused; those who are connected have to.
     store.client_kill_filter(_type="normal", skipme=True)
-    yield
-    store.config_set("maxclients", "10000")
+    try:
+        yield
+    finally:
+        store.config_set("maxclients", "10000")
 
 
 @contextmanager
