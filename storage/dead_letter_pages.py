@@ -25,6 +25,8 @@ class LetterFilter:
     correlation_id: UUID | None = None
     error_type: str | None = None
     reason: str | None = None
+    operation: str | None = None
+    pattern_name: str | None = None
     since: datetime | None = None
     until: datetime | None = None
 

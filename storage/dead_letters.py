@@ -99,16 +99,20 @@ async def page(
     *,
     ids: Sequence[UUID] | None = None,
     error_type: str | None = None,
+    operation: str | None = None,
+    pattern_name: str | None = None,
     after: Entry | None = None,
     limit: int = PAGE_SIZE,
 ) -> list[Entry]:
-    """Return dead letters from the newest on, or behind `after`: all, those with these ids, or of this error_type.
+    """Return dead letters from the newest on, or behind `after`: all, or those with these ids and of what is given.
 
     One that dies again meanwhile moves to the front, so whoever goes on from page to page meets none twice.
     """
     values = {
         "ids": list(ids) if ids is not None else None,
         "error_type": error_type,
+        "operation": operation,
+        "pattern_name": pattern_name,
         "died_at": after and after.died_at,
         "correlation_id": after and after.correlation_id,
         "limit": limit,

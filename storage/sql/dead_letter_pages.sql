@@ -38,6 +38,8 @@ SELECT correlation_id FROM dead_letters WHERE {filters} ORDER BY died_at, correl
 -- The filter itself.
 (%(correlation_id)s::uuid IS NULL OR correlation_id = %(correlation_id)s)
   AND (%(error_type)s::text IS NULL OR error_type = %(error_type)s)
+  AND (%(operation)s::text IS NULL OR operation = %(operation)s)
+  AND (%(pattern_name)s::text IS NULL OR pattern_name = %(pattern_name)s)
   AND (%(reason)s::text IS NULL OR {reason} = %(reason)s)
   AND (%(since)s::timestamptz IS NULL OR died_at >= %(since)s)
   AND (%(until)s::timestamptz IS NULL OR died_at <= %(until)s)

@@ -24,12 +24,14 @@ ON CONFLICT (correlation_id) DO UPDATE
 SET error_type = excluded.error_type, error = excluded.error, attempts = excluded.attempts, died_at = now()
 
 -- name: page_dead_letters
--- Dead letters without their contracts, by id or by kind of error, the newest first, behind the one last seen. Not NOT
+-- Dead letters without their contracts, by id, kind of error, operation or name, the newest first, behind the one last seen. Not NOT
 -- EXISTS: PostgreSQL would join both tables as a whole for the sake of one page.
 SELECT correlation_id, died_at, pg_column_size(contract) AS size
 FROM dead_letters
 WHERE (%(ids)s::uuid[] IS NULL OR correlation_id = ANY (%(ids)s::uuid[]))
   AND (%(error_type)s::text IS NULL OR error_type = %(error_type)s)
+  AND (%(operation)s::text IS NULL OR operation = %(operation)s)
+  AND (%(pattern_name)s::text IS NULL OR pattern_name = %(pattern_name)s)
   AND (%(died_at)s::timestamptz IS NULL OR (died_at, correlation_id) < (%(died_at)s, %(correlation_id)s::uuid))
   AND (SELECT true FROM job_ledger WHERE job_ledger.correlation_id = dead_letters.correlation_id) IS NULL
 ORDER BY died_at DESC, correlation_id DESC

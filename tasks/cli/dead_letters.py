@@ -2,10 +2,11 @@
 
 import re
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from itertools import chain
+from types import MappingProxyType
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from pattern_storage.storage.errors import ContractInvalid, StorageError
 from pattern_storage.storage.operations import check
 from pattern_storage.tasks.cli.exits import Exit, InputInvalid
 from pattern_storage.tasks.cli.jobs import Json
-from pattern_storage.tasks.cli.operator import act_on
+from pattern_storage.tasks.cli.operator import act_on, read_filter
 from pattern_storage.tasks.cli.output import err, print_json, print_pairs, print_table
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.client.outgoing import build
@@ -30,16 +31,27 @@ cli = typer.Typer(help="Jobs that ran out of attempts, kept until someone replay
 #: The operation of a contract that cannot be read as JSON.
 OPERATION = re.compile(r'"operation"\s*:\s*"(\w{1,30})"')
 
+#: Names of columns, and the values that they should have.
+Filter = Mapping[str, Any]
+
 Ids = Annotated[list[UUID] | None, typer.Argument(metavar="[CORRELATION_ID]...", help="These jobs.")]
 ErrorType = Annotated[str | None, typer.Option(help="Only those that ended with this error_type.")]
+Operation = Annotated[str | None, typer.Option(help="insert, update, delete or batch_insert.")]
+Name = Annotated[str | None, typer.Option(help="Exact name of the pattern.")]
 All = Annotated[bool, typer.Option("--all", help="Every dead letter.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say which, and change nothing.")]
 
 
 @cli.command("list")
-def list_letters(error_type: ErrorType = None, limit: int = 100, as_json: Json = False) -> None:
+def list_letters(
+    error_type: ErrorType = None,
+    operation: Operation = None,
+    name: Name = None,
+    limit: int = 100,
+    as_json: Json = False,
+) -> None:
     """List dead letters, the newest first."""
-    letters = chain.from_iterable(_contracts(None, error_type, limit))
+    letters = chain.from_iterable(_contracts(None, _filter(error_type, operation, name), limit))
     if as_json:
         print_json([_plain(letter) for letter in letters])
         return
@@ -50,7 +62,7 @@ def list_letters(error_type: ErrorType = None, limit: int = 100, as_json: Json =
 @cli.command()
 def show(correlation_id: Annotated[UUID, typer.Argument()], as_json: Json = False) -> None:
     """Show one dead letter with its contract."""
-    letter = next(chain.from_iterable(_contracts([correlation_id], None)), None)
+    letter = next(chain.from_iterable(_contracts([correlation_id])), None)
     if letter is None:
         raise _unknown([correlation_id])
     print_json(_plain(letter)) if as_json else print_pairs(_plain(letter), title=_about(letter))
@@ -60,16 +72,19 @@ def show(correlation_id: Annotated[UUID, typer.Argument()], as_json: Json = Fals
 def replay(
     ids: Ids = None,
     error_type: ErrorType = None,
+    operation: Operation = None,
+    name: Name = None,
     every: All = False,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Send jobs again under their own correlation id. They stay dead letters until they are done: nothing is lost."""
-    _check_selection(ids, error_type, every)
-    found, replayed = 0, Done("replayed", "replay dead letters", error_type, dry_run, as_json)
+    wanted = _filter(error_type, operation, name)
+    _check_selection(ids, wanted, every)
+    found, replayed = 0, Done("replayed", "replay dead letters", wanted, dry_run, as_json)
     with ExitStack() as stack:
         client = None if dry_run else stack.enter_context(PatternStorageClient())
-        for letters in _contracts(ids, error_type):
+        for letters in _contracts(ids, wanted):
             readable = list(_readable(letters))
             if client is not None:
                 client.submit_again(readable)
@@ -84,14 +99,17 @@ def replay(
 def discard(
     ids: Ids = None,
     error_type: ErrorType = None,
+    operation: Operation = None,
+    name: Name = None,
     every: All = False,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Remove dead letters for good."""
-    _check_selection(ids, error_type, every)
-    discarded = Done("discarded", "discard dead letters", error_type, dry_run, as_json)
-    for entries in _entries(ids, error_type):
+    wanted = _filter(error_type, operation, name)
+    _check_selection(ids, wanted, every)
+    discarded = Done("discarded", "discard dead letters", wanted, dry_run, as_json)
+    for entries in _entries(ids, wanted):
         chosen = [entry.correlation_id for entry in entries]
         if not dry_run:
             run_sync(_database().run(partial(dead_letters.discard, ids=chosen)))
@@ -102,8 +120,8 @@ def discard(
 class Done:
     """The letters that a command is done with: printed for a script to read, at once, and kept in the audit."""
 
-    def __init__(self, past: str, action: str, error_type: str | None, dry_run: bool, as_json: bool) -> None:
-        self._past, self._action, self._error_type = past, action, error_type
+    def __init__(self, past: str, action: str, wanted: Filter, dry_run: bool, as_json: bool) -> None:
+        self._past, self._action, self._wanted = past, action, wanted
         self._dry_run, self._as_json = dry_run, as_json
         self.ids: list[str] = []
 
@@ -111,7 +129,7 @@ class Done:
         """Note some that are done."""
         self.ids += map(str, ids)
         if ids and not self._dry_run:
-            about = {"error_type": self._error_type} if self._error_type else {"jobs": [str(each) for each in ids]}
+            about = self._wanted or {"jobs": [*map(str, ids)]}
             run_sync(act_on().record(self._action, about, len(ids)))
         if not self._as_json:
             for each in ids:
@@ -132,12 +150,19 @@ def _database() -> Database:
     return Database(load_settings())
 
 
-def _entries(ids: Sequence[UUID] | None, error_type: str | None, limit: int | None = None) -> Iterator[list[Entry]]:
+def _filter(error_type: str | None, operation: str | None, name: str | None) -> Filter:
+    """Return what is given of a filter, by columns. Raises FilterInvalid."""
+    wanted = read_filter(operation=operation, name=name).to_dict()
+    # Letters of another release may have an error_type that is none of ours.
+    return wanted if error_type is None else wanted | {"error_type": error_type}
+
+
+def _entries(ids: Sequence[UUID] | None, wanted: Filter, limit: int | None = None) -> Iterator[list[Entry]]:
     """Yield dead letters a page at a time, each with a connection and a time limit of its own; `limit` in all."""
     last, rest = None, limit
     while rest is None or rest > 0:
         size = PAGE_SIZE if rest is None else min(rest, PAGE_SIZE)
-        question = partial(dead_letters.page, ids=ids, error_type=error_type, after=last, limit=size)
+        question = partial(dead_letters.page, ids=ids, after=last, limit=size, **wanted)
         entries = run_sync(_database().run(question))
         if entries:
             yield entries
@@ -147,21 +172,21 @@ def _entries(ids: Sequence[UUID] | None, error_type: str | None, limit: int | No
 
 
 def _contracts(
-    ids: Sequence[UUID] | None, error_type: str | None, limit: int | None = None
+    ids: Sequence[UUID] | None, wanted: Filter = MappingProxyType({}), limit: int | None = None
 ) -> Iterator[list[DeadLetter]]:
     """Yield dead letters with their contracts, as many at a time as fit in memory."""
-    for entries in _entries(ids, error_type, limit):
+    for entries in _entries(ids, wanted, limit):
         for chunk in dead_letters.chunks(entries):
             if letters := run_sync(_database().run(partial(dead_letters.fetch, ids=chunk))):
                 yield letters
 
 
-def _check_selection(ids: Sequence[UUID] | None, error_type: str | None, every: bool) -> None:
+def _check_selection(ids: Sequence[UUID] | None, wanted: Filter, every: bool) -> None:
     """Raise InputInvalid unless the arguments name dead letters in one way, and for an id that is not one."""
-    if sum((bool(ids), error_type is not None, every)) != 1:
-        raise InputInvalid("say which: correlation ids, --error-type, or --all")
+    if sum((bool(ids), bool(wanted), every)) != 1:
+        raise InputInvalid("say which: correlation ids, filters such as --error-type, or --all")
     if ids:
-        known = {entry.correlation_id for entries in _entries(ids, None) for entry in entries}
+        known = {entry.correlation_id for entries in _entries(ids, {}) for entry in entries}
         if unknown := set(ids) - known:
             raise _unknown(unknown)
 

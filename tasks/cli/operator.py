@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from pattern_storage.config.settings import Settings, load_settings
+from pattern_storage.storage.errors import FilterInvalid
 from pattern_storage.storage.job_filter import JobFilter
 from pattern_storage.tasks.cli.exits import InputInvalid
 from pattern_storage.tasks.cli.output import err
@@ -44,19 +45,25 @@ def act_on(settings: Settings | None = None) -> Operator:
 
 
 def read_filter(
-    state: str | None,
-    operation: str | None,
-    error_type: str | None,
-    name: str | None,
-    queue: str | None,
-    since: str | None,
-    until: str | None,
+    state: str | None = None,
+    operation: str | None = None,
+    error_type: str | None = None,
+    name: str | None = None,
+    queue: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
 ) -> JobFilter:
-    """Return the filter that the options give. Raises FilterInvalid."""
-    return JobFilter.parse({
+    """Return the filter that the options give. Raises FilterInvalid, which names the option."""
+    given = {
         "states": state, "operation": operation, "error_type": error_type, "pattern_name": name, "queue": queue,
         "since": since, "until": until,
-    })  # fmt: skip
+    }  # fmt: skip
+    try:
+        return JobFilter.parse(given)
+    except FilterInvalid as error:
+        field, _, what = str(error).partition(" ")
+        option = {"states": "state", "pattern_name": "name"}.get(field, field.replace("_", "-"))
+        raise FilterInvalid(f"--{option} {what}") from None
 
 
 def confirm(question: str, *, yes: bool) -> None:

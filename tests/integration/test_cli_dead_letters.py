@@ -20,11 +20,11 @@ cli = fix_cli.cli
 COUNT = 7
 #: All at once, as after an outage, so that only the id tells one from the next; one is no contract at all.
 BURY: LiteralString = """
-    INSERT INTO dead_letters (correlation_id, contract, error_type, error, attempts, first_at)
+    INSERT INTO dead_letters (correlation_id, contract, error_type, error, attempts, first_at, operation, pattern_name)
     SELECT id, json_build_object('correlation_id', id, 'operation', CASE number WHEN 3 THEN 'x' ELSE 'insert' END,
                'data', json_build_object('pattern_name', 'p' || number, 'pattern_type', 't', 'language', 'l',
                                          'template_code', 'c')),
-           CASE WHEN number %% 2 = 0 THEN 'even' ELSE 'odd' END, 'e', 5, now()
+           CASE WHEN number %% 2 = 0 THEN 'even' ELSE 'odd' END, 'e', 5, now(), 'insert', 'p' || number
     FROM (SELECT number, gen_random_uuid() AS id FROM generate_series(0, %s - 1) AS number) AS numbers
     RETURNING correlation_id
 """
@@ -52,6 +52,11 @@ def test_every_page_is_listed_and_discarded(paged: Any, letters: set[str]) -> No
     assert [letter["correlation_id"] for letter in paged("list", "--json", "--limit", "3").json] == listed[:3]
     assert paged("list", "--json", "--limit", "0").json == []
     assert len(paged("list", "--json", "--error-type", "odd").json) == 3
+    [third] = paged("list", "--json", "--name", "p3", "--operation", "insert").json
+    assert third["contract"]["data"]["pattern_name"] == "p3"
+    assert paged("list", "--json", "--name", "p3", "--operation", "delete").json == []
+    assert "--operation is 'drop'" in paged("replay", "--operation", "drop").error
+    assert paged("discard", "--name", "p3", "--dry-run").out.split() == [third["correlation_id"]]
     assert paged("show", listed[5], "--json").json["correlation_id"] == listed[5]
 
     for command in (("discard", listed[0], listed[6]), ("show",)):

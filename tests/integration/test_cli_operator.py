@@ -158,7 +158,8 @@ def test_imports_are_paused_run_and_stopped(run: Any, database_url: str, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["jobs", "list", "--operation", "drop"], 2, "operation is 'drop'"),
+        (["jobs", "list", "--operation", "drop"], 2, "--operation is 'drop'"),
+        (["jobs", "list", "--state", "NOPE"], 2, "--state is 'NOPE'"),
         (["jobs", "list", "--limit", "x"], 2, "Invalid value for '--limit'"),
         (["jobs", "list", "--colour"], 2, "No such option"),
         (["jobs", "show", "7"], 2, "valid UUID"),

@@ -17,8 +17,9 @@ pages = fix_pages.pages
 
 TEMPLATE = "def a_template_that_no_page_shows(): ..."
 BURY: LiteralString = """
-    INSERT INTO dead_letters (correlation_id, contract, error_type, error, attempts, first_at)
-    VALUES (%s, %s, %s, %s, 5, now())
+    INSERT INTO dead_letters (correlation_id, contract, operation, pattern_name, error_type, error, attempts, first_at)
+    SELECT id, contract, contract ->> 'operation', contract #>> '{data,pattern_name}', error_type, error, 5, now()
+    FROM (VALUES (%s::uuid, %s::json, %s, %s)) AS letter (id, contract, error_type, error)
 """
 
 
@@ -98,8 +99,13 @@ def test_dead_letters_page_by_page(pages: Pages, viewer: Visitor, letters: dict[
 def test_replay_by_filter(pages: Pages, operator: Visitor, letters: dict[str, list[UUID]]) -> None:
     # One of them cannot be sent again.
     broken = bury(pages, "transaction_conflict", "lock timeout of row 9 ('x9')", operation="none")
-    shown = operator.submit("/dead-letters/replay", error_type="transaction_conflict")
-    assert "Done. replayed: 8." in shown.text
+    one = pages.execute("SELECT pattern_name FROM dead_letters WHERE correlation_id = %s", letters["lost"][0])[0][0]
+    found = operator.get("/dead-letters", name=one, operation="insert").text
+    assert ("1 dead letter<" in found, str(letters["lost"][0]) in found) == (True, True)
+    assert "No dead letter matches" in operator.get("/dead-letters", name=one, operation="delete").text
+    assert operator.get("/dead-letters", operation="drop").status == 400
+    shown = operator.submit("/dead-letters/replay", error_type="transaction_conflict", operation="insert")
+    assert "replayed: 8" in shown.text
     assert waiting(pages) == set(letters["locked"])
     # They stay until they are done.
     assert left(pages) == {*letters["locked"], *letters["lost"], broken}

@@ -15,6 +15,12 @@ from pattern_storage.tasks.description import describe_contract
 from pattern_storage.tasks.flower.pages import words
 from pattern_storage.tasks.flower.pages.actions import ActionHandler, Question
 from pattern_storage.tasks.flower.pages.base import PageHandler
+from pattern_storage.vocabulary import OperationName
+
+#: Filters as the URL has them.
+FILTERS = ("id", "error_type", "reason", "operation", "name", "since", "until")
+#: A query fails at once, and a run of an import has a page of its own.
+OPERATIONS = tuple(each for each in OperationName if each != OperationName.QUERY)
 
 #: Letters on a page.
 PAGE = 50
@@ -38,12 +44,13 @@ class LettersHandler(PageHandler):
         """Return the filter of the URL or the form. Raises HTTPError 400."""
         return LetterFilter(
             correlation_id=self.identifier("id"), error_type=self.given("error_type") or None,
-            reason=self.given("reason") or None, since=self.moment("since"), until=self.moment("until"),
+            reason=self.given("reason") or None, operation=self.choice("operation", OPERATIONS) or None,
+            pattern_name=self.given("name") or None, since=self.moment("since"), until=self.moment("until"),
         )  # fmt: skip
 
     def filters(self) -> dict[str, str]:
         """Return the filter as the URL has it."""
-        return {name: value for name in ("id", "error_type", "reason", "since", "until") if (value := self.given(name))}
+        return {name: value for name in FILTERS if (value := self.given(name))}
 
 
 class DeadLettersPage(LettersHandler):
@@ -64,7 +71,7 @@ class DeadLettersPage(LettersHandler):
             following = filters | {"after": last.died_at.isoformat(), "after_id": last.correlation_id}
         self.page(
             "dead_letters.html", groups=groups, letters=letters[:PAGE], total=total, filters=filters, about=about,
-            following=following,
+            operations=OPERATIONS, following=following,
         )  # fmt: skip
 
 
