@@ -34,10 +34,10 @@ _ASK = _words(
     " zrangebyscore zrem"
 )
 #: To show and purge what waits.
-_LOOK = _words("hscan lindex llen lrange mget rpop")
+_LOOK = _words("hscan lindex llen lrange mget rpop scan")
 _STORE_STATE = _words("eval evalsha get getrange publish set")
 #: What the metrics of a worker and a relay read, by way of kombu.
-_MEASURE = _words("hlen info lindex llen")
+_MEASURE = _words("hlen info lindex llen scan")
 #: What `health` writes.
 _HEALTH = ("pattern-storage-health",)
 _CONTROL = ("/{db}.celery.pidbox",)

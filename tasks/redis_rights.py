@@ -24,6 +24,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "getrange": (OURS, "0", "0"),
     "hset": (OURS, "x", "x"),
     "hscan": (OURS, "0"),
+    "scan": ("0",),
     "info": (),
     "lrem": (OURS, "0", "x"),
     "lrange": (OURS, "0", "0"),

@@ -19,6 +19,7 @@ from pattern_storage.tasks.cli.doctor_postgresql import Finding
 from pattern_storage.tasks.database import Database, run_sync
 from pattern_storage.tasks.errors import ServiceUnavailable
 from pattern_storage.tasks.operate.queues import QueueDepth, depths
+from pattern_storage.tasks.queue_names import LONG
 
 #: Seconds after which a job of the outbox, or a look of beat, is late: beat sweeps the outbox once a minute.
 LATE = 120.0
@@ -49,7 +50,7 @@ def check_service(settings: Settings) -> Iterator[Finding]:
         yield from _letters(books.letters)
         yield from _imports(settings, books)
     try:
-        found = depths(settings)
+        found = depths(settings, books.queues if books else (), seconds=LONG)
     except ServiceUnavailable:
         found = []
     for depth in found:

@@ -17,13 +17,11 @@ from pattern_storage.tasks.cli.progress import counting
 from pattern_storage.tasks.database import Database, run_sync
 from pattern_storage.tasks.operate import queues as broker_queues
 from pattern_storage.tasks.operate.queue_actions import check_queue
+from pattern_storage.tasks.queue_names import LATELY, LONG
 
 cli = typer.Typer(help="Queues: what waits, and pause, resume or empty one.")
 
 Name = Annotated[str, typer.Argument(help="storage, batch, imports, or a name that jobs were given.")]
-
-#: Seconds for which a queue with another name is listed after a job of it has ended.
-LATELY = 300.0
 
 
 @cli.command("list")
@@ -35,7 +33,7 @@ def list_queues(as_json: Json = False) -> None:
     if settings.database_url is not None:
         paused, done = run_sync(Database(settings).run(_known))
         others = {*paused, *done}
-    depths = broker_queues.depths(settings, others)
+    depths = broker_queues.depths(settings, others, seconds=LONG)
     now = datetime.now(UTC)
     rows: list[dict[str, Any]] = []
     for depth in depths:
@@ -61,7 +59,7 @@ def list_queues(as_json: Json = False) -> None:
 
 
 async def _known(connection: Connection) -> tuple[dict[str, Pause], dict[str, float]]:
-    """Return the queues that are paused, and those whose jobs ended lately."""
+    """Return the queues that are paused, and those whose jobs ended lately: they are listed though they are empty."""
     return (
         await pauses.paused(connection, Pausable.QUEUE),
         await queue_rates.rates(connection, seconds=LATELY),

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from functools import partial
 from uuid import UUID
 
-from pattern_storage.config.celeryconfig import QUEUES
 from pattern_storage.storage import (
     ModelContractPatternStorage,
     audit,
@@ -22,6 +21,7 @@ from pattern_storage.storage.operations.base import Connection
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.errors import BrokerUnavailable
 from pattern_storage.tasks.operate.actions import STEP, Actions
+from pattern_storage.tasks.operate.message_search import searched
 from pattern_storage.tasks.operate.queues import redis_queues
 from pattern_storage.vocabulary import ListedState
 
@@ -40,7 +40,9 @@ class JobActions(Actions):
         for state in wanted.among(*CANCELLABLE):
             done += await self._each_page(replace(wanted, states=(state,)), self._cancel_page)
         if wanted.among(ListedState.QUEUED) and self._settings.broker_kind.is_redis:
-            for queue in QUEUES if wanted.queue is None else (wanted.queue,):
+            with redis_queues(self._settings) as queues:
+                names = await asyncio.to_thread(searched, queues, wanted)
+            for queue in names:
                 done += await self._cancel_waiting(queue, wanted)
         return done
 

@@ -2,15 +2,16 @@
 
 import re
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from uuid import UUID
 
 from pattern_storage.config.celeryconfig import QUEUES
 from pattern_storage.config.settings import Settings
 from pattern_storage.storage.job_filter import JobFilter
-from pattern_storage.tasks.operate.queues import CHUNK, redis_queues
+from pattern_storage.tasks.operate.queues import CHUNK, RedisQueues, redis_queues
 from pattern_storage.tasks.operate.waiting_message import WaitingMessage, read_message
+from pattern_storage.tasks.queue_names import LONG
 from pattern_storage.vocabulary import ListedState
 
 #: Seconds that a search may take; 100,000 messages that wait are read in less.
@@ -19,7 +20,9 @@ SEARCH_SECONDS = 3.0
 IDS = re.compile(r'"id": ?"([0-9a-f-]{36})"')
 
 
-def find_messages(settings: Settings, ids: Collection[UUID]) -> dict[UUID, WaitingMessage]:
+def find_messages(
+    settings: Settings, ids: Collection[UUID], *, seconds: float = SEARCH_SECONDS
+) -> dict[UUID, WaitingMessage]:
     """Return the messages of these jobs, those in flight as well, as far as they are found in time; none on RabbitMQ.
 
     Raises BrokerUnavailable.
@@ -27,13 +30,13 @@ def find_messages(settings: Settings, ids: Collection[UUID]) -> dict[UUID, Waiti
     found: dict[UUID, WaitingMessage] = {}
     if not ids or not settings.broker_kind.is_redis:
         return found
-    deadline = time.monotonic() + SEARCH_SECONDS
+    deadline = time.monotonic() + seconds
     missing = {str(job): job for job in ids}
     with redis_queues(settings) as queues:
         for message in queues.in_flight():
             if message.id in missing:
                 found[missing.pop(message.id)] = message
-        for queue in QUEUES:
+        for queue in _all_queues(queues):
             for raw in queues.elements(queue):
                 if not missing or time.monotonic() > deadline:
                     return found
@@ -44,9 +47,15 @@ def find_messages(settings: Settings, ids: Collection[UUID]) -> dict[UUID, Waiti
     return found
 
 
-def searched(wanted: JobFilter) -> tuple[str, ...]:
-    """Return the queues that a filter is about: one of another name only if it is asked for."""
-    return QUEUES if wanted.queue is None else (wanted.queue,)
+def _all_queues(queues: RedisQueues) -> Iterator[str]:
+    """Yield ours first: nearly always the others need not be found."""
+    yield from QUEUES
+    yield from queues.names(seconds=LONG)[len(QUEUES) :]
+
+
+def searched(queues: RedisQueues, wanted: JobFilter) -> tuple[str, ...]:
+    """Return the queues that a filter is about."""
+    return queues.names(seconds=LONG) if wanted.queue is None else (wanted.queue,)
 
 
 def list_waiting(settings: Settings, wanted: JobFilter, limit: int) -> list[WaitingMessage]:
@@ -54,7 +63,7 @@ def list_waiting(settings: Settings, wanted: JobFilter, limit: int) -> list[Wait
     found: list[WaitingMessage] = []
     if settings.broker_kind.is_redis:
         with redis_queues(settings) as queues:
-            for queue in searched(wanted):
+            for queue in searched(queues, wanted):
                 place: int | None = 0
                 while place is not None and len(found) < limit:
                     page = queues.waiting(queue, wanted, offset=place, limit=limit - len(found))
@@ -68,7 +77,7 @@ def count_waiting(settings: Settings, wanted: JobFilter) -> int:
     count = 0
     if settings.broker_kind.is_redis and wanted.among(ListedState.QUEUED):
         with redis_queues(settings) as queues:
-            for queue in searched(wanted):
+            for queue in searched(queues, wanted):
                 place: int | None = 0
                 while place is not None:
                     page = queues.waiting(queue, replace(wanted, states=()), offset=place, limit=CHUNK)

@@ -4,7 +4,6 @@ Redis has its messages in lists that can be read without taking them. RabbitMQ t
 """
 
 import json
-import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -20,10 +19,12 @@ from pattern_storage.config.broker import UNACKED_KEYS
 from pattern_storage.config.celeryconfig import QUEUES
 from pattern_storage.config.settings import Settings
 from pattern_storage.storage.job_filter import JobFilter
+from pattern_storage.storage.job_options import QUEUE_NAME
 from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.client.result_document import read_document
 from pattern_storage.tasks.errors import BrokerUnavailable, QueueUnreadable
 from pattern_storage.tasks.operate.waiting_message import WaitingMessage, read_message
+from pattern_storage.tasks.queue_names import RESERVED, SHORT, find_names
 from pattern_storage.tasks.sender import create_app
 from pattern_storage.tasks.transport.kombu_parts import redis as kombu_redis
 from pattern_storage.vocabulary import JobState, ListedState
@@ -32,8 +33,6 @@ from pattern_storage.vocabulary import JobState, ListedState
 CHUNK = 200
 #: Messages in flight that are read at most: of one in retry a worker may hold thousands.
 MAX_IN_FLIGHT = 2_000
-#: Lists beside the queues: what is claimed, what cannot be read, and kombu's for events and answers.
-RESERVED = re.compile(r"\.(claimed|unreadable|pidbox)$|^celeryev\.|^unacked")
 #: Seconds that looking through a queue for what a filter lets through may take before it says how far it came.
 SEARCH_SECONDS = 0.08
 
@@ -65,23 +64,34 @@ class RedisQueues:
     """The queues of a Redis broker. Each method raises BrokerUnavailable if the server does not answer."""
 
     def __init__(self, settings: Settings, server: "redis.Redis", results: "redis.Redis") -> None:
-        self._prefix, self._server, self._results = settings.key_prefix, server, results
+        self._settings, self._server, self._results = settings, server, results
+        self._prefix = settings.key_prefix
 
-    def depths(self, others: Iterable[str] = ()) -> list[QueueDepth]:
-        """Return the depth of each queue: ours, and the others that are named."""
-        names = (*QUEUES, *sorted(set(others) - set(QUEUES)))
+    def names(self, known: Iterable[str] = (), *, seconds: float = SHORT) -> tuple[str, ...]:
+        """Return the names of all queues, ours first; see `queue_names`."""
         with _translated():
-            in_flight = [message.queue for message in self.in_flight()]
-            with self._server.pipeline(transaction=False) as pipeline:
-                for queue in names:
-                    for key in self._keys(queue):
-                        pipeline.llen(key)
-                        pipeline.llen(f"{key}.claimed")
-                        pipeline.lindex(key, -1)
-                replies = pipeline.execute()
+            return find_names(self._settings, self._server, known, seconds=seconds)
+
+    def depths(self, known: Iterable[str] = (), *, seconds: float = SHORT) -> list[QueueDepth]:
+        """Return the depth of each queue: ours, those that the caller knows of, and others in which something waits."""
+        known = {*QUEUES, *known}
+        in_flight = [message.queue for message in self.in_flight()]
+        names = self.names({*known, *filter(QUEUE_NAME.fullmatch, in_flight)}, seconds=seconds)
+        with _translated(), self._server.pipeline(transaction=False) as pipeline:
+            for queue in names:
+                for key in self._keys(queue):
+                    pipeline.llen(key)
+                    pipeline.llen(f"{key}.claimed")
+                    pipeline.lindex(key, -1)
+            replies = pipeline.execute(raise_on_error=False)
         found, each = [], 3 * len(kombu_redis.Channel.priority_steps)
         for index, queue in enumerate(names):
             own = replies[index * each : (index + 1) * each]
+            if refused := next((reply for reply in own if isinstance(reply, ResponseError)), None):
+                if queue in QUEUES:
+                    raise BrokerUnavailable(f"the queue cannot be read: {refused}")
+                # The name is a producer's, and may be that of any key.
+                continue
             oldest = [read_message(raw, queue).sent_at for raw in own[2::3] if raw is not None]
             found.append(
                 QueueDepth(
@@ -92,7 +102,7 @@ class RedisQueues:
                     oldest_at=min((at for at in oldest if at is not None), default=None),
                 )
             )
-        return found
+        return [depth for depth in found if depth.name in known or depth.waiting or depth.unacked]
 
     def knows(self, queue: str) -> bool:
         """Whether there is such a queue: jobs wait in it, or a worker has ever taken from it."""
@@ -201,11 +211,11 @@ def redis_queues(settings: Settings) -> Iterator[RedisQueues]:
         yield RedisQueues(settings, server, results)
 
 
-def depths(settings: Settings, others: Iterable[str] = ()) -> list[QueueDepth]:
-    """Return the depth of each queue, on Redis also of others that are named. Raises BrokerUnavailable."""
+def depths(settings: Settings, known: Iterable[str] = (), *, seconds: float = SHORT) -> list[QueueDepth]:
+    """Return the depth of each queue, on Redis also of those with other names. Raises BrokerUnavailable."""
     if settings.broker_kind.is_redis:
         with redis_queues(settings) as queues:
-            return queues.depths(others)
+            return queues.depths(known, seconds=seconds)
     app = create_app(settings)
     try:
         with closing(app), app.connection_for_read() as connection:

@@ -72,6 +72,16 @@ def test_what_servers_know(measured: Measured) -> None:
         assert 3_600 <= measured.scrape().value("queue_oldest_seconds", queue="imports") < 7_200
         assert scrape.value("queue_messages", queue="storage") == 0
         connection.delete("imports", "imports\x06\x169", "imports.claimed")
+        # Whatever the queue is called, and whether or not anybody takes from it.
+        message = {"headers": {"task": "storage.insert", "sent_at": time.time() - 3_600}}
+        connection.rpush("fast", json.dumps(message))
+
+        def found() -> bool:
+            return 3_600 <= measured.scrape().value("queue_oldest_seconds", queue="fast") < 7_200
+
+        wait_until(found, "the queue is measured")
+        assert measured.scrape().value("queue_messages", queue="fast", state="waiting") == 1
+        connection.delete("fast")
 
 
 def test_imports(measured: Measured) -> None:

@@ -17,10 +17,11 @@ from pattern_storage.storage.job_details import find_job
 from pattern_storage.storage.job_filter import JobFilter
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.errors import QueueUnreadable
-from pattern_storage.tasks.operate.message_search import list_waiting
+from pattern_storage.tasks.operate.message_search import find_messages, list_waiting
 from pattern_storage.tasks.operate.operator import Operator
 from pattern_storage.tasks.operate.queues import depths, redis_queues
 from pattern_storage.tasks.operate.waiting_message import read_message
+from pattern_storage.tasks.queue_names import LONG, STEP, KeyWalk
 from pattern_storage.tasks.sender import create_app
 from pattern_storage.vocabulary import ListedState
 from tests.fix_storage import contract, make_pattern
@@ -181,6 +182,49 @@ async def test_a_queue_of_another_name(
     for name in ("storage.claimed", "text", "celery-task-meta-*", "a b"):
         with pytest.raises(FilterInvalid):
             await operator.purge_queue(name)
+
+
+async def test_queues_of_other_names_are_found(
+    settings: Settings, operator: Operator, client: PatternStorageClient, server: "redis.Redis", connection: Connection
+) -> None:
+    """Of everything under Redis's keys, those lists that have jobs of ours; nobody has to name them."""
+    client.insert(make_pattern())
+    message: Any = server.lindex("storage", -1)
+    foreign = json.loads(message)
+    foreign["headers"]["task"] = "theirs.task"
+    server.lpush("celery", json.dumps(foreign))
+    server.lpush("a list", message)
+    server.lpush("words", "one", "two")
+    server.lpush("storage.claimed", message)
+    server.set("slow", "no list")
+    slow = [client.insert(make_pattern(pattern_name=f"s{n}"), queue="slow.er", priority="low") for n in range(3)]
+    found = {depth.name: depth.waiting for depth in depths(settings, {"slow"}, seconds=LONG)}
+    assert found == {"storage": 1, "batch": 0, "imports": 0, "slow.er": 3}
+    ids = [job.correlation_id for job in slow]
+    assert {one.queue for one in find_messages(settings, ids).values()} == {"slow.er"}
+    assert [one.pattern_name for one in list_waiting(settings, JobFilter(pattern_name="s1"), 50)] == ["s1"]
+    assert await operator.cancel(ids[:1]) == {ids[0]}
+    assert await operator.cancel_matching(JobFilter(pattern_name="s1")) == 1
+    cancelled = await find_job(connection, ids[1])
+    assert cancelled is not None
+    assert (cancelled.job.queue, cancelled.can_be_retried) == ("slow.er", True)
+    # One whose jobs are all with workers is none the less.
+    taken = [json.loads(message), "", "slow.er"]
+    server.hset("pattern-storage.unacked", "tag", json.dumps(taken))
+    server.delete("slow.er\x06\x166")
+    assert {depth.name: depth.unacked for depth in depths(settings)}["slow.er"] == 1
+
+
+def test_the_walk_over_the_keys_goes_on_where_it_ended(client: PatternStorageClient, server: "redis.Redis") -> None:
+    client.insert(make_pattern(), queue="far")
+    server.mset({f"key {n}": "" for n in range(5 * STEP)})
+    walk, calls = KeyWalk(""), 1
+    while "far" not in walk.names(server, 0.0):
+        calls += 1
+        assert calls <= 20
+    # It is known for a while, also when nothing waits there.
+    server.flushdb()
+    assert walk.names(server, 1.0) == {"far"}
 
 
 async def test_a_queue_that_a_worker_serves_is_known(settings: Settings, operator: Operator) -> None:

@@ -38,19 +38,21 @@ def named(message: WaitingMessage, names: Mapping[UUID, str]) -> str:
     return message.about.replace(str(contract.pattern_id), name, 1) if contract and name else message.about
 
 
-def queues_of(wanted: JobFilter) -> tuple[str, ...]:
-    """Return the queues that jobs of this filter may wait in."""
+def queues_of(queues: RedisQueues, wanted: JobFilter) -> tuple[str, ...]:
+    """Return the queues that jobs of this filter may wait in; in one of another name whatever was sent there."""
     if wanted.queue is not None:
-        return (wanted.queue,) if wanted.queue in QUEUES else ()
+        return (wanted.queue,) if queues.knows(wanted.queue) else ()
+    names = queues.names()
+    others = names[len(QUEUES) :]
     match wanted.operation:
         case None:
-            return QUEUES
+            return names
         case OperationName.BATCH_INSERT:
-            return ("batch",)
+            return ("batch", *others)
         case str() if wanted.operation == IMPORT_OPERATION:
             return ("imports",)
         case _:
-            return ("storage",)
+            return ("storage", *others)
 
 
 def find(settings: Settings, wanted: JobFilter, limit: int) -> BrokerJobs:
@@ -67,7 +69,7 @@ def find(settings: Settings, wanted: JobFilter, limit: int) -> BrokerJobs:
             taken = [message for message in queues.in_flight() if message.matches(wanted)]
             found.messages, found.found = taken[:limit], len(taken)
         if ListedState.QUEUED in asked:
-            for name in queues_of(wanted):
+            for name in queues_of(queues, wanted):
                 _find_in(queues, name, wanted, limit, found)
     return found
 

@@ -7,6 +7,7 @@ from tornado.escape import xhtml_escape
 
 WIDTH, HEIGHT = 640, 180
 LEFT, RIGHT, TOP, BOTTOM = 84, 8, 10, 22
+SPARK_WIDTH, SPARK_HEIGHT = 120, 28
 
 #: Bars that there is room for at least: two of them should not look like a wall.
 FEWEST = 30
@@ -62,6 +63,20 @@ def lines(given: Sequence[Line], label: str, shown: Format, ticks: Sequence[str]
         parts += [f'<polyline class="line-{number}" points="{points}"/>' for points in _runs(line.values, most)]
         parts.append("</g>")
     return _svg("".join(parts), label)
+
+
+def spark(values: Sequence[float], label: str) -> str:
+    """Return the SVG of a small plot without figures, for a cell of a table; `label` says what it shows."""
+    most = max(values, default=0.0) or 1.0
+    step = SPARK_WIDTH / max(len(values) - 1, 1)
+    points = " ".join(
+        f"{place * step:.1f},{SPARK_HEIGHT - 1 - (SPARK_HEIGHT - 3) * value / most:.1f}"
+        for place, value in enumerate(values)
+    )
+    return (
+        f'<svg class="spark" viewBox="0 0 {SPARK_WIDTH} {SPARK_HEIGHT}" role="img" aria-label="{xhtml_escape(label)}">'
+        f'<title>{xhtml_escape(label)}</title><polyline class="line-1" points="{points}"/></svg>'
+    )
 
 
 def _runs(values: Sequence[float | None], most: float) -> list[str]:

@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,12 +12,17 @@ from tornado import web
 from pattern_storage.config.celeryconfig import QUEUES
 from pattern_storage.config.flower_roles import Role
 from pattern_storage.storage import pauses, queue_rates
-from pattern_storage.storage.pauses import Pausable
+from pattern_storage.storage.errors import FilterInvalid
+from pattern_storage.storage.job_options import QUEUE_NAME
+from pattern_storage.storage.pauses import Pausable, Pause
 from pattern_storage.tasks.errors import QueueUnreadable
+from pattern_storage.tasks.flower.kept import Kept
 from pattern_storage.tasks.flower.pages import words
 from pattern_storage.tasks.flower.pages.actions import ActionHandler, Question
 from pattern_storage.tasks.flower.pages.base import PageHandler
 from pattern_storage.tasks.flower.pages.broker_jobs import named
+from pattern_storage.tasks.flower.pages.plots import Line, lines, spark
+from pattern_storage.tasks.operate.queue_actions import check_queue
 from pattern_storage.tasks.operate.queues import QueueDepth, WaitingPage, depths, redis_queues
 
 #: Messages on the page of a queue.
@@ -23,6 +30,9 @@ PAGE = 50
 
 #: Seconds that a page waits for their answer.
 PATIENCE = 2.0
+
+#: Seconds for which the throughput of the last hour is good.
+GOOD = 10.0
 
 #: Seconds after which workers are asked again which queues they serve.
 OLD, SOON = 30.0, 5.0
@@ -49,23 +59,43 @@ class QueuesHandler(PageHandler):
 
     def _told(self) -> dict[str, list[str]]:
         """Return what the workers have told."""
-        found: dict[str, list[str]] = {name: [] for name in QUEUES}
+        found: defaultdict[str, list[str]] = defaultdict(list, {name: [] for name in QUEUES})
         alive = {name for name, worker in self.application.events.state.workers.items() if worker.alive}
         for worker, about in self.application.workers.items():
             for queue in about.get("active_queues") or []:
-                if worker in alive and queue.get("name") in found:
-                    found[queue["name"]].append(worker)
-        return found
+                name = str(queue.get("name"))
+                if worker in alive and QUEUE_NAME.fullmatch(name):
+                    found[name].append(worker)
+        return dict(found)
 
-    async def depths(self) -> list[QueueDepth]:
-        """Return the depth of each queue."""
-        return await self.backend.in_thread(depths, self.backend.settings)
+    async def depths(self, known: Iterable[str] = ()) -> list[QueueDepth]:
+        """Return the depth of each queue: ours, those that workers serve, and all in which something waits."""
+        return await self.backend.in_thread(depths, self.backend.settings, {*known, *self._told()})
 
-    def queue(self, name: str) -> str:
+    async def paused(self) -> dict[str, Pause]:
+        """Return the queues that are paused."""
+        return await self.backend.ask(partial(pauses.paused, kind=Pausable.QUEUE))
+
+    async def queue(self, name: str) -> str:
         """Return the name of a queue. Raises HTTPError 404."""
-        if name not in QUEUES:
-            raise web.HTTPError(404, f"There is no queue of this name; known are {', '.join(QUEUES)}")
-        return name
+        if name in self._told() or name in await self.paused():
+            return name
+        try:
+            return await self.backend.in_thread(check_queue, self.backend.settings, name)
+        except FilterInvalid as error:
+            raise web.HTTPError(404, str(error)) from None
+
+    async def history(self) -> dict[str, list[float]]:
+        """Return the throughput of the queues in the last hour; none where it cannot be found out in time."""
+        kept: Kept[dict[str, list[float]]] = self.settings.setdefault(
+            "pattern_storage_queue_history", Kept(partial(self.backend.ask, queue_rates.history), GOOD)
+        )
+        return await kept.get(PATIENCE) or {}
+
+
+def label_of(values: Sequence[float]) -> str:
+    """Return what a plot of throughput shows, in words."""
+    return f"Jobs a second in the last hour, at most {words.rate(max(values, default=0.0))}"
 
 
 class QueuesPage(QueuesHandler):
@@ -73,11 +103,15 @@ class QueuesPage(QueuesHandler):
 
     async def get(self) -> None:
         """Show the queues."""
-        queues = await self.depths()
-        paused = await self.backend.ask(partial(pauses.paused, kind=Pausable.QUEUE))
-        rates = await self.backend.ask(queue_rates.rates)
         servers, known = await self.servers()
-        self.page("queues.html", queues=queues, paused=paused, rates=rates, servers=servers, known=known)
+        paused, history = await self.paused(), await self.history()
+        # One that is empty, and that no worker serves at this moment, is shown for an hour after its last job.
+        queues = await self.depths(name for name in (*paused, *history) if QUEUE_NAME.fullmatch(name))
+        rates = await self.backend.ask(queue_rates.rates)
+        self.page(
+            "queues.html", queues=queues, paused=paused, rates=rates, servers=servers, known=known,
+            plots={name: spark(values, label_of(values)) for name, values in history.items()},
+        )  # fmt: skip
 
 
 class QueuePage(QueuesHandler):
@@ -85,15 +119,17 @@ class QueuePage(QueuesHandler):
 
     async def get(self, name: str) -> None:
         """Show it, the oldest first."""
-        queue = self.queue(name)
+        queue = await self.queue(name)
         offset = self.given("from")
         place = int(offset) if offset.isascii() and offset.isdecimal() and len(offset) < 10 else 0
         waiting = await self.backend.in_thread(self._waiting, queue, place)
-        [depth] = [each for each in await self.depths() if each.name == queue]
-        paused = await self.backend.ask(partial(pauses.paused, kind=Pausable.QUEUE))
+        [depth] = [each for each in await self.depths({queue}) if each.name == queue]
+        paused, values = await self.paused(), (await self.history()).get(queue, [0.0, 0.0])
+        servers, known = await self.servers()
         self.page(
             "queue.html", queue=depth, waiting=waiting, pause=paused.get(queue), named=named,
-            names=await self.names_of(waiting.messages),
+            names=await self.names_of(waiting.messages), servers=servers.get(queue, []), known=known,
+            plot=lines([Line("jobs a second", values)], label_of(values), words.rate, ("1 h ago", "30 min ago", "now")),
         )  # fmt: skip
 
     def _waiting(self, queue: str, place: int) -> WaitingPage:
@@ -119,7 +155,7 @@ class QueueAction(QueuesHandler, ActionHandler):
 
     def about(self) -> dict[str, str]:
         """Return its name."""
-        return {"name": self.queue(self.given("name"))}
+        return {"name": self.given("name")}
 
     def back(self, count: int) -> str:
         """Lead to the list."""
@@ -127,7 +163,7 @@ class QueueAction(QueuesHandler, ActionHandler):
 
     async def question(self) -> Question:
         """Name it."""
-        about = self.about()
+        about = {"name": await self.queue(self.given("name"))}
         return Question(f"{self.verb} the queue {about['name']}?", self.href("queues"), about, about)
 
 
@@ -142,7 +178,7 @@ class PauseQueue(QueueAction):
 
     async def act(self) -> int:
         """Pause it."""
-        return int(await self.operator.pause_queue(self.about()["name"]))
+        return int(await self.operator.pause_queue(await self.queue(self.given("name"))))
 
 
 class ResumeQueue(QueueAction):
@@ -154,7 +190,7 @@ class ResumeQueue(QueueAction):
     async def act(self) -> int:
         """Resume it."""
         self.settings.pop("pattern_storage_workers_asked", None)
-        return int(await self.operator.resume_queue(self.about()["name"]))
+        return int(await self.operator.resume_queue(await self.queue(self.given("name"))))
 
 
 class PurgeQueue(QueueAction):
@@ -166,14 +202,14 @@ class PurgeQueue(QueueAction):
 
     async def question(self) -> Question:
         """Say how many jobs wait."""
-        about = self.about()
-        [depth] = [each for each in await self.depths() if each.name == about["name"]]
+        about = {"name": await self.queue(self.given("name"))}
+        [depth] = [each for each in await self.depths({about["name"]}) if each.name == about["name"]]
         text = f"Purge {words.plural(depth.waiting, 'job')} from the queue {depth.name}?"
         return Question(text, self.href("queues"), about, about, count=depth.waiting)
 
     async def act(self) -> int:
         """Empty it."""
-        return await self.operator.purge_queue(self.about()["name"])
+        return await self.operator.purge_queue(await self.queue(self.given("name")))
 
 
 ROUTES: list[tuple[str, str, type[Any]]] = [

@@ -5,7 +5,7 @@ process, or the worker it was forked from, has opened an endpoint (PATTERN_STORA
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pattern_storage.config.settings import Settings
@@ -20,8 +20,10 @@ __all__ = ["broker_failed", "imported", "observer", "open_endpoint", "relayed", 
 _recorder: "Recorder | None" = None
 
 
-def open_endpoint(settings: Settings) -> None:
+def open_endpoint(settings: Settings, queues: Callable[[], Collection[str]] = tuple) -> None:
     """Serve this process's metrics, and those of its children, if the settings say so.
+
+    `queues` returns those that this process takes jobs from.
 
     Call it before any fork. Raises SettingsInvalid if the address cannot be listened on.
     """
@@ -30,7 +32,7 @@ def open_endpoint(settings: Settings) -> None:
         # Only here: a process that measures nothing does not pay for the import.
         from pattern_storage.tasks.observability.metrics.endpoint import serve
 
-        _recorder = serve(settings)
+        _recorder = serve(settings, queues)
 
 
 def observer() -> Callable[[str, float, str], None] | None:

@@ -9,6 +9,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class _ProcessSlot:
         return self._name
 
 
-def serve(settings: Settings) -> Recorder:
+def serve(settings: Settings, queues: Callable[[], Collection[str]]) -> Recorder:
     """Open the endpoint of this process and of those it will fork; return what counts in all of them.
 
     Raises SettingsInvalid if the address cannot be listened on.
@@ -56,7 +57,7 @@ def serve(settings: Settings) -> Recorder:
     values.ValueClass = values.MultiProcessValue(slot)  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()
     MultiProcessCollector(registry, str(directory))  # type: ignore[no-untyped-call]
-    registry.register(ServersCollector(settings))
+    registry.register(ServersCollector(settings, queues))
     address, port = settings.metrics_address, settings.metrics_port
     try:
         server, _ = start_http_server(port, address, registry)

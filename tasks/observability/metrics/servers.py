@@ -4,7 +4,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import closing
 from typing import Any
@@ -20,7 +20,9 @@ from pattern_storage.storage.connection import connect
 from pattern_storage.storage.import_health import ImportHealth
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.storage.outbox import OutboxSize
+from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.observability.metrics.imports import of_imports, of_schedules
+from pattern_storage.tasks.queue_names import find_names
 from pattern_storage.tasks.sender import create_app
 
 logger = get_logger(__name__)
@@ -76,8 +78,11 @@ BrokerAnswer = tuple[list[tuple[str, str, int]], int | None, dict[str, float]]
 class ServersCollector(Collector):
     """The gauges of docs/metrics.md that come from servers; what a server does not answer is left out."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, queues: Callable[[], Collection[str]] = tuple) -> None:
         self._settings = settings
+        self._queues = queues
+        #: One that is paused is taken from no more, and has its figures all the same.
+        self._served: set[str] = set()
         self._probes = [
             Probe("postgresql", lambda: asyncio.run(self._ask_postgresql())),
             Probe("broker", self._ask_broker),
@@ -121,8 +126,9 @@ class ServersCollector(Collector):
             channel: Any = connection.channel()
             if not hasattr(channel, "_q_for_pri"):
                 return [(queue, "waiting", _declared(connection, queue)) for queue in QUEUES], None, {}
+            names = self._names()
             with channel.client.pipeline(transaction=False) as pipeline:
-                for queue in QUEUES:
+                for queue in names:
                     # Each priority of a queue is a key of its own, and the transport's claims are another.
                     for step in channel.priority_steps:
                         key = channel._q_for_pri(queue, step)
@@ -132,11 +138,17 @@ class ServersCollector(Collector):
                 *lengths, unacked = pipeline.hlen(channel.unacked_key).execute()
         width = 3 * len(channel.priority_steps)
         depths, ages = [], {}
-        for index, queue in enumerate(QUEUES):
+        for index, queue in enumerate(names):
             own = lengths[index * width : (index + 1) * width]
             depths += [(queue, "waiting", sum(own[::3])), (queue, "claimed", sum(own[1::3]))]
             ages[queue] = _age(own[2::3])
         return depths, unacked, ages
+
+    def _names(self) -> tuple[str, ...]:
+        """Return the names of all queues: those that this worker has, and those in which jobs wait."""
+        self._served.update(self._queues())
+        with redis_connections.connect(self._settings, self._settings.broker) as server:
+            return find_names(self._settings, server, self._served)
 
     def _ask_results(self) -> bool:
         app = create_app(self._settings)

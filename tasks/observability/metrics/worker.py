@@ -13,4 +13,4 @@ class Endpoint(bootsteps.Step):
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
-        metrics.open_endpoint(environment_settings())
+        metrics.open_endpoint(environment_settings(), queues=lambda: list(worker.app.amqp.queues.consume_from))
