@@ -221,3 +221,20 @@ def test_copies_that_run_at_once_are_no_attempts(launch: Launch, load: Load) -> 
             wait_until(lambda: len(worker_connections(load.database_url, BLOCKED)) == 6, "all copies have begun")
     outcomes = load.settle()
     assert outcomes.counts == {"done": 1}
+
+
+def test_a_dead_letter_that_could_not_be_written_in_time(launch: Launch, load: Load) -> None:
+    """It has the reason of the last attempt, which its message has brought along: no worker was killed."""
+    waits = SOON | SAFE | {"PATTERN_STORAGE_MAX_ATTEMPTS": str(MAX_ATTEMPTS), "PATTERN_STORAGE_LOCK_TIMEOUT": "0.2"}
+    begun = "SELECT FROM job_attempts WHERE deliveries > %s"
+    with load.connect() as connection, locked_patterns(load.database_url):
+        launch(load.database_url, load.redis_url, env=waits)
+        connection.execute("ALTER TABLE dead_letters RENAME TO away")
+        jobs = [load.client.submit(load.insert()), load.client.query(pattern_name="any")]
+        wait_until(lambda: len(connection.execute(begun, [MAX_ATTEMPTS]).fetchall()) == 2, "both fail on and on")
+        connection.execute("ALTER TABLE away RENAME TO dead_letters")
+        for job in jobs:
+            result = job.result(DEADLINE)
+            assert result.metadata["dead_letter"]
+            assert result.metadata["error_type"] in ("transaction_conflict", "schema_mismatch"), result
+            assert "killed" not in str(result.error)

@@ -16,7 +16,7 @@ from pattern_storage.tasks.client import (
     PatternStorageClient,
     ResultBackendUnavailable,
 )
-from tests.fix_celery import StorageWorker
+from tests.fix_celery import StorageWorker, locked_patterns
 from tests.fix_process import DEADLINE
 from tests.fix_storage import contract, make_pattern
 
@@ -40,8 +40,12 @@ def test_each_once_as_they_complete(informed: PatternStorageClient, worker: Stor
     # Of the second only the ledger knows.
     forget(worker, gone)
     patterns = [make_pattern() for _ in range(40)]
-    jobs = informed.submit_many(contract("insert", data=pattern) for pattern in [*patterns, patterns[0]])
-    found = list(informed.results([done, *jobs, gone, done], DEADLINE))
+    with locked_patterns(worker.database_url):
+        jobs = informed.submit_many(contract("insert", data=pattern) for pattern in [*patterns, patterns[0]])
+        results = informed.results([done, *jobs, gone, done], DEADLINE)
+        found = [next(results), next(results)]
+    found += results
+    assert {job.correlation_id for job, _ in found[:2]} == {done.correlation_id, gone.correlation_id}
     assert sorted(str(job.correlation_id) for job, _ in found) == sorted(
         str(job.correlation_id) for job in (done, gone, *jobs)
     )
@@ -55,10 +59,13 @@ async def test_with_asyncio(worker: StorageWorker) -> None:
         done, gone = await asyncio.gather(client.insert(make_pattern()), client.insert(make_pattern()))
         await asyncio.gather(done.result(DEADLINE), gone.result(DEADLINE))
         forget(worker, gone)
-        jobs = await client.submit_many(contract("insert", data=make_pattern()) for _ in range(40))
-        found = [job async for job, result in client.results([*jobs, done, gone, done], DEADLINE) if result.success]
+        with locked_patterns(worker.database_url):
+            jobs = await client.submit_many(contract("insert", data=make_pattern()) for _ in range(40))
+            results = client.results([*jobs, done, gone, done], DEADLINE)
+            found = [(await anext(results))[0], (await anext(results))[0]]
+        found += [job async for job, result in results if result.success]
+        assert {job.correlation_id for job in found[:2]} == {done.correlation_id, gone.correlation_id}
         assert len(found) == len(set(found)) == 42
-        assert {done.correlation_id, gone.correlation_id} < {job.correlation_id for job in found}
 
 
 async def test_those_without_a_result(redis_url: str, database_url: str) -> None:
