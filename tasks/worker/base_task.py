@@ -7,6 +7,7 @@ from celery.exceptions import Ignore, Reject
 
 from pattern_storage.storage import ModelResult
 from pattern_storage.tasks.errors import StorageOperationFailed, StorageUnavailable
+from pattern_storage.tasks.worker import last_failure
 from pattern_storage.vocabulary import ErrorType
 
 
@@ -28,7 +29,8 @@ class ResultTask(Task[Any, Any]):
         """
         retry: Any = self.retry
         try:
-            raise retry(exc=StorageUnavailable(result.to_dict()), countdown=delay, **options)
+            told = last_failure.headers(self.request, result)
+            raise retry(exc=StorageUnavailable(result.to_dict()), countdown=delay, headers=told, **options)
         except Reject as error:
             raise Reject(error, requeue=True) from error
 

@@ -21,11 +21,12 @@ from pattern_storage.tasks.worker import runtime
 from pattern_storage.tasks.worker.base_task import ResultTask
 from pattern_storage.tasks.worker.delivered_job import of_task
 from pattern_storage.tasks.worker.expiry import expire, has_expired
+from pattern_storage.tasks.worker.last_failure import last_failure
 from pattern_storage.tasks.worker.received_contract import receive
 from pattern_storage.tasks.worker.redelivery import execute_again
 from pattern_storage.tasks.worker.retry import retry_delay
 from pattern_storage.tasks.worker.started import mark_started
-from pattern_storage.tasks.worker.unfinished import failure_header, never_ended, settle_late, too_late
+from pattern_storage.tasks.worker.unfinished import never_ended, settle_late, too_late
 from pattern_storage.vocabulary import ErrorType, OperationName
 
 logger = get_logger(__name__)
@@ -95,7 +96,8 @@ class StorageTask(ResultTask):
                     execute_again(runtime.node(), received, environment_settings().max_attempts)
                 )
                 if result is None:
-                    result = self._dead_letter(received, never_ended(received, begun_again, self.request), begun_again)
+                    unended = never_ended(received, begun_again, last_failure(self.request))
+                    result = self._dead_letter(received, unended, begun_again)
             result = result or self._run(runtime.node().execute_once(received))
         except SoftTimeLimitExceeded:
             result = self._first_result(received)
@@ -171,8 +173,7 @@ class StorageTask(ResultTask):
             self._dead_letter(contract, result, begun_again + 1)
         if contract.operation != OperationName.QUERY:
             self._note_failure(contract, result)
-        headers = {**(self.request.headers or {}), **failure_header(result)}
-        self.end_as_retry(result, retry_delay(settings, self.request.retries or 0), headers=headers)
+        self.end_as_retry(result, retry_delay(settings, self.request.retries or 0))
 
     def _note_failure(self, contract: ModelContractPatternStorage, result: ModelResult) -> None:
         """Keep the reason for the job's timeline; where PostgreSQL is what failed, there is none."""

@@ -5,18 +5,13 @@ from typing import Any
 from pattern_storage.config.settings import environment_settings
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, ledger
 from pattern_storage.storage.errors import StorageError
-from pattern_storage.storage.explanation import printable
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.tasks.database import Database, run_sync
+from pattern_storage.tasks.worker.last_failure import LastFailure
 from pattern_storage.tasks.worker.received_contract import receive
 from pattern_storage.vocabulary import ErrorType, OperationName
 
 logger = get_logger(__name__)
-
-#: The header of a message with the reason of the attempt that it follows.
-LAST_FAILURE = "last_failure"
-#: Characters of such a reason.
-LONGEST_REASON = 1_000
 
 
 def settle_late(operation: str, task_id: str, contract: Any) -> None:
@@ -47,26 +42,14 @@ def too_late(contract: ModelContractPatternStorage) -> ModelResult:
     )
 
 
-def failure_header(result: ModelResult) -> dict[str, Any]:
-    """Return the header by which the message of the next attempt says how this one failed.
-
-    PostgreSQL, which counts attempts, is often what has failed: it cannot be told.
-    """
-    reason = {"error": printable(result.error)[:LONGEST_REASON], "error_type": result.metadata.get("error_type")}
-    return {LAST_FAILURE: reason}
-
-
-def never_ended(contract: ModelContractPatternStorage, count: int, request: Any) -> ModelResult:
-    """Return the result of a job that was begun `count` times, the last time by the message before this one.
-
-    A message that was delivered before is one whose worker was lost; any other comes from an attempt that failed.
-    """
-    error = f"The job was begun {count} times and never ended: its worker was killed or lost each time"
-    kind: str = ErrorType.WORKER_LOST
-    failure = vars(request).get(LAST_FAILURE)  # as it came: anybody may send a message
-    if not (request.delivery_info or {}).get("redelivered") and isinstance(failure, dict):
-        error = f"The job was begun {count} times and never ended; the last time it failed: {failure.get('error')}"
-        kind = str(failure.get("error_type"))
+def never_ended(contract: ModelContractPatternStorage, count: int, failure: LastFailure | None) -> ModelResult:
+    """Return the result of a job that was begun `count` times and did not end, the last time for that reason."""
+    reason = (
+        "its worker was killed or lost each time" if failure is None else f"the last time it failed: {failure.error}"
+    )
     return ModelResult.failure(
-        printable(error)[:LONGEST_REASON], kind, correlation_id=contract.correlation_id, operation=contract.operation
+        f"The job was begun {count} times and never ended: {reason}",
+        ErrorType.WORKER_LOST if failure is None else failure.error_type,
+        correlation_id=contract.correlation_id,
+        operation=contract.operation,
     )

@@ -24,6 +24,8 @@ from pattern_storage.tasks.imports.run.execution import RunExecutor, RunLocked
 from pattern_storage.tasks.imports.run.progress import Progress
 from pattern_storage.tasks.imports.run.transfer import Transfer
 from pattern_storage.tasks.imports.sources.files import Source
+from pattern_storage.tasks.worker.last_failure import LastFailure
+from pattern_storage.vocabulary import ErrorType
 from tests.fix_cli import names_in
 from tests.fix_imports import Importing, make_plan, patterns, write_lines
 from tests.fix_storage import Pool, make_pattern, succeed, until
@@ -581,8 +583,20 @@ async def test_a_run_that_never_ends_is_given_up(importing: Importing, connectio
         await import_runs.begin(connection, run_id, delay=60)
     result = await importing(plan, run_id, max_attempts=3)
     assert result.metadata["error_type"] == "worker_lost"
-    assert result.error == "the import was begun 3 times and never ended"
+    assert result.error == "the import was begun 3 times and never ended: its worker was killed or lost each time"
     assert (await the_run(connection))["state"] == "failed"
+
+
+async def test_a_run_whose_failure_could_not_be_recorded(importing: Importing, connection: Db, tmp_path: Path) -> None:
+    """PostgreSQL was away when its attempts were used up: the message of the next one says why."""
+    plan, run_id = make_plan(write_lines(tmp_path / "a.jsonl", patterns(1))), uuid4()
+    await import_runs.add(connection, run_id, plan.name, None, plan.content)
+    for _ in range(3):
+        await import_runs.begin(connection, run_id, delay=60)
+    told = LastFailure(ErrorType.CONNECTION_LOST, "it went away")
+    result = await importing(plan, run_id, max_attempts=3, last_failure=told)
+    assert result.metadata["error_type"] == "connection_lost"
+    assert result.error == "the import was begun 3 times and never ended: it went away"
 
 
 async def test_postgresql_goes_away(importing: Importing, connection: Db, tmp_path: Path, gate: Gate) -> None:

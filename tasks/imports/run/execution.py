@@ -28,6 +28,7 @@ from pattern_storage.tasks.imports.run.outcome import record_failure, recorded_r
 from pattern_storage.tasks.imports.run.progress import INTERVAL, Progress
 from pattern_storage.tasks.imports.run.rejects import Rejects
 from pattern_storage.tasks.imports.run.transfer import Transfer
+from pattern_storage.tasks.worker.last_failure import LastFailure
 from pattern_storage.vocabulary import IMPORT_OPERATION, ErrorType
 
 logger = get_logger(__name__)
@@ -71,11 +72,13 @@ class RunExecutor:
         report: Callable[[Progress], None] | None = None,
         force: bool = False,
         refusal: TransientError | None = None,
+        last_failure: LastFailure | None = None,
         dry_run: bool = False,
     ) -> None:
         self._pool, self._plan, self.run_id = pool, plan, run_id
         self._seconds, self._delay, self._max_attempts = seconds, delay, max_attempts
         self._report, self._force, self._refusal, self._dry_run = report, force, refusal, dry_run
+        self._last_failure = last_failure
         self._rejects = Rejects(rejects, plan, run_id)
         self._transfer = Transfer(plan, self._rejects)
         #: Whether what was written into the reject file belongs to rows that are stored.
@@ -187,7 +190,8 @@ class RunExecutor:
                 raise AlreadyDone("the ledger has this run already")
             self.attempts = begun
             if begun > self._max_attempts:
-                raise ImportBroken(ErrorType.WORKER_LOST, f"the import was begun {begun - 1} times and never ended")
+                kind, reason = self._last_failure or (ErrorType.WORKER_LOST, "its worker was killed or lost each time")
+                raise ImportBroken(kind, f"the import was begun {begun - 1} times and never ended: {reason}")
             if self._refusal:
                 raise self._refusal
             if import_locks.name_lock_key(self.name) in held:

@@ -24,6 +24,7 @@ from pattern_storage.tasks.observability import metrics
 from pattern_storage.tasks.worker import runtime
 from pattern_storage.tasks.worker.base_task import ResultTask
 from pattern_storage.tasks.worker.delivered_job import of_task
+from pattern_storage.tasks.worker.last_failure import last_failure
 from pattern_storage.tasks.worker.retry import retry_delay
 from pattern_storage.vocabulary import IMPORT_OPERATION, ErrorType, JobState
 
@@ -127,6 +128,7 @@ def _find(task: ImportTask) -> RunExecutor:
         report=lambda progress: task.report(progress, str(run_id), request.hostname, tag),
         force=found.force,
         refusal=refusal,
+        last_failure=last_failure(request),
     )
 
 
