@@ -35,6 +35,6 @@ def last_failure(request: Any) -> LastFailure | None:
     if (request.delivery_info or {}).get("redelivered") or not isinstance(told, dict):
         return None
     try:
-        return LastFailure(ErrorType(told.get("error_type")), printable(told.get("error"))[:LONGEST])
+        return LastFailure(ErrorType(str(told.get("error_type"))), printable(told.get("error"))[:LONGEST])
     except ValueError:
         return None
