@@ -23,3 +23,8 @@ WHERE nspname = %(schema)s AND relname = 'pattern_templates' AND attname = ANY (
 -- name: retire_alembic_version
 -- Take our revision out of the table that an application's own Alembic may use.
 DELETE FROM alembic_version WHERE version_num = %(revision)s
+
+-- name: find_installation
+-- What tells this installation's tables from those of any other: server, database and schema.
+SELECT (SELECT system_identifier::text FROM pg_control_system()), current_database()::text,
+       (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = to_regclass('pattern_templates'))

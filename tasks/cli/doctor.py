@@ -1,6 +1,8 @@
 """The command that looks at everything a deployment needs, and says what to do about what is wrong."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import Any
 
 import typer
 from kombu.exceptions import OperationalError
@@ -8,12 +10,15 @@ from redis.exceptions import RedisError
 from rich.text import Text
 
 from pattern_storage.config.settings import Settings, load_settings
+from pattern_storage.storage import installation
+from pattern_storage.storage.errors import StorageError
 from pattern_storage.tasks.cli.doctor_postgresql import Finding, check_postgresql
 from pattern_storage.tasks.cli.doctor_redis import check_redis_servers
 from pattern_storage.tasks.cli.doctor_service import check_service
 from pattern_storage.tasks.cli.exits import Exit
 from pattern_storage.tasks.cli.jobs import Json
 from pattern_storage.tasks.cli.output import print_json, print_table
+from pattern_storage.tasks.database import Database, run_sync
 from pattern_storage.tasks.sender import create_app
 
 
@@ -41,18 +46,45 @@ def check_all(settings: Settings) -> list[Finding]:
 
 def _workers(settings: Settings) -> Iterator[Finding]:
     app = create_app(settings)
+    timeout = min(settings.connect_timeout, 2.0)
     try:
-        answers = app.control.ping(timeout=min(settings.connect_timeout, 2.0))
+        answers = app.control.ping(timeout=timeout) or []
+        named: dict[str, Any] = {"destination": sorted(names_of(answers)), "limit": len(answers), "timeout": timeout}
+        installations = app.control.broadcast(installation.COMMAND, reply=True, **named) if answers else []
     except (OSError, RedisError, OperationalError) as error:
         yield Finding("workers", False, f"cannot ask: {error}", "see the lines above", unreachable=True)
         return
     finally:
         app.close()
-    names = sorted(name for answer in answers or [] for name in answer)
+    names = sorted(names_of(answers))
     yield Finding(
         "workers", bool(names), ", ".join(names) or "none answers",
         "" if names else "start one: 'celery -A pattern_storage worker', or 'pattern-storage up'",
     )  # fmt: skip
+    yield from _strangers(settings, installations or [])
+
+
+def names_of(answers: Iterable[dict[str, Any]]) -> list[str]:
+    """Return the node names of workers that have answered; two installations may have the same."""
+    return [name for answer in answers for name in answer]
+
+
+def _strangers(settings: Settings, answers: Iterable[dict[str, Any]]) -> Iterator[Finding]:
+    """Look for workers that take jobs from these queues, and write to the tables of another installation."""
+    ours = None
+    with suppress(StorageError):
+        ours = run_sync(Database(settings).run(installation.find))
+    if ours is None:
+        return
+    for name, told in sorted((name, told) for answer in answers for name, told in answer.items()):
+        if isinstance(told, list) and tuple(told) != ours:
+            server, database, schema = (*map(str, told), "?", "?", "?")[:3]
+            where = "of another server" if server != ours.server else "of the same server"
+            prefix = "give each installation a PATTERN_STORAGE_KEY_PREFIX of its own, or another Redis database"
+            yield Finding(
+                "installation", False, f"{name} writes to database {database}, schema {schema} {where}",
+                prefix if settings.broker_kind.is_redis else "give each installation a virtual host of its own",
+            )  # fmt: skip
 
 
 CHECKS = (check_postgresql, check_redis_servers, _workers, check_service)

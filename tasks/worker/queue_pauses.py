@@ -22,6 +22,7 @@ from pattern_storage.storage.operations.base import Connection
 from pattern_storage.storage.pauses import Pausable
 from pattern_storage.storage.translation import translate
 from pattern_storage.tasks.reconnect import ReconnectBackoff
+from pattern_storage.tasks.worker import installation
 
 logger = get_logger(__name__)
 
@@ -107,6 +108,7 @@ class PauseWatch:
             pause = 0.0
             try:
                 async with await self._connect() as connection:
+                    await installation.learn(connection)
                     while not self._stopped.is_set():
                         async with asyncio.timeout(max(self._settings.connect_timeout, FIRST_LOOK)):
                             await self._look(connection)

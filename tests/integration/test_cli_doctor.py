@@ -61,6 +61,25 @@ def test_all_is_well(doctor: Callable[..., Said], worker: StorageWorker) -> None
     assert all(set(finding) == {"subject", "ok", "found", "advice", "unreachable"} for finding in said.json)
 
 
+def test_a_second_installation_on_the_same_redis(
+    doctor: Callable[..., Said], worker: StorageWorker, database_url: str, empty_database_url: str
+) -> None:
+    """Its workers take our jobs, and nothing fails."""
+
+    def found(url: str, **variables: str) -> dict[str, Any] | None:
+        said = doctor("--json", DATABASE_URL=url, REDIS_URL=worker.redis_url, **variables)
+        return wrong(said).get("installation")
+
+    other = found(database_url)
+    assert other
+    theirs = worker.database_url.rpartition("/")[2]
+    assert other["found"] == f"{worker.hostname()} writes to database {theirs}, schema public of the same server"
+    assert "PATTERN_STORAGE_KEY_PREFIX" in other["advice"]
+    assert found(database_url, PATTERN_STORAGE_KEY_PREFIX="apart:") is None
+    # Without tables there is nothing to compare.
+    assert found(empty_database_url) is None
+
+
 def test_what_is_wrong_with_the_service(
     doctor: Callable[..., Said], database_url: str, client: PatternStorageClient, redis_url: str
 ) -> None:

@@ -1,0 +1,23 @@
+"""Identity of an installation: the place of its tables in all the world's databases."""
+
+from typing import NamedTuple
+
+from pattern_storage.storage.operations.base import Connection, fetch_one
+from pattern_storage.storage.sql import block
+
+#: The remote control command by which a worker tells its own.
+COMMAND = "installation"
+
+
+class Installation(NamedTuple):
+    """Server (as PostgreSQL numbers itself when it is made; replicas have the same), database and schema."""
+
+    server: str
+    database: str
+    schema: str
+
+
+async def find(connection: Connection) -> Installation | None:
+    """Return the installation whose tables the connection uses; None where there are none."""
+    row = await fetch_one(connection, block("find_installation"), {})
+    return None if row is None or None in row else Installation(*row)
