@@ -39,7 +39,7 @@ class JobDetails:
         events: what is known of its way; the times of PostgreSQL and of the workers are those of their clocks.
         can_be_retried: whether it can be sent again under a new id: it failed or was cancelled, and what was asked for
             is known.
-        pattern_id: of the pattern that it wrote.
+        pattern_id: of the pattern that it wrote, of a batch the first.
         retried_from: the failed job that this one was sent again for.
         retries: jobs that were sent again for this one, the oldest first.
     """
@@ -80,7 +80,7 @@ async def find_job(connection: Connection, correlation_id: UUID) -> JobDetails |
         jobs[0],
         sorted(_events(jobs[0], ended.get("claimed_at"), errors), key=lambda event: event.at),
         can_be_retried=bool(ended.get("has_contract")) and jobs[0].state != JobState.SUCCESS,
-        pattern_id=UUID(found) if (found := ended.get("pattern_id")) else None,
+        pattern_id=_id(ended.get("pattern_id")),
         retried_from=next((link["retried_from"] for link in links if link["correlation_id"] == correlation_id), None),
         retries=[link["correlation_id"] for link in links if link["retried_from"] == correlation_id],
     )
@@ -106,6 +106,13 @@ def _events(job: JobRow, claimed_at: datetime | None, attempts: list[dict[str, A
         yield Event(job.at, COMMITTED if job.state == JobState.SUCCESS else str(job.state), job.error_type, job.error)
     elif job.state == ListedState.STARTED:
         yield Event(job.at, STARTED, worker=job.worker)
+
+
+def _id(text: str | None) -> UUID | None:
+    try:
+        return UUID(text) if text else None
+    except ValueError:
+        return None
 
 
 def _unix_time(attempt: dict[str, Any], name: str) -> datetime | None:

@@ -113,7 +113,7 @@ def _text(name: str, text: str) -> str:
 
 def _one_of(name: str, text: str, known: tuple[str, ...]) -> str:
     if text not in known:
-        raise FilterInvalid(f"{name} is {printable(text)[:60]!r}; {did_you_mean(printable(text), known)}")
+        raise FilterInvalid(f"{name} is {printable(text)[:60]!r}; {did_you_mean(printable(text), map(str, known))}")
     return text
 
 

@@ -119,7 +119,8 @@ WHERE finished_at IS NULL
 -- name: find_ended_job
 -- What the ledger alone knows of a job. A batch's result has thousands of ids: only what is one is read.
 SELECT errors, claimed_at, contract IS NOT NULL AS has_contract,
-       CASE WHEN strpos(result::text, '\u0000') = 0 THEN result #>> '{data,pattern_id}' END AS pattern_id
+       CASE WHEN strpos(result::text, '\u0000') = 0
+            THEN coalesce(result #>> '{data,pattern_id}', result #>> '{data,pattern_ids,0}') END AS pattern_id
 FROM job_ledger
 WHERE correlation_id = %(correlation_id)s
 

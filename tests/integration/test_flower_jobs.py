@@ -5,11 +5,13 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 import redis
+from psycopg.types.json import Json
 
 from pattern_storage.tasks.client import PatternStorageClient
 from tests import fix_pages
@@ -178,10 +180,11 @@ def test_a_job_that_has_an_id_alone_shows_its_pattern(pages: Pages) -> None:
     assert ">delete heapq.nsmallest</a>" in listed
     assert f">delete of pattern {gone}</a>" in listed
     assert ">batch_insert 2 patterns, first first of it</a>" in listed
+    assert operator.get(f"/jobs/{batch}").status == 200
     assert listed.count(">due ") == 2
     page = operator.get(f"/jobs/{jobs[there]}").text
     assert "<h1>delete heapq.nsmallest</h1>" in page
-    assert f"<dd>{there}</dd>" in page
+    assert f'<a href="/patterns/{there}">{there}</a>' in page
     assert "<dt>Due</dt>" in page
     assert re.search(r"<li>QUEUED: delete heapq.nsmallest, due \d", operator.get("/jobs/cancel", id=jobs[there]).text)
     # After it was cancelled as well, and in the audit.
@@ -249,3 +252,54 @@ def test_the_audit_says_who_did_what(pages: Pages) -> None:
     page = visitor.get("/audit").text
     assert "jobs id0, id1, id2 and 6 more" in page
     assert "jobs old → new" in page
+
+
+def test_a_pattern_has_a_page_without_its_code(pages: Pages) -> None:
+    pages.execute("TRUNCATE pattern_templates CASCADE")
+    given = make_pattern(
+        pattern_name="pooled <i>", template_code=TEMPLATE, example_usage=TEMPLATE, description="Keeps <b>some</b>",
+        context={"code": TEMPLATE}, tags=["x", "y"],
+    )  # fmt: skip
+    columns = ", ".join(given)
+    written = (
+        f"INSERT INTO pattern_templates ({columns}, parent_pattern_id)"
+        f" VALUES ({', '.join(f'%({name})s' for name in given)}, %(parent)s) RETURNING id"
+    )
+    with psycopg.connect(pages.database_url, autocommit=True) as connection:
+
+        def write(parent: UUID | None = None, **changed: Any) -> UUID:
+            values = given | changed | {"context": Json(given["context"]), "parent": parent}
+            row = connection.execute(written, values).fetchone()
+            assert row
+            return cast("UUID", row[0])
+
+        first = write()
+        second = write(first, pattern_name="pooled again")
+        third = write(language="go")
+    job = end(pages, "FAILURE", name="pooled <i>", error_type="unique_violation", error="there is one")
+    pages.execute(
+        "UPDATE job_ledger SET result = jsonb_build_object('success', true, 'data', jsonb_build_object('pattern_id',"
+        " %s::text))::json WHERE correlation_id = %s", str(first), job,
+    )  # fmt: skip
+    visitor = pages.visitor("viewer")
+    assert f'href="/patterns/{first}"' in visitor.get(f"/jobs/{job}").text
+    page = visitor.get(f"/patterns/{first}").text
+    for said in (
+        "pooled &lt;i&gt;", "Keeps &lt;b&gt;some&lt;/b&gt;", "x, y", f"/patterns/{second}", f"/patterns/{third}",
+        f"/jobs/{job}", f"{len(TEMPLATE)} B",
+    ):  # fmt: skip
+        assert said in page, said
+    assert f'href="/patterns/{first}">pooled &lt;i&gt;</a>' in visitor.get(f"/patterns/{second}").text
+    queries = (
+        {"name": "pooled <i>"},
+        {"since": "2020-01-01T00:00"},
+        {"until": "2020-01-01T00:00"},
+        {"until": "2100-01-01"},
+    )
+    listed = [visitor.get("/patterns", **query).text for query in queries]
+    found = [re.findall(r'<code class="pages-id">(\S+)</code>', text) for text in listed]
+    assert [len(each) for each in found] == [2, 3, 0, 3]
+    assert found[1] == [str(each) for each in (third, second, first)]
+    assert TEMPLATE not in page + "".join(listed)
+    for path, status in ((f"/patterns/{uuid4()}", 404), ("/patterns/nothing", 404), ("/patterns?since=x", 400)):
+        assert visitor.get(path).status == status

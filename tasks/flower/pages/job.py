@@ -1,5 +1,6 @@
 """Page of a job: its state and reason, its timeline, and what it leads to. Never its template code."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -105,7 +106,7 @@ class JobPage(PageHandler):
             rows += [
                 ("Operation", job.operation, ""),
                 ("Pattern", name, self.href("jobs", name=name) if name and not details.is_import else ""),
-                ("Pattern id", details.pattern_id or (label and label.pattern_id), ""),
+                pattern_row(details.pattern_id or (label and label.pattern_id), label, self.href),
                 ("Patterns", label and label.patterns, ""),
                 ("Due", label and label.due and f"{words.time(label.due)} UTC", ""),
                 ("Queue", job.queue, ""),
@@ -138,6 +139,16 @@ class JobPage(PageHandler):
             if state in CANCELLABLE or state == JobState.PROGRESS:
                 found.append(("Cancel…", self.href("cancel-jobs", id=job_id), "btn-outline-danger"))
         return found
+
+
+def pattern_row(found: Any, label: JobLabel | None, href: Callable[..., str]) -> tuple[str, Any, str]:
+    """Return the row that leads to the pattern; of a batch to its first one."""
+    name = "First pattern" if label and label.patterns is not None else "Pattern id"
+    try:
+        return name, found, href("pattern", UUID(str(found)))
+    except ValueError:
+        # What a contract says that nobody checked.
+        return name, found, ""
 
 
 def reason_of(details: JobDetails | None) -> str:

@@ -13,20 +13,21 @@ from pattern_storage.tasks.flower.pages import (
     job_actions,
     jobs,
     overview,
+    patterns,
     queues,
 )
 
 #: Names of routes, and what the navigation calls them.
 TABS = (
     ("overview", "Overview"), ("jobs", "Jobs"), ("dead-letters", "Dead letters"), ("imports", "Imports"),
-    ("queues", "Queues"), ("audit", "Audit"),
+    ("queues", "Queues"), ("patterns", "Patterns"), ("audit", "Audit"),
 )  # fmt: skip
 
 ROUTES = [
     url(r"/pages/static/(.*)", StaticFileHandler, {"path": str(Path(__file__).parents[1] / "static")}, "pages-static"),
     *(
         url(pattern, handler, name=name)
-        for module in (overview, jobs, job_actions, job, dead_letters, imports, import_actions, queues, audit)
+        for module in (overview, jobs, job_actions, job, dead_letters, imports, import_actions, queues, patterns, audit)
         for name, pattern, handler in module.ROUTES
     ),
 ]  # fmt: skip

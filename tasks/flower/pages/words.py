@@ -35,6 +35,11 @@ def percent(part: float | None) -> str:
     return NOTHING if part is None else f"{100 * part:.0f} %"
 
 
+def score(value: float | None) -> str:
+    """Return a score from 0 to 1 as for example `0.75`."""
+    return NOTHING if value is None else f"{value:.2f}"
+
+
 def size(value: float | None) -> str:
     """Return bytes as for example `1.2 MB`."""
     if value is None:

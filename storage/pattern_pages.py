@@ -1,0 +1,85 @@
+"""Patterns as an operator looks at them: one with its relatives, and lists. Never their code."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import LiteralString
+from uuid import UUID
+
+from psycopg.rows import class_row
+
+from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.sql import block
+
+#: Relatives of a pattern that are shown at most.
+RELATIVES = 50
+
+
+@dataclass(frozen=True)
+class PatternRow:
+    """A pattern in a list."""
+
+    id: UUID
+    pattern_name: str
+    pattern_type: str
+    language: str
+    is_deprecated: bool
+    created_by: str
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True)
+class ShownPattern(PatternRow):
+    """A pattern; of its template, its example and its context only how many bytes they have."""
+
+    category: str | None
+    description: str | None
+    source: str | None
+    confidence_score: float
+    usage_count: int
+    success_rate: float
+    complexity_score: int | None
+    maintainability_score: float | None
+    performance_score: float | None
+    tags: list[str]
+    parent_pattern_id: UUID | None
+    parent_name: str | None
+    template_bytes: int
+    example_bytes: int | None
+    context_bytes: int
+
+
+async def find(connection: Connection, pattern_id: UUID) -> ShownPattern | None:
+    """Return a pattern; None if there is none of this id."""
+    async with connection.cursor(row_factory=class_row(ShownPattern)) as cursor:
+        await cursor.execute(block("show_pattern"), {"id": pattern_id})
+        return await cursor.fetchone()
+
+
+async def derived(connection: Connection, pattern_id: UUID) -> list[PatternRow]:
+    """Return patterns that name this one as their parent, the newest first."""
+    return await _rows(connection, block("derived_patterns"), id=pattern_id, limit=RELATIVES)
+
+
+async def named(connection: Connection, name: str) -> list[PatternRow]:
+    """Return the patterns of a name, of all types and languages."""
+    return await _rows(connection, block("named_patterns"), name=name, limit=RELATIVES)
+
+
+async def changed(
+    connection: Connection,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    after: tuple[datetime, UUID] | None = None,
+    limit: int = 50,
+) -> list[PatternRow]:
+    """Return a page of those last written from `since` to `until`, the newest first; `after`: the last one seen."""
+    place = {"after": after and after[0], "after_id": after and after[1]}
+    return await _rows(connection, block("changed_patterns"), since=since, until=until, limit=limit, **place)
+
+
+async def _rows(connection: Connection, statement: LiteralString, **values: object) -> list[PatternRow]:
+    async with connection.cursor(row_factory=class_row(PatternRow)) as cursor:
+        await cursor.execute(statement.replace("{row}", block("pattern_row")), values)
+        return await cursor.fetchall()
