@@ -33,8 +33,39 @@ PAGES = (
     "/overview", "/overview?span=day", "/jobs", "/jobs?state=FAILURE", "/jobs?state=QUEUED",
     "/jobs?error_type=statement_timeout",
     "/jobs?operation=delete", "/jobs?name=nobody", "/jobs?name=waiting+500", "/jobs?order=longest",
-    "/dead-letters", "/imports", "/queues", "/queues/of/storage", "/queues/of/storage?from=90000", "/audit",
+    "/jobs/{job}", "/dead-letters", "/dead-letters?operation=delete&name=pattern+7", "/dead-letters/replay",
+    "/imports", "/imports/history?name=import+7", "/imports/runs/{run}", "/queues", "/queues/of/storage",
+    "/queues/of/storage?from=90000", "/patterns", "/patterns?name=pattern+7", "/patterns/{pattern}", "/audit",
+    "/audit?actor=ann", "/workers", "/tasks",
 )  # fmt: skip
+
+#: Rows of the other tables.
+OTHERS = (
+    """INSERT INTO pattern_templates (pattern_name, pattern_type, language, template_code, updated_at)
+       SELECT 'pattern ' || n, 'function', 'python', repeat(md5(n::text), 10), now() - n * interval '1 second'
+       FROM generate_series(1, 100000) AS n""",
+    """INSERT INTO dead_letters (correlation_id, contract, error_type, error, attempts, first_at, died_at, operation,
+                                 pattern_name)
+       SELECT gen_random_uuid(), json_build_object('operation', 'delete', 'pattern_id', gen_random_uuid()),
+              'connection_lost', 'row ' || n || ' is away', 5, now(), now() - n * interval '1 second',
+              CASE n % 2 WHEN 0 THEN 'insert' ELSE 'delete' END, 'pattern ' || n
+       FROM generate_series(1, 10000) AS n""",
+    """INSERT INTO import_runs (run_id, name, due, plan, state, queued_at, started_at, finished_at, source_version)
+       SELECT gen_random_uuid(), 'import ' || n % 20, at, '{"source": "x"}',
+              CASE WHEN n % 10 = 0 THEN 'failed' ELSE 'done' END, at, at, at + interval '1 minute', 'v1'
+       FROM generate_series(1, 5000) AS n, LATERAL (SELECT now() - n * interval '1 hour' AS at) AS t""",
+    """INSERT INTO audit_log (at, actor, action, filter, count)
+       SELECT now() - n * interval '1 minute', CASE n % 100 WHEN 0 THEN 'ann' ELSE 'bob' END, 'cancel',
+              jsonb_build_object('jobs', jsonb_build_array(gen_random_uuid())), 1
+       FROM generate_series(1, 50000) AS n""",
+    "VACUUM ANALYZE",
+)
+#: Ids for the paths above.
+IDS = {
+    "job": "SELECT correlation_id FROM job_ledger WHERE state = 'FAILURE' OFFSET 50 LIMIT 1",
+    "run": "SELECT run_id FROM import_runs LIMIT 1",
+    "pattern": "SELECT id FROM pattern_templates WHERE pattern_name = 'pattern 7'",
+}
 
 
 def fill_queue(url: str, database_url: str, count: int) -> None:
@@ -72,15 +103,18 @@ def main() -> None:
                     " operation = result #>> '{metadata,operation}', error_type = result #>> '{metadata,error_type}',"
                     " pattern_name = result #>> '{data,pattern_name}', queue = 'storage', worker = 'celery@bench',"
                     " attempts = 1, duration_ms = (result #>> '{metadata,duration_ms}')::real,"
-                    " sent_at = finished_at - interval '1 second'"
+                    " sent_at = finished_at - interval '1 second', claimed_at = finished_at - interval '0.5 seconds'"
                 )
-                connection.execute("VACUUM ANALYZE job_ledger")
+                for statement in OTHERS:
+                    connection.execute(statement)
+                ids = {name: connection.execute(statement).fetchall()[0][0] for name, statement in IDS.items()}
             fill_queue(valkey.url, postgres.url, waiting)
             flower = Flower(GivenServers(postgres.url, valkey.url), folder).ready()
             pid = postgres.process.pid if hasattr(postgres, "process") else postmaster(folder)
             try:
-                print(f"{'page':>40} {'ms':>8} {'Flower':>8} {'PostgreSQL':>11}   {rows:,} rows, {waiting:,} waiting")
-                for path in PAGES:
+                print(f"{'page':>50} {'ms':>8} {'Flower':>8} {'PostgreSQL':>11}   {rows:,} rows, {waiting:,} waiting")
+                for page in PAGES:
+                    path = page.format(**ids)
                     flower.ask(path)
                     took = []
                     before = spent(flower.group.process.pid, pid)
@@ -91,7 +125,7 @@ def main() -> None:
                         assert answer.status == 200, (path, answer)
                     after = spent(flower.group.process.pid, pid)
                     used = [(end - begin) / CALLS / 1e6 for begin, end in zip(before, after, strict=True)]
-                    print(f"{path:>40} {statistics.median(took):8.0f} {used[0]:8.0f} {used[1]:11.0f}", flush=True)
+                    print(f"{page:>50} {statistics.median(took):8.0f} {used[0]:8.0f} {used[1]:11.0f}", flush=True)
             finally:
                 flower.group.discard()
 

@@ -45,6 +45,12 @@ PLANT: tuple[LiteralString, ...] = (
     """INSERT INTO import_runs (run_id, name, plan, state, queued_at, started_at, finished_at, source_version,
                                 error_type, error)
        VALUES (%(run)s, %(name)s, %(source)s, 'failed', now(), now(), now(), %(text)s, %(text)s, %(text)s)""",
+    """INSERT INTO job_attempts (correlation_id, deliveries, operation, pattern_name, queue, errors)
+       VALUES (gen_random_uuid(), 1, %(text)s, %(text)s, %(text)s, %(errors)s)""",
+    """INSERT INTO pattern_templates (id, pattern_name, pattern_type, language, category, template_code, description,
+                                      source, created_by, tags)
+       VALUES (%(job)s, %(text)s, left(%(text)s, 100), left(%(text)s, 50), %(text)s, 'c', %(text)s, %(text)s, %(text)s,
+               ARRAY[%(text)s])""",
     "INSERT INTO audit_log (actor, action, filter, count) VALUES (%(text)s, %(text)s, %(filter)s, 1)",
     "INSERT INTO pauses VALUES ('import', %(name)s, now(), %(text)s)",
 )
@@ -130,6 +136,7 @@ def test_every_page_shows_them_as_text(pages: Pages, planted: dict[str, UUID]) -
     for path in ("/overview", "/jobs", "/jobs?order=oldest", "/jobs?order=longest", "/jobs?state=QUEUED",
                  "/dead-letters", "/imports", "/queues", "/queues/of/storage", "/queues/of/storage?from=50",
                  "/queues/of/storage?from=150", "/audit", "/audit?before=101", "/tasks", f"/jobs/{planted['job']}",
+                 "/patterns", f"/patterns/{planted['job']}", "/jobs?state=RETRY", "/dead-letters?since=2020-01-01",
                  f"/imports/runs/{planted['run']}", "/jobs/cancel?state=FAILURE", "/dead-letters/discard"):  # fmt: skip
         status, shown = read(admin, path)
         assert status == 200, path
@@ -147,11 +154,13 @@ def test_every_filter_takes_them_as_text(pages: Pages, planted: dict[str, UUID])
         "/jobs?after={}", "/overview?span={}", "/dead-letters?id={}", "/dead-letters?until={}", "/audit?before={}",
         "/jobs/{}", "/imports/runs/{}", "/queues/of/{}", "/queues/of/storage?from={}", "/jobs?did={}&count={}",
         "/jobs/cancel?name={}", "/imports/run?name={}", "/imports/pause?name={}", "/imports/stop?id={}",
-        "/queues/purge?name={}", "/dead-letters/replay?reason={}", "/jobs?id={}", "/task/{}",
+        "/queues/purge?name={}", "/queues/pause?name={}", "/patterns/{}", "/patterns?since={}", "/patterns?after_id={}",
+        "/dead-letters?operation={}", "/dead-letters/replay?reason={}", "/jobs?id={}", "/task/{}",
     ))  # fmt: skip
     for value in VALUES:
         for path, names in (
-            ("/jobs", ("name", "queue")), ("/dead-letters", ("error_type", "reason")), ("/audit", ("actor", "action")),
+            ("/jobs", ("name", "queue")), ("/dead-letters", ("error_type", "reason", "name")), ("/patterns", ("name",)),
+            ("/audit", ("actor", "action")),
         ):  # fmt: skip
             status, _ = read(admin, f"{path}?{urlencode(dict.fromkeys(names, value))}")
             assert status == 200, (path, value)
