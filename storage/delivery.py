@@ -6,8 +6,7 @@ The effect node knows contracts alone; who executes them says here, around the c
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from pattern_storage.storage.explanation import printable
@@ -18,8 +17,7 @@ from pattern_storage.vocabulary import ErrorType, JobState
 NAME_LENGTH = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """The queue of a message, the node name of the worker, and when it was sent and claimed, in Unix time."""
 
     queue: str | None = None

@@ -7,10 +7,22 @@ import os
 import time
 from uuid import UUID
 
+#: Random bytes of an id.
+RANDOM = 10
+
 
 def new_id() -> UUID:
     """Return a UUID of version 7 (RFC 9562): 48 bits of milliseconds, 74 random ones."""
-    random = int.from_bytes(os.urandom(10))
-    milliseconds = time.time_ns() // 1_000_000
+    return UUID(int=_number(time.time_ns(), os.urandom(RANDOM)))
+
+
+def new_ids(count: int) -> list[str]:
+    """Return so many as texts, without the hyphens, which PostgreSQL does not need."""
+    now, random = time.time_ns(), os.urandom(RANDOM * count)
+    return [f"{_number(now, random[first : first + RANDOM]):032x}" for first in range(0, len(random), RANDOM)]
+
+
+def _number(nanoseconds: int, given: bytes) -> int:
+    random = int.from_bytes(given)
     upper, lower = random >> 62 & 0xFFF, random & (1 << 62) - 1
-    return UUID(int=milliseconds << 80 | 0x7 << 76 | upper << 64 | 0b10 << 62 | lower)
+    return nanoseconds // 1_000_000 << 80 | 0x7 << 76 | upper << 64 | 0b10 << 62 | lower

@@ -7,10 +7,10 @@ statement more than the effect alone, and only the rare case pays for looking.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
+from typing import Any
 from uuid import UUID
 
 from psycopg.errors import UniqueViolation
@@ -41,10 +41,25 @@ def fingerprint(contract: ModelContractPatternStorage) -> bytes:
     return fingerprints(contract)[0]
 
 
-def fingerprints(contract: ModelContractPatternStorage) -> tuple[bytes, ...]:
-    """Return the fingerprint, and that of older releases where it differs: they hashed numbers as they were spelt."""
-    request = contract.model_dump(mode="json", include=QUERY if contract.operation == OperationName.QUERY else WRITE)
-    older = json.dumps(request, sort_keys=True)
+def fingerprints(contract: ModelContractPatternStorage, *, jsonable: bool = False) -> tuple[bytes, ...]:
+    """Return the fingerprint, and that of older releases where it differs: they hashed numbers as they were spelt.
+
+    Args:
+        contract: what is asked for.
+        jsonable: whether its values are those of a message, which has JSON types alone.
+    """
+    if jsonable and contract.expect is None and contract.operation != OperationName.QUERY:
+        # What the dump below makes of these, in a tenth of its time.
+        request: dict[str, Any] = {
+            "operation": contract.operation,
+            "data": contract.data,
+            "patterns": contract.patterns,
+        }
+        request["pattern_id"] = None if contract.pattern_id is None else str(contract.pattern_id)
+    else:
+        asked = QUERY if contract.operation == OperationName.QUERY else WRITE
+        request = contract.model_dump(mode="json", include=asked)
+    older = numbers.sorted_json(request)
     canonical = numbers.canonical_json(request, older)
     texts = (canonical,) if canonical == older else (canonical, older)
     return tuple(hashlib.sha256(text.encode()).digest() for text in texts)

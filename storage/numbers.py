@@ -21,8 +21,8 @@ _SIMILAR = bytes.maketrans(b"123456789.E", b"0000000000e")
 _SIGNS = b"+-"
 _LONG, _EXPONENT = b"0" * 17, b"0e000"
 
-#: Floats that jsonb, or another language, writes as whole numbers or without an exponent.
-_RESPELT = re.compile(r"[0-9]\.0(?![0-9])|[0-9]e")
+#: What `json.dumps(value, sort_keys=True)` does, which makes an encoder each time.
+sorted_json = json.JSONEncoder(sort_keys=True).encode
 
 
 class NumberInexact(ValueError):
@@ -64,8 +64,26 @@ def canonical_json(value: Any, text: str | None = None) -> str:
 
     `text` is its JSON with sorted keys, where that is known already.
     """
-    text = json.dumps(value, sort_keys=True) if text is None else text
-    return json.dumps(_by_value(value), sort_keys=True) if _RESPELT.search(text) else text
+    if _has_whole_float(value):
+        return sorted_json(_by_value(value))
+    return sorted_json(value) if text is None else text
+
+
+def _has_whole_float(value: Any) -> bool:
+    """Whether it has a float that jsonb, or another language, writes as a whole number."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if type(one) is str:
+            continue
+        if isinstance(one, float):
+            if one.is_integer():
+                return True
+        elif isinstance(one, dict):
+            waiting.extend(one.values())
+        elif isinstance(one, list):
+            waiting.extend(one)
+    return False
 
 
 def _by_value(value: Any) -> Any:

@@ -39,10 +39,18 @@ SELECT correlation_id, decode(fingerprint, 'hex'),
            'request', coalesce(older, fingerprint),
            'canonical_request', CASE WHEN older IS NOT NULL THEN fingerprint END))),
        clock_timestamp(), CASE WHEN done THEN 'SUCCESS' ELSE 'FAILURE' END, operation,
-       coalesce(data ->> 'pattern_name', pattern_name), failure_type, queue, worker, to_timestamp(sent_at),
-       to_timestamp(claimed_at), milliseconds, CASE WHEN NOT done THEN contract END, 1
+       coalesce(pattern_name, data ->> 'pattern_name'), failure_type, queue, worker, to_timestamp(sent_at),
+       to_timestamp(claimed_at), milliseconds, CASE WHEN NOT done THEN {contract} END, 1
 FROM outcome
 RETURNING correlation_id, result, state
+
+-- name: contract_of_job
+-- What a job of a group that was not done has asked for.
+contract
+
+-- name: contract_of_insert
+-- The same: the contract comes without its data, which are the columns of the pattern ($2, in the order of $3).
+(left(contract::text, -1) || ',"data":' || ($2::json -> (array_position($3::uuid[], pattern_id) - 1))::text || '}}')::json
 
 -- name: clear_jobs
 -- Remove what was kept of the jobs of a group while they were not finished.

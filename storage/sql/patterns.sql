@@ -10,11 +10,13 @@ RETURNING id, pattern_name, created_at
 
 -- name: insert_patterns
 -- Write the inserts of a group; those whose (pattern_name, pattern_type, language) is taken do not come back, also
--- where an earlier one of the same group took it.
+-- where an earlier one of the same group took it. Their columns as they were given ($2), and their ids ($3) in that order.
 WITH written AS (
     INSERT INTO pattern_templates (id, {columns})
-    SELECT id, {columns}
-    FROM json_populate_recordset(NULL::pattern_templates, $2::json)
+    SELECT unnest, {columns}
+    FROM ROWS FROM (
+        json_populate_recordset(json_populate_record(NULL::pattern_templates, {defaults}), $2::json),
+        unnest($3::uuid[]))
     ON CONFLICT (pattern_name, pattern_type, language) DO NOTHING
     RETURNING id,
               json_build_object('pattern_id', id, 'pattern_name', pattern_name, 'created_at',

@@ -13,6 +13,7 @@ import pytest
 
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, NodePatternStorageEffect
 from pattern_storage.storage.group import GroupConnection
+from pattern_storage.storage.pattern import WRITABLE
 from pattern_storage.storage.pipeline import MAX_PREPARED, PipelineConnection
 from tests.fix_storage import contract, make_pattern, succeed
 
@@ -75,6 +76,59 @@ async def test_outcomes_are_those_of_jobs_alone(group: GroupConnection, node: No
         assert again == result.parse()
         assert again.success == result.success
     assert group.execute(together) == [None] * len(together)
+
+
+async def test_the_same_columns_are_written(
+    group: GroupConnection, node: NodePatternStorageEffect, database_url: str
+) -> None:
+    """Defaults for what is left out, and values that PostgreSQL would not read, or not alike, as they were given."""
+    parent = (await succeed(node, "insert", data=make_pattern()))["pattern_id"]
+    given: list[dict[str, Any]] = [
+        {"template_code": ""},
+        {
+            "category": None,
+            "parent_pattern_id": f"urn:uuid:{parent.upper()}",
+            "is_deprecated": True,
+            "tags": ["é", '"'],
+        },
+        {
+            "confidence_score": 1,
+            "success_rate": 1e-7,
+            "usage_count": 2**31 - 1,
+            "context": {"a": 1e22, "b": [1.0, None]},
+        },
+        {"template_code": "\\u0000 \u2028 \x7f \U0001f600 \n", "created_by": ""},
+    ]
+    written = []
+    for way in ("together", "alone"):
+        patterns = [
+            make_pattern(**{"template_code": "x", "pattern_type": f"type {n}", "language": way} | one)
+            for n, one in enumerate(given)
+        ]
+        asked = [contract("insert", data=one) for one in patterns]
+        if way == "together":
+            assert all(group.execute(asked))
+        else:
+            assert all([(await node.execute_once(one)).success for one in asked])
+        with psycopg.connect(database_url) as connection:
+            columns = ", ".join(set(WRITABLE) - {"pattern_name", "language"})
+            query = f"SELECT {columns}, context::text FROM pattern_templates WHERE language = %s ORDER BY pattern_type"
+            written.append(connection.execute(query, [way]).fetchall())
+    assert len(written[0]) == len(given)
+    assert written[0] == written[1]
+
+
+def test_what_an_insert_asked_for_is_kept_if_it_fails(group: GroupConnection, database_url: str) -> None:
+    """It is put together in PostgreSQL, out of the patterns in their own order."""
+    keys = [make_pattern(pattern_name=name, context={"}": [1e22, None]}) for name in "cabdabc"]
+    asked = [contract("insert", data=key, version=str(n), name=f'"{n}\\') for n, key in enumerate(keys)]
+    assert [one and one.success for one in group.execute(asked)] == [True] * 4 + [False] * 3
+    with psycopg.connect(database_url) as connection:
+        kept: dict[Any, Any] = dict(
+            connection.execute("SELECT correlation_id, contract::text FROM job_ledger").fetchall()
+        )
+    assert [kept.pop(one.correlation_id) for one in asked[:4]] == [None] * 4
+    assert [ModelContractPatternStorage.model_validate_json(kept[one.correlation_id]) for one in asked[4:]] == asked[4:]
 
 
 async def test_a_transaction_that_fails_leaves_nothing(group: GroupConnection, database_url: str) -> None:
