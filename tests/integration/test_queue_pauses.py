@@ -42,4 +42,4 @@ async def test_workers_obey_a_pause_that_was_there_before_them_and_one_that_come
         found = await find_job(connection, job.correlation_id)
         assert found is not None
         assert (found.job.queue, found.job.worker, found.job.state) == (queue, worker.hostname(), "SUCCESS")
-        assert [event.what for event in found.events] == ["submitted", "started", "SUCCESS"]
+        assert [event.what for event in found.events] == ["submitted", "claimed", "started", "committed"]
