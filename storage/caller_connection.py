@@ -48,8 +48,7 @@ def executor(connection: Any) -> Execute:
         return _psycopg(connection)
     kinds = _kinds(connection)
     if kinds & SQLALCHEMY:
-        _check_dialect(connection)
-        return lambda statement, jobs: connection.execute(*_sqlalchemy(statement, jobs)).fetchall()
+        return _of_sqlalchemy(connection, is_session=("sqlalchemy", "Connection") not in kinds)
     if kinds & DJANGO:
         return _django(connection)
     raise ConnectionUnsupported(connection, ACCEPTED)
@@ -63,13 +62,7 @@ def async_executor(connection: Any) -> AsyncExecute:
         return _psycopg_async(connection)
     kinds = _kinds(connection)
     if kinds & SQLALCHEMY_ASYNC:
-        _check_dialect(connection)
-
-        async def execute(statement: LiteralString, jobs: str) -> Sequence[Sequence[Any]]:
-            rows: Sequence[Sequence[Any]] = (await connection.execute(*_sqlalchemy(statement, jobs))).fetchall()
-            return rows
-
-        return execute
+        return _of_sqlalchemy_async(connection, is_session=("sqlalchemy", "AsyncConnection") not in kinds)
     if kinds & ASYNCPG:
         if not connection.is_in_transaction():
             raise ConnectionUnsupported(connection, "one inside `async with connection.transaction()`")
@@ -126,6 +119,36 @@ def _django(connection: Any) -> Execute:
             return rows
 
     return execute
+
+
+def _of_sqlalchemy(connection: Any, *, is_session: bool) -> Execute:
+    _check_dialect(connection)
+
+    def execute(statement: LiteralString, jobs: str) -> Sequence[Sequence[Any]]:
+        _check_autocommit(connection, connection.connection() if is_session else connection)
+        rows: Sequence[Sequence[Any]] = connection.execute(*_sqlalchemy(statement, jobs)).fetchall()
+        return rows
+
+    return execute
+
+
+def _of_sqlalchemy_async(connection: Any, *, is_session: bool) -> AsyncExecute:
+    _check_dialect(connection)
+
+    async def execute(statement: LiteralString, jobs: str) -> Sequence[Sequence[Any]]:
+        used = await connection.connection() if is_session else connection
+        _check_autocommit(connection, used.sync_connection)
+        rows: Sequence[Sequence[Any]] = (await connection.execute(*_sqlalchemy(statement, jobs))).fetchall()
+        return rows
+
+    return execute
+
+
+def _check_autocommit(given: Any, connection: Any) -> None:
+    """Raise ConnectionUnsupported for a connection of SQLAlchemy that commits each statement at once."""
+    driver = getattr(getattr(connection, "connection", None), "dbapi_connection", None)
+    if getattr(driver, "autocommit", False) is True:
+        raise ConnectionUnsupported(given, "one whose isolation level is not AUTOCOMMIT")
 
 
 def _sqlalchemy(statement: LiteralString, jobs: str) -> tuple[Any, dict[str, str]]:

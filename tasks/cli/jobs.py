@@ -13,8 +13,9 @@ from pattern_storage.tasks.cli.fields import parse_fields, read_patterns
 from pattern_storage.tasks.cli.output import err, print_json, print_result, print_table
 from pattern_storage.tasks.cli.progress import counting
 from pattern_storage.tasks.client import Job, JobTimeout, PatternStorageClient
+from pattern_storage.tasks.client.call_options import CallOptions
 from pattern_storage.tasks.client.outgoing import build
-from pattern_storage.vocabulary import ErrorType, OperationName
+from pattern_storage.vocabulary import ErrorType, OperationName, Priority
 
 FIELDS_HELP = "column=value; column=@FILE reads a text file. Numbers, tags and context are JSON; tags may be a,b,c."
 
@@ -29,6 +30,8 @@ CorrelationId = Annotated[UUID | None, typer.Option("--id", help="The job's corr
 Expect = Annotated[
     str | None, typer.Option(help="Only if its updated_at is still this one; else a version_conflict, and no change.")
 ]
+Urgency = Annotated[Priority | None, typer.Option("--priority", help="Before or after other jobs that wait.")]
+Delay = Annotated[float | None, typer.Option(min=0, help="Seconds until it may begin; add --wait 0, or as many more.")]
 Fields = Annotated[list[str] | None, typer.Argument(metavar="COLUMN=VALUE...", help=FIELDS_HELP)]
 
 
@@ -51,6 +54,8 @@ def insert(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, max=10_000, help="Patterns in one atomic job of a file.")] = 1_000,
     correlation_id: CorrelationId = None,
+    priority: Urgency = None,
+    delay: Delay = None,
     wait: Wait = 30.0,
     as_json: Json = False,
 ) -> None:
@@ -62,15 +67,16 @@ def insert(
     batches = [patterns[start : start + batch_size] for start in range(0, len(patterns), batch_size)]
     if correlation_id is not None and len(batches) > 1:
         raise InputInvalid(f"--id names one job, but {len(patterns)} patterns make {len(batches)}; raise --batch-size")
+    options: CallOptions = {"priority": priority, "delay": delay}
     with PatternStorageClient() as client:
         if len(patterns) == 1:
-            finish(client.insert(patterns[0], correlation_id=correlation_id), wait, as_json)
+            finish(client.insert(patterns[0], correlation_id=correlation_id, **options), wait, as_json)
         elif len(batches) == 1:
-            finish(client.batch_insert(patterns, correlation_id=correlation_id), wait, as_json)
+            finish(client.batch_insert(patterns, correlation_id=correlation_id, **options), wait, as_json)
         else:
             # All are checked before the first is sent: a wrong value at the end of a file leaves nothing stored.
             contracts = [build(OperationName.BATCH_INSERT, patterns=batch) for batch in batches]
-            _finish_many(client.submit_many(contracts), wait, as_json)
+            _finish_many(client.submit_many(contracts, **options), wait, as_json)
 
 
 def _finish_many(jobs: list[Job], wait: float, as_json: bool) -> None:
@@ -123,25 +129,32 @@ def update(
     fields: Annotated[list[str], typer.Argument(metavar="COLUMN=VALUE...", help=FIELDS_HELP)],
     expect: Expect = None,
     correlation_id: CorrelationId = None,
+    priority: Urgency = None,
+    delay: Delay = None,
     wait: Wait = 30.0,
     as_json: Json = False,
 ) -> None:
     """Change some columns of one pattern."""
+    options: CallOptions = {"priority": priority, "delay": delay}
     with PatternStorageClient() as client:
         changes: Any = parse_fields(fields)
-        finish(client.update(pattern_id, changes, expect=expect, correlation_id=correlation_id), wait, as_json)
+        job = client.update(pattern_id, changes, expect=expect, correlation_id=correlation_id, **options)
+        finish(job, wait, as_json)
 
 
 def delete(
     pattern_id: Annotated[UUID, typer.Argument()],
     expect: Expect = None,
     correlation_id: CorrelationId = None,
+    priority: Urgency = None,
+    delay: Delay = None,
     wait: Wait = 30.0,
     as_json: Json = False,
 ) -> None:
     """Remove one pattern."""
+    options: CallOptions = {"priority": priority, "delay": delay}
     with PatternStorageClient() as client:
-        finish(client.delete(pattern_id, expect=expect, correlation_id=correlation_id), wait, as_json)
+        finish(client.delete(pattern_id, expect=expect, correlation_id=correlation_id, **options), wait, as_json)
 
 
 def query(

@@ -483,3 +483,24 @@ def test_a_shell_learns_where_the_servers_are(run: Run, up: Up) -> None:
     urls = {"DATABASE_URL": up.state.database_url, "REDIS_URL": up.state.redis_url}
     assert said.out.splitlines() == [f"export {variable}={url}" for variable, url in urls.items()]
     assert run("env", "--json").json == urls
+
+
+def test_priority_and_delay(cli: Cli, name: str, redis_url: str, tmp_path: Path) -> None:
+    """They travel with every job that the command makes."""
+    later = ("--delay", "60", "--priority", "urgent", "--wait", "0")
+    with redis.Redis.from_url(redis_url) as server:
+        for made in (
+            ("insert", f"pattern_name={name}", *PATTERN),
+            ("insert", "-f", write_lines(tmp_path / "some.jsonl", rows(name, 3))),
+            ("insert", "-f", write_lines(tmp_path / "more.jsonl", rows(name, 3)), "--batch-size", "2"),
+            ("update", str(uuid4()), "usage_count=7"),
+            ("delete", str(uuid4())),
+        ):
+            assert cli(*made, *later, REDIS_URL=redis_url).code == 0
+        found = [server.lrange(key, 0, -1) for key in (*server.keys("storage*"), *server.keys("batch*"))]
+    messages = [json.loads(raw) for each in found for raw in each]
+    assert len(messages) == 6
+    for message in messages:
+        assert message["headers"]["eta"] is not None
+        assert message["properties"]["priority"] == 0
+    assert cli("insert", f"pattern_name={name}", *PATTERN, "--priority", "high", REDIS_URL=redis_url).code == 2

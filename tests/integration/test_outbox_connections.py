@@ -353,6 +353,33 @@ async def test_a_transaction_is_needed_in_autocommit_mode(url: str, client: Patt
     assert outbox(url) == [*(job.correlation_id for job in jobs), written.correlation_id]
 
 
+async def test_sqlalchemy_s_autocommit_is_refused(url: str, client: PatternStorageClient) -> None:
+    """Said of the engine, or of one connection, whatever driver is below."""
+    refused = r"; it should be one whose isolation level is not AUTOCOMMIT$"
+    address = f"postgresql+psycopg://{url.partition('://')[2]}"
+    engine = sqlalchemy.create_engine(address)
+    with engine.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        with pytest.raises(ConnectionUnsupported, match=refused):
+            client.submit_in(connection, make_contract())
+    always = sqlalchemy.create_engine(address, isolation_level="AUTOCOMMIT")
+    with Session(always) as session, pytest.raises(ConnectionUnsupported, match=refused):
+        client.submit_in(session, make_contract())
+    async with AsyncPatternStorageClient(redis_url=NOWHERE) as other:
+        for driver in ("psycopg", "asyncpg"):
+            begun = create_async_engine(address.replace("+psycopg", f"+{driver}"), isolation_level="AUTOCOMMIT")
+            async with begun.connect() as connection_:
+                with pytest.raises(ConnectionUnsupported, match=refused):
+                    await other.submit_in(connection_, make_contract())
+            async with AsyncSession(begun) as session_:
+                with pytest.raises(ConnectionUnsupported, match=refused):
+                    await other.submit_in(session_, make_contract())
+            await begun.dispose()
+    engine.dispose()
+    always.dispose()
+    assert outbox(url) == []
+
+
 def test_the_outbox_has_no_connect_timeout(url: str, client: PatternStorageClient) -> None:
     refused = "connect_timeout is no option of submit_in"
     with psycopg.connect(url) as connection, pytest.raises(ContractInvalid, match=refused):
