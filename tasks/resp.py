@@ -1,9 +1,12 @@
-"""Commands packed as Redis reads them, in a quarter of the time that redis-py takes.
+"""Commands and replies as Redis has them on a connection: packed, and read, in a quarter of the time redis-py takes.
 
 The protocol, RESP: https://redis.io/docs/latest/develop/reference/protocol-spec/
 """
 
 from collections.abc import Iterable
+from typing import Any
+
+from redis.exceptions import ResponseError
 
 Argument = bytes | str | float
 
@@ -17,3 +20,38 @@ def bulk(arguments: Iterable[Argument]) -> bytes:
 def pack(*arguments: Argument) -> bytes:
     """Return one command, of its name and its arguments."""
     return b"*%d\r\n%b" % (len(arguments), bulk(arguments))
+
+
+class Incomplete(Exception):
+    """The rest of a reply has not come yet."""
+
+
+def read(received: bytearray, at: int = 0) -> tuple[Any, int]:
+    """Return the reply that begins there, an error reply as a ResponseError, and where the next begins.
+
+    Raises Incomplete, and ConnectionResetError for what is no reply to SUBSCRIBE or GET.
+    """
+    end = received.find(b"\r\n", at)
+    if end < 0:
+        raise Incomplete
+    kind, line, at = bytes(received[at : at + 1]), received[at + 1 : end], end + 2
+    if kind == b"$":
+        if (end := at + int(line)) < at:
+            return None, at
+        if len(received) < end + 2:
+            raise Incomplete
+        return bytes(received[at:end]), end + 2
+    # The second is how the newer protocol says what nobody has asked for now.
+    if kind in (b"*", b">"):
+        items = []
+        for _ in range(int(line)):
+            item, at = read(received, at)
+            items.append(item)
+        return items, at
+    if kind == b":":
+        return int(line), at
+    if kind == b"_":
+        return None, at
+    if kind == b"-":
+        return ResponseError(line.decode(errors="replace")), at
+    raise ConnectionResetError("the server's reply is none to what was asked")

@@ -46,8 +46,8 @@ class RedisPublisher:
     """
 
     def __init__(self, broker: "redis.Redis", results: "redis.Redis | None", settings: Settings) -> None:
-        self._broker = Wires(broker)
-        self._results = None if results is None else Wires(results)
+        self._broker = Wires(broker, Wire)
+        self._results = None if results is None else Wires(results, Wire)
         self._settings = settings
 
     def close(self) -> None:
@@ -100,7 +100,7 @@ class RedisPublisher:
         if self._results is not None:
             self._mark(self._results, chunk, timeout)
 
-    def _mark(self, results: Wires, chunk: Chunk, timeout: float) -> None:
+    def _mark(self, results: Wires[Wire], chunk: Chunk, timeout: float) -> None:
         """Send the markers to a server of their own; one that is down takes nothing back of what was accepted."""
         with suppress(*ERRORS):
             wire = results.take(timeout)

@@ -21,7 +21,7 @@ from pattern_storage.tasks.client.result_document import (
 )
 from pattern_storage.tasks.client.result_resolver import POLL_INTERVAL, ResultResolver
 from pattern_storage.tasks.client.status import combined_status, marker, parse_status
-from pattern_storage.tasks.client.subscriptions import Subscriptions
+from pattern_storage.tasks.client.subscriptions import Subscription, Subscriptions
 from pattern_storage.tasks.database import Database, run_sync
 from pattern_storage.tasks.redis_connections import translated_errors
 from pattern_storage.tasks.redis_errors import is_passing
@@ -91,20 +91,27 @@ class ResultReader:
     def _watch(self, correlation_id: UUID, deadline: float, resolver: ResultResolver) -> Generator[bytes | None]:
         """Yield the job's result document: now, after each publication, and once every POLL_INTERVAL."""
         key = self._key(correlation_id)
-        yield self.get(correlation_id)
         if time.monotonic() >= deadline:
-            return
-        with self._subscriptions.subscribe(key) as subscription:
-            # Subscribed before looking again: what is published in between is not missed.
             yield self.get(correlation_id)
+            return
+        with self._subscriptions.subscribe(key, at_once=False) as subscription:
+            # Subscribed before looking: what is published in between is not missed.
+            yield self._look_up(subscription, correlation_id)
             while (remaining := deadline - time.monotonic()) > 0:
-                document = subscription.receive(min(remaining, POLL_INTERVAL))
+                document = subscription.receive_document(min(remaining, POLL_INTERVAL))
                 if document is None:
                     resolver.backend_refuses = self._database.is_configured and refuses_writes(self._redis, key)
                 yield self.get(correlation_id) if document is None else document
 
     def _key(self, correlation_id: UUID) -> str:
         return result_key(correlation_id, self._settings.key_prefix)
+
+    def _look_up(self, subscription: Subscription, correlation_id: UUID) -> bytes | None:
+        """Return what `get` does, on a connection that is subscribed by then."""
+        try:
+            return subscription.look_up(self._key(correlation_id))
+        except ResponseError as error:
+            return unreadable(error)
 
     def get(self, correlation_id: UUID) -> bytes | None:
         """Return what stands under the job's result key. Raises redis.exceptions.RedisError."""

@@ -1,6 +1,5 @@
-"""Kept subscriptions of the synchronous client: redis-py closes a connection with each `PubSub`, and opens another."""
+"""Kept subscriptions of the synchronous client: a result is looked up and waited for on one connection."""
 
-import os
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -8,73 +7,159 @@ from contextlib import contextmanager
 from typing import Any
 
 import redis
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from pattern_storage.tasks.client.wire import RECEIVED_AT_ONCE, Wire, Wires
+from pattern_storage.tasks.resp import Incomplete, pack, read
 
 #: Channels in one SUBSCRIBE: the server does nothing else meanwhile.
 CHANNELS_AT_ONCE = 1_000
 
 
-class Subscription:
-    """A connection, and the channels that it is subscribed to for the time being."""
+class Subscription(Wire):
+    """A connection, and the channels that it is subscribed to for the time being.
 
-    def __init__(self, pubsub: Any) -> None:
-        self._pubsub = pubsub
+    One that was lost is opened once more, and subscribed again.
+    """
+
+    # The newer version: a connection that is subscribed takes other commands too.
+    protocol = 3
+
+    def __init__(self, connection: Any, timeout: float) -> None:
+        super().__init__(connection, timeout)
+        self._patience = timeout
+        self._channels: tuple[str, ...] = ()
+        #: Commands that go with the next one.
+        self._unsent = b""
         #: Confirmations that the server has sent, or will send, and nobody has read.
         self._unread = 0
-        self._channels: tuple[str, ...] = ()
+        self._buffer = bytearray()
+        self._messages: deque[tuple[str, bytes]] = deque()
 
-    def begin(self, channels: tuple[str, ...]) -> None:
-        """Subscribe to channels. Raises RedisError."""
+    def begin(self, channels: tuple[str, ...], *, at_once: bool) -> None:
+        """Subscribe to channels, at once or with the next command. Raises RedisError."""
         self._channels = channels
-        for start in range(0, len(channels), CHANNELS_AT_ONCE):
-            some = channels[start : start + CHANNELS_AT_ONCE]
-            self._unread += len(some)
-            self._pubsub.subscribe(*some)
+        self._messages.clear()
+        self._add("SUBSCRIBE")
+        if at_once:
+            try:
+                self._flush()
+            except OSError:
+                self._reconnect()
 
     def end(self) -> None:
-        """Unsubscribe from them. Raises RedisError."""
-        self._unread += len(self._channels)
-        if self._channels:
-            self._pubsub.unsubscribe(*self._channels)
+        """Unsubscribe from them: from one with the next command, so that nobody waits for it. Raises OSError."""
+        self._add("UNSUBSCRIBE")
+        if len(self._channels) != 1:
+            self._flush()
 
-    def close(self) -> None:
-        """Close the connection."""
-        self._pubsub.close()
+    def look_up(self, key: str) -> bytes | None:
+        """Return what stands under a key, once it is subscribed to. Raises RedisError."""
+        command = pack("GET", key)
+        try:
+            try:
+                return self._look_up(command)
+            except ConnectionError:
+                self._reconnect()
+                return self._look_up(command)
+        except TimeoutError as error:
+            raise RedisTimeoutError("no answer in time") from error
+        except OSError as error:
+            raise RedisConnectionError(str(error)) from error
 
-    def receive(self, timeout: float) -> bytes | None:
-        """Return the next message, None if there is none within `timeout` seconds."""
+    def receive_document(self, timeout: float) -> bytes | None:
+        """Return the next message, None if there is none within `timeout` seconds. Raises RedisError."""
         received = self.receive_from(timeout)
         return None if received is None else received[1]
 
     def receive_from(self, timeout: float) -> tuple[str, bytes] | None:
         """Return the next message with its channel, None if there is none within `timeout` seconds."""
-        deadline = time.monotonic() + timeout
-        while (remaining := deadline - time.monotonic()) > 0:
-            received = self._pubsub.get_message(timeout=remaining)
-            if not received:
-                continue
-            if received["type"] != "message":
-                self._unread -= 1
-            elif self._unread <= 0:
-                return received["channel"].decode(), bytes(received["data"])
-            # Else it is of an earlier subscription, perhaps to the same channel: that result is not this one's.
-        return None
+        deadline, is_lost = time.monotonic() + timeout, False
+        while not self._messages:
+            if (remaining := deadline - time.monotonic()) <= 0:
+                return None
+            try:
+                self._flush()
+                if (reply := self._next_within(remaining)) is None:
+                    return None
+                self._note(reply)
+            except OSError as error:
+                if is_lost:
+                    raise RedisConnectionError(str(error)) from error
+                is_lost = True
+                self._reconnect()
+        return self._messages.popleft()
+
+    def _look_up(self, command: bytes) -> bytes | None:
+        self._flush(command)
+        while isinstance(reply := self._next(), list):
+            self._note(reply)
+        if isinstance(reply, ResponseError):
+            raise reply
+        return None if reply is None else bytes(reply)
+
+    def _add(self, command: str) -> None:
+        for start in range(0, len(self._channels), CHANNELS_AT_ONCE):
+            self._unsent += pack(command, *self._channels[start : start + CHANNELS_AT_ONCE])
+        self._unread += len(self._channels)
+
+    def _flush(self, command: bytes = b"") -> None:
+        if command or self._unsent:
+            self.set_timeout(self._patience)
+            sending, self._unsent = self._unsent + command, b""
+            self.send(sending)
+
+    def _reconnect(self) -> None:
+        """Raises RedisError."""
+        self.reopen()
+        self._unsent, self._unread, self._timeout = b"", 0, self._patience
+        self._buffer.clear()
+        self._add("SUBSCRIBE")
+
+    def _next(self) -> Any:
+        while True:
+            try:
+                reply, end = read(self._buffer)
+            except Incomplete:
+                self._buffer += self.receive_some(RECEIVED_AT_ONCE)
+            else:
+                del self._buffer[:end]
+                return reply
+
+    def _next_within(self, seconds: float) -> Any:
+        self.set_timeout(seconds)
+        try:
+            return self._next()
+        except TimeoutError:
+            return None
+
+    def _note(self, reply: Any) -> None:
+        """Take note of a confirmation or a message. Raises ResponseError, where subscribing was refused."""
+        if isinstance(reply, ResponseError):
+            raise reply
+        kind, *rest = reply
+        if kind != b"message":
+            self._unread -= kind in (b"subscribe", b"unsubscribe")
+        elif self._unread <= 0:
+            self._messages.append((rest[0].decode(), rest[1]))
+        # Else it is of an earlier subscription, perhaps to the same channel: that result is not this one's.
 
 
-class Subscriptions:
+class Subscriptions(Wires[Subscription]):
     """Connections that were subscribed and can be again, for any number of threads; a forked child has its own."""
 
-    def __init__(self, client: "redis.Redis") -> None:
-        self._client = client
-        self._idle: deque[Subscription] = deque()
-        self._process_id = os.getpid()
+    def __init__(self, client: "redis.Redis", timeout: float) -> None:
+        super().__init__(client, Subscription)
+        self._timeout = timeout
 
     @contextmanager
-    def subscribe(self, *channels: str) -> Iterator[Subscription]:
-        """Subscribe to channels. Raises RedisError."""
-        subscription, reusable = self._take(), False
+    def subscribe(self, *channels: str, at_once: bool = True) -> Iterator[Subscription]:
+        """Subscribe to channels, at once or with the next command. Raises RedisError."""
+        subscription, reusable = self.take(self._timeout), False
         try:
-            subscription.begin(channels)
+            subscription.begin(channels, at_once=at_once)
             yield subscription
             reusable = True
         except GeneratorExit:
@@ -88,24 +173,10 @@ class Subscriptions:
                 # An interrupted read may have left half an answer.
                 subscription.close()
 
-    def close(self) -> None:
-        """Close the connections that are not in use."""
-        while self._idle:
-            self._idle.pop().close()
-
     def _keep(self, subscription: Subscription) -> None:
         try:
             subscription.end()
-        except RedisError:
+        except OSError:
             subscription.close()
         else:
-            self._idle.append(subscription)
-
-    def _take(self) -> Subscription:
-        if self._process_id != os.getpid():
-            # The parent's: it goes on using them.
-            self._process_id, self._idle = os.getpid(), deque()
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return Subscription(self._client.pubsub())  # type: ignore[no-untyped-call]
+            self.give_back(subscription)

@@ -90,7 +90,7 @@ class PatternStorageClient(
         refuse_impossible(JobOptions.of(self.defaults), self.settings)
         self.database = Database(self.settings)
         self._redis = redis_connections.connect(self.settings)
-        self._subscriptions = Subscriptions(self._redis)
+        self._subscriptions = Subscriptions(self._redis, self.settings.connect_timeout)
         self._reader = ResultReader(self.settings, self._redis, self._subscriptions, self.database)
         self._publisher = create_publisher(self.settings, self._redis)
 

@@ -8,7 +8,7 @@ greenlet's.
 import os
 import time
 from collections import deque
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import redis
 
@@ -24,6 +24,9 @@ def timed(options: dict[str, Any], timeout: float) -> dict[str, Any]:
 
 class Wire:
     """One connection that is logged in."""
+
+    #: The version of the protocol. In the older one nothing comes that was not asked for.
+    protocol = 2
 
     def __init__(self, connection: Any, timeout: float) -> None:
         self._connection = connection
@@ -58,28 +61,42 @@ class Wire:
         """Return so many replies, each a line without its end. Raises OSError."""
         received = self._received
         while received.count(b"\r\n") < count:
-            more = self._socket.recv(RECEIVED_AT_ONCE)
-            if not more:
-                raise ConnectionResetError("the server closed the connection")
-            received += more
+            received += self.receive_some(RECEIVED_AT_ONCE)
         *replies, self._received = received.split(b"\r\n", count)
-        self._used = time.monotonic()
         return replies
+
+    def receive_some(self, most: int) -> bytes:
+        """Return what has come, waiting for it if need be. Raises OSError."""
+        received: bytes = self._socket.recv(most)
+        if not received:
+            raise ConnectionResetError("the server closed the connection")
+        self._used = time.monotonic()
+        return received
+
+    def reopen(self) -> None:
+        """Connect again. Raises redis.exceptions.RedisError."""
+        self._connection.disconnect()
+        self._connection.connect()
+        self._socket = self._connection._sock
 
     def close(self) -> None:
         """Close it."""
         self._connection.disconnect()
 
 
-class Wires:
+Kind = TypeVar("Kind", bound=Wire)
+
+
+class Wires(Generic[Kind]):
     """Connections to one server, for any number of threads; a forked child opens its own."""
 
-    def __init__(self, client: "redis.Redis") -> None:
+    def __init__(self, client: "redis.Redis", kind: type[Kind]) -> None:
         self._client = client
-        self._idle: deque[Wire] = deque()
+        self._kind = kind
+        self._idle: deque[Kind] = deque()
         self._process_id = os.getpid()
 
-    def take(self, timeout: float) -> Wire:
+    def take(self, timeout: float) -> Kind:
         """Return an idle connection, or a new one, for calls that take up to `timeout` seconds.
 
         Raises redis.exceptions.RedisError if none can be opened in that time.
@@ -97,13 +114,14 @@ class Wires:
             wire.close()
         return self.open(timeout)
 
-    def open(self, timeout: float) -> Wire:
+    def open(self, timeout: float) -> Kind:
         """Return a new connection. Raises redis.exceptions.RedisError."""
         # Not of the pool, which would count it as its own.
         pool = self._client.connection_pool
-        return Wire(pool.connection_class(**timed(pool.connection_kwargs, timeout)), timeout)
+        options = timed(pool.connection_kwargs, timeout) | {"protocol": self._kind.protocol}
+        return self._kind(pool.connection_class(**options), timeout)
 
-    def give_back(self, wire: Wire) -> None:
+    def give_back(self, wire: Kind) -> None:
         """Keep a connection for the next caller."""
         self._idle.append(wire)
 
