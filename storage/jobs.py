@@ -4,6 +4,7 @@ What waits in the broker is in none of these, since enqueueing writes nothing to
 Pages are keyset pages: each costs the same wherever it is, in a ledger of a million jobs as well.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from heapq import nlargest, nsmallest
@@ -23,6 +24,17 @@ from pattern_storage.vocabulary import ListedState
 MAX_LIMIT = 1_000
 #: Jobs are counted up to here: beyond, the number changes faster than anybody reads it.
 COUNT_LIMIT = 100_000
+
+#: Jobs, the last ones of a list by duration, that those of less than 100 ms are looked for among.
+QUICK = 100_000
+
+#: Conditions of a page behind another, by its order and whether that is downwards.
+BEYOND: dict[tuple[str, bool], LiteralString] = {
+    ("time", True): block("job_is_before_time"),
+    ("time", False): block("job_is_after_time"),
+    ("duration", True): block("job_is_before_duration"),
+    ("duration", False): block("job_is_after_duration"),
+}
 
 ENDED = (ListedState.SUCCESS, ListedState.FAILURE, ListedState.REVOKED)
 
@@ -82,7 +94,8 @@ async def list_jobs(
 ) -> JobPage:
     """Return a page of jobs, those that PostgreSQL knows. Raises FilterInvalid.
 
-    Sorted by duration it has those that have ended alone.
+    Sorted by duration it has those that have ended alone: those of 100 ms and longer, and of the quicker ones the last
+    QUICK.
     """
     if sort not in SORTS:
         raise FilterInvalid(f"sort is {sort!r}; it should be {' or '.join(SORTS)}")
@@ -90,7 +103,7 @@ async def list_jobs(
         raise FilterInvalid(f"limit is {limit}; it should be 1 to {MAX_LIMIT:,}")
     if after is not None and isinstance(after.value, float) != (sort == "duration"):
         raise FilterInvalid("cursor belongs to a list in another order; leave it out to begin")
-    values = _values(wanted, after, descending) | {"limit": limit + 1}
+    values = _values(wanted, after, descending) | {"limit": limit + 1, "last": QUICK}
     direction = SQL("DESC" if descending else "ASC")
     found: dict[UUID, JobRow] = {}
     for state in _open_sources(wanted) if sort == "time" else ():
@@ -101,17 +114,12 @@ async def list_jobs(
         for job in await _rows(connection, statement, values | {"state": only}):
             # A job of the outbox that began again is in two tables: the first one listed says more.
             found.setdefault(job.correlation_id, job)
-    # With the table's name: the list's own columns of these names are in no index.
-    order = SQL("job_ledger.finished_at" if sort == "time" else "job_ledger.duration_ms")
     for only in _ended_states(wanted):
-        ended: list[JobRow] = []
-        # The slowest are in an index of their own; only a page that it does not fill needs a look at all others.
-        for slow in (True, False) if sort == "duration" and descending else (False,):
-            if len(ended) <= limit:
-                filters = _filters(wanted, only, sort, after, descending, slow=slow)
-                statement = SQL(block("list_ended_jobs")).format(filters=filters, order=order, direction=direction)
-                ended = await _rows(connection, statement, values | {"state": only})
-        found |= {job.correlation_id: job for job in ended}
+        for statement in _ended_lists(wanted, only, sort, after, descending):
+            ended = await _rows(connection, statement, values | {"state": only})
+            found |= {job.correlation_id: job for job in ended}
+            if len(ended) > limit:
+                break
     key = _by_time if sort == "time" else _by_duration
     jobs = (nlargest if descending else nsmallest)(limit + 1, found.values(), key=key)
     more = len(jobs) > limit
@@ -132,7 +140,7 @@ async def count_jobs(
         row = await fetch_one(connection, statement, values | {"state": only})
         total += int(row[0]) if row else 0
     for only in _ended_states(wanted):
-        filters = _filters(wanted, only, "time", None, True)
+        filters = _filters(wanted, only, "time")
         if can_be_retried:
             filters = SQL(" AND ").join([filters, SQL(block("job_can_be_retried"))])
         statement = SQL(block("count_ended_jobs")).format(filters=filters)
@@ -165,6 +173,23 @@ def _ended_states(wanted: JobFilter) -> tuple[ListedState | None, ...]:
     return (None,) if len(among) == len(ENDED) else among
 
 
+def _ended_lists(
+    wanted: JobFilter, state: ListedState | None, sort: str, after: Cursor | None, descending: bool
+) -> Iterator[Composed]:
+    """Yield the statements that list jobs which have ended: the next one where a page is not full yet."""
+    direction = SQL("DESC" if descending else "ASC")
+    beyond = SQL(BEYOND[sort, descending] if after else "true")
+    filters = _filters(wanted, state, sort)
+    # With the table's name: the list's own columns of these names are in no index.
+    if sort == "time" or descending:
+        order = SQL("job_ledger.finished_at" if sort == "time" else "job_ledger.duration_ms")
+        # The slowest are in an index of their own.
+        own = [filters, beyond, *([SQL(block("job_is_slow"))] if sort == "duration" else [])]
+        yield SQL(block("list_ended_jobs")).format(filters=SQL(" AND ").join(own), order=order, direction=direction)
+    if sort == "duration":
+        yield SQL(block("list_quick_jobs")).format(filters=filters, beyond=beyond, direction=direction)
+
+
 def _values(wanted: JobFilter, after: Cursor | None, descending: bool) -> dict[str, Any]:
     return {
         **{name: value for name, value in vars(wanted).items() if name != "states"},
@@ -175,22 +200,8 @@ def _values(wanted: JobFilter, after: Cursor | None, descending: bool) -> dict[s
     }
 
 
-def _filters(
-    wanted: JobFilter,
-    state: ListedState | None,
-    sort: str,
-    after: Cursor | None,
-    descending: bool,
-    *,
-    slow: bool = False,
-) -> Composed:
+def _filters(wanted: JobFilter, state: ListedState | None, sort: str) -> Composed:
     """Return the conditions on the ledger: only those that are given, so that PostgreSQL finds the index for them."""
-    beyond = {
-        ("time", True): block("job_is_before_time"),
-        ("time", False): block("job_is_after_time"),
-        ("duration", True): block("job_is_before_duration"),
-        ("duration", False): block("job_is_after_duration"),
-    }
     conditions = {
         block("job_has_state"): state,
         # Rows that an older release has written, and nobody has described yet, are in no list.
@@ -203,8 +214,6 @@ def _filters(
         block("job_is_since"): wanted.since,
         block("job_is_until"): wanted.until,
         block("job_has_duration"): True if sort == "duration" else None,
-        block("job_is_slow"): slow or None,
-        beyond[sort, descending]: after,
     }
     return SQL(" AND ").join(SQL(text) for text, value in conditions.items() if value is not None)
 

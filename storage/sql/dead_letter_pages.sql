@@ -8,10 +8,12 @@ regexp_replace(
     '[0-9]+([.][0-9]+)?', '…', 'g')
 
 -- name: letter_groups
--- Dead letters by error type and reason, the largest groups first.
+-- The newest dead letters by error type and reason, the largest groups first.
 SELECT error_type, {reason} AS reason, count(*) AS letters, min(died_at) AS first, max(died_at) AS last
-FROM dead_letters
-WHERE (SELECT true FROM job_ledger WHERE job_ledger.correlation_id = dead_letters.correlation_id) IS NULL
+FROM (SELECT error_type, error, died_at FROM dead_letters
+      WHERE (SELECT true FROM job_ledger WHERE job_ledger.correlation_id = dead_letters.correlation_id) IS NULL
+      ORDER BY died_at DESC
+      FETCH FIRST %(newest)s ROWS ONLY) AS dead_letters
 GROUP BY 1, 2
 ORDER BY letters DESC, last DESC
 FETCH FIRST %(limit)s ROWS ONLY

@@ -54,7 +54,7 @@ class JobActions(Actions):
                 done = await job_retries.retry(connection, ids, again=again)
                 about = {"jobs": {str(old): str(new.correlation_id) for old, new in done.sent}}
                 if done.sent:
-                    await audit.record(connection, self._actor, "retry", about, len(done.sent))
+                    await audit.record(connection, self._actor, "send again", about, len(done.sent))
             return done
 
         done = await self._run(step)

@@ -334,7 +334,7 @@ def test_the_audit_has_it_all(person: Callable[..., Any], pictures: Path) -> Non
     page = person("viewer")
     page.goto("/audit")
     shown = page.inner_text("table")
-    for action in ("retry", "replay dead letters", "pause queue", "resume queue", "cancel", "run import"):
+    for action in ("send again", "replay dead letters", "pause queue", "resume queue", "cancel", "run import"):
         assert action in shown, action
     assert shown.count("otto") >= 7
     shoot(page, pictures, "audit")
@@ -343,7 +343,7 @@ def test_the_audit_has_it_all(person: Callable[..., Any], pictures: Path) -> Non
 def test_pages_fit_a_phone_and_the_keyboard(person: Callable[..., Any]) -> None:
     page = person("operator", has_touch=True)
     page.set_viewport_size({"width": 390, "height": 800})
-    for path in ("/overview", "/jobs", "/dead-letters", "/imports", "/queues", "/audit"):
+    for path in ("/overview", "/jobs", "/dead-letters", "/imports", "/queues", "/patterns", "/audit", "/tasks"):
         page.goto(path)
         fits(page)
         for button in page.locator("td.pages-actions .btn").all():

@@ -16,7 +16,10 @@ from tests.fix_servers import create_database, drop_database, on_database
 ROWS = 20_000
 STEP = 100
 ABSENT = UUID(int=0)
-EVERYTHING: dict[str, Any] = {"ids": None, "error_type": None, "died_at": None, "correlation_id": None, "limit": STEP}
+EVERYTHING: dict[str, Any] = {
+    "ids": None, "error_type": None, "operation": None, "pattern_name": None, "died_at": None, "correlation_id": None,
+    "limit": STEP,
+}  # fmt: skip
 LATER = {"died_at": datetime(2026, 1, 1, tzinfo=UTC), "correlation_id": ABSENT}
 
 #: Block, values, and rows that it may read.

@@ -84,7 +84,7 @@ def test_a_failed_job_is_sent_again_under_a_new_id(pages: Pages) -> None:
     with redis.Redis.from_url(pages.redis_url) as server:
         assert server.llen("storage") == 3
     assert pages.execute("SELECT count(DISTINCT retried_from) FROM job_retries") == [(3,)]
-    assert audit(pages)[-1] == ("otto", "retry by filter", 2)
+    assert audit(pages)[-1] == ("otto", "send again by filter", 2)
 
 
 def test_nothing_is_done_to_jobs_in_other_states(pages: Pages) -> None:

@@ -24,19 +24,19 @@ PORT = "PATTERN_STORAGE_METRICS_PORT"
 
 
 def test_jobs_of_every_outcome(measured: Measured) -> None:
-    scrape = measured.wait_for("the dead letter", lambda scrape: scrape.value("jobs_total", outcome="dead_letter"))
+    scrape = measured.wait_for("the dead letter", lambda scrape: scrape.value("jobs_total", outcome="dead"))
     for operation, count in {"insert": 3, "update": 1, "delete": 1, "batch_insert": 1, "query": 1}.items():
         # insert: the first, the replayed one twice, and the foreign one.
         assert scrape.value("jobs_total", operation=operation, outcome="success") == count + (operation == "insert")
     assert scrape.value("jobs_total", operation="insert", outcome="failure", error_type="unique_violation") == 1
     assert scrape.value("jobs_total", operation="insert", outcome="revoked", error_type="revoked") == 1
-    assert scrape.value("jobs_total", outcome="dead_letter", error_type="transaction_conflict") == 1
+    assert scrape.value("jobs_total", outcome="dead", error_type="transaction_conflict") == 1
     assert scrape.value("retries_total", operation="insert", error_type="transaction_conflict") == 1
     assert scrape.value("ledger_replays_total") == 1
 
 
 def test_a_jobs_time_is_split(measured: Measured) -> None:
-    scrape = measured.wait_for("the dead letter", lambda scrape: scrape.value("jobs_total", outcome="dead_letter"))
+    scrape = measured.wait_for("the dead letter", lambda scrape: scrape.value("jobs_total", outcome="dead"))
     ended = scrape.value("jobs_total", operation="insert")
     # All first deliveries but the foreign one.
     assert scrape.value("queue_wait_seconds_count", operation="insert") == ended - 1

@@ -71,7 +71,7 @@ class DeadLettersPage(LettersHandler):
             following = filters | {"after": last.died_at.isoformat(), "after_id": last.correlation_id}
         self.page(
             "dead_letters.html", groups=groups, letters=letters[:PAGE], total=total, filters=filters, about=about,
-            operations=OPERATIONS, following=following,
+            operations=OPERATIONS, grouped=dead_letter_pages.GROUPED, following=following,
         )  # fmt: skip
 
 

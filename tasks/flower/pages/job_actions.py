@@ -143,7 +143,7 @@ class RetryJobs(JobAction):
         if wanted.correlation_id is not None:
             return len((await self.operator.retry([wanted.correlation_id])).sent)
         count, _ = await self.operator.retry_matching(wanted)
-        await self.operator.record("retry by filter", self.about(), count)
+        await self.operator.record("send again by filter", self.about(), count)
         return count
 
 

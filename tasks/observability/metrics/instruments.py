@@ -31,7 +31,7 @@ class Instruments:
 
         # The texts are docs/metrics.md's as well.
         self.jobs = counter(
-            "jobs", "Jobs that ended: success, failure, dead_letter or revoked", "operation", "outcome", "error_type"
+            "jobs", "Jobs that ended: success, failure, dead or revoked", "operation", "outcome", "error_type"
         )
         self.retries = counter("retries", "Attempts that ended in a retry", "operation", "error_type")
         self.replays = counter("ledger_replays", "Jobs answered from the ledger: they had been done", "operation")

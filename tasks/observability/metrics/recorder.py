@@ -101,7 +101,7 @@ class Recorder:
         if isinstance(exception, StorageOperationFailed):
             metadata = exception.result["metadata"]
         error_type = str(metadata.get("error_type") or error_type_of(type(exception).__name__))
-        self._ended(sender, metadata, "dead_letter" if metadata.get("dead_letter") else "failure", error_type)
+        self._ended(sender, metadata, "dead" if metadata.get("dead_letter") else "failure", error_type)
 
     @harmless
     def _retried(self, sender: Any, reason: Any = None, **_: Any) -> None:
