@@ -7,7 +7,9 @@ SELECT set_config('datestyle', 'ISO, MDY', false),
        set_config('timezone', 'UTC', false),
        set_config('extra_float_digits', '1', false),
        (SELECT count(set_config(name, wanted.value, false))
-        FROM (VALUES ('statement_timeout', %(statement_timeout)s::text), ('lock_timeout', %(lock_timeout)s::text))
+        FROM (VALUES ('statement_timeout', %(statement_timeout)s::text), ('lock_timeout', %(lock_timeout)s::text),
+                     -- Pooled connections idle by nature; each job after a quiet time would find its own gone.
+                     ('idle_session_timeout', '0'))
              AS wanted (name, value)
         JOIN pg_settings USING (name)
         WHERE wanted.value IS NOT NULL AND pg_settings.source <> 'client')
@@ -19,3 +21,7 @@ SELECT set_config('lock_timeout', %(lock)s::text, false)
 -- name: limit_group
 -- Limit every statement of a group's transaction, in milliseconds: its time, and its waiting for locks.
 SELECT set_config('statement_timeout', $1::text, true), set_config('lock_timeout', $2::text, true)
+
+-- name: find_transaction_timeout
+-- Milliseconds after which the server ends a transaction, however it goes on; new in PostgreSQL 17.
+SELECT setting::bigint FROM pg_settings WHERE name = 'transaction_timeout' AND setting::bigint > 0

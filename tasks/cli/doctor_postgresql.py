@@ -1,7 +1,10 @@
 """Checks of PostgreSQL for `doctor`: over the connections of a worker, doing what a worker does."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+
+import psycopg
 
 from pattern_storage.config.settings import Settings
 from pattern_storage.storage import schema
@@ -15,6 +18,7 @@ from pattern_storage.storage.errors import (
 )
 from pattern_storage.storage.rehearsal import rehearse
 from pattern_storage.storage.setup_errors import DatabaseUnsuitable
+from pattern_storage.storage.sql import block
 from pattern_storage.tasks.database import run_sync
 from pattern_storage.tasks.database_url import check_database_url
 
@@ -58,6 +62,7 @@ def check_postgresql(settings: Settings) -> Iterator[Finding]:
     yield migrations
     if migrations.ok:
         yield _jobs(settings, role)
+        yield from _timeouts(settings)
 
 
 def _migrations(settings: Settings, role: str) -> Finding:
@@ -88,6 +93,20 @@ def _jobs(settings: Settings, role: str) -> Finding:
     except StorageError as error:
         return Finding("jobs", False, str(error), _advice(error, role))
     return Finding("jobs", True, f"done and rolled back by {role}")
+
+
+def _timeouts(settings: Settings) -> Iterator[Finding]:
+    """Look whether PostgreSQL ends transactions earlier than our settings let a job take."""
+    with suppress(StorageError, psycopg.Error):
+        with connect_sync(settings.database, application_name=NAME, timeout=settings.connect_timeout) as connection:
+            row = connection.execute(block("find_transaction_timeout")).fetchone()
+        longest = max(settings.statement_timeouts.values())
+        if row and row[0] < longest * 1000:
+            yield Finding(
+                "time-outs", False, f"transaction_timeout is {row[0] / 1000:g} s, and a job may take {longest:g} s",
+                "raise it for this role, ALTER ROLE ... SET transaction_timeout, or lower"
+                " PATTERN_STORAGE_STATEMENT_TIMEOUT and its kin",
+            )  # fmt: skip
 
 
 def _advice(error: StorageError, role: str) -> str:

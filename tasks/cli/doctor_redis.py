@@ -15,7 +15,7 @@ from pattern_storage.config.settings import Settings
 from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.cli.doctor_postgresql import Finding
 from pattern_storage.tasks.cli.health import KEY
-from pattern_storage.tasks.redis_errors import ServerRefuses, passing
+from pattern_storage.tasks.redis_errors import passing
 from pattern_storage.tasks.redis_rights import missing_rights
 from pattern_storage.tasks.redis_server import complaints
 
@@ -51,6 +51,10 @@ def _servers(settings: Settings) -> Iterator[Finding]:
         except ResponseError as error:
             yield Finding(subject, False, str(error), "correct REDIS_URL; docs/redis.md says what is supported")
         except RedisError as error:
+            if (refusal := passing(error)) is not None:
+                # It runs, and starting it would not help.
+                yield _refuses(subject, refusal)
+                continue
             yield Finding(subject, False, str(error), "start Redis or Valkey, or correct REDIS_URL", unreachable=True)
 
 
@@ -107,12 +111,15 @@ def _writes(subject: str, server: "redis.Redis", settings: Settings) -> Iterator
     except NoPermissionError:
         # Of which the finding about rights tells.
         return
-    except (ResponseError, ServerRefuses) as error:
-        refusal = passing(error)
-        yield Finding(
-            f"{subject}: writes", False, str(refusal or error),
-            "services wait until it takes writes; docs/operations.md has what to do for each cause",
-        )  # fmt: skip
+    except RedisError as error:
+        if not isinstance(error, ResponseError) and passing(error) is None:
+            raise
+        yield _refuses(subject, passing(error) or error)
+
+
+def _refuses(subject: str, error: Exception) -> Finding:
+    advice = "services wait until it takes writes; docs/operations.md has what to do for each cause"
+    return Finding(f"{subject}: writes", False, str(error), advice)
 
 
 def _keys(subject: str, server: "redis.Redis", settings: Settings) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, NodePatternStorageEffect, attempts
+from pattern_storage.storage.import_locks import lift_transaction_timeouts
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.storage.translation import translate
 
@@ -35,6 +36,8 @@ async def execute_again(
     holders = _holders.setdefault(node.pool, asyncio.Semaphore(max(node.pool.max_size // 2, 1)))
     try:
         async with holders, node.pool.connection() as connection, connection.transaction():
+            # It stands still for as long as the job takes; its end would be taken for the job's.
+            await lift_transaction_timeouts(connection)
             if await attempts.try_lock(connection, contract.correlation_id):
                 async with node.pool.connection() as counting:
                     begun_again = await attempts.count_delivery(counting, contract.correlation_id)

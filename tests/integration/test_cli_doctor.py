@@ -15,6 +15,7 @@ from pattern_storage.tasks.client import PatternStorageClient
 from tests import fix_cli
 from tests.fix_celery import StorageWorker
 from tests.fix_cli import Cli, Said
+from tests.fix_loading import LoadingValkey, loading
 from tests.fix_storage import make_pattern
 
 cli = fix_cli.cli
@@ -160,6 +161,23 @@ def test_what_is_wrong_with_redis(doctor: Callable[..., Said], database_url: str
     assert found[f"{subject}: keys"]["found"] == "the key batch holds a string, not a list"
     assert "PATTERN_STORAGE_KEY_PREFIX" in found[f"{subject}: keys"]["advice"]
     assert found[f"{subject}: connections"]["found"] == "5 of 5"
+
+
+def test_a_redis_that_loads_or_has_no_connection_left(
+    doctor: Callable[..., Said], database_url: str, loading_valkey: LoadingValkey
+) -> None:
+    """It runs: starting it is no advice."""
+    subject = "Redis, results and queue"
+    urls = {"DATABASE_URL": database_url, "REDIS_URL": loading_valkey.url}
+    with loading(loading_valkey):
+        loads = wrong(doctor("--json", **urls))
+    assert "it is loading its data" in loads[f"{subject}: writes"]["found"]
+    with redis.Redis.from_url(loading_valkey.url, single_connection_client=True) as only:
+        only.config_set("maxclients", "1")
+        full = wrong(doctor("--json", **urls))
+        only.config_set("maxclients", "100")
+    assert "it has too many clients" in full[f"{subject}: writes"]["found"]
+    assert not any("start Redis" in finding["advice"] for finding in (*loads.values(), *full.values()))
 
 
 def test_servers_that_cannot_be_reached(doctor: Callable[..., Said]) -> None:

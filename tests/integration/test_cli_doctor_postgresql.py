@@ -146,6 +146,32 @@ def test_a_role_that_may_only_read(database_url: str) -> None:
     assert "primary" in advice
 
 
+def test_a_search_path_that_only_migrate_was_given(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    execute(empty_database_url, "CREATE SCHEMA myapp")
+    with monkeypatch.context() as patch:
+        patch.setenv("PGOPTIONS", "-c search_path=myapp,public")
+        schema.upgrade(empty_database_url)
+        assert wrong(empty_database_url) == {}
+    assert wrong(empty_database_url) == {
+        "migrations": (f"none, needed {schema.head()}", "run 'pattern-storage migrate'")
+    }
+
+
+def test_transactions_that_end_too_early(database_url: str) -> None:
+    name = psycopg.conninfo.conninfo_to_dict(database_url)["dbname"]
+    with psycopg.connect(database_url) as connection:
+        if connection.info.server_version < 170_000:
+            pytest.skip("PostgreSQL before 17 has no transaction_timeout")
+    # These are our own sessions' affair, and end nothing.
+    for harmless in ("idle_session_timeout", "idle_in_transaction_session_timeout"):
+        execute(database_url, f"ALTER DATABASE {name} SET {harmless} = '30s'")
+    assert wrong(database_url) == {}
+    execute(database_url, f"ALTER DATABASE {name} SET transaction_timeout = '30s'")
+    ((subject, (found, advice)),) = wrong(database_url).items()
+    assert (subject, found) == ("time-outs", "transaction_timeout is 30 s, and a job may take 180 s")
+    assert "ALTER ROLE" in advice
+
+
 def test_migrate_without_rights(empty_database_url: str, cli: Cli) -> None:
     execute(empty_database_url, "REVOKE CREATE ON SCHEMA public FROM PUBLIC", "CREATE EXTENSION pg_trgm")
     with role(empty_database_url, granted=False) as url:

@@ -134,6 +134,17 @@ async def test_migrations_and_jobs_agree_on_the_schema(schema_url: str) -> None:
                 assert await (await one.execute(f"SHOW {setting}".encode())).fetchone() == (value,)
 
 
+async def test_pooled_connections_may_be_idle(database_url: str) -> None:
+    """Where the server ends idle sessions, each job after a quiet time would find its connection gone."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        if connection.info.server_version < 140_000:
+            pytest.skip("PostgreSQL before 14 has no idle_session_timeout")
+        database = Identifier(connection.info.dbname)
+        connection.execute(SQL("ALTER DATABASE {} SET idle_session_timeout = '1s'").format(database))
+    async with create_pool(database_url) as pool, pool.connection() as one:
+        assert await (await one.execute("SHOW idle_session_timeout")).fetchone() == ("0",)
+
+
 async def test_the_users_own_timeouts_and_name_stand(database_url: str) -> None:
     options = quote("-c statement_timeout=7s")
     url = f"{database_url}?options={options}&application_name=mine"

@@ -79,12 +79,17 @@ def test_doctor_says_what_is_refused(limited: Limited, redis_url: str, database_
             "PATTERN_STORAGE_CONNECT_TIMEOUT": "1",
         }
         lines: dict[str, dict[str, Any]] = {line["subject"]: line for line in cli("doctor", "--json", **variables).json}
-        return lines["Redis, results and queue: rights"]
+        return lines["Redis, results and queue: rights"] | {"server": lines["Redis, results and queue"]}
 
     assert rights("beat")["found"].startswith("enough for beat; a user of ")
     refused = rights("beat", "-lpush", "resetchannels")
     assert not refused["ok"]
     assert "enough for no service; a user of beat needs +lpush &team-a:/" in refused["found"]
+    # A server that does not tell about itself is not taken for one that is down.
+    server = rights("beat", "-info")["server"]
+    assert "+info" in server["advice"]
+    assert "start" not in server["advice"]
+    assert not server["unreachable"]
 
 
 @pytest.mark.parametrize("service", ["worker", "relay"])

@@ -1,13 +1,15 @@
 """A statement that passes its limit ends, and leaves no transaction and no lock behind."""
 
 import asyncio
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
+from psycopg.sql import SQL, Identifier
 
 from pattern_storage.storage import NodePatternStorageEffect
 from pattern_storage.storage.pool import create_pool
+from pattern_storage.tasks.worker.redelivery import execute_again
 from tests.fix_storage import contract, make_pattern, until
 
 
@@ -55,3 +57,27 @@ async def test_the_batch_limit_ends_with_its_transaction(database_url: str) -> N
         assert (await node.execute_effect(contract("batch_insert", patterns=[make_pattern()]))).success
         async with pool.connection() as connection:
             assert await (await connection.execute("SHOW statement_timeout")).fetchone() == ("1min",)
+
+
+async def test_the_lock_of_a_job_outlasts_the_server_s_time_for_idle_transactions(database_url: str) -> None:
+    """A copy of the job that begins meanwhile would be counted as one after an attempt that died."""
+    locks = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted"
+    blocked = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    async with (
+        await psycopg.AsyncConnection.connect(database_url, autocommit=True) as watcher,
+        await psycopg.AsyncConnection.connect(database_url, autocommit=True) as other,
+    ):
+        name = SQL("ALTER DATABASE {} SET idle_in_transaction_session_timeout = '100ms'")
+        await watcher.execute(name.format(Identifier(watcher.info.dbname)))
+
+        async def found(statement: LiteralString) -> bool:
+            return bool(await (await watcher.execute(statement)).fetchall())
+
+        async with create_pool(database_url) as pool, asyncio.TaskGroup() as group, other.transaction():
+            await other.execute("LOCK TABLE pattern_templates")
+            one = contract("insert", data=make_pattern())
+            running = group.create_task(execute_again(NodePatternStorageEffect(pool), one, 5))
+            await until(lambda: found(blocked))
+            await watcher.execute("SELECT pg_sleep(0.5)")
+            assert await found(locks)
+        assert running.result()[1] is not None
