@@ -11,8 +11,9 @@ from itertools import groupby
 from typing import Any
 
 import redis
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
+from pattern_storage.tasks.resp import pack
 from pattern_storage.vocabulary import FINAL_STATES
 
 SCRIPT = files(__package__).joinpath("result_state_store.lua").read_text()
@@ -53,10 +54,28 @@ def _calls(states: Sequence[State]) -> Iterator[list[State]]:
 
 
 def _send(client: "redis.Redis", command: str, script: str, calls: Sequence[list[State]]) -> list[Any]:
-    with client.pipeline(transaction=False) as pipeline:
-        for call in calls:
-            keys, documents, (state, *_), (seconds, *_) = zip(*call, strict=True)
-            pipeline.execute_command(  # type: ignore[no-untyped-call]
-                command, script, len(keys), *keys, int(seconds or 0), int(state in FINAL_STATES), *documents
-            )
-        return pipeline.execute(raise_on_error=False)
+    commands = []
+    for call in calls:
+        keys, documents, (state, *_), (seconds, *_) = zip(*call, strict=True)
+        final = int(state in FINAL_STATES)
+        commands.append(pack(command, script, len(keys), *keys, int(seconds or 0), final, *documents))
+    # What redis-py's pipeline does, which takes longer to pack them; retries are those set for the connection.
+    pool = client.connection_pool
+    connection: Any = pool.get_connection()
+    try:
+        return connection.retry.call_with_retry(  # type: ignore[no-any-return]
+            lambda: _exchange(connection, commands), lambda error: connection.disconnect()
+        )
+    finally:
+        pool.release(connection)
+
+
+def _exchange(connection: Any, commands: Sequence[bytes]) -> list[Any]:
+    connection.send_packed_command([b"".join(commands)])
+    replies: list[Any] = []
+    for _ in commands:
+        try:
+            replies.append(connection.read_response())
+        except ResponseError as error:
+            replies.append(error)
+    return replies

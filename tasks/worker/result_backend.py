@@ -13,6 +13,7 @@ The documents are Celery's own, so a plain `AsyncResult` of any application read
 
 import time
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 from celery._state import get_current_task
@@ -66,19 +67,18 @@ class Outcome(NamedTuple):
 
 
 class DocumentAround:
-    """Celery's document of a success, around a result that is JSON already; all of one moment."""
+    """Celery's document of a success, around a result that is JSON already: a text that is made once."""
 
     def __init__(self, backend: "StorageRedisBackend") -> None:
         self._backend = backend
         document = backend._get_result_meta(result="{result}", state=SUCCESS, traceback=None, request=None)
-        text = str(backend.encode(document | {"task_id": "{task_id}"}))
-        before, _, rest = text.partition('"{result}"')
-        self._parts = (before.encode(), *(part.encode() for part in rest.split("{task_id}")))
+        slots = {"date_done": "{date_done}", "task_id": "{task_id}"}
+        text = str(backend.encode(document | slots)).replace("%", "%%").replace('"{result}"', "%(result)b")
+        self._template = text.replace("{date_done}", "%(date_done)b").replace("{task_id}", "%(task_id)b").encode()
 
-    def outcome(self, task_id: str, result: RecordedResult) -> Outcome:
+    def outcome(self, task_id: str, result: RecordedResult, date_done: bytes) -> Outcome:
         """Return what is to be stored of a success that the ledger has. The id has nothing that JSON escapes."""
-        before, between, end = self._parts
-        document = b"".join((before, result.json, between, task_id.encode(), end))
+        document = self._template % {b"result": result.json, b"date_done": date_done, b"task_id": task_id.encode()}
         backend = self._backend
         return Outcome(task_id, (backend.get_key_for_task(task_id), document, SUCCESS, backend.expires), durable=True)
 
@@ -87,6 +87,7 @@ class StorageRedisBackend(RedisBackend):
     """Celery's Redis backend with the conditional store."""
 
     # Unknown to celery-types.
+    app: Any
     expires: int | None
     failure_expires: int | None
     connparams: dict[str, Any]
@@ -123,14 +124,18 @@ class StorageRedisBackend(RedisBackend):
         Return the ids of the tasks whose outcome is now known to neither Redis nor PostgreSQL: their messages must go
         back to the queue (`Reject(requeue=True)`). All others may be acknowledged.
         """
-        around = DocumentAround(self)
+        date_done = self.app.now().isoformat().encode()
         outcomes = [
-            around.outcome(task_id, result)
+            self._around.outcome(task_id, result, date_done)
             if isinstance(result, RecordedResult)
             else self._outcome(task_id, result, state, request)
             for task_id, result, state, request in results
         ]
         return [outcome.task_id for outcome in self._store(outcomes, WAIT)]
+
+    @cached_property
+    def _around(self) -> DocumentAround:
+        return DocumentAround(self)
 
     def on_chord_part_return(
         self, request: Any, state: str, result: Any, propagate: bool | None = None, **options: Any
