@@ -15,3 +15,4 @@ from celery import signals
 def freeze(**_: Any) -> None:
     """Have the collector leave out what is there now."""
     gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
