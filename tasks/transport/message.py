@@ -1,5 +1,6 @@
 """Messages as they come from Redis, which may be any bytes: parsed, or refused with a sentence."""
 
+from base64 import b64decode
 from typing import Any
 
 from kombu.utils.encoding import bytes_to_str
@@ -35,17 +36,56 @@ def load(raw: bytes) -> Any:
 
 
 class Message(virtual.Message):  # type: ignore[misc]  # kombu's is untyped
-    """kombu's message. Building one raises Unreadable in place of whatever kombu would end with."""
+    """kombu's message. Building one raises Unreadable in place of whatever kombu would end with.
+
+    A body in base64 is decoded when somebody asks for it: of most jobs only the pool process does.
+    """
+
+    #: A body that is not decoded yet.
+    encoded_body: str | None = None
+    _body: Any = None
 
     def __init__(self, payload: Any, channel: Any = None, **options: Any) -> None:
         if not isinstance(payload, dict) or not isinstance(payload.get("properties"), dict):
             raise Unreadable("it is not a JSON object with properties")
-        if not isinstance(payload.get("headers", {}), dict | None):
-            raise Unreadable(f"its headers should be an object, got {type(payload['headers']).__name__}")
+        headers = payload.get("headers")
+        if not isinstance(headers, dict | None):
+            raise Unreadable(f"its headers should be an object, got {type(headers).__name__}")
+        properties, body = payload["properties"], payload.get("body")
+        if (
+            options
+            or not headers
+            or "compression" in headers
+            or type(body) is not str
+            or properties.get("body_encoding") != "base64"
+            or "delivery_tag" not in properties
+        ):
+            self._init_as_kombu(payload, channel, **options)
+            return
+        # What kombu's two constructors come to.
+        self._raw, self.channel, self.headers, self.properties = payload, channel, headers, properties
+        self.delivery_tag = properties["delivery_tag"]
+        self.delivery_info = properties.get("delivery_info") or {}
+        self.content_type, self.content_encoding = payload.get("content-type"), payload.get("content-encoding")
+        self.accept = self._decoded_cache = None
+        self._state, self.encoded_body = "RECEIVED", body
+
+    def _init_as_kombu(self, payload: dict[str, Any], channel: Any, **options: Any) -> None:
         try:
             super().__init__(payload, channel, **options)
         except Exception as error:
             raise Unreadable(f"its body cannot be decoded ({type(error).__name__})") from None
+
+    @property
+    def body(self) -> Any:
+        """The body. Raises binascii.Error for one that is no base64."""
+        if self._body is None and self.encoded_body is not None:
+            self._body = b64decode(self.encoded_body)
+        return self._body
+
+    @body.setter
+    def body(self, value: Any) -> None:
+        self._body, self.encoded_body = value, None
 
     def _decode(self) -> Any:
         # What kombu does for JSON, and for nothing else.

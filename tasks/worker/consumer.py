@@ -10,6 +10,7 @@ from celery.worker import pidbox
 from celery.worker.consumer import consumer, control, gossip
 from kombu.log import get_logger
 
+from pattern_storage.tasks.worker.group.strategy import GroupStrategy
 from pattern_storage.tasks.worker.message_validation import MessageInvalid, check_job, refuse
 
 logger = get_logger(__name__)
@@ -115,10 +116,17 @@ class Consumer(celery_consumer):  # type: ignore[misc]  # its stubs know no blue
             return told | ({"broker": filter_hidden_settings(broker)} if isinstance(broker, dict) else {})
 
     def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], Any]:
-        """Return Celery's handler of messages, behind the check."""
+        """Return Celery's handler of messages, behind the check; plain jobs do not need it."""
         handle = super().create_task_handler(*arguments, **options)
+        strategies = self.strategies
 
         def handle_checked(message: Any) -> Any:
+            if (
+                isinstance(task := message.headers.get("task"), str)
+                and isinstance(grouping := strategies.get(task), GroupStrategy)
+                and grouping.receive(message)
+            ):
+                return None
             try:
                 check_job(message)
             except MessageInvalid as error:

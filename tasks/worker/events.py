@@ -4,6 +4,7 @@ Celery publishes what a turn of its event loop gave rise to, which at a thousand
 worker's time. Here events about jobs wait for a timer of the same loop; those about the worker leave at once.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,7 +18,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from celery.worker.consumer import Events as EventsStep
 from kombu.exceptions import EncodeError
 from kombu.serialization import dumps
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from pattern_storage.storage.logs import get_logger
 
@@ -31,6 +32,8 @@ ONCE_MORE = {"max_retries": 1, "interval_start": 0}
 FLUSH_INTERVAL, RETRY_INTERVAL = 0.25, 5.0
 #: Events in one publication: a few hundred kilobytes.
 BATCH_SIZE = 1_000
+#: Seconds that are one moment to Flower.
+MOMENT = 0.001
 #: What every JSON encoder writes in the same way.
 PLAIN = frozenset({str, int, float, bool, type(None)})
 #: Events kept while the broker is away, the newest; those about jobs, and those about the worker.
@@ -63,10 +66,14 @@ class Dispatcher(EventDispatcher):
         # Celery's class either raises or keeps without bound.
         self._keeps, self.buffer_while_offline = self.buffer_while_offline and self.enabled, False
         self._outbound_buffer = deque(maxlen=KEPT_WORKER_EVENTS)
-        self._job_events: deque[dict[str, Any]] = deque(maxlen=KEPT_JOB_EVENTS)
+        #: As dictionaries, or as JSON.
+        self._job_events: deque[dict[str, Any] | str] = deque(maxlen=KEPT_JOB_EVENTS)
         self._hub: Any = None
         self._flush_is_due = False
         self._broker_is_away = False
+        #: What `send_text` begins with, for which type of event, and until when.
+        self._text: str | None = None
+        self._text_type, self._text_until = "", 0.0
 
     def flush_on_timer(self, hub: Any) -> None:
         """Have job events wait from now on for a timer of the worker's event loop."""
@@ -76,6 +83,7 @@ class Dispatcher(EventDispatcher):
 
     def send(self, type: str, *args: Any, **fields: Any) -> None:  # noqa: A002  # Celery's name for it
         """Send an event now, or have it wait for the timer if it is about a job."""
+        self._text_type = ""
         try:
             if (group := group_from(type)) not in self.buffer_group:
                 super().send(type, *args, **fields)
@@ -86,6 +94,23 @@ class Dispatcher(EventDispatcher):
             raise
         except Exception as error:
             logger.warning("cannot send the event %s: %r", type, error)
+
+    def send_text(self, type: str, fields: str) -> None:  # noqa: A002  # Celery's name for it
+        """Have an event about a job wait for the timer, whose own fields are JSON already.
+
+        Those that follow each other at one moment have the same time and clock, and begin with the same text.
+        """
+        if type != self._text_type or time.time() > self._text_until:
+            self._begin_text(type)
+        if self._text is not None:
+            self._job_events.append(f"{self._text},{fields}}}")
+            if not self._flush_is_due:
+                self._call_flush()
+
+    def _begin_text(self, type: str) -> None:  # noqa: A002
+        self._text_type, self._text_until, self._text = type, time.time() + MOMENT, None
+        if self.enabled and (not self.groups or group_from(type) in self.groups):
+            self._text = to_json(self._prepare_event(type, {}))[:-1].decode()
 
     def _call_flush(self) -> None:
         if self._hub is not None and not self._flush_is_due:
@@ -127,12 +152,15 @@ class Dispatcher(EventDispatcher):
                     delivery_mode=self.delivery_mode, **options | policy,
                 )  # fmt: skip
             else:
+                if isinstance(event, list):
+                    event = [from_json(one) if isinstance(one, str) else one for one in event]
                 super()._publish(event, producer, routing_key, **options | policy)  # type: ignore[misc]  # unknown to celery-types
         except SoftTimeLimitExceeded:
             raise
         except EncodeError as error:
             # It would be refused every time, and hold up all behind it.
             logger.warning("dropped an event that is no %s: %s", self.serializer, error)
+            # In the serializer's own terms by now, none is text.
             rest = [each for each in event if self._is_encodable(each)] if isinstance(event, list) else []
             return not rest or self._publish(rest, producer, routing_key, retry, **options)
         except Exception as error:
@@ -157,15 +185,20 @@ class Dispatcher(EventDispatcher):
         self._job_events.extend(other._job_events)
 
 
-def _encoded(batch: list[dict[str, Any]]) -> bytes | None:
+def _encoded(batch: list[dict[str, Any] | str]) -> str | None:
     """Return events as kombu's JSON, in an eighth of the time; None if some hold what kombu has a notation for."""
-    if not all(PLAIN.issuperset(map(type, event.values())) for event in batch):
-        return None
-    try:
-        return to_json(batch)
-    # Half a surrogate pair.
-    except ValueError:
-        return None
+    texts = []
+    for event in batch:
+        if not isinstance(event, str):
+            if not PLAIN.issuperset(map(type, event.values())):
+                return None
+            try:
+                event = to_json(event).decode()
+            # Half a surrogate pair.
+            except ValueError:
+                return None
+        texts.append(event)
+    return f"[{','.join(texts)}]"
 
 
 class Events(events.Events):

@@ -33,6 +33,16 @@ class StorageRequest(Request):
             self._request_dict |= {"argsrepr": description, "kwargsrepr": ""}
 
     @property
+    def encoded_body(self) -> str | None:
+        """The body as it came, in base64; None if it has been decoded here."""
+        return None
+
+    @property
+    def size(self) -> int:
+        """The bytes of the body."""
+        return len(self.body)
+
+    @property
     def has_links(self) -> bool:
         """Whether callbacks, errbacks, a chain or a chord wait for this job."""
         _, _, embed = self._payload

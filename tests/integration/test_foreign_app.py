@@ -13,6 +13,7 @@ import pytest
 from celery import Celery
 
 from pattern_storage.tasks.client import PatternStorageClient
+from pattern_storage.tasks.worker.group.request import NO_LINKS
 from tests.fix_celery import BLOCKED, EventOf, StorageWorker, listening, locked_patterns, worker_connections
 from tests.fix_process import DEADLINE, ROOT, clean_environment, wait_until
 from tests.fix_storage import make_pattern
@@ -153,7 +154,7 @@ def test_running_jobs_are_described(
 
 def test_messages_that_are_no_jobs_are_logged_without_their_bodies(plain_app: Celery, worker: StorageWorker) -> None:
     contract = {"data": make_pattern(template_code=SECRET)}
-    misspelt, shapeless, garbled = (str(uuid4()) for _ in range(3))
+    misspelt, shapeless, garbled, late = (str(uuid4()) for _ in range(4))
     plain_app.send_task("storage.inser", kwargs={"contract": contract}, task_id=misspelt, queue="storage")
     worker.assert_log_exists(f"Received and discarded an unregistered task 'storage.inser', id {misspelt}; its body (")
     with plain_app.producer_or_acquire() as producer:
@@ -161,10 +162,14 @@ def test_messages_that_are_no_jobs_are_logged_without_their_bodies(plain_app: Ce
         producer.publish({"contract": contract}, routing_key="storage", headers=headers | {"id": shapeless})
         garbled_body = {"body": f'"{SECRET}', "content_type": "application/json", "content_encoding": "utf-8"}
         producer.publish(routing_key="storage", headers=headers | {"id": garbled}, **garbled_body)
+        # One that only the pool process decodes.
+        garbled_body["body"] += f", {NO_LINKS.decode()}"
+        producer.publish(routing_key="storage", headers=headers | {"id": late}, **garbled_body)
         producer.publish({"contract": contract}, routing_key="storage", serializer="json")
     worker.assert_log_exists(f"refused message storage.insert[{shapeless}]: body")
-    worker.assert_log_exists(
-        f"refused message storage.insert[{garbled}]: its body cannot be decoded (JSONDecodeError); kept"
-    )
+    for one in (garbled, late):
+        worker.assert_log_exists(
+            f"refused message storage.insert[{one}]: its body cannot be decoded (JSONDecodeError); kept"
+        )
     worker.assert_log_exists("refused message ?[?]: task: Field required; kept in the Redis list storage.unreadable")
     assert "top_secret" not in worker.logs()

@@ -30,7 +30,7 @@ class GroupCall:
         soft, hard = self._time_limits()
         result = pool.apply_async(
             run_group,
-            args=([GroupedJob(one.type, one.id, one.request_dict) for one in self._requests],),
+            args=([GroupedJob(one.type, one.id, one.request_dict, one.encoded_body) for one in self._requests],),
             accept_callback=self._on_accepted,
             timeout_callback=self._on_timeout,
             callback=self._on_ended,

@@ -1,6 +1,7 @@
 """A group in a pool process: one transaction, all results in one round trip, and the conclusion of each job."""
 
 import time
+from base64 import b64decode
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
@@ -15,6 +16,7 @@ from pattern_storage.storage.errors import ContractInvalid, StorageError
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.storage.recorded_result import RecordedResult
 from pattern_storage.tasks.errors import StorageOperationFailed
+from pattern_storage.tasks.transport.message import parse
 from pattern_storage.tasks.worker import runtime
 from pattern_storage.tasks.worker.delivered_job import delivery_from
 from pattern_storage.tasks.worker.group.conclusion import Outcome, conclude
@@ -28,6 +30,8 @@ class GroupedJob(NamedTuple):
     task: str
     id: str
     request: dict[str, Any]
+    #: The message's body, in base64; None if the request has the arguments.
+    body: str | None
 
 
 logger = get_logger(__name__)
@@ -75,12 +79,25 @@ def _run(jobs: Sequence[GroupedJob]) -> list[Outcome | None]:
 
 def _contract(job: GroupedJob) -> ModelContractPatternStorage | None:
     """Return the job's contract; None for a message that has none, which says so when it is executed alone."""
+    if job.body is not None and not _decode(job):
+        return None
     if job.request["args"] or job.request["kwargs"].keys() != {"contract"}:
         return None
     try:
         return receive(job.task.rpartition(".")[2], job.id, job.request["kwargs"]["contract"])
     except ContractInvalid:
         return None
+
+
+def _decode(job: GroupedJob) -> bool:
+    """Add the arguments to the request, as Celery's do; return False for a body that has none."""
+    try:
+        args, kwargs, _ = parse(b64decode(job.body or ""))
+    # Whatever it is that the body is not; the main process finds out, and refuses the message.
+    except Exception:
+        return False
+    job.request.update(args=args, kwargs=kwargs)
+    return isinstance(args, list) and isinstance(kwargs, dict)
 
 
 def _store(ended: Sequence[tuple[GroupedJob, RecordedResult]]) -> None:

@@ -13,6 +13,8 @@ from pattern_storage.config.settings import environment_settings
 from pattern_storage.tasks.observability import traces
 from pattern_storage.tasks.worker import runtime
 from pattern_storage.tasks.worker.group.call import GroupCall
+from pattern_storage.tasks.worker.group.request import PlainRequest
+from pattern_storage.tasks.worker.message_validation import MessageInvalid, check_job, refuse
 from pattern_storage.vocabulary import OperationName
 
 #: The tasks whose jobs may share a transaction: a batch is large by itself, a query has limits of its own.
@@ -43,14 +45,23 @@ class Grouper:
 
     def add(self, request: Any) -> None:
         """Take a request that Celery has reserved."""
-        if not can_share(request):
+        if can_share(request):
+            self.add_plain(request)
+        else:
             self.execute_alone(request)
-            return
+
+    def add_plain(self, request: Any) -> None:
+        """Take a request that may be executed in a group."""
         self._waiting.append(request)
         if not self._asking:
             self._asking = True
             # At the end of this turn of the event loop: a claim delivers many messages in one.
             self._consumer.hub.call_soon(self._ask)
+
+    @property
+    def in_loop(self) -> bool:
+        """Whether all that the pool reports comes from the thread of the event loop."""
+        return self._threads is None
 
     @property
     def is_open(self) -> bool:
@@ -59,6 +70,8 @@ class Grouper:
 
     def execute_alone(self, request: Any) -> None:
         """Hand a request to the pool as Celery does. May be called from any thread."""
+        if not _is_valid(request):
+            return
         if self.is_open:
             self._consumer.on_task_request(request)
         else:
@@ -88,7 +101,7 @@ class Grouper:
         taken = 0
         while share and self._waiting and taken < MAX_BYTES:
             request = self._waiting.popleft()
-            share, taken = share - 1, taken + len(request.body)
+            share, taken = share - 1, taken + request.size
             yield request
 
     def end(self) -> None:
@@ -114,6 +127,19 @@ def can_share(request: Any) -> bool:
         and request._terminate_on_ack is None
         and not request.has_links
     )
+
+
+def _is_valid(request: Any) -> bool:
+    """Return whether a message is one that can be worked on; refuse it otherwise. Of a plain job nobody has looked."""
+    if not isinstance(request, PlainRequest):
+        return True
+    try:
+        check_job(request.message)
+    except MessageInvalid as error:
+        state.task_ready(request)
+        refuse(request.message, error)
+        return False
+    return True
 
 
 def grouper_of(consumer: Any) -> Grouper | None:

@@ -1,0 +1,169 @@
+"""Requests of plain jobs: what Celery's request of the same message is, though the message is not decoded."""
+
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from celery.worker import request as celery_request
+from kombu.transport.virtual import Message as KombuMessage
+
+from pattern_storage.storage import ModelContractPatternStorage
+from pattern_storage.tasks.client.message import encode_for_redis
+from pattern_storage.tasks.client.outgoing import prepare
+from pattern_storage.tasks.transport.message import Message, load
+from pattern_storage.tasks.worker.group.request import PlainRequest, is_plain
+from pattern_storage.tasks.worker.message_validation import MessageInvalid, check_job
+from pattern_storage.tasks.worker.request import StorageRequest
+
+TASK: Any = SimpleNamespace(
+    name="storage.insert", ignore_result=False, send_events=True, acks_late=True, soft_time_limit=1, time_limit=2
+)
+PATTERN = {"pattern_name": "a", "pattern_type": "function", "language": "python", "template_code": "x = 'ü'"}
+CHANNEL: Any = SimpleNamespace(no_ack_consumers=None, decode_body=lambda body, encoding: b64decode(body))
+
+
+class Eventer:
+    """Takes events as the dispatcher does."""
+
+    enabled = True
+
+    def __init__(self) -> None:
+        self.sent: list[dict[str, Any]] = []
+
+    def send_text(self, type: str, fields: str) -> None:  # noqa: A002  # the dispatcher's name for it
+        self.sent.append({"type": type} | json.loads(f"{{{fields}}}"))
+
+    def send(self, type: str, **fields: Any) -> None:  # noqa: A002
+        self.sent.append({"type": type} | fields)
+
+
+def payload() -> dict[str, Any]:
+    """Return a message as our client sends it."""
+    contract = ModelContractPatternStorage(operation="insert", data=PATTERN)
+    found: dict[str, Any] = load(encode_for_redis(prepare(contract))[1])
+    return found
+
+
+def changed(place: str, value: Any) -> dict[str, Any]:
+    """Return the message with another value in a place: `headers.eta`, for example; None as a value leaves it out."""
+    message = payload()
+    *folders, name = place.split(".")
+    inner = message
+    for folder in folders:
+        inner = inner[folder]
+    inner[name] = value
+    return message
+
+
+def body(text: str) -> str:
+    return b64encode(text.encode()).decode()
+
+
+def both() -> tuple[Any, Any, Eventer, Eventer]:
+    """Return our request and Celery's of one message, and who hears of each."""
+    ours, celery, found = Eventer(), Eventer(), payload()
+    app = SimpleNamespace(use_fast_trace_task=False, conf=SimpleNamespace(timezone="UTC"))
+    consumer = SimpleNamespace(hostname="here", event_dispatcher=ours, connection_errors=(OSError,))
+    plain = PlainRequest.of_task(TASK, app, consumer, True)(Message(found, CHANNEL))
+    create: Any = vars(celery_request)["create_request_cls"]
+    stock = create(StorageRequest, TASK, SimpleNamespace(apply_async=None), "here", celery, app=app, trace=lambda: None)
+    message = KombuMessage(found, CHANNEL)
+    request = stock(
+        message, hostname="here", eventer=celery, app=app, task=TASK, connection_errors=(OSError,), body=message.body,
+        headers=message.headers, on_ack=lambda *_: None,
+    )  # fmt: skip
+    plain._message.channel = SimpleNamespace(no_ack_consumers=None, basic_ack=lambda *_, **__: None)
+    return plain, request, ours, celery
+
+
+def test_a_request_is_what_celerys_is() -> None:
+    plain, request, _, _ = both()
+    names = (
+        "id name type root_id parent_id argsrepr kwargsrepr args kwargs body content_type content_encoding utc eta"
+        " expires hostname ignore_result delivery_info reply_to correlation_id chord errbacks group group_index"
+        " connection_errors store_errors has_links task"
+    )
+    for name in names.split():
+        assert getattr(plain, name) == getattr(request, name), name
+    assert plain.info() == request.info()
+    # The pool process adds the arguments.
+    assert plain.request_dict | {"args": plain.args, "kwargs": plain.kwargs} == request.request_dict
+    assert vars(plain._context) == vars(request._context)
+
+
+def test_events_are_celerys() -> None:
+    plain, request, ours, celery = both()
+    for one in (plain, request):
+        one.on_accepted(7, 0.0)
+        one.on_success((0, "shown", 0.5))
+        assert one.acknowledged
+    assert ours.sent == celery.sent
+    plain.on_received()
+    assert ours.sent[-1] | {"type": ""} == {
+        "type": "", "uuid": plain.id, "name": "storage.insert", "args": plain.argsrepr, "kwargs": "",
+        "root_id": plain.id, "parent_id": None, "retries": 0, "eta": None, "expires": None,
+    }  # fmt: skip
+
+
+def test_a_plain_job_is_one() -> None:
+    assert is_plain(Message(payload(), CHANNEL))
+    celerys = json.dumps([[], {"contract": {}}, dict.fromkeys(("callbacks", "errbacks", "chain", "chord"))])
+    # At each place that base64 may begin it.
+    for spaces in range(3):
+        assert is_plain(Message(changed("body", body(" " * spaces + celerys)), CHANNEL))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        lambda: changed("headers.retries", 1),
+        lambda: changed("headers.eta", "2030-01-01T00:00:00"),
+        lambda: changed("headers.expires", "2030-01-01T00:00:00"),
+        lambda: changed("headers.group", "g"),
+        lambda: changed("headers.stamped_headers", ["a"]),
+        lambda: changed("headers.timelimit", [1, None]),
+        lambda: changed("headers.timelimit", 5),
+        lambda: changed("headers.shadow", "another name"),
+        lambda: changed("headers.kwargsrepr", "{'contract': 'all of it'}"),
+        lambda: changed("headers.compression", "gzip"),
+        lambda: changed("headers.id", None),
+        lambda: changed("headers.id", "two\nlines"),
+        lambda: changed("headers.id", "x" * 1_001),
+        lambda: changed("headers.root_id", 5),
+        lambda: changed("headers.argsrepr", ["a"]),
+        lambda: changed("headers.ignore_result", "yes"),
+        lambda: changed("properties.delivery_info.redelivered", True),
+        lambda: changed("properties.delivery_info.routing_key", None),
+        lambda: changed("properties.delivery_info", "nowhere"),
+        lambda: changed("properties.correlation_id", 5),
+        lambda: changed("properties.priority", "high"),
+        lambda: changed("properties.body_encoding", None),
+        lambda: changed("content-type", "application/x-python-serialize"),
+        lambda: changed("content-encoding", "binary"),
+        lambda: changed("body", "ü"),
+        lambda: changed("body", ""),
+        lambda: changed("body", body('[[], {}, {"callbacks": [{"task": "a"}], "errbacks": null, "chain": null}]')),
+    ],
+)
+def test_what_is_no_plain_job(message: Callable[[], dict[str, Any]]) -> None:
+    assert not is_plain(Message(message(), CHANNEL))
+
+
+@pytest.mark.parametrize("place", ["headers.lang", "headers.origin", "headers.parent_id", "properties.reply_to"])
+def test_nothing_is_plain_that_is_not_valid(place: str) -> None:
+    message = Message(changed(place, {"no": "text"}), CHANNEL)
+    assert not is_plain(message)
+    with pytest.raises(MessageInvalid):
+        check_job(message)
+
+
+def test_a_body_that_is_none_has_no_arguments() -> None:
+    end = '{"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
+    found = Message(changed("body", body("{" + end)), CHANNEL)
+    assert is_plain(found)
+    consumer = SimpleNamespace(hostname="here", event_dispatcher=None, connection_errors=())
+    request = PlainRequest.of_task(TASK, None, consumer, True)(found)
+    assert (request.args, request.kwargs) == ([], {})
