@@ -12,6 +12,7 @@ from pattern_storage.storage.errors import ContractInvalid
 from pattern_storage.storage.job_options import NO_OPTIONS, JobOptions
 from pattern_storage.storage.operations import check
 from pattern_storage.storage.pattern import Pattern
+from pattern_storage.storage.quick_check import checked_json
 from pattern_storage.storage.required_fields import REQUIRED_COLUMNS
 from pattern_storage.tasks.client.result_document import result_key
 from pattern_storage.tasks.description import describe_contract
@@ -77,19 +78,11 @@ def prepare_insert(data: Mapping[str, Any] | Pattern, correlation_id: UUID | str
     Raises ContractInvalid.
     """
     job = uuid4() if correlation_id is None else correlation_id
-    if isinstance(job, UUID) and isinstance(data, dict):
-        try:
-            # It refuses what is no JSON yet, such as a tuple; the contract takes that.
-            Pattern.model_validate(data)
-            text = to_json(data)
-        except ValueError:
-            # What is wrong is said by the contract, in the same words whichever way it comes.
-            pass
-        else:
-            description = describe_contract(OperationName.INSERT, {"data": data})
-            return Outgoing(
-                OperationName.INSERT, job, _INSERT % (str(job).encode(), text), description, is_reusable=False
-            )
+    if isinstance(job, UUID) and isinstance(data, dict) and (text := checked_json(data)) is not None:
+        description = describe_contract(OperationName.INSERT, {"data": data})
+        return Outgoing(OperationName.INSERT, job, _INSERT % (str(job).encode(), text), description, is_reusable=False)
+    # What is wrong is said by the contract, in the same words whichever way it comes. It also takes what is no JSON
+    # yet, such as a tuple.
     return prepare(build(OperationName.INSERT, data=data, correlation_id=correlation_id))
 
 

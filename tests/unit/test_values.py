@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from pydantic_core import to_json
 
 from pattern_storage.storage import ModelContractPatternStorage
 from pattern_storage.storage.errors import BatchInsertFailed, ContractInvalid, UniqueViolation, UnsupportedOperation
@@ -18,6 +19,7 @@ from pattern_storage.storage.operations.paging import Cursor
 from pattern_storage.storage.operations.query import Query
 from pattern_storage.storage.operations.update import Update
 from pattern_storage.storage.pattern import COLUMNS, MAX_CONTEXT_BYTES, MAX_TEXT_BYTES, WRITABLE
+from pattern_storage.storage.quick_check import checked_json
 from tests.fix_storage import contract, make_pattern
 
 ID = UUID("01234567-89ab-cdef-0123-456789abcdef")
@@ -39,6 +41,7 @@ def context_of(size: int) -> dict[str, Any]:
 
 def refusal(**changes: Any) -> str:
     """Return what an insert, an update and a batch all say to this value."""
+    assert checked_json(make_pattern(**changes)) is None
     with pytest.raises(ContractInvalid) as insert:
         check(contract("insert", data=make_pattern(**changes)))
     with pytest.raises(ContractInvalid) as update:
@@ -75,8 +78,11 @@ ACCEPTED: list[tuple[str, Any]] = [
 
 @pytest.mark.parametrize(("column", "value"), ACCEPTED, ids=[f"{name}{n}" for n, (name, _) in enumerate(ACCEPTED)])
 def test_the_limits_themselves_are_allowed(column: str, value: Any) -> None:
-    insert = check(contract("insert", data=make_pattern(**{column: value})))
+    pattern = make_pattern(**{column: value})
+    insert = check(contract("insert", data=pattern))
     assert isinstance(insert, Insert)
+    # Only what is large or deep, or has a NUL character written out, is looked at twice.
+    assert checked_json(pattern) == (None if "\\u0000" in str(value) or len(str(value)) > 1_000 else to_json(pattern))
     expected = ID if column == "parent_pattern_id" and value else value
     assert getattr(insert.pattern, column) == expected
     update = check(contract("update", pattern_id=ID, data={column: value}))
