@@ -102,8 +102,8 @@ class Settings(MonitoringSettings):
     prefetch_multiplier: Annotated[int, Field(ge=1, le=1_000)] = 4
     #: Whether a worker executes the single writes that it has at hand in one transaction (tasks/worker/group).
     group_execution: bool = True
-    #: Jobs that share a transaction at most. More gain little.
-    group_size: Annotated[int, Field(ge=1, le=1_000)] = 32
+    #: Jobs that share a transaction at most. More gain nothing (docs/performance.md).
+    group_size: Annotated[int, Field(ge=1, le=1_000)] = 64
     #: Seconds a stopping worker lets running jobs finish before it hands them back.
     soft_shutdown_timeout: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 20.0
     #: Whether a job that has begun says so (state STARTED). Costs one Redis write a job.

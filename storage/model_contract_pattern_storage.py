@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Self, TypeAlias, cast
 from uuid import UUID, uuid4
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 from pydantic_core import from_json, to_json
 from typing_extensions import TypeVar
 
@@ -35,11 +35,17 @@ __all__ = [
 Data = TypeVar("Data", default=Any, covariant=True)
 
 
-def _jsonable(value: Any) -> Any:
+#: The context of a validation whose values came as JSON, and are looked at one by one before anything is done.
+OF_MESSAGE = {"of a message": True}
+
+
+def _jsonable(value: Any, info: ValidationInfo) -> Any:
     """Bring UUIDs, datetimes and the like to their JSON form at once: what is stored is what was built.
 
     Raises ValueError for what JSON cannot carry there and back: half a surrogate pair, 201 levels, a cycle.
     """
+    if info.context is OF_MESSAGE:
+        return value
     if isinstance(value, Pattern):
         value = _columns(value)
     elif isinstance(value, list | tuple):
@@ -169,7 +175,7 @@ class ModelContractBase(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _known_fields(cls, given: Any) -> Any:
-        if isinstance(given, Mapping):
+        if isinstance(given, Mapping) and not given.keys() <= cls.model_fields.keys():
             refuse_unknown(given, cls.model_fields, "field")
         return given
 
@@ -225,6 +231,8 @@ class ModelContractPatternStorage(ModelContractEffect):
     def _complete(self) -> Self:
         if missing := find_missing(self):
             raise ValueError(missing)
-        self.name = self.name or f"pattern_storage_{self.operation}"
-        self.description = self.description or f"Pattern storage operation: {self.operation}"
+        if not self.name:
+            self.name = f"pattern_storage_{self.operation}"
+        if not self.description:
+            self.description = f"Pattern storage operation: {self.operation}"
         return self

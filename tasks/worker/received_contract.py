@@ -6,15 +6,18 @@ from pattern_storage.storage import ModelContractPatternStorage
 from pattern_storage.storage.errors import ContractInvalid
 
 
-def receive(operation: str, task_id: str, contract: Any) -> ModelContractPatternStorage:
+def receive(
+    operation: str, task_id: str, contract: Any, context: dict[str, Any] | None = None
+) -> ModelContractPatternStorage:
     """Build the contract of a message. A producer is never trusted: everything is checked again.
 
-    What the task's name and id say may be left out of the contract. Raises ContractInvalid.
+    What the task's name and id say may be left out of the contract. `context` is that of the validation. Raises
+    ContractInvalid.
     """
     if not isinstance(contract, dict):
         raise ContractInvalid(f"contract should be a JSON object, got {type(contract).__name__}")
     received = ModelContractPatternStorage.model_validate(
-        {"correlation_id": task_id, "operation": operation, **contract}
+        {"correlation_id": task_id, "operation": operation, **contract}, context=context
     )
     if received.operation != operation:
         raise ContractInvalid(f"operation is {received.operation!r}, but the task is storage.{operation}")

@@ -13,6 +13,7 @@ import pytest
 
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, NodePatternStorageEffect
 from pattern_storage.storage.group import GroupConnection
+from pattern_storage.storage.model_contract_pattern_storage import OF_MESSAGE
 from pattern_storage.storage.pattern import WRITABLE
 from pattern_storage.storage.pipeline import MAX_PREPARED, PipelineConnection
 from tests.fix_storage import contract, make_pattern, succeed
@@ -143,6 +144,25 @@ async def test_a_transaction_that_fails_leaves_nothing(group: GroupConnection, d
     assert first is not None
     assert first.success
     assert second is None
+
+
+def test_what_no_ledger_can_keep_spoils_no_neighbour(group: GroupConnection) -> None:
+    """Values of a message are looked at by the operation alone, which refuses these; nobody else has seen them."""
+
+    def received(**columns: Any) -> ModelContractPatternStorage:
+        given = {"operation": "insert", "data": make_pattern(**columns)}
+        return ModelContractPatternStorage.model_validate(given, context=OF_MESSAGE)
+
+    deep: list[Any] = []
+    for _ in range(300):
+        deep = [deep]
+    bad = [received(pattern_name="\ud800"), received(context={"deep": deep}), received(no_column="\udfff")]
+    refused, good, *others = group.execute([received(confidence_score=7), received(), *bad])
+    assert refused is not None
+    assert (refused.success, refused.parse().metadata["error_type"]) == (False, "validation_error")
+    assert good is not None
+    assert good.success
+    assert others == [None] * len(bad)
 
 
 def test_a_lock_is_not_waited_for_long(group: GroupConnection, database_url: str) -> None:

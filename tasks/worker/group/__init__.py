@@ -1,7 +1,7 @@
 """Group execution in the worker: jobs that are at hand together share one pool call and one transaction.
 
 A job that goes alone costs a pool message, a trip to the event loop thread and back, a transaction and two writes to
-Redis; most of that costs as much for thirty jobs as for one. Who does what:
+Redis; most of that costs as much for many jobs as for one. Who does what:
 
     grouper    in the worker's main process: collects requests, and gives them to the pool when a process is free
     call       one pool call for many requests; what Celery's pool reports of it is reported to each request

@@ -14,6 +14,7 @@ from pattern_storage.storage import ModelContractPatternStorage
 from pattern_storage.storage.delivery import delivered
 from pattern_storage.storage.errors import ContractInvalid, StorageError
 from pattern_storage.storage.logs import get_logger
+from pattern_storage.storage.model_contract_pattern_storage import OF_MESSAGE
 from pattern_storage.storage.recorded_result import RecordedResult
 from pattern_storage.tasks.errors import StorageOperationFailed
 from pattern_storage.tasks.transport.message import parse
@@ -84,7 +85,7 @@ def _contract(job: GroupedJob) -> ModelContractPatternStorage | None:
     if job.request["args"] or job.request["kwargs"].keys() != {"contract"}:
         return None
     try:
-        return receive(job.task.rpartition(".")[2], job.id, job.request["kwargs"]["contract"])
+        return receive(job.task.rpartition(".")[2], job.id, job.request["kwargs"]["contract"], OF_MESSAGE)
     except ContractInvalid:
         return None
 
