@@ -16,7 +16,7 @@ CHARACTERS = 2_000
 #: Groups on a page, and letters that one action changes at most.
 GROUPS = 200
 #: Letters that are grouped: their reasons are taken apart, which takes a second for a hundred thousand.
-GROUPED = 10_000
+GROUPED = 5_000
 MOST = 100_000
 
 

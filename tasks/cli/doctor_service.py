@@ -72,7 +72,7 @@ async def _read(connection: Connection) -> Books:
 
 def _relay(size: OutboxSize) -> Finding:
     late = size.age > LATE
-    found = f"{size.jobs:,} jobs in the outbox" + (
+    found = f"{_plural(size.jobs, 'job')} in the outbox" + (
         (f", one unpublished for {size.age:,.0f} s" if size.age else ", none of the unpublished ones is due yet")
         if size.unpublished
         else ""
@@ -105,20 +105,28 @@ def _imports(settings: Settings, books: Books) -> Iterator[Finding]:
             yield Finding(f"import {each.name}", False, f"a run is open for {each.open:,.0f} s", advice)
     count = sum(1 for each in books.imports if each.open)
     paused = f", paused: {', '.join(books.paused_imports)}" if books.paused_imports else ""
-    yield Finding("imports", True, f"{count} open run{'' if count == 1 else 's'}{paused}")
+    yield Finding("imports", True, f"{_plural(count, 'open run')}{paused}")
 
 
 def _backlog(depth: QueueDepth, pause: Pause | None) -> Finding:
     subject = f"queue {depth.name}"
     if pause is not None:
         since = f"{pause.paused_at:%Y-%m-%d %H:%M} UTC"
-        found = f"paused by {pause.paused_by} since {since}, {depth.waiting:,} jobs wait"
+        found = f"paused by {pause.paused_by} since {since}, {_waiting(depth)}"
         advice = f"'pattern-storage queues resume {depth.name}'" if depth.waiting else ""
         return Finding(subject, not depth.waiting, found, advice)
     age = 0.0 if depth.oldest_at is None else (datetime.now(UTC) - depth.oldest_at).total_seconds()
     late = age > BACKLOG
-    found = f"{depth.waiting:,} jobs wait" + (f", the oldest for {age:,.0f} s" if depth.oldest_at else "")
+    found = _waiting(depth) + (f", the oldest for {age:,.0f} s" if depth.oldest_at else "")
     return Finding(subject, not late, found, "start more workers, or look at what they do" if late else "")
+
+
+def _waiting(depth: QueueDepth) -> str:
+    return f"{_plural(depth.waiting, 'job')} {'waits' if depth.waiting == 1 else 'wait'}"
+
+
+def _plural(count: int, one: str) -> str:
+    return f"{count:,} {one}{'' if count == 1 else 's'}"
 
 
 def _flower(settings: Settings) -> Finding:

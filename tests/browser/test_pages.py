@@ -222,7 +222,8 @@ def test_a_job_is_found_by_each_filter(person: Callable[..., Any], station: Stat
     assert page.url.endswith("/jobs?state=FAILURE&error_type=unique_violation&order=newest")
     page.locator("section[aria-label=Jobs] tbody a").first.click()
     page.get_by_text("unique_violation: Pattern already exists").first.wait_for()
-    assert page.locator(".pages-timeline li").first.inner_text().startswith("submitted")
+    steps = page.locator(".pages-timeline li strong").all_inner_texts()
+    assert steps == ["submitted", "claimed", "started", "FAILURE", "result stored"]
     assert "a_template_that_no_page_shows" not in page.content()
     shoot(page, pictures, "job")
     job = UUID(page.url.rpartition("/")[2])
@@ -230,6 +231,23 @@ def test_a_job_is_found_by_each_filter(person: Callable[..., Any], station: Stat
     page.get_by_label("Correlation id, or its beginning").fill(str(job)[:8])
     page.keyboard.press("Enter")
     page.wait_for_url(f"**/jobs/{job}")
+
+
+def test_a_job_leads_to_its_pattern(person: Callable[..., Any], pictures: Path) -> None:
+    page = person("viewer")
+    page.goto("/jobs?name=heapq.nsmallest&state=SUCCESS")
+    page.locator("section[aria-label=Jobs] tbody a").first.click()
+    assert page.locator(".pages-timeline li.good strong").all_inner_texts() == ["committed"]
+    page.locator(".detail-row", has_text="Pattern id").get_by_role("link").click()
+    page.wait_for_url("**/patterns/*")
+    assert page.inner_text("h1") == "heapq.nsmallest"
+    assert "a_template_that_no_page_shows" not in page.content()
+    page.locator("section[aria-label=Jobs] a", has_text="insert heapq.nsmallest").wait_for()
+    shoot(page, pictures, "pattern")
+    page.get_by_role("link", name="Patterns", exact=True).click()
+    page.get_by_label("Exact pattern name").fill("heapq.merge")
+    page.get_by_role("button", name="Find").click()
+    page.locator("section[aria-label=Patterns] a", has_text="heapq.merge").wait_for()
 
 
 def test_a_failed_job_is_sent_again(person: Callable[..., Any], station: Station) -> None:
@@ -251,6 +269,12 @@ def test_eight_dead_letters_are_replayed_by_filter(
     page.goto("/dead-letters")
     shoot(page, pictures, "dead-letters")
     page.locator("section[aria-label='By reason'] tbody a").first.click()
+    page.get_by_label("Exact pattern name").fill("asyncio.queues.Queue.3")
+    page.get_by_role("button", name="Find").click()
+    page.get_by_text("1 dead letter", exact=True).wait_for()
+    page.get_by_label("Exact pattern name").fill("")
+    page.get_by_label("Operation").select_option("insert")
+    page.get_by_role("button", name="Find").click()
     page.get_by_role("link", name="Replay these 8…").click()
     shoot(page, pictures, "confirm")
     confirm(page, r"Replay 8 dead letters\?", "Replay")

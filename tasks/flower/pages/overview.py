@@ -140,7 +140,8 @@ class OverviewPage(PageHandler):
             # Dead letters have been said already, and are counted at each look.
             if not each.ok and each.subject != LETTERS:
                 route = next((route for word, route in SUBJECTS.items() if word in each.subject.lower()), "")
-                text = f"{each.subject}: {each.found}" + (f"; {each.advice}" if each.advice else "")
+                # Who has a page to see to it needs no command.
+                text = f"{each.subject}: {each.found}" + (f"; {each.advice}" if each.advice and not route else "")
                 yield Problem(text, self.href(route) if route else "")
 
 
@@ -184,13 +185,13 @@ def plots(spans: Sequence[Span], seconds: float) -> list[tuple[str, str]]:
         Line("failed", [span.failures / seconds for span in spans]),
     ]
     return [
-        ("Jobs a second, and failed ones (dashed)", lines(rate, "Jobs a second", words.rate, ticks)),
+        ("Jobs a second; dashed: failed", lines(rate, "Jobs a second", words.rate, ticks)),
         (
-            "Wait in the queue: median, 95th percentile (dashed)",
+            "Queue wait: median; dashed: 95 % are under it",
             lines(quantiles("waited"), "Wait in the queue", words.milliseconds, ticks),
         ),
         (
-            "Duration: median, 95th percentile (dashed)",
+            "Duration: median; dashed: 95 % are under it",
             lines(quantiles("duration"), "Duration of jobs", words.milliseconds, ticks),
         ),
     ]

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from tornado.escape import xhtml_escape
 
-WIDTH, HEIGHT = 640, 180
-LEFT, RIGHT, TOP, BOTTOM = 84, 8, 10, 22
+#: In pixels of a card with a third of a page: texts keep their size there, and on a phone.
+WIDTH, HEIGHT = 420, 150
+LEFT, RIGHT, TOP, BOTTOM = 76, 8, 10, 22
 SPARK_WIDTH, SPARK_HEIGHT = 120, 28
 
 #: Bars that there is room for at least: two of them should not look like a wall.
@@ -60,7 +61,7 @@ def lines(given: Sequence[Line], label: str, shown: Format, ticks: Sequence[str]
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 6}" text-anchor="{anchor}">{xhtml_escape(tick)}</text>')
     for number, line in enumerate(given, start=1):
         parts.append(f'<g class="line-{number}"><title>{xhtml_escape(line.name)}</title>')
-        parts += [f'<polyline class="line-{number}" points="{points}"/>' for points in _runs(line.values, most)]
+        parts += [_drawn(points, number) for points in _runs(line.values, most)]
         parts.append("</g>")
     return _svg("".join(parts), label)
 
@@ -79,8 +80,16 @@ def spark(values: Sequence[float], label: str) -> str:
     )
 
 
+def _drawn(points: str, number: int) -> str:
+    """Return a stretch as a line, and as a dot where it is one value alone."""
+    if " " in points:
+        return f'<polyline class="line-{number}" points="{points}"/>'
+    x, _, y = points.partition(",")
+    return f'<circle class="dot-{number}" cx="{x}" cy="{y}" r="3"/>'
+
+
 def _runs(values: Sequence[float | None], most: float) -> list[str]:
-    """Return the points of each stretch without gaps; a value that stands alone becomes a short dash."""
+    """Return the points of each stretch without gaps."""
     step = (WIDTH - LEFT - RIGHT) / max(len(values) - 1, 1)
     found: list[str] = []
     points: list[str] = []
@@ -89,9 +98,6 @@ def _runs(values: Sequence[float | None], most: float) -> list[str]:
             x, y = LEFT + place * step, HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * value / most
             points.append(f"{x:.1f},{y:.1f}")
         elif points:
-            if len(points) == 1:
-                x_text, _, y_text = points[0].partition(",")
-                points.append(f"{float(x_text) + 3:.1f},{y_text}")
             found.append(" ".join(points))
             points = []
     return found
