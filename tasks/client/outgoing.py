@@ -120,10 +120,10 @@ class Request:
     def fingerprint(self) -> str:
         """The digests of `storage.ledger.fingerprints`, hexadecimal, with spaces between."""
         if self._fingerprint is None:
-            self._fingerprint = request_fingerprint(contract_of(self._contract))
+            self._fingerprint = request_fingerprint(contract_of(self._contract), jsonable=True)
         return self._fingerprint
 
 
-def request_fingerprint(contract: ModelContractPatternStorage) -> str:
-    """Return what tells this request's result from that of another under the same id."""
-    return " ".join(digest.hex() for digest in ledger.fingerprints(contract))
+def request_fingerprint(contract: ModelContractPatternStorage, *, jsonable: bool = False) -> str:
+    """Return what tells this request's result from that of another under the same id; `ledger.fingerprints`."""
+    return " ".join(digest.hex() for digest in ledger.fingerprints(contract, jsonable=jsonable))

@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 from redis.exceptions import ResponseError
 
 from pattern_storage.storage import ModelResult
@@ -26,9 +27,13 @@ def result_key(correlation_id: UUID, prefix: str = "") -> str:
 def read_document(meta: bytes | str) -> dict[str, Any] | None:
     """Return the result document under a result key; None if something else stands there."""
     try:
-        document = json.loads(meta)
-    except (ValueError, RecursionError):
-        return None
+        document = from_json(meta)
+    except ValueError:
+        # It takes less than Python's parser: no half of a surrogate pair.
+        try:
+            document = json.loads(meta)
+        except (ValueError, RecursionError):
+            return None
     readable = isinstance(document, dict) and isinstance(document.get("status"), str)
     return document if readable else None
 
@@ -51,9 +56,11 @@ def parse_result(correlation_id: UUID, meta: bytes | str | None) -> ModelResult 
 
     Also a job that Celery ended (a killed worker, a time limit, a revoked job) gets a ModelResult.
     """
-    if meta is None:
-        return None
-    document = read_document(meta)
+    return None if meta is None else result_of(correlation_id, read_document(meta))
+
+
+def result_of(correlation_id: UUID, document: dict[str, Any] | None) -> ModelResult | None:
+    """Return what `parse_result` does; `document` is what `read_document` returned."""
     if document is None:
         error = "what stands under the job's result key is no result"
         return _failure(correlation_id, ErrorType.UNREADABLE_RESULT, error)

@@ -3,8 +3,14 @@
 from uuid import UUID
 
 from pattern_storage.storage import ModelResult
-from pattern_storage.tasks.client.result_document import checked_result, ended_by_celery, matches_request, parse_result
-from pattern_storage.tasks.client.status import parse_status
+from pattern_storage.tasks.client.result_document import (
+    checked_result,
+    ended_by_celery,
+    matches_request,
+    read_document,
+    result_of,
+)
+from pattern_storage.tasks.client.status import parse_status, status_of
 from pattern_storage.tasks.errors import JobTimeout
 from pattern_storage.vocabulary import ErrorType, JobState
 
@@ -39,8 +45,11 @@ class ResultResolver:
 
     def on_result_backend(self, meta: bytes | str | None) -> ModelResult | None:
         """Take what stands in Redis now (Celery's result document); return the result if that decides it."""
-        self._status = parse_status(meta)
-        self._reported = parse_result(self._correlation_id, meta)
+        if meta is None:
+            self._status, self._reported = parse_status(None), None
+        else:
+            document = read_document(meta)
+            self._status, self._reported = status_of(document), result_of(self._correlation_id, document)
         uncertain = self._reported is not None and (
             ended_by_celery(self._reported) or not matches_request(self._request, self._reported)
         )

@@ -6,6 +6,7 @@ QUEUED too (`storage.ledger.state`). A job of which neither Redis nor PostgreSQL
 
 import json
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 import redis
@@ -48,9 +49,11 @@ def parse_status(meta: bytes | str | None) -> str:
 
     What is unreadable is a FAILURE, as `parse_result` says: a caller that waited for a final state would wait for ever.
     """
-    if meta is None:
-        return JobState.UNKNOWN
-    document = read_document(meta)
+    return JobState.UNKNOWN if meta is None else status_of(read_document(meta))
+
+
+def status_of(document: dict[str, Any] | None) -> str:
+    """Return what `parse_status` does; `document` is what `read_document` returned."""
     return JobState.FAILURE if document is None else str(document["status"])
 
 
