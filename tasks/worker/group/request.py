@@ -113,6 +113,8 @@ class PlainRequest(StorageRequest):
             "correlation_id": properties.get("correlation_id"),
             "hostname": self._hostname,
             "delivery_info": self._delivery_info,
+            # For the ledger, as of every job.
+            "claimed_at": time(),
         }
 
     @classmethod
