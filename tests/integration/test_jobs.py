@@ -311,6 +311,8 @@ async def test_a_failed_job_is_sent_again_under_a_new_id(
     found = await find_job(connection, twin.correlation_id)
     assert found is not None
     assert found.retries == [new.correlation_id]
+    await connection.execute("UPDATE job_retries SET created_at = now() - interval '29 days'")
+    assert await job_retries.purge(connection, days=30) == 0
     await connection.execute("UPDATE job_retries SET created_at = now() - interval '31 days'")
     assert await job_retries.purge(connection, days=30) == 1
 

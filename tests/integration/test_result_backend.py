@@ -19,7 +19,7 @@ from pattern_storage.embedded import EmbeddedValkey
 from pattern_storage.storage.recorded_result import RecordedResult
 from pattern_storage.tasks.celery_app import BACKENDS
 from pattern_storage.tasks.client import PatternStorageClient
-from pattern_storage.tasks.client.status import marker
+from pattern_storage.tasks.client.status import mark_queued, marker
 from pattern_storage.tasks.errors import StorageOperationFailed
 from pattern_storage.tasks.reconnect import ReconnectBackoff
 from pattern_storage.tasks.sender import create_app
@@ -270,3 +270,6 @@ def test_the_client_s_marker_replaces_nothing(redis_url: str, task_id: str) -> N
         for state in (JobState.STARTED, JobState.SUCCESS, JobState.FAILURE):
             store.set(f"celery-task-meta-{task_id}", marker(state))
             assert client.submit(asked).status() == state
+            # As with a broker that is another server.
+            mark_queued(store, [asked.correlation_id], client.settings)
+            assert client.get(asked.correlation_id).status() == state

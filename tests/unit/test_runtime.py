@@ -77,6 +77,27 @@ class TestRun:
         with pytest.raises(RuntimeError, match="cannot wait for itself"):
             opened.run(outer())
 
+    def test_interruption_waits_for_the_end(self, opened: runtime.Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A rollback takes its time; what comes after an interruption has to find it done."""
+        begun, ended = threading.Event(), threading.Event()
+
+        async def rolls_back() -> None:
+            begun.set()
+            try:
+                await asyncio.sleep(DEADLINE)
+            finally:
+                await asyncio.sleep(0.3)
+                ended.set()
+
+        def interrupted(*_: object) -> None:
+            assert begun.wait(DEADLINE)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(runtime, "_result", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            opened.run(rolls_back(), on_slow=lambda: None)
+        assert ended.is_set()
+
     def test_interruption_cancels_and_rolls_back(self, opened: runtime.Runtime, database_url: str) -> None:
         """As Celery's soft time limit does: a signal whose handler raises in the thread that waits."""
 
