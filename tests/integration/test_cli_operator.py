@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -185,3 +186,8 @@ def test_a_terminal_of_80_columns(run: Any, database_url: str, monkeypatch: pyte
     assert max(map(len, said.out.splitlines())) <= 80
     for word in (failed, "AsyncDatabaseWriterPattern", "unique_violation"):
         assert word in said.out
+    # What is wrong has the longest lines.
+    checked = run("doctor", PATTERN_STORAGE_FLOWER_PASSWORD="correct-horse", PATTERN_STORAGE_CONNECT_TIMEOUT="1")
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in checked.out.splitlines()]
+    assert max(map(len, lines)) <= 80
+    assert any("WRONG" in line for line in lines)

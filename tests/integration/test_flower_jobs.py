@@ -136,8 +136,10 @@ def test_the_page_of_a_job_has_its_timeline(pages: Pages) -> None:
 
 def test_a_job_that_only_the_broker_knows_has_a_page(pages: Pages) -> None:
     with PatternStorageClient(redis_url=pages.redis_url) as client:
-        job = client.insert(make_pattern(template_code=TEMPLATE)).correlation_id
+        job = client.insert(make_pattern(pattern_name="unseen", template_code=TEMPLATE)).correlation_id
     page = pages.visitor("viewer").get(f"/jobs/{job}")
+    assert "<h1>insert unseen (function/python)</h1>" in page.text
+    assert "<strong>submitted</strong>" in page.text
     assert (page.status, ">QUEUED</span>" in page.text, TEMPLATE in page.text) == (200, True, False)
     unknown = pages.visitor("viewer").get(f"/jobs/{uuid4()}")
     assert (unknown.status, "Nothing is known under this id" in unknown.text) == (404, True)

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -12,45 +10,25 @@ from tornado import web
 
 from pattern_storage.config.flower_roles import Role
 from pattern_storage.storage import job_labels
-from pattern_storage.storage.job_details import (
-    CLAIMED,
-    COMMITTED,
-    FAILED_ATTEMPT,
-    STARTED,
-    STORED,
-    SUBMITTED,
-    Event,
-    JobDetails,
-    find_job,
-)
+from pattern_storage.storage.job_details import SUBMITTED, Event, JobDetails, find_job
 from pattern_storage.storage.job_labels import JobLabel
 from pattern_storage.tasks.errors import ServiceUnavailable
 from pattern_storage.tasks.flower.pages import words
 from pattern_storage.tasks.flower.pages.base import PageHandler
+from pattern_storage.tasks.flower.pages.broker_jobs import named
 from pattern_storage.tasks.flower.pages.jobs import about
+from pattern_storage.tasks.flower.pages.timeline import steps
+from pattern_storage.tasks.operate.message_search import find_messages
 from pattern_storage.tasks.operate.operator import CANCELLABLE
 from pattern_storage.tasks.operate.stored_result import StoredResult, find_stored_result
+from pattern_storage.tasks.operate.waiting_message import WaitingMessage
 from pattern_storage.vocabulary import FINAL_STATES, JobState, ListedState
+
+#: Seconds that a job's message is looked for: some ten thousand messages are read in them.
+SEARCH_SECONDS = 0.08
 
 #: States that nothing follows unless an operator does something.
 ENDED = frozenset({*map(str, FINAL_STATES), str(ListedState.DEAD)})
-
-#: Times that Flower's own record of a job has, and what they say. An event of the end comes after the result.
-TIMES = {
-    "sent": SUBMITTED, "received": CLAIMED, "started": STARTED, "retried": FAILED_ATTEMPT, "succeeded": STORED,
-    "failed": STORED, "dead": str(ListedState.DEAD), "revoked": str(ListedState.REVOKED),
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Step:
-    """An event of the timeline as the page shows it."""
-
-    at: datetime
-    what: str
-    about: str = ""
-    kind: str = ""
-    after: str = ""
 
 
 class JobPage(PageHandler):
@@ -72,12 +50,20 @@ class JobPage(PageHandler):
             raise web.HTTPError(404, "Nothing is known under this id: never submitted, or forgotten")
         stored = await self._stored_result(job_id)
         state = details.job.state if details else str(status if status != JobState.UNKNOWN else seen.state)
+        waiting = await self._message(job_id) if details is None and state not in ENDED else None
         self.page(
             "job.html", job_id=job_id, state=state, is_final=state in ENDED,
-            title=await self._title(job_id, details, label, seen),
-            reason=reason_of(details), rows=self._rows(details, label, seen, stored),
+            title=await self._title(job_id, details, label, seen, waiting),
+            reason=reason_of(details), rows=self._rows(details, label, seen, stored, waiting),
             buttons=self._buttons(job_id, details, state),
-            events=steps([*(details.events if details else ()), *(stored.events if stored else ())], seen),
+            events=steps(
+                [
+                    *(details.events if details else ()),
+                    *([Event(waiting.sent_at, SUBMITTED)] if waiting and waiting.sent_at else ()),
+                    *(stored.events if stored else ()),
+                ],
+                seen,
+            ),
         )  # fmt: skip
 
     async def _status(self, job_id: UUID) -> str:
@@ -90,16 +76,43 @@ class JobPage(PageHandler):
             return await self.backend.in_thread(find_stored_result, self.backend.settings, job_id)
         return None
 
-    async def _title(self, job_id: UUID, details: JobDetails | None, label: JobLabel | None, seen: Any) -> str:
+    async def _message(self, job_id: UUID) -> WaitingMessage | None:
+        """Return the job's message, where it is not far behind in a queue."""
+        with suppress(ServiceUnavailable):
+            ask = partial(find_messages, self.backend.settings, [job_id], seconds=SEARCH_SECONDS)
+            return (await self.backend.in_thread(ask)).get(job_id)
+        return None
+
+    async def _title(
+        self,
+        job_id: UUID,
+        details: JobDetails | None,
+        label: JobLabel | None,
+        seen: Any,
+        waiting: WaitingMessage | None,
+    ) -> str:
         if details:
             return about(details.job, {job_id: label} if label else {})
+        if waiting:
+            return named(waiting, await self.names_of([waiting]))
         return str(seen.args or seen.name or "a job") if seen else "A job that no worker has described yet"
 
     def _rows(
-        self, details: JobDetails | None, label: JobLabel | None, seen: Any, stored: StoredResult | None
+        self,
+        details: JobDetails | None,
+        label: JobLabel | None,
+        seen: Any,
+        stored: StoredResult | None,
+        waiting: WaitingMessage | None,
     ) -> list[tuple[str, Any, str]]:
         """Return names, values and links."""
         rows: list[tuple[str, Any, str]] = []
+        if waiting:
+            rows += [
+                ("Operation", waiting.operation, ""),
+                ("Queue", waiting.queue, self.href("queue", waiting.queue)),
+                ("Due", waiting.eta and f"{words.time(waiting.eta)} UTC", ""),
+            ]
         if details:
             job = details.job
             name = job.pattern_name or (label.pattern_name if label and label.patterns is None else None)
@@ -163,41 +176,6 @@ def kept(stored: StoredResult | None) -> str:
     if stored is None:
         return "not in Redis, or no longer; the ledger has it"
     return "in Redis" + (f" for another {words.seconds(stored.seconds_left)}" if stored.seconds_left else "")
-
-
-def steps(events: list[Event], seen: Any) -> list[Step]:
-    """Return the timeline in order of time: what PostgreSQL wrote down, and between it what Flower has seen."""
-    found = [
-        Step(
-            event.at, event.what,
-            "; ".join(filter(None, (event.error_type and f"{event.error_type}: {event.error or ''}",
-                                    event.worker and f"on {event.worker}"))),
-            kind_of(event.what),
-        )
-        for event in events
-    ]  # fmt: skip
-    known = {step.what for step in found}
-    first_failure = min((step.at for step in found if step.what == FAILED_ATTEMPT), default=None)
-    for name, what in TIMES.items():
-        moment = getattr(seen, name, None)
-        if isinstance(moment, int | float) and what not in known:
-            at = datetime.fromtimestamp(moment, UTC)
-            # Flower keeps the last of each.
-            again = " again" if first_failure and at > first_failure and name in ("sent", "received", "started") else ""
-            found.append(Step(at, what + again, kind=kind_of(what)))
-    found.sort(key=lambda step: step.at)
-    return [
-        Step(step.at, step.what, step.about, step.kind, words.seconds((step.at - before.at).total_seconds()))
-        if before else step
-        for before, step in zip([None, *found], found, strict=False)
-    ]  # fmt: skip
-
-
-def kind_of(what: str) -> str:
-    """Return the CSS class of a step."""
-    if what == COMMITTED:
-        return "good"
-    return "bad" if what in (ListedState.FAILURE, ListedState.DEAD, FAILED_ATTEMPT) else ""
 
 
 ROUTES: list[tuple[str, str, type[Any]]] = [("job", r"/jobs/([0-9a-fA-F-]{32,36})", JobPage)]
