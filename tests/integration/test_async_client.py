@@ -211,7 +211,7 @@ async def test_server_that_does_not_answer(address: str, request: pytest.Fixture
 
 async def test_restart_of_the_server(lone_valkey: EmbeddedValkey) -> None:
     """Who waits is told; whoever waits next is served."""
-    async with AsyncPatternStorageClient(redis_url=lone_valkey.url, connect_timeout=1) as client:
+    async with AsyncPatternStorageClient(redis_url=lone_valkey.url, connect_timeout=10) as client:
         for number in range(2):
             job = await client.insert(make_pattern())
             async with redis.asyncio.Redis.from_url(lone_valkey.url) as operator:

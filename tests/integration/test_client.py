@@ -165,7 +165,7 @@ class TestSending:
     ) -> None:
         for name in ("CELERY_BROKER_URL", "CELERY_BROKER_WRITE_URL", "CELERY_RESULT_BACKEND"):
             monkeypatch.setenv(name, "redis://127.0.0.1:1/5")
-        with PatternStorageClient(redis_url=redis_url, connect_timeout=1) as client:
+        with PatternStorageClient(redis_url=redis_url, connect_timeout=10) as client:
             client.insert(make_pattern())
         assert queue.llen("storage") == 1
 
@@ -270,14 +270,14 @@ class TestServersThatDoNotAnswer:
     def test_accepted_job_stays_accepted_without_result_backend(
         self, redis_url: str, absent_url: str, queue: "redis.Redis"
     ) -> None:
-        with PatternStorageClient(redis_url=redis_url, result_backend_url=absent_url, connect_timeout=0.2) as client:
+        with PatternStorageClient(redis_url=redis_url, result_backend_url=absent_url, connect_timeout=10) as client:
             job = bounded(lambda: client.insert(make_pattern()))
             assert queue.llen("storage") == 1
             with pytest.raises(ResultBackendUnavailable):
                 bounded(job.status)
 
     def test_restart_between_two_jobs(self, lone_valkey: EmbeddedValkey) -> None:
-        with PatternStorageClient(redis_url=lone_valkey.url, connect_timeout=1) as client:
+        with PatternStorageClient(redis_url=lone_valkey.url, connect_timeout=10) as client:
             first = client.insert(make_pattern())
             assert first.status() == "QUEUED"
             lone_valkey.kill()
@@ -293,7 +293,7 @@ class TestServersThatDoNotAnswer:
                 assert operator.llen("storage") == 1
 
     def test_server_that_dies_while_a_result_is_awaited(self, lone_valkey: EmbeddedValkey) -> None:
-        with PatternStorageClient(redis_url=lone_valkey.url, connect_timeout=1) as client:
+        with PatternStorageClient(redis_url=lone_valkey.url, connect_timeout=10) as client:
             job = client.insert(make_pattern())
             key = f"celery-task-meta-{job.correlation_id}"
             with redis.Redis.from_url(lone_valkey.url) as operator, ThreadPoolExecutor(1) as pool:
