@@ -35,7 +35,7 @@ class Poller(redis.MultiChannelPoller):  # type: ignore[misc]  # kombu's is unty
     def fds(self) -> dict[int, Any]:
         """What the event loop has to be told to poll in this turn: telling it again is a call of the kernel each."""
         known = () if self.hub is None else self.hub.readers
-        return {fd: found for fd, found in self._fd_to_chan.items() if fd not in known or found[1] == "LISTEN"}
+        return {fd: found for fd, found in self._fd_to_chan.items() if fd not in known}
 
     def on_readable(self, fileno: int) -> Any:
         """Read one reply. Returns whether a message was delivered."""

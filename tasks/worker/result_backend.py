@@ -13,6 +13,7 @@ The documents are Celery's own, so a plain `AsyncResult` of any application read
 
 import time
 from collections.abc import Iterable
+from datetime import datetime
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
@@ -124,7 +125,8 @@ class StorageRedisBackend(RedisBackend):
         Return the ids of the tasks whose outcome is now known to neither Redis nor PostgreSQL: their messages must go
         back to the queue (`Reject(requeue=True)`). All others may be acknowledged.
         """
-        date_done = self.app.now().isoformat().encode()
+        # What Celery writes; its own clock takes three times as long.
+        date_done = datetime.now(self.app.timezone).isoformat().encode()
         outcomes = [
             self._around.outcome(task_id, result, date_done)
             if isinstance(result, RecordedResult)
@@ -132,6 +134,11 @@ class StorageRedisBackend(RedisBackend):
             for task_id, result, state, request in results
         ]
         return [outcome.task_id for outcome in self._store(outcomes, WAIT)]
+
+    @cached_property
+    def extends_results(self) -> bool:
+        """Whether documents have the request too (`result_extended`)."""
+        return bool(self.app.conf.result_extended)
 
     @cached_property
     def _around(self) -> DocumentAround:

@@ -104,7 +104,7 @@ def _decode(job: GroupedJob) -> bool:
 def _store(ended: Sequence[tuple[GroupedJob, RecordedResult]]) -> None:
     """Store all results in one round trip. What Redis does not take now is in the ledger."""
     backend = cast("StorageRedisBackend", current_app.backend)
-    extended = bool(current_app.conf.result_extended)
+    extended = backend.extends_results
     backend.store_many(_state(job, result, extended) for job, result in ended if not job.request.get("ignore_result"))
 
 
