@@ -55,7 +55,16 @@ def statements(jobs: Iterable[Job]) -> Iterator[Statement]:
 
 def _insert(jobs: list[Any]) -> Statement:
     new = list(zip(new_ids(len(jobs)), jobs, strict=True))
-    rows = [_row(job.contract, job.operation.not_written, _labels(job.contract), pattern_id) for pattern_id, job in new]
+    rows = [
+        _row(
+            job.contract,
+            job.operation.not_written,
+            _labels(job.contract),
+            pattern_id,
+            job.operation.pattern.pattern_name,
+        )
+        for pattern_id, job in new
+    ]
     # In key order: two groups that share keys wait for each other, where they would deadlock otherwise.
     new.sort(key=lambda one: one[1].operation.pattern.key)
     ids, patterns = ",".join(one for one, _ in new), [_columns(job) for _, job in new]
@@ -120,6 +129,7 @@ def _row(
     error: StorageError,
     asked: object,
     pattern_id: UUID | str | None = None,
+    name: str | None = None,
 ) -> dict[str, Any]:
     """Return a job as `record_effect` takes it: with its pattern, and the error and contract if that is not written."""
     canonical, *older = (one.hex() for one in ledger.fingerprints(contract, jsonable=True))
@@ -130,7 +140,7 @@ def _row(
         "fingerprint": canonical,
         "older": older[0] if older else None,
         "pattern_id": pattern_id,
-        "pattern_name": delivery.pattern_name(contract),
+        "pattern_name": name or delivery.pattern_name(contract),
         "error": str(error),
         "error_type": error.error_type,
         "contract": asked,

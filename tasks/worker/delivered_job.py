@@ -7,6 +7,7 @@ from uuid import UUID
 
 from celery.utils.nodenames import gethostname
 
+from pattern_storage.config.celeryconfig import QUEUES
 from pattern_storage.storage.delivery import Delivery, delivered, readable
 
 
@@ -14,7 +15,8 @@ def delivery_from(request: Mapping[str, Any]) -> Delivery:
     """Return the delivery of a request as Celery hands it to a task; a producer may have sent anything."""
     queue = (request.get("delivery_info") or {}).get("routing_key")
     return Delivery(
-        queue=readable(queue) if queue else None,
+        # Ours are plain.
+        queue=queue if queue in QUEUES else readable(queue) if queue else None,
         worker=request.get("hostname") or gethostname(),
         sent_at=_unix_time(request.get("sent_at")),
         claimed_at=_unix_time(request.get("claimed_at")),

@@ -22,7 +22,7 @@ from celery.backends.redis import RedisBackend, SentinelBackend
 from celery.exceptions import Reject, SecurityError, SoftTimeLimitExceeded
 from celery.states import SUCCESS
 from kombu.exceptions import KombuError
-from kombu.utils.encoding import bytes_to_str
+from kombu.utils.encoding import bytes_to_str, ensure_bytes
 from redis.backoff import NoBackoff
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 from redis.retry import Retry
@@ -72,6 +72,7 @@ class DocumentAround:
 
     def __init__(self, backend: "StorageRedisBackend") -> None:
         self._backend = backend
+        self._key = ensure_bytes(backend.get_key_for_task("{task_id}"))
         document = backend._get_result_meta(result="{result}", state=SUCCESS, traceback=None, request=None)
         slots = {"date_done": "{date_done}", "task_id": "{task_id}"}
         text = str(backend.encode(document | slots)).replace("%", "%%").replace('"{result}"', "%(result)b")
@@ -79,9 +80,10 @@ class DocumentAround:
 
     def outcome(self, task_id: str, result: RecordedResult, date_done: bytes) -> Outcome:
         """Return what is to be stored of a success that the ledger has. The id has nothing that JSON escapes."""
-        document = self._template % {b"result": result.json, b"date_done": date_done, b"task_id": task_id.encode()}
-        backend = self._backend
-        return Outcome(task_id, (backend.get_key_for_task(task_id), document, SUCCESS, backend.expires), durable=True)
+        name = task_id.encode()
+        document = self._template % {b"result": result.json, b"date_done": date_done, b"task_id": name}
+        key = self._key.replace(b"{task_id}", name)
+        return Outcome(task_id, (key, document, SUCCESS, self._backend.expires), durable=True)
 
 
 class StorageRedisBackend(RedisBackend):

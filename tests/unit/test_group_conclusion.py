@@ -13,7 +13,7 @@ from celery.app import trace
 
 from pattern_storage.storage.recorded_result import RecordedResult
 from pattern_storage.tasks.worker.group import conclusion
-from pattern_storage.tasks.worker.group.conclusion import Outcome, conclude
+from pattern_storage.tasks.worker.group.conclusion import Group, Outcome, conclude, listened
 from pattern_storage.tasks.worker.task import StorageTask
 
 
@@ -45,7 +45,7 @@ def recorded(**metadata: Any) -> RecordedResult:
 
 def concluded(task: Any, result: RecordedResult) -> Outcome:
     request = {"id": str(uuid4()), "task": task.name, "args": [], "kwargs": {"contract": {}}, "delivery_info": {}}
-    return conclude(task.name, request, result, time.monotonic() - 1, 0.0)
+    return conclude(task.name, request, result, Group(time.monotonic() - 1, 0.0, listened([task.name])))
 
 
 def test_without_listeners_the_tracer_is_left_out(task: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +53,7 @@ def test_without_listeners_the_tracer_is_left_out(task: Any, monkeypatch: pytest
     with monkeypatch.context() as alone:
         alone.delattr(trace, "build_tracer")
         quick = concluded(task, result)
-    monkeypatch.setattr(conclusion, "_has_listeners", lambda _: True)
+    monkeypatch.setattr(conclusion, "_has_hooks", lambda _: True)
     traced = concluded(task, result)
     assert quick[:2] == traced[:2]
     assert quick[1].endswith("...")

@@ -20,7 +20,7 @@ from pattern_storage.tasks.errors import StorageOperationFailed
 from pattern_storage.tasks.transport.message import parse
 from pattern_storage.tasks.worker import runtime
 from pattern_storage.tasks.worker.delivered_job import delivery_from
-from pattern_storage.tasks.worker.group.conclusion import Outcome, conclude
+from pattern_storage.tasks.worker.group.conclusion import Group, Outcome, conclude, listened
 from pattern_storage.tasks.worker.received_contract import receive
 from pattern_storage.tasks.worker.result_backend import StorageRedisBackend
 
@@ -71,9 +71,9 @@ def _run(jobs: Sequence[GroupedJob]) -> list[Outcome | None]:
     results = [None if one is None else next(found) for one in contracts]
     committed = time.perf_counter()
     _store([(job, result) for job, result in zip(jobs, results, strict=True) if result is not None])
-    stored = time.perf_counter() - committed
+    group = Group(began, time.perf_counter() - committed, listened({job.task for job in jobs}))
     return [
-        None if result is None else conclude(job.task, job.request, result, began, stored)
+        None if result is None else conclude(job.task, job.request, result, group)
         for job, result in zip(jobs, results, strict=True)
     ]
 

@@ -4,11 +4,11 @@ Celery's tracer does all that, for 18 µs. Where a job succeeded and nobody list
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from functools import cache
 from logging import INFO
-from typing import Any
+from typing import Any, NamedTuple
 
 from celery import current_app, signals
 from celery.app import trace
@@ -31,30 +31,41 @@ HOOKS = ("before_start", "on_success", "after_return")
 _began: ContextVar[float | None] = ContextVar("began", default=None)
 
 
-def conclude(name: str, request: dict[str, Any], result: RecordedResult, began: float, stored: float) -> Outcome:
+class Group(NamedTuple):
+    """What the jobs of a group have in common when their results are stored."""
+
+    #: When it began, in `time.monotonic`.
+    began: float
+    #: How many seconds the results took to be stored.
+    stored: float
+    #: Tasks that somebody listens to when a job has succeeded.
+    listened: frozenset[str]
+
+
+def listened(names: Iterable[str]) -> frozenset[str]:
+    """Return which of these tasks anybody but the main process listens to when a job has succeeded."""
+    everything = trace.logger.isEnabledFor(INFO) or any(one.receivers for one in SIGNALS)
+    return frozenset(name for name in names if everything or _has_hooks(name))
+
+
+def conclude(name: str, request: dict[str, Any], result: RecordedResult, group: Group) -> Outcome:
     """Conclude a job; return what the main process is told of it.
 
     Args:
         name: the task's.
         request: the job's, as Celery hands it to a pool process.
         result: what is stored.
-        began: when the group began, in `time.monotonic`.
-        stored: how many seconds the results took to be stored.
+        group: that of the job.
     """
-    if result.success and not _has_listeners(name):
+    if result.success and name not in group.listened:
         # What Celery's saferepr makes of it, in half of its time.
         text = truncate(repr(from_json(result.json)), StorageTask.resultrepr_maxsize)
-        return 0, text, time.monotonic() - began
-    done_at = time.perf_counter() - stored
+        return 0, text, time.monotonic() - group.began
+    done_at = time.perf_counter() - group.stored
     given = {**request, "is_eager": False, "ignore_result": True, "outcome": result.parse(), "done_at": done_at}
-    _began.set(began)
+    _began.set(group.began)
     answer, failed, seconds, text = _tracer(name)(request["id"], request["args"], request["kwargs"], given)
     return (1, answer, seconds) if failed else (0, text, seconds)
-
-
-def _has_listeners(name: str) -> bool:
-    """Whether anybody but the main process wants to know that a job of this task has succeeded."""
-    return _has_hooks(name) or trace.logger.isEnabledFor(INFO) or any(one.receivers for one in SIGNALS)
 
 
 @cache
