@@ -12,6 +12,8 @@ from pattern_storage.tasks.transport.kombu_parts import transports
 
 #: The queues whose jobs take long, each by itself.
 LONG_QUEUES = QUEUES[1:]
+#: Messages in one claim at most, whatever the size of groups: the server does nothing else meanwhile.
+MAX_CLAIM = 128
 
 #: By URL scheme, which is how kombu chooses where a URL names several servers.
 TRANSPORTS = {
@@ -38,5 +40,7 @@ class ClaimingTransport(bootsteps.Step):
         Channel.claim_ahead = not issubclass(worker.pool_cls, SoloPool)
         settings = environment_settings()
         processes = getattr(worker, "max_concurrency", None) or worker.concurrency
+        # A group comes with one claim.
+        Channel.claim_limit = max(Channel.claim_limit, min(settings.group_size, MAX_CLAIM))
         # The prefetch limit of all is as wide as groups are; what is executed alone is shared more fairly.
         Channel.queue_prefetch = dict.fromkeys(LONG_QUEUES, processes * settings.prefetch_multiplier)

@@ -1,5 +1,6 @@
 """Groups: killed at every step, and with every kind of job that must not spoil its neighbours."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -19,7 +20,7 @@ import os, signal
 from pathlib import Path
 from pattern_storage.storage.group import GroupConnection
 from pattern_storage.storage.pipeline import PipelineConnection
-from pattern_storage.tasks.worker.group import call, child
+from pattern_storage.tasks.worker.group import call, child, pool_process
 
 def die(step):
     if step != os.environ["STEP"]:
@@ -64,6 +65,14 @@ def deadly_end(self, outcomes):
     die("before the acknowledgements")
     on_ended(self, outcomes)
 
+on_partial_read = pool_process.Pool.on_partial_read
+
+def noted_partial_read(self, job, process):
+    with (Path(__file__).parent / "put_back").open("a") as file:
+        print(job.is_group, job._accepted, file=file)
+    on_partial_read(self, job, process)
+
+pool_process.Pool.on_partial_read = noted_partial_read
 GroupConnection.execute = deadly_execute
 PipelineConnection._send = deadly_send
 PipelineConnection._read = deadly_read
@@ -112,6 +121,20 @@ def test_killed_at_every_step(
         worker.container.group.restart()
     outcomes = load.settle()
     assert outcomes.counts == {"done": 120}
+
+
+def test_a_group_in_the_pipe_of_a_lost_process(
+    launch: Launch, load: Load, deadly: Callable[[str, str], dict[str, str]]
+) -> None:
+    """It had not begun: another process does it, as a group, and only the jobs of the lost one go alone."""
+    load.submit(load.inserts(60))
+    environment = deadly("before the transaction", "process") | {"PATTERN_STORAGE_GROUP_SIZE": "4"}
+    worker = launch(load.database_url, load.redis_url, "--include=deadly", concurrency=1, env=environment)
+    assert load.settle().counts == {"done": 60}
+    assert re.findall(r"(\d+) jobs of a lost group", worker.logs()) == ["4"]
+    # What had begun, and what had not.
+    written = (Path(environment["PYTHONPATH"]) / "put_back").read_text().splitlines()
+    assert sorted(written) == ["True False", "True True"]
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])

@@ -21,12 +21,16 @@ class GroupCall:
     def __init__(self, requests: Sequence[Any], grouper: Any) -> None:
         self._requests = requests
         self._grouper = grouper
+        self._hub: Any = None
+        #: The timer that says that the jobs are still running.
         self._slow: Any = None
 
     def apply(self, pool: Any, hub: Any) -> None:
         """Hand the requests to the pool."""
-        # Here: in the pool process the thread that would have to say so waits for PostgreSQL.
-        self._slow = hub.call_later(SLOW, self._mark_started)
+        self._hub = hub
+        if not self._grouper.in_loop:
+            # A thread may not set the timer when it begins; it does so at once.
+            self._call_if_slow()
         soft, hard = self._time_limits()
         result = pool.apply_async(
             run_group,
@@ -49,10 +53,17 @@ class GroupCall:
         soft, hard = ([getattr(one, name) or 0.0 for one in tasks] for name in ("soft_time_limit", "time_limit"))
         return max(soft) or None, max(hard) or None
 
+    def _call_if_slow(self) -> None:
+        # Here: in the pool process the thread that would have to say so waits for PostgreSQL.
+        self._slow = self._hub.call_later(SLOW, self._mark_started)
+
     def _on_accepted(self, pid: int, accepted_at: float) -> None:
+        if self._slow is None:
+            self._call_if_slow()
         for request in self._requests:
             with _others_go_on(request):
                 request.on_accepted(pid, accepted_at)
+        self._grouper.begin_ahead()
 
     def _on_timeout(self, soft: bool, timeout: float) -> None:
         logger.warning(
@@ -88,7 +99,8 @@ class GroupCall:
                 self._execute_alone(request)
 
     def _end(self) -> None:
-        self._slow.cancel()
+        if self._slow is not None:
+            self._slow.cancel()
         self._grouper.end()
 
     def _mark_started(self) -> None:

@@ -33,7 +33,7 @@ class Grouper:
         self._consumer = consumer
         self._size = size
         self._waiting: deque[Any] = deque()
-        self._asking = False
+        self._is_called = self._asking = False
         #: What is released when a thread has done a group; a process of a prefork pool says so itself.
         self._threads: LaxBoundedSemaphore | None = None
         if not isinstance(consumer.pool, PreforkPool):
@@ -53,10 +53,10 @@ class Grouper:
     def add_plain(self, request: Any) -> None:
         """Take a request that may be executed in a group."""
         self._waiting.append(request)
-        if not self._asking:
-            self._asking = True
+        if not self._is_called:
+            self._is_called = True
             # At the end of this turn of the event loop: a claim delivers many messages in one.
-            self._consumer.hub.call_soon(self._ask)
+            self._consumer.hub.call_soon(self._end_turn)
 
     @property
     def in_loop(self) -> bool:
@@ -77,8 +77,29 @@ class Grouper:
         else:
             state.task_ready(request)
 
+    def _end_turn(self) -> None:
+        self._is_called = False
+        if not self._asking:
+            self._ask()
+        self.begin_ahead()
+
     def _ask(self) -> None:
+        self._asking = True
         self._slots.acquire(self._begin)
+
+    def begin_ahead(self) -> None:
+        """Hand whole groups to processes that are busy with one, so that they need not wait for the next."""
+        while (
+            self._threads is None
+            and len(self._waiting) >= self._size
+            and self.is_open
+            and not self._traced
+            and self._consumer.pool._pool.has_room_ahead
+        ):
+            if requests := [one for one in self._take(1) if not one.revoked()]:
+                GroupCall(requests, self).apply(self._consumer.pool, self._consumer.hub)
+                # The pool releases a slot when the group has ended.
+                self._slots.acquire(self.begin_ahead)
 
     def _begin(self) -> None:
         """Hand a share of the waiting requests to the pool process that has become free."""

@@ -1,10 +1,12 @@
-"""Celery's prefork pool, whose calls are written at once, and whose processes are replaced after so many jobs.
+"""Celery's prefork pool, whose calls are written at once or ahead, and whose processes are replaced after so many jobs.
 
 billiard counts a group as one job.
 """
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic
 from typing import Any
 
 from billiard.pool import EX_RECYCLE
@@ -12,6 +14,11 @@ from celery import bootsteps
 from celery.concurrency import asynpool, prefork
 
 from pattern_storage.tasks.worker.group import child
+
+#: Bytes of a pipe to a process: more than a group of 32 usual jobs has, and Linux' limit for a user who is not root.
+PIPE_SIZE = 1 << 20
+#: Seconds since a group began, until which the next one may be written behind it.
+SHORT = 0.25
 
 
 class PoolProcess(asynpool.Worker):
@@ -41,7 +48,11 @@ class PoolProcess(asynpool.Worker):
 
 
 class Pool(asynpool.AsynPool):
-    """Celery's prefork pool, whose calls are written at once where a process is free."""
+    """Celery's prefork pool, whose calls are written at once where a process is free, and groups one ahead.
+
+    A process that has ended a group finds the next one in its pipe, and need not wait for the main process. Celery's
+    bookkeeping of calls that are written and not begun serves for these: if the process ends, another gets them.
+    """
 
     Worker = PoolProcess
 
@@ -51,26 +62,74 @@ class Pool(asynpool.AsynPool):
     _all_inqueues: set[int]
     _active_writes: set[int]
     _busy_workers: set[int]
+    _cache: dict[int, Any]
     _quick_put: Callable[[Any], None]
+    _put_back: Callable[[Any], None]
+
+    def create_process_queues(self) -> Any:
+        """Return the pipes of a process. One for calls holds a group, so that it is written at once."""
+        queues = super().create_process_queues()
+        with suppress(ImportError, OSError, AttributeError):
+            import fcntl  # of Unix
+
+            fcntl.fcntl(queues[0]._writer.fileno(), fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+        return queues
 
     def _create_write_handlers(self, hub: Any, **options: Any) -> None:
         # Celery asks the kernel for each call whether a process can be written to, and in each turn of its event loop
         # not to be told.
         super()._create_write_handlers(hub, **options)  # type: ignore[misc]
         poll_writers, put, write = self.on_poll_start, self._quick_put, hub.consolidate_callback
+        put_back = self._put_back
 
         def on_poll_start() -> None:
             if self.outbound_buffer or hub.consolidate:
                 poll_writers()
 
         def put_and_write(call: Any) -> None:
+            job, is_group = call[1][0], call[1][2] is child.run_group
+            self._cache[job].is_group = is_group
             put(call)
-            free = self._all_inqueues - self._busy_workers - self._active_writes
-            if free and len(self.outbound_buffer) == 1:
+            if len(self.outbound_buffer) != 1:
+                # What waits longer goes first.
+                return
+            if free := self._all_inqueues - self._busy_workers - self._active_writes:
                 # What the pipe does not take is written when it can be.
                 write([min(free)])
+            elif is_group and (pipe := self._pipe_ahead()) is not None:
+                self._busy_workers.discard(pipe)
+                write([pipe])
 
-        self.on_poll_start, self._quick_put = on_poll_start, put_and_write
+        def put_back_unwritten(job: Any) -> None:
+            job._scheduled_for = job._write_to = None
+            put_back(job)
+
+        self.on_poll_start, self._quick_put, self._put_back = on_poll_start, put_and_write, put_back_unwritten
+
+    @property
+    def has_room_ahead(self) -> bool:
+        """Whether a group would be written though no process is free."""
+        return not self.outbound_buffer and self._pipe_ahead() is not None
+
+    def _pipe_ahead(self) -> int | None:
+        """Return the pipe of the process that has only begun one group, and will be the first to end it."""
+        began: dict[int, float] = {}
+        for pipe in self._all_inqueues - self._active_writes:
+            calls = self._calls_of(pipe)
+            if len(calls) == 1 and calls[0].is_group:
+                began[pipe] = calls[0]._time_accepted or monotonic()
+        first = min(began, key=began.__getitem__, default=None)
+        # One that takes longer would hold up the next, which any other process may begin meanwhile.
+        return first if first is not None and monotonic() - began[first] < SHORT else None
+
+    def _calls_of(self, pipe: int) -> list[Any]:
+        scheduled = ((one, one._scheduled_for) for one in self._cache.values() if not one.ready())
+        return [one for one, process in scheduled if process is not None and process.inqW_fd == pipe]
+
+    def on_job_ready(self, job: int, i: Any, obj: Any, pipe: int) -> None:
+        """Note that a call has ended; its process is free unless it has the next one."""
+        if all(one._job == job for one in self._calls_of(pipe)):
+            super().on_job_ready(job, i, obj, pipe)
 
 
 class JobLimit(bootsteps.Step):
