@@ -34,6 +34,7 @@ FLUSH_INTERVAL, RETRY_INTERVAL = 0.25, 5.0
 BATCH_SIZE = 1_000
 #: Seconds that are one moment to Flower.
 MOMENT = 0.001
+NO_MOMENT = ("", 0.0, None)
 #: What every JSON encoder writes in the same way.
 PLAIN = frozenset({str, int, float, bool, type(None)})
 #: Events kept while the broker is away, the newest; those about jobs, and those about the worker.
@@ -71,9 +72,8 @@ class Dispatcher(EventDispatcher):
         self._hub: Any = None
         self._flush_is_due = False
         self._broker_is_away = False
-        #: What `send_text` begins with, for which type of event, and until when.
-        self._text: str | None = None
-        self._text_type, self._text_until = "", 0.0
+        #: For which type of event, until when, and what `send_text` begins with; None if no such events are sent.
+        self._moment: tuple[str, float, str | None] = NO_MOMENT
 
     def flush_on_timer(self, hub: Any) -> None:
         """Have job events wait from now on for a timer of the worker's event loop."""
@@ -83,7 +83,7 @@ class Dispatcher(EventDispatcher):
 
     def send(self, type: str, *args: Any, **fields: Any) -> None:  # noqa: A002  # Celery's name for it
         """Send an event now, or have it wait for the timer if it is about a job."""
-        self._text_type = ""
+        self._moment = NO_MOMENT
         try:
             if (group := group_from(type)) not in self.buffer_group:
                 super().send(type, *args, **fields)
@@ -100,17 +100,21 @@ class Dispatcher(EventDispatcher):
 
         Those that follow each other at one moment have the same time and clock, and begin with the same text.
         """
-        if type != self._text_type or time.time() > self._text_until:
-            self._begin_text(type)
-        if self._text is not None:
-            self._job_events.append(f"{self._text},{fields}}}")
+        # At once: with a pool of threads others begin moments of their own.
+        begun, until, text = self._moment
+        if type != begun or time.time() > until:
+            text = self._begin_moment(type)
+        if text is not None:
+            self._job_events.append(f"{text},{fields}}}")
             if not self._flush_is_due:
                 self._call_flush()
 
-    def _begin_text(self, type: str) -> None:  # noqa: A002
-        self._text_type, self._text_until, self._text = type, time.time() + MOMENT, None
+    def _begin_moment(self, type: str) -> str | None:  # noqa: A002
+        text = None
         if self.enabled and (not self.groups or group_from(type) in self.groups):
-            self._text = to_json(self._prepare_event(type, {}))[:-1].decode()
+            text = to_json(self._prepare_event(type, {}))[:-1].decode()
+        self._moment = type, time.time() + MOMENT, text
+        return text
 
     def _call_flush(self) -> None:
         if self._hub is not None and not self._flush_is_due:

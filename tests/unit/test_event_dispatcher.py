@@ -207,6 +207,44 @@ def test_a_publication_is_what_kombu_would_encode(app: Celery, hub: Hub) -> None
     assert sent[2]["text"] == "\ud800"
 
 
+def test_events_of_one_moment(app: Celery, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They share clock and time, and are otherwise as if each had been sent by itself, in the order of all events."""
+    monkeypatch.setattr(events, "MOMENT", 60.0)
+    dispatcher, producer = make(app, hub)
+    dispatcher.send_text("task-received", '"uuid":"1","eta":null')
+    dispatcher.send_text("task-received", '"uuid":"2"')
+    dispatcher.send("task-retried", uuid="2")
+    dispatcher.send_text("task-started", '"uuid":"1"')
+    dispatcher.send_text("task-received", '"uuid":"3"')
+    dispatcher.groups = {"worker"}
+    dispatcher.send_text("task-succeeded", '"uuid":"1"')
+    hub.fire()
+    [(_, sent)] = producer.taken
+    assert [(one["type"], one["uuid"]) for one in sent] == [
+        ("task-received", "1"),
+        ("task-received", "2"),
+        ("task-retried", "2"),
+        ("task-started", "1"),
+        ("task-received", "3"),
+    ]
+    clocks = [one["clock"] for one in sent]
+    assert clocks == sorted(clocks)
+    assert len(set(clocks)) == 4
+    assert sent[0]["clock"] == sent[1]["clock"]
+    assert sent[0].pop("eta", 0) is None
+    assert sent[0].keys() == sent[2].keys()
+
+
+def test_events_as_text_in_another_notation(app: Celery, hub: Hub) -> None:
+    """Where another event of the publication needs kombu's JSON, all are encoded by it."""
+    dispatcher, producer = make(app, hub)
+    dispatcher.send_text("task-started", '"uuid":"1"')
+    dispatcher.send("task-received", uuid="2", when=datetime(2026, 1, 2, tzinfo=UTC))
+    dispatcher.send("task-received", uuid="3", odd=object())
+    hub.fire()
+    assert producer.job_events == ["1", "2"]
+
+
 def test_nothing_raises_into_a_job(app: Celery, hub: Hub) -> None:
     dispatcher, producer = make(app, hub)
     dispatcher.send("task-started", hostname="given twice")
