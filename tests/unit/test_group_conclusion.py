@@ -15,6 +15,7 @@ from pattern_storage.storage.recorded_result import RecordedResult
 from pattern_storage.tasks.worker.group import conclusion
 from pattern_storage.tasks.worker.group.conclusion import Group, Outcome, conclude, listened
 from pattern_storage.tasks.worker.task import StorageTask
+from tests.fix_process import DEADLINE
 
 
 def execute(self: StorageTask, *, contract: dict[str, Any]) -> None:
@@ -44,7 +45,8 @@ def recorded(**metadata: Any) -> RecordedResult:
 
 
 def concluded(task: Any, result: RecordedResult) -> Outcome:
-    request = {"id": str(uuid4()), "task": task.name, "args": [], "kwargs": {"contract": {}}, "delivery_info": {}}
+    request: dict[str, Any] = {"id": str(uuid4()), "task": task.name, "args": [], "kwargs": {"contract": {}}}
+    request |= {"argsrepr": "insert x", "kwargsrepr": "''", "delivery_info": {}}
     return conclude(task.name, request, result, Group(time.monotonic() - 1, 0.0, listened([task.name])))
 
 
@@ -76,10 +78,21 @@ def test_a_listener_hears_of_each_job(task: Any, signal: str) -> None:
     assert heard == [task.name]
 
 
-def test_a_log_that_is_read_has_a_line(task: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_line_of_the_log_is_the_tracer_s(
+    task: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     caplog.set_level(logging.INFO, logger=trace.logger.name)
-    concluded(task, recorded())
-    assert [record.message for record in caplog.records if f"Task {task.name}" in record.message]
+    result = recorded()
+    concluded(task, result)
+    monkeypatch.setattr(conclusion, "_has_hooks", lambda _: True)
+    concluded(task, result)
+    quick, traced = (vars(one)["data"] for one in caplog.records if f"Task {task.name}" in one.message)
+    assert 1 <= quick.pop("runtime") < DEADLINE
+    assert 1 <= traced.pop("runtime") < DEADLINE
+    assert quick.pop("id") in caplog.records[0].message
+    traced.pop("id")
+    assert quick == traced
+    assert [one.msg for one in caplog.records] == [trace.LOG_SUCCESS] * 2
 
 
 def test_a_hook_of_the_task_is_called(task: Any) -> None:
