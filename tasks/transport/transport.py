@@ -56,7 +56,7 @@ What can come between, for a message m that worker A is about to get:
 - m comes after a claim that found none and before EXISTS: EXISTS counts it, and the next claim follows. After EXISTS:
   the server tells. The watch's connection breaks: the next EXISTS, on another one, counts what came meanwhile.
 - CLIENT TRACKING is forbidden or unknown: all keys are waited for with BLMOVE, each on a connection of its own.
-- The server is full: BLMOVE is refused, so the channel asks once a second; a claim begins with RPOP.
+- The server is full: BLMOVE is refused, so the channel asks once a second; a claim begins with ZREM.
 - A message is none of kombu's (no delivery tag): it is put aside in `q.unreadable` instead of stopping every worker.
 - A worker with kombu's own transport takes from the same queue: it pops from `q`, and finds in the unacked hash what
   it expects. It does not sweep `q.claimed`: start a worker with this transport once more before you leave it for good.

@@ -1,5 +1,6 @@
 """The transport's scripts under failures in their middle: no message is lost, and none is stranded."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -51,7 +52,7 @@ def everything(store: Store) -> set[int]:
     return {body for place in where(store, "q").values() for body in place}
 
 
-@pytest.mark.parametrize("command", ["ZREM", "ZADD", "HSET", "RPOP", "LLEN", "LINDEX"])
+@pytest.mark.parametrize("command", ["ZREM", "ZADD", "HSET", "LTRIM", "LLEN", "LINDEX"])
 def test_a_claim_that_fails_loses_nothing(store: Store, redis_url: str, without: Any, command: str) -> None:
     publish(redis_url, "q", range(6))
     try:
@@ -67,6 +68,16 @@ def test_a_claim_that_fails_loses_nothing(store: Store, redis_url: str, without:
     while some := claim(store, 10).claimed:
         got |= set(bodies([one.raw for one in some]))
     assert got == set(range(6))
+
+
+def test_a_claim_reads_the_tag_behind_any_body(store: Store) -> None:
+    sent = ["", "YQ==", 'a"b', "a\\", 'a\\"', '", "properties": "', "\u2028", None, 5, {"body": '"'}]
+    for tag, body in enumerate(sent):
+        properties = {"delivery_tag": str(tag), "delivery_info": {"exchange": "", "routing_key": "q"}}
+        store.lpush("q", json.dumps({"body": body, "properties": properties}))
+    claimed = claim(store, 100).claimed + claim(store, 100).claimed + claim(store, 100).claimed + claim(store).claimed
+    assert [one.tag for one in claimed] == [str(tag) for tag in range(len(sent))]
+    assert [json.loads(one.raw)["body"] for one in claimed] == sent
 
 
 @pytest.mark.parametrize("command", ["ZADD", "HSET", "LPOS", "LREM", "RPUSH"])
