@@ -139,11 +139,15 @@ def test_running_jobs_are_described(
         plain_app.send_task("storage.insert", kwargs={"contract": {"data": theirs}}, task_id=cid, queue="storage")
         wait_until(lambda: len(worker_connections(worker.database_url, BLOCKED)) == 2, "both jobs run")
         node = worker.hostname()
-        answer = plain_app.control.inspect([node], timeout=DEADLINE, limit=1).active()
-        assert answer
-        active = answer[node]
-        described: dict[str, Any] = {entry["id"]: entry["args"] for entry in active}
-        assert SECRET not in str(active)
+
+        def active() -> list[dict[str, Any]]:
+            answer: dict[str, Any] = plain_app.control.inspect([node], timeout=DEADLINE, limit=1).active() or {}
+            return answer.get(node, [])
+
+        # The pool processes tell the main process after they have begun.
+        wait_until(lambda: len(active()) == 2, "the main process knows of both")
+        described: dict[str, Any] = {entry["id"]: entry["args"] for entry in active()}
+        assert SECRET not in str(active())
     assert described == {
         str(job.correlation_id): f"insert {ours['pattern_name']} (function/python)",
         cid: f"insert {theirs['pattern_name']} (function/python)",
