@@ -141,8 +141,8 @@ def test_running_jobs_are_described(
         node = worker.hostname()
 
         def active() -> list[dict[str, Any]]:
-            answer: dict[str, Any] = plain_app.control.inspect([node], timeout=DEADLINE, limit=1).active() or {}
-            return answer.get(node, [])
+            answer = plain_app.control.inspect([node], timeout=DEADLINE, limit=1).active() or {}
+            return list(answer.get(node, []))
 
         # The pool processes tell the main process after they have begun.
         wait_until(lambda: len(active()) == 2, "the main process knows of both")
