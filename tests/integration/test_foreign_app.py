@@ -140,7 +140,7 @@ def test_running_jobs_are_described(
         wait_until(lambda: len(worker_connections(worker.database_url, BLOCKED)) == 2, "both jobs run")
         node = worker.hostname()
 
-        def active() -> list[dict[str, Any]]:
+        def active() -> list[Any]:
             answer = plain_app.control.inspect([node], timeout=DEADLINE, limit=1).active() or {}
             return list(answer.get(node, []))
 
