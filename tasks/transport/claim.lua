@@ -22,9 +22,8 @@ end
 -- A message without its body, which is most of it: each text costs a hash of all its characters.
 local function without_body(raw)
   local quote = raw:sub(1, 10) == '{"body": "' and raw:find('"', 11, true)
-  -- Base64 has no escapes; where there is one, this is not the end.
-  if not quote or raw:byte(quote - 1) == 92 then return raw end
-  return '{"body": ""' .. raw:sub(quote + 1)
+  -- Base64 has no escapes. What is cut off at an escaped quote is no JSON, and is read as a whole.
+  return quote and '{"body": ""' .. raw:sub(quote + 1) or raw
 end
 
 -- Record a message as unacked. Returns an error or nil, and its tag or "", or nil if it cannot be read.
