@@ -62,3 +62,8 @@ async def clear(connection: Connection, correlation_id: UUID) -> None:
     Such are a query, and a job whose first result was returned again.
     """
     await connection.execute(block("clear_job"), {"correlation_id": correlation_id})
+
+
+async def purge(connection: Connection, *, days: int) -> int:
+    """Remove attempts of jobs that have ended, and those that began more than `days` days ago; return how many."""
+    return (await connection.execute(block("purge_attempts"), {"days": days})).rowcount

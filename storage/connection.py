@@ -127,6 +127,12 @@ def check_database(database_url: str, *, timeout: float) -> None:
         return
 
 
+def transaction_timeout(connection: psycopg.Connection[Any]) -> float | None:
+    """Return the seconds after which the server ends any transaction of this session, None if it does not."""
+    row = connection.execute(block("find_transaction_timeout")).fetchone()
+    return None if row is None else row[0] / 1000
+
+
 def _limits(statement_timeout: float, lock_timeout: float) -> dict[str, str | None]:
     limits = {"statement_timeout": statement_timeout, "lock_timeout": lock_timeout}
     return {name: str(round(seconds * 1000)) if seconds else None for name, seconds in limits.items()}

@@ -27,3 +27,11 @@ SET operation = excluded.operation, pattern_name = excluded.pattern_name, queue 
 WITH delivered AS (DELETE FROM job_attempts WHERE correlation_id = %(correlation_id)s),
      published AS (DELETE FROM outbox WHERE correlation_id = %(correlation_id)s)
 DELETE FROM dead_letters WHERE correlation_id = %(correlation_id)s
+
+-- name: purge_attempts
+-- Remove what was kept of jobs that have ended, where a copy was counted in the moment in which another one ended, and of
+-- jobs that nobody has tried for longer than the ledger keeps any.
+DELETE FROM job_attempts
+WHERE (first_at < now() - interval '1 day'
+       AND EXISTS (SELECT FROM job_ledger WHERE job_ledger.correlation_id = job_attempts.correlation_id))
+   OR first_at < now() - make_interval(days => %(days)s)

@@ -8,7 +8,7 @@ import psycopg
 
 from pattern_storage.config.settings import Settings
 from pattern_storage.storage import schema
-from pattern_storage.storage.connection import connect, connect_sync
+from pattern_storage.storage.connection import connect, connect_sync, transaction_timeout
 from pattern_storage.storage.errors import (
     DatabaseReadOnly,
     RightMissing,
@@ -18,7 +18,6 @@ from pattern_storage.storage.errors import (
 )
 from pattern_storage.storage.rehearsal import rehearse
 from pattern_storage.storage.setup_errors import DatabaseUnsuitable
-from pattern_storage.storage.sql import block
 from pattern_storage.tasks.database import run_sync
 from pattern_storage.tasks.database_url import check_database_url
 
@@ -99,11 +98,11 @@ def _timeouts(settings: Settings) -> Iterator[Finding]:
     """Look whether PostgreSQL ends transactions earlier than our settings let a job take."""
     with suppress(StorageError, psycopg.Error):
         with connect_sync(settings.database, application_name=NAME, timeout=settings.connect_timeout) as connection:
-            row = connection.execute(block("find_transaction_timeout")).fetchone()
+            limit = transaction_timeout(connection)
         longest = max(settings.statement_timeouts.values())
-        if row and row[0] < longest * 1000:
+        if limit is not None and limit < longest:
             yield Finding(
-                "time-outs", False, f"transaction_timeout is {row[0] / 1000:g} s, and a job may take {longest:g} s",
+                "time-outs", False, f"transaction_timeout is {limit:g} s, and a job may take {longest:g} s",
                 "raise it for this role, ALTER ROLE ... SET transaction_timeout, or lower"
                 " PATTERN_STORAGE_STATEMENT_TIMEOUT and its kin",
             )  # fmt: skip

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from pattern_storage.config.settings import environment_settings
-from pattern_storage.storage import dead_letters, import_runs, job_retries, ledger
+from pattern_storage.storage import attempts, dead_letters, import_runs, job_retries, ledger
 from pattern_storage.tasks.celery_app import app
 from pattern_storage.tasks.relay import Relay
 from pattern_storage.tasks.worker import runtime
@@ -19,6 +19,7 @@ def purge_ledger() -> int:
     days = environment_settings().ledger_retention_days
     # First: such a letter is not shown while the ledger has the job.
     runtime.on_connection(dead_letters.purge_finished, days=days)
+    runtime.on_connection(attempts.purge, days=days)
     _in_steps(partial(runtime.on_connection, job_retries.purge, days=days))
     return _in_steps(partial(runtime.on_connection, ledger.purge, days=days))
 

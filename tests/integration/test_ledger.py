@@ -193,6 +193,21 @@ async def test_dead_letter_until_it_is_done(node: Node, connection: Connection) 
     assert await dead_letters.fetch(connection) == []
 
 
+async def test_attempts_that_were_counted_too_late(node: Node, connection: Connection) -> None:
+    """A copy was counted, and then killed, in the moment in which another one ended."""
+    done, open_, old = (contract("insert", data=make_pattern()) for _ in range(3))
+    await succeed_once(node, done)
+    for each in (done, open_, old):
+        await attempts.count_delivery(connection, each.correlation_id)
+    assert await attempts.purge(connection, days=30) == 0
+    await connection.execute("UPDATE job_attempts SET first_at = now() - interval '2 days'")
+    await connection.execute(
+        "UPDATE job_attempts SET first_at = now() - interval '31 days' WHERE correlation_id = %s", [old.correlation_id]
+    )
+    assert await attempts.purge(connection, days=30) == 2
+    assert await attempts.count_delivery(connection, open_.correlation_id) == 2
+
+
 async def test_discarded_dead_letters(node: Node, connection: Connection) -> None:
     failed = await node.execute_effect(contract("delete", pattern_id=uuid4()))
     dead = [contract("insert", data=make_pattern()) for _ in range(3)]

@@ -179,7 +179,7 @@ def test_dead_letters_of_jobs_that_ended_after_all(
         old.execute("UPDATE dead_letters SET died_at = now() - interval '29 days'")
     with Celery("plain", broker=redis_url, set_as_current=False) as plain:
         plain.send_task("maintenance.purge_ledger", queue="storage")
-    wait_until(lambda: rows() == 0, "housekeeping removes the other")
+    wait_until(lambda: rows() == 0, "housekeeping removes the other", timeout=30)
 
 
 @pytest.mark.parametrize("stale", ["QUEUED", "STARTED", "RETRY"])
