@@ -7,7 +7,8 @@ Who calls whom, from Celery down to the socket:
     channel            kombu's channel, one for each consumer; deliveries and acknowledgements pass `qos`. It has
     claims             the claims of a channel: when to claim, to wait, to deliver, to put back; with
     early_delivery     what is delivered before its claim is answered, and
-    acknowledgements   which wait a few milliseconds for a claim that takes them along; through
+    acknowledgements   which wait a few milliseconds for a claim that takes them along; of
+    queue_keys         the keys of its queues, with what the commands say of them, through
     claim_call         the connection on which messages are claimed and acknowledged (claim.lua), and
     blocking_pop       a connection that waits on the server for each queue of short jobs (BLMOVE), and
     key_watch          one that is told of messages under all other queue keys (CLIENT TRACKING); each is a
