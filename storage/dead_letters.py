@@ -152,6 +152,11 @@ async def count(connection: Connection) -> int:
     return int(row[0]) if row else 0
 
 
+async def note_replay(connection: Connection, ids: Sequence[UUID]) -> None:
+    """Note that dead letters are replayed now, for the timelines of their jobs. Call it before they are sent."""
+    await connection.execute(block("note_replay"), {"ids": list(ids)})
+
+
 async def discard(connection: Connection, ids: Sequence[UUID]) -> int:
     """Remove dead letters for good; return how many there were."""
     return (await connection.execute(block("discard_dead_letters"), {"ids": list(ids)})).rowcount

@@ -75,14 +75,22 @@ async def find_job(connection: Connection, correlation_id: UUID) -> JobDetails |
         open_errors = [row["errors"] for row in await cursor.fetchall() if row["errors"]]
         await cursor.execute(block("find_retries"), values)
         links = await cursor.fetchall()
-    errors = ended.get("errors") or (open_errors[0] if open_errors else [])
+    own = next((link for link in links if link["correlation_id"] == correlation_id), None)
+    before = (own and own["errors"]) or []
+    errors = [*before, *(ended.get("errors") or (open_errors[0] if open_errors else []))]
     return JobDetails(
         jobs[0],
-        sorted(_events(jobs[0], ended.get("claimed_at"), errors), key=lambda event: event.at),
+        # A letter that was replayed is told of twice as long as it is there.
+        sorted(
+            {(event.at, event.what): event for event in _events(jobs[0], ended.get("claimed_at"), errors)}.values(),
+            key=lambda event: event.at,
+        ),
         can_be_retried=bool(ended.get("has_contract")) and jobs[0].state != JobState.SUCCESS,
         pattern_id=_id(ended.get("pattern_id")),
-        retried_from=next((link["retried_from"] for link in links if link["correlation_id"] == correlation_id), None),
-        retries=[link["correlation_id"] for link in links if link["retried_from"] == correlation_id],
+        retried_from=own["retried_from"] if own and own["retried_from"] != correlation_id else None,
+        retries=[
+            link["correlation_id"] for link in links if link["retried_from"] == correlation_id and link is not own
+        ],
     )
 
 
@@ -91,12 +99,12 @@ def _events(job: JobRow, claimed_at: datetime | None, attempts: list[dict[str, A
     if sent_at is not None:
         yield Event(sent_at, SUBMITTED)
     for each in attempts:
-        at, worker, duration = datetime.fromisoformat(each["at"]), each["worker"], each.get("duration_ms")
+        at, worker, duration = datetime.fromisoformat(each["at"]), each.get("worker"), each.get("duration_ms")
         if claimed := _unix_time(each, "claimed_at"):
             yield Event(claimed, CLAIMED, worker=worker)
         if duration is not None:
             yield Event(at - timedelta(milliseconds=duration), STARTED, worker=worker)
-        yield Event(at, FAILED_ATTEMPT, each["error_type"], each["error"], worker)
+        yield Event(at, each.get("what", FAILED_ATTEMPT), each.get("error_type"), each.get("error"), worker)
     if claimed_at is not None:
         yield Event(claimed_at, CLAIMED, worker=job.worker)
     if job.state in FINAL_STATES or job.state == ListedState.DEAD:

@@ -51,6 +51,16 @@ FETCH FIRST %(limit)s ROWS ONLY
 -- Count dead letters.
 SELECT count(*) FROM dead_letters
 
+-- name: note_replay
+-- Keep what was known of dead letters that are replayed: a job that has ended clears its own.
+INSERT INTO job_retries (correlation_id, retried_from, errors)
+SELECT correlation_id, correlation_id,
+       coalesce(errors, '[]')
+       || jsonb_build_object('at', died_at, 'what', 'DEAD', 'error_type', error_type, 'error', left(error, 2000))
+       || jsonb_build_object('at', clock_timestamp(), 'what', 'replayed')
+FROM dead_letters WHERE correlation_id = ANY (%(ids)s)
+ON CONFLICT (correlation_id) DO UPDATE SET errors = coalesce(job_retries.errors, '[]') || excluded.errors
+
 -- name: discard_dead_letters
 -- Remove dead letters for good.
 DELETE FROM dead_letters WHERE correlation_id = ANY (%(ids)s)

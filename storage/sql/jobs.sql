@@ -55,7 +55,8 @@ duration_ms >= 100
 -- name: job_can_be_retried
 -- What it asked for is known, and it was not sent again before.
 contract IS NOT NULL AND operation IS DISTINCT FROM 'query'
-AND (SELECT true FROM job_retries WHERE retried_from = job_ledger.correlation_id FETCH FIRST ROW ONLY) IS NULL
+AND (SELECT true FROM job_retries WHERE retried_from = job_ledger.correlation_id AND correlation_id <> retried_from
+     FETCH FIRST ROW ONLY) IS NULL
 -- name: job_is_before_time
 (finished_at, correlation_id) < (%(cursor_at)s, %(cursor_id)s)
 -- name: job_is_after_time
@@ -143,8 +144,9 @@ UNION ALL
 SELECT errors FROM dead_letters WHERE correlation_id = %(correlation_id)s
 
 -- name: find_retries
--- Which job an operator sent this one again for, and which were sent again for this one.
-SELECT correlation_id, retried_from, created_at FROM job_retries
+-- Which job an operator sent this one again for, and which were sent again for this one. A dead letter that was
+-- replayed was sent again for itself, and has what came before.
+SELECT correlation_id, retried_from, created_at, errors FROM job_retries
 WHERE correlation_id = %(correlation_id)s OR retried_from = %(correlation_id)s
 ORDER BY created_at
 FETCH FIRST 100 ROWS ONLY
@@ -156,7 +158,7 @@ WHERE correlation_id = ANY (%(ids)s) AND state <> 'SUCCESS'
 
 -- name: already_retried
 -- Which of these jobs were sent again before.
-SELECT retried_from FROM job_retries WHERE retried_from = ANY (%(ids)s)
+SELECT retried_from FROM job_retries WHERE retried_from = ANY (%(ids)s) AND correlation_id <> retried_from
 
 -- name: add_retry
 -- Remember for which job this one was sent again.

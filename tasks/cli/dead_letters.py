@@ -87,6 +87,8 @@ def replay(
         for letters in _contracts(ids, wanted):
             readable = list(_readable(letters))
             if client is not None:
+                sent_again = [contract.correlation_id for contract in readable]
+                run_sync(_database().run(partial(dead_letters.note_replay, ids=sent_again)))
                 client.submit_again(readable)
             replayed.add([contract.correlation_id for contract in readable])
             found += len(letters)

@@ -266,7 +266,7 @@ async def test_the_timeline_of_a_job(reader: Connection, known: dict[str, UUID])
         "twin": ["submitted", "claimed", "started", "FAILURE"], "waiting": ["submitted"],
         "cancelled": ["submitted", "REVOKED"],
         "retried": ["submitted", "claimed", "attempt failed"],
-        "dead": ["submitted", "claimed", "claimed", "attempt failed", "attempt failed", "DEAD"], "run": ["submitted"],
+        "dead": ["submitted", "claimed", "attempt failed", "attempt failed", "DEAD"], "run": ["submitted"],
     }  # fmt: skip
     assert await find_job(reader, uuid4()) is None
 
@@ -284,6 +284,26 @@ async def test_attempts_are_in_the_timeline_of_a_job_that_was_done_at_last(
     assert found is not None
     assert [event.what for event in found.events] == ["attempt failed"] * 20 + ["started", "committed"]
     assert found.job.attempts == 26
+
+
+async def test_a_replayed_dead_letter_keeps_its_timeline(
+    node: NodePatternStorageEffect, connection: Connection
+) -> None:
+    job = contract("insert", data=make_pattern())
+    failure = ModelResult.failure("gone", "connection_lost", correlation_id=job.correlation_id, operation="insert")
+    for _ in range(2):
+        await attempts.note_failure(connection, job, failure)
+        await dead_letters.add(connection, job, failure, attempts=2)
+        await dead_letters.note_replay(connection, [job.correlation_id])
+    found = await find_job(connection, job.correlation_id)
+    assert found is not None
+    once = ["attempt failed", "attempt failed", "DEAD", "replayed"]
+    assert [event.what for event in found.events] == [*once, *once]
+    assert (await node.execute_once(job)).success
+    found = await find_job(connection, job.correlation_id)
+    assert found is not None
+    assert [event.what for event in found.events] == [*once, *once, "started", "committed"]
+    assert (found.retries, found.retried_from, found.can_be_retried) == ([], None, False)
 
 
 async def test_a_failed_job_is_sent_again_under_a_new_id(

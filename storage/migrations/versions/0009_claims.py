@@ -1,6 +1,6 @@
-"""Timelines of jobs that have ended: when a worker claimed the message, a column of the ledger.
+"""Timelines of jobs that have ended: when a message was claimed, and what was before a dead letter was replayed.
 
-It is added without a rewrite, and old workers go on: what they record has no such time.
+Both are columns that are added without a rewrite. Old workers go on: what they record has no such time.
 """
 
 from alembic import op
@@ -13,7 +13,9 @@ down_revision = "pattern_storage_0008"
 
 def upgrade() -> None:
     add_columns("job_ledger", ("claimed_at timestamptz",))
+    add_columns("job_retries", ("errors jsonb",))
 
 
 def downgrade() -> None:
+    op.execute("ALTER TABLE job_retries DROP COLUMN IF EXISTS errors")
     op.execute("ALTER TABLE job_ledger DROP COLUMN IF EXISTS claimed_at")

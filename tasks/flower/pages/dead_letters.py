@@ -124,6 +124,8 @@ class ReplayLetters(LetterAction):
             for chunk in dead_letters.chunks(entries):
                 letters = await self.backend.ask(partial(dead_letters.fetch, ids=chunk))
                 contracts = list(readable(letters))
+                sent_again = [contract.correlation_id for contract in contracts]
+                await self.backend.ask(partial(dead_letters.note_replay, ids=sent_again))
                 await self.backend.in_thread(self.backend.client.submit_again, contracts)
                 sent += len(contracts)
             last = entries[-1]
