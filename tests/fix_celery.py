@@ -249,7 +249,8 @@ def served_client(worker: StorageWorker) -> Iterator[PatternStorageClient]:
 @pytest.fixture
 async def served_async_client(worker: StorageWorker) -> AsyncIterator[AsyncPatternStorageClient]:
     """The same with await."""
-    async with AsyncPatternStorageClient(redis_url=worker.redis_url) as opened:
+    # The time-out is also that of waiting for one of its connections, which three hundred tasks share.
+    async with AsyncPatternStorageClient(redis_url=worker.redis_url, connect_timeout=DEADLINE) as opened:
         yield opened
 
 

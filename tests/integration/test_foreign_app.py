@@ -145,9 +145,9 @@ def test_running_jobs_are_described(
             return list(answer.get(node, []))
 
         # The pool processes tell the main process after they have begun.
-        wait_until(lambda: len(active()) == 2, "the main process knows of both")
-        described: dict[str, Any] = {entry["id"]: entry["args"] for entry in active()}
-        assert SECRET not in str(active())
+        found = wait_until(lambda: len(both := active()) == 2 and both, "the main process knows of both")
+        described: dict[str, Any] = {entry["id"]: entry["args"] for entry in found}
+        assert SECRET not in str(found)
     assert described == {
         str(job.correlation_id): f"insert {ours['pattern_name']} (function/python)",
         cid: f"insert {theirs['pattern_name']} (function/python)",
