@@ -10,6 +10,11 @@ from pattern_storage.storage.migrations.online import add_columns
 revision = "pattern_storage_0009"
 down_revision = "pattern_storage_0008"
 
+DOWN = """
+ALTER TABLE job_retries DROP COLUMN IF EXISTS errors;
+ALTER TABLE job_ledger DROP COLUMN IF EXISTS claimed_at;
+"""
+
 
 def upgrade() -> None:
     add_columns("job_ledger", ("claimed_at timestamptz",))
@@ -17,5 +22,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("ALTER TABLE job_retries DROP COLUMN IF EXISTS errors")
-    op.execute("ALTER TABLE job_ledger DROP COLUMN IF EXISTS claimed_at")
+    op.execute(DOWN)
