@@ -10,10 +10,16 @@ from typing import Any
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
+    BusyLoadingError,
+    ClusterDownError,
     ConnectionError,  # noqa: A004
+    MasterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
     RedisError,
     ResponseError,
     TimeoutError,  # noqa: A004
+    TryAgainError,
 )
 
 #: Error codes that pass, with what each means.
@@ -41,6 +47,16 @@ MOVED = frozenset({"READONLY", "UNBLOCKED", "REDIRECT", "FAILOVER"})
 #: Texts of errors without a code that pass.
 PASSING_TEXTS = ("max number of clients reached", "maxclients", "failover in progress")
 
+#: redis-py's classes of errors that pass.
+_CLASSES: dict[type[BaseException], str] = {
+    OutOfMemoryError: "OOM",
+    ReadOnlyError: "READONLY",
+    BusyLoadingError: "LOADING",
+    MasterDownError: "MASTERDOWN",
+    TryAgainError: "TRYAGAIN",
+    ClusterDownError: "CLUSTERDOWN",
+}
+
 #: Before Redis 7 a script's error has the code of the command that failed within its text.
 _IN_SCRIPT = re.compile(r"user_script: ?\d+: -?([A-Z]+) ")
 
@@ -61,8 +77,9 @@ class ServerRefuses(ConnectionError):
 
 def code_of(error: BaseException) -> str:
     """Return the code that an error reply begins with, "" if it has none."""
-    # redis-py cuts the code off where it has a class for it.
-    code = str(getattr(error, "status_code", "") or str(error).partition(" ")[0])
+    # redis-py cuts the code off where it has a class for it, and before version 8 keeps it nowhere else.
+    kept = getattr(error, "status_code", None) or _CLASSES.get(type(error))
+    code = str(kept or str(error).partition(" ")[0])
     if code in ("ERR", "Error") or not code.isupper():
         inner = _IN_SCRIPT.search(str(error))
         return inner[1] if inner else ""

@@ -50,6 +50,16 @@ def test_passing(reply: str) -> None:
     assert str(refusal).startswith("Redis refuses for now, because it ") or "because" in str(refusal)
 
 
+@pytest.mark.parametrize("reply", [one for one in PASS if "ERR" not in one])
+def test_passing_without_the_code(reply: str) -> None:
+    """redis-py before version 8 cuts it off, and keeps it nowhere."""
+    error = REPLIES.parse_error(reply)
+    error.status_code = None
+    refusal = passing(error)
+    assert refusal is not None
+    assert refusal.code == reply.partition(" ")[0]
+
+
 @pytest.mark.parametrize("reply", FINAL)
 def test_final(reply: str) -> None:
     error = REPLIES.parse_error(reply)
