@@ -3,7 +3,8 @@
 A job that goes alone costs a pool message, a trip to the event loop thread and back, a transaction and two writes to
 Redis; most of that costs as much for many jobs as for one. Who does what:
 
-    grouper    in the worker's main process: collects requests, and gives them to the pool when a process is free
+    strategy   in the worker's main process: makes a request of a message, a lean one of a plain job's (`request`)
+    grouper    collects requests, and gives them to the pool when a process is free, whole groups one ahead of that
     call       one pool call for many requests; what Celery's pool reports of it is reported to each request
     child      in the pool process: one transaction, then all results at once
     conclusion of each job after that: Celery's own tracer, where anybody listens to it
