@@ -19,11 +19,14 @@ def call(number: int, pipe: int | None, *, is_group: bool = True, began: float |
         is_group=is_group,
         ready=lambda: False,
         _scheduled_for=None if pipe is None else SimpleNamespace(inqW_fd=pipe),
-        _time_accepted=None if began is None else monotonic() - began,
+        began=began,
     )
 
 
 def pool(*calls: Any, waiting: int = 0, writing: tuple[int, ...] = ()) -> Pool:
+    # Here: parameters of tests are made when tests are collected, long before they run.
+    for one in calls:
+        one._time_accepted = None if one.began is None else monotonic() - one.began
     made: Any = Pool.__new__(Pool)
     made._all_inqueues, made._active_writes, made._busy_workers = {FIRST, SECOND}, set(writing), {FIRST, SECOND}
     made._mark_worker_as_available = made._busy_workers.discard
