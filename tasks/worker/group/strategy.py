@@ -1,4 +1,4 @@
-"""How a worker handles messages of storage tasks: requests go to the grouper, those of plain jobs by a shorter way."""
+"""Celery's handler of storage tasks' messages: requests go to the grouper, those of plain jobs by a shorter way."""
 
 import logging
 from collections.abc import Callable
