@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 import psycopg
 import pytest
 import redis
+from psycopg.sql import SQL, Identifier
 
 from tests.fix_flower import PASSWORD, Answer, Flower, GivenServers
 from tests.fix_servers import create_database, drop_database, on_database
@@ -98,6 +99,11 @@ class Pages:
         with psycopg.connect(self.database_url, autocommit=True) as connection:
             cursor = connection.execute(statement, values or None)
             return cursor.fetchall() if cursor.description else []
+
+    def empty(self, *tables: str) -> None:
+        """Delete all rows. TRUNCATE would wait for pages that read the tables, and they for it."""
+        for table in tables:
+            self.execute(SQL("DELETE FROM {}").format(Identifier(table)))
 
     def execute_named(self, statement: Any, values: dict[str, Any]) -> None:
         """Execute a statement with named values."""

@@ -31,7 +31,7 @@ def client(pages: Pages) -> Iterator[PatternStorageClient]:
 @pytest.fixture(autouse=True)
 def _clean(pages: Pages) -> Iterator[None]:
     yield
-    pages.execute("TRUNCATE job_ledger, job_attempts, dead_letters, outbox, job_retries, audit_log, pauses")
+    pages.empty("job_ledger", "job_attempts", "dead_letters", "outbox", "job_retries", "audit_log", "pauses")
     with redis.Redis.from_url(pages.redis_url) as server:
         server.flushdb()
 

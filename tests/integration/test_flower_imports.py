@@ -40,7 +40,7 @@ RUN = """
 def _imports(pages: Pages) -> Iterator[None]:
     pages.imports_file.write_text(IMPORTS)
     yield
-    pages.execute("TRUNCATE import_runs, job_ledger CASCADE")
+    pages.empty("import_runs", "job_ledger")
     with redis.Redis.from_url(pages.redis_url) as server:
         server.flushdb()
 

@@ -49,7 +49,7 @@ def end(pages: Pages, state: str = "SUCCESS", **given: Any) -> UUID:
 @pytest.fixture(autouse=True)
 def _clean(pages: Pages) -> Iterator[None]:
     yield
-    pages.execute("TRUNCATE job_ledger, job_attempts, dead_letters, outbox, job_retries, audit_log, pauses")
+    pages.empty("job_ledger", "job_attempts", "dead_letters", "outbox", "job_retries", "audit_log", "pauses")
     with redis.Redis.from_url(pages.redis_url) as server:
         server.flushdb()
 
@@ -257,7 +257,7 @@ def test_the_audit_says_who_did_what(pages: Pages) -> None:
 
 
 def test_a_pattern_has_a_page_without_its_code(pages: Pages) -> None:
-    pages.execute("TRUNCATE pattern_templates CASCADE")
+    pages.empty("pattern_templates")
     given = make_pattern(
         pattern_name="pooled <i>", template_code=TEMPLATE, example_usage=TEMPLATE, description="Keeps <b>some</b>",
         context={"code": TEMPLATE}, tags=["x", "y"],

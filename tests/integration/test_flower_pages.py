@@ -52,7 +52,7 @@ def letters(pages: Pages) -> Iterator[dict[str, list[UUID]]]:
     """Eight dead letters that waited for a lock, and two whose worker was lost."""
     locked = [bury(pages, "transaction_conflict", f"lock timeout of row {n} ('x{n}')") for n in range(8)]
     yield {"locked": locked, "lost": [bury(pages, "worker_lost", "its process was killed 5 times") for _ in range(2)]}
-    pages.execute("TRUNCATE dead_letters")
+    pages.empty("dead_letters")
     with redis.Redis.from_url(pages.redis_url) as server:
         server.flushdb()
 
