@@ -9,7 +9,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 import redis
@@ -58,7 +58,7 @@ class KeyWalk:
                     self._cursor, keys = server.scan(self._cursor, self._pattern, STEP, "LIST")
                 except ResponseError:
                     break
-                self._note(server, {self._queue_of(key) for key in keys})
+                self._note(server, {self._queue_of(key): key for key in keys})
                 if not self._cursor:
                     self._begins_at = time.monotonic() + REST
                 if time.monotonic() > deadline:
@@ -71,25 +71,29 @@ class KeyWalk:
         text = key.decode(errors="replace") if isinstance(key, bytes) else key
         return text.removeprefix(self._prefix).partition(kombu_redis.Channel.sep)[0]
 
-    def _note(self, server: "redis.Redis", names: Iterable[str]) -> None:
-        for name in names:
+    def _note(self, server: "redis.Redis", keys: Mapping[str, bytes | str]) -> None:
+        """Note the queues of these lists, by a look at one message of each new one, all in one round trip.
+
+        Redis may be shared with applications that have lists and queues too.
+        """
+        now, asked = time.monotonic(), {}
+        for name, key in keys.items():
             if name in QUEUES or RESERVED.search(name) or not QUEUE_NAME.fullmatch(name):
                 continue
-            if name in self._seen or (len(self._seen) < MOST and self._has_jobs(server, name)):
-                self._seen[name] = time.monotonic()
-
-    def _has_jobs(self, server: "redis.Redis", name: str) -> bool:
-        """Whether the list is a queue of ours: Redis may be shared with applications that have lists and queues too."""
-        for step in kombu_redis.Channel.priority_steps:
-            key = f"{self._prefix}{name}{kombu_redis.Channel.sep}{step}" if step else f"{self._prefix}{name}"
-            try:
-                raw = server.lindex(key, -1)
-            except ResponseError:
-                # Not allowed, or no list any more.
-                return False
-            if raw is not None:
-                return _task(raw) in OPERATION_OF_TASK
-        return False
+            if name in self._seen:
+                self._seen[name] = now
+            else:
+                asked[name] = key
+        if not asked or len(self._seen) >= MOST:
+            return
+        with server.pipeline(transaction=False) as pipeline:
+            for key in asked.values():
+                pipeline.lindex(key, -1)
+            # One that is not allowed, or no list any more, is none.
+            replies = pipeline.execute(raise_on_error=False)
+        for name, raw in zip(asked, replies, strict=True):
+            if isinstance(raw, bytes | str) and len(self._seen) < MOST and _task(raw) in OPERATION_OF_TASK:
+                self._seen[name] = now
 
 
 def _task(raw: bytes | str) -> str:

@@ -81,6 +81,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title:
     On a terminal no word is broken: where the columns do not fit, each row is printed as a record, a column a line.
     A pipe or file gets one line a row.
     """
+    title = title and one_line(title)
     cells = [[cell if isinstance(cell, Text) else Text(_cell(cell)) for cell in row] for row in rows]
     if not out.is_terminal:
         _print_lines(columns, cells, title)

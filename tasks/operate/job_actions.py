@@ -21,7 +21,7 @@ from pattern_storage.storage.operations.base import Connection
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.errors import BrokerUnavailable
 from pattern_storage.tasks.operate.actions import STEP, Actions
-from pattern_storage.tasks.operate.message_search import searched
+from pattern_storage.tasks.operate.message_search import held, searched
 from pattern_storage.tasks.operate.queues import redis_queues
 from pattern_storage.vocabulary import ListedState
 
@@ -42,6 +42,11 @@ class JobActions(Actions):
         if wanted.among(ListedState.QUEUED) and self._settings.broker_kind.is_redis:
             with redis_queues(self._settings) as queues:
                 names = await asyncio.to_thread(searched, queues, wanted)
+                taken = await asyncio.to_thread(held, queues, wanted)
+            # First: what a worker has put back meanwhile is in a queue then.
+            for queue in sorted({message.queue for message in taken}):
+                own = [message for message in taken if message.queue == queue]
+                done += await self._cancel_messages(queue, own, "cancel")
             for queue in names:
                 done += await self._cancel_waiting(queue, wanted)
         return done

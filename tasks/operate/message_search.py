@@ -11,7 +11,7 @@ from pattern_storage.config.settings import Settings
 from pattern_storage.storage.job_filter import JobFilter
 from pattern_storage.tasks.operate.queues import CHUNK, RedisQueues, redis_queues
 from pattern_storage.tasks.operate.waiting_message import WaitingMessage, read_message
-from pattern_storage.tasks.queue_names import LONG
+from pattern_storage.tasks.queue_names import LONG, SHORT
 from pattern_storage.vocabulary import ListedState
 
 #: Seconds that a search may take; 100,000 messages that wait are read in less.
@@ -36,7 +36,7 @@ def find_messages(
         for message in queues.in_flight():
             if message.id in missing:
                 found[missing.pop(message.id)] = message
-        for queue in _all_queues(queues):
+        for queue in _all_queues(queues, missing, deadline):
             for raw in queues.elements(queue):
                 if not missing or time.monotonic() > deadline:
                     return found
@@ -47,10 +47,12 @@ def find_messages(
     return found
 
 
-def _all_queues(queues: RedisQueues) -> Iterator[str]:
-    """Yield ours first: nearly always the others need not be found."""
+def _all_queues(queues: RedisQueues, missing: Collection[str], deadline: float) -> Iterator[str]:
+    """Yield ours first: nearly always the others need not be found. A page has no time for a whole walk."""
     yield from QUEUES
-    yield from queues.names(seconds=LONG)[len(QUEUES) :]
+    left = deadline - time.monotonic()
+    if missing and left > 0:
+        yield from queues.names(seconds=LONG if left > LONG else SHORT)[len(QUEUES) :]
 
 
 def searched(queues: RedisQueues, wanted: JobFilter) -> tuple[str, ...]:
@@ -58,11 +60,18 @@ def searched(queues: RedisQueues, wanted: JobFilter) -> tuple[str, ...]:
     return queues.names(seconds=LONG) if wanted.queue is None else (wanted.queue,)
 
 
+def held(queues: RedisQueues, wanted: JobFilter) -> list[WaitingMessage]:
+    """Return what waits in a worker, delayed jobs above all, and has not begun: no list of a queue has it any more."""
+    wanted = replace(wanted, states=(ListedState.QUEUED,))
+    return [message for message in queues.in_flight() if message.matches(wanted)]
+
+
 def list_waiting(settings: Settings, wanted: JobFilter, limit: int) -> list[WaitingMessage]:
     """Return up to `limit` messages that wait in any queue and that the filter lets through; none on RabbitMQ."""
     found: list[WaitingMessage] = []
     if settings.broker_kind.is_redis:
         with redis_queues(settings) as queues:
+            found += held(queues, wanted)[:limit]
             for queue in searched(queues, wanted):
                 place: int | None = 0
                 while place is not None and len(found) < limit:
@@ -77,6 +86,7 @@ def count_waiting(settings: Settings, wanted: JobFilter) -> int:
     count = 0
     if settings.broker_kind.is_redis and wanted.among(ListedState.QUEUED):
         with redis_queues(settings) as queues:
+            count += len(held(queues, wanted))
             for queue in searched(queues, wanted):
                 place: int | None = 0
                 while place is not None:

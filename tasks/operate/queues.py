@@ -27,7 +27,7 @@ from pattern_storage.tasks.operate.waiting_message import WaitingMessage, read_m
 from pattern_storage.tasks.queue_names import RESERVED, SHORT, find_names
 from pattern_storage.tasks.sender import create_app
 from pattern_storage.tasks.transport.kombu_parts import redis as kombu_redis
-from pattern_storage.vocabulary import JobState, ListedState
+from pattern_storage.vocabulary import FINAL_STATES, JobState, ListedState
 
 #: Messages that are read in one round trip; one may have megabytes, most have a kilobyte.
 CHUNK = 200
@@ -196,6 +196,8 @@ class RedisQueues:
             JobState.STARTED: ListedState.STARTED,
             JobState.PROGRESS: ListedState.STARTED,
             JobState.RETRY: ListedState.RETRY,
+            # Cancelled while a worker has its message, or about to be acknowledged.
+            **{JobState(state): ListedState(state) for state in FINAL_STATES},
         }
         documents = self._results.mget([f"{self._prefix}celery-task-meta-{one}" for one in ids])
         read = [None if each is None else read_document(each) for each in documents]

@@ -9,6 +9,9 @@ from pydantic_core import from_json
 
 from pattern_storage.tasks.transport.kombu_parts import virtual
 
+#: Levels of nesting in a message, as pydantic's parser has it. Some 470 cannot be pickled for a pool process any more.
+MAX_DEPTH = 200
+
 
 class Unreadable(ValueError):
     """A message is none that kombu could have sent; the text says what is wrong, and shows nothing of its content."""
@@ -23,7 +26,25 @@ def parse(text: str | bytes) -> Any:
         # It takes less than Python's parser: no half of a surrogate pair, no more than 200 levels.
         except ValueError:
             pass
-    return loads(bytes_to_str(text))
+    value = loads(bytes_to_str(text))
+    if nests_too_deeply(value):
+        raise ValueError("it nests too deeply")
+    return value
+
+
+def nests_too_deeply(value: Any) -> bool:
+    """Return whether a value has more than MAX_DEPTH levels of lists and objects."""
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            each
+            for one in level
+            if isinstance(one, dict | list | tuple)
+            for each in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def load(raw: bytes) -> Any:
@@ -38,7 +59,8 @@ def load(raw: bytes) -> Any:
 class Message(virtual.Message):  # type: ignore[misc]  # kombu's is untyped
     """kombu's message. Building one raises Unreadable in place of whatever kombu would end with.
 
-    A body in base64 is decoded when somebody asks for it: of most jobs only the pool process does.
+    A body in base64 is decoded when somebody asks for it, and what is wrong with it is known no sooner. Of most jobs
+    only the pool process asks.
     """
 
     #: A body that is not decoded yet.

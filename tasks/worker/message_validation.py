@@ -11,6 +11,8 @@ from kombu.log import get_logger
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
+from pattern_storage.tasks.transport.message import nests_too_deeply
+
 logger = get_logger(__name__)
 
 #: A thousand million seconds: thirty years, and no float that a timer cannot count.
@@ -111,6 +113,9 @@ def check_job(message: Any) -> None:
     # kombu's own errors, and those of whatever its content type chooses: codecs, JSON, deep nesting.
     except Exception as error:
         raise MessageInvalid(f"its body cannot be decoded ({type(error).__name__})") from None
+    # Of other encodings, which kombu decodes.
+    if nests_too_deeply(payload):
+        raise MessageInvalid("its body nests too deeply")
     headers = message.headers if "task" in message.headers else payload
     if not isinstance(headers, dict):
         raise MessageInvalid("it has no task: neither its headers nor its body name one")

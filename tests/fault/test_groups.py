@@ -224,6 +224,23 @@ def test_a_revoked_job_of_a_group_ends_alone(launch: Launch, load: Load) -> None
     assert statuses["SUCCESS"] >= 11
 
 
+def test_a_revoked_group_in_the_pipe_of_a_lost_process(launch: Launch, load: Load) -> None:
+    """The only slot of the pool is free again, though two calls ended with one process."""
+    jobs = load.inserts(40)
+    with locked_patterns(load.database_url):
+        load.submit(jobs)
+        # Some forty of twos: one has begun, the next is in the pipe.
+        environment = SOON | SAFE | {"PATTERN_STORAGE_GROUP_SIZE": "2"}
+        worker = launch(load.database_url, load.redis_url, concurrency=1, env=environment)
+        wait_until(lambda: worker_connections(load.database_url, BLOCKED), "a job waits for the table")
+        first = [str(one.correlation_id) for one in jobs[:4]]
+        with Celery("operator", broker=load.redis_url, set_as_current=False) as operator:
+            for victims in (first[2:], first[:2]):
+                operator.control.revoke(victims, terminate=True, destination=[worker.hostname()])
+        wait_until(lambda: load.client.get(first[0]).status() == "REVOKED", "it says so")
+    wait_until(lambda: load.count("job_ledger") >= 36, "all others are done")
+
+
 def running_job(load: Load) -> UUID:
     """Return the job that says that it is running."""
     found: list[UUID] = []

@@ -88,6 +88,7 @@ BODIES: dict[str, Any] = {
     "keywords of numbers": b'[[], [], {}]', "no embed": [[], {}, 5], "an object": {"a": 1},
     "callbacks": [[], {}, {"callbacks": 5}], "errbacks": [[], {}, {"errbacks": ["x"]}],
     "chain": [[], {}, {"chain": 5}], "chord": [[], {}, {"chord": 5}], "deep": json.dumps(nested(500)).encode(),
+    "keywords nested deeper than a process of a pool can be told": [[], {"contract": nested(600)}, {"callbacks": []}],
     "deeper": ("[" * 100_000 + "]" * 100_000).encode(),
 }  # fmt: skip
 OTHERS: dict[str, Any] = {
@@ -128,6 +129,9 @@ RAW: dict[str, bytes] = {
     "null": b"null",
     "headers nested deeper than Python reads": json.dumps(message()).encode().replace(
         b'"py"', b"[" * 950 + b"]" * 950
+    ),
+    "headers nested deeper than a process of a pool can be told": json.dumps(message()).encode().replace(
+        b'"py"', b"[" * 600 + b"]" * 600
     ),
 }  # fmt: skip
 

@@ -2,18 +2,21 @@
 
 import json
 from base64 import b64decode, b64encode
+from collections import deque
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from celery.worker import request as celery_request
+from kombu.asynchronous.semaphore import LaxBoundedSemaphore
 from kombu.transport.virtual import Message as KombuMessage
 
 from pattern_storage.storage import ModelContractPatternStorage
 from pattern_storage.tasks.client.message import encode_for_redis
 from pattern_storage.tasks.client.outgoing import prepare
 from pattern_storage.tasks.transport.message import Message, load
+from pattern_storage.tasks.worker.group import grouper
 from pattern_storage.tasks.worker.group.request import PlainRequest, is_plain
 from pattern_storage.tasks.worker.message_validation import MessageInvalid, check_job
 from pattern_storage.tasks.worker.request import StorageRequest
@@ -170,3 +173,33 @@ def test_a_body_that_is_none_has_no_arguments() -> None:
     consumer = SimpleNamespace(hostname="here", event_dispatcher=None, connection_errors=())
     request = PlainRequest.of_task(TASK, None, consumer, True)(found)
     assert (request.args, request.kwargs) == ([], {})
+
+
+def test_a_body_that_is_none_is_refused_where_each_job_shows_its_own_statements() -> None:
+    """Such a job goes alone, and nobody has looked at its body."""
+    refused: list[Any] = []
+    found = payload()
+    found["body"] = "A" + found["body"]
+    channel = SimpleNamespace(no_ack_consumers=None, refuse=lambda message: refused.append(message) or "aside")
+    message = Message(found, channel)
+    assert is_plain(message)
+    pool = SimpleNamespace(active=True)
+    controller = SimpleNamespace(_process_task=pytest.fail)
+    consumer = SimpleNamespace(
+        hostname="here",
+        event_dispatcher=None,
+        connection_errors=(OSError,),
+        connection=None,
+        pool=pool,
+        controller=controller,
+    )
+    one: Any = grouper.Grouper.__new__(grouper.Grouper)
+    one.connection, one._consumer, one._size, one._traced, one._threads = None, consumer, 2, True, None
+    one._slots, one._asking = LaxBoundedSemaphore(1), True
+    one._slots.acquire(lambda: None)
+    request = PlainRequest.of_task(TASK, SimpleNamespace(), consumer, True)(message)
+    request.revoked = lambda: False  # type: ignore[method-assign]
+    one._waiting = deque([request])
+    one._begin()
+    assert refused == [message]
+    assert one._slots.value == 1

@@ -11,6 +11,8 @@ from pattern_storage.tasks.operate.queues import RedisQueues, redis_queues
 from pattern_storage.tasks.operate.waiting_message import WaitingMessage
 from pattern_storage.vocabulary import IMPORT_OPERATION, ListedState, OperationName
 
+#: States of messages that workers have.
+UNENDED = (ListedState.QUEUED, ListedState.STARTED, ListedState.RETRY)
 #: Messages that are counted of a queue at most.
 COUNTED = 100_000
 
@@ -61,12 +63,13 @@ def find(settings: Settings, wanted: JobFilter, limit: int) -> BrokerJobs:
     Where the filter names a state, those that workers have taken are among them.
     """
     found = BrokerJobs()
-    asked = wanted.among(ListedState.QUEUED, ListedState.STARTED, ListedState.RETRY)
+    asked = wanted.among(*UNENDED)
     if not asked or wanted.error_type is not None or not settings.broker_kind.is_redis:
         return found
     with redis_queues(settings) as queues:
         if wanted.states:
-            taken = [message for message in queues.in_flight() if message.matches(wanted)]
+            # Of one that was cancelled meanwhile the ledger has all.
+            taken = [one for one in queues.in_flight() if one.state in UNENDED and one.matches(wanted)]
             found.messages, found.found = taken[:limit], len(taken)
         if ListedState.QUEUED in asked:
             for name in queues_of(queues, wanted):

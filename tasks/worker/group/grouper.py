@@ -70,7 +70,7 @@ class Grouper:
 
     def execute_alone(self, request: Any) -> None:
         """Hand a request to the pool as Celery does. May be called from any thread."""
-        if not _is_valid(request):
+        if not self._is_valid(request):
             return
         if self.is_open:
             self._consumer.on_task_request(request)
@@ -107,9 +107,10 @@ class Grouper:
             self._waiting.clear()
         requests = [one for one in self._take(self._slots.value + 1) if not one.revoked()]
         self._asking = bool(self._waiting)
-        if not requests:
+        alone = self._traced and len(requests) == 1 and self._threads is None
+        if not requests or (alone and not self._is_valid(requests[0])):
             self._slots.release()
-        elif self._traced and len(requests) == 1 and self._threads is None:
+        elif alone:
             self._consumer.controller._process_task(requests[0])
         else:
             GroupCall(requests, self).apply(self._consumer.pool, self._consumer.hub)
@@ -124,6 +125,24 @@ class Grouper:
             request = self._waiting.popleft()
             share, taken = share - 1, taken + request.size
             yield request
+
+    def _is_valid(self, request: Any) -> bool:
+        """Return whether a message is one that can be worked on; refuse it otherwise.
+
+        Of a plain job nobody has looked. May be called from any thread; what is refused changes what the loop keeps.
+        """
+        if not isinstance(request, PlainRequest):
+            return True
+        try:
+            check_job(request.message)
+        except MessageInvalid as error:
+            state.task_ready(request)
+            if self.in_loop:
+                refuse(request.message, error)
+            else:
+                self._consumer.hub.call_soon(refuse, request.message, error)
+            return False
+        return True
 
     def end(self) -> None:
         """Note that a group has ended. May be called from any thread."""
@@ -148,19 +167,6 @@ def can_share(request: Any) -> bool:
         and request._terminate_on_ack is None
         and not request.has_links
     )
-
-
-def _is_valid(request: Any) -> bool:
-    """Return whether a message is one that can be worked on; refuse it otherwise. Of a plain job nobody has looked."""
-    if not isinstance(request, PlainRequest):
-        return True
-    try:
-        check_job(request.message)
-    except MessageInvalid as error:
-        state.task_ready(request)
-        refuse(request.message, error)
-        return False
-    return True
 
 
 def grouper_of(consumer: Any) -> Grouper | None:

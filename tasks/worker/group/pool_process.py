@@ -51,7 +51,8 @@ class Pool(asynpool.AsynPool):
     """Celery's prefork pool, whose calls are written at once where a process is free, and groups one ahead.
 
     A process that has ended a group finds the next one in its pipe, and need not wait for the main process. Celery's
-    bookkeeping of calls that are written and not begun serves for these: if the process ends, another gets them.
+    bookkeeping of calls that are written and not begun serves for these: if the process ends, another gets them, unless
+    they were revoked.
     """
 
     Worker = PoolProcess
@@ -65,6 +66,7 @@ class Pool(asynpool.AsynPool):
     _cache: dict[int, Any]
     _quick_put: Callable[[Any], None]
     _put_back: Callable[[Any], None]
+    _putlock: Any
 
     def create_process_queues(self) -> Any:
         """Return the pipes of a process. One for calls holds a group, so that it is written at once."""
@@ -103,6 +105,10 @@ class Pool(asynpool.AsynPool):
         def put_back_unwritten(job: Any) -> None:
             job._scheduled_for = job._write_to = None
             put_back(job)
+            if job.ready():
+                # It was revoked meanwhile, so it has ended here. billiard releases one slot for the process that has
+                # gone, which had another call. One too many does no harm: its call then waits in the buffer.
+                self._putlock.release()
 
         self.on_poll_start, self._quick_put, self._put_back = on_poll_start, put_and_write, put_back_unwritten
 
