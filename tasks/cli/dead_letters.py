@@ -15,7 +15,7 @@ import typer
 from pattern_storage.config.settings import load_settings
 from pattern_storage.storage import ModelContractPatternStorage, dead_letters
 from pattern_storage.storage.dead_letters import PAGE_SIZE, DeadLetter, Entry
-from pattern_storage.storage.errors import ContractInvalid, StorageError
+from pattern_storage.storage.errors import ContractInvalid, FilterInvalid, StorageError
 from pattern_storage.storage.operations import check
 from pattern_storage.tasks.cli.exits import Exit, InputInvalid
 from pattern_storage.tasks.cli.jobs import Json
@@ -47,7 +47,7 @@ def list_letters(
     error_type: ErrorType = None,
     operation: Operation = None,
     name: Name = None,
-    limit: int = 100,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 100,
     as_json: Json = False,
 ) -> None:
     """List dead letters, the newest first."""
@@ -155,6 +155,8 @@ def _database() -> Database:
 def _filter(error_type: str | None, operation: str | None, name: str | None) -> Filter:
     """Return what is given of a filter, by columns. Raises FilterInvalid."""
     wanted = read_filter(operation=operation, name=name).to_dict()
+    if error_type is not None and not error_type.strip():
+        raise FilterInvalid("--error-type is empty; leave it out, or give it a value")
     # Letters of another release may have an error_type that is none of ours.
     return wanted if error_type is None else wanted | {"error_type": error_type}
 

@@ -59,6 +59,10 @@ def read_filter(
         "since": since, "until": until,
     }  # fmt: skip
     try:
+        for field, text in given.items():
+            # As a variable of a shell that is not set gives it; without it far more jobs would match.
+            if text is not None and not text.strip():
+                raise FilterInvalid(f"{field} is empty; leave it out, or give it a value")
         return JobFilter.parse(given)
     except FilterInvalid as error:
         field, _, what = str(error).partition(" ")

@@ -485,6 +485,27 @@ def test_a_shell_learns_where_the_servers_are(run: Run, up: Up) -> None:
     assert run("env", "--json").json == urls
 
 
+def test_a_delayed_job_is_listed_and_cancelled_by_filter(run: Run, up: Up, name: str) -> None:
+    """A worker has its message, and no list of the queue."""
+    assert run("insert", f"pattern_name={name}", *PATTERN, "--delay", "600", "--wait", "0").code == 0
+    with redis.Redis.from_url(up.state.redis_url) as server:
+        wait_until(lambda: not server.llen("storage"), "the worker has taken it")
+    listing = ("jobs", "list", "--state", "QUEUED", "--name", name, "--json")
+    [listed] = run(*listing).json["waiting"]
+    assert run("jobs", "cancel", "--name", name, "--dry-run", "--json").json["count"] == 1
+    assert run("jobs", "cancel", "--name", name, "--yes").code == 0
+    assert run(*listing).json["waiting"] == []
+    assert run("jobs", "show", listed["correlation_id"], "--json").json["state"] == "REVOKED"
+
+
+def test_an_empty_filter_widens_nothing(run: Run) -> None:
+    """As `"$NAME"` gives it where NAME is not set."""
+    for command in (("jobs", "cancel", "--yes"), ("dead-letters", "discard", "--error-type", "x")):
+        said = run(*command, "--name", "")
+        assert (said.code, said.error) == (2, "Error: --name is empty; leave it out, or give it a value")
+    assert run("dead-letters", "discard", "--error-type", " ").code == 2
+
+
 def test_priority_and_delay(cli: Cli, name: str, redis_url: str, tmp_path: Path) -> None:
     """They travel with every job that the command makes."""
     later = ("--delay", "60", "--priority", "urgent", "--wait", "0")

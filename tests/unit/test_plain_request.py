@@ -180,7 +180,7 @@ def test_a_body_that_is_none_is_refused_where_each_job_shows_its_own_statements(
     refused: list[Any] = []
     found = payload()
     found["body"] = "A" + found["body"]
-    channel = SimpleNamespace(no_ack_consumers=None, refuse=lambda message: refused.append(message) or "aside")
+    channel = SimpleNamespace(no_ack_consumers=None, refuse=refused.append)
     message = Message(found, channel)
     assert is_plain(message)
     pool = SimpleNamespace(active=True)

@@ -72,6 +72,13 @@ class QueuesHandler(PageHandler):
         """Return the depth of each queue: ours, those that workers serve, and all in which something waits."""
         return await self.backend.in_thread(depths, self.backend.settings, {*known, *self._told()})
 
+    async def depth(self, name: str) -> QueueDepth:
+        """Return the depth of one queue. Raises HTTPError 404 where the broker does not tell."""
+        for each in await self.depths({name}):
+            if each.name == name:
+                return each
+        raise web.HTTPError(404, f"the broker tells nothing of a queue {name}")
+
     async def paused(self) -> dict[str, Pause]:
         """Return the queues that are paused."""
         return await self.backend.ask(partial(pauses.paused, kind=Pausable.QUEUE))
@@ -123,7 +130,7 @@ class QueuePage(QueuesHandler):
         offset = self.given("from")
         place = int(offset) if offset.isascii() and offset.isdecimal() and len(offset) < 10 else 0
         waiting = await self.backend.in_thread(self._waiting, queue, place)
-        [depth] = [each for each in await self.depths({queue}) if each.name == queue]
+        depth = await self.depth(queue)
         paused, values = await self.paused(), (await self.history()).get(queue, [0.0, 0.0])
         servers, known = await self.servers()
         self.page(
@@ -203,7 +210,7 @@ class PurgeQueue(QueueAction):
     async def question(self) -> Question:
         """Say how many jobs wait."""
         about = {"name": await self.queue(self.given("name"))}
-        [depth] = [each for each in await self.depths({about["name"]}) if each.name == about["name"]]
+        depth = await self.depth(about["name"])
         text = f"Purge {words.plural(depth.waiting, 'job')} from the queue {depth.name}?"
         return Question(text, self.href("queues"), about, about, count=depth.waiting)
 
