@@ -47,7 +47,7 @@ def list_letters(
     error_type: ErrorType = None,
     operation: Operation = None,
     name: Name = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 100,
+    limit: Annotated[int, typer.Option(min=0, help="How many at most.")] = 100,
     as_json: Json = False,
 ) -> None:
     """List dead letters, the newest first."""
