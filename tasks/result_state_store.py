@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import Any
 
 import redis
+from redis.client import Pipeline
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from pattern_storage.tasks.resp import pack
@@ -54,26 +55,33 @@ def _calls(states: Sequence[State]) -> Iterator[list[State]]:
 
 
 def _send(client: "redis.Redis", command: str, script: str, calls: Sequence[list[State]]) -> list[Any]:
-    commands = []
+    commands: list[tuple[Any, ...]] = []
     for call in calls:
         keys, documents, (state, *_), (seconds, *_) = zip(*call, strict=True)
         final = int(state in FINAL_STATES)
-        commands.append(pack(command, script, len(keys), *keys, int(seconds or 0), final, *documents))
+        commands.append((command, script, len(keys), *keys, int(seconds or 0), final, *documents))
+    # Wrapped by OpenTelemetry, or another that wants to see each command.
+    if hasattr(Pipeline.execute, "__wrapped__"):
+        with client.pipeline(transaction=False) as pipeline:
+            for each in commands:
+                pipeline.execute_command(*each)  # type: ignore[no-untyped-call]
+            return pipeline.execute(raise_on_error=False)
+    packed = b"".join(pack(*each) for each in commands)
     # What redis-py's pipeline does, which takes longer to pack them; retries are those set for the connection.
     pool = client.connection_pool
     connection: Any = pool.get_connection()
     try:
         return connection.retry.call_with_retry(  # type: ignore[no-any-return]
-            lambda: _exchange(connection, commands), lambda error: connection.disconnect()
+            lambda: _exchange(connection, packed, len(commands)), lambda error: connection.disconnect()
         )
     finally:
         pool.release(connection)
 
 
-def _exchange(connection: Any, commands: Sequence[bytes]) -> list[Any]:
-    connection.send_packed_command([b"".join(commands)])
+def _exchange(connection: Any, packed: bytes, number: int) -> list[Any]:
+    connection.send_packed_command([packed])
     replies: list[Any] = []
-    for _ in commands:
+    for _ in range(number):
         try:
             replies.append(connection.read_response())
         except ResponseError as error:

@@ -153,7 +153,7 @@ def test_forged_requests_control_nothing(pages: Pages) -> None:
 def test_an_import_that_runs_can_be_cancelled_on_its_page(pages: Pages) -> None:
     job = str(uuid4())
     tell(pages, job, {"type": "task-received", "name": "imports.run"}, {"type": "task-progress", "current": 5})
-    wait_until(lambda: listed(pages)[job]["state"] == "PROGRESS", "it says how far it is")
+    wait_until(lambda: listed(pages).get(job, {}).get("state") == "PROGRESS", "it says how far it is")
     page = pages.visitor("operator").get(f"/task/{job}").text
     assert ">Cancel</button>" in page
     assert f'href="/jobs/{job}">Timeline</a>' in page
