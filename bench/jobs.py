@@ -24,6 +24,7 @@ from bench.growth import cpu
 from pattern_storage.embedded import EmbeddedPostgres
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, jobs, ledger, overview, schema
 from pattern_storage.storage.delivery import Delivery, delivered
+from pattern_storage.storage.fingerprint import name_request
 from pattern_storage.storage.job_filter import JobFilter
 from pattern_storage.vocabulary import ListedState
 
@@ -131,7 +132,7 @@ async def row_cost(url: str, *, old: bool) -> float:
                 with delivered({asked.correlation_id: Delivery("storage", "celery@worker-1", time.time())}):
                     await ledger.record(connection, asked, result)
                 return
-            request = ledger.name_request(result, asked)
+            request = name_request(result, asked)
             values = {"correlation_id": asked.correlation_id, "fingerprint": request, "result": Json(result.to_dict())}
             await connection.execute(OLD_ROW, values)
 

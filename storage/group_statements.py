@@ -9,8 +9,9 @@ from uuid import UUID
 from psycopg.sql import SQL, Identifier, Literal
 from pydantic_core import to_json
 
-from pattern_storage.storage import delivery, ledger
+from pattern_storage.storage import delivery
 from pattern_storage.storage.errors import PatternNotFound, StorageError, VersionConflict
+from pattern_storage.storage.fingerprint import fingerprints
 from pattern_storage.storage.ids import new_ids
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage
 from pattern_storage.storage.operations.base import identifiers
@@ -132,7 +133,7 @@ def _row(
     name: str | None = None,
 ) -> dict[str, Any]:
     """Return a job as `record_effect` takes it: with its pattern, and the error and contract if that is not written."""
-    canonical, *older = (one.hex() for one in ledger.fingerprints(contract, jsonable=True))
+    canonical, *older = (one.hex() for one in fingerprints(contract, jsonable=True))
     came = delivery.delivery_of(contract.correlation_id)
     return {
         "correlation_id": contract.correlation_id,

@@ -11,6 +11,7 @@ from psycopg_pool import AsyncConnectionPool
 from pattern_storage.storage import ledger
 from pattern_storage.storage.errors import AlreadyDone, InternalError, StorageError, TransactionConflict, TransientError
 from pattern_storage.storage.explanation import printable
+from pattern_storage.storage.fingerprint import name_request
 from pattern_storage.storage.logs import correlated, get_logger
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage, ModelResult
 from pattern_storage.storage.node_base_effect import NodeBaseEffect
@@ -92,7 +93,7 @@ class NodePatternStorageEffect(NodeBaseEffect):
             if cancelled := await ledger.open_query(connection, contract):
                 return cancelled
             result = _succeeded(contract, await operation.apply(connection), started)
-        ledger.name_request(result, contract)
+        name_request(result, contract)
         return result
 
     async def _execute_once(self, contract: ModelContractPatternStorage, started: float) -> ModelResult:

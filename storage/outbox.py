@@ -16,8 +16,8 @@ from psycopg.rows import class_row, tuple_row
 from pattern_storage.storage import numbers
 from pattern_storage.storage.caller_connection import async_executor, executor
 from pattern_storage.storage.errors import ContractInvalid, CorrelationConflict, StorageError
+from pattern_storage.storage.fingerprint import fingerprint
 from pattern_storage.storage.job_options import NO_OPTIONS, JobOptions
-from pattern_storage.storage.ledger import fingerprint
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage
 from pattern_storage.storage.operations import check
 from pattern_storage.storage.operations.base import Connection

@@ -15,11 +15,11 @@ import typer
 from pattern_storage.config.settings import load_settings
 from pattern_storage.storage import ModelContractPatternStorage, dead_letters
 from pattern_storage.storage.dead_letters import PAGE_SIZE, DeadLetter, Entry
-from pattern_storage.storage.errors import ContractInvalid, FilterInvalid, StorageError
+from pattern_storage.storage.errors import ContractInvalid, StorageError
 from pattern_storage.storage.operations import check
 from pattern_storage.tasks.cli.exits import Exit, InputInvalid
 from pattern_storage.tasks.cli.jobs import Json
-from pattern_storage.tasks.cli.operator import act_on, read_filter
+from pattern_storage.tasks.cli.operator import act_on, check_not_empty, read_filter
 from pattern_storage.tasks.cli.output import err, print_json, print_pairs, print_table
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.client.outgoing import build
@@ -155,8 +155,7 @@ def _database() -> Database:
 def _filter(error_type: str | None, operation: str | None, name: str | None) -> Filter:
     """Return what is given of a filter, by columns. Raises FilterInvalid."""
     wanted = read_filter(operation=operation, name=name).to_dict()
-    if error_type is not None and not error_type.strip():
-        raise FilterInvalid("--error-type is empty; leave it out, or give it a value")
+    check_not_empty("--error-type", error_type)
     # Letters of another release may have an error_type that is none of ours.
     return wanted if error_type is None else wanted | {"error_type": error_type}
 

@@ -44,6 +44,12 @@ def act_on(settings: Settings | None = None) -> Operator:
     return Operator(settings or load_settings(), actor())
 
 
+def check_not_empty(name: str, text: str | None) -> None:
+    """Raise FilterInvalid for what a variable of a shell that is not set gives: without it far more would match."""
+    if text is not None and not text.strip():
+        raise FilterInvalid(f"{name} is empty; leave it out, or give it a value")
+
+
 def read_filter(
     state: str | None = None,
     operation: str | None = None,
@@ -60,9 +66,7 @@ def read_filter(
     }  # fmt: skip
     try:
         for field, text in given.items():
-            # As a variable of a shell that is not set gives it; without it far more jobs would match.
-            if text is not None and not text.strip():
-                raise FilterInvalid(f"{field} is empty; leave it out, or give it a value")
+            check_not_empty(field, text)
         return JobFilter.parse(given)
     except FilterInvalid as error:
         field, _, what = str(error).partition(" ")

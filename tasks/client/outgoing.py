@@ -7,8 +7,9 @@ from uuid import UUID, uuid4
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
-from pattern_storage.storage import ModelContractPatternStorage, ledger
+from pattern_storage.storage import ModelContractPatternStorage
 from pattern_storage.storage.errors import ContractInvalid
+from pattern_storage.storage.fingerprint import fingerprints
 from pattern_storage.storage.job_options import NO_OPTIONS, JobOptions
 from pattern_storage.storage.operations import check
 from pattern_storage.storage.pattern import Pattern
@@ -118,12 +119,12 @@ class Request:
 
     @property
     def fingerprint(self) -> str:
-        """The digests of `storage.ledger.fingerprints`, hexadecimal, with spaces between."""
+        """The digests of `storage.fingerprint.fingerprints`, hexadecimal, with spaces between."""
         if self._fingerprint is None:
             self._fingerprint = request_fingerprint(contract_of(self._contract), jsonable=True)
         return self._fingerprint
 
 
 def request_fingerprint(contract: ModelContractPatternStorage, *, jsonable: bool = False) -> str:
-    """Return what tells this request's result from that of another under the same id; `ledger.fingerprints`."""
-    return " ".join(digest.hex() for digest in ledger.fingerprints(contract, jsonable=jsonable))
+    """Return what tells this request's result from another's under the same id; see `storage.fingerprint`."""
+    return " ".join(digest.hex() for digest in fingerprints(contract, jsonable=jsonable))

@@ -13,6 +13,7 @@ from pattern_storage.tasks.client.message import NUMBERS, encode_for_redis
 from pattern_storage.tasks.client.outgoing import Outgoing
 from pattern_storage.tasks.client.result_document import result_key
 from pattern_storage.tasks.client.status import QUEUED
+from pattern_storage.tasks.resp import pack
 from pattern_storage.vocabulary import Priority
 
 #: Messages in one round trip. The server executes one chunk while the next is encoded, so more gains nothing.
@@ -102,5 +103,4 @@ def _mark_template(seconds: int, prefix: str) -> bytes:
     # NX: a worker may be quicker than this, and its STARTED or result stays. All keys are of one length.
     key = result_key(UUID(int=0), prefix).encode()
     arguments = (b"SET", key, QUEUED.encode(), b"NX", b"EX", b"%d" % seconds)
-    packed = b"".join(b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in arguments)
-    return (b"*%d\r\n%b" % (len(arguments), packed)).replace(b"%", b"%%").replace(key, b"%b")
+    return pack(*arguments).replace(b"%", b"%%").replace(key, b"%b")

@@ -108,7 +108,7 @@ def checked_result(correlation_id: UUID, request: str | None, result: ModelResul
     Args:
         correlation_id: the job.
         request: the fingerprint of what the caller asked for, as hexadecimal digits, two where releases
-            differ (`ledger.fingerprints`); None if it is not known.
+            differ (`storage.fingerprint.fingerprints`); None if it is not known.
         result: what Redis or the ledger has under the correlation id.
     """
     if matches_request(request, result):

@@ -21,6 +21,7 @@ from kombu.serialization import dumps
 from pydantic_core import from_json, to_json
 
 from pattern_storage.storage.logs import get_logger
+from pattern_storage.tasks.worker.event_json import encode_events
 
 logger = get_logger(__name__)
 
@@ -35,8 +36,6 @@ BATCH_SIZE = 1_000
 #: Seconds that are one moment to Flower.
 MOMENT = 0.001
 NO_MOMENT = ("", 0.0, None)
-#: What every JSON encoder writes in the same way.
-PLAIN = frozenset({str, int, float, bool, type(None)})
 #: Events kept while the broker is away, the newest; those about jobs, and those about the worker.
 KEPT_JOB_EVENTS, KEPT_WORKER_EVENTS = 10_000, 100
 
@@ -148,7 +147,7 @@ class Dispatcher(EventDispatcher):
         """Publish an event or a list of them. False if the broker did not take it; it is kept then where it can be."""
         policy = {"retry": True, "retry_policy": ONCE_MORE} if retry else {}
         try:
-            text = _encoded(event) if isinstance(event, list) and producer and self.serializer == "json" else None
+            text = encode_events(event) if isinstance(event, list) and producer and self.serializer == "json" else None
             if text is not None:
                 producer.publish(
                     text, content_type="application/json", content_encoding="utf-8", routing_key=routing_key,
@@ -187,22 +186,6 @@ class Dispatcher(EventDispatcher):
         """Take over what another dispatcher still has, as after the connection to the broker was lost."""
         super().extend_buffer(other)
         self._job_events.extend(other._job_events)
-
-
-def _encoded(batch: list[dict[str, Any] | str]) -> str | None:
-    """Return events as kombu's JSON, in an eighth of the time; None if some hold what kombu has a notation for."""
-    texts = []
-    for event in batch:
-        if not isinstance(event, str):
-            if not PLAIN.issuperset(map(type, event.values())):
-                return None
-            try:
-                event = to_json(event).decode()
-            # Half a surrogate pair.
-            except ValueError:
-                return None
-        texts.append(event)
-    return f"[{','.join(texts)}]"
 
 
 class Events(events.Events):

@@ -10,7 +10,8 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from pattern_storage import ContractInvalid, ModelContractPatternStorage, PatternStorageClient
-from pattern_storage.storage import NodePatternStorageEffect, ledger
+from pattern_storage.storage import NodePatternStorageEffect
+from pattern_storage.storage.fingerprint import fingerprint
 from pattern_storage.storage.group import GroupConnection
 from pattern_storage.storage.pool import create_pool
 from pattern_storage.testing import inline, make_pattern
@@ -94,10 +95,10 @@ def test_a_contract_without_it_is_as_it_was() -> None:
     """Workers of older releases refuse fields that they do not know, and the ledger has fingerprints of theirs."""
     plain = contract("delete", pattern_id="0f0e0d0c-0b0a-0908-0706-050403020100")
     assert "expect" not in plain.model_dump(mode="json")
-    assert ledger.fingerprint(plain).hex()[:16] == "53232d641acaa5a1"
+    assert fingerprint(plain).hex()[:16] == "53232d641acaa5a1"
     expecting = contract("delete", pattern_id=plain.pattern_id, expect=LONG_AGO)
     assert expecting.model_dump(mode="json")["expect"] == "2020-01-01T00:00:00Z"
-    assert ledger.fingerprint(expecting) != ledger.fingerprint(plain)
+    assert fingerprint(expecting) != fingerprint(plain)
 
 
 async def test_a_redelivery_has_the_first_result(node: NodePatternStorageEffect) -> None:

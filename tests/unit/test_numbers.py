@@ -7,7 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from pattern_storage.storage import ModelContractPatternStorage, ledger, numbers
+from pattern_storage.storage import ModelContractPatternStorage, numbers
+from pattern_storage.storage.fingerprint import fingerprint, fingerprints
 from pattern_storage.tasks.client.outgoing import request_fingerprint
 from tests.fix_storage import contract, make_pattern
 
@@ -54,7 +55,7 @@ def older_fingerprint(asked: ModelContractPatternStorage) -> str:
 def test_a_request_of_an_older_release_is_known_again(score: float) -> None:
     asked = contract("insert", data=make_pattern(confidence_score=score))
     older = older_fingerprint(asked)
-    assert bytes.fromhex(older) in ledger.fingerprints(asked)
+    assert bytes.fromhex(older) in fingerprints(asked)
     assert older in request_fingerprint(asked).split()
 
 
@@ -69,14 +70,14 @@ def _changed(**changes: Any) -> ModelContractPatternStorage:
     [{"pattern_id": uuid4()}, {"data": {"category": "y"}}, {"operation": "delete", "data": {}}],
 )
 def test_what_makes_it_another_request(changes: dict[str, Any]) -> None:
-    assert ledger.fingerprint(_changed(**changes)) != ledger.fingerprint(_changed())
+    assert fingerprint(_changed(**changes)) != fingerprint(_changed())
 
 
 def test_other_patterns_make_another_batch() -> None:
     first, second = make_pattern(), make_pattern()
     batches = [contract("batch_insert", patterns=patterns) for patterns in ([first], [second], [first, second])]
-    assert len({ledger.fingerprint(batch) for batch in batches}) == 3
+    assert len({fingerprint(batch) for batch in batches}) == 3
 
 
 def test_what_does_not_make_it_another_request() -> None:
-    assert ledger.fingerprint(_changed(name="n", description="d", version="2")) == ledger.fingerprint(_changed())
+    assert fingerprint(_changed(name="n", description="d", version="2")) == fingerprint(_changed())
