@@ -20,7 +20,7 @@ from pattern_storage.storage.model_contract_pattern_storage import ModelContract
 from pattern_storage.storage.operations.delete import Delete
 from pattern_storage.storage.operations.insert import Insert
 from pattern_storage.storage.operations.update import Update
-from pattern_storage.storage.pipeline import PipelineConnection, Statement
+from pattern_storage.storage.pipeline import PipelineConnection, Row, Statement
 from pattern_storage.storage.recorded_result import RecordedResult
 from pattern_storage.storage.sql import block
 from pattern_storage.storage.translation import translate
@@ -36,6 +36,8 @@ GROUPED: dict[str, type[Insert] | type[Update] | type[Delete]] = {
     OperationName.UPDATE: Update,
     OperationName.DELETE: Delete,
 }
+#: Is told the results of a transaction, by correlation id.
+OnWritten = Callable[[Mapping[str, RecordedResult]], None]
 #: Seconds without a group after a connection could not be made: each would wait for the time-out.
 RETRY_DELAY = 5.0
 
@@ -71,8 +73,13 @@ class GroupConnection:
         self._connection: PipelineConnection | None = None
         self._retry_at = 0.0
 
-    def execute(self, contracts: Sequence[ModelContractPatternStorage]) -> list[RecordedResult | None]:
+    def execute(
+        self, contracts: Sequence[ModelContractPatternStorage], on_written: OnWritten = lambda results: None
+    ) -> list[RecordedResult | None]:
         """Do what the contracts ask for in one transaction, each once per correlation id, in this order.
+
+        `on_written` is told the results, by correlation id, while PostgreSQL syncs the commit, which may still fail: it
+        prepares what is done with those that are returned.
 
         Return a result for each, as `execute_once` would, or None for one that has to be executed alone: all of them
         if the transaction failed. What is in the ledger already is left out and alone too, to be replayed.
@@ -85,12 +92,13 @@ class GroupConnection:
         results: dict[str, RecordedResult] = {}
         try:
             try:
-                results = self._execute(jobs)
+                results = self._execute(jobs, on_written)
             except AlreadyDone:
                 finished = self._find_finished(jobs)
                 # Nothing to leave out: the job that was in the way is being decided by another worker.
                 if finished:
-                    results = self._execute({one: job for one, job in jobs.items() if one not in finished})
+                    rest = {one: job for one, job in jobs.items() if one not in finished}
+                    results = self._execute(rest, on_written)
         except Exception as raised:
             reason = translate(raised)
             # One job says itself why it failed for good, when it has been executed alone.
@@ -114,7 +122,7 @@ class GroupConnection:
             )
             connection.autocommit = True
             if not self._pooler:
-                connection.execute(block("limit_session"), {"lock": _milliseconds(LOCK_TIMEOUT)})
+                connection.execute(block("set_up_group_session"), {"lock": _milliseconds(LOCK_TIMEOUT)})
             self._connection = PipelineConnection(connection, prepare=not self._pooler)
             self._retry_at = 0.0
         return self._connection
@@ -124,26 +132,32 @@ class GroupConnection:
         if self._connection is not None:
             self._connection.close()
 
-    def _execute(self, jobs: Mapping[str, Job]) -> dict[str, RecordedResult]:
+    def _execute(self, jobs: Mapping[str, Job], on_written: OnWritten) -> dict[str, RecordedResult]:
         if not jobs:
             return {}
+        results: dict[str, RecordedResult] = {}
+
+        def read(found: list[list[Row]]) -> None:
+            rows = (row for rows in found[len(self._limits) :] for row in rows)
+            results.update(
+                (str(one, "ascii"), RecordedResult(state == b"SUCCESS", result))
+                for one, result, state in rows
+                if one and result
+            )
+            on_written(results)
+
         effects, ids = list(statements(jobs.values())), f"{{{','.join(jobs)}}}"
         started = time.perf_counter()
         try:
-            recorded = self.open().transaction([*self._limits, *effects, (block("clear_jobs"), [ids])])
+            self.open().transaction([*self._limits, *effects, (block("clear_jobs"), [ids])], read)
         except Exception as error:
             raise translate(error) from error
         finally:
             duration_ms = (time.perf_counter() - started) * 1000
             for job in jobs.values():
                 self._on_measured(f"{job.contract.operation}_duration_ms", duration_ms)
-        rows = [row for rows in recorded[len(self._limits) :] for row in rows]
-        logger.debug("transaction of %d jobs committed in %.1f ms", len(rows), duration_ms)
-        return {
-            str(one, "ascii"): RecordedResult(state == b"SUCCESS", result)
-            for one, result, state in rows
-            if one and result
-        }
+        logger.debug("transaction of %d jobs committed in %.1f ms", len(results), duration_ms)
+        return results
 
     def _find_finished(self, ids: Iterable[str]) -> set[str]:
         """Return which of these jobs are in the ledger."""

@@ -5,7 +5,7 @@ five times as much CPU as this (docs/performance.md). Parameters are texts here,
 https://www.postgresql.org/docs/18/libpq-pipeline-mode.html
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import compress, count
 from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector
@@ -23,6 +23,8 @@ CANCEL_TIMEOUT = 2.0
 Statement = tuple[str, Sequence[str]]
 #: A row, each value as PostgreSQL's text for it.
 Row = tuple[bytes | None, ...]
+#: Is told the rows of each statement.
+OnRows = Callable[[list[list[Row]]], None]
 
 
 class PipelineConnection:
@@ -42,15 +44,17 @@ class PipelineConnection:
         """Whether the connection is closed, or known to be broken."""
         return self._connection.closed
 
-    def transaction(self, statements: Iterable[Statement]) -> list[list[Row]]:
+    def transaction(self, statements: Iterable[Statement], on_rows: OnRows = lambda rows: None) -> list[list[Row]]:
         """Execute the statements in one explicit transaction and return the rows of each.
+
+        `on_rows` is told them while PostgreSQL syncs the commit, which may still fail: it prepares what is done with
+        them when this has returned.
 
         Raises psycopg.Error, after everything was rolled back; a connection that cannot be used any more is closed.
         Interrupted by any other exception (a signal's) it tells the server so, closes the connection and passes it on.
         """
-        wanted = [("BEGIN", ()), *statements, ("COMMIT", ())]
         try:
-            rows, error = self._exchange(wanted)
+            rows, error = self._exchange([("BEGIN", ()), *statements], on_rows)
         except psycopg.Error:
             self.close()
             raise
@@ -64,7 +68,7 @@ class PipelineConnection:
             with suppress(psycopg.Error):
                 self._connection.rollback()
             raise error
-        return rows[1:-1]
+        return rows
 
     def close(self) -> None:
         """Close the connection, from whatever thread."""
@@ -72,22 +76,31 @@ class PipelineConnection:
             self._selector.close()
         self._connection.close()
 
-    def _exchange(self, statements: Sequence[Statement]) -> tuple[list[list[Row]], psycopg.Error | None]:
-        """Send all and read all; return the rows of each, and the error that PostgreSQL stopped at, if any."""
+    def _exchange(
+        self, statements: Sequence[Statement], on_rows: OnRows
+    ) -> tuple[list[list[Row]], psycopg.Error | None]:
+        """Send all and COMMIT, and read all; return the rows of each but the first, and PostgreSQL's error, if any."""
         wire = self._wire
         wire.enter_pipeline_mode()
         new: dict[str, bytes] = {}
         sent = [one for text, values in statements for one in self._send(text, [one.encode() for one in values], new)]
+        # Rows come before the commit is synced, not with it.
+        wire.send_flush_request()
+        list(self._send("COMMIT", [], new))
         wire.pipeline_sync()
         while wire.flush():
             # Its answers to the first statements may have to be read before it takes the last.
             if self._wait(EVENT_READ | EVENT_WRITE) & EVENT_READ:
                 wire.consume_input()
-        rows, error = self._read()
+        rows, error = self._read(len(sent))
+        _begin, *found = compress(rows, sent) if error is None else [[]]
+        if error is None:
+            on_rows(found)
+            _, error = self._read()
         wire.exit_pipeline_mode()
         if error is None:
             self._prepared |= new
-        return list(compress(rows, sent)), error
+        return found, error
 
     def _send(self, text: str, values: list[bytes], new: dict[str, bytes]) -> Iterator[bool]:
         """Send a statement; say of each command that it took whether its rows are the statement's."""
@@ -103,10 +116,11 @@ class PipelineConnection:
             self._wire.send_query_prepared(name, values)
         yield True
 
-    def _read(self) -> tuple[list[list[Row]], psycopg.Error | None]:
+    def _read(self, commands: int = -1) -> tuple[list[list[Row]], psycopg.Error | None]:
+        """Read the rows of so many commands; after an error, or with no number, all to the end."""
         rows: list[list[Row]] = []
         error: psycopg.Error | None = None
-        while (result := self._next()).status != pq.ExecStatus.PIPELINE_SYNC:
+        while len(rows) != commands and (result := self._next()).status != pq.ExecStatus.PIPELINE_SYNC:
             if result.status == pq.ExecStatus.TUPLES_OK:
                 columns = range(result.nfields)
                 rows.append([tuple(result.get_value(n, one) for one in columns) for n in range(result.ntuples)])

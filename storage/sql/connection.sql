@@ -14,9 +14,11 @@ SELECT set_config('datestyle', 'ISO, MDY', false),
         JOIN pg_settings USING (name)
         WHERE wanted.value IS NOT NULL AND pg_settings.source <> 'client')
 
--- name: limit_session
--- Limit what every statement of a session of groups waits for locks.
-SELECT set_config('lock_timeout', %(lock)s::text, false)
+-- name: set_up_group_session
+-- Limit what every statement of a session of groups waits for locks, and have each planned once: all find their rows by
+-- unique keys, and must go on doing so when a table that was empty then has grown.
+SELECT set_config('lock_timeout', %(lock)s::text, false), set_config('plan_cache_mode', 'force_generic_plan', false),
+       set_config('enable_seqscan', 'off', false)
 
 -- name: limit_group
 -- Limit every statement of a group's transaction, in milliseconds: its time, and its waiting for locks.

@@ -53,7 +53,7 @@ OPERATIONS = frozenset(OperationName)
 Result = tuple[str, Any, str, Any]
 
 
-class Outcome(NamedTuple):
+class TaskState(NamedTuple):
     """One state to store."""
 
     task_id: str
@@ -78,12 +78,12 @@ class DocumentAround:
         text = str(backend.encode(document | slots)).replace("%", "%%").replace('"{result}"', "%(result)b")
         self._template = text.replace("{date_done}", "%(date_done)b").replace("{task_id}", "%(task_id)b").encode()
 
-    def outcome(self, task_id: str, result: RecordedResult, date_done: bytes) -> Outcome:
+    def outcome(self, task_id: str, result: RecordedResult, date_done: bytes) -> TaskState:
         """Return what is to be stored of a success that the ledger has. The id has nothing that JSON escapes."""
         name = task_id.encode()
         document = self._template % {b"result": result.json, b"date_done": date_done, b"task_id": name}
         key = self._key.replace(b"{task_id}", name)
-        return Outcome(task_id, (key, document, SUCCESS, self._backend.expires), durable=True)
+        return TaskState(task_id, (key, document, SUCCESS, self._backend.expires), durable=True)
 
 
 class StorageRedisBackend(RedisBackend):
@@ -116,26 +116,35 @@ class StorageRedisBackend(RedisBackend):
             raise Reject("its result cannot be stored now, and PostgreSQL does not have it", requeue=True)
         return self.encode_result(result, state)
 
-    def store_many(self, results: Iterable[Result]) -> list[str]:
-        """Store and publish the states of many tasks in one round trip, for jobs that ran in one group.
+    def prepare(self, results: Iterable[Result]) -> list[TaskState]:
+        """Return what `store_prepared` takes for the states of many tasks.
 
         Takes `(task_id, result, state, request)` for each; the result is what `store_result` takes: a value for
         SUCCESS, the exception for FAILURE and RETRY; or a success as the ledger has it, without a request.
+        """
+        # What Celery writes; its own clock takes three times as long.
+        date_done = datetime.now(self.app.timezone).isoformat().encode()
+        return [
+            self._around.outcome(task_id, result, date_done)
+            if isinstance(result, RecordedResult)
+            else self._outcome(task_id, result, state, request)
+            for task_id, result, state, request in results
+        ]
+
+    def store_prepared(self, outcomes: list[TaskState]) -> list[str]:
+        """Store and publish the states of many tasks in one round trip, for jobs that ran in one group.
+
         Never raises because a server refuses or is away. It may wait as long as `store_result`, WAIT seconds for all of
         them together.
 
         Return the ids of the tasks whose outcome is now known to neither Redis nor PostgreSQL: their messages must go
         back to the queue (`Reject(requeue=True)`). All others may be acknowledged.
         """
-        # What Celery writes; its own clock takes three times as long.
-        date_done = datetime.now(self.app.timezone).isoformat().encode()
-        outcomes = [
-            self._around.outcome(task_id, result, date_done)
-            if isinstance(result, RecordedResult)
-            else self._outcome(task_id, result, state, request)
-            for task_id, result, state, request in results
-        ]
         return [outcome.task_id for outcome in self._store(outcomes, WAIT)]
+
+    def store_many(self, results: Iterable[Result]) -> list[str]:
+        """Prepare and store the states of many tasks."""
+        return self.store_prepared(self.prepare(results))
 
     @cached_property
     def extends_results(self) -> bool:
@@ -168,22 +177,22 @@ class StorageRedisBackend(RedisBackend):
             pass
         return {"status": "PENDING", "result": None}
 
-    def _outcome(self, task_id: str, result: Any, state: str, request: Any, traceback: Any = None) -> Outcome:
+    def _outcome(self, task_id: str, result: Any, state: str, request: Any, traceback: Any = None) -> TaskState:
         document = self._get_result_meta(
             result=self.encode_result(result, state), state=state, traceback=traceback, request=request
         )
         document["task_id"] = bytes_to_str(task_id)
         seconds = self.failure_expires if state == JobState.FAILURE else self.expires
         state_of_task = (self.get_key_for_task(task_id), self.encode(document), state, seconds)
-        return Outcome(task_id, state_of_task, is_durable(result))
+        return TaskState(task_id, state_of_task, is_durable(result))
 
-    def _store(self, outcomes: list[Outcome], wait: float) -> list[Outcome]:
+    def _store(self, outcomes: list[TaskState], wait: float) -> list[TaskState]:
         """Store what can be stored; return the outcomes that are known to nobody now, and may be later."""
         kind = StorageRedisBackend
         if time.monotonic() < kind._last_failure + SKIP:
             outcomes = [outcome for outcome in outcomes if outcome.final]
         deadline, pause = time.monotonic() + wait, FIRST_PAUSE
-        lost: list[Outcome] = []
+        lost: list[TaskState] = []
         try:
             while outcomes:
                 failed = self._send(outcomes)
@@ -200,10 +209,10 @@ class StorageRedisBackend(RedisBackend):
             pass
         return lost
 
-    def _send(self, outcomes: list[Outcome]) -> list[tuple[Outcome, Exception]]:
+    def _send(self, outcomes: list[TaskState]) -> list[tuple[TaskState, Exception]]:
         """Store in one round trip; return what was not stored, and why."""
         kind = StorageRedisBackend
-        failed: list[tuple[Outcome, Exception]]
+        failed: list[tuple[TaskState, Exception]]
         try:
             errors = store(self.client, [outcome.state for outcome in outcomes])
             failed = [(outcome, error) for outcome, error in zip(outcomes, errors, strict=True) if error is not None]

@@ -2,7 +2,7 @@
 
 import time
 from base64 import b64decode
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from celery import current_app
@@ -22,7 +22,7 @@ from pattern_storage.tasks.worker import runtime
 from pattern_storage.tasks.worker.delivered_job import delivery_from
 from pattern_storage.tasks.worker.group.conclusion import Group, Outcome, conclude, listened
 from pattern_storage.tasks.worker.received_contract import receive
-from pattern_storage.tasks.worker.result_backend import StorageRedisBackend
+from pattern_storage.tasks.worker.result_backend import StorageRedisBackend, TaskState
 
 
 class GroupedJob(NamedTuple):
@@ -63,14 +63,15 @@ def _run(jobs: Sequence[GroupedJob]) -> list[Outcome | None]:
     began = time.monotonic()
     contracts = [_contract(job) for job in jobs]
     received = [(job, one) for job, one in zip(jobs, contracts, strict=True) if one is not None]
+    documents = Documents(job for job, _ in received)
     with (
         delivered({one.correlation_id: delivery_from(job.request) for job, one in received}),
         runtime.runtime().group_connection() as connection,
     ):
-        found = iter(connection.execute([one for _, one in received]))
+        found = iter(connection.execute([one for _, one in received], documents.prepare))
     results = [None if one is None else next(found) for one in contracts]
     committed = time.perf_counter()
-    _store([(job, result) for job, result in zip(jobs, results, strict=True) if result is not None])
+    documents.store(job for job, result in zip(jobs, results, strict=True) if result is not None)
     group = Group(began, time.perf_counter() - committed, listened({job.task for job in jobs}))
     return [
         None if result is None else conclude(job.task, job.request, result, group)
@@ -101,11 +102,29 @@ def _decode(job: GroupedJob) -> bool:
     return isinstance(args, list) and isinstance(kwargs, dict)
 
 
-def _store(ended: Sequence[tuple[GroupedJob, RecordedResult]]) -> None:
-    """Store all results in one round trip. What Redis does not take now is in the ledger."""
-    backend = cast("StorageRedisBackend", current_app.backend)
-    extended = backend.extends_results
-    backend.store_many(_state(job, result, extended) for job, result in ended if not job.request.get("ignore_result"))
+class Documents:
+    """Result documents of a group, prepared while its commit is synced."""
+
+    def __init__(self, jobs: Iterable[GroupedJob]) -> None:
+        self._backend = cast("StorageRedisBackend", current_app.backend)
+        # An id that comes twice is that of the first; the second goes alone.
+        self._jobs: dict[str, GroupedJob] = {}
+        for job in jobs:
+            self._jobs.setdefault(job.id, job)
+        self._prepared: dict[str, TaskState] = {}
+
+    def prepare(self, written: Mapping[str, RecordedResult]) -> None:
+        """Prepare the documents of these results, by job id."""
+        extended = self._backend.extends_results
+        wanted = ((self._jobs[one], result) for one, result in written.items())
+        prepared = self._backend.prepare(
+            _state(job, result, extended) for job, result in wanted if not job.request.get("ignore_result")
+        )
+        self._prepared = {one.task_id: one for one in prepared}
+
+    def store(self, committed: Iterable[GroupedJob]) -> None:
+        """Store those of committed jobs in one round trip. What Redis does not take now is in the ledger."""
+        self._backend.store_prepared([self._prepared[job.id] for job in committed if job.id in self._prepared])
 
 
 def _state(job: GroupedJob, result: RecordedResult, extended: bool) -> tuple[str, Any, str, Context | None]:
