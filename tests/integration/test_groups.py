@@ -16,6 +16,7 @@ from pattern_storage.storage.group import GroupConnection
 from pattern_storage.storage.model_contract_pattern_storage import OF_MESSAGE
 from pattern_storage.storage.pattern import WRITABLE
 from pattern_storage.storage.pipeline import MAX_PREPARED, PipelineConnection
+from pattern_storage.storage.sql import block
 from tests.fix_storage import contract, make_pattern, succeed
 
 
@@ -192,6 +193,38 @@ def test_no_server_is_not_asked_again_at_once(absent_url: str) -> None:
     assert unreachable._retry_at == retry_at
 
 
+def test_results_are_told_before_the_commit_and_count_after_it(group: GroupConnection, database_url: str) -> None:
+    told: list[dict[str, Any]] = []
+    job = contract("insert", data=make_pattern())
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("""
+            CREATE FUNCTION refuse_commit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$;
+            CREATE CONSTRAINT TRIGGER refuse_commit AFTER INSERT ON pattern_templates DEFERRABLE INITIALLY DEFERRED
+                FOR EACH ROW EXECUTE FUNCTION refuse_commit()""")
+        try:
+            assert group.execute([job], lambda results: told.append(dict(results))) == [None]
+        finally:
+            connection.execute("DROP TRIGGER refuse_commit ON pattern_templates; DROP FUNCTION refuse_commit()")
+    [result] = group.execute([job], lambda results: told.append(dict(results)))
+    assert result is not None
+    assert [list(one) for one in told] == [[str(job.correlation_id)], [str(job.correlation_id)]]
+
+
+def test_plans_do_not_depend_on_the_size_of_tables(group: GroupConnection, database_url: str) -> None:
+    """They are made once: one for a table that was empty then must serve when it has grown."""
+    with psycopg.connect(database_url, autocommit=True) as known_to_be_empty:
+        known_to_be_empty.execute("VACUUM ANALYZE job_attempts, outbox, dead_letters")
+    group.execute([contract("insert", data=make_pattern())])
+    connection = group.open()
+    [settings] = connection.transaction([("SELECT current_setting('plan_cache_mode')", [])])
+    if settings == [(b"auto",)]:
+        pytest.skip("behind a pooler every statement is planned when it is executed")
+    [plan] = connection.transaction([("EXPLAIN " + block("clear_jobs"), [f"{{{uuid4()}}}"])])
+    shown = "\n".join(str(line, "utf-8") for (line,) in plan if line)
+    assert "Seq Scan" not in shown
+    assert shown.count("Index") >= 3
+
+
 class TestPipeline:
     @pytest.fixture
     def pipeline(self, database_url: str) -> Iterator[PipelineConnection]:
@@ -209,6 +242,17 @@ class TestPipeline:
                 pipeline._wire.untrace()
             text = os.pread(trace.fileno(), os.fstat(trace.fileno()).st_size, 0).decode()
         assert (text.count("\tSync"), text.count("\tReadyForQuery")) == (1, 1)
+        # Rows do not wait for the commit.
+        assert text.index("\tFlush") < text.index("\tSync")
+
+    def test_a_commit_that_fails_takes_the_rows_back(self, pipeline: PipelineConnection) -> None:
+        told: list[Any] = []
+        table = "CREATE TEMP TABLE late (id int UNIQUE DEFERRABLE INITIALLY DEFERRED)"
+        pipeline.transaction([(table, [])])
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            pipeline.transaction([("INSERT INTO late VALUES (1), (1) RETURNING id", [])], told.append)
+        assert told == [[[(b"1",), (b"1",)]]]
+        assert pipeline.transaction([("SELECT count(*) FROM late", [])]) == [[(b"0",)]]
 
     def test_what_is_prepared_is_bounded(self, pipeline: PipelineConnection) -> None:
         for number in range(MAX_PREPARED + 5):
