@@ -18,7 +18,7 @@ COMPARED["queued"] = COMPARED["rows"]
 #: Parts that are measured peer by peer, in rounds.
 SINGLE = ("jobs", "enqueue", "latency")
 #: Seconds that a peer takes in a round of a part, about, and what a part takes besides.
-SECONDS = {"jobs": 8, "enqueue": 3, "latency": 6, "processes": 32, "rows": 48, "queued": 60, "batches": 40}
+SECONDS = {"jobs": 8, "enqueue": 6, "latency": 8, "processes": 32, "rows": 48, "queued": 60, "batches": 40}
 BESIDES = {"rows": 150}
 
 
@@ -34,8 +34,8 @@ class Plan:
     #: The largest of growing numbers of rows and of queued jobs.
     most: int = 1_000_000
     #: Calls that enqueue: one by one, and at once.
-    calls: tuple[int, int] = (1_000, 3_000)
-    #: Of each of the two latencies.
+    calls: tuple[int, int] = (4_000, 8_000)
+    #: Of each of the three latencies.
     seconds: float = 1.5
 
     def peers_of(self, part: str) -> list[Peer]:

@@ -24,7 +24,7 @@ def test_medians_and_percentiles() -> None:
     assert [percentile([3.0, 1.0, 2.0], percent) for percent in (1, 50, 67, 100)] == [1.0, 2.0, 3.0, 3.0]
     results = Results("latency")
     for samples in ([1.0, 1.0, 1.0], [2.0, 2.0, 2.0], [5.0, 5.0, 5.0]):
-        results.add("saq", {"low_ms": samples, "half_ms": samples, "half_rate": 7.0, "unknown": 1})
+        results.add("saq", {"low_ms": samples, "same_ms": samples, "half_ms": samples, "half_rate": 7.0, "unknown": 1})
     values = results.values()["saq"]
     assert values["low_ms:50"] == Value(2.0, 1.5)  # over all samples; the farthest round is 5.0
     assert values["low_ms:99"].median == 5.0
