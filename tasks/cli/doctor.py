@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 import typer
@@ -12,6 +13,8 @@ from rich.text import Text
 from pattern_storage.config.settings import Settings, load_settings
 from pattern_storage.storage import installation
 from pattern_storage.storage.errors import StorageError
+from pattern_storage.storage.installation import Installation
+from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.cli.doctor_postgresql import Finding, check_postgresql
 from pattern_storage.tasks.cli.doctor_redis import check_redis_servers
 from pattern_storage.tasks.cli.doctor_service import check_service
@@ -19,6 +22,7 @@ from pattern_storage.tasks.cli.exits import Exit
 from pattern_storage.tasks.cli.jobs import Json
 from pattern_storage.tasks.cli.output import print_json, print_table
 from pattern_storage.tasks.database import Database, run_sync
+from pattern_storage.tasks.installation_signs import KEY, read_signs
 from pattern_storage.tasks.sender import create_app
 
 
@@ -76,15 +80,34 @@ def _strangers(settings: Settings, answers: Iterable[dict[str, Any]]) -> Iterato
         ours = run_sync(Database(settings).run(installation.find))
     if ours is None:
         return
+    is_redis = settings.broker_kind.is_redis
+    prefix = "give each installation a PATTERN_STORAGE_KEY_PREFIX of its own, or another Redis database"
+    advice = prefix if is_redis else "give each installation a virtual host of its own"
+    running = set()
     for name, told in sorted((name, told) for answer in answers for name, told in answer.items()):
         if isinstance(told, list) and tuple(told) != ours:
-            server, database, schema = (*map(str, told), "?", "?", "?")[:3]
-            where = "of another server" if server != ours.server else "of the same server"
-            prefix = "give each installation a PATTERN_STORAGE_KEY_PREFIX of its own, or another Redis database"
+            other = Installation(*(*map(str, told), "?", "?", "?")[:3])
+            running.add(other)
+            yield Finding("installation", False, f"{name} writes to {_place(other, ours)}", advice)
+    for other, seen_at in _signs(settings).items() if is_redis else ():
+        if other not in running | {ours}:
             yield Finding(
-                "installation", False, f"{name} writes to database {database}, schema {schema} {where}",
-                prefix if settings.broker_kind.is_redis else "give each installation a virtual host of its own",
+                "installation", False,
+                f"a worker took jobs from these queues at {seen_at:%Y-%m-%d %H:%M} UTC for {_place(other, ours)}",
+                f"{advice}; if that one is gone for good, delete the Redis key {settings.key_prefix}{KEY}",
             )  # fmt: skip
+
+
+def _place(other: Installation, ours: Installation) -> str:
+    where = "of another server" if other.server != ours.server else "of the same server"
+    return f"database {other.database}, schema {other.schema} {where}"
+
+
+def _signs(settings: Settings) -> dict[Installation, datetime]:
+    """Return the installations whose workers were here; of a server that is away or refuses other checks tell."""
+    with suppress(RedisError, OSError), redis_connections.connect(settings, settings.broker) as server:
+        return read_signs(server, settings.key_prefix)
+    return {}
 
 
 CHECKS = (check_postgresql, check_redis_servers, _workers, check_service)

@@ -1,4 +1,4 @@
-"""The remote control command `installation`: tells `pattern-storage doctor` whose tables this worker writes.
+"""The installation of a worker: told to `pattern-storage doctor` by remote control, and signed in Redis.
 
 Workers of two installations on one broker without prefixes of their own take each other's jobs, and nothing fails.
 """
@@ -11,6 +11,7 @@ from celery.worker.control import inspect_command
 from pattern_storage.storage import installation
 from pattern_storage.storage.installation import Installation
 from pattern_storage.storage.operations.base import Connection
+from pattern_storage.tasks import installation_signs
 
 #: Of this process, as the last connection to PostgreSQL found it.
 _found: list[Installation | None] = [None]
@@ -26,3 +27,14 @@ async def learn(connection: Connection) -> None:
 def tell(_: Any) -> list[str] | None:
     """Return server, database and schema of the tables that this worker writes, None as long as it does not know."""
     return None if _found[0] is None else list(_found[0])
+
+
+def sign(consumer: Any) -> None:
+    """Leave a sign of it in Redis, where the broker is one; call it on the thread of the consumer.
+
+    It is only told: a server that refuses it has had none.
+    """
+    with suppress(Exception):
+        channel = consumer.task_consumer.channel
+        if _found[0] is not None and hasattr(channel, "plain_client"):
+            installation_signs.sign(channel.plain_client, channel.global_keyprefix, _found[0])

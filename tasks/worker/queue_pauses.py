@@ -21,6 +21,7 @@ from pattern_storage.storage.logs import get_logger
 from pattern_storage.storage.operations.base import Connection
 from pattern_storage.storage.pauses import Pausable
 from pattern_storage.storage.translation import translate
+from pattern_storage.tasks.installation_signs import SIGN_INTERVAL
 from pattern_storage.tasks.reconnect import ReconnectBackoff
 from pattern_storage.tasks.worker import installation
 
@@ -48,7 +49,11 @@ class QueuePauses(bootsteps.StartStopStep):
     def start(self, c: Any) -> None:
         """Begin to obey, for each connection to the broker anew, before the first message is taken."""
         watch: PauseWatch
-        watch = PauseWatch(environment_settings(), lambda names: c.call_soon(self.obey, c, watch, names))
+        watch = PauseWatch(
+            environment_settings(),
+            lambda names: c.call_soon(self.obey, c, watch, names),
+            lambda: c.call_soon(installation.sign, c),
+        )
         self._watch = watch
         if (names := watch.first()) is not None:
             self.obey(c, watch, names)
@@ -76,10 +81,13 @@ class QueuePauses(bootsteps.StartStopStep):
 
 
 class PauseWatch:
-    """A thread that looks which queues are paused, and tells when that has changed."""
+    """A thread that looks which queues are paused, and tells when that has changed.
 
-    def __init__(self, settings: Settings, tell: Callable[[frozenset[str]], Any]) -> None:
-        self._settings, self._tell = settings, tell
+    Its connection also finds out whose tables the worker writes; `sign` is called then, and from time to time.
+    """
+
+    def __init__(self, settings: Settings, tell: Callable[[frozenset[str]], Any], sign: Callable[[], Any]) -> None:
+        self._settings, self._tell, self._sign = settings, tell, sign
         self._known: frozenset[str] | None = None
         self._looked, self._stopped = threading.Event(), threading.Event()
         self._cancel: Callable[[], Any] = lambda: None
@@ -103,14 +111,18 @@ class PauseWatch:
 
     async def _look_again_and_again(self) -> None:
         self._cancel = partial(_cancel, asyncio.get_running_loop(), asyncio.current_task())
-        backoff = ReconnectBackoff("cannot see", "paused queues")
+        backoff, loop = ReconnectBackoff("cannot see", "paused queues"), asyncio.get_running_loop()
         while not self._stopped.is_set():
             pause = 0.0
             try:
                 async with await self._connect() as connection:
-                    await installation.learn(connection)
+                    sign_at = loop.time()
                     while not self._stopped.is_set():
                         async with asyncio.timeout(max(self._settings.connect_timeout, FIRST_LOOK)):
+                            if loop.time() >= sign_at:
+                                sign_at = loop.time() + SIGN_INTERVAL
+                                await installation.learn(connection)
+                                self._call(self._sign)
                             await self._look(connection)
                         backoff.succeeded()
                         await asyncio.sleep(LOOK_INTERVAL)
@@ -122,11 +134,14 @@ class PauseWatch:
         names = frozenset(await pauses.paused(connection, Pausable.QUEUE))
         if names != self._known:
             self._known = names
-            if not self._stopped.is_set():
-                # Its worker may be gone by now.
-                with suppress(Exception):
-                    self._tell(names)
+            self._call(self._tell, names)
         self._looked.set()
+
+    def _call(self, told: Callable[..., Any], *arguments: Any) -> None:
+        if not self._stopped.is_set():
+            # Its worker may be gone by now.
+            with suppress(Exception):
+                told(*arguments)
 
     async def _connect(self) -> Connection:
         return await connect(

@@ -1,6 +1,7 @@
 """`doctor` and `migrate`: what is wrong with a deployment, and what to do about it."""
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any, LiteralString
 
@@ -11,7 +12,9 @@ from psycopg.sql import SQL, Identifier
 
 from pattern_storage.embedded import EmbeddedValkey
 from pattern_storage.storage import schema
+from pattern_storage.storage.installation import Installation
 from pattern_storage.tasks.client import PatternStorageClient
+from pattern_storage.tasks.installation_signs import KEPT, KEY, read_signs, sign
 from tests import fix_cli
 from tests.fix_celery import StorageWorker
 from tests.fix_cli import Cli, Said
@@ -79,6 +82,41 @@ def test_a_second_installation_on_the_same_redis(
     assert found(database_url, PATTERN_STORAGE_KEY_PREFIX="apart:") is None
     # Without tables there is nothing to compare.
     assert found(empty_database_url) is None
+
+
+def test_a_second_installation_of_which_no_worker_runs(
+    doctor: Callable[..., Said], worker: StorageWorker, database_url: str, redis_url: str
+) -> None:
+    """Its workers have left a sign, which they renew; one that is old says nothing."""
+    with redis.Redis.from_url(worker.redis_url) as theirs, redis.Redis.from_url(redis_url) as server:
+        signs = wait_until(lambda: dict(theirs.zrange(KEY, 0, -1, withscores=True)), "its worker has signed")
+        old = {"not one of ours": time.time(), '["1", "restored", "public"]': time.time() - KEPT - 60}
+        server.zadd(KEY, signs | old)
+    said = doctor("--json", DATABASE_URL=database_url, REDIS_URL=redis_url)
+    database = worker.database_url.rpartition("/")[2]
+    strangers = {each["found"].partition(" for ")[2]: each for each in said.json if each["subject"] == "installation"}
+    assert strangers.keys() == {
+        f"database {database}, schema public of the same server", "database ?, schema ? of another server",
+    }  # fmt: skip
+    for finding in strangers.values():
+        assert not finding["ok"]
+        assert "PATTERN_STORAGE_KEY_PREFIX" in finding["advice"]
+        assert finding["advice"].endswith(f"delete the Redis key {KEY}")
+    # For the installation itself it is no stranger, and under another prefix there is none.
+    for own in ({"DATABASE_URL": worker.database_url}, {"PATTERN_STORAGE_KEY_PREFIX": "apart:"}):
+        said = doctor("--json", **{"DATABASE_URL": database_url, "REDIS_URL": redis_url} | own)
+        assert f"database {database}" not in str(wrong(said).get("installation")), own
+
+
+def test_a_worker_forgets_old_signs(redis_url: str) -> None:
+    ours, others = Installation("1", "ours", "public"), Installation("2", "theirs", "public")
+    with redis.Redis.from_url(redis_url) as server:
+        sign(server, "apart:", others)
+        sign(server, "apart:", ours)
+        assert read_signs(server, "apart:").keys() == {ours, others}
+        server.zadd(f"apart:{KEY}", {json.dumps(others): time.time() - KEPT - 60})
+        sign(server, "apart:", ours)
+        assert server.zcard(f"apart:{KEY}") == 1
 
 
 def test_what_is_wrong_with_the_service(
