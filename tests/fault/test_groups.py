@@ -33,13 +33,13 @@ def die(step):
         os.killpg(0, signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)
 
-execute, store = GroupConnection.execute, child._store
+execute, prepare, store = GroupConnection.execute, child.Documents.prepare, child.Documents.store
 send, read = PipelineConnection._send, PipelineConnection._read
 on_ended = call.GroupCall._on_ended
 
-def deadly_execute(self, contracts):
+def deadly_execute(self, contracts, on_written):
     die("before the transaction")
-    results = execute(self, contracts)
+    results = execute(self, contracts, on_written)
     die("after the transaction")
     return results
 
@@ -50,16 +50,19 @@ def deadly_send(self, text, values, new):
         die("before the commit")
     return send(self, text, values, new)
 
-def deadly_read(self):
+def deadly_read(self, *arguments):
     # All is sent, COMMIT too.
     die("in the transaction")
-    return read(self)
+    return read(self, *arguments)
 
-def deadly_store(ended):
+def deadly_prepare(self, written):
+    prepare(self, written)
+    die("with the rows, before the commit is known")
+
+def deadly_store(self, committed):
     die("before the results")
-    lost = store(ended)
+    store(self, committed)
     die("after the results")
-    return lost
 
 def deadly_end(self, outcomes):
     die("before the acknowledgements")
@@ -76,13 +79,14 @@ pool_process.Pool.on_partial_read = noted_partial_read
 GroupConnection.execute = deadly_execute
 PipelineConnection._send = deadly_send
 PipelineConnection._read = deadly_read
-child._store = deadly_store
+child.Documents.prepare, child.Documents.store = deadly_prepare, deadly_store
 call.GroupCall._on_ended = deadly_end
 """
 STEPS = (
     "before the transaction",
     "before the commit",
     "in the transaction",
+    "with the rows, before the commit is known",
     "after the transaction",
     "before the results",
     "after the results",

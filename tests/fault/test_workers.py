@@ -71,10 +71,10 @@ async def deadly(self, contract):
     end(contract)
     return result
 
-def deadly_group(self, contracts):
+def deadly_group(self, contracts, on_written):
     for contract in contracts:
         begin(contract)
-    results = execute_group(self, contracts)
+    results = execute_group(self, contracts, on_written)
     for contract in contracts:
         end(contract)
     return results
