@@ -1,5 +1,6 @@
 """Redis connections, whether the URL names the server or its Sentinels."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -38,9 +39,7 @@ def connect(settings: Settings, url: str | None = None, **options: Any) -> redis
         return redis.Redis.from_url(for_redis_py(address), **limits)
     sentinels, credentials = read_address(address)
     asked = sentinel_arguments(settings) | {"retry": Retry(NoBackoff(), 0)} | _shared_timeout(timeout, len(sentinels))
-    manager = redis.sentinel.Sentinel(  # type: ignore[no-untyped-call]
-        sentinels, sentinel_kwargs=asked, **{**limits, **options}, **credentials
-    )
+    manager = SentinelGroup(sentinels, sentinel_kwargs=asked, **{**limits, **options}, **credentials)
     client: redis.Redis = manager.master_for(settings.sentinel_master)  # type: ignore[no-untyped-call]
     return client
 
@@ -50,15 +49,59 @@ def _shared_timeout(seconds: float, sentinels: int) -> dict[str, float]:
     return dict.fromkeys(("socket_connect_timeout", "socket_timeout"), seconds / sentinels)
 
 
+def _all_again(sentinels: tuple[Any, ...], now: list[Any]) -> list[Any]:
+    """Return all Sentinels, the one that answered last in front.
+
+    redis-py moves it there by its place in the list. Of two that ask at once and pass over the first Sentinel, the
+    second writes over it, so that it is never asked again, and never closed.
+    """
+    return [now[0], *(one for one in sentinels if one is not now[0])]
+
+
+class SentinelGroup(redis.sentinel.Sentinel):
+    """redis-py's Sentinels, of which several threads may ask at once."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)  # type: ignore[no-untyped-call]
+        self._all = tuple(self.sentinels)
+
+    def discover_master(self, service_name: str) -> Any:
+        """Ask them for the primary."""
+        try:
+            return super().discover_master(service_name)  # type: ignore[no-untyped-call]
+        finally:
+            self.sentinels = _all_again(self._all, self.sentinels)
+
+
+class AsyncSentinelGroup(redis.asyncio.sentinel.Sentinel):
+    """redis-py's Sentinels, of which several coroutines may ask at once."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)  # type: ignore[no-untyped-call]
+        self._all = tuple(self.sentinels)
+
+    async def discover_master(self, service_name: str) -> Any:
+        """Ask them for the primary."""
+        try:
+            return await super().discover_master(service_name)
+        finally:
+            self.sentinels = _all_again(self._all, self.sentinels)
+
+    async def aclose(self) -> None:
+        """Close the connections to all of them."""
+        await asyncio.gather(*(one.aclose() for one in self._all), return_exceptions=True)
+
+
 class BlockingSentinelPool(redis.asyncio.sentinel.SentinelConnectionPool, redis.asyncio.BlockingConnectionPool):
     """A bounded pool of connections to the primary: a caller waits while all are in use."""
 
     async def disconnect(self, inuse_connections: bool = True) -> None:
         """Close the connections; if it is all of them, those to the Sentinels too, which redis-py leaves open."""
-        await super().disconnect(inuse_connections)
-        if inuse_connections:
-            for sentinel in self.sentinel_manager.sentinels:
-                await sentinel.aclose()
+        try:
+            await super().disconnect(inuse_connections)
+        finally:
+            if inuse_connections:
+                await self.sentinel_manager.aclose()
 
 
 def connect_async(
@@ -80,7 +123,7 @@ def connect_async(
         )
     sentinels, credentials = read_address(address)
     asked = sentinel_arguments(settings) | {"retry": AsyncRetry(NoBackoff(), 0)}
-    manager = redis.asyncio.sentinel.Sentinel(  # type: ignore[no-untyped-call]
+    manager = AsyncSentinelGroup(
         sentinels,
         sentinel_kwargs=asked | _shared_timeout(timeout, len(sentinels)),
         **{**limits, **options},
