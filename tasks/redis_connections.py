@@ -40,8 +40,7 @@ def connect(settings: Settings, url: str | None = None, **options: Any) -> redis
     sentinels, credentials = read_address(address)
     asked = sentinel_arguments(settings) | {"retry": Retry(NoBackoff(), 0)} | _shared_timeout(timeout, len(sentinels))
     manager = SentinelGroup(sentinels, sentinel_kwargs=asked, **{**limits, **options}, **credentials)
-    client: redis.Redis = manager.master_for(settings.sentinel_master)  # type: ignore[no-untyped-call]
-    return client
+    return redis.Redis.from_pool(SentinelPool(settings.sentinel_master, manager, **manager.connection_kwargs))  # type: ignore[no-untyped-call]
 
 
 def _shared_timeout(seconds: float, sentinels: int) -> dict[str, float]:
@@ -71,6 +70,21 @@ class SentinelGroup(redis.sentinel.Sentinel):
             return super().discover_master(service_name)  # type: ignore[no-untyped-call]
         finally:
             self.sentinels = _all_again(self._all, self.sentinels)
+
+    def close(self) -> None:
+        """Close the connections to all of them."""
+        for one in self._all:
+            one.close()
+
+
+class SentinelPool(redis.sentinel.SentinelConnectionPool):
+    """A pool of connections to the primary."""
+
+    def disconnect(self, inuse_connections: bool = True) -> None:
+        """Close the connections; if it is all of them, those to the Sentinels too, which redis-py leaves open."""
+        super().disconnect(inuse_connections)
+        if inuse_connections:
+            self.sentinel_manager.close()
 
 
 class AsyncSentinelGroup(redis.asyncio.sentinel.Sentinel):

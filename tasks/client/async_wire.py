@@ -125,7 +125,7 @@ class SharedWire:
         async with self._opening:
             # Tasks that waited for the lock find what the first one opened.
             if self._wire is None or not self._wire.is_usable:
-                await self.close()
+                await self._drop()
                 pool = self._client.connection_pool
                 connection: Any = pool.connection_class(**timed(pool.connection_kwargs, timeout))
                 await connection.connect()
@@ -133,7 +133,11 @@ class SharedWire:
         return self._wire
 
     async def close(self) -> None:
-        """Close the connection."""
+        """Close the connection, and those to the Sentinels, which said where it leads."""
+        await self._drop()
+        await self._client.aclose()
+
+    async def _drop(self) -> None:
         wire, self._wire = self._wire, None
         if wire is not None:
             await wire.close()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 
@@ -57,7 +58,16 @@ def test_everything(
             results = await asyncio.gather(*(job.result(DEADLINE) for job in jobs))
             assert all(result.success for result in results)
 
+    before = connections(sentinels)
     asyncio.run(ask())
+    assert connections(sentinels) == before
+
+
+def connections(sentinels: Sentinels) -> set[tuple[int, int]]:
+    """The connections of this process to the Sentinels and the primary, as pairs of ports."""
+    ports = {*sentinels.ports, sentinels.primary}
+    own = psutil.Process().net_connections("tcp")
+    return {(one.laddr.port, one.raddr.port) for one in own if one.raddr and one.raddr.port in ports}
 
 
 def test_failover_under_load(

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from pattern_storage.config.settings import Settings
 from pattern_storage.tasks import redis_connections
+from pattern_storage.tasks.client.redis_publisher import AsyncRedisPublisher
 from tests.fix_process import DEADLINE
 
 URL = "sentinel://:secret@one:1/3;sentinel://two:2"
@@ -86,6 +87,17 @@ async def test_no_sentinel_is_lost_where_several_coroutines_ask(settings: Settin
     assert all(sentinel.is_closed for sentinel in sentinels)
 
 
+async def test_a_publisher_that_is_closed_leaves_no_sentinel_open(settings: Settings) -> None:
+    behind = settings.model_copy(update={"redis_url": URL})
+    clients = [redis_connections.connect_async(behind, max_connections=1) for _ in range(2)]
+    sentinels = [AsyncSentinel(asyncio.Barrier(1), knows=True) for _ in clients]
+    for client, sentinel in zip(clients, sentinels, strict=True):
+        pool: Any = client.connection_pool
+        pool.sentinel_manager._all = (sentinel,)
+    await AsyncRedisPublisher(clients[0], clients[1], behind).close()
+    assert all(sentinel.is_closed for sentinel in sentinels)
+
+
 def test_no_sentinel_is_lost_where_several_threads_ask(settings: Settings) -> None:
     asked = threading.Barrier(2, timeout=DEADLINE)
 
@@ -95,9 +107,16 @@ def test_no_sentinel_is_lost_where_several_threads_ask(settings: Settings) -> No
 
     with redis_connections.connect(settings, URL) as client:
         manager: Any = client.connection_pool.sentinel_manager
-        sentinels = [SimpleNamespace(sentinel_masters=lambda states=one: answer(states)) for one in ({}, KNOWS)]
+        closed: list[dict[str, Any]] = []
+        sentinels = [
+            SimpleNamespace(
+                sentinel_masters=lambda states=one: answer(states), close=lambda states=one: closed.append(states)
+            )
+            for one in ({}, KNOWS)
+        ]
         manager._all, manager.sentinels = tuple(sentinels), list(sentinels)
         with ThreadPoolExecutor(2) as threads:
             found = list(threads.map(manager.discover_master, ["m", "m"]))
         assert found == [("p", 5), ("p", 5)]
         assert manager.sentinels == sentinels[::-1]
+    assert closed == [{}, KNOWS]
