@@ -193,6 +193,23 @@ async def test_dead_letter_until_it_is_done(node: Node, connection: Connection) 
     assert await dead_letters.fetch(connection) == []
 
 
+async def test_dead_letters_of_jobs_that_ended_after_all(node: Node, connection: Connection) -> None:
+    """One delivery was given up while another one committed; `test_reused_ids.py` has the race itself."""
+    done, open_ = (contract("insert", data=make_pattern()) for _ in range(2))
+    failed = await node.execute_effect(contract("delete", pattern_id=uuid4()))
+    for each in (done, open_):
+        await dead_letters.add(connection, each, failed, attempts=5)
+    await succeed_once(node, other := contract("insert", data=make_pattern()))
+    await connection.execute(
+        "UPDATE job_ledger SET correlation_id = %s WHERE correlation_id = %s",
+        [done.correlation_id, other.correlation_id],
+    )
+    # Nearly as old as the ledger: the days are days.
+    await connection.execute("UPDATE dead_letters SET died_at = now() - interval '29 days'")
+    assert await dead_letters.purge_finished(connection, days=30) == 1
+    assert [letter.correlation_id for letter in await dead_letters.fetch(connection)] == [open_.correlation_id]
+
+
 async def test_attempts_that_were_counted_too_late(node: Node, connection: Connection) -> None:
     """A copy was counted, and then killed, in the moment in which another one ended."""
     done, open_, old = (contract("insert", data=make_pattern()) for _ in range(3))

@@ -175,11 +175,9 @@ def test_dead_letters_of_jobs_that_ended_after_all(
     jobs = client.submit_again([replayed, query])
     assert all(job.result(DEADLINE).success for job in jobs)
     wait_until(lambda: rows() == 1, "both letters are gone")
-    with psycopg.connect(database_url) as old:
-        old.execute("UPDATE dead_letters SET died_at = now() - interval '29 days'")
     with Celery("plain", broker=redis_url, set_as_current=False) as plain:
         plain.send_task("maintenance.purge_ledger", queue="storage")
-    wait_until(lambda: rows() == 0, "housekeeping removes the other", timeout=30)
+    wait_until(lambda: rows() == 0, "housekeeping removes the other")
 
 
 @pytest.mark.parametrize("stale", ["QUEUED", "STARTED", "RETRY"])
