@@ -69,6 +69,7 @@ class ResultListener:
         #: What to call when something is published under a key.
         self._waiting: dict[str, set[Callable[[], None]]] = defaultdict(set)
         self._reader: asyncio.Task[None] | None = None
+        self._connecting = asyncio.Lock()
 
     async def watch(
         self, correlation_id: UUID, deadline: float, resolver: ResultResolver
@@ -121,6 +122,8 @@ class ResultListener:
         keys = list(waiting)
         try:
             try:
+                if self._channel.connection is None:
+                    await self._connect()
                 for start in range(0, len(keys), KEYS_AT_ONCE):
                     await cancellable(self._channel.subscribe(*keys[start : start + KEYS_AT_ONCE]))
             except AttributeError as error:
@@ -138,6 +141,12 @@ class ResultListener:
                 # Without a connection there is no subscription either; an AttributeError is that as well, see above.
                 with suppress(RedisError, AttributeError):
                     await self._channel.unsubscribe(*unused)
+
+    async def _connect(self) -> None:
+        """Open the one connection: of two that subscribe first at once, redis-py would give each its own."""
+        async with self._connecting:
+            if self._channel.connection is None:
+                await cancellable(self._channel.connect())  # type: ignore[no-untyped-call]
 
     async def get(self, correlation_id: UUID) -> bytes | None:
         """Return what stands under the job's result key. Raises redis.exceptions.RedisError."""

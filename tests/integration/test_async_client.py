@@ -9,6 +9,7 @@ import pytest
 import redis.asyncio
 
 from pattern_storage import AsyncJob
+from pattern_storage.config.settings import Settings
 from pattern_storage.embedded import EmbeddedValkey
 from pattern_storage.tasks.client import (
     AsyncPatternStorageClient,
@@ -17,7 +18,7 @@ from pattern_storage.tasks.client import (
     JobTimeout,
     ResultBackendUnavailable,
 )
-from pattern_storage.tasks.client.loop_connections import MAX_CONNECTIONS
+from pattern_storage.tasks.client.loop_connections import MAX_CONNECTIONS, LoopConnections
 from tests.fix_celery import BLOCKED, StorageWorker, locked_patterns, worker_connections
 from tests.fix_process import DEADLINE, POLL
 from tests.fix_storage import contract, make_pattern
@@ -76,6 +77,8 @@ async def test_three_hundred_results_over_few_connections(
             waits = [asyncio.create_task(job.result(DEADLINE)) for job in jobs]
 
             async def all_listen() -> bool:
+                # One that has failed says why.
+                assert [wait.result() for wait in waits if wait.done()] == []
                 counts = await operator.pubsub_numsub(*map(channel_of, jobs))
                 return all(number == 1 for _, number in counts)
 
@@ -89,6 +92,23 @@ async def test_three_hundred_results_over_few_connections(
             return not any(number for _, number in await operator.pubsub_numsub(*map(channel_of, jobs)))
 
         await until(none_listens, "no subscription left")
+
+
+async def test_the_first_subscriptions_share_their_connection(redis_url: str) -> None:
+    connections = LoopConnections(Settings(redis_url=redis_url))
+    everybody = asyncio.Barrier(5)
+
+    async def subscribe(key: str) -> None:
+        async with connections.listener.arrivals([key]):
+            await everybody.wait()
+
+    try:
+        async with asyncio.timeout(DEADLINE):
+            await asyncio.gather(*(subscribe(f"key {number}") for number in range(5)))
+        pool: Any = connections.results.connection_pool
+        assert len(pool._in_use_connections) + len(pool._available_connections) == 1
+    finally:
+        await connections.close()
 
 
 async def test_jobs_submitted_in_one_gather(served_async_client: AsyncPatternStorageClient) -> None:
