@@ -126,6 +126,7 @@ class Wires(Generic[Kind]):
         self._idle.append(wire)
 
     def close(self) -> None:
-        """Close the connections that are not in use."""
+        """Close the connections that are not in use, and those to the Sentinels, which said where they lead."""
         while self._idle:
             self._idle.pop().close()
+        self._client.close()

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from pattern_storage.config.settings import Settings
 from pattern_storage.tasks import redis_connections
-from pattern_storage.tasks.client.redis_publisher import AsyncRedisPublisher
+from pattern_storage.tasks.client.redis_publisher import AsyncRedisPublisher, RedisPublisher
 from tests.fix_process import DEADLINE
 
 URL = "sentinel://:secret@one:1/3;sentinel://two:2"
@@ -87,7 +87,17 @@ async def test_no_sentinel_is_lost_where_several_coroutines_ask(settings: Settin
     assert all(sentinel.is_closed for sentinel in sentinels)
 
 
-async def test_a_publisher_that_is_closed_leaves_no_sentinel_open(settings: Settings) -> None:
+def test_a_publisher_that_is_closed_leaves_no_sentinel_open(settings: Settings) -> None:
+    behind = settings.model_copy(update={"redis_url": URL})
+    clients, closed = [redis_connections.connect(behind) for _ in range(2)], []
+    for number, client in enumerate(clients):
+        pool: Any = client.connection_pool
+        pool.sentinel_manager._all = (SimpleNamespace(close=lambda number=number: closed.append(number)),)
+    RedisPublisher(clients[0], clients[1], behind).close()
+    assert closed == [0, 1]
+
+
+async def test_an_asyncio_publisher_that_is_closed_leaves_no_sentinel_open(settings: Settings) -> None:
     behind = settings.model_copy(update={"redis_url": URL})
     clients = [redis_connections.connect_async(behind, max_connections=1) for _ in range(2)]
     sentinels = [AsyncSentinel(asyncio.Barrier(1), knows=True) for _ in clients]
