@@ -10,7 +10,7 @@ it has at hand together, and one that is alone in the same way. What makes that 
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from pattern_storage.storage.connection import connect_sync
 from pattern_storage.storage.errors import AlreadyDone, ContractInvalid, StorageError, TransientError
@@ -36,6 +36,8 @@ GROUPED: dict[str, type[Insert] | type[Update] | type[Delete]] = {
     OperationName.UPDATE: Update,
     OperationName.DELETE: Delete,
 }
+#: Seconds after which a session plans its statements anew: tables may have grown a thousandfold meanwhile.
+PLANS_KEPT = 10.0
 #: Is told the results of a transaction, by correlation id.
 OnWritten = Callable[[Mapping[str, RecordedResult]], None]
 #: Seconds without a group after a connection could not be made: each would wait for the time-out.
@@ -72,24 +74,27 @@ class GroupConnection:
         self._on_measured = on_measured
         self._connection: PipelineConnection | None = None
         self._retry_at = 0.0
+        self._planned_at = 0.0
 
     def execute(
         self, contracts: Sequence[ModelContractPatternStorage], on_written: OnWritten = lambda results: None
     ) -> list[RecordedResult | None]:
         """Do what the contracts ask for in one transaction, each once per correlation id, in this order.
 
-        `on_written` is told the results, by correlation id, while PostgreSQL syncs the commit, which may still fail: it
-        prepares what is done with those that are returned.
+        `on_written` is called with the results, by correlation id, before the commit is confirmed. It may only prepare,
+        and must not raise: the commit can still fail.
 
         Return a result for each, as `execute_once` would, or None for one that has to be executed alone: all of them
         if the transaction failed. What is in the ledger already is left out and alone too, to be replayed.
         """
-        ids = [str(one.correlation_id) for one in contracts]
         jobs: dict[str, Job] = {}
-        for job_id, one in zip(ids, contracts, strict=True):
-            if (operation := _checked(one)) is not None:
-                jobs.setdefault(job_id, Job(one, operation))
-        results: dict[str, RecordedResult] = {}
+        places: dict[str, int] = {}
+        for place, one in enumerate(contracts):
+            job_id = str(one.correlation_id)
+            # An id that comes twice is replayed the second time.
+            if job_id not in jobs and (operation := _checked(one)) is not None:
+                jobs[job_id], places[job_id] = Job(one, operation), place
+        results: Mapping[str, RecordedResult] = {}
         try:
             try:
                 results = self._execute(jobs, on_written)
@@ -104,8 +109,10 @@ class GroupConnection:
             # One job says itself why it failed for good, when it has been executed alone.
             if len(contracts) > 1 or isinstance(reason, TransientError):
                 logger.info("%d jobs are executed alone, not as a group: %s", len(contracts), reason)
-        # Taken out: an id that comes twice is replayed the second time.
-        return [results.pop(one, None) for one in ids]
+        found: list[RecordedResult | None] = [None] * len(contracts)
+        for job_id, result in results.items():
+            found[places[job_id]] = result
+        return found
 
     def open(self) -> PipelineConnection:
         """Return the connection, made if there is none. Raises StorageError."""
@@ -136,11 +143,12 @@ class GroupConnection:
         if not jobs:
             return {}
         results: dict[str, RecordedResult] = {}
+        before = [*self._limits, *self._stale_plans()]
 
         def read(found: list[list[Row]]) -> None:
-            rows = (row for rows in found[len(self._limits) :] for row in rows)
             results.update(
                 (str(one, "ascii"), RecordedResult(state == b"SUCCESS", result))
+                for rows in found[len(before) :]
                 for one, result, state in rows
                 if one and result
             )
@@ -149,7 +157,7 @@ class GroupConnection:
         effects, ids = list(statements(jobs.values())), f"{{{','.join(jobs)}}}"
         started = time.perf_counter()
         try:
-            self.open().transaction([*self._limits, *effects, (block("clear_jobs"), [ids])], read)
+            self.open().transaction([*before, *effects, (block("clear_jobs"), [ids])], read)
         except Exception as error:
             raise translate(error) from error
         finally:
@@ -158,6 +166,12 @@ class GroupConnection:
                 self._on_measured(f"{job.contract.operation}_duration_ms", duration_ms)
         logger.debug("transaction of %d jobs committed in %.1f ms", len(results), duration_ms)
         return results
+
+    def _stale_plans(self) -> Iterator[Statement]:
+        """Return what a transaction begins with where plans are kept, once in PLANS_KEPT seconds."""
+        if not self._pooler and time.monotonic() > self._planned_at + PLANS_KEPT:
+            self._planned_at = time.monotonic()
+            yield block("discard_plans"), ()
 
     def _find_finished(self, ids: Iterable[str]) -> set[str]:
         """Return which of these jobs are in the ledger."""

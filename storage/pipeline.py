@@ -5,9 +5,9 @@ five times as much CPU as this (docs/performance.md). Parameters are texts here,
 https://www.postgresql.org/docs/18/libpq-pipeline-mode.html
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from itertools import compress, count
+from itertools import count
 from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector
 from typing import Any
 
@@ -47,14 +47,15 @@ class PipelineConnection:
     def transaction(self, statements: Iterable[Statement], on_rows: OnRows = lambda rows: None) -> list[list[Row]]:
         """Execute the statements in one explicit transaction and return the rows of each.
 
-        `on_rows` is told them while PostgreSQL syncs the commit, which may still fail: it prepares what is done with
-        them when this has returned.
+        `on_rows` is called with the rows before the commit is confirmed, while PostgreSQL syncs it. It may only
+        prepare: the commit can still fail.
 
         Raises psycopg.Error, after everything was rolled back; a connection that cannot be used any more is closed.
-        Interrupted by any other exception (a signal's) it tells the server so, closes the connection and passes it on.
+        Interrupted by any other exception (a signal's, or one of `on_rows`) it tells the server so, closes the
+        connection and passes it on; whether the transaction was committed is not known then.
         """
         try:
-            rows, error = self._exchange([("BEGIN", ()), *statements], on_rows)
+            rows, error = self._exchange(statements, on_rows)
         except psycopg.Error:
             self.close()
             raise
@@ -77,44 +78,47 @@ class PipelineConnection:
         self._connection.close()
 
     def _exchange(
-        self, statements: Sequence[Statement], on_rows: OnRows
+        self, statements: Iterable[Statement], on_rows: OnRows
     ) -> tuple[list[list[Row]], psycopg.Error | None]:
-        """Send all and COMMIT, and read all; return the rows of each but the first, and PostgreSQL's error, if any."""
+        """Send BEGIN, the statements and COMMIT; return the rows of the statements, and PostgreSQL's error, if any."""
         wire = self._wire
         wire.enter_pipeline_mode()
-        new: dict[str, bytes] = {}
-        sent = [one for text, values in statements for one in self._send(text, [one.encode() for one in values], new)]
+        sent = self._send("BEGIN")
+        for text, values in statements:
+            sent += self._send(text, values)
         # Rows come before the commit is synced, not with it.
         wire.send_flush_request()
-        list(self._send("COMMIT", [], new))
+        before_commit = len(sent)
+        sent += self._send("COMMIT")
         wire.pipeline_sync()
         while wire.flush():
             # Its answers to the first statements may have to be read before it takes the last.
             if self._wait(EVENT_READ | EVENT_WRITE) & EVENT_READ:
                 wire.consume_input()
-        rows, error = self._read(len(sent))
-        _begin, *found = compress(rows, sent) if error is None else [[]]
+        replies, error = self._read(before_commit)
         if error is None:
-            on_rows(found)
-            _, error = self._read()
+            on_rows(_rows(replies, sent))
+            [committed, error] = self._read()
+            replies += committed
         wire.exit_pipeline_mode()
-        if error is None:
-            self._prepared |= new
-        return found, error
+        for text in filter(None, sent[len(replies) :]):
+            # PostgreSQL did not come to prepare it.
+            del self._prepared[text]
+        return _rows(replies, sent), error
 
-    def _send(self, text: str, values: list[bytes], new: dict[str, bytes]) -> Iterator[bool]:
-        """Send a statement; say of each command that it took whether its rows are the statement's."""
-        name = self._prepared.get(text) or new.get(text)
+    def _send(self, text: str, values: Sequence[str] = ()) -> list[str | None]:
+        """Send a statement; return for each command that it took the text that is prepared, None for the execution."""
+        name, sent = self._prepared.get(text), []
         if name is None and self._prepare and len(self._prepared) < MAX_PREPARED:
-            # A name is never used twice: whether PostgreSQL came to prepare it before an error is not known.
-            name = new[text] = b"group%d" % next(self._names)
+            name = self._prepared[text] = b"group%d" % next(self._names)
             self._wire.send_prepare(name, text.encode())
-            yield False
+            sent.append(text)
+        encoded = [one.encode() for one in values]
         if name is None:
-            self._wire.send_query_params(text.encode(), values)
+            self._wire.send_query_params(text.encode(), encoded)
         else:
-            self._wire.send_query_prepared(name, values)
-        yield True
+            self._wire.send_query_prepared(name, encoded)
+        return [*sent, None]
 
     def _read(self, commands: int = -1) -> tuple[list[list[Row]], psycopg.Error | None]:
         """Read the rows of so many commands; after an error, or with no number, all to the end."""
@@ -150,3 +154,9 @@ class PipelineConnection:
         finally:
             if events != EVENT_READ:
                 self._selector.modify(self._wire.socket, EVENT_READ)
+
+
+def _rows(replies: Sequence[list[Row]], sent: Sequence[str | None]) -> list[list[Row]]:
+    """Return the rows of the statements between BEGIN and COMMIT, as far as there are replies."""
+    executed = [rows for rows, prepared in zip(replies, sent, strict=False) if prepared is None]
+    return executed[1 : sent.count(None) - 1]

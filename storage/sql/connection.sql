@@ -16,9 +16,13 @@ SELECT set_config('datestyle', 'ISO, MDY', false),
 
 -- name: set_up_group_session
 -- Limit what every statement of a session of groups waits for locks, and have each planned once: all find their rows by
--- unique keys, and must go on doing so when a table that was empty then has grown.
-SELECT set_config('lock_timeout', %(lock)s::text, false), set_config('plan_cache_mode', 'force_generic_plan', false),
-       set_config('enable_seqscan', 'off', false)
+-- keys. See discard_plans.
+SELECT set_config('lock_timeout', %(lock)s::text, false), set_config('plan_cache_mode', 'force_generic_plan', false)
+
+-- name: discard_plans
+-- Plan the session's statements anew when they come next: a plan that was made while a table was small may read all of
+-- it when it has grown, and PostgreSQL keeps it until the table's next ANALYZE.
+DISCARD PLANS
 
 -- name: limit_group
 -- Limit every statement of a group's transaction, in milliseconds: its time, and its waiting for locks.

@@ -33,7 +33,7 @@ WITH present AS (
     UPDATE pattern_templates AS pattern
     SET {assignments}, updated_at = greatest(now(), pattern.updated_at + interval '1 microsecond')
     FROM present, json_populate_record(NULL::pattern_templates, $2::json) AS new
-    WHERE pattern.id = present.id AND present.updated_at = coalesce(nullif($4, '')::timestamptz, present.updated_at)
+    WHERE pattern.id = $3::uuid AND present.updated_at = coalesce(nullif($4, '')::timestamptz, present.updated_at)
     RETURNING pattern.id, pattern.pattern_name, pattern.updated_at
 ), written AS (
     SELECT present.id,
@@ -52,7 +52,7 @@ WITH present AS (
 ), gone AS (
     DELETE FROM pattern_templates AS pattern
     USING present
-    WHERE pattern.id = present.id AND present.updated_at = coalesce(nullif($3, '')::timestamptz, present.updated_at)
+    WHERE pattern.id = $2::uuid AND present.updated_at = coalesce(nullif($3, '')::timestamptz, present.updated_at)
     RETURNING pattern.id, pattern.pattern_name
 ), written AS (
     SELECT present.id,

@@ -40,8 +40,6 @@ PREPARED_AT_ONCE = 100
 class AsyncJob(Generic[Data]):
     """One submitted job, known by its correlation id."""
 
-    __slots__ = ("__weakref__", "_client", "_request", "correlation_id")
-
     def __init__(
         self, client: "AsyncPatternStorageClient", correlation_id: UUID, request: Request | None = None
     ) -> None:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 class Job(Generic[Data]):
     """One submitted job, known by its correlation id."""
 
-    __slots__ = ("__weakref__", "_client", "_request", "correlation_id")
-
     def __init__(self, client: "PatternStorageClient", correlation_id: UUID, request: Request | None = None) -> None:
         self._client = client
         self._request = request

@@ -53,7 +53,7 @@ OPERATIONS = frozenset(OperationName)
 Result = tuple[str, Any, str, Any]
 
 
-class TaskState(NamedTuple):
+class Outcome(NamedTuple):
     """One state to store."""
 
     task_id: str
@@ -78,12 +78,12 @@ class DocumentAround:
         text = str(backend.encode(document | slots)).replace("%", "%%").replace('"{result}"', "%(result)b")
         self._template = text.replace("{date_done}", "%(date_done)b").replace("{task_id}", "%(task_id)b").encode()
 
-    def outcome(self, task_id: str, result: RecordedResult, date_done: bytes) -> TaskState:
+    def outcome(self, task_id: str, result: RecordedResult, date_done: bytes) -> Outcome:
         """Return what is to be stored of a success that the ledger has. The id has nothing that JSON escapes."""
         name = task_id.encode()
         document = self._template % {b"result": result.json, b"date_done": date_done, b"task_id": name}
         key = self._key.replace(b"{task_id}", name)
-        return TaskState(task_id, (key, document, SUCCESS, self._backend.expires), durable=True)
+        return Outcome(task_id, (key, document, SUCCESS, self._backend.expires), durable=True)
 
 
 class StorageRedisBackend(RedisBackend):
@@ -116,7 +116,7 @@ class StorageRedisBackend(RedisBackend):
             raise Reject("its result cannot be stored now, and PostgreSQL does not have it", requeue=True)
         return self.encode_result(result, state)
 
-    def prepare(self, results: Iterable[Result]) -> list[TaskState]:
+    def prepare(self, results: Iterable[Result]) -> list[Outcome]:
         """Return what `store_prepared` takes for the states of many tasks.
 
         Takes `(task_id, result, state, request)` for each; the result is what `store_result` takes: a value for
@@ -131,7 +131,7 @@ class StorageRedisBackend(RedisBackend):
             for task_id, result, state, request in results
         ]
 
-    def store_prepared(self, outcomes: list[TaskState]) -> list[str]:
+    def store_prepared(self, outcomes: list[Outcome]) -> list[str]:
         """Store and publish the states of many tasks in one round trip, for jobs that ran in one group.
 
         Never raises because a server refuses or is away. It may wait as long as `store_result`, WAIT seconds for all of
@@ -177,22 +177,22 @@ class StorageRedisBackend(RedisBackend):
             pass
         return {"status": "PENDING", "result": None}
 
-    def _outcome(self, task_id: str, result: Any, state: str, request: Any, traceback: Any = None) -> TaskState:
+    def _outcome(self, task_id: str, result: Any, state: str, request: Any, traceback: Any = None) -> Outcome:
         document = self._get_result_meta(
             result=self.encode_result(result, state), state=state, traceback=traceback, request=request
         )
         document["task_id"] = bytes_to_str(task_id)
         seconds = self.failure_expires if state == JobState.FAILURE else self.expires
         state_of_task = (self.get_key_for_task(task_id), self.encode(document), state, seconds)
-        return TaskState(task_id, state_of_task, is_durable(result))
+        return Outcome(task_id, state_of_task, is_durable(result))
 
-    def _store(self, outcomes: list[TaskState], wait: float) -> list[TaskState]:
+    def _store(self, outcomes: list[Outcome], wait: float) -> list[Outcome]:
         """Store what can be stored; return the outcomes that are known to nobody now, and may be later."""
         kind = StorageRedisBackend
         if time.monotonic() < kind._last_failure + SKIP:
             outcomes = [outcome for outcome in outcomes if outcome.final]
         deadline, pause = time.monotonic() + wait, FIRST_PAUSE
-        lost: list[TaskState] = []
+        lost: list[Outcome] = []
         try:
             while outcomes:
                 failed = self._send(outcomes)
@@ -209,10 +209,10 @@ class StorageRedisBackend(RedisBackend):
             pass
         return lost
 
-    def _send(self, outcomes: list[TaskState]) -> list[tuple[TaskState, Exception]]:
+    def _send(self, outcomes: list[Outcome]) -> list[tuple[Outcome, Exception]]:
         """Store in one round trip; return what was not stored, and why."""
         kind = StorageRedisBackend
-        failed: list[tuple[TaskState, Exception]]
+        failed: list[tuple[Outcome, Exception]]
         try:
             errors = store(self.client, [outcome.state for outcome in outcomes])
             failed = [(outcome, error) for outcome, error in zip(outcomes, errors, strict=True) if error is not None]

@@ -1,10 +1,12 @@
 """Groups in PostgreSQL: one round trip, outcomes as if each job had been alone, and nothing left behind."""
 
 import os
+import re
 import signal
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 from uuid import uuid4
 
@@ -16,7 +18,6 @@ from pattern_storage.storage.group import GroupConnection
 from pattern_storage.storage.model_contract_pattern_storage import OF_MESSAGE
 from pattern_storage.storage.pattern import WRITABLE
 from pattern_storage.storage.pipeline import MAX_PREPARED, PipelineConnection
-from pattern_storage.storage.sql import block
 from tests.fix_storage import contract, make_pattern, succeed
 
 
@@ -210,19 +211,39 @@ def test_results_are_told_before_the_commit_and_count_after_it(group: GroupConne
     assert [list(one) for one in told] == [[str(job.correlation_id)], [str(job.correlation_id)]]
 
 
-def test_plans_do_not_depend_on_the_size_of_tables(group: GroupConnection, database_url: str) -> None:
-    """They are made once: one for a table that was empty then must serve when it has grown."""
-    with psycopg.connect(database_url, autocommit=True) as known_to_be_empty:
-        known_to_be_empty.execute("VACUUM ANALYZE job_attempts, outbox, dead_letters")
-    group.execute([contract("insert", data=make_pattern())])
+def scans(group: GroupConnection, job: str) -> list[str]:
+    """The lines of the kept plan of a job's statement that say how the table of patterns is read."""
     connection = group.open()
-    [settings] = connection.transaction([("SELECT current_setting('plan_cache_mode')", [])])
-    if settings == [(b"auto",)]:
-        pytest.skip("behind a pooler every statement is planned when it is executed")
-    [plan] = connection.transaction([("EXPLAIN " + block("clear_jobs"), [f"{{{uuid4()}}}"])])
-    shown = "\n".join(str(line, "utf-8") for (line,) in plan if line)
-    assert "Seq Scan" not in shown
-    assert shown.count("Index") >= 3
+    name = next(
+        name for text, name in connection._prepared.items() if f"{job} " in text and "pattern_templates" in text
+    )
+    values = ", ".join(PARAMETERS[job])
+    [plan] = connection.transaction([(f"EXPLAIN EXECUTE {name.decode()}({values})", [])])
+    lines = [str(line, "utf-8").strip(" ->") for (line,) in plan if line]
+    return [f"{line} {lines[n + 1]}" for n, line in enumerate(lines) if re.search("Scan .*on pattern_templates", line)]
+
+
+SOME_ID = f"'{uuid4()}'"
+PARAMETERS = {"UPDATE": ("NULL", "NULL", SOME_ID, "NULL", "NULL"), "DELETE": ("NULL", SOME_ID, "NULL")}
+JOBS = {"UPDATE": ("update", {"data": {"usage_count": 1}}), "DELETE": ("delete", {})}
+
+
+@pytest.mark.parametrize("job", ["UPDATE", "DELETE"])
+def test_plans_follow_the_size_of_tables(job: str, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan that was made for an empty table is not kept for good: a walk through all of it would be slow later."""
+    operation, fields = JOBS[job]
+    group = GroupConnection(database_url, connect_timeout=5)
+    with closing(group), psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("VACUUM ANALYZE pattern_templates")
+        group.execute([contract(operation, pattern_id=uuid4(), **fields)])
+        connection.execute("""
+            INSERT INTO pattern_templates (pattern_name, pattern_type, language, template_code)
+            SELECT 'p' || n, 'code', 'python', 'x' FROM generate_series(1, 3000) AS n""")
+        monkeypatch.setattr("pattern_storage.storage.group.PLANS_KEPT", 0.0)
+        group.execute([contract(operation, pattern_id=uuid4(), **fields)])
+        found = scans(group, job)
+    assert len(found) == 2
+    assert all("pattern_templates_pkey" in one and "Index Cond: (id = " in one for one in found), found
 
 
 class TestPipeline:
@@ -258,6 +279,17 @@ class TestPipeline:
         for number in range(MAX_PREPARED + 5):
             assert pipeline.transaction([(f"SELECT {number}", [])]) == [[(b"%d" % number,)]]
         assert len(pipeline._prepared) == MAX_PREPARED
+
+    def test_what_failed_is_prepared_once(self, pipeline: PipelineConnection) -> None:
+        for _ in range(5):
+            with pytest.raises(psycopg.errors.DivisionByZero):
+                pipeline.transaction([("SELECT 1", []), ("SELECT 1 / $1::int", ["0"]), ("SELECT 2", [])])
+            with pytest.raises(psycopg.errors.SyntaxError):
+                pipeline.transaction([("SELECT 1", []), ("SELEKT", [])])
+        asked = "SELECT statement FROM pg_prepared_statements"
+        [rows] = pipeline.transaction([(asked, [])])
+        kept = sorted(str(text, "utf-8") for (text,) in rows if text)
+        assert kept == ["BEGIN", "SELECT 1", "SELECT 1 / $1::int", asked]
 
     def test_more_than_the_sockets_hold(self, pipeline: PipelineConnection) -> None:
         """Neither side stops because the other has not read yet."""

@@ -12,7 +12,7 @@ from celery import Celery, signals
 from celery.app import trace
 
 from pattern_storage.storage.recorded_result import RecordedResult
-from pattern_storage.tasks.worker.group import conclusion
+from pattern_storage.tasks.worker.group import child, conclusion
 from pattern_storage.tasks.worker.group.conclusion import Group, Outcome, conclude, listened
 from pattern_storage.tasks.worker.task import StorageTask
 from tests.fix_process import DEADLINE
@@ -32,6 +32,26 @@ def task(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         add: Any = app.task
         yield add(execute, name=f"storage.{uuid4()}", bind=True, base=StorageTask, shared=False, lazy=False)
     trace.logger.manager._clear_cache()  # type: ignore[attr-defined]
+
+
+def test_documents_that_cannot_be_prepared_are_said_after_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raised before it, the error would end the transaction, and nobody would hear of it."""
+
+    class Backend:
+        extends_results = False
+
+        def prepare(self, results: Any) -> Any:
+            raise KeyError("a fault of ours")
+
+    class App:
+        backend = Backend()
+
+    monkeypatch.setattr(child, "current_app", App())
+    job = child.GroupedJob("storage.insert", str(uuid4()), {}, None)
+    documents = child.Documents([job])
+    documents.prepare({job.id: recorded()})
+    with pytest.raises(KeyError, match="a fault of ours"):
+        documents.store([job])
 
 
 def recorded(**metadata: Any) -> RecordedResult:

@@ -18,11 +18,10 @@ from pattern_storage.storage.model_contract_pattern_storage import OF_MESSAGE
 from pattern_storage.storage.recorded_result import RecordedResult
 from pattern_storage.tasks.errors import StorageOperationFailed
 from pattern_storage.tasks.transport.message import parse
-from pattern_storage.tasks.worker import runtime
+from pattern_storage.tasks.worker import result_backend, runtime
 from pattern_storage.tasks.worker.delivered_job import delivery_from
 from pattern_storage.tasks.worker.group.conclusion import Group, Outcome, conclude, listened
 from pattern_storage.tasks.worker.received_contract import receive
-from pattern_storage.tasks.worker.result_backend import StorageRedisBackend, TaskState
 
 
 class GroupedJob(NamedTuple):
@@ -106,25 +105,35 @@ class Documents:
     """Result documents of a group, prepared while its commit is synced."""
 
     def __init__(self, jobs: Iterable[GroupedJob]) -> None:
-        self._backend = cast("StorageRedisBackend", current_app.backend)
+        self._backend = cast("result_backend.StorageRedisBackend", current_app.backend)
         # An id that comes twice is that of the first; the second goes alone.
         self._jobs: dict[str, GroupedJob] = {}
         for job in jobs:
             self._jobs.setdefault(job.id, job)
-        self._prepared: dict[str, TaskState] = {}
+        self._prepared: dict[str, result_backend.Outcome] = {}
+        self._failure: Exception | None = None
 
     def prepare(self, written: Mapping[str, RecordedResult]) -> None:
-        """Prepare the documents of these results, by job id."""
-        extended = self._backend.extends_results
-        wanted = ((self._jobs[one], result) for one, result in written.items())
-        prepared = self._backend.prepare(
-            _state(job, result, extended) for job, result in wanted if not job.request.get("ignore_result")
-        )
-        self._prepared = {one.task_id: one for one in prepared}
+        """Prepare the documents of these results, by job id. What is raised for them is raised by `store`."""
+        try:
+            self._prepared = {one.task_id: one for one in self._states(written)}
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception as error:
+            self._failure = error
 
     def store(self, committed: Iterable[GroupedJob]) -> None:
         """Store those of committed jobs in one round trip. What Redis does not take now is in the ledger."""
+        if self._failure is not None:
+            raise self._failure
         self._backend.store_prepared([self._prepared[job.id] for job in committed if job.id in self._prepared])
+
+    def _states(self, written: Mapping[str, RecordedResult]) -> list[result_backend.Outcome]:
+        extended = self._backend.extends_results
+        wanted = ((self._jobs[one], result) for one, result in written.items())
+        return self._backend.prepare(
+            _state(job, result, extended) for job, result in wanted if not job.request.get("ignore_result")
+        )
 
 
 def _state(job: GroupedJob, result: RecordedResult, extended: bool) -> tuple[str, Any, str, Context | None]:
