@@ -43,12 +43,12 @@ def deadly_execute(self, contracts, on_written):
     die("after the transaction")
     return results
 
-def deadly_send(self, text, values, new):
+def deadly_send(self, text, *values):
     if text == "COMMIT":
         # PostgreSQL has all but this.
         self._wire.flush()
         die("before the commit")
-    return send(self, text, values, new)
+    return send(self, text, *values)
 
 def deadly_read(self, *arguments):
     # All is sent, COMMIT too.
