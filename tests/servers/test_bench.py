@@ -19,6 +19,8 @@ PEER = replace(PEERS["celery"], requirements=())
 def servers(server_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Servers]:
     """Servers of the comparison's own, and a stock Celery that runs in our environment: nothing is installed."""
     monkeypatch.setitem(PEERS, "celery", PEER)
+    # A flow that any machine can do beside the rest.
+    monkeypatch.setattr("bench.peers.session.FLOW", 5)
     folder = server_directory / "bench"
     folder.mkdir()
     with running(folder) as started:
