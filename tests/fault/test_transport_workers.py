@@ -9,7 +9,7 @@ import psutil
 import pytest
 import redis
 from celery import Celery
-from kombu import Queue
+from kombu import Queue, pools
 
 from pattern_storage.tasks.transport.bootstep import ClaimingTransport
 from tests.fix_process import ProcessGroup, wait_until
@@ -40,7 +40,8 @@ def record(number: int, seconds: float = 0) -> None:
 
 @pytest.fixture
 def sender(redis_url: str) -> Celery:
-    """The application on kombu's own transport."""
+    """The application on kombu's own transport, with connections that no test before has had cut."""
+    pools.reset()
     return Celery("transport", broker=redis_url, backend="disabled", set_as_current=False)
 
 
