@@ -1,7 +1,7 @@
 """Real PostgreSQL and Valkey servers that need no installation: the programs come out of wheels.
 
-The servers are imported when first used (PEP 562): reading where a running stack is, which every client does, needs
-neither psutil nor the wheels, which only the extra `embedded` brings.
+The servers are imported when they are first used (PEP 562): reading the state of a running stack, which every client
+does, needs neither psutil nor the wheels, which only the extra `embedded` brings.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Account that runs the servers: ours, or `nobody` when we are root, which PostgreSQL refuses."""
+"""Account that the servers run as: the current user, or `nobody` in place of root, which PostgreSQL refuses."""
 
 import os
 import pwd
@@ -8,17 +8,12 @@ from pathlib import Path
 
 from pattern_storage.embedded.errors import EmbeddedError
 
-__all__ = ["Account", "server_account"]
-
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A user and its group, by number.
+    """A user and its primary group, by number.
 
-    Attributes:
-        uid: Number of the user.
-        gid: Number of its primary group.
-        switched: True when this is not who we are, so that files have to be handed over.
+    `switched` is true where it is not the current user, so that files have to be handed over to it.
     """
 
     uid: int
@@ -26,9 +21,9 @@ class Account:
     switched: bool
 
     def first_closed_directory(self, path: Path) -> Path | None:
-        """The outermost directory on the way to `path` that this account cannot enter, or None.
+        """Return the outermost directory on the way to `path` that this account cannot enter, or None.
 
-        Looks at mode bits only: an access control list that grants more is not seen.
+        It reads the mode bits only: an access control list that grants more is not seen.
         """
         if not self.switched:
             return None
@@ -47,24 +42,15 @@ class Account:
         return None
 
     def can_run(self, program: Path) -> bool:
-        """Whether this account can reach, read and execute a file; by mode bits, like `first_closed_directory`."""
+        """Return whether this account can reach, read and execute a file; by mode bits, like the method above."""
         if not self.switched:
             return True
         everyone = stat.S_IROTH | stat.S_IXOTH
         return self.first_closed_directory(program.parent) is None and program.stat().st_mode & everyone == everyone
 
-    def take(self, path: Path) -> None:
-        """Make this account the owner of one file or directory; nothing to do when it is us."""
-        if self.switched:
-            os.chown(path, self.uid, self.gid)
-
 
 def server_account() -> Account:
-    """Who the servers run as.
-
-    Raises:
-        EmbeddedError: We are root and this system has no user `nobody`.
-    """
+    """Return the account that the servers run as. Raises EmbeddedError for root where there is no user `nobody`."""
     if os.geteuid() != 0:
         return Account(os.geteuid(), os.getegid(), switched=False)
     try:

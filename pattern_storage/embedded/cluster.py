@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 import secrets
 import shutil
 import signal
@@ -16,11 +17,10 @@ from pattern_storage.embedded.launcher import launch
 from pattern_storage.embedded.log import ServerLog
 from pattern_storage.embedded.orphans import stop_orphans
 
-__all__ = ["NAME", "create_cluster"]
-
-# The superuser and the database.
+#: The superuser and the database.
 NAME = "pattern_storage"
-TIMEOUT = 120.0  # seconds for each of the two steps; both take less than one on an idle machine
+#: Seconds for each of the two steps; both take less than one on an idle machine.
+TIMEOUT = 120.0
 
 
 def create_cluster(
@@ -31,8 +31,7 @@ def create_cluster(
     All happens in `<data>.new-<random>`, which is renamed at the end. initdb cut off in the middle leaves a
     directory that looks finished; under the other name it is thrown away at the next start.
 
-    Raises:
-        EmbeddedError: A step failed; the message ends with what it said.
+    Raises EmbeddedError for a step that failed; the message ends with its output.
     """
     try:
         pwd.getpwuid(account.uid)
@@ -41,7 +40,7 @@ def create_cluster(
             f"PostgreSQL's initdb asks for the name of its user, and this system has none for user {account.uid}: "
             "run as a user with an entry in /etc/passwd, or set DATABASE_URL and REDIS_URL to servers of your own."
         ) from None
-    # Left by a start that was cut off. What still runs in one has no owner.
+    # Left by a start that was cut off. A server that still runs in one has no owner.
     for abandoned in data.parent.glob(f"{data.name}.new-*"):
         stop_orphans(abandoned, ["postgres"], signal.SIGKILL)
         shutil.rmtree(abandoned, ignore_errors=True)
@@ -49,7 +48,7 @@ def create_cluster(
     new = data.with_name(f"{data.name}.new-{secrets.token_hex(4)}")
     make_server_directory(new, account)
     password_file = data.with_name(".password-for-initdb")
-    # initdb runs as `account`, which must not be able to read our own copy.
+    # initdb runs as `account`, which must not be able to read the password file that is kept.
     write_private(password_file, password + "\n", account)
     create: list[str | Path] = [
         programs.initdb,
@@ -92,11 +91,10 @@ def create_cluster(
 
 
 def _major_version(postgres: Path) -> int:
-    """18 of `postgres (PostgreSQL) 18.6`; 0 when it answers something else."""
+    """Return 18 for `postgres (PostgreSQL) 18.6 (Debian 18.6-1)`, 0 for another answer."""
     try:
         answer = subprocess.run([postgres, "--version"], capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
         return 0  # its start, which comes next, says what is wrong with it
-    words = answer.stdout.split(")")[-1].split(".")[0].strip()
-    digits = "".join(character for character in words[:2] if character.isdigit())
-    return int(digits or 0)
+    found = re.search(r"\(PostgreSQL\) (\d+)", answer.stdout)
+    return int(found[1]) if found else 0

@@ -8,8 +8,6 @@ EmbeddedError
 
 from pathlib import Path
 
-__all__ = ["DirectoryUnusable", "EmbeddedError", "ProgramMissing", "StackAlreadyRunning"]
-
 
 class EmbeddedError(Exception):
     """An embedded server could not do what was asked: the message says what failed, where, and what to do."""
@@ -28,7 +26,7 @@ class StackAlreadyRunning(EmbeddedError):
 
     Attributes:
         directory: The directory that was asked for.
-        pid: The process that holds it; None when it did not leave its number.
+        pid: The process that holds it; None if it did not write its id.
     """
 
     def __init__(self, directory: Path, pid: int | None) -> None:

@@ -8,26 +8,16 @@ from pathlib import Path
 from pattern_storage.embedded.account import Account
 from pattern_storage.embedded.errors import DirectoryUnusable, EmbeddedError
 
-__all__ = ["make_directory", "make_server_directory", "read_or_create_secret", "write_private"]
-
-# Passed through by the servers' account, listed by nobody else.
+#: Others, of whom one is the servers' account, may pass through it and not list it.
 PASSABLE = 0o711
 PRIVATE = 0o700
 
 
 def make_directory(path: Path, account: Account, *, ours: str) -> None:
-    """Create a directory of ours with its parents, and make sure `account` can enter it.
+    """Create a directory with its parents, absolute, and make sure that `account` can enter it.
 
-    Only a directory that is new, empty or ours from an earlier run is opened for others to pass: the mode
-    of any other is left alone.
-
-    Args:
-        path: The directory, absolute.
-        account: Who has to be able to enter it.
-        ours: Name of a file that only a directory of ours has.
-
-    Raises:
-        DirectoryUnusable: It cannot be created, or `account` cannot reach it.
+    Only a directory that is new, empty, or has the file `ours` from an earlier run is opened for others to pass: the
+    mode of any other is left alone. Raises DirectoryUnusable.
     """
     mode = PASSABLE if account.switched else PRIVATE
     try:
@@ -52,14 +42,14 @@ def make_directory(path: Path, account: Account, *, ours: str) -> None:
 
 
 def make_server_directory(path: Path, account: Account) -> None:
-    """Create a directory that belongs to the server itself, closed to everyone else.
+    """Create a directory that belongs to the server's account and is closed to all others.
 
-    Raises:
-        EmbeddedError: It exists and belongs to someone else.
+    Raises EmbeddedError if it exists and belongs to another user.
     """
     with contextlib.suppress(FileExistsError):
         path.mkdir(PRIVATE)
-        account.take(path)
+        if account.switched:
+            os.chown(path, account.uid, account.gid)
     if (owner := path.stat().st_uid) != account.uid:
         raise EmbeddedError(
             f"{path} belongs to user {owner}, but the server would run as user {account.uid}: "
@@ -68,7 +58,7 @@ def make_server_directory(path: Path, account: Account) -> None:
 
 
 def write_private(path: Path, text: str, account: Account | None = None) -> None:
-    """Replace a file in one step, readable by us (or `account`) alone from the first byte on."""
+    """Replace a file in one step, readable by its owner alone: the current user, or `account`."""
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     with contextlib.suppress(FileNotFoundError):
         new.unlink()
@@ -83,7 +73,7 @@ def write_private(path: Path, text: str, account: Account | None = None) -> None
 
 
 def read_or_create_secret(path: Path) -> str:
-    """The password in `path`; a new one is made and kept there when the file is not there yet."""
+    """Return the password in the file; a new one is written if there is none."""
     with contextlib.suppress(FileNotFoundError):
         if text := path.read_text(encoding="utf-8").strip():
             return text

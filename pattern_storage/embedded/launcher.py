@@ -1,4 +1,4 @@
-"""Launcher of programs that end when we do, as another user when we are root."""
+"""Launcher of programs that end with this process, and run as another user if this one is root's."""
 
 import contextlib
 import ctypes
@@ -18,8 +18,6 @@ from pattern_storage.embedded.errors import EmbeddedError
 from pattern_storage.embedded.log import ServerLog
 from pattern_storage.embedded.process import ServerProcess
 
-__all__ = ["launch"]
-
 _Child = subprocess.Popen[str]
 _Order = tuple[Callable[[], _Child], Future[_Child]]
 
@@ -30,10 +28,10 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class _LauncherThread:
-    """The thread all servers are forked from.
+    """The thread that forks all servers.
 
-    PR_SET_PDEATHSIG fires when the *thread* that forked ends, not the process: a server started by a passing
-    thread would die with it. This one is a daemon that never ends, so it goes with the process.
+    PR_SET_PDEATHSIG fires when the *thread* that forked ends, not the process: a server that a short-lived thread
+    started would die with it. This thread is a daemon that ends with the process.
     """
 
     def __init__(self) -> None:
@@ -82,17 +80,16 @@ def launch(
     next start in its directory stops it.
 
     Args:
-        name: What messages call it.
+        name: Its name in messages.
         arguments: The program and its arguments.
-        account: Who runs it.
-        log: Where its output goes; opened by us, so `account` needs no right to it.
-        death_signal: What it receives when this process ends without having stopped it.
-        stdin: Text for its standard input; None for none.
-        directory: Where it runs.
-        environment: All its variables; None for the few that a server needs.
+        account: The account that runs it.
+        log: The file of its output; this process opens it, so `account` needs no right to it.
+        death_signal: The signal that it receives when this process ends without having stopped it.
+        stdin: Text for its standard input.
+        directory: Its working directory.
+        environment: All its variables; by default the few that a server needs.
 
-    Raises:
-        EmbeddedError: The program cannot be started.
+    Raises EmbeddedError if the program cannot be started.
     """
     parent = os.getpid()
 
@@ -105,7 +102,7 @@ def launch(
 
     def start() -> _Child:
         with log.open() as output, warnings.catch_warnings():
-            # From Python 3.12 a fork with threads about is warned of; this child calls two C functions and execs.
+            # Python 3.12 and later warn of a fork beside threads; this child calls two C functions and execs.
             warnings.simplefilter("ignore", DeprecationWarning)
             return subprocess.Popen(
                 [str(argument) for argument in arguments],
@@ -137,6 +134,6 @@ def launch(
 
 
 def _environment() -> Mapping[str, str]:
-    """No PG* variables, which change what the programs do, and nothing secret for `nobody` to read."""
+    """Return no PG* variables, which change what the programs do, and no secrets, which `nobody` could read."""
     kept = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
     return {name: os.environ[name] for name in kept if name in os.environ} | {"LC_ALL": "C", "TZ": "UTC"}

@@ -1,4 +1,4 @@
-"""Directory lock that the kernel releases when its holder dies, however it dies."""
+"""Lock of a directory, which the kernel releases when its holder dies, however it dies."""
 
 import fcntl
 import os
@@ -8,19 +8,17 @@ from pathlib import Path
 
 from pattern_storage.embedded.errors import DirectoryUnusable, EmbeddedError, StackAlreadyRunning
 
-__all__ = ["DirectoryLock"]
-
-# `held_by` takes the lock for a moment to look: a starter that meets it tries again this long, in seconds.
+#: Seconds for which `acquire` tries again: `is_taken` has the lock for a moment when it looks.
 PATIENCE = 0.25
 
 _held: "weakref.WeakSet[DirectoryLock]" = weakref.WeakSet()
 
 
 class DirectoryLock:
-    """`flock` on a file in a directory, with the number of the holder written in it.
+    """`flock` on a file in a directory, with the id of the process that holds it written in it.
 
-    The file stays behind when the lock is released: removing it would let two processes lock two
-    different files of the same name.
+    The file stays when the lock is released: removing it would let two processes lock two different files of the same
+    name.
     """
 
     def __init__(self, file: Path) -> None:
@@ -33,7 +31,7 @@ class DirectoryLock:
         return self._descriptor is not None
 
     def acquire(self) -> None:
-        """Take the lock; nothing happens when it is ours already.
+        """Take the lock, unless this object holds it.
 
         Raises:
             StackAlreadyRunning: Another living process, or another object in this one, holds it.
@@ -54,7 +52,7 @@ class DirectoryLock:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    holder = _number_in(descriptor)
+                    holder = _process_id(descriptor)
                     os.close(descriptor)
                     raise StackAlreadyRunning(self._file.parent, holder) from None
                 time.sleep(0.005)
@@ -64,7 +62,7 @@ class DirectoryLock:
         _held.add(self)
 
     def release(self) -> None:
-        """Give the lock back; nothing happens when it is not ours."""
+        """Release the lock if this object holds it."""
         if self._descriptor is not None:
             # Closing, never LOCK_UN: in a forked child LOCK_UN would release the parent's lock.
             os.close(self._descriptor)
@@ -73,11 +71,7 @@ class DirectoryLock:
 
     @staticmethod
     def is_taken(file: Path) -> bool:
-        """Whether a living process holds the lock on `file`.
-
-        Raises:
-            EmbeddedError: The file is there but not ours to read.
-        """
+        """Return whether a living process holds the lock on `file`. Raises EmbeddedError if it cannot be read."""
         try:
             descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
         except FileNotFoundError:
@@ -85,7 +79,7 @@ class DirectoryLock:
         except OSError as error:
             raise EmbeddedError(f"Cannot read {file}: {error.strerror}. Run as the user who owns it.") from error
         try:
-            # Shared, so that two who look do not take each other for a holder.
+            # Shared, so that two processes that look do not take each other for a holder.
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
@@ -95,7 +89,7 @@ class DirectoryLock:
             os.close(descriptor)
 
 
-def _number_in(descriptor: int) -> int | None:
+def _process_id(descriptor: int) -> int | None:
     text = os.pread(descriptor, 32, 0).strip()
     return int(text) if text.isdigit() else None
 

@@ -4,14 +4,14 @@ import os
 from pathlib import Path
 from typing import TextIO
 
-__all__ = ["ServerLog"]
-
-LIMIT = 10_000_000  # bytes, then the next start sets the file aside
-SHOWN = 12  # lines in an error message
+#: Bytes after which the next start sets the file aside.
+LIMIT = 10_000_000
+#: Lines that an error message shows.
+SHOWN = 12
 
 
 class ServerLog:
-    """A file that grows over many starts, and the place in it where the last one began."""
+    """A log file that grows over many starts, and the position in it where the last one began."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -27,7 +27,7 @@ class ServerLog:
         return file
 
     def tail(self) -> str:
-        """The last lines written since the last `open`; empty when there is none."""
+        """Return the last lines written since the last `open`; an empty text if there are none."""
         try:
             with self.path.open("rb") as file:
                 size = file.seek(0, os.SEEK_END)

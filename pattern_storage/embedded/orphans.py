@@ -1,4 +1,4 @@
-"""Termination of processes without an owner, and of process trees."""
+"""Termination of servers that a dead process left running, and of process trees."""
 
 import contextlib
 import signal
@@ -8,21 +8,19 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["kill_tree", "stop_orphans"]
-
 POLL = 0.005  # seconds
 
 
 def stop_orphans(directory: Path, executables: Sequence[str], polite: signal.Signals) -> None:
     """Stop servers that a dead parent left running in `directory`.
 
-    They are known by program and working directory, which both servers set to their data directory. Pid files
-    are not trusted: after a crash the number in one may belong to anyone.
+    They are recognized by program and working directory, which both servers set to their data directory. Pid files
+    are not trusted: after a crash the id in one may belong to any process.
 
     Args:
-        directory: Data directory of the server. The caller holds its lock, so what runs there has no owner.
-        executables: How the names of its programs begin.
-        polite: Signal that asks for an orderly stop; after ten seconds they are killed.
+        directory: Data directory of the server. The caller holds its lock, so a server that runs there has no owner.
+        executables: Prefixes of the names of its programs.
+        polite: Signal that asks for an orderly stop; ten seconds later they are killed.
     """
     orphans = _running_in(directory.resolve(), executables)
     numbers = {orphan.pid for orphan in orphans}
@@ -37,9 +35,9 @@ def stop_orphans(directory: Path, executables: Sequence[str], polite: signal.Sig
 
 
 def kill_tree(pid: int) -> None:
-    """End a process and its children with SIGKILL; returns when the children are gone.
+    """End a process and its children, if there are any, with SIGKILL; return when the children are gone.
 
-    The process itself is left for its parent to wait for. Nothing happens when it is gone already.
+    The process itself is left for its parent to wait for.
     """
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
@@ -63,7 +61,7 @@ def _running_in(directory: Path, executables: Sequence[str]) -> list[psutil.Proc
 
 
 def _wait(processes: Iterable[psutil.Process], *, timeout: float) -> list[psutil.Process]:
-    """Those that still live after `timeout` seconds.
+    """Return the processes that still live after `timeout` seconds.
 
     Not psutil.wait_procs, which waits for zombies: in a container without an init nobody collects them.
     """

@@ -8,22 +8,18 @@ from pathlib import Path
 from pattern_storage.embedded.errors import EmbeddedError
 from pattern_storage.embedded.files import write_private
 
-__all__ = ["HOST", "is_free", "port_for"]
-
 HOST = "127.0.0.1"
 
-# Below the range systems take outgoing ports from (32768 on Linux, 49152 on macOS). A client that keeps trying to
-# reach a stopped server on a port in that range sooner or later connects to itself and occupies the port.
+#: Below the range of outgoing ports (from 32768 on Linux, 49152 on macOS). A client that keeps trying to reach a
+#: stopped server on a port in that range sooner or later connects to itself and occupies the port.
 CANDIDATES = range(15_000, 32_000)
 
 
 def port_for(file: Path, *, keep: bool = True) -> int:
-    """The port written in `file` while it is free, else a new free one, which is then written there.
+    """Return the port written in `file` while it is free, else a new free one, which is then written there.
 
-    Nothing is reserved: another program may take it before the server does. Then ask again with `keep=False`.
-
-    Raises:
-        EmbeddedError: No free port was found.
+    It is not reserved: another program may take it before the server does. Then call this again with `keep=False`.
+    Raises EmbeddedError if no free port was found.
     """
     if keep:
         with contextlib.suppress(FileNotFoundError, ValueError):
@@ -39,9 +35,9 @@ def port_for(file: Path, *, keep: bool = True) -> int:
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on this port now."""
+    """Return whether a server could listen on this port now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # What servers do: connections that linger after a restart do not count as taken.
+        # Servers do the same: connections that linger after a restart do not count as taken.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))

@@ -16,8 +16,6 @@ from pattern_storage.embedded.ports import HOST
 from pattern_storage.embedded.process import ServerProcess
 from pattern_storage.embedded.server import START_TIMEOUT, EmbeddedServer
 
-__all__ = ["EmbeddedPostgres"]
-
 SETTINGS = {
     "listen_addresses": HOST,
     "unix_socket_directories": "",  # the path of a socket may be 107 bytes long at most; TCP has no such limit
@@ -28,21 +26,15 @@ SETTINGS = {
     "password_encryption": "scram-sha-256",
 }
 
-# Loses or corrupts data when the machine stops.
+#: Settings that lose or corrupt data when the machine stops.
 NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
 class EmbeddedPostgres(EmbeddedServer):
     """PostgreSQL with one superuser and one database, both called pattern_storage.
 
-    The first start of a directory creates them, which takes half a second.
-
-    Args:
-        directory: Where all of it is kept; created when missing.
-        durable: False turns off every write to disk that a commit waits for; for tests only.
-        settings: Server settings by name, over the ones chosen here and in `memory.py`.
-        copies: Where a copy of the programs is put when `nobody` cannot enter the place they stand in; by
-            default inside `directory`.
+    The first start in a directory creates them, which takes half a second. `durable=False` turns off every write to
+    disk that a commit waits for. `settings` replace those chosen here and in `memory.py`. See `EmbeddedServer`.
     """
 
     NAME = "PostgreSQL"
@@ -59,17 +51,12 @@ class EmbeddedPostgres(EmbeddedServer):
         copies: Path | None = None,
     ) -> None:
         super().__init__(directory, durable=durable, copies=copies)
-        # Tests start many servers at once: those keep PostgreSQL's defaults.
+        # Tests start many servers at once, which keep PostgreSQL's defaults of memory.
         own = memory_settings(usable_memory()) | wal_settings(free_disk(directory)) if durable else NOT_DURABLE
         self._settings = SETTINGS | own | dict(settings or {})
 
     def start(self) -> None:
-        """Start the server, create it first if need be; see `EmbeddedServer.start`.
-
-        Raises:
-            StackAlreadyRunning: Another living process runs a server in this directory.
-            EmbeddedError: It could not be created or started, or there is data without its password.
-        """
+        """See `EmbeddedServer.start`. Raises EmbeddedError also for data without its password."""
         password_file = self.directory / "password"
         if self._data.exists() and not password_file.exists():
             raise EmbeddedError(
@@ -89,8 +76,7 @@ class EmbeddedPostgres(EmbeddedServer):
                 log=self._log,
             )
         super()._prepare(account, password)
-
-        self._forget_stranger()
+        self._remove_foreign_pid_file()
 
     def _command(self, account: Account, port: int, password: str) -> Sequence[str | Path]:
         postgres = find_postgres(self._copies, account).postgres
@@ -101,7 +87,7 @@ class EmbeddedPostgres(EmbeddedServer):
         pid_file = self._data / "postmaster.pid"
 
         def ready() -> bool:
-            # Line 1 tells this start from an earlier one, line 8 is what pg_ctl waits for.
+            # Line 1 tells this start from an earlier one; pg_ctl waits for line 8 as well.
             with contextlib.suppress(OSError):
                 lines = pid_file.read_text(encoding="utf-8").splitlines()
                 return len(lines) >= 8 and lines[0] == str(process.pid) and lines[7].strip() == "ready"
@@ -109,11 +95,11 @@ class EmbeddedPostgres(EmbeddedServer):
 
         process.wait_ready(ready, timeout=START_TIMEOUT)
 
-    def _forget_stranger(self) -> None:
-        """Remove a pid file of a dead server whose number now belongs to another program of the same user.
+    def _remove_foreign_pid_file(self) -> None:
+        """Remove the pid file of a dead server whose process id now belongs to another program of the same user.
 
-        PostgreSQL would take that program for the server and refuse to start. Any other stale file is left to it,
-        because it finds in there what shared memory to give back.
+        PostgreSQL would take that program for the server and refuse to start. Any other stale file is left to
+        PostgreSQL, which reads in it the shared memory to free.
         """
         pid_file = self._data / "postmaster.pid"
         with contextlib.suppress(OSError, ValueError, IndexError, psutil.Error):

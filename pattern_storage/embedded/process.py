@@ -1,4 +1,4 @@
-"""Child process of a server, from its start until nothing of it is left."""
+"""Child process of a server, from its start until it and its children are gone."""
 
 import contextlib
 import os
@@ -11,15 +11,13 @@ from pattern_storage.embedded.errors import EmbeddedError
 from pattern_storage.embedded.log import ServerLog
 from pattern_storage.embedded.orphans import kill_tree
 
-__all__ = ["ServerProcess"]
-
 POLL = 0.005  # seconds
 
 
 class ServerProcess:
-    """A program that was launched and is watched until it is gone.
+    """A program that was launched.
 
-    In a forked child of the process that launched it, it counts as not running and nothing is done to it.
+    In a forked child of the process that launched it, it counts as not running, and no method does anything to it.
     """
 
     def __init__(self, name: str, child: subprocess.Popen[str], log: ServerLog) -> None:
@@ -30,28 +28,23 @@ class ServerProcess:
 
     @property
     def pid(self) -> int:
-        """Number of the process."""
+        """The process id."""
         return self._child.pid
 
     @property
     def running(self) -> bool:
-        """Whether it lives."""
+        """Whether the process lives."""
         return self._owner == os.getpid() and self._child.poll() is None
 
     @property
     def log_tail(self) -> str:
-        """The last lines of what it wrote since its start."""
+        """The last lines that it wrote since its start."""
         return self._log.tail()
 
     def wait_ready(self, ready: Callable[[], bool], *, timeout: float) -> None:
-        """Wait until `ready()` answers True.
+        """Wait until `ready()`, which is called again and again, returns True.
 
-        Args:
-            ready: Asked again and again; may take a moment.
-            timeout: Seconds after which the server is killed.
-
-        Raises:
-            EmbeddedError: It ended, or was not ready in time.
+        Raises EmbeddedError if the process ends, or if it is not ready after `timeout` seconds and has been killed.
         """
         deadline = time.monotonic() + timeout
         while not ready():
@@ -63,13 +56,9 @@ class ServerProcess:
             time.sleep(POLL)
 
     def wait_done(self, *, timeout: float) -> None:
-        """Wait until it ends by itself with status 0.
+        """Wait until the process ends by itself with status 0.
 
-        Args:
-            timeout: Seconds after which it is killed.
-
-        Raises:
-            EmbeddedError: It ended with another status, or not in time.
+        Raises EmbeddedError for another status, or if it has not ended after `timeout` seconds and has been killed.
         """
         try:
             status = self._child.wait(timeout)
@@ -81,7 +70,7 @@ class ServerProcess:
             raise self._failure(f"ended with status {status}")
 
     def stop(self, *signals: signal.Signals, timeout: float) -> None:
-        """Send each of `signals` in turn, giving it `timeout` seconds, then kill; returns when it is gone."""
+        """Send the signals in turn, each with `timeout` seconds to end, then kill; return when the process is gone."""
         for number in signals:
             if not self.running:
                 return
@@ -91,7 +80,7 @@ class ServerProcess:
         self.kill()
 
     def kill(self) -> None:
-        """End it and its children with SIGKILL; returns when all are gone."""
+        """End the process and its children with SIGKILL; return when all are gone."""
         if self.running:
             kill_tree(self.pid)
             self._child.wait()

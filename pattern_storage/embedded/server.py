@@ -4,7 +4,6 @@ import signal
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import ClassVar, Self
 
 from pattern_storage.embedded.account import Account, server_account
@@ -17,8 +16,6 @@ from pattern_storage.embedded.orphans import stop_orphans
 from pattern_storage.embedded.ports import port_for
 from pattern_storage.embedded.process import ServerProcess
 
-__all__ = ["EmbeddedServer"]
-
 START_TIMEOUT = 120.0  # seconds: after a crash a server reads its log back before it is ready
 STOP_TIMEOUT = 30.0  # seconds for each of the stop signals
 PORT_ATTEMPTS = 5
@@ -28,21 +25,21 @@ LOCK = "server.lock"
 class EmbeddedServer(ABC):
     """A server on 127.0.0.1. Data, password and, while it is free, port are kept from one start to the next.
 
-    Not for use by several threads at once.
+    It is not for use by several threads at once.
 
     Args:
-        directory: Where all of it is kept; created when missing.
+        directory: The folder of its files; created when missing.
         durable: False trades safety against a stopping machine for speed; for tests only.
-        copies: Where a copy of the programs is put when `nobody` cannot enter the place they stand in; by
-            default inside `directory`.
+        copies: The folder for a copy of the programs if `nobody` cannot run them where they are; by default
+            inside `directory`.
     """
 
     NAME: ClassVar[str]
-    # What it says in its log when another program has the port.
+    #: The words in its log that say that another program has the port.
     PORT_TAKEN: ClassVar[str]
-    # How the names of its executables begin.
+    #: Prefixes of the names of its executables.
     EXECUTABLES: ClassVar[Sequence[str]]
-    # The polite one first, and the one sent when this process dies.
+    #: Signals that stop it, in the order in which they are tried. The first is also sent when this process dies.
     STOP_SIGNALS: ClassVar[Sequence[signal.Signals]]
 
     def __init__(self, directory: Path, *, durable: bool = True, copies: Path | None = None) -> None:
@@ -62,34 +59,33 @@ class EmbeddedServer(ABC):
 
     @property
     def pid(self) -> int | None:
-        """Number of the server process; None when it does not run."""
+        """The process id of the server; None when it does not run."""
         return self._process.pid if self._process and self._process.running else None
 
     @property
     def log_file(self) -> Path:
-        """What the server writes about itself, over many starts."""
+        """The server's log, over many starts."""
         return self._log.path
 
     @property
     def url(self) -> str:
-        """Where clients connect, with the password in it. Kept while the server is stopped.
+        """The URL for clients, with the password in it; also while the server is stopped.
 
-        Raises:
-            EmbeddedError: The server was never started by this object.
+        Raises EmbeddedError before the first start.
         """
         if self._address is None:
             raise EmbeddedError(f"{self.NAME} in {self.directory} has no URL before its first start(): call it.")
         return self._address
 
     def start(self) -> None:
-        """Start the server and return when it answers; nothing happens when it runs already.
+        """Start the server unless it runs, and return when it answers.
 
         A server that a dead process left running in the directory is stopped first. The URL changes only if
         another program took the port meanwhile.
 
         Raises:
             StackAlreadyRunning: Another living process runs a server in this directory.
-            EmbeddedError: The server could not be started; the message ends with its last words.
+            EmbeddedError: The server could not be started; the message ends with the end of its log.
         """
         if self.running:
             return
@@ -109,14 +105,14 @@ class EmbeddedServer(ABC):
             raise
 
     def stop(self) -> None:
-        """Stop in an orderly way, by force when that takes too long. Gives the directory back; the data stays."""
+        """Stop in an orderly way, by force when that takes too long, and release the directory; the data stays."""
         if self._process:
             self._process.stop(*self.STOP_SIGNALS, timeout=STOP_TIMEOUT)
             self._process = None
         self._lock.release()
 
     def kill(self) -> None:
-        """Crash it, for tests: SIGKILL to the server and its children. `start()` recovers what was written."""
+        """Crash the server, for tests: SIGKILL to it and its children. `start()` recovers what was written."""
         if self._process:
             self._process.kill()
             self._process = None
@@ -135,7 +131,7 @@ class EmbeddedServer(ABC):
             try:
                 self._wait_ready(process, port, password)
             except EmbeddedError:
-                # Another program took the port between our look and the server's bind.
+                # Another program took the port between `port_for` and the server's bind.
                 if attempt == PORT_ATTEMPTS or self.PORT_TAKEN not in self._log.tail():
                     raise
             else:
@@ -146,23 +142,21 @@ class EmbeddedServer(ABC):
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _prepare(self, account: Account, password: str) -> None:
-        """Make the data directory, and in it what has to be there before the server starts."""
+        """Create the data directory, and the files that the server needs in it."""
         make_server_directory(self._data, account)
 
     @abstractmethod
     def _command(self, account: Account, port: int, password: str) -> Sequence[str | Path]:
-        """The program and its arguments; no secret may be among them, every user can read them."""
+        """Return the program and its arguments; none may be a secret, because every user can read them."""
 
     @abstractmethod
     def _wait_ready(self, process: ServerProcess, port: int, password: str) -> None:
-        """Wait with `process.wait_ready` until clients are served."""
+        """Wait with `process.wait_ready` until the server serves clients."""
 
     @abstractmethod
     def _url(self, port: int, password: str) -> str:
-        """Where clients connect."""
+        """Return the URL for clients."""

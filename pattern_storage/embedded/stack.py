@@ -4,7 +4,6 @@ import contextlib
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from pattern_storage.embedded.account import server_account
@@ -15,19 +14,15 @@ from pattern_storage.embedded.postgres import EmbeddedPostgres
 from pattern_storage.embedded.state import LOCK_FILE, STATE_FILE, StackState, write_state
 from pattern_storage.embedded.valkey import EmbeddedValkey
 
-__all__ = ["EmbeddedStack"]
-
 
 class EmbeddedStack:
-    """Both servers, started and stopped together.
-
-    Stacks in different directories know nothing of each other. In one directory there is one at a time.
+    """Both servers, started and stopped together. A directory has at most one running stack.
 
         with EmbeddedStack(default_data_dir()) as stack:
             connect(stack.database_url)
 
     Args:
-        data_dir: Where everything is kept; created when missing.
+        data_dir: The folder of all files; created when missing.
         durable: False trades safety against a stopping machine for speed; for tests only.
     """
 
@@ -42,41 +37,31 @@ class EmbeddedStack:
 
     @property
     def running(self) -> bool:
-        """Whether both servers live."""
+        """Whether both servers run."""
         return self.postgres.running and self.valkey.running
 
     @property
     def database_url(self) -> str:
-        """Where PostgreSQL is, with the password.
-
-        Raises:
-            EmbeddedError: The stack was never started.
-        """
+        """PostgreSQL's URL, with the password. Raises EmbeddedError before the first start."""
         return self.postgres.url
 
     @property
     def redis_url(self) -> str:
-        """Where Valkey is, with the password.
-
-        Raises:
-            EmbeddedError: The stack was never started.
-        """
+        """Valkey's URL, with the password. Raises EmbeddedError before the first start."""
         return self.valkey.url
 
     def start(self) -> None:
-        """Start both servers, return when both are ready, and tell so in the state file.
-
-        A server that runs already is left alone.
+        """Start both servers unless they run, wait until both are ready, and write the state file.
 
         Raises:
             StackAlreadyRunning: Another living process runs a stack in this directory.
-            EmbeddedError: A server could not be started. None is left running then.
+            EmbeddedError: A server could not be started. Neither is left running then.
         """
         make_directory(self.data_dir, server_account(), ours=LOCK_FILE)
         self._lock.acquire()
         try:
             if self._started_at is None:
-                # What a killed stack left would be taken for ours, now that the lock is held again.
+                # The file of a killed stack would be taken for this one's, now that the lock is held again.
                 (self.data_dir / STATE_FILE).unlink(missing_ok=True)
             self.postgres.start()
             self.valkey.start()
@@ -87,10 +72,10 @@ class EmbeddedStack:
             raise
 
     def stop(self) -> None:
-        """Remove the state file, stop both servers and give the directory back; the data stays."""
+        """Remove the state file, stop both servers and release the directory; the data stays."""
         if not self._lock.held:
             return
-        with contextlib.ExitStack() as steps:  # each is done even when one before it fails
+        with contextlib.ExitStack() as steps:  # each step is done even if one before it fails
             steps.callback(self._lock.release)
             steps.callback(self.postgres.stop)
             steps.callback(self.valkey.stop)
@@ -99,13 +84,9 @@ class EmbeddedStack:
         self._values.clear()
 
     def update_state(self, **values: object) -> None:
-        """Add to what other processes read with `read_state`, under `StackState.values`.
+        """Add to `StackState.values`, for other processes, JSON values by name; None removes one.
 
-        Args:
-            **values: JSON values by name; None removes one.
-
-        Raises:
-            EmbeddedError: The stack does not run.
+        Raises EmbeddedError if the stack does not run.
         """
         if self._started_at is None:
             raise EmbeddedError(f"The stack in {self.data_dir} does not run: call start() first.")
@@ -118,7 +99,5 @@ class EmbeddedStack:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()

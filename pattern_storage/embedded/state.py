@@ -14,17 +14,15 @@ from pattern_storage.embedded.errors import EmbeddedError
 from pattern_storage.embedded.files import write_private
 from pattern_storage.embedded.lock import DirectoryLock
 
-__all__ = ["LOCK_FILE", "STATE_FILE", "StackState", "default_data_dir", "read_state", "write_state"]
-
 LOCK_FILE = "stack.lock"
 STATE_FILE = "state.json"
 
 
 def default_data_dir() -> Path:
-    """Where the stack keeps its data when nobody says otherwise.
+    """Return the data directory of the stack where no setting names one.
 
-    Root's home is closed to `nobody`, whom the servers run as, so root gets a directory of the system. So does a user
-    without a home, as in a container with an arbitrary uid: a folder under /tmp could be another user's trap.
+    Root's home is closed to `nobody`, the account of the servers, so root gets a directory of the system. So does a
+    user without a home, as in a container with an arbitrary uid: a folder under /tmp could be another user's trap.
     """
     if os.geteuid() != 0:
         with suppress(RuntimeError):
@@ -34,14 +32,14 @@ def default_data_dir() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class StackState:
-    """How to reach a stack that runs.
+    """Process, addresses and further values of a stack that runs.
 
     Attributes:
         pid: The process that started it and ends it.
-        database_url: PostgreSQL, with the password.
-        redis_url: Valkey, with the password.
+        database_url: PostgreSQL's URL, with the password.
+        redis_url: Valkey's URL, with the password.
         started_at: When both servers were ready, UTC.
-        values: What the caller added with `EmbeddedStack.update_state`; JSON values by name.
+        values: JSON values by name, added by `EmbeddedStack.update_state`.
     """
 
     pid: int
@@ -52,18 +50,16 @@ class StackState:
 
 
 def write_state(data_dir: Path, state: StackState) -> None:
-    """Replace the state file in one step; it is readable by its owner alone."""
+    """Replace the state file in one step; only its owner can read it."""
     text = json.dumps(asdict(state) | {"started_at": state.started_at.isoformat()}, indent=2)
     write_private(data_dir / STATE_FILE, text + "\n")
 
 
 def read_state(data_dir: Path) -> StackState | None:
-    """The state of the stack that runs in `data_dir` now.
+    """Return the state of the stack that runs in `data_dir` now, None if there is none.
 
-    None when there is none. A file left by a stack that was killed does not count: the kernel dropped its lock.
-
-    Raises:
-        EmbeddedError: It runs, but the state is another user's, or not what this version writes.
+    The file of a stack that was killed does not count: the kernel released its lock. Raises EmbeddedError for a running
+    stack whose state belongs to another user, or was not written by this version.
     """
     if not DirectoryLock.is_taken(data_dir / LOCK_FILE):
         return None

@@ -13,18 +13,12 @@ from pattern_storage.embedded.ports import HOST
 from pattern_storage.embedded.process import ServerProcess
 from pattern_storage.embedded.server import START_TIMEOUT, EmbeddedServer
 
-__all__ = ["EmbeddedValkey"]
-
 
 class EmbeddedValkey(EmbeddedServer):
     """Valkey, which speaks the Redis protocol, as broker and result store.
 
-    Args:
-        directory: Where all of it is kept; created when missing.
-        durable: True appends every write to a file, flushed each second: a power cut costs a second at most, a
-            crash of the server nothing. False keeps all in memory; for tests only.
-        copies: Where a copy of the program is put when `nobody` cannot enter the place it stands in; by
-            default inside `directory`.
+    It appends every write to a file that is flushed each second: a power cut loses a second at most, a crash of the
+    server nothing. With `durable=False` all is in memory alone. See `EmbeddedServer`.
     """
 
     NAME = "Valkey"
@@ -39,7 +33,7 @@ class EmbeddedValkey(EmbeddedServer):
             "protected-mode": "yes",
             "requirepass": password,
             "dir": _quoted(self._data),
-            # It rewrites its command line, so this file is how an operator finds it.
+            # Valkey rewrites its command line, so an operator finds it by this file.
             "pidfile": _quoted(self._data / "valkey.pid"),
             "daemonize": "no",
             # A queue may refuse a job, never drop one.
@@ -61,12 +55,12 @@ class EmbeddedValkey(EmbeddedServer):
 
 
 def _quoted(path: Path) -> str:
-    """A path in a configuration file, where quotes and backslashes are escaped."""
+    """Return the path as a configuration file has it, with quotes and backslashes escaped."""
     return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _answers(port: int, password: str) -> bool:
-    """Whether a server there takes the password and answers a PING; while it loads its file it does not."""
+    """Return whether a server there takes the password and answers a PING; it does not while it loads its file."""
     with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1) as connection:
         connection.sendall(f"AUTH {password}\r\nPING\r\n".encode())
         answer = b""

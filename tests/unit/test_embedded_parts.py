@@ -9,6 +9,7 @@ import pytest
 
 from pattern_storage.embedded import EmbeddedError, StackAlreadyRunning, read_state
 from pattern_storage.embedded.account import Account, server_account
+from pattern_storage.embedded.cluster import _major_version
 from pattern_storage.embedded.files import make_directory, read_or_create_secret, write_private
 from pattern_storage.embedded.lock import DirectoryLock
 from pattern_storage.embedded.log import ServerLog
@@ -112,6 +113,22 @@ def test_root_needs_a_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pwd.getpwnam", missing)
     with pytest.raises(EmbeddedError, match=r"^PostgreSQL refuses to run as root .* no user `nobody`"):
         server_account()
+
+
+@pytest.mark.parametrize(
+    ("answer", "version"),
+    [
+        ("postgres (PostgreSQL) 18.6", 18),
+        ("postgres (PostgreSQL) 17.5 (Debian 17.5-1.pgdg120+1)", 17),
+        ("postgres (PostgreSQL) 19beta1", 19),
+        ("something else", 0),
+    ],
+)
+def test_the_version_of_a_postgres_on_path(tmp_path: Path, answer: str, version: int) -> None:
+    program = tmp_path / "postgres"
+    program.write_text(f"#!/bin/sh\necho '{answer}'\n")
+    program.chmod(0o755)
+    assert _major_version(program) == version
 
 
 def test_a_log_shows_the_end_of_the_last_start_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
