@@ -1,7 +1,7 @@
-"""Testing kit of applications: fixtures, inline and recorded jobs, assertions, factories of patterns.
+"""Testing kit for applications: fixtures, inline and recorded jobs, assertions, factories of patterns.
 
-pytest loads `plugin` by its entry point. Each name is imported when it is first used (PEP 562): a test run that needs
-none of them pays for none.
+pytest loads `plugin` by its entry point. Each name is imported when it is first used (PEP 562), so that a test run
+without it pays nothing.
 """
 
 from importlib import import_module

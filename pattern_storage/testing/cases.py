@@ -10,15 +10,17 @@ from pattern_storage.testing.servers import shared_servers
 
 
 class _Case:
-    """What both mixins use of `unittest.TestCase`."""
+    """Base of both mixins, which need `unittest.TestCase` behind them."""
 
     jobs: RecordedMode | InlineMode
 
     def setUp(self) -> None:  # unittest's name
-        super().setUp()  # type: ignore[misc]  # of the class that this is mixed into
+        """Begin to note or to execute jobs."""
+        self.jobs = self.enterContext(self._mode())  # type: ignore[attr-defined]
+        super().setUp()  # type: ignore[misc]
 
-    def _enter(self, context: AbstractContextManager[Any]) -> Any:
-        return self.enterContext(context)  # type: ignore[attr-defined]
+    def _mode(self) -> AbstractContextManager[RecordedMode | InlineMode]:
+        raise NotImplementedError
 
     def assert_enqueued(self, *, count: int | None = None, **wanted: Any) -> SubmittedJob:
         """See `JobLog.assert_enqueued`."""
@@ -34,10 +36,8 @@ class RecordedJobs(_Case):
 
     jobs: RecordedMode
 
-    def setUp(self) -> None:
-        """Begin to note jobs."""
-        self.jobs = self._enter(recorded())
-        super().setUp()
+    def _mode(self) -> AbstractContextManager[RecordedMode]:
+        return recorded()
 
 
 class InlineJobs(_Case):
@@ -45,10 +45,8 @@ class InlineJobs(_Case):
 
     jobs: InlineMode
 
-    def setUp(self) -> None:
-        """Make the database, and begin to execute jobs."""
-        self.jobs = self._enter(inline(self.create_database()))
-        super().setUp()
+    def _mode(self) -> AbstractContextManager[InlineMode]:
+        return inline(self.create_database())
 
     def create_database(self) -> str:
         """Return the URL of the database for this test."""

@@ -1,4 +1,4 @@
-"""Databases of tests: each is a copy of a template, which costs a fraction of migrating."""
+"""Databases of tests: each is a copy of a template, which takes a fraction of the time of migrations."""
 
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -24,6 +24,6 @@ def create_database(server_url: str, template: str | None = None, *, label: str 
 
 
 def drop_database(server_url: str, name: str) -> None:
-    """Drop a database, whoever is still connected to it."""
+    """Drop a database, also while other connections use it."""
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))

@@ -11,7 +11,7 @@ class DjangoInlineJobs(InlineJobs):
     """Executes jobs at once in the test database of Django's connection `pattern_storage_alias`.
 
     Mix it into `TransactionTestCase`: a job is executed on a connection of its own, which sees nothing of the
-    transaction that Django's `TestCase` keeps open. There, mix in `RecordedJobs`.
+    transaction that Django's `TestCase` keeps open. For `TestCase` there is `RecordedJobs`.
     """
 
     #: Django's name of the database.

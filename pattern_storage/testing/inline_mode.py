@@ -17,14 +17,11 @@ from pattern_storage.testing.result_documents import result_document
 
 
 class InlineMode:
-    """Executes jobs as they are submitted, those of the outbox when somebody asks for them.
-
-    Args:
-        database_url: a migrated database.
+    """Executes jobs as they are submitted, and those of the outbox when their status or result is asked for.
 
     Attributes:
-        jobs: what was submitted.
-        database_url: where the jobs are executed.
+        jobs: the submitted jobs.
+        database_url: the migrated database in which they are executed.
     """
 
     writes_outbox = True
@@ -43,8 +40,8 @@ class InlineMode:
         self._runtime.close()
 
     def accept(self, contract: ModelContractPatternStorage) -> None:
-        """See `Mode.accept`: execute the job, as a worker would that takes its message."""
-        # By way of JSON: what a message cannot carry must not work here.
+        """See `Mode.accept`: execute the job as a worker does."""
+        # By way of JSON: a value that a message cannot carry must not work here.
         fields = json.loads(json.dumps(contract.model_dump(mode="json")))
         job = contract.correlation_id
         try:
@@ -57,11 +54,11 @@ class InlineMode:
 
     def run_outbox(self) -> int:
         """Execute the jobs of the outbox whose transactions have committed, in order; return how many."""
-        waiting = self._runtime.run(self._waiting())
-        for contract in waiting:
+        contracts = self._runtime.run(self._committed())
+        for contract in contracts:
             # Its effect removes its row.
             self.accept(contract)
-        return len(waiting)
+        return len(contracts)
 
     def document(self, correlation_id: UUID) -> bytes | None:
         """See `Mode.document`. Jobs of the outbox are executed first, if the job is not known."""
@@ -80,16 +77,16 @@ class InlineMode:
         self._documents.setdefault(correlation_id, result_document(result))
         return result
 
-    async def _waiting(self) -> list[ModelContractPatternStorage]:
+    async def _committed(self) -> list[ModelContractPatternStorage]:
         async with self._runtime.pool.connection() as connection, connection.transaction():
             return [outbox.read(job.correlation_id, job.contract) for job in await outbox.claim(connection)]
 
 
 @contextmanager
 def inline(database_url: str | None = None) -> Iterator[InlineMode]:
-    """Execute what every client in this process submits, at once; `submit` returns when the job has its result.
+    """Execute the jobs of every client in this process at once; `submit` returns when the job has its result.
 
-    A job that `submit_in` has written is executed after the commit, when its status or result is asked for, or by
+    A job that `submit_in` has written is executed after the commit: when its status or result is asked for, or by
     `run_outbox`.
 
     Args:

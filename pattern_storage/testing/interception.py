@@ -1,6 +1,6 @@
-"""Clients whose jobs go to a mode of the testing kit instead of a queue, whoever made them and when.
+"""Interception of the jobs of all clients: they go to a mode of the testing kit instead of a queue.
 
-Both clients' methods that talk to a server are replaced while a mode is on; everything else about them is real.
+The methods of both clients that talk to a server are replaced while a mode is on; the others are the real ones.
 """
 
 import asyncio
@@ -21,26 +21,26 @@ from pattern_storage.tasks.client.result_document import checked_result, parse_r
 from pattern_storage.tasks.client.status import parse_status
 from pattern_storage.tasks.client.synchronous import Job, PatternStorageClient
 from pattern_storage.tasks.errors import JobTimeout
-from pattern_storage.testing.job_log import JobLog, SubmittedJob
-from pattern_storage.testing.transactions import Transaction, current, current_async
+from pattern_storage.testing.job_log import JobLog
+from pattern_storage.testing.transactions import current, current_async
 
-#: Where nothing listens: a client cannot be built without the address of a queue.
+#: An address at which no server listens: a client cannot be built without the address of a queue.
 NOWHERE = "redis://127.0.0.1:1/0"
 
 
 class Mode(Protocol):
-    """What becomes of submitted jobs. Calls may come from any thread."""
+    """A way to treat submitted jobs. Its methods may be called in any thread."""
 
     jobs: JobLog
-    #: Whether `submit_in` writes into the outbox; it is noted either way.
+    #: Whether `submit_in` writes into the outbox; the job is logged either way.
     writes_outbox: bool
 
     def accept(self, contract: ModelContractPatternStorage) -> None:
-        """Take a job, which has been checked and logged."""
+        """Take a job that has been checked and logged."""
         ...
 
     def document(self, correlation_id: UUID) -> bytes | None:
-        """Return the job's result document, as it would stand in Redis."""
+        """Return the job's result document as Redis would have it."""
         ...
 
     def cancel(self, correlation_id: UUID) -> ModelResult:
@@ -62,10 +62,9 @@ def intercepted(mode: Mode, **variables: str) -> Iterator[None]:
 
 def _accept(mode: Mode, jobs: Iterable[Outgoing], options: CallOptions) -> None:
     JobOptions.of(split(options, {})[0])
-    given = {name: value for name, value in options.items() if value is not None}
     for job in jobs:
         contract = contract_of(job.contract)
-        mode.jobs.add(SubmittedJob(contract, given))
+        mode.jobs.add(contract, options)
         mode.accept(contract)
 
 
@@ -75,22 +74,11 @@ def _check(contracts: Iterable[ModelContractPatternStorage], options: dict[str, 
         outbox.check_write(contract)
 
 
-def _note(
-    mode: Mode,
-    contracts: Iterable[ModelContractPatternStorage],
-    options: dict[str, Any],
-    transaction: Transaction | None,
-) -> None:
-    given = {name: value for name, value in options.items() if value is not None}
-    for contract in contracts:
-        mode.jobs.add(SubmittedJob(contract, given, outbox=True, transaction=transaction))
-
-
 def _result(mode: Mode, correlation_id: UUID, request: Request | None, timeout: float) -> ModelResult:
     document = mode.document(correlation_id)
     result = parse_result(correlation_id, document)
     if result is None:
-        # Nothing that waiting would change.
+        # Waiting would not change it.
         raise JobTimeout(correlation_id, timeout, parse_status(document))
     return checked_result(correlation_id, None if request is None else request.fingerprint, result)
 
@@ -100,10 +88,8 @@ def _synchronous(mode: Mode) -> dict[str, Any]:
         _accept(mode, jobs, options)
         return [Job(self, job.correlation_id, Request(job)) for job in jobs]
 
-    def submit_again(
-        self: PatternStorageClient, contracts: Iterable[ModelContractPatternStorage], **options: Any
-    ) -> list[Job]:
-        return self.submit_many(contracts, **options)
+    def submit_again(self: PatternStorageClient, contracts: Iterable[ModelContractPatternStorage]) -> list[Job]:
+        return self.submit_many(contracts)
 
     write = PatternStorageClient.submit_many_in
 
@@ -114,9 +100,10 @@ def _synchronous(mode: Mode) -> dict[str, Any]:
         execute = executor(connection)
         _check(sending, options)
         jobs = write(self, connection, sending, **options) if mode.writes_outbox else []
-        if sending:
-            _note(mode, sending, options, current(execute))
-        return jobs or [Job(self, one.correlation_id, Request(prepare(one))) for one in sending]
+        transaction = current(execute) if sending else None
+        for contract in sending:
+            mode.jobs.add(contract, options, outbox=True, transaction=transaction)
+        return jobs or [Job(self, contract.correlation_id, Request(prepare(contract))) for contract in sending]
 
     def cancel(_: PatternStorageClient, correlation_id: UUID | str) -> ModelResult:
         return mode.cancel(UUID(str(correlation_id)))
@@ -161,9 +148,10 @@ def _asynchronous(mode: Mode) -> dict[str, Any]:
         execute = async_executor(connection)
         _check(sending, options)
         jobs = await write(self, connection, sending, **options) if mode.writes_outbox else []
-        if sending:
-            _note(mode, sending, options, await current_async(execute))
-        return jobs or [AsyncJob(self, one.correlation_id, Request(prepare(one))) for one in sending]
+        transaction = await current_async(execute) if sending else None
+        for contract in sending:
+            mode.jobs.add(contract, options, outbox=True, transaction=transaction)
+        return jobs or [AsyncJob(self, contract.correlation_id, Request(prepare(contract))) for contract in sending]
 
     async def cancel(_: AsyncPatternStorageClient, correlation_id: UUID | str) -> ModelResult:
         return await asyncio.to_thread(mode.cancel, UUID(str(correlation_id)))

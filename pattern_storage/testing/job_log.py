@@ -1,4 +1,4 @@
-"""The jobs that the code under test has submitted, and assertions about them."""
+"""Log of the jobs that the code under test has submitted, and assertions about them."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,9 +14,9 @@ from pattern_storage.storage.operations.query_params import QueryParams
 from pattern_storage.storage.pattern import WRITABLE, Pattern
 from pattern_storage.testing.transactions import Transaction, rolled_back
 
-#: What `assert_enqueued` compares with a field of the contract; `description` is a column.
+#: Names that `assert_enqueued` compares with a field of the contract; `description` is a column.
 FIELDS = tuple(name for name in ModelContractPatternStorage.model_fields if name not in WRITABLE)
-#: What it compares with an option of the submission.
+#: Names that it compares with an option of the submission.
 OPTIONS = ("priority", "delay", "eta", "expires", "queue")
 KNOWN = (*FIELDS, *OPTIONS, *WRITABLE, *(name for name in QueryParams.model_fields if name not in WRITABLE), "outbox")
 
@@ -26,10 +26,10 @@ class SubmittedJob:
     """One job as it was submitted.
 
     Attributes:
-        contract: what it asks for.
-        options: how it was to be sent, as in `submit(contract, priority=9)`.
-        outbox: whether it was written into the outbox, by `submit_in`.
-        transaction: then, the transaction in which that was, where it is known.
+        contract: the request.
+        options: the options of the call, such as those of `submit(contract, priority=9)`.
+        outbox: whether `submit_in` wrote it into the outbox.
+        transaction: the transaction in which `submit_in` did so, where it is known.
     """
 
     contract: ModelContractPatternStorage
@@ -41,7 +41,7 @@ class SubmittedJob:
         return f"SubmittedJob({self})"
 
     def __str__(self) -> str:
-        """Return one line for the text of an assertion."""
+        """Return one line for the message of an assertion."""
         named = self.contract.data.get("pattern_name") or self.contract.pattern_id or ""
         if self.contract.patterns:
             named = f"{len(self.contract.patterns)} patterns"
@@ -52,7 +52,7 @@ class SubmittedJob:
         )
 
     def matches(self, wanted: Mapping[str, Any]) -> bool:
-        """Whether every value is that of the contract, of a row in it, or of the submission."""
+        """Return whether every value is in the contract, in one of its rows, or among the options."""
         return all(self._has(name, value) for name, value in wanted.items())
 
     def _has(self, name: str, value: Any) -> bool:
@@ -84,16 +84,24 @@ class JobLog:
     def __repr__(self) -> str:
         return f"JobLog([{', '.join(map(str, self._jobs))}])"
 
-    def add(self, job: SubmittedJob) -> None:
-        """Note a job."""
-        self._jobs.append(job)
+    def add(
+        self,
+        contract: ModelContractPatternStorage,
+        options: Mapping[str, Any],
+        *,
+        outbox: bool = False,
+        transaction: Transaction | None = None,
+    ) -> None:
+        """Log a job; see `SubmittedJob`. Options that are None are left out."""
+        given = {name: value for name, value in options.items() if value is not None}
+        self._jobs.append(SubmittedJob(contract, given, outbox, transaction))
 
     def clear(self) -> None:
-        """Forget the jobs so far."""
+        """Forget all jobs so far."""
         self._jobs.clear()
 
     def enqueued(self, **wanted: Any) -> list[SubmittedJob]:
-        """Return the jobs that match, all of them without arguments; see `assert_enqueued`."""
+        """Return the jobs that match `wanted`, without arguments all jobs; see `assert_enqueued`."""
         for name in wanted:
             if name not in KNOWN:
                 raise TypeError(f"there is no {name!r} to look for; {did_you_mean(name, KNOWN)}")
@@ -113,7 +121,8 @@ class JobLog:
         found = self.enqueued(**wanted)
         if not found or (count is not None and len(found) != count):
             number = "none" if not found else str(len(found))
-            raise AssertionError(f"{number} of these jobs matches {_shown(wanted)}:\n{self._list()}")
+            jobs = "\n".join(f"  {job}" for job in self._sent()) or "  no job was submitted"
+            raise AssertionError(f"{number} of these jobs matches {_shown(wanted)}:\n{jobs}")
         return found[0]
 
     def assert_not_enqueued(self, **wanted: Any) -> None:
@@ -130,12 +139,9 @@ class JobLog:
         lost = rolled_back({job.transaction for job in jobs if job.transaction is not None})
         return [job for job in jobs if job.transaction not in lost]
 
-    def _list(self) -> str:
-        return "\n".join(f"  {job}" for job in self._sent()) or "  no job was submitted"
-
 
 def _plain(value: Any) -> Any:
-    """Return a value of a contract as JSON has it: an id may be given as its text, a moment in any zone."""
+    """Return a value of a contract as JSON has it: then an id equals its text, and a time the same in another zone."""
     if isinstance(value, Pattern):
         return value.model_dump(mode="json", exclude_unset=True)
     if isinstance(value, list | tuple):

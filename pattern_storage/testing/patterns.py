@@ -1,4 +1,4 @@
-"""Factories of valid patterns and contracts, each with a name that no other has."""
+"""Factories of valid patterns and contracts, each with a unique name."""
 
 from itertools import count
 from typing import Any
@@ -9,7 +9,7 @@ _numbers = count(1)
 
 
 def make_pattern(**changes: Any) -> Any:
-    """Return the four columns that a pattern needs, with these changes: a dictionary, `PatternColumns`."""
+    """Return the four required columns of a pattern, with these changes, as a dictionary (`PatternColumns`)."""
     number = next(_numbers)
     return {
         "pattern_name": f"pattern {number}",
@@ -20,7 +20,7 @@ def make_pattern(**changes: Any) -> Any:
 
 
 def make_full_pattern(**changes: Any) -> Any:
-    """Return a value for each of the 19 columns but `parent_pattern_id`, which is None, with these changes."""
+    """Return all 19 writable columns of a pattern, `parent_pattern_id` as None, with these changes."""
     return (
         make_pattern(
             category="numbers",
@@ -44,7 +44,7 @@ def make_full_pattern(**changes: Any) -> Any:
 
 
 def make_contract(operation: str = "insert", **fields: Any) -> ModelContractPatternStorage:
-    """Return a contract; an insert has a pattern, a batch_insert two, where `fields` say nothing else."""
+    """Return a contract. By default an insert has one pattern, and a batch_insert two."""
     if operation == "insert":
         fields.setdefault("data", make_pattern())
     elif operation == "batch_insert":

@@ -1,4 +1,4 @@
-"""pytest's plugin: fixtures, found by the entry point `pytest11`. It imports nothing until a test takes one."""
+"""Plugin of pytest, found by the entry point `pytest11`: fixtures. It imports nothing until a test uses one."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def pattern_storage_servers() -> "Iterator[TestServers]":
-    """PostgreSQL and Valkey of this test process; each starts when it is first asked for."""
+    """PostgreSQL and Valkey of this test process; each starts when it is first used."""
     from pattern_storage.testing.servers import shared_servers
 
     servers = shared_servers()
@@ -24,7 +24,7 @@ def pattern_storage_servers() -> "Iterator[TestServers]":
 
 @pytest.fixture
 def pattern_storage_database(pattern_storage_servers: "TestServers", monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The URL of a migrated database of this test's own, without rows; DATABASE_URL is set to it."""
+    """The URL of a migrated database for this test alone, without rows; DATABASE_URL is set to it."""
     url = pattern_storage_servers.create_database()
     monkeypatch.setenv("DATABASE_URL", url)
     yield url
@@ -33,7 +33,7 @@ def pattern_storage_database(pattern_storage_servers: "TestServers", monkeypatch
 
 @pytest.fixture
 def pattern_storage_redis(pattern_storage_servers: "TestServers", monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL of an empty Redis database; REDIS_URL is set to it. Nobody does the jobs in it."""
+    """The URL of an empty Redis database; REDIS_URL is set to it. No worker takes its jobs."""
     url = pattern_storage_servers.empty_redis()
     monkeypatch.setenv("REDIS_URL", url)
     return url
@@ -41,7 +41,7 @@ def pattern_storage_redis(pattern_storage_servers: "TestServers", monkeypatch: p
 
 @pytest.fixture
 def recorded_jobs() -> "Iterator[RecordedMode]":
-    """Recorded mode: jobs are checked and noted, nothing is sent, no server is needed."""
+    """Recorded mode: jobs are checked and logged, nothing is sent, no server is needed."""
     from pattern_storage.testing.recorded_mode import recorded
 
     with recorded() as mode:

@@ -1,4 +1,4 @@
-"""Recorded mode: jobs are checked and noted, and nothing is sent; no server is needed."""
+"""Recorded mode: jobs are checked and logged, and nothing is sent; no server is needed."""
 
 import json
 from collections.abc import Iterator
@@ -17,11 +17,7 @@ from pattern_storage.vocabulary import ErrorType, JobState
 
 
 class RecordedMode:
-    """Notes jobs. Each is QUEUED, and has the result that `answer` has given to its operation, if any.
-
-    Attributes:
-        jobs: what was submitted.
-    """
+    """Logs jobs in `jobs`. Each is QUEUED, or has the result that `answer` has given to its operation."""
 
     writes_outbox = False
 
@@ -31,7 +27,7 @@ class RecordedMode:
         self._cancelled: set[UUID] = set()
 
     def answer(self, operation: str, result: ModelResult | dict[str, Any]) -> None:
-        """Give all jobs of an operation this result: a ModelResult, or the `data` of one that succeeds.
+        """Give all jobs of an operation this result: a ModelResult, or the `data` of a success.
 
         A job without an answer stays QUEUED, and waiting for its result raises JobTimeout at once.
         Raises ValueError if there is no such operation.
@@ -41,7 +37,7 @@ class RecordedMode:
         self._answers[operation] = result if isinstance(result, ModelResult) else ModelResult(success=True, data=result)
 
     def accept(self, contract: ModelContractPatternStorage) -> None:
-        """See `Mode.accept`: nothing more is to be done."""
+        """See `Mode.accept`: the job is logged already."""
 
     def document(self, correlation_id: UUID) -> bytes | None:
         """See `Mode.document`."""
@@ -70,10 +66,10 @@ class RecordedMode:
 
 @contextmanager
 def recorded() -> Iterator[RecordedMode]:
-    """Note what every client in this process submits, and send nothing. Needs no server and no setting.
+    """Log the jobs of every client in this process, and send nothing. Needs no server and no setting.
 
-    `submit_in` notes its job as well, and writes nothing into the connection that it is given. A job whose transaction
-    has rolled back is none any more, where DATABASE_URL leads to the server of that connection.
+    The jobs of `submit_in` are logged as well, without a row in the outbox. One whose transaction has rolled back is
+    removed from the log, if DATABASE_URL is a database of the same server.
     """
     mode = RecordedMode()
     with intercepted(mode):

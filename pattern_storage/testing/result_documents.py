@@ -1,4 +1,4 @@
-"""Result documents of jobs that no worker has done, as a worker would write them."""
+"""Result documents of jobs that no worker has executed, in the format of the workers."""
 
 import json
 
@@ -7,17 +7,13 @@ from pattern_storage.vocabulary import JobState
 
 
 def result_document(result: ModelResult) -> bytes:
-    """Return what a worker stores of a job that ended with this result."""
-    outcome = result.to_dict()
-    if result.success:
-        return _encode(JobState.SUCCESS, outcome)
-    failure = {
-        "exc_type": "StorageOperationFailed",
-        "exc_message": [outcome],
-        "exc_module": "pattern_storage.tasks.errors",
-    }
-    return _encode(JobState.FAILURE, failure)
-
-
-def _encode(status: JobState, result: object) -> bytes:
-    return json.dumps({"status": status, "result": result, "traceback": None, "children": []}).encode()
+    """Return the document that a worker stores for a job with this result."""
+    status, outcome = JobState.SUCCESS, result.to_dict()
+    if not result.success:
+        status = JobState.FAILURE
+        outcome = {
+            "exc_type": "StorageOperationFailed",
+            "exc_message": [outcome],
+            "exc_module": "pattern_storage.tasks.errors",
+        }
+    return json.dumps({"status": status, "result": outcome, "traceback": None, "children": []}).encode()

@@ -1,6 +1,7 @@
 """PostgreSQL and Valkey of a test run: embedded ones, or those of TEST_DATABASE_URL and TEST_REDIS_URL.
 
-Every process of pytest-xdist has servers of its own. On servers that were given, processes keep apart by database.
+Every process of pytest-xdist has embedded servers of its own; servers that were given are shared, with other databases
+for each process.
 """
 
 import atexit
@@ -19,11 +20,7 @@ XDIST_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
 
 
 class TestServers:
-    """The servers, each started when it is first asked for.
-
-    Raises:
-        ExtraMissing: if a server is to be started, and the extra `testing` is not installed.
-    """
+    """The servers, each started when it is first used. Raises ExtraMissing then, without the extra `testing`."""
 
     # pytest would take it for tests.
     __test__ = False
@@ -32,14 +29,14 @@ class TestServers:
         self._cleanup = ExitStack()
 
     def close(self) -> None:
-        """Stop what was started, and remove what it kept."""
+        """Stop the servers that were started, and remove their files."""
         self._cleanup.close()
         for name in ("postgres_url", "redis_url", "template", "_directory"):
             self.__dict__.pop(name, None)
 
     @cached_property
     def postgres_url(self) -> str:
-        """Where databases can be created."""
+        """The URL of the PostgreSQL server in which databases can be created."""
         if url := os.environ.get("TEST_DATABASE_URL"):
             return url
         require("a PostgreSQL for tests", "embedded", install="testing")
@@ -49,7 +46,7 @@ class TestServers:
 
     @cached_property
     def redis_url(self) -> str:
-        """A Redis database of this process's own, with an even number; the next is `worker_redis_url`."""
+        """The URL of this process's Redis database, which has an even number; the next is `worker_redis_url`."""
         if url := os.environ.get("TEST_REDIS_URL"):
             return on_database(url, str(2 * int(XDIST_WORKER.removeprefix("gw"))))
         require("a Redis for tests", "embedded", install="testing")
@@ -59,13 +56,13 @@ class TestServers:
 
     @property
     def worker_redis_url(self) -> str:
-        """The Redis database of the worker: it would take the jobs of tests that want none."""
+        """The URL of the worker's Redis database: in the other it would take jobs of tests that want no worker."""
         number = int(self.redis_url.rpartition("/")[2])
         return on_database(self.redis_url, str(number + 1))
 
     @cached_property
     def template(self) -> str:
-        """The name of a migrated database without rows; nobody may stay connected to it."""
+        """The name of a migrated database without rows; a copy can only be made while no connection uses it."""
         require("a database for tests", "worker", install="testing")
         from pattern_storage.storage import schema
 
@@ -79,7 +76,7 @@ class TestServers:
         return on_database(self.postgres_url, create_database(self.postgres_url, self.template, label=XDIST_WORKER))
 
     def drop_database(self, url: str) -> None:
-        """Drop what `create_database` has created."""
+        """Drop a database that `create_database` has created."""
         drop_database(self.postgres_url, url.rpartition("/")[2])
 
     def empty_redis(self, *, worker: bool = False) -> str:

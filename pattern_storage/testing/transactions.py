@@ -1,7 +1,7 @@
-"""The application's transactions in which `submit_in` has noted jobs: those that rolled back sent nothing.
+"""Transactions of the application in which `submit_in` was called: those that rolled back sent no job.
 
-Only the server knows how a transaction ended, whatever library ran it. It is asked by a connection to DATABASE_URL;
-without one, or where that is another server, a transaction counts as committed.
+Only the server knows how a transaction ended, whatever library ran it. It is asked over a connection to DATABASE_URL;
+if there is none, or it is another server, a transaction counts as committed.
 """
 
 import os
@@ -12,12 +12,12 @@ import psycopg
 
 from pattern_storage.storage.caller_connection import AsyncExecute, Execute
 
-#: Two words of a running server: when it was started, which tells it from others, and the transaction's number.
+#: The start time of the server, which tells it from others, and the number of the transaction.
 CURRENT = """
     SELECT CAST(extract(epoch FROM pg_postmaster_start_time()) AS text), CAST(pg_current_xact_id() AS text)
     WHERE %(jobs)s <> ''
 """
-#: A number that was never given would be an error, so it is compared first.
+#: The server is compared first: a transaction number that it has not assigned yet would be an error.
 ABORTED = """
     SELECT number FROM unnest(CAST(%s AS text[])) AS number
     WHERE CASE
@@ -35,17 +35,17 @@ class Transaction(NamedTuple):
 
 
 def current(execute: Execute) -> Transaction | None:
-    """Return the transaction that a synchronous connection has open; None where nobody could be asked about it."""
+    """Return the open transaction of a synchronous connection; None without DATABASE_URL."""
     return Transaction(*execute(CURRENT, "jobs")[0]) if "DATABASE_URL" in os.environ else None
 
 
 async def current_async(execute: AsyncExecute) -> Transaction | None:
-    """Return the transaction of an asynchronous connection; see `current`."""
+    """Return the open transaction of an asynchronous connection; see `current`."""
     return Transaction(*(await execute(CURRENT, "jobs"))[0]) if "DATABASE_URL" in os.environ else None
 
 
 def rolled_back(transactions: Iterable[Transaction]) -> set[Transaction]:
-    """Return those that are known to have rolled back."""
+    """Return the transactions that are known to have rolled back."""
     numbers: dict[str, list[str]] = {}
     for transaction in transactions:
         numbers.setdefault(transaction.server, []).append(transaction.number)
@@ -55,8 +55,8 @@ def rolled_back(transactions: Iterable[Transaction]) -> set[Transaction]:
         with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True, connect_timeout=5) as connection:
             return {
                 Transaction(server, number)
-                for server, some in numbers.items()
-                for (number,) in connection.execute(ABORTED, [some, server]).fetchall()
+                for server, started in numbers.items()
+                for (number,) in connection.execute(ABORTED, [started, server]).fetchall()
             }
     except psycopg.Error:
         return set()

@@ -1,7 +1,7 @@
-"""A real Celery worker in a thread of the test process, on servers of the tests.
+"""A real Celery worker in a thread of the test process, on the servers of the tests.
 
-Celery and the effect node's pool are configured once in a process, so there is one such worker in it, with one
-database, which is emptied between tests.
+Celery and the effect node's pool are configured once in a process, so a process has one such worker with one database,
+which is emptied between tests.
 """
 
 import os
@@ -17,18 +17,13 @@ from pattern_storage.extras import require
 
 
 class ThreadWorker:
-    """A running worker.
-
-    Attributes:
-        database_url: its database.
-        redis_url: its queue and results.
-    """
+    """A running worker, its database, and the Redis of its queues and results."""
 
     def __init__(self, database_url: str, redis_url: str) -> None:
         self.database_url, self.redis_url = database_url, redis_url
 
     def reset(self) -> None:
-        """Remove all rows and all jobs that wait, for the next test."""
+        """Remove all rows and all waiting jobs, for the next test."""
         from pattern_storage.config.celeryconfig import QUEUES
         from pattern_storage.storage import schema
 
@@ -39,7 +34,7 @@ class ThreadWorker:
             connection.execute(SQL("TRUNCATE {}").format(tables))
 
     def run_outbox(self) -> int:
-        """Publish what the outbox has, as a relay does; return how many jobs that were."""
+        """Publish the jobs of the outbox as a relay does; return how many there were."""
         from pattern_storage.config.settings import load_settings
         from pattern_storage.tasks.relay import Relay
 
