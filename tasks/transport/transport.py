@@ -67,6 +67,7 @@ from typing import Any
 from kombu.exceptions import VersionMismatch
 from redis.exceptions import RedisError, ResponseError
 
+from pattern_storage.tasks.redis_sentinels import SentinelGroup
 from pattern_storage.tasks.transport import channel, poller
 from pattern_storage.tasks.transport.kombu_parts import redis
 
@@ -108,6 +109,12 @@ class SentinelChannel(channel.Channel, redis.SentinelChannel):  # type: ignore[m
     """The same behind Sentinel."""
 
     from_transport_options = (*redis.SentinelChannel.from_transport_options, *channel.TRANSPORT_OPTIONS)
+
+    def _sentinel_managed_pool(self, asynchronous: bool = False) -> Any:
+        pool = super()._sentinel_managed_pool(asynchronous)
+        # kombu builds redis-py's own, which a pool of threads must not share.
+        pool.sentinel_manager.__class__ = SentinelGroup
+        return pool
 
 
 class SentinelTransport(Transport, redis.SentinelTransport):  # type: ignore[misc]  # kombu's is untyped

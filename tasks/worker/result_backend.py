@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable
 from datetime import datetime
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any, ClassVar, NamedTuple
 
 from celery._state import get_current_task
@@ -31,6 +32,7 @@ from pattern_storage.storage.recorded_result import RecordedResult
 from pattern_storage.tasks.errors import StorageOperationFailed
 from pattern_storage.tasks.reconnect import ReconnectBackoff
 from pattern_storage.tasks.redis_errors import is_passing
+from pattern_storage.tasks.redis_sentinels import SentinelGroup
 from pattern_storage.tasks.result_state_store import State, store
 from pattern_storage.vocabulary import FINAL_STATES, JobState, OperationName
 
@@ -233,6 +235,9 @@ class StorageRedisBackend(RedisBackend):
 
 class StorageSentinelBackend(StorageRedisBackend, SentinelBackend):
     """The same behind Sentinels."""
+
+    #: Where Celery looks up the class of the Sentinels, in place of redis-py's module.
+    sentinel: Any = SimpleNamespace(Sentinel=SentinelGroup)
 
 
 def is_durable(result: Any) -> bool:

@@ -1,0 +1,141 @@
+"""Redis Sentinels that several callers ask at once: clients, kombu's channel and Celery's result backend lose none."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+from kombu import Connection
+
+from pattern_storage.config.settings import Settings
+from pattern_storage.tasks import redis_connections
+from pattern_storage.tasks.client.redis_publisher import AsyncRedisPublisher, RedisPublisher
+from pattern_storage.tasks.transport.transport import SentinelChannel, SentinelTransport
+from pattern_storage.tasks.worker.result_backend import StorageSentinelBackend
+from tests.fix_process import DEADLINE
+
+URL = "sentinel://:secret@one:1/3;sentinel://two:2"
+SETTINGS = Settings(redis_url=URL, sentinel_master="m")
+STATE = {"m": {"is_master": True, "is_sdown": False, "is_odown": False, "num-other-sentinels": 1, "ip": "p", "port": 5}}
+
+
+def client_pool() -> Any:
+    return redis_connections.connect(SETTINGS).connection_pool
+
+
+def channel() -> Any:
+    transport: Any = Connection(URL, transport=SentinelTransport, transport_options={"master_name": "m"}).transport
+    return SentinelChannel(transport)
+
+
+def backend_pool() -> Any:
+    app = Celery("backend", set_as_current=False)
+    app.conf.result_backend_transport_options = {"master_name": "m"}
+    backend: Any = StorageSentinelBackend(app=app, url=URL)
+    return backend.client.connection_pool
+
+
+POOLS = {
+    "client": client_pool,
+    "channel": lambda: channel().pool,
+    "polled connections": lambda: channel().async_pool,
+    "result backend": backend_pool,
+}
+
+
+@pytest.fixture(params=POOLS)
+def manager(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The manager of Sentinels of one of our pools, none of which connects."""
+    monkeypatch.setattr(redis.Redis, "ping", lambda self: True)
+    return POOLS[request.param]().sentinel_manager
+
+
+def sentinel(ask: Callable[[], dict[str, Any]], closed: list[str], name: str) -> Any:
+    return SimpleNamespace(sentinel_masters=ask, close=lambda: closed.append(name), name=name)
+
+
+def test_threads_that_ask_at_once_lose_no_sentinel(manager: Any) -> None:
+    together = threading.Barrier(2, timeout=DEADLINE)
+    closed: list[str] = []
+
+    def answer(states: dict[str, Any]) -> dict[str, Any]:
+        together.wait()
+        return states
+
+    ignorant = sentinel(lambda: answer({}), closed, "ignorant")
+    knowing = sentinel(lambda: answer(STATE), closed, "knowing")
+    manager.sentinels = [ignorant, knowing]
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(manager.discover_master, ["m", "m"])) == [("p", 5), ("p", 5)]
+    assert manager.sentinels == [knowing, ignorant]
+    manager.close()
+    assert closed == ["knowing", "ignorant"]
+
+
+def test_a_search_asks_each_sentinel_whatever_another_has_found(manager: Any) -> None:
+    """The second search overtakes the first while that waits for its first answer."""
+    found: list[Any] = []
+
+    def answer_late() -> dict[str, Any]:
+        if not found:
+            found.append(None)
+            found.append(manager.discover_master("m"))
+        return {}
+
+    manager.sentinels = [sentinel(answer_late, [], "ignorant"), sentinel(lambda: STATE, [], "knowing")]
+    assert manager.discover_master("m") == ("p", 5)
+    assert found[1] == ("p", 5)
+    assert [one.name for one in manager.sentinels] == ["knowing", "ignorant"]
+
+
+class AsyncSentinel:
+    """A Sentinel that answers all who ask at once together, and knows the primary or not."""
+
+    def __init__(self, together: asyncio.Barrier, *, knows: bool) -> None:
+        self._together, self._knows = together, knows
+        self.is_closed = False
+
+    async def sentinel_masters(self) -> dict[str, Any]:
+        await self._together.wait()
+        return STATE if self._knows else {}
+
+    async def aclose(self) -> None:
+        self.is_closed = True
+
+
+async def test_coroutines_that_ask_at_once_lose_no_sentinel() -> None:
+    client = redis_connections.connect_async(SETTINGS, max_connections=4)
+    pool: Any = client.connection_pool
+    together = asyncio.Barrier(2)
+    sentinels = [AsyncSentinel(together, knows=False), AsyncSentinel(together, knows=True)]
+    pool.sentinel_manager.sentinels = list(sentinels)
+    found: Any = await asyncio.gather(pool.get_master_address(), pool.get_master_address())
+    assert found == [("p", 5), ("p", 5)]
+    assert pool.sentinel_manager.sentinels == sentinels[::-1]
+    await client.aclose()
+    assert all(one.is_closed for one in sentinels)
+
+
+def test_a_publisher_that_is_closed_leaves_no_sentinel_open() -> None:
+    clients = [redis_connections.connect(SETTINGS) for _ in range(2)]
+    closed: list[str] = []
+    for client, name in zip(clients, ("broker", "results"), strict=True):
+        pool: Any = client.connection_pool
+        pool.sentinel_manager.sentinels = [sentinel(dict, closed, name)]
+    RedisPublisher(clients[0], clients[1], SETTINGS).close()
+    assert closed == ["broker", "results"]
+
+
+async def test_an_asyncio_publisher_that_is_closed_leaves_no_sentinel_open() -> None:
+    clients = [redis_connections.connect_async(SETTINGS, max_connections=1) for _ in range(2)]
+    sentinels = [AsyncSentinel(asyncio.Barrier(1), knows=True) for _ in clients]
+    for client, one in zip(clients, sentinels, strict=True):
+        pool: Any = client.connection_pool
+        pool.sentinel_manager.sentinels = [one]
+    await AsyncRedisPublisher(clients[0], clients[1], SETTINGS).close()
+    assert all(one.is_closed for one in sentinels)
