@@ -1,5 +1,6 @@
 """Imports: files to import, and runs in this process."""
 
+import asyncio
 import json
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator
@@ -11,7 +12,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from psycopg.rows import dict_row
+from psycopg.rows import DictRow, dict_row
 
 from pattern_storage.config.settings import Settings
 from pattern_storage.storage import ModelResult, import_runs
@@ -19,9 +20,10 @@ from pattern_storage.tasks.database import Database, run_sync
 from pattern_storage.tasks.imports.plan.model import ImportPlan
 from pattern_storage.tasks.imports.publisher import publish_runs
 from pattern_storage.tasks.imports.run.execution import RunExecutor
+from pattern_storage.tasks.imports.sources.files import Source
 from pattern_storage.tasks.sender import create_app
 from tests.fix_process import DEADLINE
-from tests.fix_storage import Pool, make_pattern
+from tests.fix_storage import Connection, Pool, make_pattern
 
 
 def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
@@ -166,3 +168,48 @@ def write_imports_file(folder: Path) -> Path:
     path = folder / "imports.toml"
     path.write_text(IMPORTS_FILE)
     return path
+
+
+async def stored_names(connection: Connection) -> list[str]:
+    """Return the names of all patterns in the order in which they were stored."""
+    cursor = await connection.execute("SELECT pattern_name FROM pattern_templates ORDER BY created_at, pattern_name")
+    return [row["pattern_name"] for row in await cursor.fetchall()]
+
+
+async def newest_run(connection: Connection) -> DictRow:
+    cursor = await connection.execute("SELECT * FROM import_runs ORDER BY queued_at DESC LIMIT 1")
+    row = await cursor.fetchone()
+    assert row
+    return row
+
+
+def read_json_lines(path: Path) -> list[Any]:
+    """Return the documents of a file, one a line or one alone."""
+    text = path.read_text()
+    return [json.loads(line) for line in text.splitlines()] if text.count("\n}") == 0 else [json.loads(text)]
+
+
+class Gate:
+    """Holds runs up where they call a method of their source: in their transaction, when all rows are read."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, method: str = "check_unchanged") -> None:
+        self.reached, self.open = threading.Semaphore(0), threading.Event()
+        original = getattr(Source, method)
+
+        def held_up(source: Source) -> Any:
+            self.reached.release()
+            assert self.open.wait(60)
+            return original(source)
+
+        monkeypatch.setattr(Source, method, held_up)
+
+    async def wait(self) -> None:
+        assert await asyncio.to_thread(self.reached.acquire, timeout=60)
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    """Holds each run up when it has read all rows, until `gate.open.set()`."""
+    made = Gate(monkeypatch)
+    yield made
+    made.open.set()

@@ -17,6 +17,8 @@ from pattern_storage.testing import make_pattern
 
 __all__ = ["contract", "fail", "make_pattern", "succeed", "until"]
 
+Connection = AsyncConnection[DictRow]
+Node = NodePatternStorageEffect
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
 
 
@@ -47,7 +49,7 @@ def group(database_url: str) -> Iterator[GroupConnection]:
 
 
 @pytest.fixture
-async def connection(database_url: str) -> AsyncIterator[AsyncConnection[DictRow]]:
+async def connection(database_url: str) -> AsyncIterator[Connection]:
     """An autocommit connection beside the pool; its rows are dicts."""
     async with await psycopg.AsyncConnection.connect(database_url, autocommit=True, row_factory=dict_row) as opened:
         yield opened

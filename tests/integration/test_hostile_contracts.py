@@ -8,18 +8,13 @@ from uuid import UUID
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from psycopg import AsyncConnection
-from psycopg.rows import DictRow
 
-from pattern_storage.storage import ModelContractPatternStorage, ModelResult, NodePatternStorageEffect
+from pattern_storage.storage import ModelContractPatternStorage, ModelResult
 from pattern_storage.storage.errors import ContractInvalid
 from pattern_storage.storage.operations import OPERATIONS
 from pattern_storage.storage.operations.query_params import QueryParams
 from pattern_storage.storage.pattern import COLUMNS
-from tests.fix_storage import succeed
-
-Connection = AsyncConnection[DictRow]
-Node = NodePatternStorageEffect
+from tests.fix_storage import Connection, Node, succeed
 
 #: What a caller can be told about a contract; anything else would be a fault of ours or of the database.
 EXPECTED = {"validation_error", "unique_violation", "foreign_key_violation", "unsupported_operation"}

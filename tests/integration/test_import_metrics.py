@@ -9,8 +9,6 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from psycopg import AsyncConnection
-from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from pattern_storage.config.settings import Settings
@@ -26,11 +24,10 @@ from tests.fix_celery import StorageWorker
 from tests.fix_imports import make_plan, patterns, queue_run, write_lines
 from tests.fix_metrics import Scrape, free_port
 from tests.fix_process import wait_until
+from tests.fix_storage import Connection
 
-Db = AsyncConnection[DictRow]
 
-
-async def add(connection: Db, name: str, state: str = "queued", *, due: timedelta | None = None) -> None:
+async def add(connection: Connection, name: str, state: str = "queued", *, due: timedelta | None = None) -> None:
     """Note a run, due so long ago, and how it ended."""
     run_id = uuid4()
     await import_runs.add(connection, run_id, name, None if due is None else datetime.now(UTC) - due, {})
@@ -38,11 +35,11 @@ async def add(connection: Db, name: str, state: str = "queued", *, due: timedelt
         await import_runs.finish(connection, run_id, ImportRunState(state), Counts())
 
 
-async def measured(connection: Db) -> dict[str, ImportHealth]:
+async def measured(connection: Connection) -> dict[str, ImportHealth]:
     return {state.name: state for state in await import_health.measure(connection)}
 
 
-async def test_the_last_run_that_was_done_decides(connection: Db) -> None:
+async def test_the_last_run_that_was_done_decides(connection: Connection) -> None:
     for name, states in {
         "good": ["failed", "done"],
         "unchanged": ["failed", "unchanged"],
@@ -63,7 +60,7 @@ async def test_the_last_run_that_was_done_decides(connection: Db) -> None:
     assert found["still-bad"].last_success == pytest.approx(now, abs=3_600)
 
 
-async def test_the_oldest_open_run_counts_from_when_it_was_due(connection: Db) -> None:
+async def test_the_oldest_open_run_counts_from_when_it_was_due(connection: Connection) -> None:
     await add(connection, "late", due=timedelta(hours=2))
     await add(connection, "late", due=timedelta(hours=5))
     await add(connection, "late", "done", due=timedelta(hours=9))
@@ -76,7 +73,7 @@ async def test_the_oldest_open_run_counts_from_when_it_was_due(connection: Db) -
     assert hours == {"late": pytest.approx(5, abs=0.5), "early": 0, "by-hand": pytest.approx(72, abs=0.5), "ended": 0}
 
 
-async def test_an_import_that_is_gone_is_forgotten_after_a_week(connection: Db) -> None:
+async def test_an_import_that_is_gone_is_forgotten_after_a_week(connection: Connection) -> None:
     for name in ("gone", "scheduled"):
         await add(connection, name, "failed")
     await add(connection, "waiting")
@@ -86,7 +83,7 @@ async def test_an_import_that_is_gone_is_forgotten_after_a_week(connection: Db) 
     assert set(await measured(connection)) == {"scheduled", "first", "waiting", "recent"}
 
 
-async def test_beat_lives_as_long_as_it_looks_at_its_schedules(connection: Db, database_url: str) -> None:
+async def test_beat_lives_as_long_as_it_looks_at_its_schedules(connection: Connection, database_url: str) -> None:
     def age() -> float | None:
         families = {family.name: family for family in ServersCollector(Settings(database_url=database_url)).collect()}
         family = families.get("pattern_storage_import_schedules_age_seconds")

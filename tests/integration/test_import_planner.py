@@ -9,8 +9,6 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from celery import Celery
-from psycopg import AsyncConnection
-from psycopg.rows import DictRow
 
 from pattern_storage.config.settings import Settings
 from pattern_storage.storage import import_locks, import_runs, ledger, open_runs, pauses
@@ -20,8 +18,7 @@ from pattern_storage.tasks.errors import BrokerUnavailable
 from pattern_storage.tasks.imports.plan import planner as planner_module
 from pattern_storage.tasks.imports.plan.model import ImportEntry
 from pattern_storage.tasks.imports.plan.planner import Planner, decide
-
-Db = AsyncConnection[DictRow]
+from tests.fix_storage import Connection
 
 NOON = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 
@@ -39,12 +36,12 @@ def named(*entries: ImportEntry) -> dict[str, ImportEntry]:
     return {one.name: one for one in entries}
 
 
-async def runs(connection: Db) -> list[tuple[str, datetime | None, str]]:
+async def runs(connection: Connection) -> list[tuple[str, datetime | None, str]]:
     cursor = await connection.execute("SELECT name, due, state FROM import_runs ORDER BY due, name")
     return [(row["name"], row["due"], row["state"]) for row in await cursor.fetchall()]
 
 
-async def test_a_due_time_becomes_one_run(connection: Db) -> None:
+async def test_a_due_time_becomes_one_run(connection: Connection) -> None:
     entries = named(entry())
     # Nothing was missed before it was first seen.
     wake = await decide(connection, entries, at(minutes=10))
@@ -65,7 +62,7 @@ async def test_a_due_time_becomes_one_run(connection: Db) -> None:
 
 
 @pytest.mark.parametrize("schedule", [{"every": "1h"}, {"schedule": "0 * * * *", "timezone": "Asia/Tokyo"}])
-async def test_misfire_once_makes_up_for_all_with_one_run(connection: Db, schedule: dict[str, str]) -> None:
+async def test_misfire_once_makes_up_for_all_with_one_run(connection: Connection, schedule: dict[str, str]) -> None:
     entries = named(entry(misfire="once", **schedule))
     await decide(connection, entries, at(minutes=10))
     await decide(connection, entries, at(hours=5, minutes=30))
@@ -74,7 +71,7 @@ async def test_misfire_once_makes_up_for_all_with_one_run(connection: Db, schedu
     assert [due for _, due, _ in await runs(connection)] == [at(hours=5), at(hours=6)]
 
 
-async def test_misfire_skip_says_what_was_missed(connection: Db) -> None:
+async def test_misfire_skip_says_what_was_missed(connection: Connection) -> None:
     entries = named(entry(misfire="skip"))
     await decide(connection, entries, at(minutes=10))
     await decide(connection, entries, at(hours=5, minutes=30))
@@ -87,14 +84,14 @@ async def test_misfire_skip_says_what_was_missed(connection: Db) -> None:
 
 
 @pytest.mark.parametrize("misfire", ["skip", "once"])
-async def test_a_little_late_is_not_missed(connection: Db, misfire: str) -> None:
+async def test_a_little_late_is_not_missed(connection: Connection, misfire: str) -> None:
     entries = named(entry(misfire=misfire))
     await decide(connection, entries, at(minutes=10))
     await decide(connection, entries, at(hours=1) + planner_module.MISFIRE_GRACE_TIME)
     assert await runs(connection) == [("hourly", at(hours=1), "queued")]
 
 
-async def test_another_schedule_goes_on_from_the_last_decision(connection: Db) -> None:
+async def test_another_schedule_goes_on_from_the_last_decision(connection: Connection) -> None:
     await decide(connection, named(entry()), at(minutes=10))
     # Due at half past twelve, one, half past one and two: one run makes up for them.
     await decide(connection, named(entry(every="30m")), at(hours=2, minutes=10))
@@ -103,7 +100,7 @@ async def test_another_schedule_goes_on_from_the_last_decision(connection: Db) -
     assert (await runs(connection))[1:] == [("hourly", at(hours=2, minutes=30), "overlapped")]
 
 
-async def test_at_most_one_run_is_open(connection: Db, database_url: str) -> None:
+async def test_at_most_one_run_is_open(connection: Connection, database_url: str) -> None:
     entries = named(entry(every="1m"))
     await decide(connection, entries, at())
     for minute in range(1, 21):
@@ -126,7 +123,7 @@ async def test_at_most_one_run_is_open(connection: Db, database_url: str) -> Non
     assert sorted(type(each).__name__ for each in found) == ["RunOpen", "UUID"]
 
 
-async def test_a_paused_import_has_no_runs_and_nothing_makes_up_for_them(connection: Db) -> None:
+async def test_a_paused_import_has_no_runs_and_nothing_makes_up_for_them(connection: Connection) -> None:
     entries = named(entry(misfire="once"), entry("other"))
     await decide(connection, entries, at(minutes=10))
     await pauses.pause(connection, Pausable.IMPORT, "hourly", actor="ann")
@@ -139,7 +136,7 @@ async def test_a_paused_import_has_no_runs_and_nothing_makes_up_for_them(connect
     assert [due for name, due, _ in await runs(connection) if name == "hourly"] == [at(hours=4)]
 
 
-async def test_two_beats_whose_files_differ(connection: Db) -> None:
+async def test_two_beats_whose_files_differ(connection: Connection) -> None:
     """A file is rolled out host by host: what either of them has is run."""
     old, new = named(entry(every="1h")), named(entry(every="40m"))
     for seconds in range(600, 4 * 3_600, 60):
@@ -150,7 +147,9 @@ async def test_two_beats_whose_files_differ(connection: Db) -> None:
 
 
 @pytest.mark.parametrize("misfire", ["skip", "once"])
-async def test_a_clock_that_was_ahead_once(connection: Db, misfire: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_clock_that_was_ahead_once(
+    connection: Connection, misfire: str, caplog: pytest.LogCaptureFixture
+) -> None:
     entries = named(entry(misfire=misfire))
     await decide(connection, entries, at(minutes=10))
     await decide(connection, entries, at(hours=700))
@@ -161,7 +160,7 @@ async def test_a_clock_that_was_ahead_once(connection: Db, misfire: str, caplog:
     assert [due for _, due, _ in await runs(connection)] == [at(hours=hour) for hour in (1, 2, 3, 700)]
 
 
-async def test_two_beats_decide_each_time_once(connection: Db, database_url: str) -> None:
+async def test_two_beats_decide_each_time_once(connection: Connection, database_url: str) -> None:
     """While one has the schedule locked the other leaves it, and comes back soon."""
     entries = named(entry("a"), entry("b"))
     async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as other:
@@ -179,7 +178,7 @@ async def test_two_beats_decide_each_time_once(connection: Db, database_url: str
     assert [due for name, due, _ in await runs(connection) if name == "b"] == [at(hours=hour) for hour in range(1, 6)]
 
 
-async def test_clocks_that_differ(connection: Db) -> None:
+async def test_clocks_that_differ(connection: Connection) -> None:
     entries = named(entry())
     await decide(connection, entries, at(minutes=10))
     await decide(connection, entries, at(hours=1))
@@ -241,7 +240,7 @@ def test_a_run_is_on_the_queue_until_somebody_has_it(database_url: str, sent: Se
         assert tick() == 0
 
 
-async def test_a_run_that_nobody_takes_is_published_ever_more_rarely(connection: Db) -> None:
+async def test_a_run_that_nobody_takes_is_published_ever_more_rarely(connection: Connection) -> None:
     run_id = uuid4()
     await import_runs.add(connection, run_id, "x", None, {})
 

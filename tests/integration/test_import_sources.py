@@ -1,32 +1,22 @@
-"""Sources as they are outside: links, pipes, odd names, HTTP servers that limit, and compression said twice."""
+"""Sources of imports: local files with links, pipes and odd names, and sources that are unchanged, change or vanish."""
 
-import gzip
 import json
 import os
-import threading
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from uuid import uuid4
 
+import fsspec
 import pytest
-from psycopg import AsyncConnection
-from psycopg.rows import DictRow
 
-from tests.fix_imports import Importing, make_plan, patterns, write_lines
-from tests.fix_storage import make_pattern
-
-Db = AsyncConnection[DictRow]
+from pattern_storage.tasks.imports.sources.files import Source
+from tests.fix_imports import Importing, make_plan, newest_run, patterns, stored_names, write_lines
+from tests.fix_storage import Connection, make_pattern
 
 
-async def count(connection: Db) -> int:
-    row = await (await connection.execute("SELECT count(*) AS count FROM pattern_templates")).fetchone()
-    return int(row["count"]) if row else 0
-
-
-async def test_a_mounted_config_map_is_nothing_but_links(importing: Importing, connection: Db, tmp_path: Path) -> None:
+async def test_a_mounted_config_map_is_nothing_but_links(
+    importing: Importing, connection: Connection, tmp_path: Path
+) -> None:
     """Kubernetes changes all files at once: each is a link through `..data`, which is a link as well."""
     revision = tmp_path / "..2026_01_01"
     revision.mkdir()
@@ -43,7 +33,7 @@ async def test_a_mounted_config_map_is_nothing_but_links(importing: Importing, c
     assert (await importing(plan)).data["rows_inserted"] == 1, "a change behind the links is seen"
     everywhere = await importing(make_plan(f"{tmp_path}/**", format="jsonl", on_conflict="skip", name="all"))
     assert everywhere.data["rows_read"] == 3, "hidden folders are left out, each file is there once"
-    assert await count(connection) == 5
+    assert len(await stored_names(connection)) == 5
 
 
 async def test_a_link_to_nothing(importing: Importing, tmp_path: Path) -> None:
@@ -111,94 +101,145 @@ async def test_a_file_url_is_percent_encoded(importing: Importing, tmp_path: Pat
     assert result.success, result.error
 
 
-async def test_a_name_that_is_not_utf8(importing: Importing, connection: Db, tmp_path: Path) -> None:
+async def test_a_name_that_is_not_utf8(importing: Importing, connection: Connection, tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"caf\xe9.jsonl")).write_text("rubbish\n")
     write_lines(tmp_path / "other.jsonl", patterns(1))
     result = await importing(make_plan(f"{tmp_path}/*.jsonl"))
     [bad] = result.metadata["bad_rows"]
     assert bad["file"] == f"{tmp_path}/caf\\xe9.jsonl"
-    assert await count(connection) == 0
+    assert await stored_names(connection) == []
 
 
-class Scripted(BaseHTTPRequestHandler):
-    """Answers each request as `answer(method)` says: a status, headers, and a body."""
-
-    answer: Callable[[str], tuple[int, dict[str, str], bytes]]
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        status, headers, body = type(self).answer(self.command)
-        self.send_response(status)
-        for name, value in ({"Content-Length": str(len(body)), "ETag": '"1"'} | headers).items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[[Callable[[str], tuple[int, dict[str, str], bytes]]], str]]:
-    """Start an HTTP server that answers by a function, and return its URL."""
-    servers: list[ThreadingHTTPServer] = []
-
-    def start(answer: Callable[[str], tuple[int, dict[str, str], bytes]]) -> str:
-        handler = type("Handler", (Scripted,), {"answer": staticmethod(answer)})
-        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), handler))
-        threading.Thread(target=servers[-1].serve_forever, args=[0.01], daemon=True).start()
-        return f"http://127.0.0.1:{servers[-1].server_port}"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-Serve = Callable[[Callable[[str], tuple[int, dict[str, str], bytes]]], str]
-
-
-@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
-@pytest.mark.parametrize("methods", [("HEAD", "GET"), ("GET",)])
-async def test_a_server_that_refuses_for_now(
-    importing: Importing, serve: Serve, status: int, methods: tuple[str, ...]
+async def test_an_unchanged_source_is_skipped_and_says_so(
+    importing: Importing, connection: Connection, tmp_path: Path
 ) -> None:
-    url = serve(lambda method: (status if method in methods else 200, {"Retry-After": "7"}, b""))
-    result = await importing(make_plan(f"{url}/a.jsonl"))
-    assert (result.metadata["error_type"], result.metadata["retryable"]) == ("source_unavailable", True)
-    assert result.metadata["retry_after"] == 7.0
-    assert f"cannot be read now: {status} " in str(result.error)
+    path = write_lines(tmp_path / "a.jsonl", patterns(2))
+    plan = make_plan(path, on_conflict="update")
+    assert (await importing(plan)).data["state"] == "done"
+    unchanged = await importing(plan)
+    assert (unchanged.success, unchanged.data["state"], unchanged.data["rows_read"]) == (True, "unchanged", 0)
+    assert (await newest_run(connection))["state"] == "unchanged"
+    assert (await importing(plan, force=True)).data["state"] == "done"
+    # Another plan is another question.
+    assert (await importing(make_plan(path, on_conflict="skip"))).data["state"] == "done"
+    os.utime(path, (1, 1))
+    assert (await importing(plan)).data["state"] == "done"
 
 
-async def test_retry_after_a_date(importing: Importing, serve: Serve) -> None:
-    date = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
-    url = serve(lambda _: (429, {"Retry-After": date}, b""))
-    result = await importing(make_plan(f"{url}/a.jsonl"))
-    assert 3_000 < result.metadata["retry_after"] <= 3_600
-    url = serve(lambda _: (429, {"Retry-After": "soon"}, b""))
-    assert "retry_after" not in (await importing(make_plan(f"{url}/a.jsonl"))).metadata
+async def test_several_files(importing: Importing, connection: Connection, tmp_path: Path) -> None:
+    for name in ("b", "a", "c"):
+        write_lines(tmp_path / f"{name}.jsonl", [make_pattern(pattern_name=name)])
+    (tmp_path / "folder.jsonl").mkdir()
+    plan = make_plan(f"{tmp_path}/*.jsonl", on_conflict="update")
+    result = await importing(plan)
+    assert (result.data["rows_read"], result.data["source_version"][:7]) == (3, "3 files")
+    assert (await importing(plan)).data["state"] == "unchanged"
+    write_lines(tmp_path / "d.jsonl", [make_pattern(pattern_name="d")])
+    again = await importing(plan)
+    assert (again.data["rows_inserted"], again.data["rows_skipped"]) == (1, 3)
 
 
 @pytest.mark.parametrize(
-    ("status", "error_type"), [(401, "source_unreadable"), (403, "source_unreadable"), (410, "source_missing")]
+    ("source", "says"),
+    [
+        ("absent.jsonl", "absent.jsonl does not exist"),
+        ("absent/*.jsonl", "absent/*.jsonl matches no file"),
+        ("folder.csv", "is a folder; name its files with '/*'"),
+        ("file.csv/x.csv", "does not exist"),
+    ],
 )
-async def test_a_server_that_refuses_for_good(importing: Importing, serve: Serve, status: int, error_type: str) -> None:
-    result = await importing(make_plan(f"{serve(lambda _: (status, {}, b''))}/a.jsonl"))
-    assert (result.metadata["error_type"], result.metadata.get("retryable")) == (error_type, None)
+async def test_a_source_that_is_not_there(importing: Importing, tmp_path: Path, source: str, says: str) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "file.csv").write_text("")
+    result = await importing(make_plan(tmp_path / source))
+    assert result.metadata["error_type"] == "source_missing"
+    assert says in str(result.error)
 
 
-@pytest.mark.parametrize("encoded", [True, False])
-@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl"])
-async def test_compression_said_by_name_and_by_header(
-    importing: Importing, serve: Serve, name: str, encoded: bool
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("nothing://x/a.csv", "nothing"),
+        ("s3://bucket/a.csv", "the extra 's3'"),
+        ("gcs://bucket/a.csv", "the extra 'gcs'"),
+    ],
+)
+async def test_a_source_that_nobody_can_read(importing: Importing, source: str, says: str) -> None:
+    result = await importing(make_plan(source))
+    assert result.metadata["error_type"] == "source_unreadable"
+    assert says in str(result.error)
+
+
+async def test_python_source_has_to_be_local(importing: Importing) -> None:
+    result = await importing(make_plan("memory://x", format="python"))
+    assert "is not local, as Python source has to be" in str(result.error)
+
+
+def when_read(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
+    """Do something when a source has been found and before it is read."""
+    version = Source.version
+
+    def then(source: Source) -> str:
+        found = version(source)
+        act()
+        return found
+
+    monkeypatch.setattr(Source, "version", then)
+
+
+async def test_a_source_that_grows_while_it_is_read(
+    importing: Importing, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`Content-Encoding: gzip` of a `.gz` is the compression of the file; of anything else the server's own."""
-    plain = json.dumps(make_pattern()).encode() + b"\n"
-    body = gzip.compress(plain) if encoded or name.endswith(".gz") else plain
-    url = serve(lambda _: (200, {"Content-Encoding": "gzip"} if encoded else {}, body))
-    result = await importing(make_plan(f"{url}/{name}"))
-    assert result.success, result.error
-    assert result.data["rows_inserted"] == 1
+    path = write_lines(tmp_path / "a.jsonl", patterns(3))
+
+    def grow() -> None:
+        with path.open("a") as stream:
+            stream.write(json.dumps(make_pattern()) + "\n")
+
+    plan, run_id = make_plan(path), uuid4()
+    with monkeypatch.context() as patch:
+        when_read(patch, grow)
+        result = await importing(plan, run_id)
+    assert result.metadata["error_type"] == "source_changed"
+    assert result.metadata["retryable"] is True
+    assert await stored_names(connection) == []
+    # At rest it is taken whole.
+    assert (await importing(plan, run_id)).data["rows_inserted"] == 4
+
+
+async def test_a_source_that_vanishes(
+    importing: Importing, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_lines(tmp_path / "a.jsonl", patterns(3))
+    with monkeypatch.context() as patch:
+        when_read(patch, path.unlink)
+        result = await importing(make_plan(path))
+    assert result.metadata["error_type"] == "source_missing"
+    write_lines(tmp_path / "b.jsonl", patterns(1))
+    path = write_lines(tmp_path / "a.jsonl", patterns(3))
+    read = Source.check_unchanged
+
+    def vanished(source: Source) -> None:
+        path.unlink(missing_ok=True)
+        read(source)
+
+    monkeypatch.setattr(Source, "check_unchanged", vanished)
+    result = await importing(make_plan(f"{tmp_path}/*.jsonl"))
+    assert result.metadata["error_type"] == "source_changed"
+    assert "vanished while it was read" in str(result.error)
+    assert await stored_names(connection) == []
+
+
+async def test_a_source_without_time_or_tag_is_known_by_its_checksum(importing: Importing) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.pipe(f"/{uuid4()}/a.jsonl.gz", b"")
+    path = f"memory://{uuid4()}/a.jsonl"
+    memory.pipe(path, json.dumps(make_pattern()).encode())
+    plan = make_plan(path, on_conflict="skip")
+    first = await importing(plan)
+    assert first.success, first.error
+    assert first.data["source_version"].startswith("sha256 ")
+    assert first.data["bytes"] == memory.info(path)["size"]
+    assert (await importing(plan)).data["state"] == "unchanged"
+    memory.pipe(path, json.dumps(make_pattern()).encode())
+    assert (await importing(plan)).data["rows_inserted"] == 1

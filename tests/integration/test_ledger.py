@@ -5,20 +5,14 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from psycopg import AsyncConnection
-from psycopg.rows import DictRow
 
 from pattern_storage.storage import (
     ModelContractPatternStorage,
-    NodePatternStorageEffect,
     attempts,
     dead_letters,
     ledger,
 )
-from tests.fix_storage import contract, make_pattern, succeed
-
-Connection = AsyncConnection[DictRow]
-Node = NodePatternStorageEffect
+from tests.fix_storage import Connection, Node, contract, make_pattern, succeed
 
 
 async def count(connection: Connection, table: str) -> int:

@@ -12,14 +12,11 @@ from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow
 
-from pattern_storage.storage import ModelPatternRecord, ModelResult, NodePatternStorageEffect
+from pattern_storage.storage import ModelPatternRecord, ModelResult
 from pattern_storage.storage.operations import OPERATIONS
 from pattern_storage.storage.operations.insert import Insert
 from pattern_storage.storage.pattern import COLUMNS, WRITABLE
-from tests.fix_storage import contract, fail, make_pattern, succeed
-
-Connection = AsyncConnection[DictRow]
-Node = NodePatternStorageEffect
+from tests.fix_storage import Connection, Node, contract, fail, make_pattern, succeed
 
 FULL = {
     "category": "naïve",

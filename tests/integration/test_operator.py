@@ -6,7 +6,6 @@ from contextlib import closing
 from typing import Any
 from uuid import UUID, uuid4
 
-import psycopg
 import pytest
 import redis
 
@@ -24,9 +23,7 @@ from pattern_storage.tasks.operate.waiting_message import read_message
 from pattern_storage.tasks.queue_names import LONG, STEP, KeyWalk
 from pattern_storage.tasks.sender import create_app
 from pattern_storage.vocabulary import ListedState
-from tests.fix_storage import contract, make_pattern
-
-Connection = psycopg.AsyncConnection[Any]
+from tests.fix_storage import Connection, contract, make_pattern
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 import redis
 from psycopg import AsyncConnection
-from psycopg.rows import DictRow, dict_row
+from psycopg.rows import dict_row
 from psycopg.types.json import Json, Jsonb
 
 from pattern_storage.storage import ModelContractPatternStorage, NodePatternStorageEffect, dead_letters, ledger, outbox
@@ -20,9 +20,8 @@ from pattern_storage.tasks.client.outgoing import request_fingerprint
 from pattern_storage.tasks.client.result_document import matches_request
 from tests.fix_celery import StorageWorker
 from tests.fix_process import DEADLINE, ProcessGroup, wait_until
-from tests.fix_storage import contract, make_pattern
+from tests.fix_storage import Connection, contract, make_pattern
 
-Connection = AsyncConnection[DictRow]
 ENQUEUE: LiteralString = "SELECT enqueue_pattern_job(%s)"
 
 

@@ -6,17 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow
 
 from pattern_storage.embedded import EmbeddedPostgres
 from pattern_storage.storage import NodePatternStorageEffect, schema
 from pattern_storage.storage.pool import create_pool
-from tests.fix_storage import Pool, contract, fail, make_pattern, succeed, until
-
-Connection = AsyncConnection[DictRow]
-Node = NodePatternStorageEffect
+from tests.fix_storage import Connection, Node, Pool, contract, fail, make_pattern, succeed, until
 
 TRANSIENT = {"connection_lost", "server_unavailable", "pool_timeout"}
 

@@ -7,19 +7,14 @@ from typing import Any, get_args
 from uuid import UUID, uuid4
 
 import pytest
-from psycopg import AsyncConnection
-from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
-from pattern_storage.storage import NodePatternStorageEffect
 from pattern_storage.storage.operations.paging import Cursor
 from pattern_storage.storage.operations.query import MAX_PAGE_BYTES
 from pattern_storage.storage.operations.query_params import QueryParams, SortColumn
 from pattern_storage.storage.pattern import MAX_TEXT_BYTES
-from tests.fix_storage import fail, make_pattern, succeed
+from tests.fix_storage import Connection, Node, fail, make_pattern, succeed
 
-Connection = AsyncConnection[DictRow]
-Node = NodePatternStorageEffect
 Row = dict[str, Any]
 
 ORDERS = get_args(SortColumn)

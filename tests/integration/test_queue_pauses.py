@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import psycopg
 import redis
 
 from pattern_storage.storage import pauses
@@ -11,9 +10,7 @@ from pattern_storage.storage.pauses import Pausable
 from pattern_storage.tasks.client import PatternStorageClient
 from tests.fix_celery import StorageWorker
 from tests.fix_process import DEADLINE, wait_until
-from tests.fix_storage import make_pattern
-
-Connection = psycopg.AsyncConnection[object]
+from tests.fix_storage import Connection, make_pattern
 
 
 async def test_workers_obey_a_pause_that_was_there_before_them_and_one_that_comes(

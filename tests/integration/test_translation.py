@@ -17,10 +17,8 @@ from pattern_storage.storage.errors import ContractInvalid, StorageError, Transa
 from pattern_storage.storage.pool import create_pool
 from pattern_storage.storage.translation import translate
 from tests.fix_servers import on_database
-from tests.fix_storage import Pool, contract, fail, make_pattern, succeed, until
+from tests.fix_storage import Connection, Node, Pool, contract, fail, make_pattern, succeed, until
 
-Connection = AsyncConnection[DictRow]
-Node = NodePatternStorageEffect
 MakeNode = Callable[..., AbstractAsyncContextManager[Node]]
 
 

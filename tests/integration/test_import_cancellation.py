@@ -1,0 +1,65 @@
+"""Imports that are cancelled: before they begin, while they read, and while they merge."""
+
+import asyncio
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from pattern_storage.storage import ledger
+from pattern_storage.tasks.imports.run import monitor as monitor_module
+from tests.fix_imports import Gate, Importing, make_plan, newest_run, patterns, stored_names, write_lines
+from tests.fix_storage import Connection, Pool, until
+
+
+async def test_a_cancelled_run_rolls_back(
+    importing: Importing,
+    connection: Connection,
+    pool: Pool,
+    tmp_path: Path,
+    gate: Gate,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(monitor_module, "INTERVAL", 0.05)
+    run_id = uuid4()
+    running = asyncio.create_task(importing(make_plan(write_lines(tmp_path / "a.jsonl", patterns(3))), run_id))
+    await gate.wait()
+    async with pool.connection() as other:
+        assert (await ledger.cancel(other, run_id)).metadata["error_type"] == "revoked"
+    result = await running
+    assert result.metadata["error_type"] == "revoked"
+    assert (await newest_run(connection))["state"] == "cancelled"
+    gate.open.set()
+    assert await stored_names(connection) == []
+
+
+async def test_cancelled_before_it_begins(
+    importing: Importing, connection: Connection, pool: Pool, tmp_path: Path
+) -> None:
+    run_id = uuid4()
+    async with pool.connection() as other:
+        await ledger.cancel(other, run_id)
+    result = await importing(make_plan(write_lines(tmp_path / "a.jsonl", patterns(3))), run_id)
+    assert result.metadata["error_type"] == "revoked"
+    assert (await newest_run(connection))["state"] == "cancelled"
+    assert await stored_names(connection) == []
+
+
+async def test_cancelled_while_it_merges(
+    importing: Importing, connection: Connection, pool: Pool, tmp_path: Path
+) -> None:
+    """Whoever is first in the ledger decides: a run that is cancelled in its last step writes nothing."""
+    run_id = uuid4()
+    async with pool.connection() as other, other.transaction():
+        await other.execute("LOCK TABLE pattern_templates IN EXCLUSIVE MODE")
+        running = asyncio.create_task(importing(make_plan(write_lines(tmp_path / "a.jsonl", patterns(3))), run_id))
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+        async def waits() -> object:
+            return await (await connection.execute(waiting)).fetchone()
+
+        await until(waits)
+        await ledger.cancel(connection, run_id)
+    assert (await running).metadata["error_type"] == "revoked"
+    assert await stored_names(connection) == []
+    assert (await newest_run(connection))["state"] == "cancelled"
