@@ -7,15 +7,14 @@ from psycopg.types.json import Jsonb
 
 from pattern_storage.storage import delivery
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage, ModelResult
-from pattern_storage.storage.operations.base import Connection, fetch_one
+from pattern_storage.storage.rows import Connection, fetch_value
 from pattern_storage.storage.sql import block
 
 
 async def try_lock(connection: Connection, correlation_id: UUID) -> bool:
     """Try to lock a job until the caller's transaction ends; return whether no other copy of it has the lock."""
     key = int.from_bytes(correlation_id.bytes[:8], signed=True)
-    row = await fetch_one(connection, block("try_job_lock"), {"key": key})
-    return bool(row and row[0])
+    return bool(await fetch_value(connection, block("try_lock"), {"key": key}))
 
 
 async def count_delivery(connection: Connection, correlation_id: UUID) -> int:
@@ -23,8 +22,7 @@ async def count_delivery(connection: Connection, correlation_id: UUID) -> int:
 
     The first delivery is not counted, so a job that is done at once costs nothing here.
     """
-    row = await fetch_one(connection, block("count_delivery"), {"correlation_id": correlation_id})
-    return int(row[0]) if row else 0
+    return int(await fetch_value(connection, block("count_delivery"), {"correlation_id": correlation_id}))
 
 
 async def note_failure(connection: Connection, contract: ModelContractPatternStorage, result: ModelResult) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.rows import Connection, fetch_all
 from pattern_storage.storage.sql import block
 
 
@@ -40,6 +40,4 @@ async def entries(
 ) -> list[AuditEntry]:
     """Return what was done, the newest first: by one actor or by all, one action or all, behind the entry `before`."""
     values = {"actor": actor, "action": action, "before": before, "limit": limit}
-    async with connection.cursor(row_factory=class_row(AuditEntry)) as cursor:
-        await cursor.execute(block("list_audit_entries"), values)
-        return await cursor.fetchall()
+    return await fetch_all(connection, class_row(AuditEntry), block("list_audit_entries"), values)

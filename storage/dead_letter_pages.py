@@ -7,7 +7,7 @@ from uuid import UUID
 
 from psycopg.rows import class_row, scalar_row
 
-from pattern_storage.storage.operations.base import Connection, fetch_one
+from pattern_storage.storage.rows import Connection, fetch_all, fetch_value
 from pattern_storage.storage.sql import block
 
 #: Characters of a contract that say what it is about.
@@ -60,9 +60,8 @@ class ListedLetter:
 
 async def groups(connection: Connection) -> list[LetterGroup]:
     """Return the groups of the newest GROUPED letters, the largest first."""
-    async with connection.cursor(row_factory=class_row(LetterGroup)) as cursor:
-        await cursor.execute(_filled(block("letter_groups")), {"limit": GROUPS, "newest": GROUPED})
-        return await cursor.fetchall()
+    values = {"limit": GROUPS, "newest": GROUPED}
+    return await fetch_all(connection, class_row(LetterGroup), _filled(block("letter_groups")), values)
 
 
 async def page(
@@ -71,22 +70,17 @@ async def page(
     """Return a page, the newest first; `after` is the time and the id of the last one of the page before."""
     values: dict[str, Any] = {"characters": CHARACTERS, "limit": limit}
     values |= {"after": after and after[0], "after_id": after and after[1]}
-    async with connection.cursor(row_factory=class_row(ListedLetter)) as cursor:
-        await cursor.execute(_filled(block("list_letters")), asdict(wanted) | values)
-        return await cursor.fetchall()
+    return await fetch_all(connection, class_row(ListedLetter), _filled(block("list_letters")), asdict(wanted) | values)
 
 
 async def count(connection: Connection, wanted: LetterFilter) -> int:
     """Return how many there are."""
-    row = await fetch_one(connection, _filled(block("count_letters")), asdict(wanted))
-    return int(row[0]) if row else 0
+    return int(await fetch_value(connection, _filled(block("count_letters")), asdict(wanted)))
 
 
 async def ids(connection: Connection, wanted: LetterFilter, *, limit: int = MOST) -> list[UUID]:
     """Return their ids, the oldest first."""
-    async with connection.cursor(row_factory=scalar_row) as cursor:
-        await cursor.execute(_filled(block("letter_ids")), asdict(wanted) | {"limit": limit})
-        return await cursor.fetchall()
+    return await fetch_all(connection, scalar_row, _filled(block("letter_ids")), asdict(wanted) | {"limit": limit})
 
 
 def _filled(statement: LiteralString) -> LiteralString:

@@ -18,7 +18,7 @@ from pattern_storage.storage.attempts import failed_attempt
 from pattern_storage.storage.errors import ContractInvalid, StorageError
 from pattern_storage.storage.explanation import printable
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage, ModelResult
-from pattern_storage.storage.operations.base import Connection, fetch_one
+from pattern_storage.storage.rows import Connection, fetch_all, fetch_value
 from pattern_storage.storage.sql import block
 
 #: Dead letters in a page, without contracts: a few hundred kilobytes.
@@ -117,9 +117,7 @@ async def page(
         "correlation_id": after and after.correlation_id,
         "limit": limit,
     }
-    async with connection.cursor(row_factory=class_row(Entry)) as cursor:
-        await cursor.execute(block("page_dead_letters"), values)
-        return await cursor.fetchall()
+    return await fetch_all(connection, class_row(Entry), block("page_dead_letters"), values)
 
 
 def chunks(entries: Sequence[Entry]) -> Iterator[list[UUID]]:
@@ -141,15 +139,12 @@ async def fetch(
 ) -> list[DeadLetter]:
     """Return dead letters with their contracts, the newest first: all, those with these ids, or of this error_type."""
     values = {"ids": list(ids) if ids is not None else None, "error_type": error_type, "limit": limit}
-    async with connection.cursor(row_factory=class_row(DeadLetter)) as cursor:
-        await cursor.execute(block("fetch_dead_letters"), values)
-        return await cursor.fetchall()
+    return await fetch_all(connection, class_row(DeadLetter), block("fetch_dead_letters"), values)
 
 
 async def count(connection: Connection) -> int:
     """Return how many dead letters there are."""
-    row = await fetch_one(connection, block("count_dead_letters"), {})
-    return int(row[0]) if row else 0
+    return int(await fetch_value(connection, block("count_dead_letters")))
 
 
 async def note_replay(connection: Connection, ids: Sequence[UUID]) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from psycopg.rows import class_row
 
-from pattern_storage.storage.operations.base import Connection, fetch_one
+from pattern_storage.storage.rows import Connection, fetch_all, fetch_value
 from pattern_storage.storage.sql import block
 
 
@@ -23,12 +23,10 @@ class ImportHealth:
 
 async def measure(connection: Connection) -> list[ImportHealth]:
     """Return the health of each import, ordered by name."""
-    async with connection.cursor(row_factory=class_row(ImportHealth)) as cursor:
-        await cursor.execute(block("measure_imports"))
-        return await cursor.fetchall()
+    return await fetch_all(connection, class_row(ImportHealth), block("measure_imports"))
 
 
 async def schedules_age(connection: Connection) -> float | None:
     """Return the seconds since beat last looked at the schedule that waits longest; None if there is none."""
-    row = await fetch_one(connection, block("measure_schedules"), {})
-    return None if row is None else row[0]
+    age: float | None = await fetch_value(connection, block("measure_schedules"))
+    return age

@@ -5,9 +5,9 @@ from contextlib import suppress
 from uuid import UUID
 
 from psycopg.errors import InvalidParameterValue
-from psycopg.rows import tuple_row
+from psycopg.rows import scalar_row
 
-from pattern_storage.storage.operations.base import Connection, fetch_one
+from pattern_storage.storage.rows import Connection, fetch_all, fetch_value
 from pattern_storage.storage.sql import block
 
 
@@ -51,12 +51,9 @@ async def set_keepalives(connection: Connection) -> None:
 
 async def try_lock(connection: Connection, key: int) -> bool:
     """Try to take the advisory lock until the transaction ends; return whether it was free."""
-    row = await fetch_one(connection, block("try_lock"), {"key": key})
-    return bool(row and row[0])
+    return bool(await fetch_value(connection, block("try_lock"), {"key": key}))
 
 
 async def held_locks(connection: Connection) -> set[int]:
     """Return the keys of all advisory locks that are held now."""
-    async with connection.cursor(row_factory=tuple_row) as cursor:
-        await cursor.execute(block("held_locks"))
-        return {key for (key,) in await cursor.fetchall()}
+    return set(await fetch_all(connection, scalar_row, block("held_locks")))

@@ -9,7 +9,7 @@ from uuid import UUID
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.rows import Connection, fetch_all
 from pattern_storage.storage.sql import block
 
 #: Seconds without progress after which a run is said to hang.
@@ -32,9 +32,8 @@ async def save(connection: Connection, run_id: UUID, progress: Mapping[str, Any]
 
 async def find(connection: Connection, ids: Iterable[UUID]) -> dict[UUID, ProgressReport]:
     """Return the last report of each of these runs that is being executed."""
-    async with connection.cursor(row_factory=class_row(ProgressReport)) as cursor:
-        await cursor.execute(block("find_progress"), {"ids": list(ids)})
-        return {report.run_id: report for report in await cursor.fetchall()}
+    reports = await fetch_all(connection, class_row(ProgressReport), block("find_progress"), {"ids": list(ids)})
+    return {report.run_id: report for report in reports}
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,4 @@ class StuckRun:
 
 async def stuck(connection: Connection, *, seconds: float = HANGS) -> list[StuckRun]:
     """Return the runs that have read nothing for so long, the longest first."""
-    async with connection.cursor(row_factory=class_row(StuckRun)) as cursor:
-        await cursor.execute(block("stuck_runs"), {"seconds": seconds})
-        return await cursor.fetchall()
+    return await fetch_all(connection, class_row(StuckRun), block("stuck_runs"), {"seconds": seconds})

@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 
 from pattern_storage.storage.import_locks import held_locks, run_lock_key
 from pattern_storage.storage.model_contract_pattern_storage import ModelResult
-from pattern_storage.storage.operations.base import Connection, fetch_one
+from pattern_storage.storage.rows import Connection, fetch_all, fetch_one, fetch_value
 from pattern_storage.storage.sql import block
 from pattern_storage.vocabulary import IMPORT_OPERATION, SUCCESSFUL_RUN_STATES, ImportRunState
 
@@ -133,8 +133,8 @@ async def begin(connection: Connection, run_id: UUID, *, delay: float) -> int | 
 
     Unless it is locked then, it is published again `delay` seconds from now.
     """
-    row = await fetch_one(connection, block("begin_run"), {"run_id": run_id, "delay": delay})
-    return None if row is None else int(row[0])
+    attempts: int | None = await fetch_value(connection, block("begin_run"), {"run_id": run_id, "delay": delay})
+    return attempts
 
 
 async def postpone(connection: Connection, run_id: UUID, *, delay: float) -> None:
@@ -181,15 +181,14 @@ async def newest(connection: Connection, names: Iterable[str]) -> dict[str, Impo
 
 async def last_version(connection: Connection, name: str, plan: dict[str, Any]) -> str | None:
     """Return the source's version when this import last succeeded with the same plan."""
-    row = await fetch_one(connection, block("last_version"), {"name": name, "plan": Jsonb(plan)})
-    return None if row is None else row[0]
+    values = {"name": name, "plan": Jsonb(plan)}
+    version: str | None = await fetch_value(connection, block("last_version"), values)
+    return version
 
 
 async def claim(connection: Connection) -> list[tuple[UUID, str, datetime | None]]:
     """Lock the rows of runs to publish, (id, name, due), without those that are being executed."""
-    async with connection.cursor(row_factory=tuple_row) as cursor:
-        await cursor.execute(block("claim_runs"), {"limit": CLAIM_LIMIT})
-        waiting = await cursor.fetchall()
+    waiting = await fetch_all(connection, tuple_row, block("claim_runs"), {"limit": CLAIM_LIMIT})
     held = await held_locks(connection) if waiting else set()
     return [(run_id, name, due) for run_id, name, due in waiting if run_lock_key(run_id) not in held]
 
@@ -217,6 +216,4 @@ async def purge(connection: Connection, *, days: int, step: int = 1_000) -> int:
 
 async def fetch_runs(connection: Connection, statement: LiteralString, values: dict[str, Any]) -> list[ImportRun]:
     """Return the runs that a statement finds."""
-    async with connection.cursor(row_factory=class_row(ImportRun)) as cursor:
-        await cursor.execute(statement, values)
-        return await cursor.fetchall()
+    return await fetch_all(connection, class_row(ImportRun), statement, values)

@@ -3,11 +3,10 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import cast
 
 from psycopg.rows import class_row, tuple_row
 
-from pattern_storage.storage.operations.base import Connection, fetch_one
+from pattern_storage.storage.rows import Connection, fetch_all, fetch_value
 from pattern_storage.storage.sql import block
 
 
@@ -21,9 +20,8 @@ class ScheduleState:
 
 async def server_time(connection: Connection) -> datetime:
     """Return PostgreSQL's time, on which beats of several hosts agree."""
-    row = await fetch_one(connection, block("server_time"), {})
-    assert row is not None  # noqa: S101  # a SELECT without FROM
-    return cast("datetime", row[0])
+    time: datetime = await fetch_value(connection, block("server_time"))
+    return time
 
 
 async def lock(connection: Connection, names: Sequence[str], now: datetime) -> list[ScheduleState]:
@@ -32,9 +30,7 @@ async def lock(connection: Connection, names: Sequence[str], now: datetime) -> l
     Those that another beat decides at this moment are left out. Of the others it is noted that a beat sees to them.
     """
     await connection.execute(block("add_schedules"), {"names": list(names), "now": now})
-    async with connection.cursor(row_factory=class_row(ScheduleState)) as cursor:
-        await cursor.execute(block("lock_schedules"), {"names": list(names)})
-        locked = await cursor.fetchall()
+    locked = await fetch_all(connection, class_row(ScheduleState), block("lock_schedules"), {"names": list(names)})
     await connection.execute(block("look_at_schedules"), {"names": [schedule.name for schedule in locked]})
     return locked
 
@@ -51,6 +47,4 @@ async def forget(connection: Connection, *, except_for: Iterable[str]) -> None:
 
 async def decided(connection: Connection) -> dict[str, datetime]:
     """Return up to when each schedule that beat follows has been decided, by name."""
-    async with connection.cursor(row_factory=tuple_row) as cursor:
-        await cursor.execute(block("list_decided"))
-        return dict(await cursor.fetchall())
+    return dict(await fetch_all(connection, tuple_row, block("list_decided")))

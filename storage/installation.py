@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from pattern_storage.storage.operations.base import Connection, fetch_one
+from pattern_storage.storage.rows import Connection, fetch_one
 from pattern_storage.storage.sql import block
 
 #: The remote control command by which a worker tells its own.
@@ -19,5 +19,5 @@ class Installation(NamedTuple):
 
 async def find(connection: Connection) -> Installation | None:
     """Return the installation whose tables the connection uses; None where there are none."""
-    row = await fetch_one(connection, block("find_installation"), {})
+    row = await fetch_one(connection, block("find_installation"))
     return None if row is None or None in row else Installation(*row)

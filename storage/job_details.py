@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from psycopg.rows import dict_row
+from psycopg.rows import dict_row, scalar_row
 
 from pattern_storage.storage.job_filter import JobFilter
 from pattern_storage.storage.jobs import JobRow, list_jobs
-from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.rows import Connection, fetch_all
 from pattern_storage.storage.sql import block
 from pattern_storage.vocabulary import FINAL_STATES, IMPORT_OPERATION, JobState, ListedState
 
@@ -68,13 +68,10 @@ async def find_job(connection: Connection, correlation_id: UUID) -> JobDetails |
     if not jobs:
         return None
     values = {"correlation_id": correlation_id}
-    async with connection.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(block("find_ended_job"), values)
-        ended: dict[str, Any] = await cursor.fetchone() or {}
-        await cursor.execute(block("find_attempt_errors"), values)
-        open_errors = [row["errors"] for row in await cursor.fetchall() if row["errors"]]
-        await cursor.execute(block("find_retries"), values)
-        links = await cursor.fetchall()
+    rows = await fetch_all(connection, dict_row, block("find_ended_job"), values)
+    ended = rows[0] if rows else {}
+    open_errors = list(filter(None, await fetch_all(connection, scalar_row, block("find_attempt_errors"), values)))
+    links = await fetch_all(connection, dict_row, block("find_retries"), values)
     own = next((link for link in links if link["correlation_id"] == correlation_id), None)
     before = (own and own["errors"]) or []
     errors = [*before, *(ended.get("errors") or (open_errors[0] if open_errors else []))]

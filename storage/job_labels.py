@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from psycopg.rows import class_row, tuple_row
+from psycopg.rows import class_row, scalar_row, tuple_row
 
-from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.rows import Connection, fetch_all
 from pattern_storage.storage.sql import block
 
 
@@ -43,20 +43,15 @@ class JobLabel:
 
 async def find(connection: Connection, ids: Iterable[UUID]) -> dict[UUID, JobLabel]:
     """Return the labels of jobs that PostgreSQL knows, in one query."""
-    async with connection.cursor(row_factory=class_row(JobLabel)) as cursor:
-        await cursor.execute(block("job_labels"), {"ids": list(ids)})
-        return {label.correlation_id: label for label in await cursor.fetchall()}
+    labels = await fetch_all(connection, class_row(JobLabel), block("job_labels"), {"ids": list(ids)})
+    return {label.correlation_id: label for label in labels}
 
 
 async def pattern_names(connection: Connection, ids: Iterable[UUID]) -> dict[UUID, str]:
     """Return the names of patterns that are there."""
-    async with connection.cursor(row_factory=tuple_row) as cursor:
-        await cursor.execute(block("pattern_names"), {"ids": list(ids)})
-        return dict(await cursor.fetchall())
+    return dict(await fetch_all(connection, tuple_row, block("pattern_names"), {"ids": list(ids)}))
 
 
 async def ids_that_begin(connection: Connection, first: UUID, last: UUID) -> list[UUID]:
     """Return jobs with an id of this range, two at most: whether it is one is what matters."""
-    async with connection.cursor(row_factory=tuple_row) as cursor:
-        await cursor.execute(block("jobs_of_range"), {"first": first, "last": last})
-        return [job for (job,) in await cursor.fetchall()]
+    return await fetch_all(connection, scalar_row, block("jobs_of_range"), {"first": first, "last": last})

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
-from psycopg.rows import tuple_row
+from psycopg.rows import scalar_row, tuple_row
 
 from pattern_storage.storage import outbox
 from pattern_storage.storage.errors import ContractInvalid, StorageError
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage
-from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.rows import Connection, fetch_all
 from pattern_storage.storage.sql import block
 from pattern_storage.vocabulary import OperationName
 
@@ -31,9 +31,8 @@ async def retry(connection: Connection, ids: Sequence[UUID], *, again: bool = Fa
         again: also those that were sent again before. Without it two operators who click at the same time send one.
     """
     done = Retried()
-    async with connection.cursor(row_factory=tuple_row) as cursor:
-        await cursor.execute(block("retriable_contracts"), {"ids": list(ids)})
-        contracts: dict[UUID, str | None] = dict(await cursor.fetchall())
+    found = await fetch_all(connection, tuple_row, block("retriable_contracts"), {"ids": list(ids)})
+    contracts: dict[UUID, str | None] = dict(found)
     before = set() if again else await retried_before(connection, ids)
     for job in dict.fromkeys(ids):
         if job not in contracts:
@@ -65,9 +64,7 @@ def _renewed(job: UUID, text: str | None) -> ModelContractPatternStorage:
 
 async def retried_before(connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
     """Return which of these jobs an operator has sent again before."""
-    async with connection.cursor(row_factory=tuple_row) as cursor:
-        await cursor.execute(block("already_retried"), {"ids": list(ids)})
-        return {job for (job,) in await cursor.fetchall()}
+    return set(await fetch_all(connection, scalar_row, block("already_retried"), {"ids": list(ids)}))
 
 
 async def purge(connection: Connection, *, days: int, step: int = 1_000) -> int:

@@ -16,7 +16,7 @@ from psycopg.sql import SQL, Composed
 
 from pattern_storage.storage.errors import FilterInvalid
 from pattern_storage.storage.job_filter import SORTS, Cursor, JobFilter
-from pattern_storage.storage.operations.base import Connection, fetch_one
+from pattern_storage.storage.rows import Connection, fetch_all, fetch_value
 from pattern_storage.storage.sql import block
 from pattern_storage.vocabulary import ListedState
 
@@ -137,15 +137,13 @@ async def count_jobs(
     values = _values(wanted, None, True) | {"limit": limit}
     for source, only in _open_sources(wanted):
         statement = SQL(block("count_open_jobs")).format(source=SQL(source), filters=SQL(block("open_job_matches")))
-        row = await fetch_one(connection, statement, values | {"state": only})
-        total += int(row[0]) if row else 0
+        total += await fetch_value(connection, statement, values | {"state": only})
     for only in _ended_states(wanted):
         filters = _filters(wanted, only, "time")
         if can_be_retried:
             filters = SQL(" AND ").join([filters, SQL(block("job_can_be_retried"))])
         statement = SQL(block("count_ended_jobs")).format(filters=filters)
-        row = await fetch_one(connection, statement, values | {"state": only})
-        total += int(row[0]) if row else 0
+        total += await fetch_value(connection, statement, values | {"state": only})
     return min(total, limit)
 
 
@@ -219,6 +217,4 @@ def _filters(wanted: JobFilter, state: ListedState | None, sort: str) -> Compose
 
 
 async def _rows(connection: Connection, statement: Composed, values: dict[str, Any]) -> list[JobRow]:
-    async with connection.cursor(row_factory=class_row(JobRow)) as cursor:
-        await cursor.execute(statement, values, prepare=False)
-        return await cursor.fetchall()
+    return await fetch_all(connection, class_row(JobRow), statement, values, prepare=False)

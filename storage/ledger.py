@@ -20,7 +20,7 @@ from pattern_storage.storage import delivery
 from pattern_storage.storage.errors import CorrelationConflict, TransactionConflict
 from pattern_storage.storage.fingerprint import fingerprints, name_request
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage, ModelResult
-from pattern_storage.storage.operations.base import Connection, fetch_one
+from pattern_storage.storage.rows import Connection, fetch_all, fetch_one
 from pattern_storage.storage.sql import block
 from pattern_storage.vocabulary import ErrorType, JobState
 
@@ -62,9 +62,7 @@ async def _record(
 
 async def find_finished(connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
     """Return which of these jobs are in the ledger."""
-    async with connection.cursor(row_factory=scalar_row) as cursor:
-        await cursor.execute(block("find_finished"), {"ids": list(ids)})
-        return set(await cursor.fetchall())
+    return set(await fetch_all(connection, scalar_row, block("find_finished"), {"ids": list(ids)}))
 
 
 async def find(connection: Connection, correlation_id: UUID) -> tuple[bytes | None, ModelResult] | None:
@@ -148,9 +146,8 @@ async def cancel_all(
         }
         for job, contract in jobs.items()
     ]
-    async with connection.cursor(row_factory=scalar_row) as cursor:
-        await cursor.execute(block("cancel_jobs"), {"jobs": to_json(rows).decode(), "error": REVOKED})
-        return set(await cursor.fetchall())
+    values = {"jobs": to_json(rows).decode(), "error": REVOKED}
+    return set(await fetch_all(connection, scalar_row, block("cancel_jobs"), values))
 
 
 async def cancel(

@@ -16,7 +16,7 @@ from pattern_storage.storage.logs import correlated, get_logger
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage, ModelResult
 from pattern_storage.storage.node_base_effect import NodeBaseEffect
 from pattern_storage.storage.operations import check
-from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.rows import Connection
 from pattern_storage.storage.sql import block
 from pattern_storage.storage.translation import translate
 from pattern_storage.vocabulary import OperationName

@@ -9,7 +9,7 @@ from psycopg.types.json import Jsonb
 from pattern_storage.storage.errors import RunOpen
 from pattern_storage.storage.import_locks import open_runs_key
 from pattern_storage.storage.import_runs import ImportRun, add, fetch_runs
-from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.rows import Connection
 from pattern_storage.storage.sql import block
 
 

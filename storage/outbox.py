@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from psycopg.rows import class_row, tuple_row
+from psycopg.rows import class_row
 
 from pattern_storage.storage import numbers
 from pattern_storage.storage.caller_connection import async_executor, executor
@@ -20,7 +20,7 @@ from pattern_storage.storage.fingerprint import fingerprint
 from pattern_storage.storage.job_options import NO_OPTIONS, JobOptions
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage
 from pattern_storage.storage.operations import check
-from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.rows import Connection, fetch_all, fetch_value
 from pattern_storage.storage.sql import block
 from pattern_storage.vocabulary import OperationName
 
@@ -144,9 +144,7 @@ async def claim(connection: Connection, *, limit: int = CLAIM_LIMIT, idle_second
     Workers that finish such a job wait for its end, so PostgreSQL ends it after `idle_seconds` without a statement.
     """
     await connection.execute(block("limit_claim"), {"milliseconds": int(idle_seconds * 1000)})
-    async with connection.cursor(row_factory=class_row(OutboxJob)) as cursor:
-        await cursor.execute(block("claim_jobs"), {"limit": limit, "size": CLAIM_SIZE})
-        return await cursor.fetchall()
+    return await fetch_all(connection, class_row(OutboxJob), block("claim_jobs"), {"limit": limit, "size": CLAIM_SIZE})
 
 
 async def mark_published(connection: Connection, ids: Sequence[UUID], *, delay: float) -> None:
@@ -165,16 +163,11 @@ async def next_publication(connection: Connection) -> float | None:
     A relay asks this at every poll, in one round trip without a transaction. The job may be one that another relay
     holds, or one whose worker has finished it by the time it is claimed.
     """
-    async with connection.cursor(row_factory=tuple_row) as cursor:
-        await cursor.execute(block("next_publication"))
-        row: Any = await cursor.fetchone()
-    return None if row[0] is None else float(row[0])
+    seconds: float | None = await fetch_value(connection, block("next_publication"))
+    return seconds
 
 
 async def measure(connection: Connection) -> OutboxSize:
     """Return how much is in the outbox."""
-    async with connection.cursor(row_factory=class_row(OutboxSize)) as cursor:
-        await cursor.execute(block("measure_outbox"))
-        size = await cursor.fetchone()
-    assert size is not None  # noqa: S101  # an aggregate has one row
+    [size] = await fetch_all(connection, class_row(OutboxSize), block("measure_outbox"))
     return size

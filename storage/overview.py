@@ -5,7 +5,7 @@ from datetime import datetime
 
 from psycopg.rows import class_row, tuple_row
 
-from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.rows import Connection, fetch_all
 from pattern_storage.storage.sql import block
 
 #: Jobs of one span that the quantiles of a plot are about, and of the whole time: the last ones.
@@ -31,11 +31,8 @@ class Span:
 
 async def rates(connection: Connection, *, seconds: float, spans: int) -> list[Span]:
     """Return the last `spans` spans of `seconds` each, the oldest first; see HOUR and DAY."""
-    async with connection.cursor(row_factory=class_row(Span)) as cursor:
-        await cursor.execute(
-            block("job_rates"), {"seconds": seconds, "spans": spans, "sample": SPAN_SAMPLE}, prepare=False
-        )
-        return await cursor.fetchall()
+    values = {"seconds": seconds, "spans": spans, "sample": SPAN_SAMPLE}
+    return await fetch_all(connection, class_row(Span), block("job_rates"), values, prepare=False)
 
 
 @dataclass(frozen=True)
@@ -48,8 +45,6 @@ class Quantiles:
 
 async def quantiles(connection: Connection, *, seconds: float) -> Quantiles:
     """Return the quantiles of the last `seconds`, of the last SAMPLE jobs at most."""
-    async with connection.cursor(row_factory=tuple_row) as cursor:
-        await cursor.execute(block("job_quantiles"), {"seconds": seconds, "sample": SAMPLE}, prepare=False)
-        row = await cursor.fetchone()
-    assert row is not None  # noqa: S101  # an aggregate has one row
+    values = {"seconds": seconds, "sample": SAMPLE}
+    [row] = await fetch_all(connection, tuple_row, block("job_quantiles"), values, prepare=False)
     return Quantiles(*(None if found is None or found[0] is None else (found[0], found[1]) for found in row))

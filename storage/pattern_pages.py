@@ -7,7 +7,7 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
-from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.rows import Connection, fetch_all
 from pattern_storage.storage.sql import block
 
 #: Relatives of a pattern that are shown at most.
@@ -51,9 +51,8 @@ class ShownPattern(PatternRow):
 
 async def find(connection: Connection, pattern_id: UUID) -> ShownPattern | None:
     """Return a pattern; None if there is none of this id."""
-    async with connection.cursor(row_factory=class_row(ShownPattern)) as cursor:
-        await cursor.execute(block("show_pattern"), {"id": pattern_id})
-        return await cursor.fetchone()
+    patterns = await fetch_all(connection, class_row(ShownPattern), block("show_pattern"), {"id": pattern_id})
+    return patterns[0] if patterns else None
 
 
 async def derived(connection: Connection, pattern_id: UUID) -> list[PatternRow]:
@@ -80,6 +79,4 @@ async def changed(
 
 
 async def _rows(connection: Connection, statement: LiteralString, **values: object) -> list[PatternRow]:
-    async with connection.cursor(row_factory=class_row(PatternRow)) as cursor:
-        await cursor.execute(statement.replace("{row}", block("pattern_row")), values)
-        return await cursor.fetchall()
+    return await fetch_all(connection, class_row(PatternRow), statement.replace("{row}", block("pattern_row")), values)

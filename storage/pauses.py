@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from psycopg.rows import class_row
 
-from pattern_storage.storage.operations.base import Connection, fetch_one
+from pattern_storage.storage.rows import Connection, fetch_all, fetch_one
 from pattern_storage.storage.sql import block
 
 
@@ -39,6 +39,5 @@ async def resume(connection: Connection, kind: Pausable, name: str) -> bool:
 
 async def paused(connection: Connection, kind: Pausable) -> dict[str, Pause]:
     """Return what is paused, by name."""
-    async with connection.cursor(row_factory=class_row(Pause)) as cursor:
-        await cursor.execute(block("list_pauses"), {"kind": kind})
-        return {pause.name: pause for pause in await cursor.fetchall()}
+    pauses = await fetch_all(connection, class_row(Pause), block("list_pauses"), {"kind": kind})
+    return {pause.name: pause for pause in pauses}

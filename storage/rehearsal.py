@@ -8,7 +8,7 @@ from psycopg.types.json import Jsonb
 from pattern_storage.storage import attempts, dead_letters, import_runs, import_schedules, ledger, outbox
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage, ModelResult
 from pattern_storage.storage.operations import check
-from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.rows import Connection
 from pattern_storage.storage.sql import block
 from pattern_storage.storage.translation import translate
 from pattern_storage.vocabulary import ErrorType, OperationName

@@ -4,7 +4,7 @@ import psycopg
 from psycopg.sql import SQL, Identifier
 
 from pattern_storage.storage import schema
-from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.rows import Connection, fetch_value
 from pattern_storage.storage.setup_errors import RoleUnknown
 from pattern_storage.storage.sql import block
 from pattern_storage.storage.translation import translate
@@ -29,6 +29,4 @@ def grant(database_url: str, role: str) -> None:
 
 async def can_write(connection: Connection) -> bool:
     """Whether jobs can be done over this connection: not on a standby, not read-only, not without the rights."""
-    cursor = await connection.execute(block("can_write"))
-    row = await cursor.fetchone()
-    return bool(row and row[0])
+    return bool(await fetch_value(connection, block("can_write")))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from psycopg.rows import class_row
 
-from pattern_storage.storage.operations.base import Connection, fetch_one
+from pattern_storage.storage.rows import Connection, fetch_all, fetch_value
 from pattern_storage.storage.sql import block
 
 
@@ -21,15 +21,12 @@ class SecondaryIndex(NamedTuple):
 
 async def may_rebuild(connection: Connection) -> bool:
     """Return whether this role owns the table."""
-    row = await fetch_one(connection, block("owns_patterns"), {})
-    return bool(row and row[0])
+    return bool(await fetch_value(connection, block("owns_patterns")))
 
 
 async def drop(connection: Connection) -> list[SecondaryIndex]:
     """Drop all secondary indexes, and return them. Waits for the table's lock."""
-    async with connection.cursor(row_factory=class_row(SecondaryIndex)) as cursor:
-        await cursor.execute(block("list_secondary_indexes"))
-        indexes = await cursor.fetchall()
+    indexes = await fetch_all(connection, class_row(SecondaryIndex), block("list_secondary_indexes"))
     for index in indexes:
         await connection.execute(index.drop.encode())
     return indexes

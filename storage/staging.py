@@ -4,7 +4,7 @@ The temporary table has none of the constraints and indexes of `pattern_template
 named by file and line before the merge.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,8 +13,9 @@ from psycopg import AsyncCopy
 from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Composable, Identifier
 
-from pattern_storage.storage.operations.base import Connection, Statement, fetch_one, identifiers
+from pattern_storage.storage.operations.base import identifiers
 from pattern_storage.storage.pattern import WRITABLE
+from pattern_storage.storage.rows import Connection, fetch_all, fetch_one, fetch_value
 from pattern_storage.storage.sql import block
 
 #: Policy for a row whose key exists: the run fails, the row is skipped, the pattern is updated.
@@ -54,16 +55,15 @@ def copy_directly(connection: Connection) -> AbstractAsyncContextManager[AsyncCo
 
 async def is_first_load(connection: Connection) -> bool:
     """Return whether there is no pattern yet."""
-    row = await fetch_one(connection, block("is_first_load"), {})
-    return bool(row and row[0])
+    return bool(await fetch_value(connection, block("is_first_load")))
 
 
 async def find_duplicates(connection: Connection, *, limit: int) -> tuple[int, list[RejectedRow]]:
     """Find rows whose key an earlier row has: their number, and the first of them."""
-    count = await _number(connection, block("count_duplicates"))
+    count: int = await fetch_value(connection, block("count_duplicates"))
     if not count:
         return 0, []
-    rows = await _all(connection, block("find_duplicates"), {"limit": limit})
+    rows = await fetch_all(connection, tuple_row, block("find_duplicates"), {"limit": limit})
     return count, [
         RejectedRow(file, line, f"the same pattern again: {_name(key)}", (first_file, first_line))
         for file, line, first_file, first_line, *key in rows
@@ -77,16 +77,16 @@ async def drop_duplicates(connection: Connection, *, keep_first: bool) -> int:
 
 async def find_orphans(connection: Connection, *, limit: int) -> tuple[int, list[RejectedRow]]:
     """Find rows whose parent does not exist: their number, and the first of them."""
-    count = await _number(connection, block("count_orphans"))
+    count: int = await fetch_value(connection, block("count_orphans"))
     if not count:
         return 0, []
-    rows = await _all(connection, block("find_orphans"), {"limit": limit})
+    rows = await fetch_all(connection, tuple_row, block("find_orphans"), {"limit": limit})
     return count, [RejectedRow(file, line, _no_parent(parent)) for file, line, parent in rows]
 
 
 async def remove_orphans(connection: Connection) -> list[RejectedRow]:
     """Delete all rows whose parent does not exist, and return them."""
-    rows = await _all(connection, block("remove_orphans"), {})
+    rows = await fetch_all(connection, tuple_row, block("remove_orphans"))
     return [RejectedRow(file, line, _no_parent(parent), row=row) for file, line, parent, row in rows]
 
 
@@ -108,15 +108,15 @@ async def merge(connection: Connection, on_conflict: OnConflict, given: Collecti
             present=_of("present", changed),
             given=_of("excluded", changed),
         )
-    row = await fetch_one(connection, statement, {})
+    row = await fetch_one(connection, statement)
     return (0, 0) if row is None else (row[0], row[1])
 
 
 async def find_existing(connection: Connection, *, limit: int) -> tuple[int, list[RejectedRow]]:
     """After a merge: find staged rows whose key existed before: their number, and the first of them."""
-    rows = await _all(connection, block("find_existing"), {"limit": limit})
+    rows = await fetch_all(connection, tuple_row, block("find_existing"), {"limit": limit})
     findings = [RejectedRow(file, line, f"Pattern already exists: {_name(key)}") for file, line, *key in rows]
-    return await _number(connection, block("count_existing")), findings
+    return await fetch_value(connection, block("count_existing")), findings
 
 
 def _of(table: str, columns: Iterable[str]) -> Composable:
@@ -130,14 +130,3 @@ def _name(key: Any) -> str:
 
 def _no_parent(parent: Any) -> str:
     return f"parent_pattern_id {parent} does not exist"
-
-
-async def _number(connection: Connection, statement: Statement) -> int:
-    row = await fetch_one(connection, statement, {})
-    return int(row[0]) if row else 0
-
-
-async def _all(connection: Connection, statement: Statement, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    async with connection.cursor(row_factory=tuple_row) as cursor:
-        await cursor.execute(statement, values)
-        return await cursor.fetchall()

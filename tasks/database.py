@@ -11,7 +11,7 @@ from pattern_storage.config.settings import Settings
 from pattern_storage.storage import ModelResult, ledger
 from pattern_storage.storage.connection import connect
 from pattern_storage.storage.errors import ServerUnavailable, StorageError
-from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.rows import Connection
 from pattern_storage.storage.translation import translate
 from pattern_storage.vocabulary import JobState
 

@@ -1,20 +1,17 @@
 """Base of operations: a contract checked once, then an effect on a connection."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, LiteralString, Protocol, Self, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, Self, TypeVar
 
-from psycopg import AsyncConnection
-from psycopg.rows import tuple_row
-from psycopg.sql import SQL, Composable, Composed, Identifier
+from psycopg.sql import SQL, Composable, Identifier
 from psycopg.types.json import Jsonb
 from pydantic import ValidationError
 
 from pattern_storage.storage.errors import ContractInvalid
 from pattern_storage.storage.explanation import explain
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage
+from pattern_storage.storage.rows import Connection
 
-Connection = AsyncConnection[Any]
-Statement = LiteralString | SQL | Composed
 T = TypeVar("T")
 
 
@@ -52,13 +49,6 @@ def refuse_unused(contract: ModelContractPatternStorage, *used: str) -> None:
 def identifiers(columns: Iterable[str]) -> Composable:
     """Return column names, which must come from our own lists, as quoted SQL identifiers."""
     return SQL(", ").join(map(Identifier, columns))
-
-
-async def fetch_one(connection: Connection, statement: Statement, values: Mapping[str, Any]) -> tuple[Any, ...] | None:
-    """Execute a statement and return its first row, whatever rows the caller's connection makes otherwise."""
-    async with connection.cursor(row_factory=tuple_row) as cursor:
-        await cursor.execute(statement, values)
-        return await cursor.fetchone()
 
 
 def adapt(column: str, value: Any) -> Any:

@@ -17,8 +17,9 @@ from pattern_storage.storage.errors import (
 )
 from pattern_storage.storage.ids import new_id
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage
-from pattern_storage.storage.operations.base import Connection, adapt, checked, identifiers, refuse_unused
+from pattern_storage.storage.operations.base import adapt, checked, identifiers, refuse_unused
 from pattern_storage.storage.pattern import WRITABLE, Pattern
+from pattern_storage.storage.rows import Connection
 from pattern_storage.storage.sql import block
 from pattern_storage.storage.translation import translate
 

@@ -7,7 +7,8 @@ from uuid import UUID
 
 from pattern_storage.storage.errors import ContractInvalid, PatternNotFound, VersionConflict
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage
-from pattern_storage.storage.operations.base import Connection, fetch_one, refuse_unused
+from pattern_storage.storage.operations.base import refuse_unused
+from pattern_storage.storage.rows import Connection, fetch_one
 from pattern_storage.storage.sql import block
 
 

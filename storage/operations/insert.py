@@ -8,8 +8,9 @@ from pydantic_core import to_jsonable_python
 
 from pattern_storage.storage.errors import UniqueViolation
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage
-from pattern_storage.storage.operations.base import Connection, adapt, checked, fetch_one, identifiers, refuse_unused
+from pattern_storage.storage.operations.base import adapt, checked, identifiers, refuse_unused
 from pattern_storage.storage.pattern import WRITABLE, Pattern
+from pattern_storage.storage.rows import Connection, fetch_one
 from pattern_storage.storage.sql import block
 
 STATEMENT = SQL(block("insert_pattern")).format(

@@ -11,10 +11,11 @@ from psycopg.types.json import Jsonb
 from pydantic_core import to_jsonable_python
 
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage
-from pattern_storage.storage.operations.base import Connection, checked, identifiers, refuse_unused
+from pattern_storage.storage.operations.base import checked, identifiers, refuse_unused
 from pattern_storage.storage.operations.paging import Cursor
 from pattern_storage.storage.operations.query_params import QueryParams
 from pattern_storage.storage.pattern import COLUMNS
+from pattern_storage.storage.rows import Connection
 from pattern_storage.storage.sql import block
 
 STATEMENT = SQL(block("query_patterns"))

@@ -1,9 +1,5 @@
 -- Deliveries of a job after its first; see storage/attempts.py.
 
--- name: try_job_lock
--- Try to lock a job until the transaction ends; nobody else executes it then.
-SELECT pg_try_advisory_xact_lock(%(key)s)
-
 -- name: count_delivery
 -- Count a delivery after the first, and return how many there were.
 INSERT INTO job_attempts (correlation_id) VALUES (%(correlation_id)s)

@@ -11,9 +11,9 @@ from pattern_storage.config.settings import Settings
 from pattern_storage.storage import dead_letters, import_health, outbox, pauses
 from pattern_storage.storage.errors import StorageError
 from pattern_storage.storage.import_health import ImportHealth
-from pattern_storage.storage.operations.base import Connection
 from pattern_storage.storage.outbox import OutboxSize
 from pattern_storage.storage.pauses import Pausable, Pause
+from pattern_storage.storage.rows import Connection
 from pattern_storage.tasks.cli import flower
 from pattern_storage.tasks.cli.doctor_postgresql import Finding
 from pattern_storage.tasks.database import Database, run_sync

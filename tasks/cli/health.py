@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from pattern_storage.config.settings import Settings, load_settings
 from pattern_storage.storage import import_schedules, outbox, roles
-from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.rows import Connection
 from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.cli import flower
 from pattern_storage.tasks.cli.exits import Exit

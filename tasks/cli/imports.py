@@ -12,8 +12,8 @@ from rich.text import Text
 from pattern_storage.config.settings import Settings, load_settings
 from pattern_storage.storage import ModelResult, import_runs, pauses
 from pattern_storage.storage.import_runs import ImportRun
-from pattern_storage.storage.operations.base import Connection
 from pattern_storage.storage.pauses import Pausable
+from pattern_storage.storage.rows import Connection
 from pattern_storage.tasks.cli.exits import Exit, InputInvalid
 from pattern_storage.tasks.cli.import_file import finish_import
 from pattern_storage.tasks.cli.jobs import Json

@@ -8,8 +8,8 @@ import typer
 
 from pattern_storage.config.settings import load_settings
 from pattern_storage.storage import pauses, queue_rates
-from pattern_storage.storage.operations.base import Connection
 from pattern_storage.storage.pauses import Pausable, Pause
+from pattern_storage.storage.rows import Connection
 from pattern_storage.tasks.cli.jobs import Json
 from pattern_storage.tasks.cli.operator import DryRun, Yes, act_on, confirm
 from pattern_storage.tasks.cli.output import err, print_json, print_table

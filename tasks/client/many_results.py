@@ -11,7 +11,7 @@ import redis
 
 from pattern_storage.storage import ModelResult, ledger
 from pattern_storage.storage.errors import StorageError
-from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.rows import Connection
 from pattern_storage.tasks.client.listener import ResultListener
 from pattern_storage.tasks.client.result_collector import AnyJob, ResultCollector
 from pattern_storage.tasks.client.result_reader import refuses_writes

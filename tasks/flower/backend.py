@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 from pattern_storage.config.settings import Settings
 from pattern_storage.storage.errors import ServerUnavailable
-from pattern_storage.storage.operations.base import Connection
 from pattern_storage.storage.pool import create_pool
+from pattern_storage.storage.rows import Connection
 from pattern_storage.storage.translation import translate
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.operate.operator import Operator

@@ -18,8 +18,8 @@ from pattern_storage.storage import (
     pauses,
 )
 from pattern_storage.storage.delivery import Delivery, delivered
-from pattern_storage.storage.operations.base import Connection
 from pattern_storage.storage.pauses import Pausable
+from pattern_storage.storage.rows import Connection
 from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.client.result_document import result_key
 from pattern_storage.tasks.client.status import marker

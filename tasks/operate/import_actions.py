@@ -10,8 +10,8 @@ from pattern_storage.storage import (
     import_runs,
     open_runs,
 )
-from pattern_storage.storage.operations.base import Connection
 from pattern_storage.storage.pauses import Pausable
+from pattern_storage.storage.rows import Connection
 from pattern_storage.tasks.errors import BrokerUnavailable
 from pattern_storage.tasks.imports.publisher import publish_runs
 from pattern_storage.tasks.operate.actions import Actions

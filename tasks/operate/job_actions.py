@@ -17,7 +17,7 @@ from pattern_storage.storage import (
 )
 from pattern_storage.storage.job_filter import Cursor, JobFilter
 from pattern_storage.storage.job_retries import Retried
-from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.rows import Connection
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.errors import BrokerUnavailable
 from pattern_storage.tasks.operate.actions import STEP, Actions

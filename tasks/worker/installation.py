@@ -10,7 +10,7 @@ from celery.worker.control import inspect_command
 
 from pattern_storage.storage import installation
 from pattern_storage.storage.installation import Installation
-from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.rows import Connection
 from pattern_storage.tasks import installation_signs
 
 #: Of this process, as the last connection to PostgreSQL found it.

@@ -18,8 +18,8 @@ from pattern_storage.config.settings import Settings, environment_settings
 from pattern_storage.storage import pauses
 from pattern_storage.storage.connection import connect
 from pattern_storage.storage.logs import get_logger
-from pattern_storage.storage.operations.base import Connection
 from pattern_storage.storage.pauses import Pausable
+from pattern_storage.storage.rows import Connection
 from pattern_storage.storage.translation import translate
 from pattern_storage.tasks.installation_signs import SIGN_INTERVAL
 from pattern_storage.tasks.reconnect import ReconnectBackoff

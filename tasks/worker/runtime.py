@@ -20,8 +20,8 @@ from pattern_storage.config.settings import Settings, environment_settings
 from pattern_storage.storage import NodePatternStorageEffect
 from pattern_storage.storage.errors import StorageError
 from pattern_storage.storage.group import GroupConnection
-from pattern_storage.storage.operations.base import Connection
 from pattern_storage.storage.pool import create_pool
+from pattern_storage.storage.rows import Connection
 from pattern_storage.storage.translation import translate
 from pattern_storage.tasks.observability import metrics
 

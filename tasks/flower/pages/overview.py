@@ -8,9 +8,9 @@ from typing import Any
 
 from pattern_storage.storage import dead_letters, import_progress, outbox, overview
 from pattern_storage.storage.import_progress import StuckRun
-from pattern_storage.storage.operations.base import Connection
 from pattern_storage.storage.outbox import OutboxSize
 from pattern_storage.storage.overview import Quantiles, Span
+from pattern_storage.storage.rows import Connection
 from pattern_storage.tasks.cli.doctor import check_all
 from pattern_storage.tasks.cli.doctor_postgresql import Finding
 from pattern_storage.tasks.flower.backend import Backend

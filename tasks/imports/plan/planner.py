@@ -16,8 +16,8 @@ from pattern_storage.config.settings import Settings
 from pattern_storage.storage import import_runs, import_schedules, open_runs, pauses
 from pattern_storage.storage.import_schedules import ScheduleState
 from pattern_storage.storage.logs import get_logger
-from pattern_storage.storage.operations.base import Connection
 from pattern_storage.storage.pauses import Pausable
+from pattern_storage.storage.rows import Connection
 from pattern_storage.storage.translation import translate
 from pattern_storage.tasks.database import Database
 from pattern_storage.tasks.errors import ServiceUnavailable

@@ -18,7 +18,7 @@ from pattern_storage.storage import ModelResult, import_locks, import_progress, 
 from pattern_storage.storage.errors import AlreadyDone, InternalError, StorageError, TransientError
 from pattern_storage.storage.import_runs import Counts
 from pattern_storage.storage.logs import correlated, get_logger
-from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.rows import Connection
 from pattern_storage.storage.sql import block
 from pattern_storage.storage.translation import translate
 from pattern_storage.tasks.errors import ImportBroken, ImportDelayed, ImportFailed

@@ -16,7 +16,7 @@ from psycopg import AsyncCopy
 from pattern_storage.storage import import_runs, secondary_indexes, staging
 from pattern_storage.storage.import_runs import Counts
 from pattern_storage.storage.logs import get_logger
-from pattern_storage.storage.operations.base import Connection
+from pattern_storage.storage.rows import Connection
 from pattern_storage.storage.secondary_indexes import SecondaryIndex
 from pattern_storage.storage.staging import RejectedRow
 from pattern_storage.tasks.imports.plan.model import ImportPlan
