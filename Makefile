@@ -144,9 +144,9 @@ bench-quick: $(STAMP) ## the same in three minutes; fails where a ratio fell by 
 bench-batch: $(STAMP) ## compare four ways to write one atomic batch
 	$(BIN)/python -m bench.batch_insert
 
-.PHONY: bench-floors
-bench-floors: $(STAMP) ## measure the floors of the original storage layer; fails where one is missed
-	$(BIN)/python -m bench.floors
+.PHONY: bench-budgets
+bench-budgets: $(STAMP) ## measure the latency budgets of the original storage layer; fails where one is exceeded
+	$(BIN)/python -m bench.latency_budgets
 
 .PHONY: bench-metrics
 bench-metrics: $(STAMP) ## CPU time a job with metrics on and off
