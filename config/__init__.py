@@ -1,1 +1,1 @@
-"""Configuration from the environment: settings, Celery's settings, broker differences."""
+"""Configuration from the environment: settings, Celery's and Flower's settings, broker differences."""

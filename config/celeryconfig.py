@@ -12,27 +12,27 @@ from pattern_storage.config.settings import Settings
 from pattern_storage.config.urls import is_socket
 from pattern_storage.vocabulary import IMPORT_OPERATION, OperationName
 
-#: Single operations, batches, and imports wait in queues of their own: a long job never delays a short one
-#: where workers are split with `-Q`.
+#: Single operations, batches and imports have a queue each: where workers are split with `-Q`, a long job never delays
+#: a short one.
 QUEUES = ("storage", "batch", "imports")
 
 IMPORT_TASK = "imports.run"
-#: What limits and metrics call a job, by the name of its task.
+#: The operation of each task, by which time limits and metrics name a job.
 OPERATION_OF_TASK = {f"storage.{name}": str(name) for name in OperationName} | {IMPORT_TASK: IMPORT_OPERATION}
 
-#: Seconds between two purges of the ledger, and of the history of imports; each has little to do.
+#: Seconds between two purges of the ledger, and of the history of imports: short, so that each has little to do.
 PURGE_INTERVAL = 3_600.0
-#: Seconds between two looks into the outbox, for the case that no relay runs.
+#: Seconds between two sweeps of the outbox, for a deployment without a relay.
 SWEEP_INTERVAL = 60.0
 
 
 def queue_of(operation: str) -> str:
-    """Return the queue that jobs of this operation go to."""
+    """Return the queue of the jobs of this operation."""
     return "batch" if operation == OperationName.BATCH_INSERT else "storage"
 
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
-    """Return what `Celery.config_from_object` takes. Raises SettingsInvalid if a server's URL is missing."""
+    """Return Celery's configuration. Raises SettingsInvalid if a server's URL is missing."""
     return {
         "broker_url": settings.broker,
         "result_backend": settings.result_backend,
@@ -42,7 +42,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
             "pattern_storage.tasks.relay",
             "pattern_storage.tasks.imports.run.task",
         ),
-        # JSON only: a pickle from the queue would run any code in it.
+        # JSON only: unpickling a message runs any code that is in it.
         "task_serializer": "json",
         "result_serializer": "json",
         "accept_content": ["json"],
@@ -55,7 +55,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         },
         # Acknowledge a job after it is done, so that a crash delivers it again instead of losing it.
         "task_acks_late": True,
-        # A worker process that is killed gives its job back, a bounded number of times (Celery 5.7).
+        # The job of a worker process that is killed is retried, a bounded number of times (Celery 5.7).
         "task_retry_on_worker_lost": True,
         "worker_prefetch_multiplier": settings.prefetch,
         "task_soft_time_limit": settings.task_soft_time_limit,
@@ -70,15 +70,15 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "broker_connection_timeout": settings.connect_timeout,
         # A worker that starts before its broker waits for it, as after a power cut.
         "broker_connection_retry_on_startup": True,
-        # Without end; Celery's own 100 tries are over after 50 minutes.
+        # No limit: Celery's default of 100 attempts is used up after 50 minutes.
         "broker_connection_max_retries": None,
         "redis_socket_connect_timeout": settings.connect_timeout,
-        # A server that accepts and then says nothing is down too.
+        # A server that accepts connections and never answers is down too.
         "redis_socket_timeout": max(settings.connect_timeout, 2.0),
         "redis_socket_keepalive": not is_socket(settings.result_backend),
         "redis_backend_health_check_interval": 30,
         "result_expires": settings.result_expires,
-        # A job that has committed must not be called failed because Redis was away when its result was to be stored.
+        # A job that has committed must not be reported as failed because Redis was down when its result was stored.
         "result_backend_always_retry": True,
         "task_track_started": settings.track_started,
         # Validates messages before Celery uses them.
@@ -92,11 +92,11 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
             "sweep the outbox": {
                 "task": "maintenance.sweep_outbox",
                 "schedule": SWEEP_INTERVAL,
-                # One that waited longer than until the next has nothing left to do.
+                # After that the next sweep does its work.
                 "options": {"expires": SWEEP_INTERVAL},
             },
         },
-        # Celery's own, and the imports of the imports file.
+        # Celery's own schedule, and the imports of the imports file.
         "beat_scheduler": "pattern_storage.tasks.imports.plan.beat:ImportScheduler",
         "timezone": "UTC",
         "enable_utc": True,

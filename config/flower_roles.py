@@ -1,4 +1,4 @@
-"""Roles of Flower's logins: viewer, operator and admin, each of which may do all that the ones before it may."""
+"""Roles of Flower's logins: viewer, operator and admin. Each has all rights of the ones before it."""
 
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Role(IntEnum):
-    """What somebody who logged in may do."""
+    """Rights of a user who has logged in to Flower."""
 
     VIEWER = 1
     """Sees every page."""
@@ -23,23 +23,24 @@ class Role(IntEnum):
 
     @property
     def label(self) -> str:
-        """Its name on a page."""
+        """Name of the role on a page."""
         return self.name.lower()
 
 
 def logins(settings: "Settings") -> dict[str, Role]:
     """Return the role of each login, `user:password`; FLOWER_USER with FLOWER_PASSWORD is an admin."""
-    found: dict[str, Role] = {}
+    roles: dict[str, Role] = {}
     for secret, role in (
         (settings.flower_viewers, Role.VIEWER),
         (settings.flower_operators, Role.OPERATOR),
         (settings.flower_admins, Role.ADMIN),
     ):
-        found |= dict.fromkeys(_split(secret), role)
+        roles |= dict.fromkeys(split_logins(secret), role)
     if settings.flower_password is not None:
-        found[f"{settings.flower_user}:{settings.flower_password.get_secret_value()}"] = Role.ADMIN
-    return found
+        roles[f"{settings.flower_user}:{settings.flower_password.get_secret_value()}"] = Role.ADMIN
+    return roles
 
 
-def _split(secret: SecretStr | None) -> list[str]:
+def split_logins(secret: SecretStr | None) -> list[str]:
+    """Return the logins of one role's setting, which separates them by blanks or line breaks."""
     return [] if secret is None else secret.get_secret_value().split()

@@ -9,14 +9,14 @@ from pattern_storage.config.flower_roles import logins
 from pattern_storage.config.settings import Settings, SettingsInvalid
 from pattern_storage.config.variables import PREFIX
 
-#: Columns of the list of jobs, in order, by Flower's names: `uuid` is the correlation id, `args` our line about the
-#: job, `result` what came out, why it failed or how far it is, `routing_key` the queue. By `received` it sorts.
+#: Columns of the list of jobs, in order, by Flower's names: `uuid` is the correlation id, `args` our description of the
+#: job, `result` its result, error or progress, `routing_key` its queue. Flower sorts by `received`.
 COLUMNS = ("name", "uuid", "state", "args", "result", "runtime", "worker", "routing_key", "received")
 
-#: Jobs kept in memory and in the file. Flower does nothing else while it writes them: a sixth of a second.
+#: Jobs kept in memory and in the file. Writing the file blocks Flower, for a sixth of a second with this many.
 MAX_TASKS = 10_000
 
-#: Seconds after which a worker that is gone leaves the list: containers have a new name after every start.
+#: Seconds after which an offline worker is removed from the list: containers have a new name after every start.
 FORGET_WORKERS = 86_400
 
 

@@ -1,20 +1,20 @@
-"""Rights of each service in Redis: the commands, keys and channels that an ACL user of it needs, and no more.
+"""Rights of each service in Redis: exactly the commands, keys and channels that its ACL user needs.
 
-`tests/servers/test_redis_users.py` runs the whole system with exactly these, docs/redis.md shows them, and
-`pattern-storage doctor` looks whether its user has them.
+`tests/servers/test_redis_users.py` runs the whole system with them, docs/redis.md lists them, and `pattern-storage
+doctor` checks that its user has them.
 """
 
 from typing import NamedTuple
 
 
 class Rights(NamedTuple):
-    """What a user needs."""
+    """Rights of one user."""
 
     commands: frozenset[str]
     #: Patterns without the prefix of `Settings.key_prefix`.
     keys: tuple[str, ...]
-    #: The same for channels; `{db}` is the number of the database. Redis wants patterns that are subscribed to word
-    #: for word, so that none of these could stand for another.
+    #: Patterns of channels, likewise without prefix; `{db}` is the number of the database. To subscribe to a pattern,
+    #: Redis requires that very pattern here, so that a wider one could not stand for several.
     channels: tuple[str, ...] = ()
 
 
@@ -22,26 +22,26 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-#: Of every service; MULTI and DISCARD also have `doctor` ask what is refused without doing anything.
+#: Of every service; with MULTI and DISCARD `doctor` also finds out what is refused without doing anything.
 _ALL = _words("client|setinfo discard exec multi ping")
 _RESULTS = ("celery-task-meta-*",)
 _QUEUES = ("storage*", "batch*", "imports*")
-#: kombu's, for a queue that it publishes to.
+#: For kombu to publish to a queue.
 _PUBLISH = _words("llen lpush sadd")
-#: kombu's, to ask workers and read their answers.
+#: For kombu to send remote control commands to workers and read the replies.
 _ASK = _words(
     "brpop del eval evalsha get llen publish sadd script|exists script|load set smembers srem time zadd zrange"
     " zrangebyscore zrem"
 )
-#: To show and purge what waits.
+#: To list and purge the messages of a queue.
 _LOOK = _words("hscan lindex llen lrange mget rpop scan")
 _STORE_STATE = _words("eval evalsha get getrange publish set")
-#: What the metrics of a worker and a relay read, by way of kombu.
+#: For the metrics of a worker and a relay.
 _MEASURE = _words("hlen info lindex llen scan")
-#: What `health` writes.
+#: The key that `health` writes.
 _HEALTH = ("pattern-storage-health",)
 _CONTROL = ("/{db}.celery.pidbox",)
-#: What a consumer of kombu's has: its bindings, what it has in flight, answers and remote control.
+#: The keys of a kombu consumer: its bindings, its messages in flight, remote control and its replies.
 _CONSUMER_KEYS = ("_kombu.binding*", "pattern-storage.unacked*", "*.celery.pidbox*")
 
 _CLIENT = Rights(
@@ -60,17 +60,17 @@ RIGHTS = {
             "blmove client|id client|tracking client|unblock exists hdel hexists hget hset lpop lpos lrem ltrim"
             " psubscribe punsubscribe rpop rpush type"
         ),
-        # Before version 0.1 was finished, what is in flight was under kombu's own names.
+        # Before version 0.1 was finished, messages in flight were under kombu's own names.
         (*_QUEUES, *_RESULTS, *_CONSUMER_KEYS, *_HEALTH, "celeryev.*", "unacked", "unacked_index"),
         (*_RESULTS, *_CONTROL, "/{db}.celeryev/*", "/{db}.celeryev/worker.*"),
     ),
-    # It tells Flower of what it sends.
+    # It publishes an event for Flower about each job that it sends.
     "beat": Rights(
         _ALL | _PUBLISH | _words("info publish set"), (*_QUEUES, *_HEALTH, "_kombu.binding*"), ("/{db}.celeryev/*",)
     ),
     "relay": Rights(_ALL | _MEASURE | _words("lpush set"), (*_QUEUES, *_RESULTS, *_HEALTH, "pattern-storage.unacked*")),
     "flower": Rights(
-        # It publishes what an operator replays, sends again or runs.
+        # It publishes the jobs that an operator replays, sends again or runs.
         _ALL | _ASK | _LOOK | _PUBLISH | _STORE_STATE | _words("info psubscribe punsubscribe"),
         (*_QUEUES, *_RESULTS, *_CONSUMER_KEYS, *_HEALTH, "celeryev.*"),
         (*_RESULTS, *_CONTROL, "/{db}.celeryev/*"),

@@ -1,4 +1,4 @@
-"""Secrets as files, one in each: what Docker and Kubernetes mount for a container that should not show them."""
+"""Secrets in files, one in each, as Docker and Kubernetes mount them: a container's environment is easily seen."""
 
 from collections.abc import Collection
 from difflib import get_close_matches
@@ -12,10 +12,10 @@ class SecretsUnreadable(Exception):
 
 
 def read_secrets(folder: Path, names: Collection[str]) -> dict[str, str]:
-    """Return the content of each file that is called like one of `names`, without the line break at its end.
+    """Return the content of each file whose name is one of `names`, without the line break at its end.
 
-    Other files are others' secrets and are left alone, except for one whose name is almost one of `names`.
-    Raises SecretsUnreadable.
+    Other files belong to other programs and are ignored. Raises SecretsUnreadable, also for a name that is probably a
+    misspelt one of `names`.
     """
     try:
         files = {path.name: path for path in folder.iterdir() if path.is_file()}

@@ -6,12 +6,12 @@ from urllib.parse import unquote, urlsplit
 if TYPE_CHECKING:
     from pattern_storage.config.settings import Settings
 
-#: Where a Sentinel listens unless told otherwise.
+#: Default port of a Sentinel.
 PORT = 26379
 
 
 class SentinelAddress(NamedTuple):
-    """What a URL says: the Sentinels, and how to log in to the Redis server they name."""
+    """Addresses of the Sentinels, and redis-py's arguments to log in to the Redis server that they name."""
 
     sentinels: list[tuple[str, int]]
     credentials: dict[str, Any]
@@ -35,7 +35,7 @@ def read_address(url: str) -> SentinelAddress:
 
 
 def sentinel_arguments(settings: "Settings") -> dict[str, Any]:
-    """Return what redis-py takes to connect to a Sentinel, which has a password of its own, or none."""
+    """Return redis-py's arguments to connect to a Sentinel, whose password is not that of Redis."""
     timeout = settings.connect_timeout
     arguments: dict[str, Any] = {"socket_connect_timeout": timeout, "socket_timeout": timeout}
     if settings.sentinel_password is not None:
@@ -44,7 +44,7 @@ def sentinel_arguments(settings: "Settings") -> dict[str, Any]:
 
 
 def transport_options(settings: "Settings", url: str) -> dict[str, Any]:
-    """Return what kombu and Celery need to ask Sentinels for the primary; nothing where the URL names Redis itself."""
+    """Return the options with which kombu and Celery find the primary; none for a URL of Redis itself."""
     if not is_sentinel(url):
         return {}
     return {"master_name": settings.sentinel_master, "sentinel_kwargs": sentinel_arguments(settings)}

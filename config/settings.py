@@ -1,8 +1,8 @@
-"""Everything the environment decides, in one place: read once, checked before anything starts.
+"""Settings, from the environment: read once, and validated before anything starts.
 
 Servers come from DATABASE_URL and REDIS_URL (BROKER_URL and RESULT_BACKEND_URL where they differ); every other
-field `x` from PATTERN_STORAGE_X. What no variable sets may stand in a file of the folder PATTERN_STORAGE_SECRETS_DIR,
-named like the field. A wrong value stops the start and names the variable, its value and the rule.
+field `x` from PATTERN_STORAGE_X. The folder PATTERN_STORAGE_SECRETS_DIR may have a file, named like the field, for any
+that no variable sets. A wrong value stops the start; the error names the variable, its value and the rule.
 """
 
 import os
@@ -23,7 +23,7 @@ from pattern_storage.config.variables import PREFIX, find_misspelt, sentence
 from pattern_storage.embedded import EmbeddedError, default_data_dir, read_state
 from pattern_storage.vocabulary import IMPORT_OPERATION, OperationName
 
-#: Seconds a job has left to roll back and answer when PostgreSQL has cancelled its statement.
+#: Seconds that a job has left to roll back and return its result when PostgreSQL has cancelled its statement.
 ROLLBACK_MARGIN = 20.0
 
 #: PostgreSQL counts milliseconds, in a 32-bit integer.
@@ -57,11 +57,11 @@ class Settings(MonitoringSettings):
     broker_url: str | None = _from("BROKER_URL")
     #: The results, where they are not in REDIS_URL.
     result_backend_url: str | None = _from("RESULT_BACKEND_URL")
-    #: What Sentinel calls the primary, where a URL is sentinel://. This is the name in Sentinel's own example.
+    #: Sentinel's name of the primary, where a URL is sentinel://. The default is the name in Sentinel's own example.
     sentinel_master: Annotated[str, Field(min_length=1)] = "mymaster"
     #: The password of the Sentinels themselves; the one in the URL is Redis'.
     sentinel_password: SecretStr | None = None
-    #: What all our Redis keys and channels begin with, so that two installations can share one database.
+    #: Prefix of all our Redis keys and channels, so that two installations can share one database.
     key_prefix: Annotated[str, AfterValidator(check_key_prefix)] = ""
     #: Folder with a file for each secret (`database_url`, ...), as Docker and Kubernetes mount them; a variable wins.
     secrets_dir: Path | None = None
@@ -82,10 +82,10 @@ class Settings(MonitoringSettings):
     query_statement_timeout: Seconds = 60.0
     #: Seconds after which PostgreSQL cancels a batch. Ten thousand patterns take about half a second.
     batch_statement_timeout: Seconds = 180.0
-    #: Seconds a statement waits for a lock that somebody else holds; then the job is retried.
+    #: Seconds that a statement waits for the lock of another transaction; then the job is retried.
     lock_timeout: Seconds = 10.0
-    #: Uses of a statement before it is prepared. -1 is for PgBouncer in transaction mode: none is, and each transaction
-    #: says the timeouts above for itself, for one round trip more.
+    #: Uses of a statement before it is prepared. -1 is for PgBouncer in transaction mode: nothing is prepared, and each
+    #: transaction sets the timeouts above itself, in one more round trip.
     prepare_threshold: Annotated[int, Field(ge=-1, le=1_000)] = 5
 
     # --- jobs ---
@@ -96,49 +96,49 @@ class Settings(MonitoringSettings):
     #: Seconds until a job whose worker vanished is delivered again. More than task_time_limit, or jobs would run twice.
     visibility_timeout: Annotated[int, Field(ge=3)] = 600
     #: Whether workers take jobs from Redis so that a kill at any moment loses none (tasks/transport). Off: kombu's own
-    #: transport, which loses the job it has just taken when it is killed before it has noted it.
+    #: transport, where a kill between taking a job and noting it as unacked loses the job.
     safe_transport: bool = True
     #: Jobs a worker process takes ahead. Four hides the round trip and still shares the rest fairly.
     prefetch_multiplier: Annotated[int, Field(ge=1, le=1_000)] = 4
-    #: Whether a worker executes the single writes that it has at hand in one transaction (tasks/worker/group).
+    #: Whether a worker executes the single writes that it has received in one transaction (tasks/worker/group).
     group_execution: bool = True
-    #: Jobs that share a transaction at most. More gain nothing (docs/performance.md).
+    #: Jobs that share a transaction at most. A larger group gains nothing (docs/performance.md).
     group_size: Annotated[int, Field(ge=1, le=1_000)] = 64
     #: Seconds a stopping worker lets running jobs finish before it hands them back.
     soft_shutdown_timeout: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 20.0
-    #: Whether a job that has begun says so (state STARTED). Costs one Redis write a job.
+    #: Whether the state STARTED is stored for a job that has begun. Costs one Redis write a job.
     track_started: bool = True
     #: Seconds after which a run of an import is told to stop; its process is killed as much later as with other jobs.
-    #: It may exceed visibility_timeout: a run that lives says so to the broker (tasks/imports/run/lease.py).
+    #: It may exceed visibility_timeout: a run renews its message while it lives (tasks/imports/run/lease.py).
     import_time_limit: Annotated[int, Field(ge=1, le=604_800)] = 14_400
 
     #: Times a job may begin before it is a dead letter. Five, with the delays below, is about half a minute.
     max_attempts: Annotated[int, Field(ge=2, le=1_000)] = 5
-    #: Seconds, doubled with every attempt: the most that the first retry waits (the delay is random: full jitter).
+    #: Longest delay of the first retry in seconds, doubled with every attempt (full jitter: the delay is random).
     retry_backoff: Annotated[int, Field(ge=0, le=3_600)] = 2
-    #: Seconds that any retry waits at most. Less than visibility_timeout, or the waiting job would come twice.
+    #: Longest delay of any retry in seconds. Less than visibility_timeout, or the waiting job would be delivered twice.
     retry_backoff_max: Annotated[int, Field(ge=0, le=86_400)] = 60
-    #: Days the ledger remembers a finished job. A message that comes again later than that would be done again.
+    #: Days that the ledger remembers a finished job. A message that is redelivered later than that is executed again.
     ledger_retention_days: Annotated[int, Field(ge=1, le=36_500)] = 30
-    #: Seconds between two looks of an idle relay into the outbox: half of it is what a job waits there in the median.
-    #: While jobs come it looks more often. A tenth of a second costs a relay and PostgreSQL under 1 % of a core.
+    #: Seconds between two polls of the outbox by an idle relay: the median wait of a job there is half of it. While
+    #: jobs come it polls more often. A tenth of a second costs a relay and PostgreSQL under 1 % of a core.
     relay_poll_interval: Annotated[float, Field(gt=0, le=3_600)] = 0.1
     #: Seconds after which a job of the outbox that is not done is published again, doubled every time, 64-fold at
-    #: most. It need not exceed any other limit: a second message is harmless, it only costs a worker a look.
+    #: most. It need not exceed any other limit: a second message is harmless and only costs a worker one lookup.
     relay_republish_delay: Annotated[float, Field(gt=0, le=86_400)] = 60.0
-    #: Whether each worker hosts a relay in its main process, so that no other process is needed for the outbox.
+    #: Whether each worker hosts a relay in its main process, so that the outbox needs no process of its own.
     worker_relay: bool = False
 
     # --- imports ---
     #: The imports file (docs/imports.md). Only beat and the command line read it: a run carries its plan.
     imports_file: Annotated[Path, AfterValidator(absolute)] | None = None
-    #: Days the history of imports is kept. The last run of each import that was done stays.
+    #: Days the history of imports is kept. The last completed run of each import is kept for longer.
     import_history_days: Annotated[int, Field(ge=1, le=36_500)] = 90
 
     # --- results and clients ---
-    #: Seconds a result stays in Redis. A day: long enough to look at this morning what failed last night.
+    #: Seconds a result stays in Redis. A day: long enough to see in the morning what failed at night.
     result_expires: Annotated[int, Field(ge=1)] = 86_400
-    #: Seconds a client waits for a server to accept or answer before it says that it is down.
+    #: Seconds that a client waits for a server to accept or answer before it reports it as down.
     connect_timeout: Annotated[float, Field(gt=0, le=600)] = 5.0
 
     @classmethod
@@ -157,13 +157,13 @@ class Settings(MonitoringSettings):
 
     @property
     def prefetch(self) -> int:
-        """Jobs that a worker takes ahead for each process; wide where the transport limits long jobs more narrowly."""
+        """Prefetch limit per worker process: wide with group execution, where our transport limits long jobs itself."""
         is_wide = self.group_execution and self.safe_transport and self.broker_kind.is_redis
         return max(self.prefetch_multiplier, 2 * self.group_size if is_wide else 0)
 
     @property
     def statement_timeouts(self) -> dict[str, float]:
-        """Seconds that PostgreSQL lets a statement run, by operation."""
+        """Statement timeout of each operation, in seconds."""
         writes = (OperationName.INSERT, OperationName.UPDATE, OperationName.DELETE)
         return {
             **dict.fromkeys(writes, self.statement_timeout),
@@ -172,9 +172,9 @@ class Settings(MonitoringSettings):
         }
 
     def time_limits(self, operation: str) -> tuple[float, float]:
-        """Return Celery's soft and hard limit, in seconds, of a job of this operation.
+        """Return Celery's soft and hard time limit of this operation's jobs, in seconds.
 
-        Enough to wait for a connection and to let PostgreSQL cancel the statement first, within the limits of all jobs.
+        At most those of all jobs; else long enough to get a connection and for PostgreSQL to cancel the statement.
         """
         margin = self.task_time_limit - self.task_soft_time_limit
         if operation == IMPORT_OPERATION:
@@ -200,17 +200,22 @@ class Settings(MonitoringSettings):
 
     @property
     def broker_kind(self) -> Broker:
-        """What is particular to the broker that the queue is on."""
+        """The kind of broker that the queue is on."""
         return broker_of(self.broker)
 
     @property
     def flower_file(self) -> Path:
-        """The file in which Flower keeps what it has seen."""
+        """The file of Flower's state."""
         return self.flower_db or self.data_dir / "celery" / "flower"
+
+    @property
+    def has_url(self) -> bool:
+        """Whether the URL of any server is set; without one the embedded stack is used."""
+        return any((self.database_url, self.redis_url, self.broker_url, self.result_backend_url))
 
     def _need(self, variable: str, url: str | None) -> str:
         if url is None:
-            if any((self.database_url, self.redis_url, self.broker_url, self.result_backend_url)):
+            if self.has_url:
                 raise SettingsInvalid(f"{variable} is not set; an embedded stack is used only where no URL is set")
             raise SettingsInvalid(
                 f"{variable} is not set and no stack runs in {self.data_dir};"
@@ -228,17 +233,12 @@ def load_settings(**overrides: Any) -> Settings:
         raise SettingsInvalid(misspelt)
     try:
         settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
-    except SecretsUnreadable as error:
-        raise SettingsInvalid(str(error)) from None
+        # With any URL none: half of one system mixed with half of another would be worse than an error.
+        state = None if settings.has_url else read_state(settings.data_dir)
     except ValidationError as error:
         raise SettingsInvalid("; ".join(map(sentence, error.errors()))) from None
-    if settings.database_url or settings.redis_url or settings.broker_url or settings.result_backend_url:
-        # Half of one system and half of another would be worse than a sentence about what is missing.
-        return settings
-    try:
-        state = read_state(settings.data_dir)
-    except EmbeddedError as error:
-        raise SettingsInvalid(str(error)) from error
+    except (SecretsUnreadable, EmbeddedError) as error:
+        raise SettingsInvalid(str(error)) from None
     if state is None:
         return settings
     return settings.model_copy(update={"database_url": state.database_url, "redis_url": state.redis_url})

@@ -1,14 +1,17 @@
-"""Validation of server URLs, told without repeating a password; and one spelling of them for all that read them.
+"""Server URLs: their validation, whose errors never repeat a password, and one spelling for all readers of them.
 
-redis-py, kombu and Celery each read a Redis URL in their own way. What they all understand is allowed. What libpq
-says of DATABASE_URL is asked where it is used (tasks/database_url.py): this package knows no PostgreSQL.
+redis-py, kombu and Celery each read a Redis URL in their own way; only what all three understand is allowed. libpq
+validates DATABASE_URL further where it is used (tasks/database_url.py): this package must not import psycopg.
 """
 
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 from pattern_storage.config.broker import REDIS_SCHEMES
 
-#: What a rediss:// URL may say of its certificates, and with which values, where these are not files.
+#: Unix sockets, as kombu and Celery spell them, and as redis-py does.
+SOCKET_SCHEMES = ("redis+socket", "unix")
+
+#: Parameters of a rediss:// URL, with their values where these are not names of files.
 TLS: dict[str, tuple[str, ...]] = {
     "ssl_cert_reqs": ("required", "optional", "none"),
     "ssl_check_hostname": ("true", "false"),
@@ -18,26 +21,22 @@ TLS: dict[str, tuple[str, ...]] = {
 }
 
 
-#: Unix sockets, as kombu and Celery spell them, and as redis-py does.
-SOCKET_SCHEMES = ("redis+socket", "unix")
-
-
 def check_url(variable: str, url: str | None, schemes: tuple[str, ...]) -> None:
-    """Raise ValueError, naming the variable and the rule, for a URL that some program of ours could not use."""
+    """Raise ValueError, naming the variable and the rule, for a URL that one of its readers could not use."""
     if url is None:
         return
     # libpq also takes "host=... dbname=...".
     if not (variable == "DATABASE_URL" and "://" not in url and "=" in url):
-        # Several servers, as kombu and Celery take them; libpq separates by commas, and then ports are no one number.
+        # kombu and Celery separate the URLs of several servers by semicolons; libpq separates hosts by commas.
         for part in [url] if variable == "DATABASE_URL" else url.rstrip(";").split(";"):
             _check_part(variable, part, schemes)
 
 
 def complete(url: str) -> str:
-    """Return a checked URL of Redis in the one spelling that redis-py, kombu and Celery all take for the same.
+    """Return a validated Redis URL in the spelling that redis-py, kombu and Celery all understand alike.
 
-    Without ssl_cert_reqs kombu uses no TLS at all and Celery refuses to start; redis-py's default, the safe one, is
-    added. CERT_REQUIRED and so on are Celery's spelling alone.
+    Without ssl_cert_reqs kombu uses no TLS at all and Celery refuses to start; redis-py's safe default is added. The
+    spelling CERT_REQUIRED is Celery's alone.
     """
     return ";".join(_complete_part(part) for part in url.split(";"))
 
@@ -60,7 +59,7 @@ def _check_part(variable: str, url: str, schemes: tuple[str, ...]) -> None:
         try:
             _check_redis(variable, parts)
         except ValueError:
-            # A "/" or "?" in the password may end the address too early: what follows is then the rest of the password.
+            # An unescaped "/" or "?" in the password ends the address too early; an error would show the rest of it.
             if "@" in f"{parts.path}{parts.query}":
                 raise unreadable from None
             raise
@@ -74,11 +73,11 @@ def is_socket(url: str) -> bool:
 
 
 def for_redis_py(url: str) -> str:
-    """Return a completed URL as redis-py takes it."""
+    """Return a completed URL in redis-py's spelling."""
     if not is_socket(url):
         return url
     parts = urlsplit(url)
-    # Not geturl, which leaves the "//" before an empty host out.
+    # geturl would leave out the "//" before an empty host.
     return f"unix://{parts.netloc}{parts.path}?{urlencode({'db': _socket_database(parts)})}"
 
 
@@ -122,7 +121,7 @@ def _complete_part(url: str) -> str:
     if is_socket(url):
         return f"redis+socket://{parts.netloc}{parts.path}?{urlencode({'virtual_host': _socket_database(parts)})}"
     if parts.scheme in REDIS_SCHEMES:
-        # kombu reads "/15/" as a text, and ends in a traceback.
+        # kombu cannot read the number in "/15/".
         parts = parts._replace(path=parts.path.rstrip("/"))
     if parts.scheme != "rediss":
         return parts.geturl()
