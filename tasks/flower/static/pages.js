@@ -1,8 +1,8 @@
-/* Small helps of our pages: live sections, and columns of Flower's own list. Every page works without it. */
+/* Live sections, shorter addresses, and colours in Flower's own list. Every page works without this script. */
 (function () {
     "use strict";
 
-    // A section that says how often is fetched again in its place, unless somebody is doing something in it.
+    // A section with `data-refresh` is replaced that often, in seconds, unless the focus is in it.
     function refresh(section) {
         if (document.hidden || section.contains(document.activeElement)) {
             return;
@@ -24,14 +24,7 @@
         window.setInterval(refresh, 1000 * Number(section.getAttribute("data-refresh")), section);
     });
 
-    // A filter that is chosen from a list takes effect at once.
-    document.querySelectorAll("form[data-autosubmit] select").forEach(function (select) {
-        select.addEventListener("change", function () {
-            select.form.requestSubmit();
-        });
-    });
-
-    // Empty filters need not stand in the address that is sent to a colleague.
+    // Empty filters are left out of the address, which people send to colleagues.
     document.querySelectorAll("form[method=get]").forEach(function (form) {
         form.addEventListener("formdata", function (event) {
             Array.from(event.formData.entries()).forEach(function (entry) {
@@ -42,7 +35,7 @@
         });
     });
 
-    // Flower's list: a colour for the states that it does not know.
+    // A colour for the states that Flower's list does not know.
     function colour() {
         document.querySelectorAll("#tasks-table .badge.text-bg-secondary, #task-page .badge.text-bg-secondary").forEach(function (badge) {
             if (/^[A-Z_]+$/.test(badge.textContent)) {
@@ -51,7 +44,7 @@
         });
     }
 
-    // And the button of a state is pressed, also of those that Flower has no button for.
+    // The button of the state that is searched for looks pressed, also the buttons that are ours.
     function press() {
         var search = document.querySelector(".tasks-page input[type=search]"),
             found = /(?:^|\s)state:([A-Z_]+)(?:\s|$)/i.exec(search ? search.value : ""),
