@@ -1,1 +1,1 @@
-"""Extensions of Flower (`celery -A pattern_storage flower`): settings, job descriptions, and no secrets."""
+"""Extensions of Flower (`celery -A pattern_storage flower`): pages, roles, readable jobs, and no secrets."""

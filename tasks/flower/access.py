@@ -1,7 +1,7 @@
-"""Access control of every Flower page: who has logged in, and what their role may do.
+"""Access control of every Flower page: the user who has logged in, and what the user's role may do.
 
-It takes the place of Flower's own in the base of all its handlers, so that a handler that a later release of Flower
-adds is refused to viewers and operators as soon as it changes anything.
+It replaces Flower's own in the base of all its handlers. So a handler that a later release of Flower adds is refused to
+viewers and operators, unless it only reads.
 """
 
 from base64 import b64decode
@@ -14,7 +14,7 @@ from tornado import web
 
 from pattern_storage.config.flower_roles import Role
 
-#: Requests by these methods change nothing.
+#: Methods whose requests change nothing.
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 READ_ONLY = "Read only mode is enabled"
@@ -22,7 +22,7 @@ READ_ONLY = "Read only mode is enabled"
 
 @dataclass(frozen=True)
 class User:
-    """Somebody who logged in."""
+    """A user who has logged in."""
 
     name: str
     role: Role
@@ -33,22 +33,23 @@ class User:
 
 
 def find_user(credentials: str, accepted: Iterable[str], roles: dict[str, Role]) -> User | None:
-    """Return who has these credentials, in a time that tells nothing about how nearly they were right.
+    """Return the user with these credentials, or None, in a time that does not depend on how nearly they are right.
 
     Args:
         credentials: `user:password` as the browser sent it.
-        accepted: the logins that Flower accepts; of one that no setting gives a role, its command line did: an admin.
+        accepted: the logins that Flower accepts. A login without a role in the settings is from Flower's command line,
+            and an admin.
         roles: see `logins`.
     """
-    found = None
+    user = None
     for login in accepted:
         if compare_digest(login.encode(), credentials.encode()):
-            found = User(login.partition(":")[0], roles.get(login, Role.ADMIN))
-    return found
+            user = User(login.partition(":")[0], roles.get(login, Role.ADMIN))
+    return user
 
 
 def current_user(handler: web.RequestHandler) -> User:
-    """Return who sent the request. Raises HTTPError 401."""
+    """Return the user who sent the request. Raises HTTPError 401."""
     scheme, _, encoded = handler.request.headers.get("Authorization", "").partition(" ")
     try:
         credentials = b64decode(encoded.encode(), validate=True).decode()
@@ -62,45 +63,41 @@ def current_user(handler: web.RequestHandler) -> User:
 
 
 def needed_role(handler: web.RequestHandler) -> Role:
-    """Return the role that the request takes: its handler's `needed_role`; else an admin's, unless it only reads."""
+    """Return the role that a request needs: viewer if it only reads, else its handler's `needed_role`, or admin."""
     if handler.request.method in SAFE_METHODS:
         return Role.VIEWER
     return getattr(handler, "needed_role", Role.ADMIN)
 
 
 def check(handler: web.RequestHandler) -> None:
-    """Raise HTTPError 401 without a login, and 403 for what the role may not do, or nobody while Flower only shows."""
+    """Raise HTTPError 401 or 403 unless the user may send this request."""
     require(handler, needed_role(handler))
 
 
 def require(handler: web.RequestHandler, needed: Role) -> None:
-    """Raise HTTPError unless whoever sent the request has this role, and it may be used here."""
+    """Raise HTTPError 401 without a login, 403 if the user lacks the role or Flower is read-only."""
     if needed > Role.VIEWER:
         user = current_user(handler)
         if is_read_only(handler):
             raise web.HTTPError(403, READ_ONLY)
         if not user.may(needed):
-            raise web.HTTPError(403, f"This takes the role {needed.label}; {user.name} is {a(user.role.label)}")
-
-
-def a(noun: str) -> str:
-    """Return the noun with its indefinite article."""
-    return f"an {noun}" if noun[:1] in "aeiou" else f"a {noun}"
+            article = "a" if user.role is Role.VIEWER else "an"
+            raise web.HTTPError(403, f"This takes the role {needed.label}; {user.name} is {article} {user.role.label}")
 
 
 def is_read_only(handler: web.RequestHandler) -> bool:
-    """Whether Flower only shows, by its setting."""
+    """Whether Flower is read-only by its setting."""
     return bool(handler.application.options.read_only)  # type: ignore[attr-defined]
 
 
 def may(handler: web.RequestHandler, needed: Role) -> bool:
-    """Whether to show a button: what it does would not be refused."""
+    """Whether to show a button that needs this role."""
     user = handler.current_user
     return isinstance(user, User) and user.may(needed) and not is_read_only(handler)
 
 
 def hide_buttons(render: Callable[..., Any]) -> Callable[..., Any]:
-    """Return Flower's `render` such that its own pages show no button that the role may not press."""
+    """Return Flower's `render`, changed so that its own pages show no button that the role may not press."""
 
     def rendered(handler: web.RequestHandler, template: str, **values: Any) -> Any:
         if "read_only" in values:
@@ -111,7 +108,7 @@ def hide_buttons(render: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def install() -> None:
-    """Put it in the place of Flower's own access control."""
+    """Replace Flower's own access control."""
     from flower.api import BaseApiHandler
     from flower.views import BaseHandler
     from flower.views.tasks import TasksDataTable, TaskView
@@ -119,6 +116,6 @@ def install() -> None:
     BaseHandler.get_current_user = current_user
     BaseHandler.prepare = BaseApiHandler.prepare = check
     BaseHandler.render = hide_buttons(BaseHandler.render)
-    # The list of jobs asks for its rows with POST, which changes nothing.
+    # The list of tasks gets its rows by a POST that changes nothing.
     TasksDataTable.needed_role = Role.VIEWER
     TaskView.button_role = Role.OPERATOR

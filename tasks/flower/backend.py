@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import cached_property, partial
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pattern_storage.config.settings import Settings
 from pattern_storage.storage.errors import ServerUnavailable
@@ -13,9 +13,10 @@ from pattern_storage.storage.translation import translate
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.operate.operator import Operator
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
-#: A page asks for its parts one after the other; so many pages are answered at the same time.
+#: Connections at most. A page runs its queries one after the other, so this many pages are answered at the same time.
 CONNECTIONS = 4
 
 #: Seconds after which PostgreSQL cancels a page's statement: nobody waits longer for a page.
@@ -23,15 +24,17 @@ STATEMENT_TIMEOUT = 10.0
 
 
 class Backend:
-    """What the handlers ask. It belongs to Flower's event loop, which none of its methods blocks."""
+    """Access of the handlers to PostgreSQL, the queues and the results, without blocking Flower's event loop."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._pool: Any = None
         self._opening = asyncio.Lock()
 
-    async def ask(self, function: Callable[[Connection], Awaitable[T]]) -> T:
-        """Run an async function of `storage` with a connection. Raises SettingsInvalid or StorageError."""
+    async def run(
+        self, function: Callable[Concatenate[Connection, P], Awaitable[T]], *arguments: P.args, **named: P.kwargs
+    ) -> T:
+        """Call an async function of `storage` with a connection. Raises SettingsInvalid or StorageError."""
         settings = self.settings
         async with self._opening:
             if self._pool is None:
@@ -46,25 +49,25 @@ class Backend:
         try:
             async with asyncio.timeout(STATEMENT_TIMEOUT + settings.connect_timeout):
                 async with self._pool.connection() as connection:
-                    return await function(connection)
+                    return await function(connection, *arguments, **named)
         except TimeoutError:
             raise ServerUnavailable("PostgreSQL did not answer in time") from None
         except Exception as error:
             raise translate(error) from error
 
-    def operator(self, actor: str) -> Operator:
-        """Return who acts in this name; what is done is in the audit."""
-        return Operator(self.settings, actor)
-
-    async def in_thread(self, function: Callable[..., T], *arguments: Any, **named: Any) -> T:
-        """Run a function that blocks in a thread."""
+    async def in_thread(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        """Call a function that blocks, in a thread."""
         return await asyncio.get_running_loop().run_in_executor(None, partial(function, *arguments, **named))
+
+    def operator(self, actor: str) -> Operator:
+        """Return the actions of operators; the audit has them under this name."""
+        return Operator(self.settings, actor)
 
     @cached_property
     def client(self) -> PatternStorageClient:
         """The client that sends jobs; its methods block."""
-        given = self.settings
+        settings = self.settings
         return PatternStorageClient(
-            database_url=given.database_url, redis_url=given.redis_url, broker_url=given.broker_url,
-            result_backend_url=given.result_backend_url,
+            database_url=settings.database_url, redis_url=settings.redis_url, broker_url=settings.broker_url,
+            result_backend_url=settings.result_backend_url,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Values that take long to find out, kept for a while: a page shows the last one and has the next found out."""
+"""Cache of one value that takes long to compute: a page shows the last value while the next one is computed."""
 
 import asyncio
 import time
@@ -10,54 +10,56 @@ from pattern_storage.tasks.reconnect import ReconnectBackoff
 
 T = TypeVar("T")
 
-#: Times as old as it may be, a value is no more shown.
+#: A value older than so many times its lifetime is not shown any more.
 STALE = 3
 
 
-class Kept(Generic[T]):
-    """One such value.
+class CachedValue(Generic[T]):
+    """A value that is computed in the background when a page asks for it and it is old.
 
     Args:
-        find: finds it out; if it raises, the last value stays.
-        seconds: how long a value is good.
+        compute: returns the value; while it raises, the last value stays.
+        name: what is computed, for the log.
+        seconds: how long a value is fresh.
     """
 
-    def __init__(self, find: Callable[[], Awaitable[T]], seconds: float) -> None:
-        self._find, self._seconds = find, seconds
+    def __init__(self, compute: Callable[[], Awaitable[T]], name: str, seconds: float) -> None:
+        self._compute, self._seconds = compute, seconds
         self._value: T | None = None
-        self._found_at = float("-inf")
-        #: When the last value was found out.
-        self.found_at: datetime | None = None
-        self._finding: asyncio.Task[None] | None = None
+        self._tried_at = float("-inf")
+        #: When the value was computed.
+        self.computed_at: datetime | None = None
+        self._task: asyncio.Task[None] | None = None
         # The page itself says which server does not answer; the log says it once.
-        self._backoff = ReconnectBackoff(f"cannot find out {getattr(find, '__name__', 'figures').strip('_')}", "flower")
+        self._backoff = ReconnectBackoff(f"cannot find out {name}", "flower")
 
     def last(self) -> T | None:
-        """Return the last value, None if there is none yet; where it is old, begin to find out the next.
+        """Return the last value and, if it is old, begin to compute the next.
 
-        One that is very old, because nobody has looked for a while, is none: it would tell of another time.
+        Returns None if there is no value yet, or if nobody has looked for so long that the value is stale.
         """
-        if time.monotonic() - self._found_at > self._seconds * STALE:
+        age = time.monotonic() - self._tried_at
+        if age > self._seconds * STALE:
             self._value = None
-        if time.monotonic() - self._found_at > self._seconds and (self._finding is None or self._finding.done()):
-            self._finding = asyncio.get_running_loop().create_task(self._renew(), name="renew a kept value")
+        if age > self._seconds and (self._task is None or self._task.done()):
+            self._task = asyncio.get_running_loop().create_task(self._renew(), name="renew a cached value")
         return self._value
 
-    def forget(self) -> None:
-        """Forget the value: something was done that it does not know of."""
-        self._value, self._found_at = None, float("-inf")
+    def invalidate(self) -> None:
+        """Forget the value, because an action has just changed what it describes."""
+        self._value, self._tried_at = None, float("-inf")
 
     async def get(self, patience: float) -> T | None:
-        """Return the last value; where there is none yet, wait at most `patience` seconds for the first."""
-        if self.last() is None and self._finding is not None:
-            await asyncio.wait([self._finding], timeout=patience)
+        """Return the last value; if there is none yet, wait for the first, `patience` seconds at most."""
+        if self.last() is None and self._task is not None:
+            await asyncio.wait([self._task], timeout=patience)
         return self._value
 
     async def _renew(self) -> None:
         try:
-            self._value = await self._find()
-            self.found_at = datetime.now(UTC)
+            self._value = await self._compute()
+            self.computed_at = datetime.now(UTC)
             self._backoff.succeeded()
         except Exception as error:
             self._backoff.failed(error)
-        self._found_at = time.monotonic()
+        self._tried_at = time.monotonic()

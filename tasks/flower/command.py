@@ -1,8 +1,8 @@
 """`celery flower`: Flower's own command, or the sentence that says which extra brings it.
 
-An entry point, because Celery looks for a command before it loads the application. Flower has one of the same name:
-whichever of the two wins, it is the same command. It is imported by every `celery` command line of the environment, so
-it imports nothing that takes time.
+It is an entry point, because Celery looks for a command before it loads the application. Flower has an entry point of
+the same name; whichever of the two Celery takes, it is the same command. Every `celery` command line of the environment
+imports this module, so it imports nothing that takes time.
 """
 
 import click
@@ -15,7 +15,7 @@ __all__ = ["flower"]
 
 @click.pass_context
 def _refuse(context: click.Context) -> None:
-    """Raise CommandUnusable for our application; for another's, say what Celery says of a command it does not know."""
+    """Raise CommandUnusable for our application; for another's, Celery's error of an unknown command."""
     application = getattr(context.obj, "app", None)
     if getattr(application, "main", None) != "pattern-storage":
         raise click.UsageError("No such command 'flower'.", context.parent)

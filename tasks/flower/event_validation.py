@@ -1,7 +1,8 @@
-"""Validation of events before Flower keeps them: what comes from the broker may hold anything.
+"""Validation of events before Flower keeps them: a message from the broker may hold anything.
 
-Celery's classes take over every field of an event as an attribute, whatever its name and type. One with text where a
-number belongs, or with a field called `event`, makes pages answer 500 and the file unwritable until it is forgotten.
+Celery's classes take over every field of an event as an attribute, whatever its name and type. An event with text in
+the place of a number, or with a field called `event`, makes pages answer 500 and Flower's file unwritable for as long
+as Flower remembers it.
 """
 
 import re
@@ -11,10 +12,10 @@ from typing import Any
 
 from pattern_storage.tasks.errors import DEAD_LETTER
 
-#: Group, and what happened.
+#: Type of an event: its group, and what happened.
 TYPE = re.compile(r"(?:task|worker)-[a-z0-9][a-z0-9-]{0,59}")
 
-#: Characters of an identifier, of any other text, and of a traceback.
+#: Characters at most of an identifier, of any other text, and of a traceback.
 SHORT, LONG, LONGEST = 255, 5_000, 20_000
 
 #: The year 3000, in Unix time; the largest whole number that JavaScript knows.
@@ -29,7 +30,7 @@ def _text(limit: int) -> Check:
             text = value if isinstance(value, str) else repr(value)
         except RecursionError:
             text = "nested too deeply to be shown"
-        # Half of a surrogate pair can be in no page.
+        # Half of a surrogate pair cannot be encoded for a page.
         return text[:limit].encode(errors="replace").decode()
 
     return check
@@ -37,7 +38,7 @@ def _text(limit: int) -> Check:
 
 def _number(least: float, largest: float) -> Check:
     def check(value: Any) -> float | None:
-        # NaN is never between.
+        # NaN fails both comparisons.
         return value if type(value) in (int, float) and least <= value <= largest else None
 
     return check
@@ -66,7 +67,7 @@ _COMMON: dict[str, Check] = {
     "pid": _whole(0, LARGEST),
     "utcoffset": _number(-24, 24),
 }
-#: What becomes of the fields of an event, by its group; a field that is not here is dropped.
+#: Check of each field of an event, by the event's group; a field that is not here is dropped.
 FIELDS: dict[str, dict[str, Check]] = {
     "task": _COMMON
     | dict.fromkeys(
@@ -84,7 +85,7 @@ FIELDS: dict[str, dict[str, Check]] = {
 
 
 def validated(event: Any) -> dict[str, Any] | None:
-    """Return the event with the fields that Flower reads, each of the right type; None if it is about nothing."""
+    """Return the event with the fields that Flower reads, each of the right type; None if it names no job or worker."""
     if not isinstance(event, dict) or not isinstance(kind := event.get("type"), str) or not TYPE.fullmatch(kind):
         return None
     group = kind.partition("-")[0]
@@ -92,7 +93,7 @@ def validated(event: Any) -> dict[str, Any] | None:
     if not all(isinstance(event.get(name), str) and event[name] for name in required):
         return None
     if kind == "task-failed" and str(event.get("exception")).startswith(f"{DEAD_LETTER}("):
-        # With a state, and a figure of its workers, of its own.
+        # An event of its own gives dead letters a state, and a figure on the page of workers, of their own.
         kind = "task-dead"
     checked = {"timestamp": time.time(), "type": kind}
     for name, check in FIELDS[group].items():

@@ -1,4 +1,4 @@
-"""Receiver of events for Flower: each is validated, and none that is odd costs another."""
+"""Receiver of events for Flower: validates each, so that an invalid one does not cost the others."""
 
 import time
 from typing import Any
@@ -8,21 +8,21 @@ from kombu.exceptions import KombuError, OperationalError
 from redis.exceptions import RedisError
 
 from pattern_storage.storage.logs import get_logger
-from pattern_storage.tasks.flower.event_cleaning import validated
+from pattern_storage.tasks.flower.event_validation import validated
 from pattern_storage.tasks.reconnect import ReconnectBackoff
 
 logger = get_logger(__name__)
 
 
 class ValidatingReceiver(EventReceiver):
-    """Celery's receiver of events, which ends at the first that it does not understand, without doing so."""
+    """Celery's receiver of events, which would end at the first event that it does not understand."""
 
     accept: Any
-    # Of the process: Flower makes another receiver after an error that is not waited for here.
+    # Shared by all receivers of the process: after an error that is not waited for here Flower makes another one.
     _backoff = ReconnectBackoff("hears no events", "flower")
 
     def capture(self, *arguments: Any, **options: Any) -> None:
-        """Receive events for good. A broker that is away or refuses is waited for, and told of once."""
+        """Receive events for ever. While the broker is away or refuses, wait, and log that once."""
         while True:
             try:
                 return super().capture(*arguments, **options)
@@ -30,16 +30,16 @@ class ValidatingReceiver(EventReceiver):
                 time.sleep(self._backoff.failed(error))
 
     def on_connection_error(self, exc: Exception, interval: float) -> None:
-        """Take note that the broker cannot be reached."""
+        """Log that the broker cannot be reached."""
         self._backoff.failed(exc)
 
     def on_consume_ready(self, *arguments: Any, **options: Any) -> None:
-        """Take note that events are heard."""
+        """Log that events are received again."""
         self._backoff.succeeded()
         super().on_consume_ready(*arguments, **options)
 
     def get_consumers(self, Consumer: Any, channel: Any) -> list[Any]:  # noqa: N803  # Celery's name for it
-        """Return Celery's consumer of events, which drops what cannot be decoded."""
+        """Return Celery's consumer of events, such that it drops what it cannot decode."""
         consumers: list[Any] = super().get_consumers(Consumer, channel)
         for consumer in consumers:
             consumer.on_decode_error = self._drop

@@ -17,47 +17,47 @@ from pattern_storage.tasks.redis_server import check_redis
 
 logger = logging.getLogger(__name__)
 
-#: Connections of kombu, each two of Redis, with which Flower asks workers. It asks eight questions at once, which then
-#: take turns: Celery's ten came to twenty connections for a page that is opened now and then.
+#: Connections of kombu, each of which is two of Redis, that Flower's questions to workers share. Flower asks eight at
+#: once; with Celery's limit of ten that took twenty connections for a page that is opened now and then.
 POOL_LIMIT = 4
 
 
 def configure(app: Celery) -> None:
     """Give Flower our options before it reads its command line, which may change them; see `tasks/celery_command.py`.
 
-    Raises SettingsInvalid if there is no password, no broker or one that can never do, or no place for Flower's file.
+    Raises SettingsInvalid if there is no password, no usable broker, or no writable folder for Flower's file.
     """
     settings = environment_settings()
-    _ = app.conf.broker_url  # a missing URL is a sentence here, and a traceback in Flower
+    _ = app.conf.broker_url  # a missing URL raises a sentence here, and would be a traceback in Flower
     check_redis(settings)
-    # It writes a line for each attempt to connect; ours says once that events are not heard.
+    # It logs each attempt to connect; our receiver logs once that it hears no events.
     logging.getLogger("kombu.mixins").setLevel(logging.WARNING)
-    # It has a traceback for each look at a server that refuses.
+    # It logs a traceback each time a server refuses.
     logging.getLogger("kombu.transport.redis").setLevel(logging.ERROR)
     app.conf.broker_pool_limit = POOL_LIMIT
-    # A question leaves on the connection that its answers come on, not on another one of the same pool.
+    # A question then leaves on the connection that receives its answers, not on a second one of the pool.
     control: Any = app.control
     control.mailbox.producer_pool = None
     set_options(flower_options(settings))
     make_folder(settings)
-    os.umask(0o077)  # what Flower writes, nobody else reads
+    os.umask(0o077)  # nobody else may read Flower's file
     _install(settings)
 
 
 def set_options(values: dict[str, Any]) -> None:
-    """Set Flower's options by name, so that only its command line may say otherwise."""
+    """Set Flower's options by name, so that only its command line can override them."""
     from flower.options import options
 
     for name, value in values.items():
-        # It would win over the settings; and Kubernetes sets FLOWER_PORT to a URL for a service called flower.
+        # The variable would override the setting, and Kubernetes sets FLOWER_PORT to a URL for a service called flower.
         os.environ.pop(f"FLOWER_{name.upper()}", None)
         setattr(options, name, value)
-    # A file of Flower's default name in the folder we stand in would be run. `--conf` names one that is meant.
+    # A file of Flower's default name in the working directory would be executed. `--conf` names one on purpose.
     options.conf = os.devnull
 
 
 def make_folder(settings: Settings) -> None:
-    """Make the folder of Flower's file, and see that it can be written. Raises SettingsInvalid."""
+    """Make the folder of Flower's file and check that it is writable. Raises SettingsInvalid."""
     folder: Path = settings.flower_file.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -71,10 +71,10 @@ def make_folder(settings: Settings) -> None:
 
 
 def stop_loop(signum: int, _: FrameType | None) -> None:
-    """Let Flower's loop end at its next turn, also if it has not begun yet.
+    """Handle SIGTERM: let Flower's loop end at its next iteration, also if it has not begun yet.
 
-    Flower's own handler raises SystemExit wherever the signal finds it. Where that is in the middle of starting a
-    thread of its pool, nobody knows the thread, and the process waits for it for good.
+    Flower's own handler raises SystemExit wherever the signal arrives. In the middle of starting a thread of the pool
+    that loses the thread, and the process waits for it for ever.
     """
     loop = asyncio.get_event_loop()  # Tornado's
     loop.call_soon_threadsafe(logger.info, "signal %s: Flower stops", signum)
@@ -82,17 +82,18 @@ def stop_loop(signum: int, _: FrameType | None) -> None:
 
 
 def _install(settings: Settings) -> None:
+    """Put our classes, handlers and settings into Flower's modules."""
     from flower import app, command, events, urls
     from flower.views import tasks
 
     from pattern_storage.tasks.flower import access
     from pattern_storage.tasks.flower.backend import Backend
-    from pattern_storage.tasks.flower.handlers import HANDLERS
-    from pattern_storage.tasks.flower.own_list import search_jobs
+    from pattern_storage.tasks.flower.handlers import HANDLERS, search_jobs
+    from pattern_storage.tasks.flower.pages.figures import Figures
     from pattern_storage.tasks.flower.pages.routes import ROUTES, TABS
     from pattern_storage.tasks.flower.receiver import ValidatingReceiver
     from pattern_storage.tasks.flower.task import FlowerTask
-    from pattern_storage.tasks.flower.templates_loader import create_loader
+    from pattern_storage.tasks.flower.templates_loader import PagesLoader
     from pattern_storage.tasks.flower.worker_inspector import WorkerInspector, enable_events
 
     command.sigterm_handler = stop_loop
@@ -103,9 +104,11 @@ def _install(settings: Settings) -> None:
     tasks.search_tasks = search_jobs
     access.install()
     urls.handlers[:0] = [*HANDLERS, *ROUTES]  # the first that matches answers
+    backend = Backend(settings)
     urls.settings |= {
-        "template_loader": create_loader(urls.settings["template_path"]),
-        "pattern_storage_backend": Backend(settings),
+        "template_loader": PagesLoader(urls.settings["template_path"]),
+        "pattern_storage_backend": backend,
+        "pattern_storage_figures": Figures(backend),
         "pattern_storage_roles": logins(settings),
         "pattern_storage_tabs": TABS,
     }

@@ -1,4 +1,4 @@
-"""Flower's record of a job: built of Celery's events, without template code, and with its progress."""
+"""Flower's record of a job, built from Celery's events: without template code, and with the job's progress."""
 
 import re
 from typing import Any
@@ -8,28 +8,28 @@ from celery.events.state import Task
 
 from pattern_storage.vocabulary import JobState
 
-#: How the events of a storage job name its failure, see `StorageOperationFailed.__repr__`.
+#: Exception in the events of a storage job that failed, see `StorageOperationFailed.__repr__`.
 FAILURE = re.compile(r"Storage\w+\((.*)\)", re.DOTALL)
-#: The state of a dead letter; its event is `task-dead`, see `event_cleaning`.
+#: The state of a dead letter; its event is `task-dead`, see `event_validation`.
 DEAD = "DEAD"
 PATTERN_ID = re.compile(r"'pattern_id': '([0-9a-f-]{36})'")
 
 
 class FlowerTask(Task):
-    """Takes the place of Celery's own class in Flower, which reads the attributes named in `_fields`.
+    """Celery's class in Flower, which reads the attributes named in `_fields`.
 
-    Each event is cleaned before it is kept, so that lists, pages, search, API and file hold the same. `result` says
-    in all states how it goes: what came out, why it failed, why it is retried, how far it is.
+    Each event is edited before it is kept, so that list, page, search, API and file say the same. `result` has a text
+    in every state: the outcome, the reason of a failure or a retry, or the progress.
     """
 
     progress: str | None = None
     dead: float | None = None
-    # Without what is no more than the `repr` of another job; celery-types does not know `_fields`.
+    # Without `root` and `parent`, which are the `repr` of another job; celery-types does not know `_fields`.
     _fields = (*(name for name in Task._fields if name not in {"root", "parent"}), "progress", "dead")  # type: ignore[attr-defined]
 
     @property
     def ready(self) -> bool:
-        """Whether it has ended."""
+        """Whether the job has ended."""
         return self.state == DEAD or self.state in states.READY_STATES
 
     def event(
@@ -41,25 +41,26 @@ class FlowerTask(Task):
         *_: Any,
         **__: Any,
     ) -> None:
-        """Take over what an event says."""
-        told = dict(fields or {})
+        """Take over the fields of an event."""
+        values = dict(fields or {})
         if type_ == "progress":
-            told = {} if self.ready else told | _progress(told)
-        told |= _reason(type_, told)
-        name = str(told.get("name") or self.name)
+            values = {} if self.ready else values | _progress(values)
+        values |= _reason(type_, values)
+        name = str(values.get("name") or self.name)
         if name.startswith("storage."):
-            if told.get("kwargs"):
-                # The `repr` of all arguments, by a plain `send_task`. A worker, maybe heard before, describes them.
-                told |= {"args": self.args or f"{name.removeprefix('storage.')}, no worker has it yet", "kwargs": ""}
+            if values.get("kwargs"):
+                # The `repr` of all arguments, from a plain `send_task`: template code. The events of a worker, which
+                # may have come first, have a description instead.
+                values |= {"args": self.args or f"{name.removeprefix('storage.')}, no worker has it yet", "kwargs": ""}
             if type_ == "succeeded":
-                told["result"] = _summary(str(told.get("result")))
-        super().event(type_, timestamp, local_received, told, precedence=precedence)
+                values["result"] = _summary(str(values.get("result")))
+        super().event(type_, timestamp, local_received, values, precedence=precedence)
 
 
 def precedence(state: str) -> int:
-    """Return how late a state comes in a job's life, the last as 0: when events overtake each other, it decides.
+    """Return the rank of a state in a job's life, 0 for the last. It decides when events overtake each other.
 
-    Celery takes a state that it does not know for later than REVOKED: a cancelled import would run for ever.
+    Celery ranks a state that it does not know after REVOKED: a cancelled import would be in PROGRESS for ever.
     """
     if state == JobState.PROGRESS:
         return 2 * states.precedence(JobState.STARTED) - 1
@@ -67,7 +68,7 @@ def precedence(state: str) -> int:
 
 
 def _progress(fields: dict[str, Any]) -> dict[str, str]:
-    """Return for example `1,200 of 5,000 (24 %), 830/s`. Takes anything: events come from the broker."""
+    """Return a text such as `1,200 of 5,000 (24 %), 830/s`, without the figures that an event does not have."""
     current, total, rate = (
         value if isinstance(value := fields.get(name), int | float) else None for name in ("current", "total", "rate")
     )
@@ -79,22 +80,22 @@ def _progress(fields: dict[str, Any]) -> dict[str, str]:
     return {"progress": text, "result": text}
 
 
-def _reason(type_: str | None, told: dict[str, Any]) -> dict[str, Any]:
-    """Return why a job failed, is retried or was cancelled, in place of what came with the event."""
+def _reason(type_: str | None, values: dict[str, Any]) -> dict[str, Any]:
+    """Return the reason of a failure, a retry or a cancellation as fields that replace those of the event."""
     match type_:
         case "failed" | "retried" | "dead":
-            exception = str(told.get("exception"))
+            exception = str(values.get("exception"))
             if failure := FAILURE.fullmatch(exception):
-                # A failed operation is a result: where we raised it tells nobody anything.
+                # A failed operation is a result: its traceback leads to our own `raise` and helps nobody.
                 return {"exception": failure[1], "result": failure[1], "traceback": None}
             return {"result": exception}
         case "revoked":
-            return {"result": "expired" if told.get("expired") else "cancelled"}
+            return {"result": "expired" if values.get("expired") else "cancelled"}
         case _:
             return {}
 
 
 def _summary(result: str) -> str:
-    """Return what a storage job's result, of which an event has the beginning, comes to."""
+    """Return the summary of a storage job's result, of which an event has only the beginning."""
     found = PATTERN_ID.search(result)
     return f"pattern {found[1]}" if found else "done"

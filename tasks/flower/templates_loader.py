@@ -1,19 +1,18 @@
-"""Loader of templates: ours, Flower's, and a few edits that put the one into the other."""
+"""Loader of templates: ours, and Flower's with a few edits."""
 
 import re
 from pathlib import Path
-from typing import Any
 
 from tornado.template import Loader, Template
 
 OURS = Path(__file__).parent / "templates"
 
-#: Edits of Flower's templates by their names, a pattern and what takes its place. Where a release of Flower has no
-#: such text, nothing is edited, and a test says so.
+#: Edits of Flower's templates by name: a pattern, and its replacement. Where a release of Flower has no such text,
+#: nothing is edited, and a test fails.
 EDITS: dict[str, tuple[tuple[str, str], ...]] = {
     "base.html": ((r"</head>", '{% include "head.html" %}</head>'),),
     "task.html": (
-        # Imports say how far they are: a state that Flower does not know, of a job that can be cancelled as well.
+        # Flower does not know PROGRESS, the state of an import that runs, which can be cancelled as well.
         (r'{% if task.state == "STARTED" %}', '{% if task.state in ("STARTED", "PROGRESS") %}'),
         (
             r'<div class="detail-actions">',
@@ -25,17 +24,17 @@ EDITS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "navbar.html": (
         (r'(<ul class="app-nav navbar-nav">)', r'\1{% include "nav_items.html" %}'),
-        # Its page of the broker is ours of the queues.
+        # Our page of the queues takes the place of its page of the broker.
         (r'<li class="nav-item">(?:(?!</li>).)*reverse_url\(.broker.\)(?:(?!</li>).)*</li>', ""),
     ),
 }
 
 
 class PagesLoader(Loader):
-    """Finds a template in our folder first, then in Flower's."""
+    """Tornado's loader, which looks for a template in our folder first, then in Flower's."""
 
     def resolve_path(self, name: str, parent_path: str | None = None) -> str:
-        """Return the template's name: each stands at the top of its folder."""
+        """Return the name unchanged: each template stands at the top of its folder."""
         return name
 
     def _create_template(self, name: str) -> Template:
@@ -49,8 +48,3 @@ def edited(name: str, text: str) -> str:
     for pattern, replacement in EDITS.get(name, ()):
         text = re.sub(pattern, replacement, text, count=1, flags=re.DOTALL)
     return text
-
-
-def create_loader(flower_templates: str, **options: Any) -> PagesLoader:
-    """Return the loader for Flower's folder of templates."""
-    return PagesLoader(flower_templates, **options)

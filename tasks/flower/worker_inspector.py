@@ -1,4 +1,4 @@
-"""Flower's messages to workers, which tell once, and not for each of them, that the broker is away or refuses."""
+"""Flower's questions to workers. That the broker is away or refuses is logged once, not for each question."""
 
 import threading
 from collections.abc import Callable
@@ -11,13 +11,13 @@ from redis.exceptions import RedisError
 
 from pattern_storage.tasks.reconnect import ReconnectBackoff
 
-# Of the process: an opened page asks up to eight questions at once, each in a thread of its own.
+# Shared by the process: an opened page asks up to eight questions at once, each in a thread of its own.
 _backoff = ReconnectBackoff("cannot ask workers", "flower")
 _lock = threading.Lock()
 
 
-def asked(question: Callable[[], Any]) -> Any:
-    """Return what workers answer; None if the broker cannot be asked now."""
+def answers_to(question: Callable[[], Any]) -> Any:
+    """Return the workers' answers, or None if the broker is away or refuses."""
     try:
         answers = question()
     except (RedisError, KombuError, OperationalError, OSError) as error:
@@ -31,7 +31,7 @@ def asked(question: Callable[[], Any]) -> Any:
 
 async def enable_events(events: Any) -> None:
     """Have workers that were started after Flower send their events, as `flower.events.Events` does every 5 seconds."""
-    await events.io_loop.run_in_executor(None, partial(asked, events.capp.control.enable_events))
+    await events.io_loop.run_in_executor(None, partial(answers_to, events.capp.control.enable_events))
 
 
 class WorkerInspector(Inspector):  # type: ignore[misc]  # Flower has no types
@@ -40,7 +40,7 @@ class WorkerInspector(Inspector):  # type: ignore[misc]  # Flower has no types
     def _inspect(self, method: str, workername: str | None) -> None:
         inspect = self.capp.control.inspect(timeout=self.timeout, destination=[workername] if workername else None)
         options = {"safe": True} if method == "active" else {}
-        # That none answers is shown, and nothing for the log.
-        for worker, answer in (asked(partial(getattr(inspect, method), **options)) or {}).items():
+        # Without an answer there is nothing to log: Flower's page says so.
+        for worker, answer in (answers_to(partial(getattr(inspect, method), **options)) or {}).items():
             if isinstance(answer, dict | list):
                 self.io_loop.add_callback(partial(self._on_update, worker, method, answer))

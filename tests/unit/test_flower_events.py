@@ -10,7 +10,7 @@ from celery.events.state import State
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pattern_storage.tasks.flower.event_cleaning import FIELDS, LARGEST, LONGEST, validated
+from pattern_storage.tasks.flower.event_validation import FIELDS, LARGEST, LONGEST, validated
 from pattern_storage.tasks.flower.task import FlowerTask
 
 #: Names that would shadow what Celery's classes are made of.

@@ -1,1 +1,1 @@
-"""Pages of our own in Flower: a module for the handlers of each, and a template for its look."""
+"""Our pages in Flower: a module with the handlers of each, and a template for its look."""

@@ -1,23 +1,24 @@
-"""Base of what a page does: it asks first, saying to how many, and notes afterwards who did it."""
+"""Bases of the actions of our pages: each asks for confirmation, saying to how many, before it acts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from pattern_storage.config.flower_roles import Role
 from pattern_storage.tasks.flower import access
 from pattern_storage.tasks.flower.pages.base import PageHandler
 
 
 @dataclass(frozen=True)
 class Question:
-    """What somebody is asked before something is done.
+    """Request for confirmation.
 
     Attributes:
         text: the question.
         back: the URL of the page that it came from.
-        about: what it is about, by name: shown here, and kept in the audit.
+        about: what it is about, by name.
         fields: what the form sends.
-        count: how many it is about; none is nothing to be done.
-        jobs: of one or a few, what each is.
+        count: how many it is about; with 0 there is no button.
+        jobs: descriptions of the jobs, where they are few.
     """
 
     text: str
@@ -29,30 +30,24 @@ class Question:
 
 
 class ActionHandler(PageHandler):
-    """GET asks, POST does it. Both take the role."""
+    """GET asks, POST acts. Both need the role."""
 
     #: What the button says, and what the page says afterwards: one of `base.DONE`.
     verb = past = ""
-    #: What becomes of it, in a sentence or two.
+    #: Explanation of the effect, in a sentence or two.
     consequence = ""
     dangerous = False
-    #: What the audit calls it; "" where it says so itself.
-    action = ""
 
     async def question(self) -> Question:
-        """Return the question. Raises HTTPError for what cannot be."""
+        """Return the question. Raises HTTPError if the action is not possible."""
         raise NotImplementedError
 
     async def act(self) -> int:
-        """Do it, and return to how many."""
-        raise NotImplementedError
-
-    def about(self) -> dict[str, str]:
-        """Return what it is about, as URL and form have it."""
+        """Act, write it into the audit, and return to how many it was done."""
         raise NotImplementedError
 
     def back(self, count: int) -> str:
-        """Return the URL of the page on which it shows that it was done."""
+        """Return the URL of the page that says that it was done."""
         raise NotImplementedError
 
     async def get(self) -> None:
@@ -65,10 +60,28 @@ class ActionHandler(PageHandler):
         )  # fmt: skip
 
     async def post(self) -> None:
-        """Do it."""
+        """Act, and lead to the page that says so."""
         count = await self.act()
-        if figures := self.settings.get("pattern_storage_figures"):
-            figures.checks.forget()
-        if self.action and count:
-            await self.operator.record(self.action, self.about(), count)
+        self.figures.checks.invalidate()
         self.redirect(self.back(count), status=303)
+
+
+class NamedAction(ActionHandler):
+    """An action on one queue or import, which the form names."""
+
+    needed_role = Role.OPERATOR
+    #: What the question calls it, before its name.
+    noun = ""
+
+    async def target(self) -> str:
+        """Return the name. Raises HTTPError 404."""
+        return self.parameter("name")
+
+    async def question(self) -> Question:
+        """Ask about the one of this name."""
+        about = {"name": await self.target()}
+        return Question(f"{self.verb} {self.noun} {about['name']}?", self.href(self.tab), about, about)
+
+    def back(self, count: int) -> str:
+        """Lead to the list, whose route has the name of its tab."""
+        return self.href(self.tab, did=self.past if count else "", count=count)

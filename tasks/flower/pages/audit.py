@@ -1,21 +1,20 @@
-"""Page of the audit: who did what, to what, to how many, and when."""
+"""Page of the audit: the actions of operators, with actor, time, subject and count."""
 
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import partial
 from typing import Any
 from uuid import UUID
 
 from tornado import web
 
 from pattern_storage.storage import audit, job_labels
-from pattern_storage.tasks.flower.pages import words
+from pattern_storage.tasks.flower.pages import formatting
 from pattern_storage.tasks.flower.pages.base import PageHandler
 
 #: Entries on a page.
 PAGE = 100
 
-#: Of `audit_log.id`.
+#: Largest value of `audit_log.id`, a bigint.
 LARGEST = 2**63 - 1
 
 
@@ -25,31 +24,28 @@ class AuditPage(PageHandler):
     tab = "audit"
 
     async def get(self) -> None:
-        """Show the newest entries, or those before one."""
-        filters = {name: value for name in ("actor", "action") if (value := self.given(name))}
-        before = self.given("before")
+        """Show the newest entries, or those before a given one."""
+        filters = {name: value for name in ("actor", "action") if (value := self.parameter(name))}
+        before = self.parameter("before")
         if before and not (before.isascii() and before.isdecimal() and int(before) <= LARGEST):
             raise web.HTTPError(400, "before should be the number of an entry")
-        ask = partial(
-            audit.entries,
-            actor=filters.get("actor"),
-            action=filters.get("action"),
-            before=int(before) if before else None,
-            limit=PAGE + 1,
-        )
-        entries = await self.backend.ask(ask)
+        entries = await self.backend.run(
+            audit.entries, actor=filters.get("actor"), action=filters.get("action"),
+            before=int(before) if before else None, limit=PAGE + 1,
+        )  # fmt: skip
         following = filters | {"before": entries[PAGE - 1].id} if len(entries) > PAGE else None
         shown = entries[:PAGE]
         ids = {job for entry in shown for job in jobs_of(entry.filter)}
-        labels = await self.backend.ask(partial(job_labels.find, ids=ids)) if ids else {}
+        labels = await self.backend.run(job_labels.find, ids=ids) if ids else {}
         self.page("audit.html", entries=shown, filters=filters, following=following, labels=labels, jobs_of=jobs_of)
 
 
 def jobs_of(about: Mapping[str, Any]) -> list[UUID]:
     """Return the first few jobs that an entry is about."""
-    found: list[UUID] = []
     listed = about.get("jobs")
-    for text in [*listed][: words.FEW] if isinstance(listed, list | dict) else ([about["id"]] if "id" in about else []):
+    ids = [*listed][: formatting.FEW] if isinstance(listed, list | dict) else [about.get("id")]
+    found: list[UUID] = []
+    for text in ids:
         with suppress(ValueError):
             found.append(UUID(str(text)))
     return found

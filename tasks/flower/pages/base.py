@@ -1,8 +1,7 @@
-"""Base of the handlers of our pages: login, roles, headers, filters of the URL, and errors in words."""
+"""Base of the handlers of our pages: login, roles, headers, parameters of the URL, and errors as sentences."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -19,28 +18,29 @@ from pattern_storage.tasks.errors import ServiceUnavailable
 from pattern_storage.tasks.flower import access
 from pattern_storage.tasks.flower.access import User
 from pattern_storage.tasks.flower.backend import Backend
-from pattern_storage.tasks.flower.pages import words
+from pattern_storage.tasks.flower.pages import formatting
+from pattern_storage.tasks.flower.pages.figures import Figures
 from pattern_storage.tasks.operate.operator import Operator
 from pattern_storage.tasks.operate.waiting_message import WaitingMessage
 
-#: Nothing of a page is loaded from elsewhere, and no script stands in a page: what is not escaped would not run.
+#: Nothing of a page is loaded from elsewhere, and no script is part of a page: text that was not escaped would not run.
 POLICY = "; ".join((
     "default-src 'none'", "script-src 'self'", "style-src 'self' 'unsafe-inline'", "img-src 'self' data:",
     "connect-src 'self'", "form-action 'self'", "base-uri 'none'", "frame-ancestors 'none'",
 ))  # fmt: skip
 
-#: Characters of a filter: longer ones match nothing.
+#: Characters of a parameter at most: a longer filter matches nothing.
 LONGEST = 255
 
-#: Errors that say in one sentence what a person can do about them.
+#: Errors whose text is a sentence for the person who reads the page.
 EXPLAINED = (StorageError, ServiceUnavailable, ClickException)
 
 
 class PageHandler(BaseHandler):  # type: ignore[misc]  # Flower has no types
-    """One page. Whoever has a login sees it; `needed_role` is what posting to it takes."""
+    """Base of a page. Every login may see it; posting to it needs `needed_role`."""
 
     needed_role = Role.ADMIN
-    #: Which item of the navigation it belongs to.
+    #: Name of its tab in the navigation, see `routes.TABS`.
     tab = ""
 
     def set_default_headers(self) -> None:
@@ -56,13 +56,13 @@ class PageHandler(BaseHandler):  # type: ignore[misc]  # Flower has no types
         web.RequestHandler.check_xsrf_cookie(self)
 
     def prepare(self) -> None:
-        """Let nobody in without a login, and nobody do what the role may not."""
+        """Refuse a request without a login, and one that the role does not allow."""
         _ = self.user
         access.check(self)
 
     @property
     def user(self) -> User:
-        """Who sent the request. Raises HTTPError 401."""
+        """The user who sent the request. Raises HTTPError 401."""
         user = self.current_user
         if not isinstance(user, User):
             raise web.HTTPError(401)
@@ -70,18 +70,24 @@ class PageHandler(BaseHandler):  # type: ignore[misc]  # Flower has no types
 
     @property
     def backend(self) -> Backend:
-        """The servers."""
+        """Access to PostgreSQL, queues and results."""
         backend: Backend = self.settings["pattern_storage_backend"]
         return backend
 
+    @property
+    def figures(self) -> Figures:
+        """The cached figures."""
+        figures: Figures = self.settings["pattern_storage_figures"]
+        return figures
+
     def may(self, needed: Role) -> bool:
-        """Whether to show what only this role may do."""
+        """Whether to show a button that needs this role."""
         return access.may(self, needed)
 
-    # --- what the URL or a form says ---
+    # --- parameters of the URL or the form ---
 
-    def given(self, name: str) -> str:
-        """Return a filter without control characters, "" if it is not given. Raises HTTPError 400 if it is long."""
+    def parameter(self, name: str) -> str:
+        """Return a parameter without control characters, "" if it is not given. Raises HTTPError 400 if it is long."""
         # Not Flower's own, which escapes HTML: templates do that.
         value = web.RequestHandler.get_argument(self, name, "")
         if len(value) > LONGEST:
@@ -89,23 +95,23 @@ class PageHandler(BaseHandler):  # type: ignore[misc]  # Flower has no types
         return value
 
     def choice(self, name: str, known: Any, default: str = "") -> str:
-        """Return a filter that is one of a few words. Raises HTTPError 400."""
-        value = self.given(name)
+        """Return a parameter that has to be one of the known formatting. Raises HTTPError 400."""
+        value = self.parameter(name)
         if value and value not in known:
             raise web.HTTPError(400, f"{name} should be one of {', '.join(known)}")
         return value or default
 
     def identifier(self, name: str) -> UUID | None:
-        """Return a correlation id. Raises HTTPError 400 for what is none."""
-        value = self.given(name)
+        """Return a parameter that has to be a correlation id. Raises HTTPError 400."""
+        value = self.parameter(name)
         try:
             return UUID(value) if value else None
         except ValueError:
             raise web.HTTPError(400, f"{name} should be a correlation id: a UUID, 36 characters") from None
 
     def moment(self, name: str) -> datetime | None:
-        """Return a time of an `<input type=datetime-local>`, in UTC. Raises HTTPError 400 for what is none."""
-        value = self.given(name)
+        """Return the time of an `<input type=datetime-local>`, in UTC. Raises HTTPError 400."""
+        value = self.parameter(name)
         try:
             found = datetime.fromisoformat(value) if value else None
             return found and (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
@@ -113,44 +119,47 @@ class PageHandler(BaseHandler):  # type: ignore[misc]  # Flower has no types
             raise web.HTTPError(400, f"{name} should be a time such as 2026-01-31T14:05") from None
 
     def href(self, route: str, /, *arguments: Any, **query: Any) -> str:
-        """Return the URL of a page by the name of its route, with the filters that say something."""
-        said = {key: value for key, value in query.items() if value not in (None, "", False)}
+        """Return the URL of a page by the name of its route, with the parameters that have a value."""
+        parameters = {key: value for key, value in query.items() if value not in (None, "", False)}
         path = self.reverse_url(route, *arguments)
-        return f"{path}?{urlencode(said, errors='replace')}" if said else path
+        return f"{path}?{urlencode(parameters, errors='replace')}" if parameters else path
 
     # --- answers ---
 
     def page(self, template: str, **values: Any) -> None:
         """Answer with a page."""
         self.render(
-            template, w=words, href=self.href, may=self.may, Role=Role, user=self.user, tab=self.tab,
+            template, fmt=formatting, href=self.href, may=self.may, Role=Role, user=self.user, tab=self.tab,
             now=datetime.now(UTC), did=self._did(), **values,
         )  # fmt: skip
 
     async def names_of(self, messages: Iterable[WaitingMessage]) -> dict[UUID, str]:
-        """Return the names of the patterns that messages have ids of."""
-        contracts = [message.contract for message in messages]
-        ids = {each.pattern_id for each in contracts if each is not None and each.pattern_id is not None}
-        return await self.backend.ask(partial(job_labels.pattern_names, ids=ids)) if ids else {}
+        """Return the names of the patterns that messages name by their ids."""
+        ids = {
+            message.contract.pattern_id
+            for message in messages
+            if message.contract is not None and message.contract.pattern_id is not None
+        }
+        return await self.backend.run(job_labels.pattern_names, ids=ids) if ids else {}
 
     @property
     def operator(self) -> Operator:
-        """Acts in the name of this user."""
+        """The actions of operators, in the name of this user."""
         return self.backend.operator(self.user.name)
 
     def _did(self) -> str:
-        action, count = self.given("did"), self.given("count")
+        action, count = self.parameter("did"), self.parameter("count")
         return f"{action.replace('-', ' ')}: {int(count):,}" if action in DONE and count.isdecimal() else ""
 
     def log_exception(self, kind: Any, error: Any, trace: Any) -> None:
-        """Log what is no surprise in one line."""
+        """Log an error that is explained in one line, without a traceback."""
         if isinstance(error, EXPLAINED):
             app_log.warning("%s: %s", self.request.path, error)
         else:
             super().log_exception(kind, error, trace)
 
     def write_error(self, status_code: int, **more: Any) -> None:
-        """Answer with the reason, in the frame of all pages for those who have logged in."""
+        """Answer with the reason, for a user who has logged in as a page with the navigation."""
         error = (more.get("exc_info") or (None, None))[1]
         if isinstance(error, EXPLAINED):
             status_code = 400 if isinstance(error, PermanentError) else 503
@@ -163,10 +172,10 @@ class PageHandler(BaseHandler):  # type: ignore[misc]  # Flower has no types
         if not isinstance(getattr(self, "_current_user", None), User):
             super().write_error(status_code, **more)
             return
-        self.render("message.html", w=words, tab=self.tab, status=status_code, reason=reason)
+        self.render("message.html", fmt=formatting, tab=self.tab, status=status_code, reason=reason)
 
 
-#: What a page may say was done, see `PageHandler.done`.
+#: Words by which a page confirms an action, see `PageHandler._did`: no other word of a URL is shown.
 DONE = frozenset({
     "cancelled", "purged", "sent-again", "replayed", "discarded", "removed", "paused", "resumed", "started", "stopped",
 })  # fmt: skip

@@ -1,4 +1,4 @@
-"""Jobs that only the broker knows: those that wait in its queues, and those that workers have taken."""
+"""Jobs that are known to the broker alone: waiting in its queues, or taken by workers and not acknowledged."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,21 +11,20 @@ from pattern_storage.tasks.operate.queues import RedisQueues, redis_queues
 from pattern_storage.tasks.operate.waiting_message import WaitingMessage
 from pattern_storage.vocabulary import IMPORT_OPERATION, ListedState, OperationName
 
-#: States of messages that workers have.
+#: States of a job that has not ended.
 UNENDED = (ListedState.QUEUED, ListedState.STARTED, ListedState.RETRY)
-#: Messages that are counted of a queue at most.
-COUNTED = 100_000
+#: Messages of a queue that are searched at most.
+SEARCHED = 100_000
 
 
 @dataclass
 class BrokerJobs:
-    """Messages that a filter lets through.
+    """Messages that match a filter.
 
     Attributes:
-        messages: of those the ones that are shown.
-        found: how many were found.
-        complete: whether all were looked through; a queue of a hundred thousand is not, where the filter asks for more
-            than its name.
+        messages: those that are shown.
+        found: how many match.
+        complete: whether all messages were searched. A very long queue is not, unless only its name is asked for.
     """
 
     messages: list[WaitingMessage] = field(default_factory=list)
@@ -34,14 +33,14 @@ class BrokerJobs:
 
 
 def named(message: WaitingMessage, names: Mapping[UUID, str]) -> str:
-    """Return what a message is about, with the name of the pattern where only its id is in the message."""
+    """Return a line about a message, with the pattern's name in place of its id."""
     contract = message.contract
     name = names.get(contract.pattern_id) if contract and contract.pattern_id else None
     return message.about.replace(str(contract.pattern_id), name, 1) if contract and name else message.about
 
 
 def queues_of(queues: RedisQueues, wanted: JobFilter) -> tuple[str, ...]:
-    """Return the queues that jobs of this filter may wait in; in one of another name whatever was sent there."""
+    """Return the queues in which jobs of this filter may wait: ours for the operation, and all of other names."""
     if wanted.queue is not None:
         return (wanted.queue,) if queues.knows(wanted.queue) else ()
     names = queues.names()
@@ -58,9 +57,9 @@ def queues_of(queues: RedisQueues, wanted: JobFilter) -> tuple[str, ...]:
 
 
 def find(settings: Settings, wanted: JobFilter, limit: int) -> BrokerJobs:
-    """Return the jobs that wait, those first that a worker would take first. Blocks. Raises BrokerUnavailable.
+    """Return the jobs that wait, in the order in which workers take them. Blocks. Raises BrokerUnavailable.
 
-    Where the filter names a state, those that workers have taken are among them.
+    If the filter names a state, jobs that workers have taken come first.
     """
     found = BrokerJobs()
     asked = wanted.among(*UNENDED)
@@ -68,8 +67,8 @@ def find(settings: Settings, wanted: JobFilter, limit: int) -> BrokerJobs:
         return found
     with redis_queues(settings) as queues:
         if wanted.states:
-            # Of one that was cancelled meanwhile the ledger has all.
-            taken = [one for one in queues.in_flight() if one.state in UNENDED and one.matches(wanted)]
+            # A job that was cancelled meanwhile is in the ledger.
+            taken = [message for message in queues.in_flight() if message.state in UNENDED and message.matches(wanted)]
             found.messages, found.found = taken[:limit], len(taken)
         if ListedState.QUEUED in asked:
             for name in queues_of(queues, wanted):
@@ -84,7 +83,7 @@ def _find_in(queues: RedisQueues, name: str, wanted: JobFilter, limit: int, foun
         page = queues.waiting(name, limit=room)
         found.found += page.total
     else:
-        page = queues.waiting(name, wanted, limit=COUNTED)
+        page = queues.waiting(name, wanted, limit=SEARCHED)
         found.found += len(page.messages)
         found.complete = found.complete and page.next is None
     found.messages += page.messages[: limit - len(found.messages)]

@@ -3,7 +3,6 @@
 import json
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -12,22 +11,22 @@ from pattern_storage.storage import dead_letter_pages, dead_letters
 from pattern_storage.storage.dead_letter_pages import LetterFilter, ListedLetter
 from pattern_storage.tasks.dead_letter_replay import readable
 from pattern_storage.tasks.description import describe_contract
-from pattern_storage.tasks.flower.pages import words
+from pattern_storage.tasks.flower.pages import formatting
 from pattern_storage.tasks.flower.pages.actions import ActionHandler, Question
 from pattern_storage.tasks.flower.pages.base import PageHandler
 from pattern_storage.vocabulary import OperationName
 
-#: Filters as the URL has them.
+#: Parameters of the URL that are filters.
 FILTERS = ("id", "error_type", "reason", "operation", "name", "since", "until")
-#: A query fails at once, and a run of an import has a page of its own.
-OPERATIONS = tuple(each for each in OperationName if each != OperationName.QUERY)
+#: A query is never a dead letter, and a run of an import has a page of its own.
+OPERATIONS = tuple(operation for operation in OperationName if operation != OperationName.QUERY)
 
 #: Letters on a page.
 PAGE = 50
 
 
 def about(letter: ListedLetter) -> str:
-    """Return what a letter's job is about; of a contract that is too long to be read whole, how long it is."""
+    """Return a line about a letter's job, or the length of a contract that is too long to be read whole."""
     with suppress(ValueError, RecursionError):
         contract = json.loads(letter.beginning)
         if isinstance(contract, dict):
@@ -36,35 +35,34 @@ def about(letter: ListedLetter) -> str:
 
 
 class LettersHandler(PageHandler):
-    """Reads the filter that list, confirmation and action have in common."""
+    """Base of list and actions, which have the same filter."""
 
     tab = "dead-letters"
 
     def wanted(self) -> LetterFilter:
         """Return the filter of the URL or the form. Raises HTTPError 400."""
         return LetterFilter(
-            correlation_id=self.identifier("id"), error_type=self.given("error_type") or None,
-            reason=self.given("reason") or None, operation=self.choice("operation", OPERATIONS) or None,
-            pattern_name=self.given("name") or None, since=self.moment("since"), until=self.moment("until"),
+            correlation_id=self.identifier("id"), error_type=self.parameter("error_type") or None,
+            reason=self.parameter("reason") or None, operation=self.choice("operation", OPERATIONS) or None,
+            pattern_name=self.parameter("name") or None, since=self.moment("since"), until=self.moment("until"),
         )  # fmt: skip
 
     def filters(self) -> dict[str, str]:
-        """Return the filter as the URL has it."""
-        return {name: value for name in FILTERS if (value := self.given(name))}
+        """Return the parameters of the filter that have a value."""
+        return {name: value for name in FILTERS if (value := self.parameter(name))}
 
 
 class DeadLettersPage(LettersHandler):
-    """The page itself, GET /dead-letters."""
+    """The list, GET /dead-letters."""
 
     async def get(self) -> None:
-        """Show groups, and the letters that the filter lets through."""
+        """Show groups, and the letters that match the filter."""
         wanted, filters = self.wanted(), self.filters()
         after_id, after = self.identifier("after_id"), self.moment("after")
         position = (after, after_id) if after and after_id else None
-        groups = await self.backend.ask(dead_letter_pages.groups)
-        ask = partial(dead_letter_pages.page, wanted=wanted, after=position, limit=PAGE + 1)
-        letters = await self.backend.ask(ask)
-        total = await self.backend.ask(partial(dead_letter_pages.count, wanted=wanted))
+        groups = await self.backend.run(dead_letter_pages.groups)
+        letters = await self.backend.run(dead_letter_pages.page, wanted=wanted, after=position, limit=PAGE + 1)
+        total = await self.backend.run(dead_letter_pages.count, wanted=wanted)
         following = None
         if len(letters) > PAGE:
             last = letters[PAGE - 1]
@@ -76,22 +74,24 @@ class DeadLettersPage(LettersHandler):
 
 
 class LetterAction(LettersHandler, ActionHandler):
-    """Something that is done to all letters that a filter lets through."""
+    """An action on all letters that match a filter."""
+
+    #: Name of the action in the audit.
+    action = ""
 
     async def question(self) -> Question:
-        """Say how many there are; those that die later are not meant."""
+        """Say how many there are. `until` keeps jobs that die later out of the action."""
         filters = self.filters()
-        count = await self.backend.ask(partial(dead_letter_pages.count, wanted=self.wanted()))
+        count = await self.backend.run(dead_letter_pages.count, wanted=self.wanted())
         return Question(
-            f"{self.verb} {words.plural(count, 'dead letter')}?",
+            f"{self.verb} {formatting.plural(count, 'dead letter')}?",
             back=self.href("dead-letters", **filters),
-            about=self.about(),
+            about=self._about(),
             fields={"until": datetime.now(UTC).isoformat()} | filters,
             count=count,
         )
 
-    def about(self) -> dict[str, str]:
-        """Return the filter."""
+    def _about(self) -> dict[str, str]:
         return self.filters() or {"filter": "none: every dead letter"}
 
     def back(self, count: int) -> str:
@@ -99,11 +99,14 @@ class LetterAction(LettersHandler, ActionHandler):
         return self.href("dead-letters", did=self.past, count=count)
 
     async def act(self) -> int:
-        """Do it to those that were there when the question was asked."""
-        return await self.act_on(await self.backend.ask(partial(dead_letter_pages.ids, wanted=self.wanted())))
+        """Act on the letters that were there when the question was asked."""
+        count = await self.act_on(await self.backend.run(dead_letter_pages.ids, wanted=self.wanted()))
+        if count:
+            await self.operator.record(self.action, self._about(), count)
+        return count
 
     async def act_on(self, ids: list[UUID]) -> int:
-        """Do it, and return to how many."""
+        """Act, and return on how many."""
         raise NotImplementedError
 
 
@@ -120,12 +123,12 @@ class ReplayLetters(LetterAction):
     async def act_on(self, ids: list[UUID]) -> int:
         """Send them again, as many at a time as fit in memory."""
         sent, last = 0, None
-        while entries := await self.backend.ask(partial(dead_letters.page, ids=ids, after=last)):
+        while entries := await self.backend.run(dead_letters.page, ids=ids, after=last):
             for chunk in dead_letters.chunks(entries):
-                letters = await self.backend.ask(partial(dead_letters.fetch, ids=chunk))
+                letters = await self.backend.run(dead_letters.fetch, ids=chunk)
                 contracts = list(readable(letters))
                 sent_again = [contract.correlation_id for contract in contracts]
-                await self.backend.ask(partial(dead_letters.note_replay, ids=sent_again))
+                await self.backend.run(dead_letters.note_replay, ids=sent_again)
                 await self.backend.in_thread(self.backend.client.submit_again, contracts)
                 sent += len(contracts)
             last = entries[-1]
@@ -141,7 +144,7 @@ class DiscardLetters(LetterAction):
 
     async def act_on(self, ids: list[UUID]) -> int:
         """Remove them."""
-        return await self.backend.ask(partial(dead_letters.discard, ids=ids))
+        return await self.backend.run(dead_letters.discard, ids=ids)
 
 
 ROUTES: list[tuple[str, str, type[Any]]] = [

@@ -1,17 +1,17 @@
-"""Words and figures on a page: numbers, sizes, spans of time, and texts that may hold anything."""
+"""Formatting of values for a page: numbers, sizes, times, durations, and texts of unknown origin."""
 
 from datetime import UTC, datetime
 from typing import Any
 
 from pattern_storage.vocabulary import ErrorType
 
-#: What a cell shows where there is nothing.
+#: Text of a cell without a value.
 NOTHING = "—"
 
-#: Characters of a text in a list.
+#: Characters of a text in a list at most.
 SHORT = 300
 
-#: Ids that are shown of many.
+#: Ids that are shown where there are more.
 FEW = 3
 
 SPANS = ((86_400, "d"), (3_600, "h"), (60, "min"))
@@ -19,29 +19,29 @@ SIZES = ((1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB"))
 
 
 def number(value: float | None) -> str:
-    """Return for example `1,234`."""
+    """Return a number such as `1,234`."""
     return NOTHING if value is None else f"{value:,.0f}"
 
 
 def rate(value: float | None) -> str:
-    """Return for example `1,234/s`, and `0.25/s` for what happens more rarely."""
+    """Return a rate such as `1,234/s`, or `0.25/s` if it is small."""
     if value is None:
         return NOTHING
     return f"{value:,.0f}/s" if value >= 10 or value == 0 else f"{value:.2g}/s"
 
 
 def percent(part: float | None) -> str:
-    """Return for example `24 %` for 0.24."""
+    """Return a part such as 0.24 as `24 %`."""
     return NOTHING if part is None else f"{100 * part:.0f} %"
 
 
 def score(value: float | None) -> str:
-    """Return a score from 0 to 1 as for example `0.75`."""
+    """Return a score from 0 to 1 with two digits: `0.75`."""
     return NOTHING if value is None else f"{value:.2f}"
 
 
 def size(value: float | None) -> str:
-    """Return bytes as for example `1.2 MB`."""
+    """Return a number of bytes as a text such as `1.2 MB`."""
     if value is None:
         return NOTHING
     for least, unit in SIZES:
@@ -51,7 +51,7 @@ def size(value: float | None) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """Return a span of time as for example `1 h 03 min`, `2.5 s` or `8 ms`."""
+    """Return a duration as a text such as `1 h 03 min`, `2.5 s` or `8 ms`."""
     if value is None:
         return NOTHING
     value = max(value, 0.0)
@@ -69,7 +69,7 @@ def seconds(value: float | None) -> str:
 
 
 def milliseconds(value: float | None) -> str:
-    """Return a span of time given in milliseconds."""
+    """Return a duration in milliseconds as `seconds` does."""
     return NOTHING if value is None else seconds(value / 1_000)
 
 
@@ -79,35 +79,35 @@ def age(moment: datetime | None, now: datetime | None = None) -> str:
 
 
 def time(moment: datetime | None) -> str:
-    """Return a moment in UTC, to the second."""
+    """Return a time in UTC, to the second."""
     return NOTHING if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def text(value: Any, limit: int = SHORT) -> str:
-    """Return a text of unknown origin in one line: what is not printable is escaped, what is too long is cut.
+    """Return a text of unknown origin in one line: unprintable characters are escaped, a long text is cut.
 
-    It is not HTML yet: templates escape it as they do everything.
+    The result is not HTML: templates escape it, as they escape everything.
     """
     if value is None or value == "":
         return NOTHING
-    given = str(value)
-    line = "".join(_shown(character) for character in given[: limit + 1])
-    return f"{line[:limit]}…" if len(given) > limit else line
+    whole = str(value)
+    line = "".join(_printable(character) for character in whole[: limit + 1])
+    return f"{line[:limit]}…" if len(whole) > limit else line
 
 
-def _shown(character: str) -> str:
+def _printable(character: str) -> str:
     if character.isprintable():
         return character
     return " " if character.isspace() else repr(character)[1:-1]
 
 
 def plural(count: int, one: str, many: str = "") -> str:
-    """Return for example `1 job` or `1,200 jobs`."""
+    """Return a count with its noun, such as `1 job` or `1,200 jobs`."""
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"
 
 
 def about(values: dict[str, Any]) -> str:
-    """Return what an action was about, as the audit keeps it: names and values, of many ids the first few."""
+    """Return the subject of an entry of the audit as names and values, with the first few of many ids."""
     return "; ".join(f"{name} {_listed(value)}" for name, value in values.items())
 
 
@@ -125,4 +125,5 @@ def badge(state: Any) -> str:
     return f"state-{str(state).lower().replace('_', '-')}" if str(state).replace("_", "").isalpha() else "state-none"
 
 
-ERROR_TYPES = tuple(str(each) for each in ErrorType)
+#: Suggestions of the filter by error.
+ERROR_TYPES = tuple(map(str, ErrorType))

@@ -1,9 +1,8 @@
-"""Pages of the imports: each with its schedule and its last run, a history with a plot, and the page of a run."""
+"""Pages of the imports: a list with schedules and last runs, the history of an import, and the page of a run."""
 
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +12,7 @@ from pattern_storage.storage import import_health, import_progress, import_runs,
 from pattern_storage.storage.import_runs import ImportRun
 from pattern_storage.storage.pauses import Pausable
 from pattern_storage.tasks.errors import ServiceUnavailable
-from pattern_storage.tasks.flower.pages import words
+from pattern_storage.tasks.flower.pages import formatting
 from pattern_storage.tasks.flower.pages.base import PageHandler
 from pattern_storage.tasks.flower.pages.plots import Bar, bars
 from pattern_storage.tasks.imports.plan.imports_file import ImportsFileInvalid, load_entries
@@ -24,20 +23,20 @@ from pattern_storage.vocabulary import SUCCESSFUL_RUN_STATES, ImportRunState
 #: Runs in a history, and bars in its plot.
 RUNS = 100
 
-#: A figure of a report of progress that no run can reach.
+#: Figures of a progress report are smaller than this: JavaScript's largest exact integer, which no run reaches.
 LARGEST = 2**53
 
 #: States of runs that have not ended.
 OPEN = (ImportRunState.QUEUED, ImportRunState.RUNNING)
 
-#: States in which a run has a duration, and the class of its bar.
+#: CSS class of a run's bar by the state in which it ended; in other final states a run has no duration.
 KINDS = {ImportRunState.DONE: "good", ImportRunState.UNCHANGED: "good", ImportRunState.FAILED: "bad",
          ImportRunState.CANCELLED: "other"}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class ListedImport:
-    """An import as the list shows it; `entry` is None for one that no imports file has."""
+    """A row of the list; `entry` is None for an import that is not in the imports file, only in the history."""
 
     name: str
     entry: ImportEntry | None
@@ -46,7 +45,7 @@ class ListedImport:
 
     @property
     def source(self) -> str:
-        """Where its rows come from, without secrets."""
+        """URL or path of its source, without secrets."""
         if self.entry is not None:
             return redact(self.entry.source)
         return redact(str(self.last.plan.get("source"))) if self.last else ""
@@ -65,12 +64,12 @@ def duration(run: ImportRun) -> timedelta | None:
 
 
 class ImportsHandler(PageHandler):
-    """What the pages of the imports have in common."""
+    """Base of the pages and actions of the imports."""
 
     tab = "imports"
 
     async def entries(self) -> tuple[dict[str, ImportEntry], str]:
-        """Return the imports of the file by name, and what is wrong with it."""
+        """Return the entries of the imports file by name, and a sentence about what is wrong with the file, or ""."""
         path = self.backend.settings.imports_file
         if path is None:
             return {}, "PATTERN_STORAGE_IMPORTS_FILE is not set for Flower: schedules of imports are not known here."
@@ -83,33 +82,33 @@ class ImportsHandler(PageHandler):
         """Return a run. Raises HTTPError 404."""
         with suppress(ValueError):
             run_id = UUID(text)
-            found = await self.backend.ask(partial(import_runs.find, run_id=run_id))
+            found = await self.backend.run(import_runs.find, run_id=run_id)
             if found is not None:
                 return found
         raise web.HTTPError(404, "There is no run of this id: its history may have been purged")
 
     async def stuck(self) -> dict[UUID, datetime]:
-        """Return the runs that hang, and since when."""
-        return {run.run_id: run.updated_at for run in await self.backend.ask(import_progress.stuck)}
+        """Return the runs that make no progress, and since when."""
+        return {run.run_id: run.updated_at for run in await self.backend.run(import_progress.stuck)}
 
 
 class ImportsPage(ImportsHandler):
     """The list, GET /imports."""
 
     async def get(self) -> None:
-        """Show every import, and the newest runs of all."""
+        """Show every import, and the newest runs."""
         entries, problem = await self.entries()
-        health = await self.backend.ask(import_health.measure)
-        names = sorted({*entries, *(each.name for each in health)})
-        newest = await self.backend.ask(partial(import_runs.newest, names=names))
+        health = await self.backend.run(import_health.measure)
+        names = sorted({*entries, *(measured.name for measured in health)})
+        newest = await self.backend.run(import_runs.newest, names=names)
         now = datetime.now(UTC)
         listed = []
         for name in names:
             entry = entries.get(name)
             due = entry.due.after(now) if entry and entry.enabled and entry.due else None
             listed.append(ListedImport(name, entry, newest.get(name), due))
-        runs = await self.backend.ask(partial(import_runs.history, limit=20))
-        paused = await self.backend.ask(partial(pauses.paused, kind=Pausable.IMPORT))
+        runs = await self.backend.run(import_runs.history, limit=20)
+        paused = await self.backend.run(pauses.paused, kind=Pausable.IMPORT)
         self.page(
             "imports.html", imports=listed, runs=runs, problem=problem, duration=duration, paused=paused,
             stuck=await self.stuck(),
@@ -120,9 +119,9 @@ class HistoryPage(ImportsHandler):
     """The history of one import, GET /imports/history."""
 
     async def get(self) -> None:
-        """Show its runs, and how long they took."""
-        name = self.given("name")
-        runs = await self.backend.ask(partial(import_runs.history, name=name, limit=RUNS))
+        """Show its runs and their durations."""
+        name = self.parameter("name")
+        runs = await self.backend.run(import_runs.history, name=name, limit=RUNS)
         entries, _ = await self.entries()
         if not runs and name not in entries:
             raise web.HTTPError(404, "There is no import of this name, and none has run")
@@ -136,18 +135,19 @@ class HistoryPage(ImportsHandler):
         for run in reversed(runs):
             took = duration(run)
             if took is not None and run.state in (*KINDS, *OPEN):
-                title = f"{words.time(run.started_at)} UTC: {run.state}, {words.seconds(took.total_seconds())}"
+                seconds = took.total_seconds()
+                title = f"{formatting.time(run.started_at)} UTC: {run.state}, {formatting.seconds(seconds)}"
                 kind = KINDS.get(ImportRunState(run.state), "")
-                drawn.append(Bar(took.total_seconds(), kind, title, self.href("import-run", run.run_id)))
-        label = f"Durations of the last {len(drawn)} runs of {words.text(name)}, the newest at the right"
-        return bars(drawn, label, words.seconds)
+                drawn.append(Bar(seconds, kind, title, self.href("import-run", run.run_id)))
+        label = f"Durations of the last {len(drawn)} runs of {formatting.text(name)}, the newest at the right"
+        return bars(drawn, label, formatting.seconds)
 
 
 class RunPage(ImportsHandler):
     """The page of a run, GET /imports/runs/ID."""
 
     async def get(self, text: str) -> None:
-        """Show how far it is, or how it ended."""
+        """Show the progress of the run, or its outcome."""
         run = await self.run(text)
         progress: dict[str, Any] = {}
         stuck = (await self.stuck()).get(run.run_id)
@@ -164,7 +164,7 @@ class RunPage(ImportsHandler):
 
 
 def figures(progress: dict[str, Any]) -> dict[str, Any]:
-    """Return of a report of progress, which comes from Redis and may hold anything, what are figures."""
+    """Return the valid figures of a progress report, which comes from Redis and may hold anything."""
     found: dict[str, Any] = {}
     for name in ("current", "total", "rate", "percent", "seconds_left", "bytes", "bytes_total"):
         value = progress.get(name)

@@ -1,8 +1,7 @@
-"""Page of a job: its state and reason, its timeline, and what it leads to. Never its template code."""
+"""Page of a job: state, reason, timeline and links, but never its template code."""
 
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +12,7 @@ from pattern_storage.storage import job_labels
 from pattern_storage.storage.job_details import SUBMITTED, Event, JobDetails, find_job
 from pattern_storage.storage.job_labels import JobLabel
 from pattern_storage.tasks.errors import ServiceUnavailable
-from pattern_storage.tasks.flower.pages import words
+from pattern_storage.tasks.flower.pages import formatting
 from pattern_storage.tasks.flower.pages.base import PageHandler
 from pattern_storage.tasks.flower.pages.broker_jobs import named
 from pattern_storage.tasks.flower.pages.jobs import about
@@ -24,26 +23,26 @@ from pattern_storage.tasks.operate.stored_result import StoredResult, find_store
 from pattern_storage.tasks.operate.waiting_message import WaitingMessage
 from pattern_storage.vocabulary import FINAL_STATES, JobState, ListedState
 
-#: Seconds that a job's message is looked for: some ten thousand messages are read in them.
+#: Seconds for which a job's message is looked for, enough for some ten thousand messages.
 SEARCH_SECONDS = 0.08
 
-#: States that nothing follows unless an operator does something.
+#: States that last unless an operator acts.
 ENDED = frozenset({*map(str, FINAL_STATES), str(ListedState.DEAD)})
 
 
 class JobPage(PageHandler):
-    """The page, GET /jobs/ID."""
+    """The page of a job, GET /jobs/ID."""
 
     tab = "jobs"
 
     async def get(self, text: str) -> None:
-        """Show it, from PostgreSQL, Redis and what Flower has seen; each may know what the others do not."""
+        """Show the job from PostgreSQL, Redis and Flower's record, any of which may know what the others do not."""
         try:
             job_id = UUID(text)
         except ValueError:
             raise web.HTTPError(404, "A job has a correlation id: a UUID") from None
-        details = await self.backend.ask(partial(find_job, correlation_id=job_id))
-        label = (await self.backend.ask(partial(job_labels.find, ids=[job_id]))).get(job_id)
+        details = await self.backend.run(find_job, correlation_id=job_id)
+        label = (await self.backend.run(job_labels.find, ids=[job_id])).get(job_id)
         seen = self.application.events.state.tasks.get(str(job_id))
         status = await self._status(job_id)
         if details is None and seen is None and status == JobState.UNKNOWN:
@@ -77,10 +76,11 @@ class JobPage(PageHandler):
         return None
 
     async def _message(self, job_id: UUID) -> WaitingMessage | None:
-        """Return the job's message, where it is not far behind in a queue."""
+        """Return the job's message, unless it is far behind in a queue."""
         with suppress(ServiceUnavailable):
-            ask = partial(find_messages, self.backend.settings, [job_id], seconds=SEARCH_SECONDS)
-            return (await self.backend.in_thread(ask)).get(job_id)
+            settings = self.backend.settings
+            found = await self.backend.in_thread(find_messages, settings, [job_id], seconds=SEARCH_SECONDS)
+            return found.get(job_id)
         return None
 
     async def _title(
@@ -105,13 +105,13 @@ class JobPage(PageHandler):
         stored: StoredResult | None,
         waiting: WaitingMessage | None,
     ) -> list[tuple[str, Any, str]]:
-        """Return names, values and links."""
+        """Return the names, values and links of the details that have a value."""
         rows: list[tuple[str, Any, str]] = []
         if waiting:
             rows += [
                 ("Operation", waiting.operation, ""),
                 ("Queue", waiting.queue, self.href("queue", waiting.queue)),
-                ("Due", waiting.eta and f"{words.time(waiting.eta)} UTC", ""),
+                ("Due", waiting.eta and f"{formatting.time(waiting.eta)} UTC", ""),
             ]
         if details:
             job = details.job
@@ -121,31 +121,31 @@ class JobPage(PageHandler):
                 ("Pattern", name, self.href("jobs", name=name) if name and not details.is_import else ""),
                 pattern_row(details.pattern_id or (label and label.pattern_id), label, self.href),
                 ("Patterns", label and label.patterns, ""),
-                ("Due", label and label.due and f"{words.time(label.due)} UTC", ""),
+                ("Due", label and label.due and f"{formatting.time(label.due)} UTC", ""),
                 ("Queue", job.queue, ""),
                 ("Worker", job.worker, self.href("worker", job.worker) if job.worker else ""),
                 ("Attempts", job.attempts, ""),
-                ("Waited", words.milliseconds(job.waited_ms), ""),
-                ("Took", words.milliseconds(job.duration_ms), ""),
+                ("Waited", formatting.milliseconds(job.waited_ms), ""),
+                ("Took", formatting.milliseconds(job.duration_ms), ""),
             ]
             if details.retried_from:
                 rows.append(("Sent again for", details.retried_from, self.href("job", details.retried_from)))
             rows += [("Sent again as", job_id, self.href("job", job_id)) for job_id in details.retries]
             if job.state in FINAL_STATES:
-                rows.append(("Result", kept(stored), ""))
+                rows.append(("Result", result_location(stored), ""))
         if seen:
             rows.append(("Flower's record", "what Flower has seen of it", self.href("task", seen.uuid)))
-        return [row for row in rows if row[1] not in (None, "", words.NOTHING)]
+        return [row for row in rows if row[1] not in (None, "", formatting.NOTHING)]
 
     def _buttons(self, job_id: UUID, details: JobDetails | None, state: str) -> list[tuple[str, str, str]]:
-        """Return labels, URLs and CSS classes of what this user may do with it."""
+        """Return the labels, URLs and CSS classes of the actions that this user may take."""
         found = []
         if details and details.is_import:
             found.append(("The run", self.href("import-run", job_id), "btn-outline-secondary"))
         if self.may(Role.OPERATOR):
             if details and details.is_dead_letter:
                 found.append(("Replay…", self.href("replay-letters", id=job_id), "btn-primary"))
-            # What somebody has cancelled is not the first thing to do.
+            # To send a cancelled job again is not what most people come for: the button is not the primary one.
             kind = "btn-outline-secondary" if state == ListedState.REVOKED else "btn-primary"
             if details and details.can_be_retried and not details.retries:
                 found.append(("Send again…", self.href("retry-jobs", id=job_id), kind))
@@ -155,27 +155,27 @@ class JobPage(PageHandler):
 
 
 def pattern_row(found: Any, label: JobLabel | None, href: Callable[..., str]) -> tuple[str, Any, str]:
-    """Return the row that leads to the pattern; of a batch to its first one."""
+    """Return the row with a link to the pattern, or to the first pattern of a batch."""
     name = "First pattern" if label and label.patterns is not None else "Pattern id"
     try:
         return name, found, href("pattern", UUID(str(found)))
     except ValueError:
-        # What a contract says that nobody checked.
+        # The id comes from a contract that was never checked.
         return name, found, ""
 
 
 def reason_of(details: JobDetails | None) -> str:
-    """Return why the job is where it is, "" where nothing went wrong."""
+    """Return why the job failed or is retried, "" if nothing went wrong."""
     if details is None or details.job.error_type is None:
         return ""
     return f"{details.job.error_type}: {details.job.error or ''}"
 
 
-def kept(stored: StoredResult | None) -> str:
-    """Return where the result of a job that has ended can be had."""
+def result_location(stored: StoredResult | None) -> str:
+    """Return where the result of a job that has ended is stored, and for how long."""
     if stored is None:
         return "not in Redis, or no longer; the ledger has it"
-    return "in Redis" + (f" for another {words.seconds(stored.seconds_left)}" if stored.seconds_left else "")
+    return "in Redis" + (f" for another {formatting.seconds(stored.seconds_left)}" if stored.seconds_left else "")
 
 
 ROUTES: list[tuple[str, str, type[Any]]] = [("job", r"/jobs/([0-9a-fA-F-]{32,36})", JobPage)]

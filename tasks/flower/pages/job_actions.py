@@ -1,9 +1,8 @@
-"""Actions on jobs, on one or on all that a filter lets through: cancel, and send again under a new id."""
+"""Actions on one job, or on all that match a filter: cancel, and send again under a new id."""
 
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 from pattern_storage.config.flower_roles import Role
@@ -11,49 +10,50 @@ from pattern_storage.storage import job_labels, jobs
 from pattern_storage.storage.job_filter import JobFilter
 from pattern_storage.storage.job_labels import JobLabel
 from pattern_storage.tasks.errors import BrokerUnavailable
-from pattern_storage.tasks.flower.pages import broker_jobs, words
+from pattern_storage.tasks.flower.pages import broker_jobs, formatting
 from pattern_storage.tasks.flower.pages.actions import ActionHandler, Question
 from pattern_storage.tasks.flower.pages.jobs import JobsHandler, about
 from pattern_storage.tasks.operate.message_search import find_messages
 from pattern_storage.tasks.operate.operator import CANCELLABLE, RETRIABLE
 from pattern_storage.vocabulary import ListedState
 
-#: Jobs that a question names, each; of more it says the number.
+#: A question describes each of so few jobs, and says the number of more.
 NAMED = 5
 
 
 def _due(label: JobLabel | None) -> str:
-    return f", due {words.time(label.due)} UTC" if label and label.due else ""
+    return f", due {formatting.time(label.due)} UTC" if label and label.due else ""
 
 
 class JobAction(JobsHandler, ActionHandler):
-    """Something that is done to jobs in some states."""
+    """An action on jobs in certain states."""
 
     needed_role = Role.OPERATOR
-    #: What it can be done to; of others a filter may let through, it does nothing.
+    #: States in which jobs that match a filter are acted on, and those in which a job of a given id is.
     states: tuple[ListedState, ...] = ()
+    states_by_id: tuple[ListedState, ...] = ()
 
     def actionable(self) -> JobFilter | None:
-        """Return the filter, for those that it can be done to; None if there are none."""
+        """Return the filter, narrowed to the states of the action; None if no job can match that."""
         wanted = self.wanted()
-        among = wanted.among(*self.states)
+        among = wanted.among(*(self.states if wanted.correlation_id is None else self.states_by_id))
         return replace(wanted, states=among) if among else None
 
     async def question(self) -> Question:
-        """Say how many there are; what comes later is not meant."""
+        """Say how many there are. `until` keeps jobs that come later out of the action."""
         wanted = self.actionable()
         now = datetime.now(UTC)
         count, more = (0, False) if wanted is None else await self.count(wanted.before(now))
         filters = self.filters()
-        text = f"{self.verb} {words.plural(count, 'job')}{' or more' if more else ''}?"
+        text = f"{self.verb} {formatting.plural(count, 'job')}{' or more' if more else ''}?"
         back = self.href("job", filters["id"]) if filters.keys() == {"id"} else self.href("jobs", **filters)
         named = await self._names(wanted.before(now)) if wanted is not None and 0 < count <= NAMED else []
-        return Question(text, back, self.about(), {"until": now.isoformat()} | filters, count, named)
+        return Question(text, back, self._about(), {"until": now.isoformat()} | filters, count, named)
 
     async def _names(self, wanted: JobFilter) -> list[str]:
-        """Return what each of these few jobs is, in words."""
-        page = await self.backend.ask(partial(jobs.list_jobs, wanted=wanted, limit=NAMED))
-        labels = await self.backend.ask(partial(job_labels.find, ids=[job.correlation_id for job in page.jobs]))
+        """Return a description of each of these few jobs."""
+        page = await self.backend.run(jobs.list_jobs, wanted=wanted, limit=NAMED)
+        labels = await self.backend.run(job_labels.find, ids=[job.correlation_id for job in page.jobs])
         named = [f"{job.state}: {about(job, labels)}{_due(labels.get(job.correlation_id))}" for job in page.jobs]
         if not named and wanted.correlation_id is not None:
             with suppress(BrokerUnavailable):
@@ -63,13 +63,11 @@ class JobAction(JobsHandler, ActionHandler):
         return named
 
     async def count(self, wanted: JobFilter) -> tuple[int, bool]:
-        """Return to how many it can be done, and whether there may be more."""
-        ask = partial(jobs.count_jobs, wanted=wanted)
-        count = await self.backend.ask(ask)
+        """Return on how many jobs it would act, and whether there may be more."""
+        count = await self.backend.run(jobs.count_jobs, wanted=wanted)
         return count, count >= jobs.COUNT_LIMIT
 
-    def about(self) -> dict[str, str]:
-        """Return the filter."""
+    def _about(self) -> dict[str, str]:
         return self.filters() or {"filter": "none: every job"}
 
     def back(self, count: int) -> str:
@@ -84,21 +82,23 @@ class JobAction(JobsHandler, ActionHandler):
 class CancelJobs(JobAction):
     """Cancelling, GET and POST /jobs/cancel."""
 
-    verb, past, dangerous, states = "Cancel", "cancelled", True, CANCELLABLE
+    verb, past, dangerous = "Cancel", "cancelled", True
+    states = states_by_id = CANCELLABLE
     consequence = (
         "Each ends as REVOKED and never commits, whenever a worker comes to it; one that runs rolls back. What has"
         " ended by then stays as it is."
     )
 
     async def count(self, wanted: JobFilter) -> tuple[int, bool]:
-        """Count those that wait in the broker as well."""
+        """Count the jobs in the broker as well."""
         if wanted.correlation_id is not None:
-            # Wherever it waits: cancelling needs no more than its id.
+            # Cancelling needs no more than the id, wherever the job waits.
             return 1, False
         count, more = await super().count(wanted)
-        waiting = await self.backend.in_thread(
-            broker_jobs.find, self.backend.settings, replace(wanted, states=(ListedState.QUEUED,)), 0
-        ) if ListedState.QUEUED in wanted.states else broker_jobs.BrokerJobs()  # fmt: skip
+        if ListedState.QUEUED not in wanted.states:
+            return count, more
+        queued = replace(wanted, states=(ListedState.QUEUED,))
+        waiting = await self.backend.in_thread(broker_jobs.find, self.backend.settings, queued, 0)
         return count + waiting.found, more or not waiting.complete
 
     async def act(self) -> int:
@@ -109,30 +109,24 @@ class CancelJobs(JobAction):
         if wanted.correlation_id is not None:
             return len(await self.operator.cancel([wanted.correlation_id]))
         count = await self.operator.cancel_matching(wanted)
-        await self.operator.record("cancel by filter", self.about(), count)
+        await self.operator.record("cancel by filter", self._about(), count)
         return count
 
 
 class RetryJobs(JobAction):
-    """Sending failed jobs again, GET and POST /jobs/retry. A cancelled one, which nobody wanted, by its id alone."""
+    """Sending failed jobs again, GET and POST /jobs/retry; a cancelled job only by its id, since it was not wanted."""
 
-    verb, past, states = "Send again", "sent-again", (ListedState.FAILURE,)
+    verb, past = "Send again", "sent-again"
+    states, states_by_id = (ListedState.FAILURE,), RETRIABLE
     consequence = (
         "Each is sent again under a new correlation id that remembers the old one, and does what it says. One that"
         " was sent again before, a query, and a run of an import are left alone; a cancelled job is sent again from its"
         " own page only."
     )
 
-    def actionable(self) -> JobFilter | None:
-        """Return the filter, for failed jobs; for one of a given id also if it was cancelled."""
-        wanted = self.wanted()
-        states = RETRIABLE if wanted.correlation_id is not None else self.states
-        among = wanted.among(*states)
-        return replace(wanted, states=among) if among else None
-
     async def count(self, wanted: JobFilter) -> tuple[int, bool]:
-        """Count those that were not sent again before."""
-        count = await self.backend.ask(partial(jobs.count_jobs, wanted=wanted, can_be_retried=True))
+        """Count the jobs that were not sent again before."""
+        count = await self.backend.run(jobs.count_jobs, wanted=wanted, can_be_retried=True)
         return count, count >= jobs.COUNT_LIMIT
 
     async def act(self) -> int:
@@ -143,7 +137,7 @@ class RetryJobs(JobAction):
         if wanted.correlation_id is not None:
             return len((await self.operator.retry([wanted.correlation_id])).sent)
         count, _ = await self.operator.retry_matching(wanted)
-        await self.operator.record("send again by filter", self.about(), count)
+        await self.operator.record("send again by filter", self._about(), count)
         return count
 
 

@@ -1,8 +1,7 @@
-"""Pages of the jobs: a list by filter, whose filter is its address, and the page of a job."""
+"""Page of the jobs: a list by filter, whose filter is its address."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from string import hexdigits
 from typing import Any
 from uuid import UUID
@@ -23,41 +22,41 @@ from pattern_storage.vocabulary import ListedState
 #: Jobs on a page.
 PAGE = 50
 
-#: Jobs that wait in the broker, on a page of jobs in all states.
+#: Jobs in the broker that are shown above a list of jobs in all states.
 PREVIEW = 5
 
-#: Digits of an id, and of its beginning at least: pages show eight.
+#: Hexadecimal digits of an id, and the fewest of its beginning that are looked up; pages show eight.
 DIGITS, SHORTEST = 32, 6
 
-#: Jobs are counted up to here: more is not read by anybody, and counting costs.
+#: Jobs are counted up to here: nobody needs a larger figure, and counting costs.
 COUNT_LIMIT = 10_000
 
-#: Filters of the address, by their names in `JobFilter`.
+#: Parameters of the address that are filters, and the fields of `JobFilter` that they stand for.
 FILTERS = {
     "state": "states", "operation": "operation", "error_type": "error_type", "name": "pattern_name", "queue": "queue",
     "id": "correlation_id", "since": "since", "until": "until",
 }  # fmt: skip
 
-#: What a list may be sorted by: the word of the address, what it sorts by, and whether downwards.
+#: Orders of the list: the word of the address, what it sorts by, and whether it is descending.
 SORTS = {
     "newest": ("time", True), "oldest": ("time", False), "longest": ("duration", True), "shortest": ("duration", False),
 }  # fmt: skip
 
 
 def about(job: JobRow, labels: Mapping[UUID, JobLabel]) -> str:
-    """Return what a job is about, as far as anybody wrote it down."""
+    """Return a line about a job, as far as its contract or its row in the ledger says."""
     label = labels.get(job.correlation_id)
     return str(label) if label else " ".join(filter(None, (job.operation, job.pattern_name))) or "a job"
 
 
 class JobsHandler(PageHandler):
-    """Reads the filter that list, confirmation and action have in common."""
+    """Base of list and actions, which have the same filter."""
 
     tab = "jobs"
 
     def filters(self) -> dict[str, str]:
-        """Return the filter as the address has it."""
-        return {name: value for name in FILTERS if (value := self.given(name))}
+        """Return the parameters of the filter that have a value."""
+        return {name: value for name in FILTERS if (value := self.parameter(name))}
 
     def wanted(self) -> JobFilter:
         """Return the filter. Raises FilterInvalid."""
@@ -68,10 +67,10 @@ class JobsPage(JobsHandler):
     """The list, GET /jobs."""
 
     async def get(self) -> None:
-        """Show the jobs that the filter lets through; the beginning of an id leads to the whole one."""
-        if ids := range_of(self.given("id")):
+        """Show the jobs that match the filter. The beginning of an id leads to its job."""
+        if ids := range_of(self.parameter("id")):
             first, last = ids
-            found = await self.backend.ask(partial(job_labels.ids_that_begin, first=first, last=last))
+            found = await self.backend.run(job_labels.ids_that_begin, first=first, last=last)
             if len(found) != 1:
                 many = "More than one job has" if found else "No job that has begun has"
                 raise web.HTTPError(404, f"{many} a correlation id that begins like this; give the whole one")
@@ -80,26 +79,24 @@ class JobsPage(JobsHandler):
         wanted, filters = self.wanted(), self.filters()
         order = self.choice("order", SORTS, "newest")
         sort, descending = SORTS[order]
-        cursor = self.given("after")
-        ask = partial(
+        cursor = self.parameter("after")
+        page = await self.backend.run(
             jobs.list_jobs, wanted=wanted, sort=sort, descending=descending, limit=PAGE,
             after=Cursor.parse(cursor, sort) if cursor else None,
         )  # fmt: skip
-        page = await self.backend.ask(ask)
-        # Nearly all of what looking for a rare name takes is reading an index to its end: not twice.
+        # Jobs that are all on one page are not counted: for a rare name that would read an index to its end again.
         whole = page.jobs if sort == "time" and not cursor and page.next is None else None
-        total = (
-            await self.backend.ask(partial(jobs.count_jobs, wanted=wanted, limit=COUNT_LIMIT))
-            if whole is None
-            else len(whole)
-        )
-        labels = await self.backend.ask(partial(job_labels.find, ids=[job.correlation_id for job in page.jobs]))
+        if whole is None:
+            total = await self.backend.run(jobs.count_jobs, wanted=wanted, limit=COUNT_LIMIT)
+        else:
+            total = len(whole)
+        labels = await self.backend.run(job_labels.find, ids=[job.correlation_id for job in page.jobs])
         waiting = None
         if not cursor and sort == "time":
             limit = PAGE if wanted.states else PREVIEW
             waiting = await self.backend.in_thread(broker_jobs.find, self.backend.settings, wanted, limit)
         if filters.keys() == {"id"} and not page.jobs and not (waiting and waiting.found):
-            # Far behind in a queue, perhaps: its own page knows.
+            # It may be far behind in a queue: its own page looks there.
             self.redirect(self.href("job", wanted.correlation_id))
             return
         self.page(
@@ -113,7 +110,7 @@ class JobsPage(JobsHandler):
         )  # fmt: skip
 
     async def _can_cancel(self, wanted: JobFilter, waiting: BrokerJobs | None, whole: Sequence[JobRow] | None) -> bool:
-        """Whether there is a job among these that can be cancelled."""
+        """Whether any job that matches can be cancelled."""
         among = wanted.among(*CANCELLABLE)
         if not among or wanted.is_empty or not self.may(Role.OPERATOR):
             return False
@@ -121,21 +118,21 @@ class JobsPage(JobsHandler):
             return True
         if whole is not None:
             return any(job.state in among for job in whole)
-        return bool(await self.backend.ask(partial(jobs.count_jobs, wanted=replace(wanted, states=among), limit=1)))
+        return bool(await self.backend.run(jobs.count_jobs, wanted=replace(wanted, states=among), limit=1))
 
     async def _can_retry(self, wanted: JobFilter, whole: Sequence[JobRow] | None) -> bool:
-        """Whether there is a failed one among these that can be sent again."""
+        """Whether any failed job that matches can be sent again."""
         among = wanted.among(ListedState.FAILURE)
         if not among or wanted.is_empty or not self.may(Role.OPERATOR):
             return False
         if whole is not None and not any(job.state in among for job in whole):
             return False
-        ask = partial(jobs.count_jobs, wanted=replace(wanted, states=among), limit=1, can_be_retried=True)
-        return bool(await self.backend.ask(ask))
+        failed = replace(wanted, states=among)
+        return bool(await self.backend.run(jobs.count_jobs, wanted=failed, limit=1, can_be_retried=True))
 
 
 def range_of(text: str) -> tuple[UUID, UUID] | None:
-    """Return the first and the last id that begins like this; None for what is no beginning of an id."""
+    """Return the first and the last id that begin like this, or None if the text is no beginning of an id."""
     digits = text.strip().replace("-", "").lower()
     if not SHORTEST <= len(digits) < DIGITS or set(digits) - set(hexdigits):
         return None

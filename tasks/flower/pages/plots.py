@@ -1,16 +1,16 @@
-"""Plots as SVG, drawn here: no script and no library in the browser, and both colour schemes by CSS."""
+"""Plots as SVG, drawn by the server: the browser needs no script, and CSS gives both colour schemes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tornado.escape import xhtml_escape
 
-#: In pixels of a card with a third of a page: texts keep their size there, and on a phone.
+#: Size in pixels of a card with a third of a page, so that texts keep their size there and on a phone.
 WIDTH, HEIGHT = 420, 150
 LEFT, RIGHT, TOP, BOTTOM = 76, 8, 10, 22
 SPARK_WIDTH, SPARK_HEIGHT = 120, 28
 
-#: Bars that there is room for at least: two of them should not look like a wall.
+#: A plot has room for so many bars at least: two of them should not look like a wall.
 FEWEST = 30
 
 Format = Callable[[float], str]
@@ -18,7 +18,7 @@ Format = Callable[[float], str]
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar of a plot: its height, its CSS class, what a pointer is told, and where a click leads."""
+    """A bar of a plot: its height, its CSS class, its tooltip, and the page that a click opens."""
 
     value: float
     kind: str
@@ -34,12 +34,12 @@ class Line:
     values: Sequence[float | None]
 
 
-def bars(given: Sequence[Bar], label: str, shown: Format) -> str:
-    """Return the SVG of a plot of bars, the first at the left; `label` says what it is for those who cannot see it."""
-    most = max((bar.value for bar in given), default=0.0) or 1.0
-    step = (WIDTH - LEFT - RIGHT) / max(len(given), FEWEST)
+def bars(data: Sequence[Bar], label: str, shown: Format) -> str:
+    """Return the SVG of a plot of bars, the first at the left; `label` is its text for a screen reader."""
+    most = max((bar.value for bar in data), default=0.0) or 1.0
+    step = (WIDTH - LEFT - RIGHT) / max(len(data), FEWEST)
     parts = [_frame(most, shown)]
-    for place, bar in enumerate(given):
+    for place, bar in enumerate(data):
         height = max((HEIGHT - TOP - BOTTOM) * bar.value / most, 2.0)
         x, y = LEFT + place * step, HEIGHT - BOTTOM - height
         drawn = (
@@ -50,24 +50,24 @@ def bars(given: Sequence[Bar], label: str, shown: Format) -> str:
     return _svg("".join(parts), label)
 
 
-def lines(given: Sequence[Line], label: str, shown: Format, ticks: Sequence[str]) -> str:
+def lines(data: Sequence[Line], label: str, shown: Format, ticks: Sequence[str]) -> str:
     """Return the SVG of a plot of lines over time; `ticks` are texts below it, from left to right."""
-    values = [value for line in given for value in line.values if value is not None]
+    values = [value for line in data for value in line.values if value is not None]
     most = max(values, default=0.0) or 1.0
     parts = [_frame(most, shown)]
     for place, tick in enumerate(ticks):
         x = LEFT + (WIDTH - LEFT - RIGHT) * place / max(len(ticks) - 1, 1)
         anchor = "start" if place == 0 else "end" if place == len(ticks) - 1 else "middle"
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 6}" text-anchor="{anchor}">{xhtml_escape(tick)}</text>')
-    for number, line in enumerate(given, start=1):
+    for number, line in enumerate(data, start=1):
         parts.append(f'<g class="line-{number}"><title>{xhtml_escape(line.name)}</title>')
         parts += [_drawn(points, number) for points in _runs(line.values, most)]
         parts.append("</g>")
     return _svg("".join(parts), label)
 
 
-def spark(values: Sequence[float], label: str) -> str:
-    """Return the SVG of a small plot without figures, for a cell of a table; `label` says what it shows."""
+def sparkline(values: Sequence[float], label: str) -> str:
+    """Return the SVG of a small plot without figures, for a cell of a table, with a text for a screen reader."""
     most = max(values, default=0.0) or 1.0
     step = SPARK_WIDTH / max(len(values) - 1, 1)
     points = " ".join(
@@ -81,7 +81,7 @@ def spark(values: Sequence[float], label: str) -> str:
 
 
 def _drawn(points: str, number: int) -> str:
-    """Return a stretch as a line, and as a dot where it is one value alone."""
+    """Return a stretch of values as a line, or a single value as a dot."""
     if " " in points:
         return f'<polyline class="line-{number}" points="{points}"/>'
     x, _, y = points.partition(",")
@@ -89,7 +89,7 @@ def _drawn(points: str, number: int) -> str:
 
 
 def _runs(values: Sequence[float | None], most: float) -> list[str]:
-    """Return the points of each stretch without gaps."""
+    """Return the points of each stretch of values without a gap."""
     step = (WIDTH - LEFT - RIGHT) / max(len(values) - 1, 1)
     found: list[str] = []
     points: list[str] = []
@@ -104,7 +104,7 @@ def _runs(values: Sequence[float | None], most: float) -> list[str]:
 
 
 def _frame(most: float, shown: Format) -> str:
-    """Return the lines and figures behind the plot: nothing, half and all of the largest value."""
+    """Return the grid of the plot: lines and figures at 0, half and all of the largest value."""
     parts = []
     for part in (0.0, 0.5, 1.0):
         y = HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * part

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import Any
 
 from tornado import web
@@ -16,49 +15,45 @@ from pattern_storage.storage.errors import FilterInvalid
 from pattern_storage.storage.job_options import QUEUE_NAME
 from pattern_storage.storage.pauses import Pausable, Pause
 from pattern_storage.tasks.errors import QueueUnreadable
-from pattern_storage.tasks.flower.kept import Kept
-from pattern_storage.tasks.flower.pages import words
-from pattern_storage.tasks.flower.pages.actions import ActionHandler, Question
+from pattern_storage.tasks.flower.pages import formatting
+from pattern_storage.tasks.flower.pages.actions import NamedAction, Question
 from pattern_storage.tasks.flower.pages.base import PageHandler
 from pattern_storage.tasks.flower.pages.broker_jobs import named
-from pattern_storage.tasks.flower.pages.plots import Line, lines, spark
+from pattern_storage.tasks.flower.pages.plots import Line, lines, sparkline
 from pattern_storage.tasks.operate.queue_actions import check_queue
 from pattern_storage.tasks.operate.queues import QueueDepth, WaitingPage, depths, redis_queues
 
 #: Messages on the page of a queue.
 PAGE = 50
 
-#: Seconds that a page waits for their answer.
+#: Seconds that a page waits for the answers of workers, and for the first throughput.
 PATIENCE = 2.0
 
-#: Seconds for which the throughput of the last hour is good.
-GOOD = 10.0
-
-#: Seconds after which workers are asked again which queues they serve.
-OLD, SOON = 30.0, 5.0
+#: Seconds after which workers are asked again which queues they serve; less if a queue seems to have no worker.
+ASK_AGAIN, ASK_AGAIN_SOON = 30.0, 5.0
 
 
 class QueuesHandler(PageHandler):
-    """What the pages of the queues have in common."""
+    """Base of the pages and actions of the queues: which there are, their depths, their workers."""
 
     tab = "queues"
 
     async def servers(self) -> tuple[dict[str, list[str]], bool]:
-        """Return the workers that serve each queue, and whether all have told; ask them again if that is long ago.
+        """Return the workers of each queue, and whether all have answered; ask them again if that is long ago.
 
-        A queue that none seems to serve is asked about more often: a worker that has just resumed it has not said so.
+        They are asked more often while a queue seems to have none: a worker that has just resumed it has not said so.
         """
-        found = self._told()
+        found = self._answered()
         age = time.monotonic() - self.settings.get("pattern_storage_workers_asked", float("-inf"))
-        if age > (OLD if all(found.values()) else SOON):
+        if age > (ASK_AGAIN if all(found.values()) else ASK_AGAIN_SOON):
             self.settings["pattern_storage_workers_asked"] = time.monotonic()
             asking = self.settings["pattern_storage_workers_asking"] = self.application.update_workers()
             await asyncio.wait([asking], timeout=PATIENCE)
-            found = self._told()
+            found = self._answered()
         return found, self.settings["pattern_storage_workers_asking"].done()
 
-    def _told(self) -> dict[str, list[str]]:
-        """Return what the workers have told."""
+    def _answered(self) -> dict[str, list[str]]:
+        """Return the workers of each queue by their last answers."""
         found: defaultdict[str, list[str]] = defaultdict(list, {name: [] for name in QUEUES})
         alive = {name for name, worker in self.application.events.state.workers.items() if worker.alive}
         for worker, about in self.application.workers.items():
@@ -70,22 +65,22 @@ class QueuesHandler(PageHandler):
 
     async def depths(self, known: Iterable[str] = ()) -> list[QueueDepth]:
         """Return the depth of each queue: ours, those that workers serve, and all in which something waits."""
-        return await self.backend.in_thread(depths, self.backend.settings, {*known, *self._told()})
+        return await self.backend.in_thread(depths, self.backend.settings, {*known, *self._answered()})
 
     async def depth(self, name: str) -> QueueDepth:
-        """Return the depth of one queue. Raises HTTPError 404 where the broker does not tell."""
-        for each in await self.depths({name}):
-            if each.name == name:
-                return each
+        """Return the depth of one queue. Raises HTTPError 404 if the broker does not know it."""
+        for depth in await self.depths({name}):
+            if depth.name == name:
+                return depth
         raise web.HTTPError(404, f"the broker tells nothing of a queue {name}")
 
     async def paused(self) -> dict[str, Pause]:
         """Return the queues that are paused."""
-        return await self.backend.ask(partial(pauses.paused, kind=Pausable.QUEUE))
+        return await self.backend.run(pauses.paused, kind=Pausable.QUEUE)
 
     async def queue(self, name: str) -> str:
         """Return the name of a queue. Raises HTTPError 404."""
-        if name in self._told() or name in await self.paused():
+        if name in self._answered() or name in await self.paused():
             return name
         try:
             return await self.backend.in_thread(check_queue, self.backend.settings, name)
@@ -93,16 +88,13 @@ class QueuesHandler(PageHandler):
             raise web.HTTPError(404, str(error)) from None
 
     async def history(self) -> dict[str, list[float]]:
-        """Return the throughput of the queues in the last hour; none where it cannot be found out in time."""
-        kept: Kept[dict[str, list[float]]] = self.settings.setdefault(
-            "pattern_storage_queue_history", Kept(partial(self.backend.ask, queue_rates.history), GOOD)
-        )
-        return await kept.get(PATIENCE) or {}
+        """Return the throughput of the queues in the last hour, empty if it is not known in time."""
+        return await self.figures.throughput.get(PATIENCE) or {}
 
 
 def label_of(values: Sequence[float]) -> str:
-    """Return what a plot of throughput shows, in words."""
-    return f"Jobs a second in the last hour, at most {words.rate(max(values, default=0.0))}"
+    """Return the text of a plot of throughput for a screen reader."""
+    return f"Jobs a second in the last hour, at most {formatting.rate(max(values, default=0.0))}"
 
 
 class QueuesPage(QueuesHandler):
@@ -112,22 +104,22 @@ class QueuesPage(QueuesHandler):
         """Show the queues."""
         servers, known = await self.servers()
         paused, history = await self.paused(), await self.history()
-        # One that is empty, and that no worker serves at this moment, is shown for an hour after its last job.
+        # A queue that is empty and has no worker at this moment is shown for an hour after its last job.
         queues = await self.depths(name for name in (*paused, *history) if QUEUE_NAME.fullmatch(name))
-        rates = await self.backend.ask(queue_rates.rates)
+        rates = await self.backend.run(queue_rates.rates)
         self.page(
             "queues.html", queues=queues, paused=paused, rates=rates, servers=servers, known=known,
-            plots={name: spark(values, label_of(values)) for name, values in history.items()},
+            plots={name: sparkline(values, label_of(values)) for name, values in history.items()},
         )  # fmt: skip
 
 
 class QueuePage(QueuesHandler):
-    """What waits in one, GET /queues/of/NAME."""
+    """Messages that wait in one queue, GET /queues/of/NAME."""
 
     async def get(self, name: str) -> None:
-        """Show it, the oldest first."""
+        """Show them, the oldest first."""
         queue = await self.queue(name)
-        offset = self.given("from")
+        offset = self.parameter("from")
         place = int(offset) if offset.isascii() and offset.isdecimal() and len(offset) < 10 else 0
         waiting = await self.backend.in_thread(self._waiting, queue, place)
         depth = await self.depth(queue)
@@ -136,7 +128,9 @@ class QueuePage(QueuesHandler):
         self.page(
             "queue.html", queue=depth, waiting=waiting, pause=paused.get(queue), named=named,
             names=await self.names_of(waiting.messages), servers=servers.get(queue, []), known=known,
-            plot=lines([Line("jobs a second", values)], label_of(values), words.rate, ("1 h ago", "30 min ago", "now")),
+            plot=lines(
+                [Line("jobs a second", values)], label_of(values), formatting.rate, ("1 h ago", "30 min ago", "now")
+            ),
         )  # fmt: skip
 
     def _waiting(self, queue: str, place: int) -> WaitingPage:
@@ -148,30 +142,21 @@ class QueuePage(QueuesHandler):
 
 
 class BrokerPage(QueuesHandler):
-    """Flower's page of the broker, which knows nothing of claims and priorities: leads to ours."""
+    """Redirect from Flower's page of the broker, which knows nothing of claims and priorities, to ours."""
 
     def get(self) -> None:
-        """Lead there."""
+        """Redirect."""
         self.redirect(self.href("queues"))
 
 
-class QueueAction(QueuesHandler, ActionHandler):
-    """Something that is done to a queue; it is the operator who writes it into the audit."""
+class QueueAction(QueuesHandler, NamedAction):
+    """An action on a queue; the operator's code writes it into the audit."""
 
-    needed_role = Role.OPERATOR
+    noun = "the queue"
 
-    def about(self) -> dict[str, str]:
-        """Return its name."""
-        return {"name": self.given("name")}
-
-    def back(self, count: int) -> str:
-        """Lead to the list."""
-        return self.href("queues", did=self.past if count else "", count=count)
-
-    async def question(self) -> Question:
-        """Name it."""
-        about = {"name": await self.queue(self.given("name"))}
-        return Question(f"{self.verb} the queue {about['name']}?", self.href("queues"), about, about)
+    async def target(self) -> str:
+        """Return the name of a queue that there is. Raises HTTPError 404."""
+        return await self.queue(self.parameter("name"))
 
 
 class PauseQueue(QueueAction):
@@ -185,7 +170,7 @@ class PauseQueue(QueueAction):
 
     async def act(self) -> int:
         """Pause it."""
-        return int(await self.operator.pause_queue(await self.queue(self.given("name"))))
+        return int(await self.operator.pause_queue(await self.target()))
 
 
 class ResumeQueue(QueueAction):
@@ -197,7 +182,7 @@ class ResumeQueue(QueueAction):
     async def act(self) -> int:
         """Resume it."""
         self.settings.pop("pattern_storage_workers_asked", None)
-        return int(await self.operator.resume_queue(await self.queue(self.given("name"))))
+        return int(await self.operator.resume_queue(await self.target()))
 
 
 class PurgeQueue(QueueAction):
@@ -209,14 +194,14 @@ class PurgeQueue(QueueAction):
 
     async def question(self) -> Question:
         """Say how many jobs wait."""
-        about = {"name": await self.queue(self.given("name"))}
+        about = {"name": await self.target()}
         depth = await self.depth(about["name"])
-        text = f"Purge {words.plural(depth.waiting, 'job')} from the queue {depth.name}?"
+        text = f"Purge {formatting.plural(depth.waiting, 'job')} from the queue {depth.name}?"
         return Question(text, self.href("queues"), about, about, count=depth.waiting)
 
     async def act(self) -> int:
         """Empty it."""
-        return await self.operator.purge_queue(await self.queue(self.given("name")))
+        return await self.operator.purge_queue(await self.target())
 
 
 ROUTES: list[tuple[str, str, type[Any]]] = [

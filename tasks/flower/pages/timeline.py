@@ -1,14 +1,14 @@
-"""Timeline of a job: what PostgreSQL wrote down, what its result says, and between it what Flower has seen."""
+"""Timeline of a job: events from PostgreSQL and from its result, and between them those that Flower has seen."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from pattern_storage.storage.job_details import CLAIMED, COMMITTED, FAILED_ATTEMPT, STARTED, STORED, SUBMITTED, Event
-from pattern_storage.tasks.flower.pages import words
+from pattern_storage.tasks.flower.pages import formatting
 from pattern_storage.vocabulary import ListedState
 
-#: Times that Flower's own record of a job has, and what they say. An event of the end comes after the result.
+#: Step for each time in Flower's own record of a job. Workers send the event of the end after they stored the result.
 TIMES = {
     "sent": SUBMITTED, "received": CLAIMED, "started": STARTED, "retried": FAILED_ATTEMPT, "succeeded": STORED,
     "failed": STORED, "dead": str(ListedState.DEAD), "revoked": str(ListedState.REVOKED),
@@ -17,7 +17,7 @@ TIMES = {
 
 @dataclass(frozen=True)
 class Step:
-    """An event of the timeline as the page shows it."""
+    """A step of the timeline, as the page shows it."""
 
     at: datetime
     what: str
@@ -27,7 +27,7 @@ class Step:
 
 
 def steps(events: list[Event], seen: Any) -> list[Step]:
-    """Return the timeline in order of time: what PostgreSQL wrote down, and between it what Flower has seen."""
+    """Return the steps in order of time: the events, and what Flower has seen beside them."""
     found = [
         Step(
             event.at, event.what,
@@ -43,12 +43,12 @@ def steps(events: list[Event], seen: Any) -> list[Step]:
         moment = getattr(seen, name, None)
         if isinstance(moment, int | float) and what not in known:
             at = datetime.fromtimestamp(moment, UTC)
-            # Flower keeps the last of each.
+            # Flower keeps the last time of each kind.
             again = " again" if first_failure and at > first_failure and name in ("sent", "received", "started") else ""
             found.append(Step(at, what + again, kind=kind_of(what)))
     found.sort(key=lambda step: step.at)
     return [
-        Step(step.at, step.what, step.about, step.kind, words.seconds((step.at - before.at).total_seconds()))
+        Step(step.at, step.what, step.about, step.kind, formatting.seconds((step.at - before.at).total_seconds()))
         if before else step
         for before, step in zip([None, *found], found, strict=False)
     ]  # fmt: skip
