@@ -23,7 +23,7 @@ from pattern_storage.tasks.cli import (
 from pattern_storage.tasks.cli.audit import audit
 from pattern_storage.tasks.cli.demo import demo
 from pattern_storage.tasks.cli.env import env
-from pattern_storage.tasks.cli.exits import explain_and_exit, wants_json
+from pattern_storage.tasks.cli.exits import explain_and_exit
 from pattern_storage.tasks.cli.interrupts import keep_interrupts
 from pattern_storage.tasks.cli.output import flush_output
 from pattern_storage.tasks.cli.relay import relay
@@ -67,7 +67,7 @@ def main() -> None:
     logging.getLogger("pattern_storage.tasks.client").setLevel(logging.ERROR)
     try:
         with keep_interrupts(), flush_output():
-            # Where JSON is asked for, also what Click says of the arguments is an error among others.
-            sys.exit(cli(standalone_mode=False) or 0 if wants_json() else cli())
+            # Not standalone: wrong arguments are an error among others, and printed as such.
+            sys.exit(cli(standalone_mode=False) or 0)
     except Exception as error:
         sys.exit(explain_and_exit(error))

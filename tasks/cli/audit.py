@@ -34,7 +34,7 @@ def audit(
     ]
     print_table(("time (UTC)", "who", "what", "jobs"), rows, title=f"{len(found)} actions")
     if len(found) == limit:
-        err.print(f"There may be more: add --before {found[-1].id}", markup=False)
+        err.print(f"There may be more: add --before {found[-1].id}")
 
 
 def _about(entry: AuditEntry) -> str:

@@ -207,7 +207,7 @@ def _readable(letters: Sequence[DeadLetter]) -> Iterator[ModelContractPatternSto
                 raise ContractInvalid(f"its contract has another correlation_id, {contract.correlation_id}")
             check(contract)
         except (StorageError, TypeError) as error:
-            err.print(f"{letter.correlation_id} cannot be replayed: {error}", markup=False, soft_wrap=True)
+            err.print(f"{letter.correlation_id} cannot be replayed: {error}")
         else:
             yield contract
 

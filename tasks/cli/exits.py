@@ -25,7 +25,7 @@ from pattern_storage.storage.setup_errors import ConninfoInvalid, DatabaseUnsuit
 from pattern_storage.tasks.cli.output import FULL, err, print_json
 from pattern_storage.tasks.errors import ImportFailed, JobTimeout, QueueUnreadable, ServiceUnavailable
 from pattern_storage.tasks.imports.plan.imports_file import ImportsFileInvalid
-from pattern_storage.vocabulary import JobState
+from pattern_storage.vocabulary import ErrorType, JobState
 
 
 class Exit(IntEnum):
@@ -37,20 +37,11 @@ class Exit(IntEnum):
     UNREACHABLE = 3
 
 
-def _code(error: Exception) -> Exit | None:
-    """Return the exit code of a known error."""
-    if hasattr(error, "format_message"):  # Click's, which Typer may have taken in under a name of its own
-        return Exit.BAD_INPUT
-    if isinstance(error, typer.Abort):
-        return Exit.FAILED
-    return next((code for kinds, code in MEANINGS if isinstance(error, kinds)), None)
-
-
 class InputInvalid(ValueError):
-    """What the user typed, or a file they named, cannot be used; the text is one clear sentence."""
+    """An argument, or a file that it names, cannot be used; the text is one clear sentence."""
 
 
-#: In order: the first kind that fits decides. Anything else is a bug of ours and keeps its traceback.
+#: The exit code of each kind of error, in order: the first kind that fits decides.
 MEANINGS: tuple[tuple[tuple[type[Exception], ...], Exit], ...] = (
     # BatchInsertFailed as an exception is a row that was refused before anything was sent.
     ((InputInvalid, FilterInvalid, QueueUnreadable, HarvestError, ImportsFileInvalid, SettingsInvalid, ContractInvalid,
@@ -72,22 +63,45 @@ def explain_and_exit(error: Exception) -> int:
 
     With --json it is a document on standard output: a script that reads that finds the reason where it looks.
     """
-    if wants_json() and (code := _code(error)) is not None:
-        sentence = error.format_message() if hasattr(error, "format_message") else str(error)
-        found = getattr(error, "error_type", None)
-        print_json({"error": sentence or "stopped", "error_type": found and str(found), "exit_code": int(code)})
+    code, sentence = _explanation(error)
+    if code is None:
+        # A bug of ours keeps its traceback.
+        raise error
+    if wants_json():
+        print_json({"error": sentence, "error_type": _error_type(error, code), "exit_code": int(code)})
         return code
+    # There is none where a group was called without a command: its help is printed.
+    if sentence:
+        err.print(Text.assemble(("Error: ", "bold red"), sentence, _help(error)))
+    if isinstance(error, JobTimeout):
+        err.print(
+            "No job is known under this id, or its result has expired."
+            if error.status == JobState.UNKNOWN
+            else "The job goes on. Is a worker running? 'pattern-storage doctor' tells."
+        )
+    return code
+
+
+def _explanation(error: Exception) -> tuple[Exit | None, str]:
+    """Return the exit code of an error and a sentence about it; no code for one that is not known."""
+    if isinstance(error, typer.Abort):
+        return Exit.FAILED, "stopped"
+    if hasattr(error, "format_message"):  # Click's, which Typer may have taken in under a name of its own
+        # Some releases of Typer check values with pydantic, whose words these are.
+        sentence = str(error.format_message()).replace(": Value error, ", ": ").replace(": Input should", ": it should")
+        return Exit.BAD_INPUT, sentence
     if isinstance(error, OSError) and error.errno in FULL:
-        err.print(Text.assemble(("Error: ", "bold red"), f"cannot write the output: {error.strerror}"), soft_wrap=True)
-        return Exit.FAILED
-    for kinds, code in MEANINGS:
-        if isinstance(error, kinds):
-            err.print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
-            if isinstance(error, JobTimeout):
-                err.print(
-                    "No job is known under this id, or its result has expired."
-                    if error.status == JobState.UNKNOWN
-                    else "The job goes on. Is a worker running? 'pattern-storage doctor' tells."
-                )
-            return code
-    raise error
+        return Exit.FAILED, f"cannot write the output: {error.strerror}"
+    return next((code for kinds, code in MEANINGS if isinstance(error, kinds)), None), str(error)
+
+
+def _help(error: Exception) -> str:
+    context = getattr(error, "ctx", None)
+    return "" if context is None else f" (see '{context.command_path} --help')"
+
+
+def _error_type(error: Exception, code: Exit) -> str | None:
+    """Return what programs know an error by: its own type, or that of bad input."""
+    if isinstance(error, JobTimeout):
+        return ErrorType.NO_RESULT_YET
+    return getattr(error, "error_type", ErrorType.VALIDATION_ERROR if code == Exit.BAD_INPUT else None)

@@ -53,9 +53,9 @@ def harvest(path: Source = None, output: Output = Path("-"), as_json: Json = Fal
         print_json({"patterns": count, "output": str(output), "skipped": skipped})
         return
     for reason in skipped:
-        err.print(f"skipped {reason}", markup=False, soft_wrap=True)
+        err.print(f"skipped {reason}")
     source = path or "the standard library"
-    err.print(f"{count:,} patterns from {source}, {len(skipped)} files skipped", markup=False, soft_wrap=True)
+    err.print(f"{count:,} patterns from {source}, {len(skipped)} files skipped")
 
 
 @contextmanager

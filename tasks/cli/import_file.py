@@ -8,7 +8,6 @@ from uuid import uuid4
 
 import typer
 from pydantic import ValidationError
-from rich.text import Text
 
 from pattern_storage.config.settings import Settings, load_settings
 from pattern_storage.extras import require
@@ -18,7 +17,7 @@ from pattern_storage.storage.pool import create_pool
 from pattern_storage.storage.translation import translate
 from pattern_storage.tasks.cli.exits import Exit, InputInvalid
 from pattern_storage.tasks.cli.jobs import Json
-from pattern_storage.tasks.cli.output import err, print_json, print_pairs
+from pattern_storage.tasks.cli.output import print_failure, print_json, print_pairs
 from pattern_storage.tasks.cli.progress import ProgressBar
 from pattern_storage.tasks.imports.location import absolute
 from pattern_storage.tasks.imports.plan.model import ImportPlan
@@ -101,8 +100,7 @@ def finish_import(result: ModelResult, as_json: bool, title: str) -> None:
     elif result.success:
         print_pairs(result.data, title=title)
     else:
-        err.print(Text.assemble(("import failed ", "bold red"), f"({result.metadata.get('error_type')})"))
-        err.print(Text(str(result.error)), soft_wrap=True)
+        print_failure(result, "import")
     if not result.success:
         raise typer.Exit(Exit.FAILED)
 

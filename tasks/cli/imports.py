@@ -7,10 +7,10 @@ from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 import typer
-from rich.text import Text
 
 from pattern_storage.config.settings import Settings, load_settings
 from pattern_storage.storage import ModelResult, import_runs, pauses
+from pattern_storage.storage.explanation import one_line
 from pattern_storage.storage.import_runs import ImportRun
 from pattern_storage.storage.pauses import Pausable
 from pattern_storage.storage.rows import Connection
@@ -86,7 +86,7 @@ def stop(name: Name, as_json: Json = False) -> None:
         return
     for run_id in stopped:
         print(run_id)  # noqa: T201
-    err.print(f"stopped: {len(stopped)}", markup=False)
+    err.print(f"stopped: {len(stopped)}")
     if not stopped:
         raise typer.Exit(Exit.FAILED)
 
@@ -108,7 +108,7 @@ def _say(done: str, name: str, changed: bool, as_json: bool) -> None:
     if as_json:
         print_json({"action": done, "name": name, "changed": changed})
     else:
-        err.print(f"{name} is {done} now" if changed else f"{name} was {done} before: nothing to do", markup=False)
+        err.print(f"{name} is {done} now" if changed else f"{name} was {done} before: nothing to do")
 
 
 @cli.command()
@@ -134,7 +134,7 @@ def history(
     print_table(("run id", "import, due (UTC)", "state, since", "rows"), rows, title=f"{len(runs)} runs")
     for run in runs:
         if run.error:
-            err.print(Text(f"{run.run_id} {run.error[:500]}", "dim"), soft_wrap=True)
+            err.print(one_line(f"{run.run_id} {run.error[:500]}"), style="dim")
 
 
 @cli.command("next")

@@ -88,7 +88,7 @@ def list_jobs(
     columns = ["correlation id", "job", "state", "since (UTC)"] + ([] if out.is_terminal else ["error"])
     print_table(columns, [row[: len(columns)] for row in rows], title=f"{len(rows)} jobs")
     if page.next:
-        err.print(f"There are more: add --cursor {page.next}", markup=False, soft_wrap=True)
+        err.print(f"There are more: add --cursor {page.next}")
 
 
 @cli.command()
@@ -172,7 +172,7 @@ def retry(
             confirm(f"{count:,} jobs would be sent again.", yes=yes)
             count, refused = _run(operator.retry_matching(wanted))
     for job, reason in refused.items() if not as_json else ():
-        err.print(f"{job} is not sent again: {reason}", markup=False, soft_wrap=True)
+        err.print(f"{job} is not sent again: {reason}")
     _say("sent again", count, dry_run, as_json, refused={str(job): reason for job, reason in refused.items()})
     if refused and ids:
         raise typer.Exit(Exit.FAILED)
@@ -195,7 +195,7 @@ def _say(done: str, count: int, dry_run: bool, as_json: bool, **more: Any) -> No
     if as_json:
         print_json({"action": done, "count": count, "dry_run": dry_run, **more})
     else:
-        err.print(f"{'would be ' if dry_run else ''}{done}: {count:,}", markup=False)
+        err.print(f"{'would be ' if dry_run else ''}{done}: {count:,}")
 
 
 def _query(settings: Settings, question: Any) -> Any:
@@ -216,6 +216,6 @@ def _show_unlisted(correlation_id: UUID, as_json: bool) -> None:
     elif status != JobState.UNKNOWN:
         print_pairs({"state": status}, title=f"job {correlation_id}")
     else:
-        err.print(f"No job is known under {correlation_id}, or it has been forgotten.", markup=False, soft_wrap=True)
+        err.print(f"No job is known under {correlation_id}, or it has been forgotten.")
     if status == JobState.UNKNOWN:
         raise typer.Exit(Exit.FAILED)

@@ -101,7 +101,7 @@ def _finish_many(jobs: list[Job], wait: float, as_json: bool) -> None:
         print_table(("batch", "correlation id", "stored"), rows, title=f"{stored:,} stored in {len(rows)} batches")
         failures = [f"batch {index}: {result.error}" for index, result in enumerate(results) if result.error]
         for failure in failures[:SHOWN_FAILURES]:
-            err.print(failure, markup=False, soft_wrap=True)
+            err.print(failure)
     waiting = sum(result.metadata.get("error_type") == ErrorType.NO_RESULT_YET for result in results)
     if failed := sum(not result.success for result in results) - waiting:
         err.print(f"{failed} of {len(results)} batches failed and wrote nothing.")

@@ -80,5 +80,5 @@ def confirm(question: str, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise InputInvalid(f"{question} Add --yes to say so, or --dry-run to look first")
-    err.print(question, markup=False, soft_wrap=True)
+    err.print(question)
     typer.confirm("Go on?", abort=True, err=True)

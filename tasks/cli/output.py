@@ -19,16 +19,15 @@ from pattern_storage.storage.explanation import one_line
 from pattern_storage.vocabulary import OperationName
 
 #: Results go to standard output, everything else to standard error: a script can pipe the one.
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, markup=False)
+#: Sentences are not wrapped: a terminal does that itself, and a log or pipe wants one line.
+err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
-#: What a file, a disk or a quota says that takes no more.
+#: Errors of a file, a disk or a quota that is full.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+#: Elements of a list that are printed.
 SHOWN_ITEMS = 3
-ID_WIDTH = 36
-#: Longer words than this may be broken; the room for them would be all of a line.
-LONGEST_WORD = 40
 
 
 @contextmanager
@@ -66,13 +65,18 @@ def print_result(result: ModelResult, *, as_json: bool) -> None:
         return
     operation = result.metadata.get("operation") or "job"
     if not result.success:
-        err.print(Text.assemble((f"{operation} failed ", "bold red"), f"({result.metadata.get('error_type')})"))
-        err.print(Text(one_line(str(result.error))))
+        print_failure(result, operation)
     elif operation == OperationName.QUERY:
         _print_patterns(result.data)
     else:
         print_pairs(result.data, title=f"{operation} done")
     err.print(Text(_footer(result.metadata), "dim"))
+
+
+def print_failure(result: ModelResult, operation: str) -> None:
+    """Print why a job failed. The error may quote stored text, which may hold sequences that command a terminal."""
+    err.print(Text.assemble((f"{operation} failed ", "bold red"), f"({result.metadata.get('error_type')})"))
+    err.print(one_line(str(result.error)))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
@@ -81,41 +85,65 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title:
     On a terminal no word is broken: where the columns do not fit, each row is printed as a record, a column a line.
     A pipe or file gets one line a row.
     """
-    title = title and one_line(title)
-    cells = [[cell if isinstance(cell, Text) else Text(_cell(cell)) for cell in row] for row in rows]
-    if not out.is_terminal:
-        _print_lines(columns, cells, title)
-    elif widths := _widths(columns, cells):
-        table = Table(
-            title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False
-        )
-        for column, width in zip(columns, widths, strict=True):
-            table.add_column(column, overflow="fold", width=width)
-        for row in cells:
-            table.add_row(*row)
-        out.print(table, crop=False)
-    else:
-        out.print(Text(title or "", "bold"))
-        for row in cells:
+    rows = list(rows)
+    _print_title(title)
+    if not _print_columns(columns, rows):
+        for row in rows:
             out.print()
-            for column, cell in zip(columns, row, strict=True):
-                out.print(Text.assemble((f"{column}: " if column else "", "dim"), cell), soft_wrap=False)
+            _print_record(zip(columns, row, strict=True))
+
+
+def print_pairs(pairs: Mapping[str, Any], *, title: str) -> None:
+    """Print names and values, one pair a line."""
+    _print_title(title)
+    if not _print_columns(("field", "value"), list(pairs.items())):
+        _print_record(pairs.items())
+
+
+def _print_title(title: str | None) -> None:
+    if title:
+        out.print(Text(one_line(title), "bold"), soft_wrap=True)
+
+
+def _print_columns(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> bool:
+    """Print rows in columns, or return False where these do not fit on the terminal."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    if not out.is_terminal:
+        _print_lines(columns, cells)
+        return True
+    widths = _widths(columns, cells)
+    if widths is None:
+        return False
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column, width in zip(columns, widths, strict=True):
+        table.add_column(column, width=width)
+    for row in cells:
+        table.add_row(*row)
+    out.print(table, crop=False)
+    return True
+
+
+def _print_record(pairs: Iterable[tuple[str, Any]]) -> None:
+    """Print names and values, a pair a line, wrapped between words."""
+    for name, value in pairs:
+        label = (f"{name}: " if name else "", "dim")
+        line = Text.assemble(label, Text(" ").join(_cell(value).split("\n")))
+        # A line break inside of a word would be copied with it: the terminal wraps such a line, and remembers that.
+        out.print(line, soft_wrap=_longest_word(line.plain) > out.width)
 
 
 def _widths(columns: Sequence[str], cells: Sequence[Sequence[Text]]) -> list[int] | None:
-    """Return the columns' widths on this terminal; None if they do not fit, the longest word of each unbroken."""
+    """Return the columns' widths on this terminal; None if they do not fit with the longest word of each unbroken."""
     natural, needed = [], []
     for index, column in enumerate(columns):
         texts = [column, *(row[index].plain for row in cells)]
         natural.append(max(cell_len(line) for text in texts for line in text.split("\n")))
-        # An id is there to be copied; one with an empty cell in each row still has the place of one.
-        longest = max(cell_len(word) for text in texts for word in (text.split() or [""]))
-        needed.append(ID_WIDTH if column.endswith("id") else min(longest, LONGEST_WORD))
+        needed.append(max(map(_longest_word, texts)))
     # Two spaces of padding and a divider.
     spare = out.width - 3 * len(columns) - sum(needed)
-    if spare < 0 and len(columns) > 2:
+    if spare < 0:
         return None
-    # What fits in whole comes first; the rest is for those that are folded anyway.
+    # Columns that fit unfolded come first; the rest of the room is for those that are folded anyway.
     waiting = sorted(range(len(columns)), key=lambda index: natural[index] - needed[index])
     for place, index in enumerate(waiting):
         more = max(min(natural[index] - needed[index], spare // (len(waiting) - place)), 0)
@@ -124,18 +152,17 @@ def _widths(columns: Sequence[str], cells: Sequence[Sequence[Text]]) -> list[int
     return needed
 
 
-def _print_lines(columns: Sequence[str], cells: Sequence[Sequence[Text]], title: str | None) -> None:
+def _longest_word(text: str) -> int:
+    return max(map(cell_len, text.split()), default=0)
+
+
+def _print_lines(columns: Sequence[str], cells: Sequence[Sequence[Text]]) -> None:
     """Print one line a row, its columns aligned."""
     lines = [list(columns), *([" ".join(cell.plain.split("\n")) for cell in row] for row in cells)]
     widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
-    for line in [[title], *lines] if title else lines:
-        padded = (text + " " * (width - cell_len(text)) for text, width in zip(line, widths, strict=False))
+    for line in lines:
+        padded = (text + " " * (width - cell_len(text)) for text, width in zip(line, widths, strict=True))
         out.out("  ".join(padded).rstrip(), highlight=False)
-
-
-def print_pairs(pairs: Mapping[str, Any], *, title: str) -> None:
-    """Print names and values, one pair a line."""
-    print_table(("field", "value"), pairs.items(), title=title)
 
 
 def _print_patterns(data: Mapping[str, Any]) -> None:
@@ -150,17 +177,19 @@ def _print_patterns(data: Mapping[str, Any]) -> None:
     ]
     print_table(("id", "pattern", "confidence", "updated"), rows, title=f"{data['count']} found")
     if data["next_cursor"]:
-        err.print(Text(f"There are more: add --cursor {data['next_cursor']}", "dim"), soft_wrap=True)
+        err.print(Text(f"There are more: add --cursor {data['next_cursor']}", "dim"))
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any) -> Text:
+    if isinstance(value, Text):
+        return value
     if value is None:
-        return ""
+        return Text()
     if isinstance(value, list):
         shown = one_line(", ".join(map(str, value[:SHOWN_ITEMS])))
-        return shown if len(value) <= SHOWN_ITEMS else f"{shown}, … ({len(value):,} in all)"
-    # What is stored may hold sequences that command a terminal.
-    return "\n".join(map(one_line, str(value).split("\n")))
+        return Text(shown if len(value) <= SHOWN_ITEMS else f"{shown}, … ({len(value):,} in all)")
+    # Stored text may hold sequences that command a terminal.
+    return Text("\n".join(map(one_line, str(value).split("\n"))))
 
 
 def _footer(metadata: Mapping[str, Any]) -> str:

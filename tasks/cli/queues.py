@@ -92,11 +92,11 @@ def purge(name: Name, yes: Yes = False, dry_run: DryRun = False, as_json: Json =
     if as_json:
         print_json({"action": "purged", "queue": name, "count": count, "dry_run": dry_run})
     else:
-        err.print(f"{'would be ' if dry_run else ''}purged: {count:,}", markup=False)
+        err.print(f"{'would be ' if dry_run else ''}purged: {count:,}")
 
 
 def _say(done: str, name: str, changed: bool, as_json: bool) -> None:
     if as_json:
         print_json({"action": done, "queue": name, "changed": changed})
     else:
-        err.print(f"{name} is {done} now" if changed else f"{name} was {done} before: nothing to do", markup=False)
+        err.print(f"{name} is {done} now" if changed else f"{name} was {done} before: nothing to do")

@@ -152,7 +152,7 @@ def supervise(services: Services, embedded: EmbeddedStack | None, poll: float = 
         if now < again.get(name, 0.0):
             return False
         again[name] = now + RESTART_INTERVAL
-        err.print(f"{name} has ended by itself and is started again", markup=False, soft_wrap=True)
+        err.print(f"{name} has ended by itself and is started again")
         return True
 
     while True:

@@ -159,12 +159,13 @@ def test_a_failed_operation_is_exit_code_1(run: Run, name: str, as_json: bool) -
         (["query", "--cursor", "nonsense"], "cursor"),
         (["query", "--order-by", "colour"], "order_by"),
         (["query", "--min-confidence", "2"], "min_confidence should be less than or equal to 1, got 2"),
-        # Typer's own sentences, in a frame.
+        # Typer's own sentences.
         (["update", str(uuid4())], "Missing argument"),
         (["delete", "42"], "pattern_id"),
         (["result", "42"], "correlation_id"),
         (["result", str(uuid4()), "--wait", "-1"], "--wait"),
         (["query", "--wait", "nan"], "--wait"),
+        (["insert", "x=y", "--priority", "99"], "'--priority': '99' is not one of 'urgent', 'normal', 'low', 'lowest'"),
         (["quer"], "No such command 'quer'"),
         (["query", "--nam", "x"], "No such option"),
     ],
@@ -172,10 +173,9 @@ def test_a_failed_operation_is_exit_code_1(run: Run, name: str, as_json: bool) -
 def test_bad_input_is_exit_code_2_and_one_sentence(run: Run, arguments: list[str], sentence: str) -> None:
     said = run(*arguments)
     assert (said.code, said.out) == (2, "")
-    assert sentence in said.error.replace("│ ", "")
-    assert "Traceback" not in said.err
-    if said.err.startswith("Error: "):
-        assert said.err.count("\n") == 1
+    assert sentence in said.err
+    assert said.err.startswith("Error: ")
+    assert said.err.count("\n") == 1
 
 
 def test_nothing_of_bad_input_is_stored(run: Run, up: Up, name: str) -> None:

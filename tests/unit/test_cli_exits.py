@@ -1,16 +1,19 @@
 """Every kind of exception has its exit code, and anything unknown keeps its traceback."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+import typer
 
 from pattern_storage.config.settings import SettingsInvalid
 from pattern_storage.embedded import EmbeddedError, StackAlreadyRunning
 from pattern_storage.extract import HarvestError
 from pattern_storage.storage import errors
 from pattern_storage.storage.errors import StorageError
+from pattern_storage.tasks.cli import cli as command_line
 from pattern_storage.tasks.cli.exits import Exit, InputInvalid, explain_and_exit
 from pattern_storage.tasks.client import (
     BrokerUnavailable,
@@ -102,6 +105,43 @@ def test_a_timeout_says_what_to_do(status: str, advice: str, capsys: pytest.Capt
         f"Error: job {ID} has no result after 2 s; its status is {status}",
         advice,
     ]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "error_type"),
+    [
+        # A user's mistake is one, whichever part of the program finds it.
+        (InputInvalid("so"), 2, "validation_error"),
+        (HarvestError("so"), 2, "validation_error"),
+        (SettingsInvalid("so"), 2, "validation_error"),
+        (errors.ContractInvalid("so"), 2, "validation_error"),
+        (typer.BadParameter("so"), 2, "validation_error"),
+        (errors.UnsupportedOperation("so"), 2, "unsupported_operation"),
+        (JobTimeout(ID, 1.5, "QUEUED"), 3, "no_result_yet"),
+        (errors.ServerUnavailable("so"), 3, "server_unavailable"),
+        (BrokerUnavailable("so"), 3, None),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_error_type_in_json(
+    error: Exception, code: int, error_type: str | None,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr("sys.argv", ["pattern-storage", "query", "--json"])
+    assert explain_and_exit(error) == code
+    document = json.loads(capsys.readouterr().out)
+    assert (document["error_type"], document["exit_code"]) == (error_type, code)
+
+
+def test_a_wrong_option_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """In our words, not in those of the libraries that check it."""
+    with pytest.raises(Exception, match="99") as refused:
+        command_line(["insert", "--priority", "99"], prog_name="pattern-storage", standalone_mode=False)
+    assert explain_and_exit(refused.value) == 2
+    assert capsys.readouterr().err == (
+        "Error: Invalid value for '--priority': '99' is not one of 'urgent', 'normal', 'low', 'lowest'."
+        " (see 'pattern-storage insert --help')\n"
+    )
 
 
 def test_what_looks_like_markup_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:

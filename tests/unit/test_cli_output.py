@@ -57,12 +57,26 @@ def test_a_table_fits_80_columns_and_breaks_no_word(
 ) -> None:
     print_table(columns, [row])
     lines = capsys.readouterr().out.splitlines()
-    assert max(map(len, lines)) <= 80
+    # The terminal itself wraps a word that is longer than a line: copied, it is one word again.
+    assert max(len(line) for line in lines if LONG not in line) <= 80
     printed = Counter(" ".join(lines).replace(":", " ").split())
     for text in (*columns, *map(str, row)):
-        words = [word for word in text.replace(":", " ").split() if word != LONG]
+        # Two columns that do not fit are names with their values.
+        words = [word for word in text.replace(":", " ").split() if word not in ("field", "value")]
         assert not Counter(words) - printed, words
-    assert "".join(lines).count("z") == sum(str(cell).count("z") for cell in row)
+
+
+def test_a_record_is_a_name_and_a_value_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A name of 50 characters, an id and a time fit no table of 80 columns; nothing of them is broken."""
+    job, name = str(uuid4()), f"writer.{uuid4()}.write"
+    print_table(("correlation id", "job", "since"), [(job, f"insert\n{name}", "2026-11-23\n14:52:09")], title="1 job")
+    assert capsys.readouterr().out.splitlines() == [
+        "1 job", "", f"correlation id: {job}", f"job: insert {name}", "since: 2026-11-23 14:52:09",
+    ]  # fmt: skip
+    print_pairs({"pattern_id": job, "pattern_name": f"{name} {name}"}, title="insert done")
+    assert capsys.readouterr().out.count(name) == 2
+    print_pairs({"pattern_id": job, "pattern_name": LONG}, title="insert done")
+    assert capsys.readouterr().out.splitlines() == ["insert done", f"pattern_id: {job}", f"pattern_name: {LONG}"]
 
 
 @pytest.mark.usefixtures("_pipe")
@@ -91,9 +105,8 @@ def test_found_patterns(capsys: pytest.CaptureFixture[str]) -> None:
     )
     said = capsys.readouterr()
     assert all(each["id"] in said.out for each in found)
-    assert max(map(len, said.out.splitlines())) <= 80
+    assert max(len(line) for line in said.out.splitlines() if LONG not in line) <= 80
     assert said.out.startswith("3 found")
-    assert said.out.count("z") == 300
     assert "[b]n[/b] [/x]" in said.out
     assert "2026-11-23" in said.out
     assert f"There are more: add --cursor {'c' * 200}\n" in said.err
