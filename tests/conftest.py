@@ -17,4 +17,6 @@ pytest_plugins = [
     "tests.fix_metrics",
     "tests.fix_install",
     "tests.fix_pages",
+    "tests.fix_harvest",
+    "tests.fix_outbox",
 ]

@@ -1,18 +1,31 @@
 """Imports: files to import, and runs in this process."""
 
+import sys
+from collections.abc import Callable
+from uuid import uuid4
+
+from psycopg.rows import DictRow
+
+from pattern_storage.storage.pattern import WRITABLE
+from tests.fix_storage import Connection, make_pattern
+
+if sys.version_info >= (3, 14):
+    pass
+else:
+    pass
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import psycopg
 import pytest
-from psycopg.rows import DictRow, dict_row
+from psycopg.rows import dict_row
 
 from pattern_storage.config.settings import Settings
 from pattern_storage.storage import ModelResult, import_runs
@@ -23,7 +36,7 @@ from pattern_storage.tasks.imports.run.execution import RunExecutor
 from pattern_storage.tasks.imports.sources.files import Source
 from pattern_storage.tasks.sender import create_app
 from tests.fix_process import DEADLINE
-from tests.fix_storage import Connection, Pool, make_pattern
+from tests.fix_storage import Pool
 
 
 def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
@@ -213,3 +226,40 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     made = Gate(monkeypatch)
     yield made
     made.open.set()
+
+
+#: Texts that COPY and CSV have to escape, and a value for every column.
+FULL_ROW: dict[str, Any] = {
+    "pattern_name": 'tab\tand "quotes"',
+    "pattern_type": "function",
+    "language": "python",
+    "category": "a\\b",
+    "template_code": "def f():\r\n\treturn '\\n', \"\\\\\", 'ü€😀', '\\N'\n\\.\n",
+    "description": "two\nlines",
+    "example_usage": "f()",
+    "source": "\\N",
+    "confidence_score": 0.125,
+    "usage_count": 7,
+    "success_rate": 1.0,
+    "complexity_score": 10,
+    "maintainability_score": 0.0,
+    "performance_score": 0.25,
+    "is_deprecated": True,
+    "created_by": "importer",
+    "tags": ["a,b", 'c"d', "e\\f", "g h", "{", "NULL", "ü"],
+    "context": {"deep": [{"x": 'tab\t\\ "q" \n'}], "ü": None, "n": 1.5},
+}
+
+
+async def stored_rows(connection: Connection) -> list[DictRow]:
+    """Return all patterns, the columns that can be written, by name."""
+    columns = ", ".join(WRITABLE)
+    cursor = await connection.execute(f"SELECT {columns} FROM pattern_templates ORDER BY pattern_name")
+    return await cursor.fetchall()
+
+
+def with_defaults(pattern: dict[str, Any]) -> dict[str, Any]:
+    """Return all columns that can be written, with the defaults of those that a pattern does not name."""
+    nothing = dict.fromkeys(WRITABLE)
+    defaults = {"confidence_score": 0.5, "usage_count": 0, "success_rate": 0.5, "is_deprecated": False}
+    return nothing | defaults | {"created_by": "system", "tags": [], "context": {}} | pattern

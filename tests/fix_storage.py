@@ -1,13 +1,16 @@
 """The storage layer on a database of the test's own."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
+from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool
 
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, NodePatternStorageEffect
@@ -74,3 +77,69 @@ async def until(question: Callable[[], Awaitable[object]], deadline: float = 30.
     async with asyncio.timeout(deadline):
         while not await question():  # noqa: ASYNC110  # the server has no event to wait for
             await asyncio.sleep(0.002)
+
+
+#: A value for every column that a contract may leave out, of the kinds that are hard to escape.
+FULL = {
+    "category": "naïve",
+    "description": "';DROP TABLE pattern_templates;--",
+    "example_usage": "\\N\t\r\n\\.",
+    "source": "C:\\new",
+    "confidence_score": 0.1 + 0.2,
+    "usage_count": 2**31 - 1,
+    "success_rate": 5e-324,
+    "complexity_score": 10,
+    "maintainability_score": 0.0,
+    "performance_score": 1.0,
+    "is_deprecated": True,
+    "created_by": "",
+    "tags": ["", "NULL", 'a"b', "a,b", "{}", "\\", "ü\U0001f600"],
+    "context": {"a": [1, None, True, 1.5, {"b": "\u2028\\u0000"}], "": {}, "big": 2**70},
+}
+
+
+async def all_rows(connection: Connection) -> list[DictRow]:
+    """Return all patterns, in the order of their ids."""
+    return await (await connection.execute("SELECT * FROM pattern_templates ORDER BY id")).fetchall()
+
+
+async def row_of(connection: Connection, pattern_id: str) -> DictRow:
+    """Return one pattern, which has to exist."""
+    cursor = await connection.execute("SELECT * FROM pattern_templates WHERE id = %s", [pattern_id])
+    found = await cursor.fetchone()
+    assert found is not None
+    return found
+
+
+async def database_time(connection: Connection) -> datetime:
+    """Return what time it is on the server."""
+    found = await (await connection.execute("SELECT clock_timestamp() AS now")).fetchone()
+    assert found is not None
+    now: datetime = found["now"]
+    return now
+
+
+def assert_metadata(result: ModelResult, correlation_id: UUID, operation: str, error_type: str | None = None) -> None:
+    """Check what the metadata of every result hold, and that result and metadata agree."""
+    expected = {"correlation_id", "operation", "duration_ms"} | ({"error_type"} if error_type else set())
+    assert set(result.metadata) - {"failed_index"} == expected
+    assert result.metadata["correlation_id"] == str(correlation_id)
+    assert result.metadata["operation"] == operation
+    assert result.metadata["duration_ms"] > 0
+    assert result.metadata.get("error_type") == error_type
+    assert (result.data is None, result.error is None) == (not result.success, result.success)
+    assert ModelResult.model_validate(result.to_dict()) == result
+
+
+Row = dict[str, Any]
+
+
+async def write_rows(connection: Connection, rows: Iterable[Row]) -> None:
+    """Insert rows with columns that contracts cannot set."""
+    for row in rows:
+        values: dict[str, Any] = {"template_code": "x"} | row
+        if "context" in values:
+            values["context"] = Jsonb(values["context"])
+        places = ", ".join(f"%({name})s" for name in values)
+        statement = f"INSERT INTO pattern_templates ({', '.join(values)}) VALUES ({places})"
+        await connection.execute(statement.encode(), values)

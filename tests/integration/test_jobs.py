@@ -10,21 +10,16 @@ import psycopg
 import pytest
 from psycopg.rows import scalar_row
 from psycopg.sql import SQL
-from psycopg.types.json import Json
 
 from pattern_storage.storage import (
     NodePatternStorageEffect,
     attempts,
-    audit,
     dead_letters,
     import_runs,
-    job_retries,
     jobs,
     ledger,
     outbox,
     overview,
-    pauses,
-    schema,
 )
 from pattern_storage.storage.delivery import Delivery, delivered
 from pattern_storage.storage.errors import FilterInvalid
@@ -32,7 +27,6 @@ from pattern_storage.storage.group import GroupConnection
 from pattern_storage.storage.job_details import find_job
 from pattern_storage.storage.job_filter import Cursor, JobFilter
 from pattern_storage.storage.model_contract_pattern_storage import ModelResult
-from pattern_storage.storage.pauses import Pausable
 from pattern_storage.storage.pool import create_pool
 from pattern_storage.storage.sql import block
 from tests.fix_servers import create_database, drop_database, on_database
@@ -40,7 +34,10 @@ from tests.fix_storage import contract, make_pattern
 
 Connection = psycopg.AsyncConnection[Any]
 
+
 SENT = datetime.now(UTC) - timedelta(seconds=3)
+
+
 CLAIMED = SENT + timedelta(seconds=1)
 
 
@@ -247,9 +244,6 @@ def test_a_filter_survives_a_url() -> None:
     assert JobFilter().is_empty
 
 
-# --- one job ---
-
-
 async def test_the_timeline_of_a_job(reader: Connection, known: dict[str, UUID]) -> None:
     whats = {}
     for name, job in known.items():
@@ -271,97 +265,6 @@ async def test_the_timeline_of_a_job(reader: Connection, known: dict[str, UUID])
     assert await find_job(reader, uuid4()) is None
 
 
-async def test_attempts_are_in_the_timeline_of_a_job_that_was_done_at_last(
-    node: NodePatternStorageEffect, connection: Connection
-) -> None:
-    job = contract("insert", data=make_pattern())
-    failure = ModelResult.failure("gone", "connection_lost", correlation_id=job.correlation_id, operation="insert")
-    for _ in range(25):
-        await attempts.note_failure(connection, job, failure)
-        await attempts.count_delivery(connection, job.correlation_id)
-    assert (await node.execute_once(job)).success
-    found = await find_job(connection, job.correlation_id)
-    assert found is not None
-    assert [event.what for event in found.events] == ["attempt failed"] * 20 + ["started", "committed"]
-    assert found.job.attempts == 26
-
-
-async def test_a_replayed_dead_letter_keeps_its_timeline(
-    node: NodePatternStorageEffect, connection: Connection
-) -> None:
-    job = contract("insert", data=make_pattern())
-    failure = ModelResult.failure("gone", "connection_lost", correlation_id=job.correlation_id, operation="insert")
-    for _ in range(2):
-        await attempts.note_failure(connection, job, failure)
-        await dead_letters.add(connection, job, failure, attempts=2)
-        await dead_letters.note_replay(connection, [job.correlation_id])
-    found = await find_job(connection, job.correlation_id)
-    assert found is not None
-    once = ["attempt failed", "attempt failed", "DEAD", "replayed"]
-    assert [event.what for event in found.events] == [*once, *once]
-    assert (await node.execute_once(job)).success
-    found = await find_job(connection, job.correlation_id)
-    assert found is not None
-    assert [event.what for event in found.events] == [*once, *once, "started", "committed"]
-    assert (found.retries, found.retried_from, found.can_be_retried) == ([], None, False)
-
-
-async def test_a_failed_job_is_sent_again_under_a_new_id(
-    node: NodePatternStorageEffect, connection: Connection
-) -> None:
-    pattern = make_pattern()
-    first, twin = (contract("insert", data=pattern) for _ in range(2))
-    wrong = contract("insert", data=pattern | {"confidence_score": 7})
-    for one in (first, twin, wrong):
-        await node.execute_once(one)
-    missing = uuid4()
-    ids = [first.correlation_id, twin.correlation_id, wrong.correlation_id, missing]
-    async with connection.transaction():
-        done = await job_retries.retry(connection, ids)
-    ((old, new),) = done.sent
-    assert old == twin.correlation_id
-    assert (new.data, new.operation) == (twin.data, "insert")
-    assert list(done.refused) == [first.correlation_id, wrong.correlation_id, missing]
-    assert "confidence_score" in done.refused[wrong.correlation_id]
-    again = await job_retries.retry(connection, [twin.correlation_id])
-    assert again.refused == {twin.correlation_id: "it was sent again before"}
-    waiting = await find_job(connection, new.correlation_id)
-    assert waiting is not None
-    assert (waiting.job.state, waiting.retried_from) == ("QUEUED", twin.correlation_id)
-    found = await find_job(connection, twin.correlation_id)
-    assert found is not None
-    assert found.retries == [new.correlation_id]
-    await connection.execute("UPDATE job_retries SET created_at = now() - interval '29 days'")
-    assert await job_retries.purge(connection, days=30) == 0
-    await connection.execute("UPDATE job_retries SET created_at = now() - interval '31 days'")
-    assert await job_retries.purge(connection, days=30) == 1
-
-
-# --- what operators set and did, and figures ---
-
-
-async def test_pauses_are_kept(connection: Connection) -> None:
-    assert await pauses.pause(connection, Pausable.QUEUE, "batch", actor="ann")
-    assert not await pauses.pause(connection, Pausable.QUEUE, "batch", actor="bob")
-    assert await pauses.pause(connection, Pausable.IMPORT, "batch", actor="bob")
-    found = await pauses.paused(connection, Pausable.QUEUE)
-    assert {name: pause.paused_by for name, pause in found.items()} == {"batch": "ann"}
-    assert await pauses.resume(connection, Pausable.QUEUE, "batch")
-    assert not await pauses.resume(connection, Pausable.QUEUE, "batch")
-    assert set(await pauses.paused(connection, Pausable.IMPORT)) == {"batch"}
-
-
-async def test_the_audit_remembers(connection: Connection) -> None:
-    for number in range(5):
-        await audit.record(connection, "ann" if number % 2 else "bob", "replay", {"error_type": f"e{number}"}, number)
-    newest = await audit.entries(connection, limit=2)
-    assert [(entry.actor, entry.filter, entry.count) for entry in newest] == [
-        ("bob", {"error_type": "e4"}, 4), ("ann", {"error_type": "e3"}, 3),
-    ]  # fmt: skip
-    older = await audit.entries(connection, before=newest[-1].id, actor="bob", action="replay")
-    assert [entry.count for entry in older] == [2, 0]
-
-
 async def test_figures_of_the_last_hour(reader: Connection) -> None:
     seconds, spans = overview.HOUR
     found = await overview.rates(reader, seconds=seconds, spans=spans)
@@ -378,50 +281,3 @@ async def test_an_empty_ledger_has_no_figures(connection: Connection) -> None:
     assert await overview.quantiles(connection, seconds=60) == overview.Quantiles(None, None)
     (span,) = await overview.rates(connection, seconds=60, spans=1)
     assert (span.jobs, span.duration, span.waited) == (0, None, None)
-
-
-# --- the migration of what was there before ---
-
-OLD_RESULTS: list[tuple[dict[str, Any], tuple[Any, ...]]] = [
-    (
-        {"success": True, "data": {"pattern_name": "x"}, "metadata": {"operation": "insert", "duration_ms": 2.5}},
-        ("SUCCESS", "insert", "x", None, 2.5),
-    ),
-    (
-        {"success": False, "error": "a", "metadata": {"operation": "update", "error_type": "validation_error"}},
-        ("FAILURE", "update", None, "validation_error", None),
-    ),
-    ({"success": False, "metadata": {"error_type": "revoked"}}, ("REVOKED", None, None, "revoked", None)),
-    ({"success": True, "data": "text", "metadata": {"duration_ms": "x"}}, ("SUCCESS", None, None, None, None)),
-    ({"success": False, "error": "\x00"}, ("FAILURE", None, None, None, None)),
-]
-
-
-async def test_old_rows_are_described(empty_database_url: str) -> None:
-    """Also what workers of the older release record after the migration, which goes on when it was killed half-way."""
-    schema.upgrade(empty_database_url, "pattern_storage_0006")
-    ids = [uuid4() for _ in OLD_RESULTS]
-    insert = "INSERT INTO job_ledger (correlation_id, result) VALUES (%s, %s)"
-    async with await psycopg.AsyncConnection.connect(empty_database_url, autocommit=True) as connection:
-        for job, (result, _) in list(zip(ids, OLD_RESULTS, strict=True))[:-2]:
-            await connection.execute(insert, [job, Json(result)])
-        letter = Json({"operation": "insert", "data": {"pattern_name": "dead"}})
-        await connection.execute(
-            "INSERT INTO dead_letters (correlation_id, contract, error_type, error, attempts, first_at)"
-            " SELECT gen_random_uuid(), contract, 'e', 'e', 1, now() FROM unnest(%s::json[]) AS contract",
-            [[letter, Json("text"), Json({"operation": "\x00"})]],
-        )
-        await connection.execute("ALTER TABLE job_ledger ADD COLUMN state text")
-        schema.upgrade(empty_database_url)
-        for job, (result, _) in list(zip(ids, OLD_RESULTS, strict=True))[-2:]:
-            await connection.execute(insert, [job, Json(result)])
-        assert await ledger.describe(connection) == 2
-        assert await ledger.describe(connection) == 0
-        columns = "state, operation, pattern_name, error_type, duration_ms"
-        for job, (_, expected) in zip(ids, OLD_RESULTS, strict=True):
-            cursor = await connection.execute(
-                f"SELECT {columns} FROM job_ledger WHERE correlation_id = %s".encode(), [job]
-            )
-            assert await cursor.fetchone() == expected
-        cursor = await connection.execute("SELECT operation, pattern_name FROM dead_letters ORDER BY 1, 2")
-        assert await cursor.fetchall() == [("", None), ("", None), ("insert", "dead")]
