@@ -26,6 +26,12 @@ SIZE = {"width": 1_440, "height": 900}
 ROWS = 1_000_000
 
 
+#: Replaces one text by another in all of a page.
+RENAME = """([old, plain]) => {
+    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) texts.currentNode.data = texts.currentNode.data.replaceAll(old, plain);
+}"""
+
 #: Contrast of an element's text with what is behind it, as WCAG has it.
 CONTRAST = """element => {
     const parts = text => text.match(/[\\d.]+/g).map(Number);
@@ -163,10 +169,12 @@ def fits(page: Any) -> None:
     assert wide <= 0, page.url
 
 
-def shoot(page: Any, pictures: Path, name: str) -> None:
-    """Take a picture of what a person sees."""
+def shoot(page: Any, pictures: Path, name: str, home: Path | None = None) -> None:
+    """Take a picture of what a person sees; the temporary folder `home` has a plain name in it."""
     page.wait_for_load_state("networkidle")
     fits(page)
+    if home is not None:
+        page.evaluate(RENAME, [str(home), "/srv/patterns"])
     page.screenshot(path=pictures / f"flower-{name}.png")
 
 
@@ -337,7 +345,7 @@ def test_an_import_is_watched_and_stopped(person: Callable[..., Any], station: S
     page.locator("section[aria-label=Imports] tr", has_text="missing").locator(".badge.state-failed").wait_for()
     page.locator("section[aria-label=Imports] tr", has_text="catalogue").get_by_role("link", name="Run now…").click()
     confirm(page, "Run catalogue now", "Run now")
-    shoot(page, pictures, "imports")
+    shoot(page, pictures, "imports", station.home)
     page.locator("section[aria-label=Imports] tr", has_text="catalogue").locator(".badge").click()
     # The page says by itself how far it is.
     page.locator("progress[value]").wait_for()
@@ -347,7 +355,7 @@ def test_an_import_is_watched_and_stopped(person: Callable[..., Any], station: S
         return re.fullmatch(r"reading, \d+ %: [\d,]+ rows, [\d.]+ MB of [\d.]+ MB, [\d,]+/s, .* left", text)
 
     wait_until(told, "phase, percent, rows, bytes, rate and time left are shown")
-    shoot(page, pictures, "import-run")
+    shoot(page, pictures, "import-run", station.home)
     page.get_by_role("link", name="Stop…").click()
     confirm(page, "Stop this run of catalogue", "Stop")
     page.locator("h1 + .badge.state-cancelled").wait_for()
@@ -382,7 +390,8 @@ def test_pages_fit_a_phone_and_the_keyboard(person: Callable[..., Any]) -> None:
             assert page.locator(selector).first.evaluate(CONTRAST) >= 4.5, (scheme, selector)
     page.emulate_media(color_scheme="light")
     page.get_by_role("button", name="Toggle navigation").click()
-    page.get_by_role("link", name="Queues", exact=True).click()
+    with page.expect_navigation():
+        page.get_by_role("link", name="Queues", exact=True).click()
     page.set_viewport_size(SIZE)
     # By keyboard alone: past the navigation, to a button, and through the question.
     page.keyboard.press("Tab")

@@ -32,7 +32,7 @@ class BrokerJobs:
     complete: bool = True
 
 
-def named(message: WaitingMessage, names: Mapping[UUID, str]) -> str:
+def describe_message(message: WaitingMessage, names: Mapping[UUID, str]) -> str:
     """Return a line about a message, with the pattern's name in place of its id."""
     contract = message.contract
     name = names.get(contract.pattern_id) if contract and contract.pattern_id else None

@@ -25,7 +25,7 @@ OPERATIONS = tuple(operation for operation in OperationName if operation != Oper
 PAGE = 50
 
 
-def about(letter: ListedLetter) -> str:
+def describe_letter(letter: ListedLetter) -> str:
     """Return a line about a letter's job, or the length of a contract that is too long to be read whole."""
     with suppress(ValueError, RecursionError):
         contract = json.loads(letter.beginning)
@@ -68,8 +68,9 @@ class DeadLettersPage(LettersHandler):
             last = letters[PAGE - 1]
             following = filters | {"after": last.died_at.isoformat(), "after_id": last.correlation_id}
         self.page(
-            "dead_letters.html", groups=groups, letters=letters[:PAGE], total=total, filters=filters, about=about,
-            operations=OPERATIONS, grouped=dead_letter_pages.GROUPED, following=following,
+            "dead_letters.html", groups=groups, letters=letters[:PAGE], total=total, filters=filters,
+            describe_letter=describe_letter, operations=OPERATIONS, grouped=dead_letter_pages.GROUPED,
+            following=following,
         )  # fmt: skip
 
 

@@ -106,7 +106,7 @@ def plural(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"
 
 
-def about(values: dict[str, Any]) -> str:
+def subject(values: dict[str, Any]) -> str:
     """Return the subject of an entry of the audit as names and values, with the first few of many ids."""
     return "; ".join(f"{name} {_listed(value)}" for name, value in values.items())
 

@@ -14,8 +14,8 @@ from pattern_storage.storage.job_labels import JobLabel
 from pattern_storage.tasks.errors import ServiceUnavailable
 from pattern_storage.tasks.flower.pages import formatting
 from pattern_storage.tasks.flower.pages.base import PageHandler
-from pattern_storage.tasks.flower.pages.broker_jobs import named
-from pattern_storage.tasks.flower.pages.jobs import about
+from pattern_storage.tasks.flower.pages.broker_jobs import describe_message
+from pattern_storage.tasks.flower.pages.jobs import describe_job
 from pattern_storage.tasks.flower.pages.timeline import steps
 from pattern_storage.tasks.operate.message_search import find_messages
 from pattern_storage.tasks.operate.operator import CANCELLABLE
@@ -92,9 +92,9 @@ class JobPage(PageHandler):
         waiting: WaitingMessage | None,
     ) -> str:
         if details:
-            return about(details.job, {job_id: label} if label else {})
+            return describe_job(details.job, {job_id: label} if label else {})
         if waiting:
-            return named(waiting, await self.names_of([waiting]))
+            return describe_message(waiting, await self.names_of([waiting]))
         return str(seen.args or seen.name or "a job") if seen else "A job that no worker has described yet"
 
     def _rows(

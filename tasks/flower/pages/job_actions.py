@@ -12,13 +12,13 @@ from pattern_storage.storage.job_labels import JobLabel
 from pattern_storage.tasks.errors import BrokerUnavailable
 from pattern_storage.tasks.flower.pages import broker_jobs, formatting
 from pattern_storage.tasks.flower.pages.actions import ActionHandler, Question
-from pattern_storage.tasks.flower.pages.jobs import JobsHandler, about
+from pattern_storage.tasks.flower.pages.jobs import JobsHandler, describe_job
 from pattern_storage.tasks.operate.message_search import find_messages
 from pattern_storage.tasks.operate.operator import CANCELLABLE, RETRIABLE
 from pattern_storage.vocabulary import ListedState
 
 #: A question describes each of so few jobs, and says the number of more.
-NAMED = 5
+DESCRIBED = 5
 
 
 def _due(label: JobLabel | None) -> str:
@@ -41,26 +41,30 @@ class JobAction(JobsHandler, ActionHandler):
 
     async def question(self) -> Question:
         """Say how many there are. `until` keeps jobs that come later out of the action."""
-        wanted = self.actionable()
         now = datetime.now(UTC)
-        count, more = (0, False) if wanted is None else await self.count(wanted.before(now))
+        count, more, descriptions = 0, False, list[str]()
+        if (wanted := self.actionable()) is not None:
+            count, more = await self.count(wanted.before(now))
+            if 0 < count <= DESCRIBED:
+                descriptions = await self._descriptions(wanted.before(now))
         filters = self.filters()
         text = f"{self.verb} {formatting.plural(count, 'job')}{' or more' if more else ''}?"
         back = self.href("job", filters["id"]) if filters.keys() == {"id"} else self.href("jobs", **filters)
-        named = await self._names(wanted.before(now)) if wanted is not None and 0 < count <= NAMED else []
-        return Question(text, back, self._about(), {"until": now.isoformat()} | filters, count, named)
+        return Question(text, back, self._about(), {"until": now.isoformat()} | filters, count, descriptions)
 
-    async def _names(self, wanted: JobFilter) -> list[str]:
+    async def _descriptions(self, wanted: JobFilter) -> list[str]:
         """Return a description of each of these few jobs."""
-        page = await self.backend.run(jobs.list_jobs, wanted=wanted, limit=NAMED)
+        page = await self.backend.run(jobs.list_jobs, wanted=wanted, limit=DESCRIBED)
         labels = await self.backend.run(job_labels.find, ids=[job.correlation_id for job in page.jobs])
-        named = [f"{job.state}: {about(job, labels)}{_due(labels.get(job.correlation_id))}" for job in page.jobs]
-        if not named and wanted.correlation_id is not None:
-            with suppress(BrokerUnavailable):
-                messages = await self.backend.in_thread(find_messages, self.backend.settings, [wanted.correlation_id])
-                names = await self.names_of(messages.values())
-                named = [f"{message.state}: {broker_jobs.named(message, names)}" for message in messages.values()]
-        return named
+        if page.jobs or wanted.correlation_id is None:
+            return [
+                f"{job.state}: {describe_job(job, labels)}{_due(labels.get(job.correlation_id))}" for job in page.jobs
+            ]
+        with suppress(BrokerUnavailable):
+            found = await self.backend.in_thread(find_messages, self.backend.settings, [wanted.correlation_id])
+            names = await self.names_of(found.values())
+            return [f"{message.state}: {broker_jobs.describe_message(message, names)}" for message in found.values()]
+        return []
 
     async def count(self, wanted: JobFilter) -> tuple[int, bool]:
         """Return on how many jobs it would act, and whether there may be more."""

@@ -43,7 +43,7 @@ SORTS = {
 }  # fmt: skip
 
 
-def about(job: JobRow, labels: Mapping[UUID, JobLabel]) -> str:
+def describe_job(job: JobRow, labels: Mapping[UUID, JobLabel]) -> str:
     """Return a line about a job, as far as its contract or its row in the ledger says."""
     label = labels.get(job.correlation_id)
     return str(label) if label else " ".join(filter(None, (job.operation, job.pattern_name))) or "a job"
@@ -101,7 +101,8 @@ class JobsPage(JobsHandler):
             return
         self.page(
             "jobs.html", jobs=page.jobs, labels=labels, waiting=waiting,
-            names=await self.names_of(waiting.messages if waiting else []), about=about, named=broker_jobs.named,
+            names=await self.names_of(waiting.messages if waiting else []), describe_job=describe_job,
+            describe_message=broker_jobs.describe_message,
             can_cancel=await self._can_cancel(wanted, waiting, whole),
             can_retry=await self._can_retry(wanted, whole),
             total=total, counted=total < COUNT_LIMIT, filters=filters, order=order,

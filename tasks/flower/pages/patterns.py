@@ -10,7 +10,7 @@ from pattern_storage.storage.job_filter import JobFilter
 from pattern_storage.storage.pattern_pages import ShownPattern
 from pattern_storage.tasks.flower.pages import formatting
 from pattern_storage.tasks.flower.pages.base import PageHandler
-from pattern_storage.tasks.flower.pages.jobs import about
+from pattern_storage.tasks.flower.pages.jobs import describe_job
 
 #: Patterns in the list, and jobs on the page of a pattern.
 PAGE, JOBS = 50, 20
@@ -62,7 +62,7 @@ class PatternPage(PageHandler):
             derived=await self.backend.run(pattern_pages.derived, pattern_id=pattern_id),
             same=[other for other in same if other.id != pattern_id], jobs=page.jobs, more=page.next is not None,
             labels=await self.backend.run(job_labels.find, ids=[job.correlation_id for job in page.jobs]),
-            about=about,
+            describe_job=describe_job,
         )  # fmt: skip
 
     def _rows(self, found: ShownPattern) -> list[tuple[str, Any, str]]:

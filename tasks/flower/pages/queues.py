@@ -18,7 +18,7 @@ from pattern_storage.tasks.errors import QueueUnreadable
 from pattern_storage.tasks.flower.pages import formatting
 from pattern_storage.tasks.flower.pages.actions import NamedAction, Question
 from pattern_storage.tasks.flower.pages.base import PageHandler
-from pattern_storage.tasks.flower.pages.broker_jobs import named
+from pattern_storage.tasks.flower.pages.broker_jobs import describe_message
 from pattern_storage.tasks.flower.pages.plots import Line, lines, sparkline
 from pattern_storage.tasks.operate.queue_actions import check_queue
 from pattern_storage.tasks.operate.queues import QueueDepth, WaitingPage, depths, redis_queues
@@ -126,7 +126,7 @@ class QueuePage(QueuesHandler):
         paused, values = await self.paused(), (await self.history()).get(queue, [0.0, 0.0])
         servers, known = await self.servers()
         self.page(
-            "queue.html", queue=depth, waiting=waiting, pause=paused.get(queue), named=named,
+            "queue.html", queue=depth, waiting=waiting, pause=paused.get(queue), describe_message=describe_message,
             names=await self.names_of(waiting.messages), servers=servers.get(queue, []), known=known,
             plot=lines(
                 [Line("jobs a second", values)], label_of(values), formatting.rate, ("1 h ago", "30 min ago", "now")
