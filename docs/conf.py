@@ -64,14 +64,16 @@ FROM_ROOT = {
 _log = logging.getLogger(__name__)
 
 
-def _read_from_root(_: Sphinx, name: str, source: list[str]) -> None:
-    """Put a file of the repository's root in the place of its page, with links as they are from here."""
+def _adapt_links(_: Sphinx, name: str, source: list[str]) -> None:
+    """Put a file of the repository's root in the place of its page, and make links lead to pages of the site."""
     if name in FROM_ROOT:
         text = (Path(__file__).parent.parent / FROM_ROOT[name]).read_text(encoding="utf-8").replace("](docs/", "](")
         # Links to what is no page of this site become their text.
         source[0] = re.sub(r"\[([^]]+)\]\((?!https?:|#|[\w-]+\.md|images/)[^)]+\)", r"\1", text)
     for page, file in FROM_ROOT.items():
         source[0] = re.sub(rf"\]\((\.\./)?{re.escape(file)}", f"]({page}.md", source[0])
+    # So do links to modules.
+    source[0] = re.sub(r"\[([^]]+)\]\(\.\./[^)]+\)", r"\1", source[0])
 
 
 def _skip(_: Sphinx, __: str, name: str, ___: Any, skip: bool, ____: Any) -> bool | None:
@@ -98,6 +100,6 @@ def _compare(app: Sphinx) -> None:
 def setup(app: Sphinx) -> None:
     """Connect to autodoc."""
     app.connect("builder-inited", _compare)
-    app.connect("source-read", _read_from_root)
+    app.connect("source-read", _adapt_links)
     app.connect("autodoc-skip-member", _skip)
     app.connect("autodoc-process-docstring", _check)
