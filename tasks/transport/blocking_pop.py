@@ -1,4 +1,4 @@
-"""Blocking pops: a connection for each queue key that is not watched, on which the server is waited for."""
+"""Blocking pops: for each queue key that is not watched a connection that waits on the server for a message."""
 
 from collections.abc import Callable, Iterable
 from time import monotonic
@@ -7,14 +7,12 @@ from typing import Any
 from kombu.log import get_logger
 from redis.exceptions import ResponseError
 
-from pattern_storage.tasks.redis_errors import ServerRefuses
-from pattern_storage.tasks.transport.polled_connection import PolledConnection
+from pattern_storage.tasks.transport.polled_connection import REFUSED, PolledConnection
 from pattern_storage.tasks.transport.queue_keys import QueueKey
+from pattern_storage.tasks.transport.refusal import Refusal
 
 logger = get_logger(__name__)
 
-#: Seconds until a blocking pop that the server refused is tried again.
-RETRY_DELAY = 1.0
 #: Seconds to look for the reply of a pop that CLIENT UNBLOCK did not wake; it is there unless the server has not
 #: begun the command.
 UNBLOCK_POLL = 0.001
@@ -22,39 +20,17 @@ UNBLOCK_POLL = 0.001
 UNBLOCK_TIMEOUT = 1.0
 
 
-class Refusal:
-    """A server that refuses a kind of command for now: says so once, and once that it is over."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._since: float | None = None
-
-    def begin(self, error: ServerRefuses) -> None:
-        """Note that it refused."""
-        if self._since is None:
-            logger.warning("cannot %s, and goes on trying: %s", self._what, error)
-            self._since = monotonic()
-
-    def end(self, sent_at: float | None) -> None:
-        """Note that it did not refuse a command which was sent then, by the monotonic clock."""
-        # One that waited on the server since before says nothing.
-        if self._since is not None and sent_at is not None and sent_at > self._since:
-            logger.warning("can %s again", self._what)
-            self._since = None
-
-
 class BlockingPop(PolledConnection):
-    """Waits for a message under one queue key and moves it to the `.claimed` list beside it.
+    """A connection that waits for a message under one queue key and moves it to the `.claimed` list beside it.
 
-    For a consumer without acknowledgements, which takes messages away for good, it is kombu's BRPOP.
+    For a consumer without acknowledgements it is kombu's BRPOP, which removes the message for good.
     """
 
     def __init__(self, channel: Any, queue_key: QueueKey, pops: "BlockingPops") -> None:
-        super().__init__(channel, f"BLMOVE {queue_key.key}", self.end)
+        super().__init__(channel, f"BLMOVE {queue_key.key}", self.end, pops.refusal)
         self.queue_key = queue_key
         self.pops = pops
         self.client_id = 0
-        self.retry_at = 0.0
 
     def on_connected(self) -> None:
         """Ask for the client id, by which another connection can unblock this one."""
@@ -62,7 +38,7 @@ class BlockingPop(PolledConnection):
         self.client_id = self.connection.read_response()
 
     def begin(self, timeout: float) -> None:
-        """Wait on the server, `timeout` seconds at most (0: for ever)."""
+        """Wait on the server, `timeout` seconds at most (0: without a limit)."""
         if self.queue_key.needs_ack:
             self.send("BLMOVE", self.queue_key.key, f"{self.queue_key.key}.claimed", "RIGHT", "LEFT", timeout)
         else:
@@ -70,18 +46,11 @@ class BlockingPop(PolledConnection):
 
     def end(self) -> bool:
         """Read the reply: a moved message, or nothing. Returns whether it was delivered at once."""
-        sent_at = self.sent_at
-        try:
-            reply = self.read()
-        except ServerRefuses as error:
-            if error.has_moved:
-                raise
+        reply = self.read()
+        if reply is REFUSED:
             # A full server refuses to move a message, and still lets a claim take one.
-            self.pops.refusal.begin(error)
-            self.retry_at = monotonic() + RETRY_DELAY
             self.pops.refused = True
             return False
-        self.pops.refusal.end(sent_at)
         if reply is None:
             return False
         if self.pops.deliver_early(self.queue_key, reply):
@@ -91,11 +60,15 @@ class BlockingPop(PolledConnection):
 
 
 class BlockingPops:
-    """All blocking pops of a channel."""
+    """All blocking pops of a channel.
 
-    def __init__(self, channel: Any, deliver_early: Callable[[QueueKey, Any], bool] = lambda queue_key, reply: False):
+    Args:
+        channel: the channel.
+        deliver_early: called with each moved message; returns whether it has delivered it, before a claim recorded it.
+    """
+
+    def __init__(self, channel: Any, deliver_early: Callable[[QueueKey, Any], bool]) -> None:
         self._channel = channel
-        #: Is asked to deliver a message before a claim has recorded it; returns whether it did.
         self.deliver_early = deliver_early
         self._by_key: dict[str, BlockingPop] = {}
         #: Messages that were moved to a `.claimed` list and that no claim has taken from there yet.
@@ -127,9 +100,9 @@ class BlockingPops:
                 pop.begin(self._channel.brpop_timeout)
 
     def end(self) -> None:
-        """Unblock all that wait. Each replies exactly once: with nothing, or with what it had just moved.
+        """Unblock all that wait. Each replies exactly once: with nothing, or with the message that it had just moved.
 
-        One that does not, because its connection is dead or its reply was lost on the way, is disconnected.
+        A pop that does not, because its connection is dead or its reply was lost on the way, is disconnected.
         """
         deadline = monotonic() + UNBLOCK_TIMEOUT
         while pending := self.pending:
@@ -139,7 +112,7 @@ class BlockingPops:
                 woken = pipe.execute(raise_on_error=False)
             for pop, reply in zip(pending, woken, strict=True):
                 if isinstance(reply, ResponseError):
-                    # Not allowed to: what is moved before the server sees the disconnection returns with a sweep.
+                    # Forbidden. What the server moves before it sees the disconnection returns with a sweep.
                     pop.disconnect()
                 elif pop.readable(max(deadline - monotonic(), 0.0) if reply else UNBLOCK_POLL):
                     pop.end()

@@ -14,13 +14,13 @@ from redis.exceptions import ResponseError
 
 from pattern_storage.tasks.redis_errors import ServerRefuses
 from pattern_storage.tasks.transport.channel_clients import ChannelClients
-from pattern_storage.tasks.transport.claim_call import claim_command, read_reply
+from pattern_storage.tasks.transport.claim_call import claim
 from pattern_storage.tasks.transport.claims import Claims
 from pattern_storage.tasks.transport.kombu_parts import redis, virtual
 from pattern_storage.tasks.transport.message import Message, Unreadable, load
 from pattern_storage.tasks.transport.qos import QoS
 from pattern_storage.tasks.transport.queue_keys import UNLIMITED, QueueKey, QueueKeys
-from pattern_storage.tasks.transport.scripts import CLAIM, PUT_ASIDE
+from pattern_storage.tasks.transport.scripts import PUT_ASIDE
 
 logger = get_logger(__name__)
 
@@ -133,8 +133,7 @@ class Channel(ChannelClients):
 
     def basic_get(self, queue: str, no_ack: bool = False, **options: Any) -> Any:
         """Return a message, recorded as unacked in the step that takes it; None if there is none."""
-        command, known = claim_command(self.unacked_keys, self.queue_keys([queue], no_ack), limit=1)
-        reply = read_reply(CLAIM.send(self.plain_client, command), known)
+        reply = claim(self.plain_client, self.unacked_keys, self.queue_keys([queue], no_ack), limit=1)
         self._maybe_update_queues_expire(self._create_client(), queue)
         if reply.error is not None:
             raise reply.error

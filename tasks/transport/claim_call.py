@@ -1,4 +1,4 @@
-"""The claim call: one script call that acknowledges, claims what was moved to `.claimed`, and claims more."""
+"""The claim call: one run of claim.lua that acknowledges, claims what was moved to `.claimed`, and claims more."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -10,8 +10,9 @@ from kombu.utils.encoding import bytes_to_str
 from redis.exceptions import NoScriptError, ResponseError
 
 from pattern_storage.tasks.resp import bulk
-from pattern_storage.tasks.transport.polled_connection import PolledConnection
+from pattern_storage.tasks.transport.polled_connection import REFUSED, PolledConnection
 from pattern_storage.tasks.transport.queue_keys import QueueKey, QueueKeys
+from pattern_storage.tasks.transport.refusal import Refusal
 from pattern_storage.tasks.transport.scripts import CLAIM
 
 logger = get_logger(__name__)
@@ -24,12 +25,22 @@ Moved = Sequence[tuple[QueueKey, bytes]]
 
 
 class Claimed(NamedTuple):
-    """A message that is this channel's to deliver: recorded as unacked, or taken for good."""
+    """A message that is this channel's to deliver: recorded as unacked, or removed from Redis."""
 
     queue_key: QueueKey
     #: Its delivery tag; empty if it needs no acknowledgement.
     tag: str
     raw: bytes
+
+
+class ClaimReply(NamedTuple):
+    """The reply to a claim."""
+
+    #: Number of messages that still wait in the queues.
+    waiting: int
+    claimed: list[Claimed]
+    #: The error that ended the claim early, if any; what it had claimed by then is claimed all the same.
+    error: ResponseError | None
 
 
 def claim_arguments(
@@ -40,58 +51,45 @@ def claim_arguments(
     moved: Moved = (),
     early: Moved = (),
 ) -> tuple[QueueKeys, list[Any]]:
-    """Return what a claim says.
+    """Return the queue keys that a claim counts from 1, and the arguments of its script.
 
     Args:
-        queue_keys: what messages may be taken from, in that order.
+        queue_keys: the keys that messages may be taken from, in that order.
         limit: how many messages at most; what has been moved beyond that goes back.
         round_size: how many queue keys share a round in which each gives one message.
         acks: delivery tags.
         moved: messages that blocking pops have moved.
         early: more of them, which are delivered without waiting for the reply: no limit puts them back.
-
-    Returns:
-        The queue keys that its reply counts from 1, and the script's arguments.
     """
-    known = queue_keys
-    if others := {one.key: one for one, _ in (*early, *moved) if one.key not in queue_keys.numbers}:
-        known = QueueKeys((*queue_keys, *others.values()))
-    number = known.numbers
+    counted = queue_keys
+    if others := {key.key: key for key, _ in (*early, *moved) if key.key not in queue_keys.numbers}:
+        counted = QueueKeys((*queue_keys, *others.values()))
+    numbers = counted.numbers
     arguments: list[Any] = [
-        time(), limit + len(early), len(queue_keys), round_size, known.recorded, known.free, len(acks), *acks
+        time(), limit + len(early), len(queue_keys), round_size, counted.recorded, counted.free, len(acks), *acks
     ]  # fmt: skip
     # The higher priority first, in case the limit does not reach for all.
-    for queue_key, raw in (*early, *sorted(moved, key=lambda one: number[one[0].key])):
-        arguments += [number[queue_key.key], raw]
-    return known, arguments
+    for queue_key, raw in (*early, *sorted(moved, key=lambda message: numbers[message[0].key])):
+        arguments += [numbers[queue_key.key], raw]
+    return counted, arguments
 
 
-def claim_command(
-    unacked_keys: Sequence[str], queue_keys: Iterable[QueueKey], limit: int, **options: Any
-) -> tuple[tuple[Any, ...], QueueKeys]:
-    """Return the command of a claim for redis-py, and the queue keys that its reply counts; see `claim_arguments`."""
-    known, arguments = claim_arguments(QueueKeys(queue_keys), limit, **options)
-    return CLAIM.command([*unacked_keys, *known.numbers], arguments), known
-
-
-class ClaimReply(NamedTuple):
-    """The reply to a claim."""
-
-    #: Messages that are still waiting in the queues.
-    waiting: int
-    claimed: list[Claimed]
-    #: Why it ended early, where it did; what it had claimed by then is claimed all the same.
-    error: ResponseError | None
-
-
-def read_reply(reply: Sequence[Any], known: Sequence[QueueKey]) -> ClaimReply:
-    """Read the reply of the script."""
-    waiting, unreadable, error, *found = reply
+def read_reply(reply: Sequence[Any], counted: QueueKeys) -> ClaimReply:
+    """Read the reply of the script, which numbers the queue keys as `claim_arguments` has counted them."""
+    waiting, unreadable, error, *rest = reply
     if unreadable:
         logger.error("refused %d messages that are none of Celery's; kept in the lists *.unreadable", unreadable)
-    threes = zip(found[::3], found[1::3], found[2::3], strict=True)
-    claimed = [Claimed(known[n - 1], bytes_to_str(tag), raw) for n, tag, raw in threes]
+    threes = zip(rest[::3], rest[1::3], rest[2::3], strict=True)
+    claimed = [Claimed(counted[number - 1], bytes_to_str(tag), raw) for number, tag, raw in threes]
     return ClaimReply(waiting, claimed, ResponseError(bytes_to_str(error)) if error else None)
+
+
+def claim(
+    client: Any, unacked_keys: Sequence[str], queue_keys: Iterable[QueueKey], limit: int, **options: Any
+) -> ClaimReply:
+    """Claim on a client of redis-py, and wait for the reply; see `claim_arguments`."""
+    counted, arguments = claim_arguments(QueueKeys(queue_keys), limit, **options)
+    return read_reply(CLAIM.run(client, [*unacked_keys, *counted.numbers], arguments), counted)
 
 
 class ClaimCall(PolledConnection):
@@ -101,11 +99,11 @@ class ClaimCall(PolledConnection):
     """
 
     def __init__(self, channel: Any, on_reply: Callable[[], bool]) -> None:
-        super().__init__(channel, "CLAIM", on_reply)
+        super().__init__(channel, "CLAIM", on_reply, Refusal("take messages"))
         #: Delivery tags to acknowledge; other threads append to it.
         self.acks: deque[str] = deque()
         self._sent_acks: list[str] = []
-        self._known = QueueKeys()
+        self._counted = QueueKeys()
         self._arguments: list[Any] = []
 
     @property
@@ -114,36 +112,32 @@ class ClaimCall(PolledConnection):
         return bool(self.acks or self._sent_acks)
 
     def take_acks(self) -> list[str]:
-        """Return delivery tags to acknowledge now, first those that were sent and not confirmed."""
+        """Return the delivery tags to acknowledge now, first those that were sent and not confirmed."""
         while self.acks and len(self._sent_acks) < MAX_ACKS:
             self._sent_acks.append(self.acks.popleft())
         return self._sent_acks
 
     def confirm_acks(self) -> None:
-        """Forget those that were taken: Redis has them."""
+        """Forget the tags that were taken: Redis has them."""
         self._sent_acks = []
 
-    def begin(
-        self,
-        queue_keys: QueueKeys,
-        limit: int,
-        round_size: int,
-        moved: Moved,
-        early: Moved = (),
-    ) -> None:
+    def begin(self, queue_keys: QueueKeys, limit: int, round_size: int, moved: Moved, early: Moved) -> None:
         """Send the call; see `claim_arguments`."""
-        self._known, self._arguments = claim_arguments(queue_keys, limit, round_size, self.take_acks(), moved, early)
-        keys = bulk(self.channel.unacked_keys) + self._known.packed
-        self.send_packed(CLAIM.packed(2 + len(self._known), keys, self._arguments))
+        self._counted, self._arguments = claim_arguments(queue_keys, limit, round_size, self.take_acks(), moved, early)
+        keys = bulk(self.channel.unacked_keys) + self._counted.packed
+        self.send_packed(CLAIM.packed(2 + len(self._counted), keys, self._arguments))
 
-    def end(self) -> ClaimReply:
-        """Return what `read_reply` does, waiting for the reply if need be."""
+    def end(self) -> ClaimReply | None:
+        """Return the reply, waiting for it if need be; None if the server refuses the claim for now."""
         try:
             reply = self.read()
         except NoScriptError:
             # Nothing has happened yet: the server has been restarted.
-            keys = [*self.channel.unacked_keys, *self._known.numbers]
-            self.send(*CLAIM.text_command(CLAIM.command(keys, self._arguments)))
+            keys = [*self.channel.unacked_keys, *self._counted.numbers]
+            self.send("EVAL", CLAIM.text, len(keys), *keys, *self._arguments)
             reply = self.read()
+        if reply is REFUSED:
+            # The acknowledgements stay in `_sent_acks`, and what was moved is in the `.claimed` lists.
+            return None
         self.confirm_acks()
-        return read_reply(reply, self._known)
+        return read_reply(reply, self._counted)

@@ -7,16 +7,15 @@ from typing import Any
 
 from kombu.log import get_logger
 
-from pattern_storage.tasks.redis_errors import ServerRefuses
 from pattern_storage.tasks.transport.acknowledgements import Acknowledgements
-from pattern_storage.tasks.transport.blocking_pop import RETRY_DELAY, BlockingPops, Refusal
-from pattern_storage.tasks.transport.claim_call import ClaimCall, Claimed, Moved, claim_command
+from pattern_storage.tasks.transport.blocking_pop import BlockingPops
+from pattern_storage.tasks.transport.claim_call import ClaimCall, Claimed, Moved, claim
 from pattern_storage.tasks.transport.early_delivery import EarlyDelivery
 from pattern_storage.tasks.transport.key_watch import KeyWatch
 from pattern_storage.tasks.transport.message import Unreadable, load
 from pattern_storage.tasks.transport.queue_keys import QueueKey, QueueKeys
 from pattern_storage.tasks.transport.restore import carry_over
-from pattern_storage.tasks.transport.scripts import CLAIM, RELEASE, SWEEP
+from pattern_storage.tasks.transport.scripts import RELEASE, SWEEP
 
 logger = get_logger(__name__)
 
@@ -35,30 +34,21 @@ class Claims:
         self._ready: deque[Claimed] = deque()
         # Whether the last claim left nothing in the queues, so that waiting is all there is to do.
         self._queues_empty = False
-        self._swept_at = self._retry_at = 0.0
-        self._refusal = Refusal("take messages")
-        self._delivering = ""
+        self._swept_at = 0.0
+        #: The delivery tag of the message that is being delivered, if its claim records it as unacked.
+        self.claimed_tag = ""
 
     @property
     def connections(self) -> list[Any]:
         """All polled connections of the channel."""
         return [self._call, self._watch, *self._pops.connections]
 
-    @property
-    def claimed_tag(self) -> str:
-        """The delivery tag of the message that is being delivered, if a claim records it as unacked."""
-        return self._delivering or self._early.delivering
-
-    @claimed_tag.setter
-    def claimed_tag(self, tag: str) -> None:
-        self._delivering = tag
-
     def _free_slots(self) -> int:
-        """Return how many messages the prefetch limit lets it claim now."""
+        """Return how many messages the prefetch limit lets the channel claim now."""
         qos = self._channel.qos
         if not qos.can_consume():
             return 0
-        # Celery's `worker_disable_prefetch` puts its own `can_consume` there, which says yes to one more at a time.
+        # Celery's `worker_disable_prefetch` replaces `can_consume` on the instance, and allows one more at a time.
         limit = self._channel.claim_limit if self._channel.is_ahead and "can_consume" not in vars(qos) else 1
         estimate = qos.can_consume_max_estimate()
         return max(min(limit, limit if estimate is None else estimate) - len(self._ready), 0)
@@ -66,14 +56,14 @@ class Claims:
     # --- without waiting for a reply ---
 
     def work(self) -> None:
-        """Send a claim or begin to wait, as there is need. Called before each poll; waits for no reply."""
+        """Send a claim or begin to wait, whichever is due. Called before each poll; waits for no reply."""
         if not self._channel.active_queues:
             return
         self.acks.begin_turn()
         slots = self._free_slots()
         if not slots:
             self.stop_waiting()
-        if self._call.pending or monotonic() < self._retry_at:
+        if self._call.pending or monotonic() < self._call.retry_at:
             return
         if self._pops.refused or self._watch.changed:
             self._pops.refused = self._watch.changed = self._queues_empty = False
@@ -98,19 +88,11 @@ class Claims:
         self._call.begin(self._channel.queue_keys(queues), slots, round_size, moved, early)
 
     def _end_claim(self) -> None:
-        sent_at = self._call.sent_at
-        try:
-            reply = self._call.end()
-        except ServerRefuses as error:
-            if error.has_moved:
-                raise
-            # The acknowledgements that it had stay with the call, and what was moved is in the `.claimed` lists.
-            self._refusal.begin(error)
-            self._retry_at = monotonic() + RETRY_DELAY
+        reply = self._call.end()
+        if reply is None:
             return
-        self._refusal.end(sent_at)
         self._queues_empty = not reply.waiting
-        self._ready.extend(one for one in reply.claimed if not self._early.has_delivered(one.tag))
+        self._ready.extend(message for message in reply.claimed if not self._early.has_delivered(message.tag))
         if reply.error is not None:
             raise reply.error
 
@@ -119,14 +101,14 @@ class Claims:
         return self.deliver()
 
     def _deliver_early(self, queue_key: QueueKey, raw: bytes) -> bool:
-        """Claim what a blocking pop has just moved, and deliver it, unless it has to wait for the answer of a claim.
+        """Claim a message that a blocking pop has just moved, and deliver it without waiting for the reply.
 
-        Returns whether it did.
+        Returns False, and does neither, where a claim has to come first.
         """
         may_deliver = (
             self._channel.is_ahead
             and not (self._call.pending or self._pops.moved or self._channel.closing)
-            and monotonic() >= self._retry_at
+            and monotonic() >= self._call.retry_at
             and queue_key.needs_ack
             and not queue_key.is_watched
             and queue_key.queue in self._channel.active_queues
@@ -138,12 +120,12 @@ class Claims:
         self._begin_claim(self._free_slots() - 1, [(queue_key, raw)])
         message, tag = found
         if self._early.deliver(message, tag, queue_key.queue):
-            # What settled it may have reached the server before the claim: once more, with the next one.
+            # The server may have received the acknowledgement before the claim: it goes with the next claim again.
             self._call.acks.append(tag)
         return True
 
     def deliver(self) -> bool:
-        """Deliver what is claimed, or only one message to a consumer that works inside its callback."""
+        """Deliver the claimed messages, or one of them to a consumer that works inside its callback."""
         if self._ready and not self._channel.is_ahead:
             # No reply is read while the consumer works.
             self.stop_waiting()
@@ -183,10 +165,8 @@ class Claims:
         """Put back what was moved and send all acknowledgements, on a connection that no event loop has to know."""
         while self._pops.moved or self._call.has_unconfirmed_acks:
             moved, self._pops.moved = self._pops.moved, []
-            command, _ = claim_command(
-                self._channel.unacked_keys, QueueKeys(), 0, acks=self._call.take_acks(), moved=moved
-            )
-            CLAIM.send(self._channel.plain_client, command)
+            client, keys = self._channel.plain_client, self._channel.unacked_keys
+            claim(client, keys, QueueKeys(), limit=0, acks=self._call.take_acks(), moved=moved)
             self._call.confirm_acks()
 
     def quiesce(self) -> None:
@@ -197,7 +177,7 @@ class Claims:
 
     @property
     def quiesce_steps(self) -> tuple[Callable[[], None], ...]:
-        """The steps of `quiesce`; when one connection has broken, what the others can still do is worth doing."""
+        """The steps of `quiesce`. When one of them fails because its connection broke, the others still do good."""
         return self._finish_claim, self.stop_waiting, self._release_ready, self._flush
 
     def _finish_claim(self) -> None:
@@ -215,7 +195,7 @@ class Claims:
         RELEASE.run(self._channel.plain_client, keys, arguments)
 
     def sweep(self, queues: Iterable[str] | None = None) -> None:
-        """Put back what was moved and never claimed: in these queues, or now and then in all that are consumed."""
+        """Put back what was moved and never claimed: in these queues, or from time to time in all consumed ones."""
         if queues is None:
             # Half: the timer that calls has the same period, and is never exact.
             if monotonic() - self._swept_at < self._channel.unacked_restore_interval / 2:
@@ -227,7 +207,7 @@ class Claims:
             carry_over(self._channel)
 
     def on_consume(self, queue: str) -> None:
-        """Begin to consume from a queue with what a killed worker may have left of it."""
+        """Put back what a killed worker may have left of a queue that is consumed from now on."""
         self.sweep([queue])
         self._queues_empty = False
 

@@ -1,4 +1,4 @@
-"""Key watch: one connection on which the server tells of a message under any of many queue keys."""
+"""Key watch: one connection on which the server reports messages under any of many queue keys."""
 
 from collections.abc import Sequence
 from time import monotonic
@@ -7,39 +7,37 @@ from typing import Any
 from kombu.log import get_logger
 from redis.exceptions import ResponseError
 
-from pattern_storage.tasks.redis_errors import ServerRefuses
-from pattern_storage.tasks.transport.blocking_pop import RETRY_DELAY, Refusal
-from pattern_storage.tasks.transport.polled_connection import PolledConnection
+from pattern_storage.tasks.transport.polled_connection import REFUSED, PolledConnection
 from pattern_storage.tasks.transport.queue_keys import QueueKey
+from pattern_storage.tasks.transport.refusal import Refusal
 
 logger = get_logger(__name__)
 
-#: Seconds after which the server is asked again, though it has told of nothing: a server that is gone says nothing.
+#: Seconds after which EXISTS is sent again, though the server has reported no change: one that is gone reports nothing.
 CHECK_INTERVAL = 10.0
 
 
 class KeyWatch(PolledConnection):
-    """Watches keys with CLIENT TRACKING, which takes nothing, so that there is nothing to put back.
+    """A connection with CLIENT TRACKING, which takes no message, so that there is none to put back.
 
-    The server notes which keys a connection has asked for, and tells it once of the next change.
+    The server notes which keys the connection has asked for, and reports the next change of each once.
     """
 
     def __init__(self, channel: Any, refusal: Refusal) -> None:
-        super().__init__(channel, "EXISTS", self.end)
-        self._refusal = refusal
-        self._retry_at = self._checked_at = 0.0
+        super().__init__(channel, "EXISTS", self.end, refusal)
+        self._checked_at = 0.0
         self._watched: frozenset[str] = frozenset()
-        # The socket on which the server knows them.
+        # The socket of the connection that the server has noted them for.
         self._socket: Any = None
         #: False once the server has refused to track, or cannot.
         self.is_usable = True
-        #: Set when something has changed.
+        #: Set when a key has changed.
         self.changed = False
 
     def on_connected(self) -> None:
         """Turn tracking on."""
         try:
-            # The older protocol has no messages that nobody asked for.
+            # RESP2 has no messages that do not reply to a command.
             if str(self.connection.protocol) != "3":
                 raise ResponseError("the connection speaks RESP2")
             self.connection.send_command("CLIENT", "TRACKING", "ON")
@@ -57,7 +55,7 @@ class KeyWatch(PolledConnection):
             and keys <= self._watched
             and now < self._checked_at + CHECK_INTERVAL
         )
-        if self.is_usable and keys and not is_watching and not self.pending and now >= self._retry_at:
+        if self.is_usable and keys and not is_watching and not self.pending and now >= self.retry_at:
             self._watched, self._socket = keys, None
             self.send("EXISTS", *keys)
             if not self.is_usable:
@@ -66,38 +64,27 @@ class KeyWatch(PolledConnection):
 
     def end(self) -> bool:
         """Read how many of the keys have messages. Returns False: it delivers none."""
-        sent_at = self.sent_at
-        try:
-            found = self.read()
-        except ServerRefuses as error:
-            if error.has_moved:
-                raise
-            self._refusal.begin(error)
-            self._retry_at = monotonic() + RETRY_DELAY
-            return False
-        self._refusal.end(sent_at)
-        self._socket, self._checked_at = self.connection._sock, monotonic()
-        # One may have come since the claim that found none, or while this was read.
-        self.changed |= bool(found)
-        self._read_told()
+        count = self.read()
+        if count is not REFUSED:
+            self._socket, self._checked_at = self.connection._sock, monotonic()
+            # A message may have come after the claim that found none, or while this was read.
+            self.changed |= bool(count)
+            self._read_reports()
         return False
 
     def on_readable(self) -> bool:
-        """Read a reply, or what the server tells. Returns False: neither delivers a message."""
+        """Read a reply, or a report of the server. Returns False: neither delivers a message."""
         if self.pending or not self.readable():
             return super().on_readable()
-        self._read_told(self.connection.read_response)
+        self._read_reports(is_readable=True)
         return False
 
-    def _read_told(self, *first: Any) -> None:
-        """Read what the server has told, also what redis-py has read ahead, of which no poller reports."""
+    def _read_reports(self, is_readable: bool = False) -> None:
+        """Read the server's reports, also those that redis-py has read ahead, which no poller reports."""
         try:
-            for read in first:
-                read(push_request=True)
-                self.changed, self._socket = True, None
-            while self.connection.can_read(timeout=0):
+            while is_readable or self.connection.can_read(timeout=0):
                 self.connection.read_response(push_request=True)
-                self.changed, self._socket = True, None
+                self.changed, self._socket, is_readable = True, None, False
         except self.channel.connection_errors:
-            # The server has closed the idle connection; the next question opens another.
+            # The server has closed the idle connection; the next EXISTS opens another.
             self.disconnect()

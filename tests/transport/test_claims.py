@@ -10,11 +10,10 @@ import pytest
 import redis
 from kombu import Connection, Consumer, Exchange, Queue
 
-from pattern_storage.tasks.transport import transport
+from pattern_storage.tasks.transport import claim_call, transport
 from pattern_storage.tasks.transport.channel import Channel
-from pattern_storage.tasks.transport.claim_call import claim_command, read_reply
 from pattern_storage.tasks.transport.queue_keys import QueueKey
-from pattern_storage.tasks.transport.scripts import CLAIM, SWEEP
+from pattern_storage.tasks.transport.scripts import SWEEP
 from tests.fix_process import DEADLINE
 from tests.fix_redis_fault import OURS, STOCK, Reader, acknowledged, bodies, publish, waiting, where
 
@@ -278,10 +277,10 @@ def claim(store: Store, moved: list[bytes], limit: int = 5, queues: list[str] | 
     """Claim as a worker of its own would."""
     queue_key = QueueKey("q", "q", needs_ack=True)
     queue_keys = [QueueKey(name, name, needs_ack=True) for name in queues or []]
-    command, known = claim_command(
-        ("unacked", "unacked_index"), queue_keys, limit, moved=[(queue_key, message) for message in moved]
+    reply = claim_call.claim(
+        store, ("unacked", "unacked_index"), queue_keys, limit, moved=[(queue_key, message) for message in moved]
     )
-    return [message.raw for message in read_reply(CLAIM.send(store, command), known).claimed]
+    return [message.raw for message in reply.claimed]
 
 
 def test_a_sweep_between_move_and_claim_gives_the_message_to_one(store: Store, redis_url: str) -> None:

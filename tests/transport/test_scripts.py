@@ -9,9 +9,10 @@ import pytest
 import redis
 from redis.exceptions import RedisError
 
-from pattern_storage.tasks.transport.claim_call import ClaimReply, claim_command, read_reply
+from pattern_storage.tasks.transport import claim_call
+from pattern_storage.tasks.transport.claim_call import ClaimReply
 from pattern_storage.tasks.transport.queue_keys import QueueKey
-from pattern_storage.tasks.transport.scripts import CLAIM, PUT_ASIDE, RELEASE, SWEEP
+from pattern_storage.tasks.transport.scripts import PUT_ASIDE, RELEASE, SWEEP
 from tests.fix_redis_fault import bodies, publish, where
 
 Store = redis.Redis
@@ -41,8 +42,7 @@ def without(store: Any, redis_url: str) -> Iterator[Any]:
 
 
 def claim(client: Store, limit: int = 4, moved: tuple[Any, ...] = (), acks: tuple[str, ...] = ()) -> ClaimReply:
-    command, known = claim_command(KEYS, [Q], limit, moved=[(Q, raw) for raw in moved], acks=acks)
-    return read_reply(CLAIM.send(client, command), known)
+    return claim_call.claim(client, KEYS, [Q], limit, moved=[(Q, raw) for raw in moved], acks=acks)
 
 
 def everything(store: Store) -> set[int]:
