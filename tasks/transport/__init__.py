@@ -1,21 +1,26 @@
 """kombu's Redis transport with atomic claims: extension points of Celery and kombu, chosen by settings.
 
-Who calls whom, from Celery down to the socket:
+Which module calls which, from Celery down to the socket:
 
-    bootstep           has a Celery worker use `transport`, where the protocol is explained
+    bootstep           has a Celery worker use `transport`, whose docstring explains the protocol
     poller             kombu's poller: the event loop calls it before each poll and for each readable socket; it calls
-    channel            kombu's channel, one for each consumer; deliveries and acknowledgements pass `qos`. It has
-    claims             the claims of a channel: when to claim, to wait, to deliver, to put back; with
-    early_delivery     what is delivered before its claim is answered, and
-    acknowledgements   which wait a few milliseconds for a claim that takes them along; of
-    queue_keys         the keys of its queues, with what the commands say of them, through
-    claim_call         the connection on which messages are claimed and acknowledged (claim.lua), and
-    blocking_pop       a connection that waits on the server for each queue of short jobs (BLMOVE), and
-    key_watch          one that is told of messages under all other queue keys (CLIENT TRACKING); each is a
-    polled_connection  a Redis connection that is written now and read when the poller reports it
+    channel            kombu's channel, one for each consumer. It has the Redis clients of `channel_clients`; each
+                       delivery and acknowledgement passes through `qos`. What it claims is decided by
+    claims             the claims of a channel: when to claim, to wait, to deliver and to put back; with
+    early_delivery     the message that is delivered before the reply to its claim,
+    acknowledgements   the acknowledgements, which wait a few milliseconds for a claim that takes them along,
+    restore            redelivery after the visibility timeout, and
+    queue_keys         the keys of its queues, with the arguments of a claim about them. It waits and claims through
+    claim_call         the connection that messages are claimed and acknowledged on (claim.lua),
+    blocking_pop       a connection for each queue of short jobs, which waits on the server (BLMOVE), and
+    key_watch          one connection that reports messages under all other queue keys (CLIENT TRACKING); each is a
+    polled_connection  a Redis connection that is written now and read when the poller reports it; `refusal` is the
+                       state of a server that refuses its commands for now
 
-The one rule: nothing here may block the event loop, except what the option `socket_timeout` ends (kombu sets none,
-config/celeryconfig.py does),
+`scripts` has the Lua scripts, `message` parses what Redis returns.
+
+The one rule: nothing here may block the event loop, except these, which the option `socket_timeout` ends (kombu sets
+none, config/celeryconfig.py does):
 
 - connecting, and redis-py's health check of a connection that was silent for long,
 - the rest of a reply that has begun to arrive,

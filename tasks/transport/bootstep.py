@@ -10,12 +10,12 @@ from pattern_storage.config.settings import environment_settings
 from pattern_storage.tasks.transport.channel import Channel
 from pattern_storage.tasks.transport.kombu_parts import transports
 
-#: The queues whose jobs take long, each by itself.
+#: The queues of long jobs.
 LONG_QUEUES = QUEUES[1:]
-#: Messages in one claim at most, whatever the size of groups: the server does nothing else meanwhile.
+#: Messages in one claim at most, whatever the size of groups: Redis serves no other client meanwhile.
 MAX_CLAIM = 128
 
-#: By URL scheme, which is how kombu chooses where a URL names several servers.
+#: Transports by URL scheme: kombu chooses by it where a URL names several servers.
 TRANSPORTS = {
     "redis": "pattern_storage.tasks.transport.transport:Transport",
     "rediss": "pattern_storage.tasks.transport.transport:Transport",
@@ -27,12 +27,12 @@ def install() -> None:
     """Have kombu use the claiming transport in this process, for every URL of Redis."""
     transports.TRANSPORT_ALIASES.update(TRANSPORTS)
     for scheme in TRANSPORTS:
-        # kombu caches the class once it was asked for, as by a worker's banner.
+        # kombu has cached the class if it was asked for before, as by a worker's banner.
         transports._transport_cache.pop(scheme, None)
 
 
 class ClaimingTransport(bootsteps.Step):
-    """Installs the transport in a worker, and tells it whether the pool leaves the event loop free."""
+    """Installs the transport in a worker, with limits for its pool."""
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
@@ -40,7 +40,7 @@ class ClaimingTransport(bootsteps.Step):
         Channel.claim_ahead = not issubclass(worker.pool_cls, SoloPool)
         settings = environment_settings()
         processes = getattr(worker, "max_concurrency", None) or worker.concurrency
-        # A group comes with one claim.
+        # One claim takes a whole group.
         Channel.claim_limit = max(Channel.claim_limit, min(settings.group_size, MAX_CLAIM))
-        # The prefetch limit of all is as wide as groups are; what is executed alone is shared more fairly.
+        # The common prefetch limit is as wide as groups; long jobs are executed one by one and shared more fairly.
         Channel.queue_prefetch = dict.fromkeys(LONG_QUEUES, processes * settings.prefetch_multiplier)

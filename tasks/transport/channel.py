@@ -29,17 +29,17 @@ TRANSPORT_OPTIONS = ("claim_ahead", "claim_limit")
 
 
 class Channel(ChannelClients):
-    """See `tasks.transport.transport` for the protocol.
+    """kombu's Redis channel with claims. See `tasks.transport.transport` for the protocol.
 
     Transport options beyond kombu's:
-        claim_ahead: prefetch as many messages as the limit allows, and collect acknowledgements. Only with an
+        claim_ahead: claim as many messages as the prefetch limit allows, and collect acknowledgements. Only with an
             event loop, and only for a consumer that hands messages on: one that works inside its callback, as the
-            solo pool does, would keep them waiting. Off unless the worker's bootstep says so.
+            solo pool does, would keep them waiting. Off unless the worker's bootstep turns it on.
         claim_limit: messages in one claim at most, 32.
 
-    And, set by the worker's bootstep:
-        queue_prefetch: messages of a queue in flight at most, by queue, within the prefetch limit of all: a worker
-            takes many short jobs ahead, but must not take all the long ones away from others.
+    Set by the worker's bootstep as well:
+        queue_prefetch: messages of a queue in flight at most, by queue, within the common prefetch limit: a worker
+            takes many short jobs ahead, but must not take all the long ones away from other workers.
     """
 
     QoS = QoS
@@ -53,7 +53,7 @@ class Channel(ChannelClients):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._no_ack_queues: set[str] = set()
         self.claims = Claims(self)
-        # Asked for in each turn of the event loop, and nearly always the same.
+        # They are needed in each turn of the event loop, and nearly always the same.
         self._queue_keys = lru_cache(100)(self._build_queue_keys)
         super().__init__(*arguments, **options)
 
@@ -61,12 +61,12 @@ class Channel(ChannelClients):
 
     @property
     def closing(self) -> bool:
-        """Whether it claims no more."""
+        """Whether the channel claims no more messages."""
         return bool(self._closing) or not self._consumers
 
     @property
     def is_ahead(self) -> bool:
-        """Whether it claims ahead; without an event loop it does not."""
+        """Whether the channel claims ahead; without an event loop it does not."""
         return bool(self.claim_ahead) and self.connection.cycle.hub is not None
 
     @property
@@ -81,7 +81,7 @@ class Channel(ChannelClients):
 
     def queue_keys(self, queues: Iterable[str], no_ack: bool | None = None) -> QueueKeys:
         """Return the keys of these queues in the order in which messages may be taken from them."""
-        return self._queue_keys(tuple((one, self._free(one), self._needs_ack(one, no_ack)) for one in queues))
+        return self._queue_keys(tuple((queue, self._free(queue), self._needs_ack(queue, no_ack)) for queue in queues))
 
     def _needs_ack(self, queue: str, no_ack: bool | None) -> bool:
         return bool(self.ack_emulation) and not (queue in self._no_ack_queues if no_ack is None else no_ack)
@@ -93,7 +93,7 @@ class Channel(ChannelClients):
                 f"{self.global_keyprefix}{self._q_for_pri(queue, step)}",
                 needs_ack,
                 free,
-                # Where few messages come a wake-up of all is cheaper than a connection each.
+                # Where few messages come, waking all workers is cheaper than a connection for each key.
                 step != self.priority_steps[0] or queue in self.queue_prefetch,
             )
             for step in self.priority_steps
@@ -105,9 +105,9 @@ class Channel(ChannelClients):
         limit = self.queue_prefetch.get(queue)
         if limit is None:
             return UNLIMITED
-        # kombu keeps what has been acknowledged until it next looks through all.
-        in_flight = (one for tag, one in self.qos._delivered.items() if tag not in self.qos._dirty)
-        held = sum(one.delivery_info.get("routing_key") == queue for one in in_flight)
+        # kombu keeps acknowledged messages until it next looks through all.
+        in_flight = (message for tag, message in self.qos._delivered.items() if tag not in self.qos._dirty)
+        held = sum(message.delivery_info.get("routing_key") == queue for message in in_flight)
         return max(limit - int(held), 0)
 
     def deliver(self, message: Any, queue: str) -> None:
@@ -162,7 +162,7 @@ class Channel(ChannelClients):
         return f"{queue_key.key}.unreadable"
 
     def put_aside(self, key: str, tag: str, raw: bytes | str) -> None:
-        """Move a message that cannot be read to the list `.unreadable` beside its queue, where an operator finds it."""
+        """Move a message to the list `.unreadable` beside its queue, where an operator finds it."""
         PUT_ASIDE.run(self.plain_client, [*self.unacked_keys, key], [tag, raw])
 
     def _receive_one(self, client: Any) -> Any:
@@ -172,16 +172,16 @@ class Channel(ChannelClients):
         except self.connection_errors:
             self._in_listen = None
             raise
-        found: Any = (
-            self._handle_message(client, reply) if isinstance(reply, list | tuple) else {"type": "", "data": None}
-        )
-        if not bytes_to_str(found["type"]).endswith("message") or not found["data"]:
+        if not isinstance(reply, list | tuple):
+            return None
+        broadcast = self._handle_message(client, reply)
+        if not bytes_to_str(broadcast["type"]).endswith("message") or not broadcast["data"]:
             return None
         # "/0.celery.pidbox", with the routing key of a topic after a "/".
-        topic = bytes_to_str(found["channel"])
+        topic = bytes_to_str(broadcast["channel"])
         exchange = (topic.partition(".")[2] if topic.startswith("/") else topic).split("/", 1)[0]
         try:
-            return self._deliver_fanout_message(load(found["data"]), exchange)
+            return self._deliver_fanout_message(load(broadcast["data"]), exchange)
         except Unreadable as error:
             logger.error("refused a broadcast on %s: %s; it is not kept", topic, error)
             return None
@@ -192,11 +192,11 @@ class Channel(ChannelClients):
         except ServerRefuses as error:
             if error.code != "OOM":
                 raise
-            # A consumer can do without, and empties the full server. Publishers fall back on the queue of that name.
+            # A consumer works without, and empties the full server. Publishers fall back on the queue of that name.
             logger.warning("cannot write down that the queue %s exists: %s", queue, error)
 
     def queue_delete(self, queue: str, *arguments: Any, **options: Any) -> Any:
-        """Delete a queue. A channel that closes deletes its own; a server that refuses does not keep it open."""
+        """Delete a queue. A channel that closes deletes its own, and closes also where the server refuses that."""
         with suppress(*((*self.connection_errors, ResponseError) if self._closing else ())):
             return super().queue_delete(queue, *arguments, **options)
         return None
@@ -206,13 +206,13 @@ class Channel(ChannelClients):
         self.plain_client.delete(*(f"{queue_key.key}.claimed" for queue_key in self.queue_keys([queue])))
 
     def _on_connection_disconnect(self, connection: Any) -> None:
-        for each in self.claims.connections:
-            if each.connection is connection:
-                each.sent_at = None
+        for polled in self.claims.connections:
+            if polled.connection is connection:
+                polled.sent_at = None
         super()._on_connection_disconnect(connection)
 
     def _after_fork(self) -> None:
-        # What is claimed and in flight is the parent's.
+        # Claims and messages in flight are the parent's.
         self.claims = Claims(self)
         super()._after_fork()
 
@@ -221,8 +221,8 @@ class Channel(ChannelClients):
         pools = [sentinel.connection_pool for manager in managers for sentinel in manager.sentinels]
         for pool in (self._pool, self._async_pool, *pools):
             if pool is not None and pool.pid != os.getpid():
-                # A forked child closes its copies. Left alone the pool forgets its connections and keeps them open;
-                # and the poller is shared with the parent, who goes on polling.
+                # A forked child closes its copies of the sockets; the pool would forget its connections and leave them
+                # open. The child shares the poller with the parent, which goes on polling: it unregisters nothing.
                 pool.pid = os.getpid()
                 self._registered = False
         super()._disconnect_pools()
@@ -232,7 +232,7 @@ class Channel(ChannelClients):
         if not self.closed:
             self._closing = True
             for step in self.claims.quiesce_steps:
-                # Without a server nothing can be put back: what is claimed returns with a sweep.
+                # Without a server nothing can be put back; claimed messages return with a sweep.
                 with suppress(*self.connection_errors, ResponseError):
                     step()
         super().close()

@@ -1,4 +1,4 @@
-"""Redis clients of a channel: kept ones for commands, and polled connections for what it waits for."""
+"""Redis clients of a channel: one is kept for commands; connections that wait for messages are polled."""
 
 from functools import cached_property
 from typing import Any
@@ -30,22 +30,22 @@ class ChannelClients(redis.Channel):  # type: ignore[misc]  # kombu's is untyped
             self.connection.cycle.unregister(connection._sock)
 
     def _create_client(self, asynchronous: bool = False) -> Any:
-        """Return a client. For commands it is one that is kept: kombu builds one for every message."""
+        """Return a client. The one for commands is kept; kombu builds one for every message."""
         if asynchronous:
             return super()._create_client(asynchronous)
-        # The pool is another one after a fork or a close.
+        # After a fork or a close there is another pool.
         if self._kept_client is None or self._kept_client.connection_pool is not self.pool:
             self._kept_client = super()._create_client()
         return self._kept_client
 
     @cached_property
     def client(self) -> Any:
-        """The client for commands; kombu's would keep a connection of its own for its BRPOP."""
+        """The client for commands; kombu's would keep a connection to itself for its BRPOP."""
         return self._create_client()
 
     @property
     def plain_client(self) -> Any:
-        """A client that puts no prefix before keys: of a script's keys kombu's would prefix the first alone."""
+        """A client that puts no prefix before keys; kombu's would prefix only the first key of a script."""
         if self._kept_plain_client is None or self._kept_plain_client.connection_pool is not self.pool:
             provider = self.pool.connection_kwargs.get("credential_provider")
             self._kept_plain_client = Redis(connection_pool=self.pool, credential_provider=provider)
@@ -53,7 +53,7 @@ class ChannelClients(redis.Channel):  # type: ignore[misc]  # kombu's is untyped
 
     @property
     def async_pool(self) -> Any:
-        """The pool of polled connections: as many as there are queues and priorities at most, whatever the limit."""
+        """The pool of polled connections, without a limit: there are no more than queues and priorities."""
         pool = super().async_pool
         pool.max_connections = max(pool.max_connections, 1 << 20)
         return pool

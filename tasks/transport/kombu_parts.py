@@ -1,4 +1,4 @@
-"""kombu's modules, untyped: its stubs leave out most of what the transport builds on."""
+"""kombu's modules without types: its stubs leave out most of the names that the transport builds on."""
 
 from importlib import import_module
 from typing import Any

@@ -1,4 +1,4 @@
-"""Messages as they come from Redis, which may be any bytes: parsed, or refused with a sentence."""
+"""Messages from Redis, which may be any bytes: parsed, or refused with a sentence that says why."""
 
 from base64 import b64decode
 from typing import Any
@@ -9,21 +9,22 @@ from pydantic_core import from_json
 
 from pattern_storage.tasks.transport.kombu_parts import virtual
 
-#: Levels of nesting in a message, as pydantic's parser has it. Some 470 cannot be pickled for a pool process any more.
+#: Levels of nesting in a message at most, the limit of pydantic's parser. A message with some 470 levels cannot be
+#: pickled for a pool process any more.
 MAX_DEPTH = 200
 
 
 class Unreadable(ValueError):
-    """A message is none that kombu could have sent; the text says what is wrong, and shows nothing of its content."""
+    """A message that kombu cannot have sent. The text says what is wrong, and shows nothing of the content."""
 
 
 def parse(text: str | bytes) -> Any:
-    """Parse JSON as kombu does, which looks at each object whether it stands for one of Python's own (`__type__`)."""
+    """Parse JSON as kombu does, for which an object with `__type__` stands for one of Python's types."""
     mark = b"__type__" if isinstance(text, bytes) else "__type__"
     if mark not in text:  # type: ignore[operator]  # both are of one kind
         try:
             return from_json(text)
-        # It takes less than Python's parser: no half of a surrogate pair, no more than 200 levels.
+        # pydantic's parser refuses more than Python's: half a surrogate pair, and more than 200 levels.
         except ValueError:
             pass
     value = loads(bytes_to_str(text))
@@ -37,10 +38,10 @@ def nests_too_deeply(value: Any) -> bool:
     level = [value]
     for _ in range(MAX_DEPTH + 1):
         level = [
-            each
-            for one in level
-            if isinstance(one, dict | list | tuple)
-            for each in (one.values() if isinstance(one, dict) else one)
+            item
+            for value in level
+            if isinstance(value, dict | list | tuple)
+            for item in (value.values() if isinstance(value, dict) else value)
         ]
         if not level:
             return False
@@ -51,19 +52,18 @@ def load(raw: bytes) -> Any:
     """Parse a message. Raises Unreadable."""
     try:
         return parse(raw)
-    # Also RecursionError, and whatever kombu's own types in JSON raise.
+    # Also RecursionError, and any error of kombu's own types in JSON.
     except Exception as error:
         raise Unreadable(f"it cannot be read as JSON ({type(error).__name__})") from None
 
 
 class Message(virtual.Message):  # type: ignore[misc]  # kombu's is untyped
-    """kombu's message. Building one raises Unreadable in place of whatever kombu would end with.
+    """kombu's message. Building one raises Unreadable in place of kombu's many errors.
 
-    A body in base64 is decoded when somebody asks for it, and what is wrong with it is known no sooner. Of most jobs
-    only the pool process asks.
+    A body in base64 is decoded, and checked, when it is first read. For most jobs only the pool process reads it.
     """
 
-    #: A body that is not decoded yet.
+    #: A body in base64 that is not decoded yet.
     encoded_body: str | None = None
     _body: Any = None
 
@@ -84,7 +84,7 @@ class Message(virtual.Message):  # type: ignore[misc]  # kombu's is untyped
         ):
             self._init_as_kombu(payload, channel, **options)
             return
-        # What kombu's two constructors come to.
+        # The same attributes as kombu's two constructors set.
         self._raw, self.channel, self.headers, self.properties = payload, channel, headers, properties
         self.delivery_tag = properties["delivery_tag"]
         self.delivery_info = properties.get("delivery_info") or {}
@@ -100,7 +100,7 @@ class Message(virtual.Message):  # type: ignore[misc]  # kombu's is untyped
 
     @property
     def body(self) -> Any:
-        """The body. Raises binascii.Error for one that is no base64."""
+        """The body. Raises binascii.Error if it is not base64."""
         if self._body is None and self.encoded_body is not None:
             self._body = b64decode(self.encoded_body)
         return self._body
@@ -110,7 +110,7 @@ class Message(virtual.Message):  # type: ignore[misc]  # kombu's is untyped
         self._body, self.encoded_body = value, None
 
     def _decode(self) -> Any:
-        # What kombu does for JSON, and for nothing else.
+        # For JSON alone; the result is kombu's.
         json = self.content_type == "application/json" and self.content_encoding == "utf-8"
         if json and (self.accept is None or self.content_type in self.accept):
             return parse(self.body)

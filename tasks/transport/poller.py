@@ -1,4 +1,4 @@
-"""kombu's poller for channels that have several connections."""
+"""kombu's poller, for channels that have several connections."""
 
 from contextlib import suppress
 from queue import Empty
@@ -11,7 +11,7 @@ from pattern_storage.tasks.transport.kombu_parts import redis
 
 logger = get_logger(__name__)
 
-#: Seconds that the synchronous path sleeps at most before it looks after restores and prefetch limits.
+#: Seconds that `get` sleeps at most before it looks after restores and prefetch limits.
 IDLE_CHECK = 1.0
 
 
@@ -22,7 +22,7 @@ class Poller(redis.MultiChannelPoller):  # type: ignore[misc]  # kombu's is unty
     hub: Any = None
 
     def on_poll_start(self) -> bool:
-        """Send what there is to send, without waiting for any reply. Returns whether a message was delivered."""
+        """Deliver what is claimed and send commands; waits for no reply. Returns whether a message was delivered."""
         delivered = False
         for channel in list(self._channels):
             delivered |= channel.claims.deliver()
@@ -33,9 +33,9 @@ class Poller(redis.MultiChannelPoller):  # type: ignore[misc]  # kombu's is unty
 
     @property
     def fds(self) -> dict[int, Any]:
-        """What the event loop has to be told to poll in this turn: telling it again is a call of the kernel each."""
-        known = () if self.hub is None else self.hub.readers
-        return {fd: found for fd, found in self._fd_to_chan.items() if fd not in known}
+        """The sockets that the event loop does not poll yet: registering one again costs a call of the kernel."""
+        polled = () if self.hub is None else self.hub.readers
+        return {fd: found for fd, found in self._fd_to_chan.items() if fd not in polled}
 
     def on_readable(self, fileno: int) -> Any:
         """Read one reply. Returns whether a message was delivered."""
@@ -47,9 +47,9 @@ class Poller(redis.MultiChannelPoller):  # type: ignore[misc]  # kombu's is unty
         return channel.handlers[name]()
 
     def handle_event(self, fileno: int, event: int) -> Any:
-        """Handle what the poller reports. Returns whether that was something to return to the caller for."""
+        """Handle a report of the poller. Returns a true value if `get` is done."""
         _, name = self._fd_to_chan.get(fileno, (None, None))
-        # An error shows when it is read, too.
+        # An error of a socket shows when it is read, too.
         return super().handle_event(fileno, event) if name == "LISTEN" else self.on_readable(fileno)
 
     def unregister(self, sock: Any) -> None:
@@ -61,14 +61,14 @@ class Poller(redis.MultiChannelPoller):  # type: ignore[misc]  # kombu's is unty
         if self.hub is not None:
             self.hub.remove(sock.fileno())
         else:
-            # It may be one that was never polled.
+            # The socket may never have been polled.
             with suppress(KeyError, OSError):
                 self.poller.unregister(sock.fileno())
 
     def get(self, callback: Any, timeout: float | None = None) -> None:
         """Deliver one message or broadcast, without an event loop. Raises Empty after `timeout` seconds.
 
-        When this returns nothing is left claimed that was not delivered: the next call may never come.
+        Leaves nothing claimed that is not delivered, because the next call may never come.
         """
         deadline = None if timeout is None else monotonic() + timeout
         self._in_protected_read = True
@@ -99,13 +99,13 @@ class Poller(redis.MultiChannelPoller):  # type: ignore[misc]  # kombu's is unty
             try:
                 channel.claims.sweep()
             except channel.connection_errors:
-                # As kombu does below: the poll finds out, and reconnects.
+                # As kombu does below: the next poll notices it, and reconnects.
                 logger.debug("no sweep: the connection is broken", exc_info=True)
                 return
         super().maybe_restore_messages()
 
     def maybe_check_brpop_health(self) -> None:
-        """Close connections whose reply is so late that no server can be at the other end."""
+        """Close connections whose reply is so late that the server must have vanished."""
         for channel in list(self._channels):
             # A living server replies to a blocking pop in time, and to a claim at once.
             if channel.brpop_timeout and channel.health_check_interval:

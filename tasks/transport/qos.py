@@ -1,4 +1,4 @@
-"""kombu's QoS of unacked messages, except that a claim itself records what it takes."""
+"""kombu's QoS, the record of unacked messages, except that the claim itself writes it into Redis."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Redelivery: unacked messages go back into their queues when their visibility timeout is over."""
+"""Redelivery: unacked messages go back into their queues after their visibility timeout."""
 
 from collections.abc import Collection
 from time import time
@@ -16,16 +16,16 @@ logger = get_logger(__name__)
 #: kombu's own names of the hash of unacked messages and of its index, which all applications of a database share.
 SHARED_KEYS = ("unacked", "unacked_index")
 
-#: Tags that are looked at in one round trip.
+#: Tags that are read in one round trip.
 PAGE = 100
 
 
 def restore(
     channel: Any, keys: tuple[str, str], tag: str, leftmost: bool = False, queues: Collection[str] | None = None
 ) -> bool:
-    """Put one unacked message back. Returns False if it is not there, or is none of these queues.
+    """Put one unacked message back. Returns False if it is gone, or belongs to other queues than these.
 
-    kombu's own forgets a message that it cannot read, and prints it into the log.
+    A message that cannot be read is put aside; kombu forgets it, and prints it into the log.
     """
     client = channel.plain_client
     entry = client.hget(keys[0], tag)
@@ -41,7 +41,7 @@ def restore(
         for part in (message["headers"], message["properties"]["delivery_info"]):
             part["redelivered"] = True
         where = [f"{channel.global_keyprefix}{channel._q_for_pri(name, priority)}" for name in names]
-    # Whatever is not `[message, exchange, routing key]`, by any application's hand.
+    # An entry other than `[message, exchange, routing key]`, which any application may have written.
     except (Unreadable, ValueError, TypeError, LookupError, AttributeError) as error:
         if queues is None:
             PUT_ASIDE.run(client, [*keys, keys[0]], [tag, entry])
@@ -57,7 +57,7 @@ def restore(
 
 
 def carry_over(channel: Any) -> None:
-    """Put back what workers of earlier versions left under kombu's own names; what is not of our queues stays."""
+    """Put back the messages of our queues that workers of earlier versions left under kombu's own names."""
     keys = tuple(f"{channel.global_keyprefix}{key}" for key in SHARED_KEYS)
     if keys == channel.unacked_keys:
         return

@@ -5,59 +5,62 @@ loses the message. Here a message is at every moment in a list or in the unacked
 
 The protocol, for a queue `q` (each priority of a queue is a key of its own and treated like a queue):
 
-1. A *claim* is one Lua call (claim.lua). It acknowledges, takes messages from the queues, as many as the prefetch limit
-   allows but not more than half of what waits, and records them as unacked: in kombu's hash `unacked` and its index
-   `unacked_index`, in kombu's format, so that kombu's own code restores them and Flower understands them.
-2. When a claim has left nothing, the channel *waits*. For the first priority of a queue of short jobs with a blocking
-   pop, `BLMOVE q q.claimed RIGHT LEFT`, on a connection of its own, because BLMOVE takes one key and no queue may add
-   to the delay of another. A message wakes the one worker that has waited longest. The next claim moves it on, out of
-   `q.claimed`, into the unacked hash. A worker that hands messages on delivers what it has moved before it has the
-   answer to that claim, which saves a job that comes alone a round trip. All other keys share a *watch*: EXISTS on a
-   connection with CLIENT TRACKING, which the server tells of the next change. It wakes all workers that watch, and
-   takes nothing; the claims that follow decide who gets the message. That costs one connection in place of one for
-   each key, and a claim for each idle worker where few messages come: queues of long jobs, and other priorities. A pop
-   of many keys at once (BRPOP, BLMPOP) takes a message away from the server before anybody has it.
+1. A *claim* is one call of a Lua script (claim.lua). It acknowledges, takes messages from the queues, as many as the
+   prefetch limit allows but not more than half of those that wait, and records them as unacked: in kombu's hash
+   `unacked` and its index `unacked_index`, in kombu's format, so that kombu's own code restores them and Flower
+   understands them.
+2. When a claim has left nothing, the channel *waits*. For the first priority of a queue of short jobs it waits with a
+   blocking pop, `BLMOVE q q.claimed RIGHT LEFT`, on a connection of its own, because BLMOVE takes one key and no queue
+   may add to the delay of another. A message wakes the one worker that has waited longest. The next claim moves it from
+   `q.claimed` into the unacked hash. A worker that hands messages on delivers the moved message before it has the reply
+   to that claim, which saves a job that comes alone a round trip. All other keys share a *watch*: EXISTS on a
+   connection with CLIENT TRACKING, on which the server reports the next change. It wakes all workers that watch, and
+   takes nothing; the claims that follow decide which worker gets the message. For queues of long jobs and for other
+   priorities, where few messages come, one connection in place of one for each key is worth a claim by each idle
+   worker. A pop of many keys at once (BRPOP, BLMPOP) is no way out: it would remove a message from the server before a
+   worker has it.
 3. A channel at its prefetch limit *stops waiting*: it ends its blocking pops with CLIENT UNBLOCK, reads the one reply
    of each, and puts back what had just been moved. Nothing is claimed that cannot be delivered. A consumer without an
    event loop, or one that works inside its callback (the solo pool), stops waiting before each delivery and claims one
    message at a time, as kombu does.
 4. A *sweep* (sweep.lua: when a queue is first consumed from, then every `unacked_restore_interval` seconds) puts all
    of `q.claimed` back at the head of `q`. These messages were never delivered, so there is no timeout to wait for.
-   kombu's own restoring of what is unacked beyond the visibility timeout follows, unchanged.
+   kombu's own restoring of messages that are unacked beyond the visibility timeout follows, unchanged.
 
-What can come between, for a message m that worker A is about to get:
+What can happen to a message m that worker A is about to get:
 
 - A ends, or its connection does, before the server has seen BLMOVE or the claim: m is in `q`.
-- after BLMOVE, before the claim: m is in `q.claimed` until a sweep.
-- after the claim, before its reply is read: m is unacked until the visibility timeout, as if A had died
+- After BLMOVE, before the claim: m is in `q.claimed` until a sweep.
+- After the claim, before its reply is read: m is unacked until the visibility timeout, as if A had died
   working on it. The server cannot tell the two apart.
-- between delivery and acknowledgement, or with an acknowledgement collected and not sent: m is unacked, and
+- Between delivery and acknowledgement, or with an acknowledgement collected and not sent: m is unacked, and
   redelivered; storage jobs recognize that and replay their result.
-- A has delivered m before its claim was answered, and the claim is lost, refused, or comes after a sweep: m is in `q`
+- A has delivered m before the reply to its claim, and the claim is lost, refused, or comes after a sweep: m is in `q`
   again at the next sweep at the latest and delivered once more, and storage jobs replay their result.
-- m is acknowledged, or refused, before the claim that records it is answered: that goes with the claim after it.
+- m is acknowledged, or refused, before the reply to the claim that records it: that goes with the claim after it.
 - A sweep comes while A is between BLMOVE and its claim. m is in `q` again; A's claim does not find it in `q.claimed`
   and does not deliver it. If B has moved m there a second time before A's claim comes, then A's claim takes it and
   B's does not find it: one of the two delivers, never both, because LREM removes a copy once.
-- Two sweeps, or a sweep and a claim, at once: scripts do not interleave.
-- CLIENT UNBLOCK against an arriving m: the pop replies once, with nothing or with m, and that reply is read.
+- Two sweeps, or a sweep and a claim, come at once: scripts do not interleave.
+- CLIENT UNBLOCK comes together with m: the pop replies once, with nothing or with m, and that reply is read.
   Where CLIENT UNBLOCK is forbidden, or the reply does not come within a second because the connection is dead,
   the connection is closed instead, and m may wait for a sweep.
-- CLIENT UNBLOCK against a BLMOVE that the server has not seen yet: it wakes nothing, and is sent again.
+- CLIENT UNBLOCK comes before the BLMOVE that it should end: it wakes nothing, and is sent again.
 - The prefetch limit is reached while pops are replied to: the claim puts back what it has no slot for, at the
   head of the queue, where the worker that has waited longest gets it.
-- A message is put back by A while another worker restores it from the unacked hash: whichever removes it from the hash
-  first puts it back.
-- The claim is sent twice, since the first may or may not have arrived: acknowledgements are idempotent, what
+- A puts m back while another worker restores it from the unacked hash: the one that removes it from the hash first
+  puts it back.
+- The claim is sent twice, because the first may or may not have arrived: acknowledgements are idempotent, what
   was moved is not found again, and what the first one took is unacked until the visibility timeout.
 - The server restarts and has forgotten the scripts: NOSCRIPT comes before any effect, and the text is sent.
 - The process forks: the child forgets all claims and closes its copies of the sockets, which does not end the
   connections. A socket leaves the poller before it is closed: while a copy is open the kernel still reports its end.
-- m comes after a claim that found none and before EXISTS: EXISTS counts it, and the next claim follows. After EXISTS:
-  the server tells. The watch's connection breaks: the next EXISTS, on another one, counts what came meanwhile.
+- m comes after a claim that found none and before EXISTS: EXISTS counts it, and the next claim follows. After EXISTS
+  the server reports it. If the watch's connection breaks, the next EXISTS, on another one, counts what came meanwhile.
 - CLIENT TRACKING is forbidden or unknown: all keys are waited for with BLMOVE, each on a connection of its own.
-- The server is full: BLMOVE is refused, so the channel asks once a second; a claim begins with ZREM.
-- A message is none of kombu's (no delivery tag): it is put aside in `q.unreadable` instead of stopping every worker.
+- The server is full: BLMOVE is refused, so the channel claims once a second. A claim begins with ZREM, after which a
+  full server refuses a script nothing.
+- m is no message of kombu's (no delivery tag): it is put aside in `q.unreadable` instead of stopping every worker.
 - A worker with kombu's own transport takes from the same queue: it pops from `q`, and finds in the unacked hash what
   it expects. It does not sweep `q.claimed`: start a worker with this transport once more before you leave it for good.
 """
@@ -80,7 +83,7 @@ class ServerTooOld(VersionMismatch):
 
 
 class Transport(redis.Transport):  # type: ignore[misc]  # kombu's is untyped
-    """kombu's Redis transport with claims; see the module."""
+    """kombu's Redis transport with claims; the module explains the protocol."""
 
     Channel = channel.Channel
 
@@ -125,13 +128,13 @@ class SentinelTransport(Transport, redis.SentinelTransport):  # type: ignore[mis
 
 
 def require_writable(opened: Any) -> None:
-    """Raise ServerRefuses for a server that takes no writes for now: whoever connects then waits, and tries again."""
+    """Raise ServerRefuses for a server that takes no writes for now. kombu then waits, and connects again."""
     # A write that changes nothing.
     opened.plain_client.hdel(opened.unacked_keys[0], "")
 
 
 def require_blmove(opened: Any) -> None:
-    """Raise ServerTooOld unless the server has BLMOVE; one that does not tell its version is taken at its word."""
+    """Raise ServerTooOld for a server without BLMOVE. A server that hides its version is supposed to have it."""
     try:
         version = str(opened._create_client().info("server")["redis_version"])
     except (ResponseError, KeyError):
