@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from subprocess import run
 from textwrap import dedent
@@ -22,6 +23,7 @@ from pattern_storage import (
     testing,
 )
 from pattern_storage.extras import MODULES, ExtraMissing
+from pattern_storage.storage import outbox
 from pattern_storage.testing import (
     InlineJobs,
     InlineMode,
@@ -209,7 +211,9 @@ def test_inline_jobs_are_executed_at_once(inline_jobs: InlineMode, pattern_stora
         inline_jobs.jobs.assert_enqueued(operation="delete", pattern_id=stored["pattern_id"])
 
 
-def test_inline_jobs_of_the_outbox_wait_for_the_commit(inline_jobs: InlineMode, pattern_storage_database: str) -> None:
+def test_inline_jobs_of_the_outbox_wait_for_the_commit(
+    inline_jobs: InlineMode, pattern_storage_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with PatternStorageClient() as client:
         with psycopg.connect(pattern_storage_database) as connection:
             job = client.submit_in(connection, make_contract())
@@ -223,7 +227,13 @@ def test_inline_jobs_of_the_outbox_wait_for_the_commit(inline_jobs: InlineMode, 
             waiting = client.submit_in(connection, make_contract())
         assert waiting.cancel().metadata["error_type"] == "revoked"
         assert (inline_jobs.run_outbox(), inline_jobs.run_outbox()) == (1, 0)
-    assert count_patterns(pattern_storage_database) == 2
+        # More than one claim has, and one that fails.
+        monkeypatch.setattr(outbox, "claim", partial(outbox.claim, limit=2))
+        twice = make_pattern()
+        with psycopg.connect(pattern_storage_database) as connection:
+            client.submit_many_in(connection, [make_contract(data=data) for data in (twice, twice, make_pattern())])
+        assert (inline_jobs.run_outbox(), inline_jobs.run_outbox()) == (3, 0)
+    assert count_patterns(pattern_storage_database) == 4
 
 
 async def test_inline_jobs_of_the_async_client(inline_jobs: InlineMode, pattern_storage_database: str) -> None:
