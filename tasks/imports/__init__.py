@@ -1,1 +1,1 @@
-"""Imports of files: planned and due (plan/), read (sources/), stored in one transaction (run/)."""
+"""Imports of files: plans and schedules (plan/), sources and formats (sources/), execution in a transaction (run/)."""

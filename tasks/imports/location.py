@@ -1,10 +1,10 @@
-"""Location of a source: a local path, or a URL that fsspec knows, also several chained with `::`."""
+"""Location of a source: a local path, or a URL of fsspec, which may be a chain of URLs joined with `::`."""
 
 import re
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-#: `scheme://`, or the scheme of a chain such as `simplecache::s3://`; RFC 3986 wants two characters of us to spare C:.
+#: `scheme://`, or the scheme of a chain such as `simplecache::s3://`. It has at least two characters: `C:` is a drive.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)(://|::)")
 _FILE_URL = re.compile(r"(?:file|local):/(?:/(?:localhost(?=/))?)?", re.IGNORECASE)
 
@@ -14,9 +14,9 @@ def local_path(source: str) -> str | None:
 
     A path is taken literally, whatever characters it has; in a `file://` URL percent escapes are decoded (RFC 8089).
     """
-    if found := _FILE_URL.match(source):
-        rest = source[found.end() :]
-        return unquote(rest if found[0].endswith(("//", "localhost")) else f"/{rest}", errors="surrogateescape")
+    if url := _FILE_URL.match(source):
+        rest = source[url.end() :]
+        return unquote(rest if url[0].endswith(("//", "localhost")) else f"/{rest}", errors="surrogateescape")
     return None if is_url(source) else source
 
 
@@ -24,18 +24,18 @@ def is_url(source: str) -> bool:
     """Return whether the source is a URL: a colon alone is part of a path."""
     if re.match(r"data:[^,]*,", source):
         return True
-    found = _SCHEME.match(source)
-    if found is None or found[2] == "://":
-        return found is not None
-    import fsspec  # here: it costs those that only read a plan a tenth of a second
+    scheme = _SCHEME.match(source)
+    if scheme is None or scheme[2] == "://":
+        return scheme is not None
+    import fsspec  # here: reading a plan would take a tenth of a second longer
 
-    return found[1] in fsspec.available_protocols()
+    return scheme[1] in fsspec.available_protocols()
 
 
 def absolute(source: str, folder: Path) -> str:
-    """Return the source with a local path counted from the folder; a URL is left as it is.
+    """Return the source with a local path made absolute, relative to the folder; a URL stays as it is.
 
-    Raises ValueError for a home that nobody knows.
+    Raises ValueError for an unknown home.
     """
     if is_url(source) or _FILE_URL.match(source):
         return source

@@ -17,9 +17,9 @@ QUEUE = "imports"
 def publish_runs(app: Celery, runs: Iterable[tuple[UUID, str, datetime | None]]) -> list[UUID]:
     """Send a message for each run, (id, name, due); return their ids. A second message for a run does no harm.
 
-    Raises BrokerUnavailable; then some may have been sent.
+    Raises BrokerUnavailable; then some messages may have been sent.
     """
-    # celery-types does not know how to send what was built.
+    # celery-types lacks the methods that send a message made before.
     sender: Any = app
 
     def send(producer: Any, run_id: UUID, about: dict[str, Any]) -> None:
@@ -31,7 +31,7 @@ def publish_runs(app: Celery, runs: Iterable[tuple[UUID, str, datetime | None]])
     sent = []
     try:
         with sender.producer_pool.acquire(block=True) as producer:
-            # A pooled connection may have died since its last use: one more try tells that from a dead broker.
+            # A pooled connection may have died since its last use: a second try tells that from a dead broker.
             safely = producer.connection.ensure(producer, send, max_retries=1, interval_start=0)
             for run_id, name, due in runs:
                 safely(producer, run_id, {"name": name, "due": None if due is None else due.isoformat()})
@@ -42,6 +42,6 @@ def publish_runs(app: Celery, runs: Iterable[tuple[UUID, str, datetime | None]])
 
 
 def describe_run(name: Any = None, due: Any = None, **_: Any) -> str:
-    """Return for example `import nightly, due 2026-11-24T02:30:00+00:00`, whatever a message says."""
+    """Return one printable line for any message, such as `import nightly, due 2026-11-24T02:30:00+00:00`."""
     line = f"import {name}" + (f", due {due}" if due else "")
     return "".join(character if character.isprintable() else " " for character in line)[:200]

@@ -4,7 +4,7 @@ import re
 
 from pattern_storage.storage.explanation import one_line
 
-#: User and password, of any URL of a chain. Not parsed as URLs: a password may hold `::` as well.
+#: User and password in any URL of a chain. The chain is not parsed, because a password may hold `::` as well.
 _PASSWORD = re.compile(r"://[^/?#]*:[^/?#]+@")
 _USER = re.compile(r"://[^/?#]*@")
 #: Up to the next URL of the chain.

@@ -10,7 +10,7 @@ import pytest
 from pattern_storage.storage.sql import block
 from pattern_storage.tasks.cli import COMMANDS
 from pattern_storage.tasks.imports.plan.model import SUFFIXES, Format
-from pattern_storage.tasks.imports.sources.formats import READERS
+from pattern_storage.tasks.imports.sources.formats import PARSERS
 from pattern_storage.vocabulary import OperationName
 from tests.fix_process import ROOT
 
@@ -68,7 +68,7 @@ def test_every_operation_is_in_each_file_of_its_list() -> None:
 
 def test_every_format_is_where_its_list_says() -> None:
     formats = set(get_args(Format))
-    assert set(READERS) == formats == set(SUFFIXES.values())
+    assert set(PARSERS) == formats == set(SUFFIXES.values())
     for name in formats:
         assert f"`{name}`" in text_of("docs/imports.md")
         suffixes = [suffix for suffix, of in SUFFIXES.items() if of == name]

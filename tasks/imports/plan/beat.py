@@ -39,9 +39,9 @@ class CheckedBeat(Beat):
 
 
 class EmbeddedBeatCheck(bootsteps.Step):
-    """Validates the imports file before a worker with a beat inside (`worker -B`) says that it is ready.
+    """Validates the imports file before a worker with a beat inside (`worker -B`) is ready.
 
-    That beat is a process of its own, which would end without the worker's noticing. Raises ImportsFileInvalid.
+    That beat is a process of its own, and the worker does not notice when it ends. Raises ImportsFileInvalid.
     """
 
     def __init__(self, worker: Any, beat: bool = False, **options: Any) -> None:
@@ -51,9 +51,10 @@ class EmbeddedBeatCheck(bootsteps.Step):
 
 
 class ImportScheduler(PersistentScheduler):
-    """Celery's scheduler, and beside it a thread that plans imports where there is a database to plan them in.
+    """Celery's scheduler, and beside it a thread that plans imports if there is a database.
 
-    Celery's own tick waits for a broker that is away; what is due meanwhile becomes a run all the same.
+    The thread is separate because Celery's own tick waits for a broker that is down; imports that are due meanwhile
+    become runs all the same.
     """
 
     _planning: threading.Thread | None = None
@@ -64,7 +65,7 @@ class ImportScheduler(PersistentScheduler):
         super().__init__(*arguments, **options)
 
     def setup_schedule(self) -> None:
-        """Read schedule and imports file; both once, when beat starts."""
+        """Read schedule and imports file; Celery calls this once, when beat starts."""
         super().setup_schedule()
         settings = environment_settings()
         if settings.database_url is not None:
@@ -73,7 +74,7 @@ class ImportScheduler(PersistentScheduler):
             self._planning.start()
 
     def apply_entry(self, entry: Any, producer: Any = None) -> None:
-        """Send a task that is due; where the broker refuses, leave it out until it is due again, and say so once."""
+        """Send a task that is due; if the broker refuses it, skip it until it is due again, and log that once."""
         try:
             self.apply_async(entry, producer=producer, advance=False)
         except SchedulingError as error:
@@ -83,15 +84,15 @@ class ImportScheduler(PersistentScheduler):
             logger.info("beat: sent %s", entry.name)
 
     def _ensure_connected(self) -> Any:
-        def take_note(error: Exception, _: float) -> None:
-            # Celery's writes a line for each attempt.
+        def log_failure(error: Exception, _: float) -> None:
+            # Celery's own function writes a line for each attempt.
             self._backoff.failed(error)
 
         connection: Any = self.connection
-        return connection.ensure_connection(take_note, None)
+        return connection.ensure_connection(log_failure, None)
 
     def close(self) -> None:
-        """End what `setup_schedule` has started; a planner that waits for a server is left behind."""
+        """End the thread of `setup_schedule`, without waiting for a planner that waits for a server."""
         self._stopping.set()
         if self._planning is not None:
             self._planning.join(STOP_TIMEOUT)

@@ -14,14 +14,14 @@ from pattern_storage.tasks.imports.plan.model import ImportEntry
 class ImportsFileInvalid(ClickException, ValueError):
     """The imports file cannot be used; the text names the file, the entry, the field and the rule.
 
-    A ClickException, so that `celery beat` prints this text and ends with code 2 instead of a traceback.
+    It is a ClickException, so that `celery beat` prints this text instead of a traceback and exits with 2.
     """
 
     exit_code = 2
 
 
 def load_entries(path: Path) -> list[ImportEntry]:
-    """Read an imports file. Relative sources count from its folder. Raises ImportsFileInvalid."""
+    """Read an imports file; relative sources are relative to its folder. Raises ImportsFileInvalid."""
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:

@@ -1,11 +1,11 @@
-"""Import plans and entries: the source, what becomes of its rows, and the schedule."""
+"""Import plans and entries: the source, the treatment of its rows, and the schedule."""
 
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pattern_storage.storage.explanation import did_you_mean
+from pattern_storage.storage.explanation import did_you_mean, printable, refuse_unknown
 from pattern_storage.storage.pattern import WRITABLE
 from pattern_storage.storage.staging import OnConflict
 from pattern_storage.tasks.imports.location import suffixes
@@ -21,54 +21,54 @@ SUFFIXES: dict[str, Format] = {
 }  # fmt: skip
 COMPRESSIONS = (".gz", ".zst", ".bz2")
 
-#: Files beside the IANA zones that are none of them.
+#: Names in a host's zone database that are no IANA zones.
 HOST_ZONES = frozenset({"localtime", "posixrules", "Factory"})
 
-#: Rejected rows of one run at most: people look at each.
+#: The highest `max_bad_rows`: people look at each rejected row.
 MAX_BAD_ROWS = 10_000
 
 
 class ImportPlan(BaseModel):
-    """The input of one run; it travels in `import_runs.plan`, never through the queue."""
+    """The input of one run; it is stored in `import_runs.plan` and is never in a message."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    #: The key of history, locks and schedule.
+    #: The key in history, locks and schedules.
     name: Annotated[str, Field(min_length=1, max_length=500)]
-    #: A path or URL that fsspec knows, with `*` for several files; for `python` a local file or folder.
+    #: A path, or a URL of fsspec, with `*` for several files; for `python` a local file or folder.
     source: Annotated[str, Field(min_length=1, max_length=2_000)]
-    #: Derived from the source's suffix where it is left out.
+    #: By default it follows from the source's suffix.
     format: Format
     on_conflict: OnConflict = "error"
-    #: Pattern column to the source's own name for it. Then columns that are not named here are left out.
+    #: Pattern columns and the source's names for them. If any is named, the source's other columns are left out.
     columns: dict[str, str] = {}
     #: Values of columns that the source does not have.
     constants: dict[str, Any] = {}
-    #: The separator of tags, and of a context's `key=value` pairs; without it both are JSON.
+    #: The separator of tags, and of a context's `key=value` pairs; by default both are JSON.
     separator: Annotated[str, Field(min_length=1, max_length=5)] | None = None
-    #: The separator of a CSV line's values.
+    #: The separator of the values in a line of CSV.
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
     #: Rows that may be wrong; they go to a reject file, and the others are stored.
     max_bad_rows: Annotated[int, Field(ge=0, le=MAX_BAD_ROWS)] = 0
-    #: Of a first load: without the secondary indexes, which are built after it. The table is locked for all meanwhile.
+    #: Drop the secondary indexes for a first load and build them after it. The table is locked for all meanwhile.
     build_indexes_last: bool = False
 
     @model_validator(mode="before")
     @classmethod
-    def _known_keys(cls, given: Any) -> Any:
+    def _check_input(cls, given: Any) -> Any:
+        """Raise ValueError for unknown keys and a source that is no text, and derive the format."""
         if not isinstance(given, dict):
             return given
-        for key in given:
-            if key not in cls.model_fields:
-                raise ValueError(f"unknown key {key!r}; {did_you_mean(key, cls.model_fields)}")
-        if isinstance(source := given.get("source"), str) and ("\0" in source or not _is_utf8(source)):
+        refuse_unknown(given, cls.model_fields, "key")
+        source = given.get("source")
+        if not isinstance(source, str):
+            return given
+        if "\0" in source or printable(source) != source:
             raise ValueError("source is not UTF-8 text; name a part of it that is not with '*'")
-        if "format" not in given and isinstance(given.get("source"), str):
-            return given | {"format": format_of(given["source"])}
-        return given
+        return given if "format" in given else given | {"format": format_of(source)}
 
     @model_validator(mode="after")
-    def _agree(self) -> Self:
+    def _check_plan(self) -> Self:
         for key in ("columns", "constants"):
             for column in getattr(self, key):
                 if column not in WRITABLE:
@@ -83,36 +83,36 @@ class ImportPlan(BaseModel):
 
     @property
     def content(self) -> dict[str, Any]:
-        """The plan as JSON types, without what only the schedule needs."""
+        """The plan as JSON types, without the fields of the schedule."""
         content = self.model_dump(mode="json", include=set(ImportPlan.model_fields))
-        # Not where it says nothing: older workers do not know it, and an import of theirs stays the same.
+        # The default is left out: older workers do not know the field, and plans that they stored stay equal.
         if not self.build_indexes_last:
             del content["build_indexes_last"]
         return content
 
 
 class ImportEntry(ImportPlan):
-    """One `[[import]]` of the file: a plan and when to run it. Without `schedule` and `every` only by hand."""
+    """One `[[import]]` of the file: a plan and its schedule. Without `schedule` and `every` it runs by hand only."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
     #: Five fields as cron has them, in `timezone`.
     schedule: str | None = None
-    #: An interval such as "15m", counted from 1970-01-01 00:00 UTC, so that every beat means the same times.
+    #: An interval such as "15m", counted from 1970-01-01 00:00 UTC, so that the due times are the same for all beats.
     every: str | None = None
     #: An IANA name.
     timezone: str = "UTC"
-    #: The misfire policy, for due times that passed while no beat ran: nothing, or one run for all of them.
+    #: The policy for due times that passed while no beat ran: no run, or one run for all of them.
     misfire: Misfire = "once"
     enabled: bool = True
 
     @model_validator(mode="after")
-    def _readable_schedule(self) -> Self:
+    def _check_schedule(self) -> Self:
         if self.schedule is not None and self.every is not None:
             raise ValueError("schedule and every cannot both be given")
         if self.every is not None and "timezone" in self.model_fields_set:
             raise ValueError("timezone has no meaning for every, which counts from 1970-01-01 00:00 UTC")
         try:
-            # Names that every host has, but each with a meaning of its own.
+            # These names are on every host, and their meaning differs from host to host.
             if self.timezone in HOST_ZONES or self.timezone.startswith(("posix/", "right/")):
                 raise ValueError
             ZoneInfo(self.timezone)
@@ -120,12 +120,12 @@ class ImportEntry(ImportPlan):
             raise ValueError(
                 f"timezone is {self.timezone!r}; it should be an IANA name such as Europe/Berlin"
             ) from None
-        _ = self.due
+        _ = self.due  # raises ValueError for a schedule that cannot be read
         return self
 
     @property
     def due(self) -> Schedule | None:
-        """When to run it; None for an import that only runs by hand."""
+        """The schedule; None for an import that runs by hand only."""
         if self.every is not None:
             return Every(self.every)
         return None if self.schedule is None else Cron(self.schedule, self.timezone)
@@ -138,17 +138,9 @@ class ImportEntry(ImportPlan):
         return "by hand" if self.schedule is None else f"{self.schedule} {self.timezone}"
 
 
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def format_of(source: str) -> Format:
-    """Return the format by the source's suffix. Raises ValueError if it has none that is known."""
-    found = [suffix for suffix in suffixes(source) if suffix not in COMPRESSIONS]
-    if not found or found[-1] not in SUFFIXES:
+    """Return the format by the source's suffix. Raises ValueError if the suffix is not known."""
+    plain = [suffix for suffix in suffixes(source) if suffix not in COMPRESSIONS]
+    if not plain or plain[-1] not in SUFFIXES:
         raise ValueError(f"format is required: {redact(source)!r} does not end with one of {', '.join(SUFFIXES)}")
-    return SUFFIXES[found[-1]]
+    return SUFFIXES[plain[-1]]

@@ -1,7 +1,7 @@
 """Schedules and their due times: cron expressions in a time zone, and intervals.
 
-cronsim computes cron's times. It does at the change of clocks what Debian's cron does: a time that the clock jumps
-over comes right after the jump, a time that comes twice is due once, and `*` follows the clock that runs.
+cronsim computes cron's times. When clocks change, it does as Debian's cron: a time that the clock skips is due right
+after the change, a time that occurs twice is due once, and `*` follows the local clock.
 """
 
 import re
@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
-#: The five fields of cron, and how many values each has.
+#: The five fields of cron, and the number of values that each has.
 _FIELDS = {"minute": 60, "hour": 24, "day of month": 31, "month": 12, "day of week": 7}
 
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -23,17 +23,17 @@ class Schedule(Protocol):
     """A sequence of due times, timezone-aware and in whole seconds."""
 
     def after(self, moment: datetime) -> datetime | None:
-        """Return the first due time later than `moment`, None if there is none in the next decades."""
+        """Return the first due time after `moment`, None if there is none in the next decades."""
         ...
 
     def until(self, moment: datetime) -> datetime | None:
-        """Return the last due time that is not later than `moment`."""
+        """Return the last due time up to `moment`."""
         ...
 
 
 @dataclass(frozen=True)
 class Every:
-    """An interval such as "15m". Raises ValueError if it is none."""
+    """An interval such as "15m". Raises ValueError for any other text."""
 
     text: str
 
@@ -43,9 +43,9 @@ class Every:
 
     @property
     def seconds(self) -> int:
-        """The interval, 0 if it cannot be read."""
-        found = re.fullmatch(r"([1-9]\d{0,6})([smhd])", self.text)
-        return int(found[1]) * _UNITS[found[2]] if found else 0
+        """The interval, 0 for a text that is none."""
+        interval = re.fullmatch(r"([1-9]\d{0,6})([smhd])", self.text)
+        return int(interval[1]) * _UNITS[interval[2]] if interval else 0
 
     def after(self, moment: datetime) -> datetime:
         """See `Schedule.after`."""
@@ -61,7 +61,7 @@ class Every:
 
 @dataclass(frozen=True)
 class Cron:
-    """Minute, hour, day of month, month, day of week, in a time zone. Raises ValueError if they are none."""
+    """Cron expression of five fields in a time zone. Raises ValueError for any other text."""
 
     text: str
     timezone: str = "UTC"
@@ -71,15 +71,15 @@ class Cron:
         if len(self.text.split()) != 5:
             raise ValueError(rule)
         try:
-            found = self.after(datetime.now(UTC))
+            following = self.after(datetime.now(UTC))
         except CronSimError as error:
             raise ValueError(f"{rule}: {str(error).lower()}") from None
-        if found is None:
+        if following is None:
             raise ValueError(f"schedule is {self.text!r}, which is never")
         self._check_steps()
 
     def _check_steps(self) -> None:
-        """Raise ValueError for a step that leaves its field's range at once: cron would take `*/90` for hourly."""
+        """Raise ValueError for a step that is larger than its field's range: for cron `*/90` is hourly."""
         for name, values, field in zip(_FIELDS, _FIELDS.values(), self.text.split(), strict=True):
             for part in field.split(","):
                 span, _, step = part.partition("/")
@@ -101,5 +101,5 @@ class Cron:
 
     def _times(self, moment: datetime, *, reverse: bool = False) -> Iterator[datetime]:
         zone = ZoneInfo(self.timezone)
-        for found in CronSim(self.text, moment.astimezone(zone), reverse=reverse):
-            yield found.astimezone(UTC)
+        for time in CronSim(self.text, moment.astimezone(zone), reverse=reverse):
+            yield time.astimezone(UTC)

@@ -22,7 +22,7 @@ from pattern_storage.storage.staging import RejectedRow
 from pattern_storage.tasks.imports.plan.model import ImportPlan
 from pattern_storage.tasks.imports.run.progress import Progress
 from pattern_storage.tasks.imports.run.rejects import MAX_REPORTED, BadRow, Rejects, bad_rows_error
-from pattern_storage.tasks.imports.run.rows import Rows
+from pattern_storage.tasks.imports.run.validation import ValidatedRows
 from pattern_storage.tasks.imports.sources.files import Source
 from pattern_storage.vocabulary import ErrorType, ImportRunState
 
@@ -44,7 +44,7 @@ class Transfer:
         self._thread = ThreadPoolExecutor(1, "import")
         self._source: Source | None = None
         self._chunks: Generator[bytes, None, None] | None = None
-        self._rows: Rows | None = None
+        self._rows: ValidatedRows | None = None
         #: Version of the source, once known.
         self.version: str | None = None
         self.counts = Counts()
@@ -101,11 +101,11 @@ class Transfer:
         logger.warning("build_indexes_last has no effect: the database role does not own the table")
         return []
 
-    async def _read(self, copying: AbstractAsyncContextManager[AsyncCopy], *, places: bool) -> Rows:
+    async def _read(self, copying: AbstractAsyncContextManager[AsyncCopy], *, places: bool) -> ValidatedRows:
         """Read, validate and copy all rows of the source. Raises ImportFailed."""
         assert self._source is not None  # noqa: S101  # find_source comes first
         self._source.bytes_read = 0
-        rows = self._rows = Rows(self._plan, self._source, self._rejects)
+        rows = self._rows = ValidatedRows(self._plan, self._source, self._rejects)
         chunks = self._chunks = rows.chunks(places=places)
         async with copying as copy:
             # While one chunk is sent, the next is made.
@@ -135,7 +135,7 @@ class Transfer:
             self.counts.rows_read = self.progress.rows = self._rows.read
         self.counts.rows_rejected = self._rejects.count
 
-    async def _merge(self, connection: Connection, rows: Rows) -> None:
+    async def _merge(self, connection: Connection, rows: ValidatedRows) -> None:
         """Resolve duplicates and missing parents among the staged rows, then merge them by one statement."""
         plan, orphans = self._plan, 0
         if plan.on_conflict == "error":

@@ -3,12 +3,11 @@
 import json
 import math
 import re
-from decimal import Decimal
 from typing import Any
 
 from pattern_storage.storage import numbers
 
-#: Columns that are a number or a truth value; all others but tags and context are texts.
+#: Columns of numbers and truth values; all others but tags and context are texts.
 KINDS: dict[str, type] = {
     "confidence_score": float, "usage_count": int, "success_rate": float, "complexity_score": int,
     "maintainability_score": float, "performance_score": float, "is_deprecated": bool,
@@ -17,19 +16,19 @@ KINDS: dict[str, type] = {
 _NAMES = {float: "number", int: "whole number", bool: "truth value"}
 _TRUTH = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": False, "0": False, "no": False}
 
-#: A number as spreadsheets and databases write it. Python would take 1_000, nan and the digits of all scripts as well.
+#: A number as spreadsheets and databases write it. Python also accepts 1_000, nan and the digits of all scripts.
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 
 
 def from_text(column: str, text: str) -> Any:
-    """Return the value of a column that is a number or a truth value; the text of any other."""
+    """Return the value for a column of numbers or truth values; for any other the text."""
     kind = KINDS.get(column)
     if kind is None:
         return text
-    found = _TRUTH.get(text.strip().lower()) if kind is bool else _number(text.strip(), kind)
-    if found is None:
+    value = _TRUTH.get(text.strip().lower()) if kind is bool else _number(text.strip(), kind)
+    if value is None:
         raise ValueError(f"{column} should be a {_NAMES[kind]}, got {text[:60]!r}")
-    return found
+    return value
 
 
 def _number(text: str, kind: type) -> float | int | None:
@@ -44,7 +43,7 @@ def _number(text: str, kind: type) -> float | int | None:
 
 
 def from_json_text(column: str, text: str) -> Any:
-    """Return tags or context that are written as JSON."""
+    """Return tags or context from their JSON text."""
     numbers.check(text)
     try:
         return json.loads(text)
@@ -53,7 +52,7 @@ def from_json_text(column: str, text: str) -> Any:
 
 
 def from_separated(column: str, text: str, separator: str) -> Any:
-    """Return tags, or a context of `key=value` pairs, with this separator between them."""
+    """Return tags, or a context of `key=value` pairs, from a text with this separator between them."""
     parts = [part.strip() for part in text.split(separator) if part.strip()]
     if column == "tags":
         return parts
@@ -64,10 +63,8 @@ def from_separated(column: str, text: str, separator: str) -> Any:
 
 
 def from_typed(column: str, value: Any) -> Any:
-    """Return a value of a Parquet file as the column wants it; what has no exact counterpart is left to validation."""
+    """Return a Parquet file's value in the column's type where that is exact, else as it is, for validation."""
     kind = KINDS.get(column)
-    if isinstance(value, Decimal) and kind is not None:
-        value = int(value) if value == value.to_integral_value() else float(value)
     if kind is bool and type(value) is int and value in (0, 1):
         return bool(value)
     if kind is int and type(value) is float and math.isfinite(value) and value.is_integer():

@@ -10,12 +10,12 @@ from pattern_storage.tasks.imports.plan.model import ImportPlan
 from pattern_storage.tasks.imports.sources.discovery import SourceFile
 from pattern_storage.tasks.imports.sources.files import Source
 from pattern_storage.tasks.imports.sources.mapping import Mapping
-from pattern_storage.tasks.imports.sources.row import MAX_LINE_BYTES, Row, broken, refuse_binary
+from pattern_storage.tasks.imports.sources.parser import MAX_LINE_BYTES, Row, broken, refuse_binary
 
-#: Characters that separate values in files that are called CSV.
+#: Separators of values that files called CSV have, and their names.
 DELIMITERS = {",": "','", ";": "';'", "\t": "a tab", "|": "'|'"}
 
-#: How Python carries a byte that is not UTF-8 in a text.
+#: The characters with which `surrogateescape` represents bytes that are not UTF-8.
 _FIRST_SURROGATE, _LAST_SURROGATE = "\udc80", "\udcff"
 
 
@@ -34,7 +34,7 @@ def csv_rows(plan: ImportPlan, source: Source, file: SourceFile) -> Iterator[Row
             try:
                 values = next(lines, None)
             except csv.Error as error:
-                # An open quote swallows all that follows it: then nothing tells rows from texts any more.
+                # The text after an open quote cannot be divided into rows any more.
                 if "unexpected end of data" in str(error) or "field limit" in str(error):
                     raise broken(file, f"line {number}: {error}") from None
                 yield number, ValueError(str(error))
@@ -62,12 +62,12 @@ def _header(lines: "Iterator[list[str]]", file: SourceFile) -> list[str]:
 
 def _mapping(plan: ImportPlan, header: list[str], file: SourceFile) -> Mapping:
     try:
-        return Mapping(plan, header, shown=file.display_name)
+        return Mapping(plan, header, file=file.display_name)
     except ImportBroken as error:
         others = {sign: name for sign, name in DELIMITERS.items() if sign != plan.delimiter and sign in header[0]}
         if len(header) > 1 or not others:
             raise
-        # The commonest cause of a single column that nobody knows.
+        # The commonest cause of a single unknown column.
         sign, name = max(others.items(), key=lambda item: header[0].count(item[0]))
         hint = f"its values seem to be separated by {name}: set delimiter to {sign!r}"
         raise ImportBroken(error.error_type, f"{file.display_name} has one column; {hint}") from None

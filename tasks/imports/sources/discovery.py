@@ -5,11 +5,11 @@ import hashlib
 import os
 import stat
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pattern_storage.tasks.errors import ImportBroken
+from pattern_storage.tasks.imports.location import suffixes
 from pattern_storage.tasks.imports.redaction import redact
 from pattern_storage.vocabulary import ErrorType
 
@@ -17,15 +17,17 @@ from pattern_storage.vocabulary import ErrorType
 _ETAGS = ("ETag", "etag")
 _TIMES = ("mtime", "LastModified", "last_modified", "modified", "updated", "Last-Modified")
 
-#: Kinds of local files that have no content to find again, which an import has to.
+#: Kinds of local files that can be read only once.
 _SPECIAL = {
     stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
 }  # fmt: skip
 
+IS_FOLDER = "is a folder; name its files with '/*'"
+
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file of a source. `size` in bytes as stored, None if unknown; `version` changes with its content."""
+    """One file of a source. `size` is in bytes as stored, None if unknown; `version` changes with the content."""
 
     path: str
     size: int | None
@@ -38,38 +40,38 @@ class SourceFile:
 
     @property
     def suffix(self) -> str:
-        """The suffix that tells the compression, such as ".gz"."""
-        path = urlsplit(self.path).path if "://" in self.path else self.path
-        return PurePosixPath(path).suffix.lower()
+        """The last suffix, in lower case, such as ".gz" of a compressed file."""
+        return (suffixes(self.path) or [""])[-1]
 
 
 def find_local(path: str) -> list[SourceFile]:
-    """Find a local file, or those that `*` and `**` match: hidden ones and folders are left out, links followed.
+    """Find a local file, or those that `*` and `**` match, without hidden ones and folders; links are followed.
 
     Raises ImportBroken, or OSError.
     """
     if "*" not in path:
-        found = _local_file(path)
-        if found is None:
-            raise _folder(path)
-        return [found]
+        file = _local_file(path)
+        if file is None:
+            raise _missing(path, IS_FOLDER)
+        return [file]
     # Every other character of a path stands for itself.
     pattern = path.replace("[", "[[]").replace("?", "[?]")
     names = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207  # an absolute pattern, which Path.glob refuses
     files = [file for name in names if (file := _local_file(name))]
-    return files or _none(path)
+    if not files:
+        raise _missing(path, "matches no file")
+    return files
 
 
 def _local_file(name: str) -> SourceFile | None:
-    """Return a file, None for a folder. Raises ImportBroken for what is neither."""
+    """Return a file, None for a folder. Raises ImportBroken for anything else."""
     try:
         status = Path(name).stat()
     except FileNotFoundError:
         if not Path(name).is_symlink():
             raise
         target = redact(os.fsdecode(Path(name).readlink()))
-        reason = f"{redact(name)} is a symbolic link to {target}, which does not exist"
-        raise ImportBroken(ErrorType.SOURCE_MISSING, reason) from None
+        raise _missing(name, f"is a symbolic link to {target}, which does not exist") from None
     if stat.S_ISDIR(status.st_mode):
         return None
     if kind := _SPECIAL.get(stat.S_IFMT(status.st_mode)):
@@ -83,17 +85,19 @@ def find_remote(system: Any, path: str, source: str) -> list[SourceFile]:
     if "*" not in path:
         infos = [system.info(path)]
         if infos[0]["type"] == "directory":
-            raise _folder(source)
+            raise _missing(source, IS_FOLDER)
     else:
-        found = system.glob(path, detail=True)
-        # What is neither file nor folder may be a symbolic link, which `info` follows.
-        listed = [found[name] for name in sorted(found) if found[name]["type"] != "directory"]
+        matches = system.glob(path, detail=True)
+        listed = [matches[name] for name in sorted(matches) if matches[name]["type"] != "directory"]
+        # An entry that is no file may be a symbolic link, which `info` follows.
         infos = [info if info["type"] == "file" else system.info(info["name"]) for info in listed]
         infos = [info for info in infos if info["type"] != "directory"]
+        if not infos:
+            raise _missing(source, "matches no file")
     for info in infos:
         if info["type"] != "file":
             raise ImportBroken(ErrorType.SOURCE_UNREADABLE, f"{redact(info['name'])} is no regular file")
-    return [SourceFile(info["name"], info.get("size"), _version(info)) for info in infos] or _none(source)
+    return [SourceFile(info["name"], info.get("size"), _version(info)) for info in infos]
 
 
 def find_tree(path: str) -> list[SourceFile]:
@@ -119,9 +123,5 @@ def _version(info: dict[str, Any]) -> str | None:
     return None if changed is None or info.get("size") is None else f"{info['size']} bytes, {changed}"
 
 
-def _none(source: str) -> list[SourceFile]:
-    raise ImportBroken(ErrorType.SOURCE_MISSING, f"{redact(source)} matches no file")
-
-
-def _folder(source: str) -> ImportBroken:
-    return ImportBroken(ErrorType.SOURCE_MISSING, f"{redact(source)} is a folder; name its files with '/*'")
+def _missing(source: str, reason: str) -> ImportBroken:
+    return ImportBroken(ErrorType.SOURCE_MISSING, f"{redact(source)} {reason}")

@@ -16,17 +16,17 @@ from pattern_storage.tasks.imports.redaction import redact
 from pattern_storage.tasks.imports.sources.cloud_errors import http_status, is_of_cloud, is_of_network
 from pattern_storage.vocabulary import ErrorType
 
-#: Statuses below 500 that may pass: request timeout, too early, too many requests.
+#: Transient statuses below 500: request timeout, too early, too many requests.
 TRANSIENT_STATUSES = frozenset({408, 425, 429})
 MISSING_STATUSES = frozenset({404, 410})
 
-#: What the operating system says of a name or a file that will be no better at the next attempt.
+#: Errors of the operating system that no later attempt would change.
 PERMANENT_ERRNOS = frozenset({errno.EINVAL, errno.ELOOP, errno.ENAMETOOLONG, errno.ENODEV, errno.ENXIO})
 
 
 @contextmanager
 def translate_errors(path: str) -> Iterator[None]:
-    """Translate errors that the file system raises for this path."""
+    """Translate the errors of the file system that has this path."""
     name = redact(path)
     try:
         yield
@@ -50,31 +50,32 @@ def translate_errors(path: str) -> Iterator[None]:
 
 
 def _http_failure(name: str, error: BaseException) -> ImportFailed:
-    status = getattr(error, "status", None)
     if isinstance(error, aiohttp.InvalidURL):
         return _unreadable(name, "it is no valid URL")
-    if status in MISSING_STATUSES:
-        return ImportBroken(ErrorType.SOURCE_MISSING, f"{name} does not exist")
-    if status is not None and 0 < status < 500 and status not in TRANSIENT_STATUSES:
-        return _unreadable(name, _reason(error))
-    reason = f"{name} cannot be read now: {_reason(error)}"
-    wait = retry_after(getattr(error, "headers", None))
-    return ImportDelayed(ErrorType.SOURCE_UNAVAILABLE, reason, **({} if wait is None else {"retry_after": wait}))
+    status = getattr(error, "status", None) or None
+    return _failure(name, status, _reason(error), error, reached=status is not None)
 
 
 def _cloud_failure(name: str, error: Exception) -> ImportFailed:
     status = http_status(error)
-    if status in MISSING_STATUSES:
-        return ImportBroken(ErrorType.SOURCE_MISSING, f"{name} does not exist")
     # The text of gcsfs' errors is the page that the server sent.
     reason = _reason(error) if status is None else f"{status} {responses.get(status, '')}".strip()
-    if is_of_network(error) or (status is not None and (status >= 500 or status in TRANSIENT_STATUSES)):
-        return ImportDelayed(ErrorType.SOURCE_UNAVAILABLE, f"{name} cannot be read now: {reason}")
-    return _unreadable(name, reason)
+    return _failure(name, status, reason, error, reached=not is_of_network(error))
+
+
+def _failure(name: str, status: int | None, reason: str, error: BaseException, *, reached: bool) -> ImportFailed:
+    """Return the error for a server that was not reached, or for its answer with this status."""
+    if status in MISSING_STATUSES:
+        return ImportBroken(ErrorType.SOURCE_MISSING, f"{name} does not exist")
+    if reached and (status is None or (status < 500 and status not in TRANSIENT_STATUSES)):
+        return _unreadable(name, reason)
+    wait = retry_after(getattr(error, "headers", None))
+    details = {} if wait is None else {"retry_after": wait}
+    return ImportDelayed(ErrorType.SOURCE_UNAVAILABLE, f"{name} cannot be read now: {reason}", **details)
 
 
 def retry_after(headers: Any) -> float | None:
-    """Return the seconds that a server's Retry-After asks for, a number or a date; None if it says nothing."""
+    """Return the seconds of a server's Retry-After, a number or a date; None without a valid one."""
     value = str(headers.get("Retry-After", "")) if headers else ""
     if re.fullmatch(r"\d{1,9}", value.strip(), re.ASCII):
         return float(value)

@@ -1,6 +1,6 @@
-"""Files of a source: found, versioned, and opened, local or at a URL through fsspec.
+"""Source of an import: finds, versions and opens its files, which are local or at a URL of fsspec.
 
-Everything here blocks, and runs in a thread of its own beside the event loop.
+All of it blocks, and runs in a thread beside the event loop.
 """
 
 import hashlib
@@ -8,7 +8,7 @@ import io
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,7 +25,7 @@ from pattern_storage.tasks.imports.sources.errors import translate_errors
 from pattern_storage.tasks.imports.sources.streams import BLOCK, COMPRESSED, CountedStream, decompressed
 from pattern_storage.vocabulary import ErrorType
 
-#: HTTP timeouts in seconds, to connect and between two reads; a download that goes on has none.
+#: HTTP timeouts in seconds, to connect and between two reads; a whole download has none.
 HTTP_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
 
 
@@ -33,15 +33,15 @@ class Source:
     """The files of one plan.
 
     Raises (each method):
-        ImportBroken: nothing is there, or it cannot be read.
-        ImportDelayed: its server does not answer, or it is being changed at this moment.
+        ImportBroken: the source does not exist, or cannot be read.
+        ImportDelayed: its server does not answer, or it was changed meanwhile.
     """
 
     def __init__(self, plan: ImportPlan) -> None:
         self._plan = plan
-        #: Bytes read of the files as they are stored.
+        #: Bytes read so far, of the files as they are stored.
         self.bytes_read = 0
-        #: Rows of all files, None if unknown before their end.
+        #: Rows of all files, None if unknown before the end of the last.
         self.rows: int | None = None
         self._local = local_path(plan.source)
         if self._local is None:
@@ -59,7 +59,7 @@ class Source:
         self.rows = rows if len(self.files) == 1 else None
 
     def version(self) -> str:
-        """Return a text that changes with the content: an etag, or size and time, or a checksum of everything."""
+        """Return a text that changes with the content: an etag, size and time, or a checksum of all bytes."""
         versions = [file.version or self._checksum(file) for file in self.files]
         if len(versions) == 1:
             return versions[0]
@@ -68,7 +68,7 @@ class Source:
         return f"{len(versions)} files, sha256 {whole.hexdigest()[:32]}"
 
     def check_unchanged(self) -> None:
-        """Raise ImportDelayed if a file was changed, came or went since it was found."""
+        """Raise ImportDelayed if a file was changed, added or removed since the files were found."""
         before = {file.path: (file.size, file.version) for file in self.files}
         for file in self._find():
             if before.pop(file.path, None) != (file.size, file.version):
@@ -97,13 +97,13 @@ class Source:
 
     @contextmanager
     def open_seekable(self, file: SourceFile) -> Iterator[IO[bytes]]:
-        """Open a file for random access: itself if it is a plain local file, else a temporary copy in TMPDIR."""
+        """Open a file for random access: a plain local file as it is, any other as a temporary copy in TMPDIR."""
         if self._local is not None and file.suffix not in COMPRESSED:
-            with ExitStack() as opened:
-                with translate_errors(file.path):
-                    itself = opened.enter_context(Path(file.path).open("rb"))
+            with translate_errors(file.path):
+                plain = Path(file.path).open("rb")  # noqa: SIM115  # closed below
+            with plain:
                 self.bytes_read += file.size or 0
-                yield itself
+                yield plain
             return
         with tempfile.TemporaryFile() as copy:
             with self.open(file) as stream:
@@ -115,9 +115,9 @@ class Source:
         with translate_errors(self._plan.source):
             try:
                 self._system, self._path = fsspec.core.url_to_fs(self._plan.source, **options)
-            except (ImportError, ValueError) as error:  # a protocol that needs another package, or that there is not
+            except (ImportError, ValueError) as error:  # a protocol that needs another package, or an unknown one
                 reason: Exception = error
-                # fsspec says which module it lacks by the cause alone.
+                # Only the cause of fsspec's error has the name of the missing module.
                 if extra := extra_of(getattr(error.__cause__, "name", None)):
                     reason = ExtraMissing("its protocol", extra)
                 sentence = f"{redact(self._plan.source)} cannot be read: {reason}"

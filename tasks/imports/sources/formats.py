@@ -1,4 +1,4 @@
-"""Registry of the import formats. A new one is a reader in READERS and a suffix in plan/model.py."""
+"""Registry of the import formats. A new one has a parser in PARSERS and a suffix in plan/model.py."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +11,13 @@ from pattern_storage.tasks.imports.sources.discovery import SourceFile
 from pattern_storage.tasks.imports.sources.files import Source
 from pattern_storage.tasks.imports.sources.json_lines import json_lines
 from pattern_storage.tasks.imports.sources.parquet import parquet_rows
-from pattern_storage.tasks.imports.sources.row import Parser, Row
+from pattern_storage.tasks.imports.sources.parser import Parser, Row
 from pattern_storage.vocabulary import ErrorType
 
 
 def read_rows(plan: ImportPlan, source: Source, file: SourceFile) -> Iterator[Row]:
-    """Yield the rows of a file. Raises ImportBroken if it is no file of this format, and what `Source` raises."""
-    yield from READERS[plan.format](plan, source, file)
+    """Yield the rows of a file. Raises ImportBroken for a file of another format, and the errors of `Source`."""
+    yield from PARSERS[plan.format](plan, source, file)
 
 
 def _python(plan: ImportPlan, source: Source, file: SourceFile) -> Iterator[Row]:
@@ -27,4 +27,4 @@ def _python(plan: ImportPlan, source: Source, file: SourceFile) -> Iterator[Row]
         raise ImportBroken(ErrorType.SOURCE_UNREADABLE, str(error)) from None
 
 
-READERS: dict[Format, Parser] = {"jsonl": json_lines, "csv": csv_rows, "parquet": parquet_rows, "python": _python}
+PARSERS: dict[Format, Parser] = {"jsonl": json_lines, "csv": csv_rows, "parquet": parquet_rows, "python": _python}

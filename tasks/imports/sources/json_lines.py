@@ -1,11 +1,11 @@
-"""Parser of JSON Lines: one object a line."""
+"""Parser of JSON Lines: one object in each line."""
 
 from collections.abc import Iterator
 
 from pattern_storage.tasks.imports.plan.model import ImportPlan
 from pattern_storage.tasks.imports.sources.discovery import SourceFile
 from pattern_storage.tasks.imports.sources.files import Source
-from pattern_storage.tasks.imports.sources.row import MAX_LINE_BYTES, Row, broken, refuse_binary
+from pattern_storage.tasks.imports.sources.parser import MAX_LINE_BYTES, Row, broken, refuse_binary
 
 
 def json_lines(plan: ImportPlan, source: Source, file: SourceFile) -> Iterator[Row]:
@@ -23,7 +23,7 @@ def json_lines(plan: ImportPlan, source: Source, file: SourceFile) -> Iterator[R
             if len(line) > MAX_LINE_BYTES:
                 raise broken(file, f"line {number} is longer than {MAX_LINE_BYTES:,} bytes")
             if not line.isspace():
-                # Without its end, an error in it is in the first line of what is read, which says nothing new.
+                # With its end, a JSON error could be reported in a second line of this one.
                 yield number, line.rstrip(b"\r\n")
 
 

@@ -10,7 +10,7 @@ from pattern_storage.tasks.imports.plan.model import ImportPlan
 from pattern_storage.tasks.imports.sources.conversion import from_json_text, from_separated, from_text, from_typed
 from pattern_storage.vocabulary import ErrorType
 
-#: Columns that hold more than one value.
+#: Columns of more than one value.
 COMPOSITE = ("tags", "context")
 
 
@@ -20,35 +20,37 @@ class Mapping:
     Args:
         plan: its `columns` map pattern columns to the file's.
         names: the file's columns, in order.
-        shown: the file's name for errors.
+        file: the file's name in errors.
 
     Raises:
         ImportBroken: a mapped column is missing or ambiguous, or a column of the file is unknown.
     """
 
-    def __init__(self, plan: ImportPlan, names: Sequence[str], *, shown: str) -> None:
+    def __init__(self, plan: ImportPlan, names: Sequence[str], *, file: str) -> None:
         self._separator = plan.separator
-        wanted = plan.columns or {name: name for name in names}
-        for column, name in wanted.items():
+        columns = plan.columns or {name: name for name in names}
+        for column, name in columns.items():
             if column not in WRITABLE:
                 hint = f"{did_you_mean(column, WRITABLE)}; name the columns to take in 'columns'"
-                raise ImportBroken(ErrorType.COLUMNS_INVALID, f"{shown}: unknown column {column!r}; {hint}")
-            if name not in names:
-                reason = f"{shown} has no column {name!r}; {did_you_mean(name, names)}"
-                raise ImportBroken(ErrorType.COLUMNS_INVALID, reason)
-            if names.count(name) > 1:
-                raise ImportBroken(ErrorType.COLUMNS_INVALID, f"{shown} has two columns {name!r}")
-        #: The file's columns that are taken.
-        self.names = list(wanted.values())
-        self._indexes = [(column, names.index(name)) for column, name in wanted.items()]
-        self._columns = list(wanted.items())
+                reason = f"{file}: unknown column {column!r}; {hint}"
+            elif name not in names:
+                reason = f"{file} has no column {name!r}; {did_you_mean(name, names)}"
+            elif names.count(name) > 1:
+                reason = f"{file} has two columns {name!r}"
+            else:
+                continue
+            raise ImportBroken(ErrorType.COLUMNS_INVALID, reason)
+        #: The file's columns that are mapped.
+        self.names = list(columns.values())
+        self._indexes = [(column, names.index(name)) for column, name in columns.items()]
+        self._columns = list(columns.items())
 
     def from_csv(self, values: Sequence[str]) -> dict[str, Any]:
-        """Return the columns of a CSV row; an empty text is no value. Raises ValueError."""
+        """Return a CSV row's values by pattern column, without empty texts. Raises ValueError."""
         return {column: self._parse(column, values[index]) for column, index in self._indexes if values[index]}
 
     def from_parquet(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Return the columns of a Parquet row; a null is no value. Raises ValueError."""
+        """Return a Parquet row's values by pattern column, without nulls. Raises ValueError."""
         return {
             column: self._parse(column, value)
             if isinstance(value, str) and column in COMPOSITE

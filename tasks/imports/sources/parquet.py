@@ -1,4 +1,4 @@
-"""Parser of Parquet: rows in batches that are bounded by bytes, whatever the widths of rows."""
+"""Parser of Parquet: reads rows in batches of limited bytes, also where rows are wide."""
 
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, time
@@ -11,15 +11,16 @@ from pattern_storage.tasks.imports.plan.model import ImportPlan
 from pattern_storage.tasks.imports.sources.discovery import SourceFile
 from pattern_storage.tasks.imports.sources.files import Source
 from pattern_storage.tasks.imports.sources.mapping import Mapping
-from pattern_storage.tasks.imports.sources.row import Row, broken
+from pattern_storage.tasks.imports.sources.parser import Row, broken
 from pattern_storage.tasks.imports.sources.streams import BLOCK
 from pattern_storage.vocabulary import ErrorType
 
-#: Bytes of a batch, by what the file says of its rows; and its rows at most, because some may be much wider than most.
+#: Limit of a batch's bytes, which are estimated; and of its rows, because some may be much wider than the others.
 BATCH_BYTES = 8 * BLOCK
 BATCH_ROWS = 32
 
-#: Bytes of a data page at most, which is in memory twice. Its size is estimated: writers look at it every so many rows.
+#: Limit of a data page's bytes, which are in memory twice. They are estimated: writers check the size of a page once in
+#: PAGE_ROWS rows.
 PAGE_BYTES = 64 * BLOCK
 PAGE_ROWS = 1_024
 
@@ -36,12 +37,12 @@ def parquet_rows(plan: ImportPlan, source: Source, file: SourceFile) -> Iterator
         raise ImportBroken(ErrorType.SOURCE_UNREADABLE, message) from None
     with source.open_seekable(file) as whole:
         try:
-            # Without a pre-buffer, and with small buffers: else a whole row group is in memory.
+            # Without pre-buffering and with small buffers: a whole row group would be in memory otherwise.
             with pyarrow.parquet.ParquetFile(whole, buffer_size=BLOCK // 4, pre_buffer=False) as table:
-                mapping = Mapping(plan, table.schema_arrow.names, shown=file.display_name)
+                mapping = Mapping(plan, table.schema_arrow.names, file=file.display_name)
                 source.set_row_count(table.metadata.num_rows)
-                kinds = {name: table.schema_arrow.field(name).type for name in mapping.names}
-                converters = {name: found for name, kind in kinds.items() if (found := converter(kind)) is not None}
+                types = {name: table.schema_arrow.field(name).type for name in mapping.names}
+                converters = {name: convert for name, kind in types.items() if (convert := converter(kind)) is not None}
                 for group in range(table.num_row_groups):
                     _refuse_large_pages(table.metadata.row_group(group), mapping.names, file)
                 for number, values in enumerate(_values(table, mapping.names), start=1):
@@ -82,10 +83,10 @@ def _columns(group: Any, names: list[str]) -> Iterator[Any]:
 
 
 def batch_rows(group: Any, names: list[str]) -> int:
-    """Return how many rows of a row group are read at once.
+    """Return the number of rows of a row group that are read at once.
 
-    A value that repeats is stored once, in the column's dictionary, and takes memory in every row: there the widest row
-    is as wide as the dictionary. Elsewhere the average is told by the group's size.
+    A row's width is estimated as the average of the group. A value that repeats is stored once, in the column's
+    dictionary, and takes memory in every row, so the dictionary's size is added.
     """
     widest = 0.0
     for column in _columns(group, names):
@@ -97,9 +98,9 @@ def batch_rows(group: Any, names: list[str]) -> int:
 
 
 def converter(kind: Any) -> Converter | None:
-    """Return a function from what pyarrow makes of this type to JSON types, None where that is the same.
+    """Return a function that converts pyarrow's values of this type to JSON types, None if they are of JSON types.
 
-    The function raises ValueError for bytes that are not UTF-8, and for decimals that a float does not hold exactly.
+    The function raises ValueError for bytes that are not UTF-8, and for decimals that no float equals.
     """
     from pyarrow import types
 
@@ -109,7 +110,7 @@ def converter(kind: Any) -> Converter | None:
         key, item = converter(kind.key_type) or _same, converter(kind.item_type) or _same
         return lambda pairs: {key(name): None if value is None else item(value) for name, value in pairs}
     if types.is_struct(kind):
-        fields = {field.name: found for field in kind if (found := converter(field.type)) is not None}
+        fields = {field.name: convert for field in kind if (convert := converter(field.type)) is not None}
         if not fields:
             return None
         return lambda values: {
@@ -117,8 +118,8 @@ def converter(kind: Any) -> Converter | None:
             for name, value in values.items()
         }
     if types.is_nested(kind) and hasattr(kind, "value_type"):
-        each = converter(kind.value_type)
-        return None if each is None else lambda values: [None if value is None else each(value) for value in values]
+        element = converter(kind.value_type)
+        return element and (lambda values: [None if value is None else element(value) for value in values])
     if types.is_decimal(kind):
         return _from_decimal
     if types.is_temporal(kind):

@@ -1,4 +1,4 @@
-"""Byte streams of source files: counted, and decompressed as the file's suffix says."""
+"""Byte streams of source files: counted, and decompressed by the file's suffix."""
 
 import bz2
 import gzip
@@ -23,7 +23,7 @@ else:
 BLOCK = 1 << 20
 
 _OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".zst": zstd.open}
-#: The first bytes of each; a zstd file may begin with a frame that is skipped, as pzstd's do.
+#: The first bytes of each. A zstd file may begin with a skippable frame, as those of pzstd do.
 MAGIC: dict[str, tuple[bytes, ...]] = {
     ".gz": (b"\x1f\x8b",), ".bz2": (b"BZh",),
     ".zst": (b"\x28\xb5\x2f\xfd", *(bytes([0x50 + number]) + b"\x2a\x4d\x18" for number in range(16))),
@@ -33,7 +33,10 @@ _CORRUPT = (EOFError, OSError, zlib.error, zstd.ZstdError)
 
 
 class CountedStream(io.RawIOBase):
-    """Raw stream that counts bytes by a callback, and translates errors of the source, but no decompressor's."""
+    """Raw stream that reports the bytes read to a callback and translates errors of the source.
+
+    The errors of a decompressor, which reads from this stream, are not translated here.
+    """
 
     def __init__(self, raw: Any, path: str, count: Callable[[int], None]) -> None:
         self._raw, self._path, self._count = raw, path, count
@@ -53,10 +56,10 @@ class CountedStream(io.RawIOBase):
 
 @contextmanager
 def decompressed(stream: "io.BufferedReader[Any]", file: SourceFile, *, over_http: bool) -> Iterator[IO[bytes]]:
-    """Open the stream, decompressed by the file's suffix. Raises ImportBroken if it is not whole.
+    """Open the stream, decompressed by the file's suffix. Raises ImportBroken if it is truncated or corrupt.
 
-    Over HTTP a file that is compressed may have arrived decompressed already: a server that says `Content-Encoding:
-    gzip` of a `.gz` means the compression of the file itself, and the HTTP client undoes it.
+    Over HTTP a compressed file may have been decompressed already: a server that sends a `.gz` with `Content-Encoding:
+    gzip` means the compression of the file itself, and the HTTP client undoes it.
     """
     opener = _OPENERS.get(file.suffix)
     if opener is None or (over_http and not stream.peek(4).startswith(MAGIC[file.suffix])):

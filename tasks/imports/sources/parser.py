@@ -1,4 +1,4 @@
-"""A row as a format's parser yields it, and the errors that all parsers share."""
+"""Type of the parsers of all formats and of their rows, and checks and errors that they share."""
 
 from collections.abc import Callable, Iterator
 from typing import IO, Any
@@ -10,10 +10,10 @@ from pattern_storage.tasks.imports.sources.files import Source
 from pattern_storage.tasks.imports.sources.streams import MAGIC
 from pattern_storage.vocabulary import ErrorType
 
-#: Bytes of one line, or one CSV value, at most. The largest pattern that fits its limits is smaller.
+#: Limit of the bytes of one line, or of one CSV value. The largest valid pattern is smaller.
 MAX_LINE_BYTES = 16 * 1024 * 1024
 
-#: A row: its number, counted from 1 (lines of JSON and CSV, rows of Parquet and Python), and its content: a line of
+#: A row: its number from 1 (of a line in JSON and CSV, of a row in Parquet and Python), and its content: one line of
 #: JSON, values by column, or an error.
 Row = tuple[int, bytes | dict[str, Any] | ValueError]
 Parser = Callable[[ImportPlan, Source, SourceFile], Iterator[Row]]
@@ -27,7 +27,7 @@ def broken(file: SourceFile, reason: str) -> ImportBroken:
 
 
 def refuse_binary(stream: IO[bytes], file: SourceFile) -> None:
-    """Raise ImportBroken if a file that should be text begins as UTF-16 or as a compressed file does."""
+    """Raise ImportBroken if a file that should be text begins like UTF-16 or like a compressed file."""
     first = stream.peek(4) if hasattr(stream, "peek") else b""
     if first.startswith(_UTF16):
         raise broken(file, "it is UTF-16; save it as UTF-8")

@@ -19,7 +19,7 @@ from pattern_storage.tasks.imports.sources.formats import read_rows
 CHUNK_SIZE = 256 * 1024
 
 
-class Rows:
+class ValidatedRows:
     """The rows of a source, read once from first to last. Blocks: iterate in a thread.
 
     After too many rejected rows it reads on to count them, but yields nothing more.
