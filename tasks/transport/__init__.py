@@ -7,9 +7,8 @@ Which module calls which, from Celery down to the socket:
     channel            kombu's channel, one for each consumer. It has the Redis clients of `channel_clients`; each
                        delivery and acknowledgement passes through `qos`. What it claims is decided by
     claims             the claims of a channel: when to claim, to wait, to deliver and to put back; with
-    early_delivery     the message that is delivered before the reply to its claim,
     acknowledgements   the acknowledgements, which wait a few milliseconds for a claim that takes them along,
-    restore            redelivery after the visibility timeout, and
+    restore            redelivery of messages that other workers left behind, and
     queue_keys         the keys of its queues, with the arguments of a claim about them. It waits and claims through
     claim_call         the connection that messages are claimed and acknowledged on (claim.lua),
     blocking_pop       a connection for each queue of short jobs, which waits on the server (BLMOVE), and

@@ -1,26 +1,38 @@
 """Acknowledgements of a channel: each goes along with a claim, and waits a few milliseconds for one if none is due."""
 
 import threading
+from collections import deque
 from time import monotonic
 from typing import Any
-
-from pattern_storage.tasks.transport.claim_call import ClaimCall
 
 #: Seconds that acknowledgements wait for a claim that takes them along. If the worker dies meanwhile the jobs are
 #: delivered again, and replay their results.
 ACK_DELAY = 0.005
 #: Seconds since the last turn of an event loop that is taken to be alive: it soon sends a claim again.
 LOOP_ALIVE = 0.05
+#: Acknowledgements in one claim at most: Lua takes some 8,000 arguments at a time.
+MAX_ACKS = 1_000
 
 
 class Acknowledgements:
-    """Schedule of the acknowledgements of one channel."""
+    """Delivery tags that one channel has to acknowledge, and the time when that is due.
 
-    def __init__(self, channel: Any, call: ClaimCall) -> None:
-        self._channel, self._call = channel, call
+    A tag is kept until the reply to the claim that takes it along: sending it twice does no harm.
+    """
+
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
+        # Other threads append to it.
+        self._tags: deque[str] = deque()
+        self._sent: list[str] = []
         self._thread, self._turn_began = 0, 0.0
         #: When they are sent by themselves, in seconds of the monotonic clock; None if none wait.
         self.due_at: float | None = None
+
+    @property
+    def are_unconfirmed(self) -> bool:
+        """Whether acknowledgements are not sent, or not confirmed."""
+        return bool(self._tags or self._sent)
 
     def begin_turn(self) -> None:
         """Note that a turn of the event loop begins, in this thread."""
@@ -28,7 +40,7 @@ class Acknowledgements:
 
     def are_due(self) -> bool:
         """Whether acknowledgements have waited long enough."""
-        if not self._call.has_unconfirmed_acks:
+        if not self.are_unconfirmed:
             return False
         if not self._channel.is_ahead:
             return True
@@ -48,14 +60,24 @@ class Acknowledgements:
             return False
         if threading.get_ident() != self._thread and monotonic() - self._turn_began > LOOP_ALIVE:
             return False
-        self._call.acks.append(tag)
+        self._tags.append(tag)
         return True
 
     def keep(self, tag: str) -> None:
-        """Keep an acknowledgement that the server refused for now for the next claim."""
-        self._call.acks.append(tag)
+        """Keep an acknowledgement for the next claim, however late that is."""
+        self._tags.append(tag)
 
     def wake(self) -> None:
         """Wake the event loop from another thread: a pool of threads acknowledges in its own threads."""
         if threading.get_ident() != self._thread:
             self._channel.connection.cycle.hub.call_soon(lambda: None)
+
+    def take(self) -> list[str]:
+        """Return the tags that go along with a claim, first those that were sent and not confirmed."""
+        while self._tags and len(self._sent) < MAX_ACKS:
+            self._sent.append(self._tags.popleft())
+        return self._sent
+
+    def confirm(self) -> None:
+        """Forget the tags that were taken: Redis has them."""
+        self._sent = []

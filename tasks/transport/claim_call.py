@@ -1,6 +1,5 @@
 """The claim call: one run of claim.lua that acknowledges, claims what was moved to `.claimed`, and claims more."""
 
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from time import time
 from typing import Any, NamedTuple
@@ -16,9 +15,6 @@ from pattern_storage.tasks.transport.refusal import Refusal
 from pattern_storage.tasks.transport.scripts import CLAIM
 
 logger = get_logger(__name__)
-
-#: Acknowledgements in one call: Lua takes some 8,000 arguments at a time.
-MAX_ACKS = 1_000
 
 #: Messages that blocking pops have moved to a `.claimed` list, each with the key it came from.
 Moved = Sequence[tuple[QueueKey, bytes]]
@@ -93,37 +89,18 @@ def claim(
 
 
 class ClaimCall(PolledConnection):
-    """The connection on which a channel claims, one call at a time.
-
-    Acknowledgements go back on the list when the connection breaks: sending them twice does no harm.
-    """
+    """The connection on which a channel claims, one call at a time."""
 
     def __init__(self, channel: Any, on_reply: Callable[[], bool]) -> None:
         super().__init__(channel, "CLAIM", on_reply, Refusal("take messages"))
-        #: Delivery tags to acknowledge; other threads append to it.
-        self.acks: deque[str] = deque()
-        self._sent_acks: list[str] = []
         self._counted = QueueKeys()
         self._arguments: list[Any] = []
 
-    @property
-    def has_unconfirmed_acks(self) -> bool:
-        """Whether acknowledgements are not sent, or not confirmed."""
-        return bool(self.acks or self._sent_acks)
-
-    def take_acks(self) -> list[str]:
-        """Return the delivery tags to acknowledge now, first those that were sent and not confirmed."""
-        while self.acks and len(self._sent_acks) < MAX_ACKS:
-            self._sent_acks.append(self.acks.popleft())
-        return self._sent_acks
-
-    def confirm_acks(self) -> None:
-        """Forget the tags that were taken: Redis has them."""
-        self._sent_acks = []
-
-    def begin(self, queue_keys: QueueKeys, limit: int, round_size: int, moved: Moved, early: Moved) -> None:
+    def begin(
+        self, queue_keys: QueueKeys, limit: int, round_size: int, acks: list[str], moved: Moved, early: Moved
+    ) -> None:
         """Send the call; see `claim_arguments`."""
-        self._counted, self._arguments = claim_arguments(queue_keys, limit, round_size, self.take_acks(), moved, early)
+        self._counted, self._arguments = claim_arguments(queue_keys, limit, round_size, acks, moved, early)
         keys = bulk(self.channel.unacked_keys) + self._counted.packed
         self.send_packed(CLAIM.packed(2 + len(self._counted), keys, self._arguments))
 
@@ -136,8 +113,4 @@ class ClaimCall(PolledConnection):
             keys = [*self.channel.unacked_keys, *self._counted.numbers]
             self.send("EVAL", CLAIM.text, len(keys), *keys, *self._arguments)
             reply = self.read()
-        if reply is REFUSED:
-            # The acknowledgements stay in `_sent_acks`, and what was moved is in the `.claimed` lists.
-            return None
-        self.confirm_acks()
-        return read_reply(reply, self._counted)
+        return None if reply is REFUSED else read_reply(reply, self._counted)

@@ -1,7 +1,7 @@
 """The claims of a channel: when to claim, when to wait, and how nothing claimed is left behind."""
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -10,12 +10,11 @@ from kombu.log import get_logger
 from pattern_storage.tasks.transport.acknowledgements import Acknowledgements
 from pattern_storage.tasks.transport.blocking_pop import BlockingPops
 from pattern_storage.tasks.transport.claim_call import ClaimCall, Claimed, Moved, claim
-from pattern_storage.tasks.transport.early_delivery import EarlyDelivery
 from pattern_storage.tasks.transport.key_watch import KeyWatch
 from pattern_storage.tasks.transport.message import Unreadable, load
 from pattern_storage.tasks.transport.queue_keys import QueueKey, QueueKeys
-from pattern_storage.tasks.transport.restore import carry_over
-from pattern_storage.tasks.transport.scripts import RELEASE, SWEEP
+from pattern_storage.tasks.transport.restore import sweep
+from pattern_storage.tasks.transport.scripts import RELEASE
 
 logger = get_logger(__name__)
 
@@ -26,15 +25,16 @@ class Claims:
     def __init__(self, channel: Any) -> None:
         self._channel = channel
         self._pops = BlockingPops(channel, self._deliver_early)
-        self._early = EarlyDelivery(channel)
         self._watch = KeyWatch(channel, self._pops.refusal)
         self._call = ClaimCall(channel, self._on_reply)
-        self.acks = Acknowledgements(channel, self._call)
+        self.acks = Acknowledgements(channel)
         # Claimed, not delivered yet.
         self._ready: deque[Claimed] = deque()
         # Whether the last claim left nothing in the queues, so that waiting is all there is to do.
         self._queues_empty = False
         self._swept_at = 0.0
+        # The delivery tag of a message that was delivered before the reply to its claim, until that has been read.
+        self._early_tag = ""
         #: The delivery tag of the message that is being delivered, if its claim records it as unacked.
         self.claimed_tag = ""
 
@@ -84,15 +84,17 @@ class Claims:
         round_size = max(len(queues), 1) if self._channel.queue_order_strategy == "round_robin" else 1
         moved, self._pops.moved = self._pops.moved, []
         self.acks.due_at = None
-        self._early.end()
-        self._call.begin(self._channel.queue_keys(queues), slots, round_size, moved, early)
+        self._early_tag = ""
+        self._call.begin(self._channel.queue_keys(queues), slots, round_size, self.acks.take(), moved, early)
 
     def _end_claim(self) -> None:
         reply = self._call.end()
         if reply is None:
+            # Acknowledgements go with the next claim, and what was moved is in the `.claimed` lists.
             return
+        self.acks.confirm()
         self._queues_empty = not reply.waiting
-        self._ready.extend(message for message in reply.claimed if not self._early.has_delivered(message.tag))
+        self._ready.extend(message for message in reply.claimed if not message.tag or message.tag != self._early_tag)
         if reply.error is not None:
             raise reply.error
 
@@ -103,7 +105,10 @@ class Claims:
     def _deliver_early(self, queue_key: QueueKey, raw: bytes) -> bool:
         """Claim a message that a blocking pop has just moved, and deliver it without waiting for the reply.
 
-        Returns False, and does neither, where a claim has to come first.
+        That saves a job that comes alone a round trip. But its claim has been sent by then: a job that kills its whole
+        worker would otherwise begin again and again, each time as if it were the first.
+
+        Returns False, and does neither, for a message that has to wait for the reply to a claim.
         """
         may_deliver = (
             self._channel.is_ahead
@@ -114,14 +119,26 @@ class Claims:
             and queue_key.queue in self._channel.active_queues
             and self._free_slots() > 0
         )
-        found = self._early.read(raw) if may_deliver else None
-        if found is None:
+        if not may_deliver:
+            return False
+        try:
+            message = load(raw)
+            tag = str(message["properties"]["delivery_tag"])
+        except (Unreadable, LookupError, TypeError):
+            # The claim puts it aside.
             return False
         self._begin_claim(self._free_slots() - 1, [(queue_key, raw)])
-        message, tag = found
-        if self._early.deliver(message, tag, queue_key.queue):
+        self._early_tag = self.claimed_tag = tag
+        try:
+            self._channel.deliver(message, queue_key.queue)
+        except Unreadable:
+            # Delivered again with the reply to the claim, and refused there.
+            self._early_tag = ""
+        finally:
+            self.claimed_tag = ""
+        if tag in self._channel.qos._dirty:
             # The server may have received the acknowledgement before the claim: it goes with the next claim again.
-            self._call.acks.append(tag)
+            self.acks.keep(tag)
         return True
 
     def deliver(self) -> bool:
@@ -163,11 +180,11 @@ class Claims:
 
     def _flush(self) -> None:
         """Put back what was moved and send all acknowledgements, on a connection that no event loop has to know."""
-        while self._pops.moved or self._call.has_unconfirmed_acks:
+        while self._pops.moved or self.acks.are_unconfirmed:
             moved, self._pops.moved = self._pops.moved, []
             client, keys = self._channel.plain_client, self._channel.unacked_keys
-            claim(client, keys, QueueKeys(), limit=0, acks=self._call.take_acks(), moved=moved)
-            self._call.confirm_acks()
+            claim(client, keys, QueueKeys(), limit=0, acks=self.acks.take(), moved=moved)
+            self.acks.confirm()
 
     def quiesce(self) -> None:
         """Leave nothing claimed that is not delivered, and no acknowledgement that is not sent."""
@@ -194,21 +211,16 @@ class Claims:
         keys = [*self._channel.unacked_keys, *(message.queue_key.key for message in messages)]
         RELEASE.run(self._channel.plain_client, keys, arguments)
 
-    def sweep(self, queues: Iterable[str] | None = None) -> None:
-        """Put back what was moved and never claimed: in these queues, or from time to time in all consumed ones."""
-        if queues is None:
-            # Half: the timer that calls has the same period, and is never exact.
-            if monotonic() - self._swept_at < self._channel.unacked_restore_interval / 2:
-                return
+    def sweep_if_due(self) -> None:
+        """Sweep all queues that are consumed from, if that was not done lately."""
+        # Half: the timer that calls has the same period, and is never exact.
+        if monotonic() - self._swept_at >= self._channel.unacked_restore_interval / 2:
             self._swept_at = monotonic()
-            queues = self._channel.active_queues
-        if keys := [queue_key.key for queue_key in self._channel.queue_keys(queues) if queue_key.needs_ack]:
-            SWEEP.run(self._channel.plain_client, [*self._channel.unacked_keys, *keys], [])
-            carry_over(self._channel)
+            sweep(self._channel, self._channel.active_queues)
 
     def on_consume(self, queue: str) -> None:
         """Put back what a killed worker may have left of a queue that is consumed from now on."""
-        self.sweep([queue])
+        sweep(self._channel, [queue])
         self._queues_empty = False
 
     def on_cancel(self) -> None:

@@ -97,7 +97,7 @@ class Poller(redis.MultiChannelPoller):  # type: ignore[misc]  # kombu's is unty
         """Put back what other consumers left behind, claimed or unacked."""
         for channel in list(self._channels):
             try:
-                channel.claims.sweep()
+                channel.claims.sweep_if_due()
             except channel.connection_errors:
                 # As kombu does below: the next poll notices it, and reconnects.
                 logger.debug("no sweep: the connection is broken", exc_info=True)

@@ -1,6 +1,6 @@
-"""Redelivery: unacked messages go back into their queues after their visibility timeout."""
+"""Redelivery of messages that were moved and never claimed, or claimed and not acknowledged in time."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from time import time
 from typing import Any
 
@@ -9,7 +9,7 @@ from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps
 
 from pattern_storage.tasks.transport.message import Unreadable, load
-from pattern_storage.tasks.transport.scripts import PUT_ASIDE, RESTORE
+from pattern_storage.tasks.transport.scripts import PUT_ASIDE, RESTORE, SWEEP
 
 logger = get_logger(__name__)
 
@@ -54,6 +54,13 @@ def restore(
         return False
     push = "LPUSH" if leftmost else "RPUSH"
     return bool(RESTORE.run(client, [*keys, *where], [tag, entry, dumps(message), push]))
+
+
+def sweep(channel: Any, queues: Iterable[str]) -> None:
+    """Put back what was moved to the `.claimed` lists of these queues by workers that ended before their claim."""
+    if keys := [queue_key.key for queue_key in channel.queue_keys(queues) if queue_key.needs_ack]:
+        SWEEP.run(channel.plain_client, [*channel.unacked_keys, *keys], [])
+        carry_over(channel)
 
 
 def carry_over(channel: Any) -> None:
