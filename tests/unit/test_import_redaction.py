@@ -59,8 +59,17 @@ def test_files_of_bad_rows_are_their_owners_and_hold_no_secret(tmp_path: Path) -
     rejects.path.parent.mkdir()
     rejects.path.touch(0o644)
     rejects.add("x.jsonl", 1, "bad", b"{}")
-    rejects.finish({"state": "done"})
+    rejects.write_report({"state": "done"})
     for path in (rejects.path, rejects.report_path):
         assert path.stat().st_mode & 0o777 == 0o600
         assert "secret" not in path.read_text(encoding="utf-8")
     assert json.loads(rejects.report_path.read_text(encoding="utf-8"))["source"] == "https://host/x.jsonl"
+
+
+def test_a_run_that_reads_its_source_again_and_fails_leaves_no_file(tmp_path: Path) -> None:
+    rejects = Rejects(tmp_path, ImportPlan.model_validate({"name": "n", "source": "x.csv", "max_bad_rows": 1}), uuid4())
+    rejects.add("x.csv", 1, "bad", {})
+    assert rejects.path.exists()
+    rejects.start_over()
+    rejects.discard()
+    assert not rejects.path.exists()

@@ -1,4 +1,4 @@
-"""Execution of one import run: all rows or none, in one transaction, once per run id."""
+"""Execution of one import run: all rows or none, in one transaction, once for each run id."""
 
 import asyncio
 import hashlib
@@ -48,15 +48,16 @@ class RunExecutor:
     Args:
         pool: an open pool of the running event loop; one connection is used, and now and then a second.
         plan: the import plan.
-        run_id: the row of `import_runs`, and the correlation id.
-        rejects: the folder for rows that are wrong.
+        run_id: the key of `import_runs`, and the correlation id.
+        rejects: the folder for rejected rows.
         seconds: statement timeout.
-        delay: seconds until the run is published again if it neither ends nor is locked.
-        max_attempts: attempts at most, also of a run that kills its worker each time.
+        delay: seconds until the run is published again if it has neither ended nor is locked.
+        max_attempts: the limit of attempts, also of a run that kills its worker each time.
         report: called every second with the progress, in a thread.
         force: import the source even if it has not changed.
         refusal: raised instead of executing the run; the attempt counts.
-        dry_run: do everything and roll it back; no run is noted, and no row of `import_runs` is needed.
+        last_failure: the reason of the last attempt's end, if it is known.
+        dry_run: do everything and roll it back, without a row of `import_runs`.
     """
 
     def __init__(
@@ -81,13 +82,13 @@ class RunExecutor:
         self._last_failure = last_failure
         self._rejects = Rejects(rejects, plan, run_id)
         self._transfer = Transfer(plan, self._rejects)
-        #: Whether what was written into the reject file belongs to rows that are stored.
+        #: Whether the reject file is kept, because the other rows are stored.
         self._kept = False
         self._started = time.perf_counter()
         self._request = hashlib.sha256(json.dumps(plan.content, sort_keys=True).encode()).digest()
-        #: Times this run has begun, this one included.
+        #: Attempts of this run, this one included.
         self.attempts = 0
-        #: Whether the transaction holds the run's advisory lock; until then its publication is postponed now and then.
+        #: Whether the transaction holds the run's advisory lock; until then publication is postponed again and again.
         self._locked = False
         self._postpone_at = math.inf
 
@@ -98,11 +99,11 @@ class RunExecutor:
 
     @property
     def counts(self) -> Counts:
-        """What has become of the rows so far."""
+        """The rows so far by outcome."""
         return self._transfer.counts
 
     async def execute(self) -> ModelResult:
-        """Execute the run and return its result; a failed run does not raise.
+        """Execute the run and return its result, also that of a failed run.
 
         A transient failure has `metadata["retryable"]` and is not recorded; see `record_failure`. Every other result
         is recorded in ledger and history, and a second execution with this id returns the recorded one.
@@ -158,7 +159,7 @@ class RunExecutor:
         try:
             if not self._dry_run:
                 await self._begin()
-            # Takes as long as the source's server does, or as hashing all of it does: no transaction is open meanwhile.
+            # No transaction is open meanwhile: the source's server may be slow, and a checksum takes long.
             await self._transfer.find_source()
             async with self._pool.connection() as connection, connection.transaction():
                 result = await self._transaction(connection)
@@ -179,7 +180,7 @@ class RunExecutor:
         return result
 
     async def _begin(self) -> None:
-        """Begin an attempt, unless the run has ended, is executed now, or would overlap with another."""
+        """Begin an attempt, unless the run has ended, is being executed, or would overlap with another."""
         async with self._pool.connection() as connection:
             held = await import_locks.held_locks(connection)
             if import_locks.run_lock_key(self.run_id) in held:
@@ -202,13 +203,13 @@ class RunExecutor:
 
     async def _recorded_result(self) -> ModelResult:
         """Return the recorded result of the run. Raises ImportBroken if there is no such run."""
-        first = await recorded_result(self._pool, self.run_id)
-        if first is None:
+        result = await recorded_result(self._pool, self.run_id)
+        if result is None:
             raise ImportBroken(ErrorType.UNKNOWN_RUN, f"no import run has the id {self.run_id}")
-        return first
+        return result
 
     async def _transaction(self, connection: Connection) -> ModelResult:
-        """Do everything in the caller's transaction, ledger row included."""
+        """Import the source and record the result, all in the caller's transaction."""
         limits = {"statement": str(round(self._seconds * 1000)), "lock": None}
         await connection.execute(block("set_limits"), limits)
         await import_locks.lift_transaction_timeouts(connection)
@@ -221,23 +222,22 @@ class RunExecutor:
         if not self._dry_run and await ledger.find(connection, self.run_id) is not None:
             raise AlreadyDone("the ledger has this run already")
         state = await self._transfer.run(connection, force=self._force)
-        about = {"run_id": str(self.run_id), "name": self._plan.name, "state": state, **vars(self._transfer.counts)}
+        counts, version = self._transfer.counts, self._transfer.version
+        about = {"run_id": str(self.run_id), "name": self.name, "state": state, **vars(counts)}
         file = str(self._rejects.path) if self._rejects.count else None
-        data = about | {"source_version": self._transfer.version, "reject_file": file}
+        data = about | {"source_version": version, "reject_file": file}
         result = ModelResult(success=True, data=data, metadata=self._metadata())
         if not self._dry_run:
-            await asyncio.to_thread(self._rejects.finish, about)
+            await asyncio.to_thread(self._rejects.write_report, about)
             await ledger.record_result(connection, self.run_id, self._request, result, self.name)
-            await import_runs.finish(
-                connection, self.run_id, state, self._transfer.counts, source_version=self._transfer.version
-            )
+            await import_runs.finish(connection, self.run_id, state, counts, source_version=version)
         return result
 
     async def _is_cancelled(self) -> bool:
         with suppress(Exception):
             async with self._pool.connection(timeout=INTERVAL) as connection:
                 if not self._locked and time.monotonic() >= self._postpone_at:
-                    # It would be published again otherwise, as one whose worker is lost: see `import_runs.claim`.
+                    # Otherwise it would be published again, like a run whose worker is lost: see `import_runs.claim`.
                     self._postpone_at = time.monotonic() + self._delay / 3
                     await import_runs.postpone(connection, self.run_id, delay=self._delay)
                 await import_progress.save(connection, self.run_id, self._transfer.progress.to_dict())

@@ -12,12 +12,12 @@ from celery import Celery
 
 
 def renew(app: Celery, delivery_tag: str | None) -> None:
-    """Set the delivery time of the message with this tag to now. Raises what the broker raises."""
+    """Set the delivery time of the message with this tag to now. Raises the broker's errors."""
     if delivery_tag is None:
         return
     pool: Any = app.pool  # celery-types takes it for a pool of producers
     with pool.acquire(block=True) as connection:
         channel: Any = connection.default_channel
         if hasattr(channel, "unacked_index_key"):
-            # Only if it is there: one that was acknowledged must not come back.
+            # Only an entry that exists: an acknowledged message must not come back.
             channel.client.zadd(channel.unacked_index_key, {delivery_tag: time.time()}, xx=True)

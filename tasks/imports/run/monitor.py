@@ -1,6 +1,6 @@
-"""Monitor of a running import: reports progress, and stops the run soon after it was cancelled.
+"""Monitor of a running import: reports its progress, and stops it soon after it was cancelled.
 
-The two are independent: a report may block for as long as Redis is down.
+Reports are made in a thread of their own, because they may block for as long as Redis is down.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from pattern_storage.tasks.imports.run.progress import INTERVAL
 
 T = TypeVar("T")
 
-#: Seconds that a finished run waits for a report in flight: the result should be stored after it.
+#: Seconds for which a finished run waits for the report that is being sent: the result should be stored after it.
 LAST_REPORT = 5.0
 
 
@@ -28,13 +28,13 @@ async def monitored(
     report: Callable[[], None] | None = None,
     is_cancelled: Callable[[], Awaitable[bool]] | None = None,
 ) -> T:
-    """Await `work` under observation and return its result. Raises what it raises, or RunCancelled.
+    """Await `work` under observation and return its result. Raises its errors, or RunCancelled.
 
     Args:
         work: the run.
         count: called every INTERVAL seconds, in the event loop.
-        report: called as often, in a thread of its own; errors are suppressed.
-        is_cancelled: called as often; must not raise.
+        report: called as often, in a thread; its errors are suppressed.
+        is_cancelled: called as often, in the event loop; must not raise.
     """
     running = asyncio.ensure_future(work)
     ended, cancelled = asyncio.Event(), asyncio.Event()
@@ -74,12 +74,11 @@ class ProgressReporter:
         self._thread.start()
 
     def end(self) -> None:
-        """Stop, and wait at most LAST_REPORT seconds for a report in flight."""
+        """Stop, and wait at most LAST_REPORT seconds for a report that is being sent."""
         self._ended.set()
         self._thread.join(LAST_REPORT)
 
     def _run(self) -> None:
         while not self._ended.wait(INTERVAL):
-            # Redis may be down: the run goes on.
-            with suppress(Exception):
+            with suppress(Exception):  # the run goes on while Redis is down
                 self._report()

@@ -30,13 +30,13 @@ async def record_failure(
     """Record a run as failed, unless it has ended already; return its final result. Raises StorageError.
 
     Args:
-        pool: lends a connection.
-        run_id: of the run.
-        name: of the import.
-        request: a SHA-256 of what was asked for.
-        failure: how it failed.
-        counts: what became of its rows.
-        version: of its source, where that is known.
+        pool: has the connection.
+        run_id: the run's id.
+        name: the import's name.
+        request: a SHA-256 of the plan.
+        failure: the failed result.
+        counts: the run's rows by outcome.
+        version: the source's version, if it is known.
     """
     error_type = ErrorType(failure.metadata["error_type"])
     state = STATES.get(error_type, ImportRunState.FAILED)
@@ -57,17 +57,17 @@ async def record_failure(
 async def recorded_result(pool: Pool, run_id: UUID) -> ModelResult | None:
     """Return the final result of a run, marked `replayed`; None if it has not ended.
 
-    It comes from the ledger, and from the history once the ledger has been purged.
+    It comes from the ledger, or from the history if the ledger has been purged.
     """
     async with pool.connection() as connection:
-        if found := await ledger.find(connection, run_id):
-            first = found[1]
-            if (error_type := first.metadata.get("error_type")) == ErrorType.REVOKED:
-                # Cancelled before it was noted: the cancellation had no run to end.
+        if recorded := await ledger.find(connection, run_id):
+            result = recorded[1]
+            if (error_type := result.metadata.get("error_type")) == ErrorType.REVOKED:
+                # Cancelled before its row was inserted: the cancellation had no run to end.
                 await import_runs.finish(
-                    connection, run_id, ImportRunState.CANCELLED, Counts(), error_type=error_type, error=first.error
+                    connection, run_id, ImportRunState.CANCELLED, Counts(), error_type=error_type, error=result.error
                 )
-            first.metadata["replayed"] = True
-            return first
+            result.metadata["replayed"] = True
+            return result
         run = await import_runs.find(connection, run_id)
         return run.result if run and run.finished_at else None

@@ -19,18 +19,18 @@ class Progress:
     bytes: int = 0
     bytes_total: int | None = None
     began: float = field(default_factory=time.monotonic)
-    #: Seconds that reading took, once it is over.
+    #: Seconds that reading took; None while it goes on.
     took: float | None = None
 
-    def reading_is_over(self, phase: str) -> None:
-        """Note that all rows are read, and what is done now."""
+    def end_reading(self, phase: str) -> None:
+        """Set the phase after reading: all rows are read."""
         self.phase = phase
         if self.took is None:
             self.took = time.monotonic() - self.began
 
     @property
     def rate(self) -> float:
-        """Rows read a second."""
+        """Rows read in a second."""
         seconds = time.monotonic() - self.began if self.took is None else self.took
         return self.rows / seconds if seconds > 0 else 0.0
 
@@ -43,12 +43,12 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds until everything is read, if it goes on like this."""
+        """Estimated seconds until all rows are read."""
         done, seconds = self.done, time.monotonic() - self.began
         return seconds * (1 - done) / done if done and self.phase == "reading" else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the payload of state PROGRESS, and with `import_name` for `name` of the event `task-progress`."""
+        """Return the payload of the state PROGRESS; in the event `task-progress`, `name` is called `import_name`."""
         done, left = self.done, self.seconds_left
         return {
             "name": self.name,

@@ -1,4 +1,4 @@
-"""Rejected rows of a run: their number, the first of them for the error, and the reject file."""
+"""Rejected rows of a run: their number, the first of them for the error, the reject file and its report."""
 
 import json
 import os
@@ -15,10 +15,10 @@ from pattern_storage.tasks.imports.plan.model import ImportPlan
 from pattern_storage.tasks.imports.redaction import redact
 from pattern_storage.vocabulary import ErrorType
 
-#: Rejected rows that an error lists; of the others it gives the number.
+#: Rejected rows that an error lists; the others are counted.
 MAX_REPORTED = 20
 
-#: Characters of a rejected row that the reject file holds.
+#: Characters of a rejected row that are written to the reject file.
 KEPT_CHARACTERS = 100_000
 
 
@@ -35,15 +35,15 @@ class Rejects:
     """Rejected rows of one run.
 
     Args:
-        folder: of all reject files; one of its own for each import is made in it.
-        plan: says how many bad rows are allowed.
-        run_id: names the files.
+        folder: the folder of all reject files, with a subfolder for each import.
+        plan: has the name, the source and the limit of bad rows.
+        run_id: the name of the files.
     """
 
     def __init__(self, folder: Path, plan: ImportPlan, run_id: UUID) -> None:
         self.count = 0
         self.first: list[BadRow] = []
-        self._plan, self._run_id = plan, run_id
+        self._plan = plan
         name = re.sub(r"[^A-Za-z0-9_.-]+", "_", plan.name).strip("._")[-100:] or "import"
         self.path = folder / name / f"{run_id}.rejected.jsonl"
         self.report_path = folder / name / f"{run_id}.report.json"
@@ -53,7 +53,7 @@ class Rejects:
 
     @property
     def too_many(self) -> bool:
-        """Whether there are more than the plan allows, so that nothing can be stored any more."""
+        """Whether there are more than the plan allows, so that the run has failed."""
         return self.count > self._plan.max_bad_rows
 
     def add(self, file: str, line: int, reason: str, row: Any) -> None:
@@ -68,10 +68,10 @@ class Rejects:
         """Return the error to raise when there are too many."""
         return bad_rows_error(ErrorType.BAD_ROWS, self.count, self.first)
 
-    def finish(self, about: dict[str, Any]) -> str | None:
-        """Write the report beside the reject file; return where that is, None if there was no bad row."""
+    def write_report(self, about: dict[str, Any]) -> None:
+        """Close the reject file and write the report beside it, if there was a bad row."""
         if self._stream is None:
-            return None
+            return
         self._opened.close()
         report = about | {
             "source": redact(self._plan.source),
@@ -84,18 +84,21 @@ class Rejects:
                 stream.write(json.dumps(report, ensure_ascii=False, indent=2) + "\n")
         except OSError as error:
             raise self._unwritable(error) from None
-        return str(self.path)
 
     def start_over(self) -> None:
-        """Forget all rejected rows: the source is read once more."""
+        """Forget all rejected rows, because the source is read again."""
         self.count, self.first = 0, []
-        self._opened.close()
+        self._remove_files()
         self._stream = None
 
     def discard(self) -> None:
-        """Remove both files of a run that failed; rows that its thread still rejects are not written."""
+        """Remove both files of a run that failed, and write no rows that its thread still rejects."""
         self._discarded = True
+        self._remove_files()
+
+    def _remove_files(self) -> None:
         self._opened.close()
+        # Without a stream they are those of another process, which executes this run now.
         if self._stream is not None:
             self.path.unlink(missing_ok=True)
             self.report_path.unlink(missing_ok=True)
@@ -119,11 +122,11 @@ class Rejects:
 
 
 def _created(path: Path) -> IO[str]:
-    """Open an empty file that only its owner may read, because a rejected row may hold secrets."""
+    """Return an empty file that only its owner may read, because a rejected row may hold secrets."""
     stream = os.fdopen(
         os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8", errors="backslashreplace"
     )
-    # One that a killed run has left may have another mode.
+    # The file of a killed run may have another mode.
     os.fchmod(stream.fileno(), 0o600)
     return stream
 

@@ -16,20 +16,20 @@ logger = get_logger(__name__)
 
 
 class ImportRequest(Request):
-    """Takes an attempt off the count when a worker that stops, or lost its broker, requeues a run.
+    """Takes an attempt off the count when a worker that stops, or has lost its broker, requeues a run.
 
-    Deployments would use up a long run's attempts otherwise: each stops the worker before the run has ended.
+    Otherwise a long run would be out of attempts after a few deployments, each of which stops the worker.
     """
 
     _request_dict: dict[str, Any]
 
     def __init__(self, message: Any, **options: Any) -> None:
         super().__init__(message, **options)
-        # As a storage job's.
+        # As that of a storage job.
         self._request_dict["claimed_at"] = time.time()
 
     def cancel(self, *arguments: Any, **options: Any) -> None:
-        """Requeue the job as Celery does, then take its attempt off the count."""
+        """Requeue the run as Celery does, then take its attempt off the count."""
         super().cancel(*arguments, **options)
         try:
             run_id = UUID(str(self.id))

@@ -1,9 +1,9 @@
 """Fast validation of a small line of JSON, by pydantic's core alone.
 
-`Pattern` has rules that only Python can check: NUL characters, bytes of UTF-8, depth and size of a context, and
-unknown columns with a hint. A line that is short enough, without an escaped NUL, and with few brackets in its context,
-cannot break the first four; for the last and for the sentence of any error, a row that fails here is validated by
-`Pattern`. Half of an import's own CPU time was spent in those functions.
+`Pattern` has rules that are checked in Python: NUL characters, bytes of UTF-8, depth and size of a context, and unknown
+columns with a hint. A short line without an escaped NUL, and with few brackets in its context, cannot break the first
+four; for the last, and for the sentence of any error, a row that fails here is validated by `Pattern`. These functions
+took half of an import's own CPU time.
 """
 
 from typing import Annotated, Any
@@ -29,7 +29,7 @@ SMALL = 32 * 1024
 
 
 class SmallPattern(BaseModel):
-    """The columns of `Pattern`, with the constraints of their types alone."""
+    """The columns of `Pattern`, with only the constraints of their types."""
 
     model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
 
@@ -58,7 +58,7 @@ _validate = SmallPattern.__pydantic_validator__.validate_json
 
 
 def validate_line(line: bytes) -> Pattern | SmallPattern:
-    """Return a line of JSON as a pattern, its context perhaps as JsonText. Raises Pattern's ValidationError."""
+    """Return a line of JSON as a pattern, whose context may be a JsonText. Raises the ValidationError of `Pattern`."""
     if len(line) <= SMALL and b"\\u0000" not in line:
         try:
             pattern: SmallPattern = _validate(line)
@@ -75,5 +75,5 @@ def validate_line(line: bytes) -> Pattern | SmallPattern:
 
 
 def _is_suspicious(context: str) -> bool:
-    """Return whether the JSON may hold a number that is none, such as `1e999` and NaN are, or be too deep."""
+    """Return whether the JSON may have an infinite number, such as `1e999`, or NaN, or be too deep."""
     return "nfinity" in context or "NaN" in context or context.count("{") + context.count("[") > MAX_CONTEXT_DEPTH

@@ -40,7 +40,7 @@ class ImportTask(ResultTask):
         """Report progress to result backend and event listeners, and renew the message's lease; called in a thread."""
         about = progress.to_dict()
         self.backend.store_result(task_id, about, JobState.PROGRESS)
-        # Event consumers take `name` for the task's.
+        # For event consumers `name` is the name of the task.
         about["import_name"] = about.pop("name")
         with app.events.default_dispatcher(hostname=hostname) as dispatcher:
             dispatcher.send("task-progress", uuid=task_id, **about)
@@ -49,10 +49,10 @@ class ImportTask(ResultTask):
     def again(self, result: ModelResult) -> NoReturn:
         """End this attempt as RETRY."""
         settings = environment_settings()
-        # A server that is asked again too early refuses again.
-        asked = float(result.metadata.get("retry_after", 0.0))
-        delay = retry_delay(settings, self.request.retries or 0, asked)
-        # The retry is the run's message: one of beat's would begin the next attempt at once.
+        # A server refuses again if it is asked before its Retry-After.
+        retry_after = float(result.metadata.get("retry_after", 0.0))
+        delay = retry_delay(settings, self.request.retries or 0, retry_after)
+        # The retry is the run's message: another one, sent by beat, would begin the next attempt at once.
         with suppress(StorageError):
             later = delay + settings.relay_republish_delay
             runtime.on_connection(import_runs.postpone, UUID(str(self.request.id)), delay=later)
@@ -61,7 +61,7 @@ class ImportTask(ResultTask):
 
 @app.task(name=IMPORT_TASK, bind=True, base=ImportTask)
 def run_import(self: ImportTask, *, name: str | None = None, due: str | None = None) -> dict[str, Any]:
-    """Execute the run of this task's id. `name` and `due` only describe the message."""
+    """Execute the run that has this task's id. `name` and `due` only describe the message."""
     with correlated(str(self.request.id)), of_task(self):
         try:
             run = _find(self)
@@ -88,7 +88,7 @@ def _execute(run: RunExecutor) -> ModelResult:
     try:
         return runtime.run(run.execute())
     except RunLocked:
-        # Delivered a second time while it runs: the process that executes it stores the result.
+        # Delivered a second time while it is executed: the process that executes it stores the result.
         raise Ignore from None
     except SoftTimeLimitExceeded:
         late = ImportBroken(ErrorType.TIME_LIMIT_EXCEEDED, "the import did not end within its time limit")
@@ -114,7 +114,7 @@ def _find(task: ImportTask) -> RunExecutor:
     try:
         plan = ImportPlan.model_validate(found.plan)
     except ValidationError as error:
-        # Beat was upgraded first: workers of the new version may be there when it is tried again.
+        # Beat was upgraded before this worker: a worker of the new version may do the next attempt.
         refusal = SchemaMismatch(f"this worker's version cannot read the plan of the run: {explain(error)}")
         plan = ImportPlan.model_construct(name=found.name, source="", format="jsonl")
     return RunExecutor(

@@ -1,7 +1,7 @@
 """Transfer of a source into the table, in the caller's transaction: read, validate, stage, merge.
 
-Reading, decompressing and validating block, so they happen in a thread of their own; the event loop only passes on
-chunks, and the thread is never more than one chunk ahead of PostgreSQL.
+Reading, decompressing and validating block, so a thread does them; the event loop only sends the chunks, and the thread
+is never more than one chunk ahead of PostgreSQL.
 """
 
 import asyncio
@@ -45,18 +45,18 @@ class Transfer:
         self._source: Source | None = None
         self._chunks: Generator[bytes, None, None] | None = None
         self._rows: ValidatedRows | None = None
-        #: Version of the source, once known.
+        #: Version of the source; None before `find_source`.
         self.version: str | None = None
         self.counts = Counts()
         self.progress = Progress(plan.name)
 
     async def find_source(self) -> None:
-        """Find the source's files and their version; needs no connection. Raises ImportFailed."""
+        """Find the source's files and its version; needs no connection. Raises ImportFailed."""
         self._source = await self._in_thread(lambda: Source(self._plan))
         self.version = await self._in_thread(self._source.version)
 
     async def run(self, connection: Connection, *, force: bool) -> ImportRunState:
-        """Transfer the source; return the run's final state, `done`, or `unchanged` if the source's version is.
+        """Transfer the source; return the run's final state: `unchanged` if the source's version is, else `done`.
 
         Raises ImportFailed, StorageError or psycopg.Error; the caller's transaction must then roll back.
         """
@@ -66,17 +66,17 @@ class Transfer:
         if not await self._load_directly(connection):
             await staging.create(connection)
             rows = await self._read(staging.copy(connection), places=True)
-            self.progress.reading_is_over("merging")
+            self.progress.end_reading("merging")
             await self._merge(connection, rows)
             self.count()
         return ImportRunState.DONE
 
     async def _load_directly(self, connection: Connection) -> bool:
-        """Load an empty table without the staging table; return False, with nothing written, if that cannot be.
+        """Load an empty table without the staging table; return False, with nothing written, if that is not possible.
 
-        Rows are written once in place of twice. A row that is there twice, or whose parent is not, ends the COPY, which
-        does not say all that the error of a run says: the source is read again then, into the staging table. That is
-        for a first load alone: single jobs that write the same patterns wait for it while the source is read.
+        Rows are written once instead of twice. A duplicate row, or one whose parent does not exist, ends the COPY with
+        an error that does not name its line: the source is then read again, into the staging table. Only a first load
+        is done this way: single jobs that write the same patterns wait for it while the source is read.
         """
         if not await staging.is_first_load(connection):
             return False
@@ -85,7 +85,7 @@ class Transfer:
                 indexes = await self._drop_indexes(connection) if self._plan.build_indexes_last else []
                 rows = await self._read(staging.copy_directly(connection), places=False)
                 for number, index in enumerate(indexes):
-                    self.progress.reading_is_over(f"index {number + 1} of {len(indexes)}")
+                    self.progress.end_reading(f"index {number + 1} of {len(indexes)}")
                     await secondary_indexes.build(connection, index)
         except (psycopg.errors.UniqueViolation, psycopg.errors.ForeignKeyViolation):
             if self._chunks is not None:
@@ -109,9 +109,9 @@ class Transfer:
         chunks = self._chunks = rows.chunks(places=places)
         async with copying as copy:
             # While one chunk is sent, the next is made.
-            coming = self._in_thread(lambda: next(chunks, None))
-            while (chunk := await coming) is not None:
-                coming = self._in_thread(lambda: next(chunks, None))
+            following = self._in_thread(lambda: next(chunks, None))
+            while (chunk := await following) is not None:
+                following = self._in_thread(lambda: next(chunks, None))
                 await copy.write(chunk)
         await self._in_thread(self._source.check_unchanged)
         if self._rejects.too_many:
@@ -120,14 +120,14 @@ class Transfer:
         return rows
 
     def close(self) -> None:
-        """End the thread after what it is doing now, and close the files; does not wait for it."""
+        """Close the files and end the thread after its current call, without waiting for it."""
         if self._chunks is not None:
             self._thread.submit(self._chunks.close)
         self.count()
         self._thread.shutdown(wait=False)
 
     def count(self) -> None:
-        """Update counts and progress with what the thread has read so far."""
+        """Update counts and progress with the rows and bytes that the thread has read so far."""
         if self._source is not None:
             self.counts.bytes = self.progress.bytes = self._source.bytes_read
             self.progress.bytes_total, self.progress.rows_total = self._source.size, self._source.rows
@@ -176,6 +176,6 @@ class Transfer:
 
     def _in_thread(self, function: Callable[[], T]) -> "asyncio.Future[T]":
         future = asyncio.get_running_loop().run_in_executor(self._thread, function)
-        # A run that ends meanwhile does not retrieve the exception, which asyncio would log.
+        # asyncio would log an exception that is not retrieved, as when the run ends meanwhile.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
         return future

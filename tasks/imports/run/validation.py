@@ -1,4 +1,4 @@
-"""Conversion of a source's rows to patterns, checked by the rules of an insert and encoded for COPY in chunks."""
+"""Validation of a source's rows by the rules of an insert, and their encoding for COPY, in chunks."""
 
 from collections.abc import Generator
 from typing import Any
@@ -15,27 +15,27 @@ from pattern_storage.tasks.imports.run.small_row import SmallPattern, validate_l
 from pattern_storage.tasks.imports.sources.files import Source
 from pattern_storage.tasks.imports.sources.formats import read_rows
 
-#: Bytes of a chunk. One chunk and the next are in memory, whatever the file's size.
+#: Bytes of a chunk. Two chunks at most are in memory, for files of any size.
 CHUNK_SIZE = 256 * 1024
 
 
 class ValidatedRows:
-    """The rows of a source, read once from first to last. Blocks: iterate in a thread.
+    """The rows of a source, read once from the first to the last. It blocks: iterate in a thread.
 
-    After too many rejected rows it reads on to count them, but yields nothing more.
+    After too many rejected rows it only counts the others, and yields no chunk any more.
     """
 
     def __init__(self, plan: ImportPlan, source: Source, rejects: Rejects) -> None:
         self._plan, self._source, self._rejects = plan, source, rejects
-        #: Rows read so far, and how many of them are valid.
+        #: Rows read so far, and the valid ones among them.
         self.read = 0
         self.valid = 0
         #: Columns that occur in any row.
         self.columns: set[str] = set(plan.constants)
 
     def chunks(self, *, places: bool) -> Generator[bytes, None, None]:
-        """Yield rows of COPY's binary format, for the staging table with file and line. Raises ImportFailed."""
-        waiting = [copy_rows.HEADER]
+        """Yield rows in COPY's binary format, with their file and line if `places` is true. Raises ImportFailed."""
+        encoded = [copy_rows.HEADER]
         size = 0
         for number, file in enumerate(self._source.files):
             for line, row in read_rows(self._plan, self._source, file):
@@ -50,15 +50,15 @@ class ValidatedRows:
                     continue
                 self.valid += 1
                 self.columns |= pattern.model_fields_set
-                waiting.append(
+                encoded.append(
                     copy_rows.encode(pattern.__dict__, copy_rows.placed(number, line) if places else copy_rows.UNPLACED)
                 )
-                size += len(waiting[-1])
+                size += len(encoded[-1])
                 if size >= CHUNK_SIZE:
-                    yield b"".join(waiting)
-                    waiting, size = [], 0
+                    yield b"".join(encoded)
+                    encoded, size = [], 0
         if not self._rejects.too_many:
-            yield b"".join([*waiting, copy_rows.TRAILER])
+            yield b"".join([*encoded, copy_rows.TRAILER])
 
     def _check(self, row: bytes | dict[str, Any] | ValueError) -> Pattern | SmallPattern:
         """Return the row as a pattern. Raises ValueError."""
