@@ -42,6 +42,15 @@ def test_links_lead_somewhere(document: Path) -> None:
             assert (document.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_files_that_are_named_are_there(document: Path) -> None:
+    named = re.findall(
+        r"`((?:bench|config|deploy|docs|examples|pattern_storage|storage|tasks|tests)/[\w/.]+\.(?:py|sql|lua|md|yml|yaml|sh))`",
+        document.read_text(encoding="utf-8"),
+    )
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
 def test_every_alert_has_its_cure() -> None:
     """Each alert's link leads to a heading of the runbook, and each of these headings belongs to an alert."""
     text = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
