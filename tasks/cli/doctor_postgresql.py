@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 
 import psycopg
 
@@ -18,23 +17,13 @@ from pattern_storage.storage.errors import (
 )
 from pattern_storage.storage.rehearsal import rehearse
 from pattern_storage.storage.setup_errors import DatabaseUnsuitable
+from pattern_storage.tasks.cli.finding import Finding
 from pattern_storage.tasks.database import run_sync
 from pattern_storage.tasks.database_url import check_database_url
 
 OLDEST_POSTGRESQL = 130_000
 
 NAME = "pattern-storage doctor"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at."""
-
-    subject: str
-    ok: bool
-    found: str
-    advice: str = ""
-    unreachable: bool = False
 
 
 def check_postgresql(settings: Settings) -> Iterator[Finding]:

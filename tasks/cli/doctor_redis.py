@@ -13,7 +13,7 @@ from pattern_storage.config.celeryconfig import QUEUES
 from pattern_storage.config.redis_rights import RIGHTS
 from pattern_storage.config.settings import Settings
 from pattern_storage.tasks import redis_connections
-from pattern_storage.tasks.cli.doctor_postgresql import Finding
+from pattern_storage.tasks.cli.finding import Finding
 from pattern_storage.tasks.cli.health import KEY
 from pattern_storage.tasks.redis_errors import passing
 from pattern_storage.tasks.redis_rights import missing_rights

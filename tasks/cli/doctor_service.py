@@ -1,6 +1,6 @@
 """Checks of the running service for `doctor`: relay, beat, Flower, backlog, dead letters and imports."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +15,8 @@ from pattern_storage.storage.outbox import OutboxSize
 from pattern_storage.storage.pauses import Pausable, Pause
 from pattern_storage.storage.rows import Connection
 from pattern_storage.tasks.cli import flower
-from pattern_storage.tasks.cli.doctor_postgresql import Finding
+from pattern_storage.tasks.cli.finding import Finding
+from pattern_storage.tasks.cli.output import plural
 from pattern_storage.tasks.database import Database, run_sync
 from pattern_storage.tasks.errors import ServiceUnavailable
 from pattern_storage.tasks.operate.queues import QueueDepth, depths
@@ -23,56 +24,57 @@ from pattern_storage.tasks.queue_names import LONG
 
 #: Seconds after which a job of the outbox, or a look of beat, is late: beat sweeps the outbox once a minute.
 LATE = 120.0
-#: Seconds after which what waits in a queue is a backlog.
+#: Seconds that a job may wait in a queue before that is a backlog.
 BACKLOG = 300.0
 
 
 @dataclass(frozen=True)
-class Books:
-    """What PostgreSQL says of the service."""
+class Bookkeeping:
+    """What our tables in PostgreSQL say about the service."""
 
-    letters: int
+    dead_letters: int
     outbox: OutboxSize
     imports: list[ImportHealth]
     beat_age: float | None
-    queues: dict[str, Pause]
+    paused_queues: dict[str, Pause]
     paused_imports: dict[str, Pause]
 
 
-def check_service(settings: Settings) -> Iterator[Finding]:
-    """Yield findings about what runs and what waits; of a server that is down the other checks tell."""
-    books = None
+def check_service(settings: Settings, served: Collection[str] | None) -> Iterator[Finding]:
+    """Yield findings about what runs and what waits; a server that is down has a finding of its own already.
+
+    `served` are the queues that a running worker takes from; None where that is not known.
+    """
+    tables = None
     with suppress(StorageError):
-        books = run_sync(Database(settings).run(_read))
-    if books is not None:
-        yield _relay(books.outbox)
-        yield _beat(books.beat_age)
-        yield from _letters(books.letters)
-        yield from _imports(settings, books)
-    try:
-        found = depths(settings, books.queues if books else (), seconds=LONG)
-    except ServiceUnavailable:
-        found = []
-    for depth in found:
-        yield _backlog(depth, books.queues.get(depth.name) if books else None)
+        tables = run_sync(Database(settings).run(_read))
+    if tables is not None:
+        yield _relay(tables.outbox)
+        yield _beat(tables.beat_age)
+        yield _dead_letters(tables.dead_letters)
+        yield from _imports(settings, tables)
+    paused = tables.paused_queues if tables else {}
+    with suppress(ServiceUnavailable):
+        for depth in depths(settings, paused, seconds=LONG):
+            yield _queue(depth, paused.get(depth.name), served is None or depth.name in served)
     if logins(settings):
         yield _flower(settings)
 
 
-async def _read(connection: Connection) -> Books:
-    return Books(
-        letters=await dead_letters.count(connection),
+async def _read(connection: Connection) -> Bookkeeping:
+    return Bookkeeping(
+        dead_letters=await dead_letters.count(connection),
         outbox=await outbox.measure(connection),
         imports=await import_health.measure(connection),
         beat_age=await import_health.schedules_age(connection),
-        queues=await pauses.paused(connection, Pausable.QUEUE),
+        paused_queues=await pauses.paused(connection, Pausable.QUEUE),
         paused_imports=await pauses.paused(connection, Pausable.IMPORT),
     )
 
 
 def _relay(size: OutboxSize) -> Finding:
     late = size.age > LATE
-    found = f"{_plural(size.jobs, 'job')} in the outbox" + (
+    found = f"{plural(size.jobs, 'job')} in the outbox" + (
         (f", one unpublished for {size.age:,.0f} s" if size.age else ", none of the unpublished ones is due yet")
         if size.unpublished
         else ""
@@ -90,43 +92,42 @@ def _beat(age: float | None) -> Finding:
     )  # fmt: skip
 
 
-def _letters(count: int) -> Iterator[Finding]:
+def _dead_letters(count: int) -> Finding:
     advice = "'pattern-storage dead-letters list', then replay or discard them" if count else ""
-    yield Finding("dead letters", not count, f"{count:,}" if count else "none", advice)
+    return Finding("dead letters", not count, f"{count:,}" if count else "none", advice)
 
 
-def _imports(settings: Settings, books: Books) -> Iterator[Finding]:
-    for each in books.imports:
+def _imports(settings: Settings, tables: Bookkeeping) -> Iterator[Finding]:
+    for each in tables.imports:
         if each.failed:
             advice = f"'pattern-storage imports history {each.name}' says why"
             yield Finding(f"import {each.name}", False, "its last run failed", advice)
         if each.open > settings.import_time_limit:
             advice = f"is there a worker for the queue imports? 'pattern-storage imports stop {each.name}' ends it"
             yield Finding(f"import {each.name}", False, f"a run is open for {each.open:,.0f} s", advice)
-    count = sum(1 for each in books.imports if each.open)
-    paused = f", paused: {', '.join(books.paused_imports)}" if books.paused_imports else ""
-    yield Finding("imports", True, f"{_plural(count, 'open run')}{paused}")
+    count = sum(1 for each in tables.imports if each.open)
+    paused = f", paused: {', '.join(tables.paused_imports)}" if tables.paused_imports else ""
+    yield Finding("imports", True, f"{plural(count, 'open run')}{paused}")
 
 
-def _backlog(depth: QueueDepth, pause: Pause | None) -> Finding:
-    subject = f"queue {depth.name}"
+def _queue(depth: QueueDepth, pause: Pause | None, is_served: bool) -> Finding:
+    subject, found = (
+        f"queue {depth.name}",
+        f"{plural(depth.waiting, 'job')} {'waits' if depth.waiting == 1 else 'wait'}",
+    )
     if pause is not None:
-        since = f"{pause.paused_at:%Y-%m-%d %H:%M} UTC"
-        found = f"paused by {pause.paused_by} since {since}, {_waiting(depth)}"
+        found = f"paused by {pause.paused_by} since {pause.paused_at:%Y-%m-%d %H:%M} UTC, {found}"
         advice = f"'pattern-storage queues resume {depth.name}'" if depth.waiting else ""
         return Finding(subject, not depth.waiting, found, advice)
-    age = 0.0 if depth.oldest_at is None else (datetime.now(UTC) - depth.oldest_at).total_seconds()
+    age = 0.0
+    if depth.oldest_at is not None:
+        age = (datetime.now(UTC) - depth.oldest_at).total_seconds()
+        found += f", the oldest for {age:,.0f} s"
+    if depth.waiting and not is_served:
+        advice = f"start one: 'celery -A pattern_storage worker -Q {depth.name}'"
+        return Finding(subject, False, f"{found}, and no worker that answers takes from it", advice)
     late = age > BACKLOG
-    found = _waiting(depth) + (f", the oldest for {age:,.0f} s" if depth.oldest_at else "")
     return Finding(subject, not late, found, "start more workers, or look at what they do" if late else "")
-
-
-def _waiting(depth: QueueDepth) -> str:
-    return f"{_plural(depth.waiting, 'job')} {'waits' if depth.waiting == 1 else 'wait'}"
-
-
-def _plural(count: int, one: str) -> str:
-    return f"{count:,} {one}{'' if count == 1 else 's'}"
 
 
 def _flower(settings: Settings) -> Finding:

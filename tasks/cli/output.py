@@ -192,6 +192,11 @@ def _cell(value: Any) -> Text:
     return Text("\n".join(map(one_line, str(value).split("\n"))))
 
 
+def plural(count: int, noun: str) -> str:
+    """Return a number with its noun, such as "1 job" or "2,000 jobs"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def _footer(metadata: Mapping[str, Any]) -> str:
     duration = metadata.get("duration_ms")
     took = f", {duration:.1f} ms in the worker" if duration is not None else ""

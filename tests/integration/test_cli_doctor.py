@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any, LiteralString
 
 import psycopg
@@ -10,11 +11,17 @@ import pytest
 import redis
 from psycopg.sql import SQL, Identifier
 
+from pattern_storage.config.celeryconfig import QUEUES
+from pattern_storage.config.settings import load_settings
 from pattern_storage.embedded import EmbeddedValkey
 from pattern_storage.storage import schema
 from pattern_storage.storage.installation import Installation
+from pattern_storage.tasks.cli.doctor_redis import _server
+from pattern_storage.tasks.cli.doctor_service import _queue
+from pattern_storage.tasks.cli.doctor_workers import ask_workers
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.installation_signs import KEPT, KEY, read_signs, sign
+from pattern_storage.tasks.operate.queues import QueueDepth
 from tests import fix_cli
 from tests.fix_celery import StorageWorker
 from tests.fix_cli import Cli, Said
@@ -60,6 +67,8 @@ def test_all_is_well(doctor: Callable[..., Said], worker: StorageWorker) -> None
     assert found["migrations"] == f"{schema.head()}, needed {schema.head()}"
     assert found["Redis, results and queue"].startswith("Valkey ")
     assert worker.hostname() in found["workers"]
+    settings = load_settings(**{name.lower(): url for name, url in urls.items()})
+    assert wait_until(lambda: ask_workers(settings).queues, "the worker tells its queues") == set(QUEUES)
     assert table.code == 0
     assert sum(line.startswith("ok") for line in table.out.splitlines()) == len(said.json) == 16
     assert "WRONG" not in table.out
@@ -128,10 +137,6 @@ def test_what_is_wrong_with_the_service(
             connection.execute(statement)
     client.insert(make_pattern())
     client.batch_insert([make_pattern()])
-    with redis.Redis.from_url(redis_url) as server:
-        old = json.loads(server.lindex("batch", -1) or "")
-        old["headers"]["sent_at"] = 1.0
-        server.lset("batch", -1, json.dumps(old))
     said = doctor(
         "--json", DATABASE_URL=database_url, REDIS_URL=redis_url, PATTERN_STORAGE_FLOWER_PASSWORD="password",
         PATTERN_STORAGE_FLOWER_PORT="1",
@@ -142,7 +147,25 @@ def test_what_is_wrong_with_the_service(
     assert found["dead letters"]["found"] == "1"
     assert found["queue storage"]["found"].startswith("paused by ann since ")
     assert found["queue storage"]["advice"] == "'pattern-storage queues resume storage'"
+    # It has waited for no second; but nothing would ever take it.
+    assert found["queue batch"]["found"].endswith("and no worker that answers takes from it")
+    assert "queue imports" not in found
     assert "imports" not in found
+
+
+@pytest.mark.parametrize(
+    ("waiting", "seconds", "served", "ok", "advice"),
+    [
+        (1, 10, True, True, ""),
+        (1, 10, False, False, "start one: 'celery -A pattern_storage worker -Q batch'"),
+        (0, None, False, True, ""),
+        (1, 400, True, False, "start more workers, or look at what they do"),
+    ],
+)
+def test_a_queue(waiting: int, seconds: float | None, served: bool, ok: bool, advice: str) -> None:
+    oldest = None if seconds is None else datetime.now(UTC) - timedelta(seconds=seconds)
+    finding = _queue(QueueDepth("batch", waiting, 0, 0, oldest), None, served)
+    assert (finding.subject, finding.ok, finding.advice) == ("queue batch", ok, advice)
 
 
 NEGLECTED: tuple[LiteralString, ...] = (
@@ -248,8 +271,6 @@ def test_queue_and_results_are_looked_at_apart(
 
 @pytest.mark.parametrize("version", ["5.0.14", "6.0", "6.2.0", "7.4.1", "10.0.0"])
 def test_a_redis_that_is_too_old(version: str) -> None:
-    from pattern_storage.tasks.cli.doctor_redis import _server
-
     first = next(_server("Redis", {"redis_version": version, "aof_enabled": 1, "maxmemory_policy": "noeviction"}))
     assert first.ok == (version not in ("5.0.14", "6.0"))
     assert first.found == f"Redis {version}"

@@ -6,7 +6,7 @@ from functools import partial
 from pattern_storage.storage import overview, queue_rates
 from pattern_storage.storage.overview import Quantiles, Span
 from pattern_storage.tasks.cli.doctor import check_all
-from pattern_storage.tasks.cli.doctor_postgresql import Finding
+from pattern_storage.tasks.cli.finding import Finding
 from pattern_storage.tasks.flower.backend import Backend
 from pattern_storage.tasks.flower.cached_value import CachedValue
 from pattern_storage.tasks.operate.queues import QueueDepth, depths

@@ -10,7 +10,7 @@ from pattern_storage.storage.import_progress import StuckRun
 from pattern_storage.storage.outbox import OutboxSize
 from pattern_storage.storage.overview import Quantiles, Span
 from pattern_storage.storage.rows import Connection
-from pattern_storage.tasks.cli.doctor_postgresql import Finding
+from pattern_storage.tasks.cli.finding import Finding
 from pattern_storage.tasks.flower.pages import formatting
 from pattern_storage.tasks.flower.pages.base import PageHandler
 from pattern_storage.tasks.flower.pages.figures import SPANS, Rates
