@@ -1,4 +1,4 @@
-"""A submitted job, as synchronous code has it."""
+"""Submitted job of the synchronous client."""
 
 from typing import TYPE_CHECKING, Any, Generic
 from uuid import UUID
@@ -7,7 +7,6 @@ from pattern_storage.storage import ModelResult
 from pattern_storage.storage.model_contract_pattern_storage import Data
 from pattern_storage.tasks.client.outgoing import Request
 from pattern_storage.tasks.client.result_document import parse_progress
-from pattern_storage.tasks.redis_connections import translated_errors
 
 if TYPE_CHECKING:
     from pattern_storage.tasks.client.synchronous import PatternStorageClient
@@ -27,26 +26,25 @@ class Job(Generic[Data]):
     def status(self) -> str:
         """Return UNKNOWN, QUEUED, STARTED, PROGRESS, RETRY, SUCCESS, FAILURE or REVOKED.
 
-        Raises ResultBackendUnavailable. PROGRESS: an import that has begun says how far it is, see `progress`.
+        Raises ResultBackendUnavailable. PROGRESS: an import runs, see `progress`.
 
-        UNKNOWN: nothing was submitted under this id, or another application sent it and no worker has begun yet.
-        Once expired in Redis, the status comes from the ledger, where DATABASE_URL is set.
+        UNKNOWN: nothing was submitted under this id, or another application sent it and no worker has begun it yet.
+        Once it has expired in Redis, the status comes from the ledger, where DATABASE_URL is set.
         """
         return self._client._status(self.correlation_id)
 
     def progress(self) -> dict[str, Any] | None:
-        """Return how far an import is; None for any other job, and for one that is not being done at this moment.
+        """Return the progress of an import that runs; None for any other job, and for an import that does not run.
 
-        `current` rows of `total` (None: nobody knows), `rate` in rows a second, `percent` and `seconds_left` of the
+        `current` rows of `total` (None: unknown), `rate` in rows a second, `percent` and `seconds_left` of the
         reading, `bytes` of `bytes_total`, and the `phase`, such as merging. Raises ResultBackendUnavailable.
         """
-        with translated_errors():
-            return parse_progress(self._client._get(self.correlation_id))
+        return parse_progress(self._client._get(self.correlation_id))
 
     def cancel(self) -> ModelResult:
-        """Make sure that this job never commits, or learn that it has ended: return its result either way.
+        """Make sure that this job never commits, unless it has ended already; return its result either way.
 
-        Durable: a job that waits ends REVOKED whenever a worker comes to it, and a dead letter is none any more.
+        Cancelling is durable: a job that waits ends REVOKED whenever a worker takes it, and a dead letter is removed.
         Redis need not answer. Raises SettingsInvalid without DATABASE_URL, StorageError if PostgreSQL does not answer.
         """
         return self._client.cancel(self.correlation_id)
@@ -54,7 +52,7 @@ class Job(Generic[Data]):
     def result(self, timeout: float = 10.0) -> ModelResult[Data]:
         """Wait up to `timeout` seconds for the job's ModelResult; a job that failed has one as well.
 
-        PostgreSQL, where it has to be asked at the end, may take up to a second more. Raises JobTimeout if there is
-        no result in time (the job goes on) and ResultBackendUnavailable.
+        A last lookup in PostgreSQL, where one is necessary, may take up to a second more. Raises JobTimeout if there
+        is no result in time (the job goes on), and ResultBackendUnavailable.
         """
         return self._client._result(self.correlation_id, self._request, timeout)

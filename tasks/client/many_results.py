@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
 from typing import TypeVar, cast
 from uuid import UUID
@@ -20,10 +20,11 @@ from pattern_storage.tasks.client.subscriptions import Subscription, Subscriptio
 from pattern_storage.tasks.database import Database, run_sync
 from pattern_storage.tasks.redis_connections import translated_errors
 
-#: Keys in one MGET: the server does nothing else meanwhile.
-KEYS_AT_ONCE = 1_000
+#: Jobs in one MGET, during which the server does nothing else, and in one connection to PostgreSQL.
+JOBS_AT_ONCE = 1_000
 
 J = TypeVar("J", bound=AnyJob)
+T = TypeVar("T")
 
 
 def collect(
@@ -36,50 +37,43 @@ def collect(
     """Yield each job with its result. Raises JobTimeout and ResultBackendUnavailable, see `client.results`."""
     deadline = time.monotonic() + timeout
 
-    def look() -> Iterator[tuple[J, ModelResult]]:
-        keys = collector.keys()
-        for start in range(0, len(keys), KEYS_AT_ONCE):
-            some = keys[start : start + KEYS_AT_ONCE]
-            for key, document in zip(some, cast("list[bytes | None]", results.mget(some)), strict=True):
-                if found := collector.on_document(key, document):
-                    yield found
-        yield from ask_database()
+    def look_up() -> Iterator[tuple[J, ModelResult]]:
+        for keys in _chunks(collector.keys()):
+            documents = cast("list[bytes | None]", results.mget(keys))
+            yield from collector.on_documents(zip(keys, documents, strict=True))
+        yield from look_up_uncertain()
 
-    def ask_database() -> Iterator[tuple[J, ModelResult]]:
-        for key, job in collector.uncertain():
-            if found := collector.on_database(key, *run_sync(database.state(job, deadline - time.monotonic()))):
-                yield found
+    def look_up_uncertain() -> Iterator[tuple[J, ModelResult]]:
+        for job in collector.uncertain():
+            state = run_sync(database.state(job, deadline - time.monotonic()))
+            yield from collector.on_states({job: state})
 
-    def look_into_ledger(seconds: float | None = None) -> Iterator[tuple[J, ModelResult]]:
-        for some in _chunks(collector.pending()):
-            known = run_sync(_finished(database, [job for _, job in some], seconds))
-            for key, job in some:
-                if job in known and (found := collector.on_database(key, *known[job])):
-                    yield found
+    def look_up_finished(seconds: float | None = None) -> Iterator[tuple[J, ModelResult]]:
+        with suppress(StorageError):
+            for jobs in _chunks(collector.ids()):
+                yield from collector.on_states(run_sync(_finished(database, jobs, seconds)))
 
     def receive(subscription: Subscription) -> Iterator[tuple[J, ModelResult]]:
         poll = time.monotonic()
         while collector and (now := time.monotonic()) < deadline:
             if now >= poll:
-                # Now that it is subscribed, so that nothing is missed; later for publications that were lost.
-                yield from look()
-                # While it refuses writes no result can come from there.
+                # At first, now that it is subscribed, so that nothing is missed; then for publications that were lost.
+                yield from look_up()
+                # While the result backend refuses writes, results are only in the ledger.
                 if collector and database.is_configured and refuses_writes(results, collector.keys()[0]):
-                    with suppress(StorageError):
-                        yield from look_into_ledger(deadline - time.monotonic())
+                    yield from look_up_finished(deadline - time.monotonic())
                 poll = time.monotonic() + POLL_INTERVAL
-            elif (received := subscription.receive_from(min(deadline, poll) - now)) is not None:
-                if found := collector.on_document(*received):
-                    yield found
-                yield from ask_database()
+            elif (message := subscription.receive_message(min(deadline, poll) - now)) is not None:
+                yield from collector.on_documents([message])
+                yield from look_up_uncertain()
 
     with translated_errors():
-        yield from look()
+        yield from look_up()
         if collector and time.monotonic() < deadline:
             with subscriptions.subscribe(*collector.keys()) as subscription:
                 yield from receive(subscription)
     if collector and timeout > 0 and database.is_configured:
-        yield from look_into_ledger()
+        yield from look_up_finished()
     yield from collector.on_timeout(timeout)
 
 
@@ -90,71 +84,63 @@ async def collect_async(
     slots: asyncio.Semaphore,
     timeout: float,  # noqa: ASYNC109  # as `collect`
 ) -> AsyncIterator[tuple[J, ModelResult]]:
-    """Yield each job with its result, as `collect` does; `slots` are for lookups in PostgreSQL."""
+    """Yield each job with its result, as `collect` does; `slots` limits lookups in PostgreSQL."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
 
-    async def look(keys: list[str]) -> AsyncIterator[tuple[J, ModelResult]]:
-        for start in range(0, len(keys), KEYS_AT_ONCE):
-            some = keys[start : start + KEYS_AT_ONCE]
-            for key, document in zip(some, await listener.get_many(some), strict=True):
-                if found := collector.on_document(key, document):
-                    yield found
-        for key, job in collector.uncertain():
+    async def look_up(asked: list[str]) -> AsyncIterator[tuple[J, ModelResult]]:
+        for keys in _chunks(asked):
+            for decided in collector.on_documents(zip(keys, await listener.get_many(keys), strict=True)):
+                yield decided
+        for job in collector.uncertain():
             async with slots:
                 state = await database.state(job, deadline - loop.time())
-            if found := collector.on_database(key, *state):
-                yield found
+            for decided in collector.on_states({job: state}):
+                yield decided
 
-    async def look_into_ledger(seconds: float | None = None) -> AsyncIterator[tuple[J, ModelResult]]:
-        for some in _chunks(collector.pending()):
-            async with slots:
-                known = await _finished(database, [job for _, job in some], seconds)
-            for key, job in some:
-                if job in known and (found := collector.on_database(key, *known[job])):
-                    yield found
+    async def look_up_finished(seconds: float | None = None) -> AsyncIterator[tuple[J, ModelResult]]:
+        with suppress(StorageError):
+            for jobs in _chunks(collector.ids()):
+                async with slots:
+                    states = await _finished(database, jobs, seconds)
+                for decided in collector.on_states(states):
+                    yield decided
 
     with translated_errors():
-        async for found in look(collector.keys()):
-            yield found
+        async for decided in look_up(collector.keys()):
+            yield decided
         if collector and loop.time() < deadline:
-            async with listener.arrivals(collector.keys()) as arrived:
+            async with listener.arrivals(collector.keys()) as arrivals:
                 poll = loop.time()
                 while collector and (now := loop.time()) < deadline:
                     if polls := now >= poll:
                         # As in `collect`.
                         keys, poll = collector.keys(), now + POLL_INTERVAL
                     else:
-                        keys = await arrived.wait(min(deadline, poll) - now)
-                    async for found in look(keys):
-                        yield found
-                    if (
-                        polls
-                        and collector
-                        and database.is_configured
-                        and await listener.refuses_writes(collector.keys()[0])
-                    ):
-                        with suppress(StorageError):
-                            async for found in look_into_ledger(deadline - loop.time()):
-                                yield found
+                        keys = await arrivals.wait(min(deadline, poll) - now)
+                    async for decided in look_up(keys):
+                        yield decided
+                    asks = polls and collector and database.is_configured
+                    if asks and await listener.refuses_writes(collector.keys()[0]):
+                        async for decided in look_up_finished(deadline - loop.time()):
+                            yield decided
     if collector and timeout > 0 and database.is_configured:
-        async for found in look_into_ledger():
-            yield found
-    for found in collector.on_timeout(timeout):
-        yield found
+        async for decided in look_up_finished():
+            yield decided
+    for decided in collector.on_timeout(timeout):
+        yield decided
 
 
-def _chunks(pending: list[tuple[str, UUID]]) -> list[list[tuple[str, UUID]]]:
-    return [pending[start : start + KEYS_AT_ONCE] for start in range(0, len(pending), KEYS_AT_ONCE)]
+def _chunks(items: list[T]) -> list[list[T]]:
+    return [items[start : start + JOBS_AT_ONCE] for start in range(0, len(items), JOBS_AT_ONCE)]
 
 
 async def _finished(
-    database: Database, jobs: list[UUID], seconds: float | None = None
+    database: Database, jobs: Sequence[UUID], seconds: float | None
 ) -> dict[UUID, tuple[str, ModelResult | None]]:
-    """Return the states and results of those of these jobs that the ledger has: Redis may have lost them."""
+    """Return the states and results of those of these jobs that are in the ledger. Raises StorageError."""
 
     async def read(connection: Connection) -> dict[UUID, tuple[str, ModelResult | None]]:
-        found = await ledger.find_finished(connection, jobs)
-        return {job: await ledger.state(connection, job) for job in found}
+        return {job: await ledger.state(connection, job) for job in await ledger.find_finished(connection, jobs)}
 
     return await database.run(read, seconds)

@@ -1,6 +1,6 @@
-"""Collection of many jobs' results, from what the result backend and PostgreSQL say. Does no I/O itself."""
+"""Collection of many jobs' results from the result backend and PostgreSQL. Does no I/O itself."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from pattern_storage.tasks.errors import JobTimeout
 
 
 class AnyJob(Protocol):
-    """What both clients' jobs have."""
+    """A job of either client."""
 
     correlation_id: UUID
     _request: Request | None
@@ -22,21 +22,21 @@ J = TypeVar("J", bound=AnyJob)
 
 
 class ResultCollector(Generic[J]):
-    """State of one caller's wait for many jobs, each resolved as `ResultResolver` does.
+    """State of one caller's wait for many jobs, each resolved by a `ResultResolver`.
 
     Args:
-        jobs: what to wait for; one that is there twice is answered once.
-        prefix: what all Redis keys begin with.
+        jobs: the jobs to wait for; one that occurs twice is yielded once.
+        prefix: prefix of all Redis keys.
         has_database: whether PostgreSQL can be asked at all.
     """
 
     def __init__(self, jobs: Iterable[J], prefix: str, *, has_database: bool) -> None:
-        self._has_database = has_database
+        self._prefix = prefix
         self._pending: dict[str, tuple[J, ResultResolver]] = {}
-        self._uncertain: dict[str, UUID] = {}
+        self._uncertain: list[UUID] = []
         for job in jobs:
-            asked = None if job._request is None else job._request.fingerprint
-            resolver = ResultResolver(job.correlation_id, asked, has_database=has_database)
+            fingerprint = None if job._request is None else job._request.fingerprint
+            resolver = ResultResolver(job.correlation_id, fingerprint, has_database=has_database)
             self._pending.setdefault(result_key(job.correlation_id, prefix), (job, resolver))
 
     def __bool__(self) -> bool:
@@ -47,32 +47,39 @@ class ResultCollector(Generic[J]):
         """Return the result keys, which are channels too, of the jobs that have no result yet."""
         return list(self._pending)
 
-    def pending(self) -> list[tuple[str, UUID]]:
-        """Return the keys and ids of the jobs that have no result yet."""
-        return [(key, job.correlation_id) for key, (job, _) in self._pending.items()]
+    def ids(self) -> list[UUID]:
+        """Return the ids of the jobs that have no result yet."""
+        return [job.correlation_id for job, _ in self._pending.values()]
 
-    def on_document(self, key: str, meta: bytes | str | None) -> tuple[J, ModelResult] | None:
-        """Take what stands under a key now; return the job and its result if that decides it."""
-        if key not in self._pending:
-            return None
-        job, resolver = self._pending[key]
-        found = self._decided(key, job, resolver.on_result_backend(meta))
-        if resolver.needs_database:
-            self._uncertain[key] = job.correlation_id
-        return found
+    def on_documents(self, documents: Iterable[tuple[str, bytes | None]]) -> Iterator[tuple[J, ModelResult]]:
+        """Take the documents under these result keys; yield each job that they decide, with its result."""
+        for key, document in documents:
+            if key in self._pending:
+                job, resolver = self._pending[key]
+                result = resolver.on_result_backend(document)
+                if result is not None:
+                    del self._pending[key]
+                    yield job, result
+                elif resolver.needs_database:
+                    self._uncertain.append(job.correlation_id)
 
-    def uncertain(self) -> Iterator[tuple[str, UUID]]:
-        """Yield the keys and ids of jobs that PostgreSQL is to be asked about; `on_database` takes what it says."""
+    def uncertain(self) -> Iterator[UUID]:
+        """Yield the ids of jobs whose state to look up in PostgreSQL now, for `on_states`."""
         while self._uncertain:
-            yield self._uncertain.popitem()
+            yield self._uncertain.pop()
 
-    def on_database(self, key: str, status: str, known: ModelResult | None) -> tuple[J, ModelResult] | None:
-        """Take a job's state and result from the ledger; return the job and its result if that decides it."""
-        job, resolver = self._pending[key]
-        return self._decided(key, job, resolver.on_database(status, known))
+    def on_states(self, states: Mapping[UUID, tuple[str, ModelResult | None]]) -> Iterator[tuple[J, ModelResult]]:
+        """Take states and results from the ledger; yield each job that they decide, with its result."""
+        for correlation_id, (status, stored) in states.items():
+            key = result_key(correlation_id, self._prefix)
+            job, resolver = self._pending[key]
+            result = resolver.on_database(status, stored)
+            if result is not None:
+                del self._pending[key]
+                yield job, result
 
     def on_timeout(self, timeout: float) -> Iterator[tuple[J, ModelResult]]:
-        """Yield what results there are at the deadline, then raise JobTimeout if a job has none."""
+        """Yield the results that are known at the deadline, then raise JobTimeout if a job has none."""
         late: list[JobTimeout] = []
         for job, resolver in self._pending.values():
             try:
@@ -83,9 +90,3 @@ class ResultCollector(Generic[J]):
                 yield job, result
         if late:
             raise JobTimeout(late[0].correlation_id, timeout, late[0].status, len(late) - 1)
-
-    def _decided(self, key: str, job: J, result: ModelResult | None) -> tuple[J, ModelResult] | None:
-        if result is None:
-            return None
-        del self._pending[key]
-        return job, result

@@ -1,9 +1,9 @@
-"""Status and result of one job for synchronous code, out of the result backend and PostgreSQL."""
+"""Status, result and cancellation of one job for synchronous code, with the result backend and PostgreSQL."""
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing, suppress
-from typing import cast
+from typing import Any, cast
 from uuid import UUID
 
 import redis
@@ -21,7 +21,7 @@ from pattern_storage.tasks.client.result_document import (
 )
 from pattern_storage.tasks.client.result_resolver import POLL_INTERVAL, ResultResolver
 from pattern_storage.tasks.client.status import combined_status, marker, parse_status
-from pattern_storage.tasks.client.subscriptions import Subscription, Subscriptions
+from pattern_storage.tasks.client.subscriptions import Subscriptions
 from pattern_storage.tasks.database import Database, run_sync
 from pattern_storage.tasks.redis_connections import translated_errors
 from pattern_storage.tasks.redis_errors import is_passing
@@ -30,7 +30,7 @@ from pattern_storage.vocabulary import ErrorType, JobState
 
 
 class ResultReader:
-    """What a client reads of its jobs, on connections that it shares with the client."""
+    """Reads a client's jobs, on the connections of the client."""
 
     def __init__(
         self, settings: Settings, connection: "redis.Redis", subscriptions: Subscriptions, database: Database
@@ -48,16 +48,11 @@ class ResultReader:
         with suppress(RedisError):
             ended = parse_result(correlation_id, self.get(correlation_id))
             if ended is not None and not ended_by_celery(ended) and not ended.metadata.get("dead_letter"):
-                # A query that was answered, or a job that was refused: neither is a matter of the ledger.
+                # A query that was answered, or a job that was refused: the ledger has neither.
                 return ended
-            # Nobody needs to wait for the worker that finds the job cancelled; the ledger has decided.
-            state = (
-                self._key(correlation_id),
-                marker(JobState.REVOKED),
-                JobState.REVOKED,
-                self._settings.result_expires,
-            )
-            store(self._redis, [state])
+            # The ledger has decided: callers need not wait until a worker finds the job cancelled.
+            key, lifetime = self._key(correlation_id), self._settings.result_expires
+            store(self._redis, [(key, marker(JobState.REVOKED), JobState.REVOKED, lifetime)])
         return result
 
     def status(self, correlation_id: UUID) -> str:
@@ -66,14 +61,14 @@ class ResultReader:
             meta = self.get(correlation_id)
         if is_readable(meta):
             return parse_status(meta)
-        known, _ = run_sync(self._database.state(correlation_id))
-        return combined_status(meta, known)
+        status, _ = run_sync(self._database.state(correlation_id))
+        return combined_status(meta, status)
 
     def result(self, correlation_id: UUID, request: Request | None, timeout: float) -> ModelResult:
         """See `Job.result`."""
         deadline = time.monotonic() + timeout
-        asked = None if request is None else request.fingerprint
-        resolver = ResultResolver(correlation_id, asked, has_database=self._database.is_configured)
+        fingerprint = None if request is None else request.fingerprint
+        resolver = ResultResolver(correlation_id, fingerprint, has_database=self._database.is_configured)
 
         def look_up() -> ModelResult | None:
             return resolver.on_database(*run_sync(self._database.state(correlation_id, deadline - time.monotonic())))
@@ -95,36 +90,35 @@ class ResultReader:
             yield self.get(correlation_id)
             return
         with self._subscriptions.subscribe(key, at_once=False) as subscription:
-            # Subscribed before looking: what is published in between is not missed.
-            yield self._look_up(subscription, correlation_id)
+            # Read once it is subscribed, so that no publication is missed in between.
+            yield _read(subscription.get, key)
             while (remaining := deadline - time.monotonic()) > 0:
-                document = subscription.receive_document(min(remaining, POLL_INTERVAL))
-                if document is None:
+                message = subscription.receive_message(min(remaining, POLL_INTERVAL))
+                if message is not None:
+                    yield message[1]
+                else:
                     resolver.backend_refuses = self._database.is_configured and refuses_writes(self._redis, key)
-                yield self.get(correlation_id) if document is None else document
+                    yield self.get(correlation_id)
 
     def _key(self, correlation_id: UUID) -> str:
         return result_key(correlation_id, self._settings.key_prefix)
 
-    def _look_up(self, subscription: Subscription, correlation_id: UUID) -> bytes | None:
-        """Return what `get` does, on a connection that is subscribed by then."""
-        try:
-            return subscription.look_up(self._key(correlation_id))
-        except ResponseError as error:
-            return unreadable(error)
-
     def get(self, correlation_id: UUID) -> bytes | None:
-        """Return what stands under the job's result key. Raises redis.exceptions.RedisError."""
-        try:
-            return cast("bytes | None", self._redis.get(self._key(correlation_id)))
-        except ResponseError as error:
-            return unreadable(error)
+        """Return the job's result document. Raises redis.exceptions.RedisError."""
+        return _read(self._redis.get, self._key(correlation_id))
+
+
+def _read(get: Callable[[str], Any], key: str) -> bytes | None:
+    try:
+        return cast("bytes | None", get(key))
+    except ResponseError as error:
+        return unreadable(error)
 
 
 def refuses_writes(results: "redis.Redis", key: str) -> bool:
-    """Whether the result backend takes no writes now, so that no result can come from there."""
+    """Whether the result backend refuses writes now, so that no result can arrive there."""
     try:
-        # A write that changes nothing, also where there is no key.
+        # A write that changes nothing, even if the key does not exist.
         results.setrange(key, 0, "")
     except RedisError as error:
         return is_passing(error)

@@ -1,4 +1,4 @@
-"""Kept subscriptions of the synchronous client: a result is looked up and waited for on one connection."""
+"""Pub/sub connections of the synchronous client: a result is read and waited for on the same connection."""
 
 import time
 from collections import deque
@@ -19,21 +19,21 @@ CHANNELS_AT_ONCE = 1_000
 
 
 class Subscription(Wire):
-    """A connection, and the channels that it is subscribed to for the time being.
+    """A connection with the channels that it is subscribed to now.
 
-    One that was lost is opened once more, and subscribed again.
+    A connection that was lost is opened once more, and subscribed again.
     """
 
-    # The newer version: a connection that is subscribed takes other commands too.
+    # In RESP 3 a subscribed connection accepts other commands too.
     protocol = 3
 
     def __init__(self, connection: Any, timeout: float) -> None:
         super().__init__(connection, timeout)
-        self._patience = timeout
+        self._command_timeout = timeout
         self._channels: tuple[str, ...] = ()
-        #: Commands that go with the next one.
+        #: Commands that are sent together with the next one.
         self._unsent = b""
-        #: Confirmations that the server has sent, or will send, and nobody has read.
+        #: Confirmations of SUBSCRIBE and UNSUBSCRIBE that have not been read yet.
         self._unread = 0
         self._buffer = bytearray()
         self._messages: deque[tuple[str, bytes]] = deque()
@@ -50,32 +50,27 @@ class Subscription(Wire):
                 self._reconnect()
 
     def end(self) -> None:
-        """Unsubscribe from them: from one with the next command, so that nobody waits for it. Raises OSError."""
+        """Unsubscribe: at once from many channels, and with the next command from one. Raises OSError."""
         self._add("UNSUBSCRIBE")
         if len(self._channels) != 1:
             self._flush()
 
-    def look_up(self, key: str) -> bytes | None:
-        """Return what stands under a key, once it is subscribed to. Raises RedisError."""
+    def get(self, key: str) -> bytes | None:
+        """Return the value of a key, read after the subscription has begun. Raises RedisError."""
         command = pack("GET", key)
         try:
             try:
-                return self._look_up(command)
+                return self._get(command)
             except ConnectionError:
                 self._reconnect()
-                return self._look_up(command)
+                return self._get(command)
         except TimeoutError as error:
             raise RedisTimeoutError("no answer in time") from error
         except OSError as error:
             raise RedisConnectionError(str(error)) from error
 
-    def receive_document(self, timeout: float) -> bytes | None:
-        """Return the next message, None if there is none within `timeout` seconds. Raises RedisError."""
-        received = self.receive_from(timeout)
-        return None if received is None else received[1]
-
-    def receive_from(self, timeout: float) -> tuple[str, bytes] | None:
-        """Return the next message with its channel, None if there is none within `timeout` seconds."""
+    def receive_message(self, timeout: float) -> tuple[str, bytes] | None:
+        """Return the next message with its channel, None if none comes within `timeout` seconds. Raises RedisError."""
         deadline, is_lost = time.monotonic() + timeout, False
         while not self._messages:
             if (remaining := deadline - time.monotonic()) <= 0:
@@ -92,7 +87,7 @@ class Subscription(Wire):
                 self._reconnect()
         return self._messages.popleft()
 
-    def _look_up(self, command: bytes) -> bytes | None:
+    def _get(self, command: bytes) -> bytes | None:
         self._flush(command)
         while isinstance(reply := self._next(), list):
             self._note(reply)
@@ -107,14 +102,14 @@ class Subscription(Wire):
 
     def _flush(self, command: bytes = b"") -> None:
         if command or self._unsent:
-            self.set_timeout(self._patience)
+            self.set_timeout(self._command_timeout)
             sending, self._unsent = self._unsent + command, b""
             self.send(sending)
 
     def _reconnect(self) -> None:
         """Raises RedisError."""
         self.reopen()
-        self._unsent, self._unread, self._timeout = b"", 0, self._patience
+        self._unsent, self._unread, self._timeout = b"", 0, self._command_timeout
         self._buffer.clear()
         self._add("SUBSCRIBE")
 
@@ -136,7 +131,7 @@ class Subscription(Wire):
             return None
 
     def _note(self, reply: Any) -> None:
-        """Take note of a confirmation or a message. Raises ResponseError, where subscribing was refused."""
+        """Count a confirmation, or keep a message. Raises ResponseError if subscribing was refused."""
         if isinstance(reply, ResponseError):
             raise reply
         kind, *rest = reply
@@ -144,11 +139,11 @@ class Subscription(Wire):
             self._unread -= kind in (b"subscribe", b"unsubscribe")
         elif self._unread <= 0:
             self._messages.append((rest[0].decode(), rest[1]))
-        # Else it is of an earlier subscription, perhaps to the same channel: that result is not this one's.
+        # Until all confirmations are read, a message belongs to an earlier subscription, perhaps to the same channel.
 
 
 class Subscriptions(Wires[Subscription]):
-    """Connections that were subscribed and can be again, for any number of threads; a forked child has its own."""
+    """Reusable subscriptions for any number of threads; a forked child opens its own."""
 
     def __init__(self, client: "redis.Redis", timeout: float) -> None:
         super().__init__(client, Subscription)
@@ -163,14 +158,14 @@ class Subscriptions(Wires[Subscription]):
             yield subscription
             reusable = True
         except GeneratorExit:
-            # A generator that waited here has what it waited for.
+            # The generator that waits on it was closed between two messages.
             reusable = True
             raise
         finally:
             if reusable:
                 self._keep(subscription)
             else:
-                # An interrupted read may have left half an answer.
+                # An interrupted read may have left half a reply.
                 subscription.close()
 
     def _keep(self, subscription: Subscription) -> None:

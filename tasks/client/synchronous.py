@@ -210,4 +210,5 @@ class PatternStorageClient(
         return self._reader.result(correlation_id, request, timeout)
 
     def _get(self, correlation_id: UUID) -> bytes | None:
-        return self._reader.get(correlation_id)
+        with translated_errors():
+            return self._reader.get(correlation_id)

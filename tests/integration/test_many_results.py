@@ -86,6 +86,17 @@ async def test_those_without_a_result(redis_url: str, database_url: str) -> None
             _ = [one async for one in other.results([other.get(uuid4())], 0.1)]
 
 
+async def test_postgresql_that_is_down_at_the_deadline(redis_url: str) -> None:
+    down = "postgresql://127.0.0.1:1/absent"
+    with PatternStorageClient(redis_url=redis_url, database_url=down) as client:
+        job = client.insert(make_pattern())
+        with pytest.raises(JobTimeout, match="its status is QUEUED"):
+            list(client.results([job], 0.1))
+    async with AsyncPatternStorageClient(redis_url=redis_url, database_url=down) as other:
+        with pytest.raises(JobTimeout, match="its status is QUEUED"):
+            _ = [one async for one in other.results([other.get(job.correlation_id)], 0.1)]
+
+
 async def test_a_publication_that_was_lost(redis_url: str) -> None:
     """The document is looked for all the same."""
     revoked = b'{"status": "REVOKED", "result": null}'
