@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from pattern_storage.storage.pattern_columns import PatternChanges, PatternColumns
     from pattern_storage.storage.setup_errors import ConnectionUnsupported
     from pattern_storage.tasks.celery_app import app
-    from pattern_storage.tasks.client.asynchronous import AsyncJob, AsyncPatternStorageClient
-    from pattern_storage.tasks.client.synchronous import Job, PatternStorageClient
+    from pattern_storage.tasks.client.asynchronous import AsyncPatternStorageClient
+    from pattern_storage.tasks.client.job import AsyncJob, Job
+    from pattern_storage.tasks.client.synchronous import PatternStorageClient
     from pattern_storage.tasks.errors import (
         BrokerUnavailable,
         JobError,
@@ -63,8 +64,9 @@ _MODULES = {
     "storage.node_base_effect": ("LightweightTransactionManager", "NodeBaseEffect", "TransactionContext"),
     "storage.node_pattern_storage_effect": ("NodePatternStorageEffect",),
     "tasks.celery_app": ("app",),
-    "tasks.client.asynchronous": ("AsyncJob", "AsyncPatternStorageClient"),
-    "tasks.client.synchronous": ("Job", "PatternStorageClient"),
+    "tasks.client.asynchronous": ("AsyncPatternStorageClient",),
+    "tasks.client.job": ("AsyncJob", "Job"),
+    "tasks.client.synchronous": ("PatternStorageClient",),
     "tasks.errors": ("BrokerUnavailable", "JobError", "JobTimeout", "ResultBackendUnavailable", "ServiceUnavailable"),
     "vocabulary": ("Priority",),
 }

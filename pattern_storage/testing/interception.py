@@ -14,12 +14,13 @@ from uuid import UUID
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, outbox
 from pattern_storage.storage.caller_connection import async_executor, executor
 from pattern_storage.storage.job_options import JobOptions, SubmitOptions
-from pattern_storage.tasks.client.asynchronous import AsyncJob, AsyncPatternStorageClient
+from pattern_storage.tasks.client.asynchronous import AsyncPatternStorageClient
 from pattern_storage.tasks.client.call_options import CallOptions, outbox_options, split
+from pattern_storage.tasks.client.job import AsyncJob, Job
 from pattern_storage.tasks.client.outgoing import Outgoing, Request, contract_of, prepare
 from pattern_storage.tasks.client.result_document import checked_result, parse_result
 from pattern_storage.tasks.client.status import parse_status
-from pattern_storage.tasks.client.synchronous import Job, PatternStorageClient
+from pattern_storage.tasks.client.synchronous import PatternStorageClient
 from pattern_storage.tasks.errors import JobTimeout
 from pattern_storage.testing.job_log import JobLog
 from pattern_storage.testing.transactions import current, current_async

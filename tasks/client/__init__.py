@@ -3,8 +3,9 @@
 from pattern_storage.config.settings import SettingsInvalid
 from pattern_storage.storage import ModelContractPatternStorage, ModelPatternRecord, ModelResult
 from pattern_storage.storage.errors import ContractInvalid, CorrelationConflict, StorageError, UnsupportedOperation
-from pattern_storage.tasks.client.asynchronous import AsyncJob, AsyncPatternStorageClient
-from pattern_storage.tasks.client.synchronous import Job, PatternStorageClient
+from pattern_storage.tasks.client.asynchronous import AsyncPatternStorageClient
+from pattern_storage.tasks.client.job import AsyncJob, Job
+from pattern_storage.tasks.client.synchronous import PatternStorageClient
 from pattern_storage.tasks.errors import (
     BrokerUnavailable,
     JobError,

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from contextlib import aclosing, suppress
 from types import TracebackType
-from typing import Any, Generic, Self, Unpack
+from typing import Any, Self, Unpack
 from uuid import UUID
 
 from redis.exceptions import RedisError
@@ -12,7 +12,6 @@ from redis.exceptions import RedisError
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, outbox
 from pattern_storage.storage.caller_connection import AsyncCallerConnection
 from pattern_storage.storage.job_options import SubmitOptions
-from pattern_storage.storage.model_contract_pattern_storage import Data
 from pattern_storage.storage.result_data import (
     DeletedPattern,
     InsertedBatch,
@@ -21,50 +20,21 @@ from pattern_storage.storage.result_data import (
     UpdatedPattern,
 )
 from pattern_storage.tasks.client.call_options import CallOptions, split, with_options
+from pattern_storage.tasks.client.job import AsyncJob
 from pattern_storage.tasks.client.listener import cancellable
 from pattern_storage.tasks.client.loop_connections import LoopConnections, current
 from pattern_storage.tasks.client.many_results import collect_async
 from pattern_storage.tasks.client.operations import Operations
 from pattern_storage.tasks.client.outgoing import Outgoing, Request, prepare, reused_results
 from pattern_storage.tasks.client.result_collector import ResultCollector
-from pattern_storage.tasks.client.result_document import is_readable, parse_progress
+from pattern_storage.tasks.client.result_document import is_readable
 from pattern_storage.tasks.client.result_resolver import ResultResolver
 from pattern_storage.tasks.client.status import combined_status, parse_status
 from pattern_storage.tasks.client.synchronous import PatternStorageClient
 from pattern_storage.tasks.redis_connections import translated_errors
 
-#: Contracts that are prepared before other tasks of the loop get a turn.
+#: Contracts that `submit_many` prepares before it lets other tasks of the event loop run.
 PREPARED_AT_ONCE = 100
-
-
-class AsyncJob(Generic[Data]):
-    """One submitted job, known by its correlation id."""
-
-    def __init__(
-        self, client: "AsyncPatternStorageClient", correlation_id: UUID, request: Request | None = None
-    ) -> None:
-        self._client = client
-        self._request = request
-        self.correlation_id = correlation_id
-
-    def __repr__(self) -> str:
-        return f"AsyncJob({str(self.correlation_id)!r})"
-
-    async def status(self) -> str:
-        """See `Job.status`."""
-        return await self._client._status(self.correlation_id)
-
-    async def progress(self) -> dict[str, Any] | None:
-        """See `Job.progress`."""
-        return parse_progress(await self._client._get(self.correlation_id))
-
-    async def cancel(self) -> ModelResult:
-        """See `Job.cancel`."""
-        return await self._client.cancel(self.correlation_id)
-
-    async def result(self, timeout: float = 10.0) -> ModelResult[Data]:  # noqa: ASYNC109  # the same call as Job.result
-        """See `Job.result`."""
-        return await self._client._result(self.correlation_id, self._request, timeout)
 
 
 class AsyncPatternStorageClient(
@@ -79,8 +49,8 @@ class AsyncPatternStorageClient(
 ):
     """`PatternStorageClient` with `await`: same arguments, same errors. Use it on one event loop at a time.
 
-    On Redis nothing needs a thread but `cancel`; behind Sentinel and on RabbitMQ publishing is kombu's, which is
-    synchronous, and runs in one. All results are awaited over one connection.
+    Only `cancel` and publishing to RabbitMQ, which is kombu's and synchronous, run in a thread. All results are awaited
+    over one connection.
     """
 
     def __init__(
@@ -112,7 +82,7 @@ class AsyncPatternStorageClient(
         await self.close()
 
     async def close(self) -> None:
-        """Close all connections. Jobs go on."""
+        """Close all connections. Submitted jobs are not affected."""
         connections, self._connections = self._connections, None
         if connections is not None:
             await connections.close()
@@ -137,16 +107,16 @@ class AsyncPatternStorageClient(
         return (await self._enqueue((job,), options))[0]
 
     async def _enqueue(self, jobs: Sequence[Outgoing], options: CallOptions) -> list[AsyncJob]:
-        here = self._here
-        named, timeout = split(options, self._client.defaults)
-        sending = with_options(jobs, named, self._client.settings)
+        here, settings = self._here, self._client.settings
+        job_options, timeout = split(options, self._client.defaults)
+        sending = with_options(jobs, job_options, settings)
         if here.publisher is None:
             await asyncio.to_thread(self._client.publish, sending, timeout)
         else:
-            if again := reused_results(jobs, self._client.settings.key_prefix):
+            if old_results := reused_results(jobs, settings.key_prefix):
                 with suppress(RedisError):
-                    await cancellable(here.results.delete(*again))
-            await here.publisher.publish(sending, timeout or self._client.settings.connect_timeout)
+                    await cancellable(here.results.delete(*old_results))
+            await here.publisher.publish(sending, timeout or settings.connect_timeout)
         return [AsyncJob(self, job.correlation_id, Request(job)) for job in jobs]
 
     async def submit_in(
@@ -157,8 +127,9 @@ class AsyncPatternStorageClient(
     ) -> AsyncJob:
         """See `PatternStorageClient.submit_in`.
 
-        The connection: a psycopg `AsyncConnection` or `AsyncCursor`, SQLAlchemy's `AsyncConnection` or `AsyncSession`,
-        or an asyncpg connection; asyncpg's, and psycopg's in autocommit mode, inside `connection.transaction()`.
+        The connection is a psycopg `AsyncConnection` or `AsyncCursor`, SQLAlchemy's `AsyncConnection` or
+        `AsyncSession`, or an asyncpg connection. Call it inside `connection.transaction()` with asyncpg's, and with
+        psycopg's in autocommit mode.
         """
         return (await self.submit_many_in(connection, [contract], **options))[0]
 
@@ -192,8 +163,8 @@ class AsyncPatternStorageClient(
         meta = await self._get(correlation_id)
         if is_readable(meta):
             return parse_status(meta)
-        known, _ = await self._client.database.state(correlation_id)
-        return combined_status(meta, known)
+        status, _ = await self._client.database.state(correlation_id)
+        return combined_status(meta, status)
 
     async def _result(
         self,
@@ -203,8 +174,8 @@ class AsyncPatternStorageClient(
     ) -> ModelResult:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        asked = None if request is None else request.fingerprint
-        resolver = ResultResolver(correlation_id, asked, has_database=self._client.database.is_configured)
+        fingerprint = None if request is None else request.fingerprint
+        resolver = ResultResolver(correlation_id, fingerprint, has_database=self._client.database.is_configured)
 
         async def look_up() -> ModelResult | None:
             async with here.database_slots:
@@ -228,6 +199,6 @@ class AsyncPatternStorageClient(
 
     @property
     def _here(self) -> LoopConnections:
-        """The connections of the running event loop; in a forked process new ones."""
+        """The connections on the running event loop of this process."""
         self._connections = current(self._connections, self._client.settings)
         return self._connections

@@ -1,4 +1,4 @@
-"""Submitted job of the synchronous client."""
+"""Submitted jobs of both clients."""
 
 from typing import TYPE_CHECKING, Any, Generic
 from uuid import UUID
@@ -9,6 +9,7 @@ from pattern_storage.tasks.client.outgoing import Request
 from pattern_storage.tasks.client.result_document import parse_progress
 
 if TYPE_CHECKING:
+    from pattern_storage.tasks.client.asynchronous import AsyncPatternStorageClient
     from pattern_storage.tasks.client.synchronous import PatternStorageClient
 
 
@@ -56,3 +57,33 @@ class Job(Generic[Data]):
         is no result in time (the job goes on), and ResultBackendUnavailable.
         """
         return self._client._result(self.correlation_id, self._request, timeout)
+
+
+class AsyncJob(Generic[Data]):
+    """`Job` with `await`."""
+
+    def __init__(
+        self, client: "AsyncPatternStorageClient", correlation_id: UUID, request: Request | None = None
+    ) -> None:
+        self._client = client
+        self._request = request
+        self.correlation_id = correlation_id
+
+    def __repr__(self) -> str:
+        return f"AsyncJob({str(self.correlation_id)!r})"
+
+    async def status(self) -> str:
+        """See `Job.status`."""
+        return await self._client._status(self.correlation_id)
+
+    async def progress(self) -> dict[str, Any] | None:
+        """See `Job.progress`."""
+        return parse_progress(await self._client._get(self.correlation_id))
+
+    async def cancel(self) -> ModelResult:
+        """See `Job.cancel`."""
+        return await self._client.cancel(self.correlation_id)
+
+    async def result(self, timeout: float = 10.0) -> ModelResult[Data]:  # noqa: ASYNC109  # the same call as Job.result
+        """See `Job.result`."""
+        return await self._client._result(self.correlation_id, self._request, timeout)

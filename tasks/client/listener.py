@@ -1,9 +1,10 @@
-"""One Redis subscription for all results that an asyncio application waits for."""
+"""Redis subscription of an asyncio client: one connection for all results that are awaited."""
 
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TypeVar, cast
 from uuid import UUID
 
@@ -24,7 +25,7 @@ T = TypeVar("T")
 async def cancellable(command: Awaitable[T]) -> T:
     """Await a command to Redis without losing a cancellation.
 
-    redis-py sends under asyncio.wait_for, which now and then swallows one before Python 3.12.
+    redis-py sends under asyncio.wait_for, which before Python 3.12 sometimes swallows a cancellation.
     """
     task = asyncio.current_task()
     cancellations = task.cancelling() if task else 0
@@ -35,23 +36,19 @@ async def cancellable(command: Awaitable[T]) -> T:
 
 
 class Arrivals:
-    """Keys of many jobs under which something was published, for one caller that waits for all of them."""
+    """Result keys with new publications, for one caller that waits for many jobs."""
 
     def __init__(self) -> None:
         self._keys: set[str] = set()
         self._arrived = asyncio.Event()
 
-    def note(self, key: str) -> Callable[[], None]:
-        """Return what to call when something was published under the key."""
-
-        def noted() -> None:
-            self._keys.add(key)
-            self._arrived.set()
-
-        return noted
+    def add(self, key: str) -> None:
+        """Add a key under which something was published."""
+        self._keys.add(key)
+        self._arrived.set()
 
     async def wait(self, seconds: float) -> list[str]:
-        """Return the keys that came since the last call, none if there is none within so many seconds."""
+        """Return the keys that were added since the last call, none if none comes within so many seconds."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._arrived.wait(), seconds)
         self._arrived.clear()
@@ -66,7 +63,7 @@ class ResultListener:
         self._redis = connection
         self._prefix = prefix
         self._channel = connection.pubsub(ignore_subscribe_messages=True)
-        #: What to call when something is published under a key.
+        #: Callbacks for a publication under each key.
         self._waiting: dict[str, set[Callable[[], None]]] = defaultdict(set)
         self._reader: asyncio.Task[None] | None = None
         self._connecting = asyncio.Lock()
@@ -86,15 +83,15 @@ class ResultListener:
             return
         published = asyncio.Event()
         async with self._subscribed({key: published.set}):
-            # Subscribed before looking again: what is published in between is not missed.
+            # Read again now that it is subscribed, so that no publication is missed in between.
             while True:
-                # Before looking: what is published while we look must wake us.
+                # Cleared before reading, so that a publication during the read is noticed.
                 published.clear()
                 yield await self._get(key)
                 remaining = deadline - loop.time()
                 if remaining <= 0:
                     return
-                # A publication may have been lost with a connection: look again all the same.
+                # Read at each POLL_INTERVAL too: a publication may have been lost with a connection.
                 try:
                     await asyncio.wait_for(published.wait(), min(remaining, POLL_INTERVAL))
                 except TimeoutError:
@@ -112,7 +109,7 @@ class ResultListener:
     async def arrivals(self, keys: Iterable[str]) -> AsyncIterator[Arrivals]:
         """Wait for publications under many keys. Raises redis.exceptions.RedisError if the server does not answer."""
         arrivals = Arrivals()
-        async with self._subscribed({key: arrivals.note(key) for key in keys}):
+        async with self._subscribed({key: partial(arrivals.add, key) for key in keys}):
             yield arrivals
 
     @asynccontextmanager
@@ -127,7 +124,7 @@ class ResultListener:
                 for start in range(0, len(keys), KEYS_AT_ONCE):
                     await cancellable(self._channel.subscribe(*keys[start : start + KEYS_AT_ONCE]))
             except AttributeError as error:
-                # redis-py, where the reader closes the broken connection while this sends on it.
+                # Raised by redis-py when the reader closes the broken connection while this sends on it.
                 raise RedisConnectionError("the connection was lost") from error
             if self._reader is None or self._reader.done():
                 self._reader = asyncio.create_task(self._read(), name="pattern-storage results")
@@ -138,22 +135,22 @@ class ResultListener:
             if unused := [key for key in keys if not self._waiting[key]]:
                 for key in unused:
                     del self._waiting[key]
-                # Without a connection there is no subscription either; an AttributeError is that as well, see above.
+                # Without a connection there is no subscription either; for AttributeError see above.
                 with suppress(RedisError, AttributeError):
                     await self._channel.unsubscribe(*unused)
 
     async def _connect(self) -> None:
-        """Open the one connection: of two that subscribe first at once, redis-py would give each its own."""
+        """Open the connection; redis-py would open two for two callers that are the first to subscribe."""
         async with self._connecting:
             if self._channel.connection is None:
                 await cancellable(self._channel.connect())  # type: ignore[no-untyped-call]
 
     async def get(self, correlation_id: UUID) -> bytes | None:
-        """Return what stands under the job's result key. Raises redis.exceptions.RedisError."""
+        """Return the job's result document. Raises redis.exceptions.RedisError."""
         return await self._get(result_key(correlation_id, self._prefix))
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Return what stands under these keys. Raises redis.exceptions.RedisError."""
+        """Return the documents under these result keys. Raises redis.exceptions.RedisError."""
         return cast("list[bytes | None]", await cancellable(self._redis.mget(keys)))
 
     async def _get(self, key: str) -> bytes | None:
@@ -170,7 +167,11 @@ class ResultListener:
         await self._channel.aclose()  # type: ignore[no-untyped-call]
 
     async def _read(self) -> None:
-        """Wake the waiters of each published key; ends when nothing is subscribed any more."""
-        async for message in self._channel.listen():
-            for wake in self._waiting.get(message["channel"].decode(), ()):
-                wake()
+        """Wake the waiters of each published key, until nothing is subscribed or the connection is lost.
+
+        A caller notices a lost connection itself when it reads.
+        """
+        with suppress(RedisError):
+            async for message in self._channel.listen():
+                for wake in self._waiting.get(message["channel"].decode(), ()):
+                    wake()

@@ -1,4 +1,4 @@
-"""Redis connections of an asyncio client: they belong to one event loop of one process."""
+"""Redis connections of an asyncio client, which belong to one event loop of one process."""
 
 import asyncio
 import os
@@ -10,18 +10,19 @@ from pattern_storage.tasks.client.listener import ResultListener
 from pattern_storage.tasks.client.publisher import PLAIN, is_direct
 from pattern_storage.tasks.client.redis_publisher import AsyncRedisPublisher
 
-#: Connections to each server: one of the result backend's is subscribed, the others read and publish.
+#: Connections to the result backend: one is subscribed, the others read.
 MAX_CONNECTIONS = 10
 
-#: Lookups in PostgreSQL at the same time: each opens a connection, which workers need more.
+#: Concurrent lookups in PostgreSQL. Each opens a connection, of which the workers need most.
 MAX_DATABASE_CONNECTIONS = 4
 
-#: Those of a parent process. Collecting them would close its sockets' entries in the event loop that both share.
+#: Connections of a parent process. They are kept because collecting them would unregister the parent's sockets from
+#: the selector that both processes share.
 _inherited: list["LoopConnections"] = []
 
 
 class LoopConnections:
-    """What an asyncio client keeps open. Construct it on the running event loop that will use it."""
+    """Connections that an asyncio client keeps open. Construct it on the running event loop that will use it."""
 
     def __init__(self, settings: Settings) -> None:
         self.loop = asyncio.get_running_loop()
@@ -29,10 +30,9 @@ class LoopConnections:
         self.results = redis_connections.connect_async(settings, max_connections=MAX_CONNECTIONS)
         self.listener = ResultListener(self.results, settings.key_prefix)
         self.database_slots = asyncio.Semaphore(MAX_DATABASE_CONNECTIONS)
-        #: None where only kombu can publish.
+        #: None if only kombu can publish.
         self.publisher: AsyncRedisPublisher | None = None
         if is_direct(settings):
-            # Each keeps one connection of its own.
             options: dict[str, Any] = {"max_connections": 1, **PLAIN}
             same = settings.broker == settings.result_backend
             broker = redis_connections.connect_async(settings, settings.broker, **options)
@@ -40,7 +40,7 @@ class LoopConnections:
             self.publisher = AsyncRedisPublisher(broker, other, settings)
 
     async def close(self) -> None:
-        """Close all connections; those of a parent process, or of a loop that is closed, are gone already."""
+        """Close all connections, unless they belong to a parent process or to a loop that is closed already."""
         if self.process_id == os.getpid() and not self.loop.is_closed():
             await self.listener.close()
             if self.publisher is not None:
@@ -49,9 +49,9 @@ class LoopConnections:
 
 
 def current(connections: LoopConnections | None, settings: Settings) -> LoopConnections:
-    """Return these connections, or new ones in a forked process or after their loop was closed.
+    """Return these connections, or new ones in a forked process or after their event loop was closed.
 
-    Raises RuntimeError on a second event loop while the first goes on.
+    Raises RuntimeError on another event loop while the first is still open.
     """
     if connections is not None:
         if connections.process_id != os.getpid():

@@ -1,4 +1,4 @@
-"""Celery's result document of a job: its Redis key, and its parsing into progress and a ModelResult."""
+"""Celery's result document of a job: its Redis key, and parsing it into progress and a ModelResult."""
 
 import json
 from typing import Any
@@ -19,17 +19,17 @@ def result_key(correlation_id: UUID, prefix: str = "") -> str:
 
     Args:
         correlation_id: the job.
-        prefix: what all keys begin with, `Settings.key_prefix`.
+        prefix: `Settings.key_prefix`.
     """
     return f"{prefix}celery-task-meta-{correlation_id}"
 
 
 def read_document(meta: bytes | str) -> dict[str, Any] | None:
-    """Return the result document under a result key; None if something else stands there."""
+    """Return the parsed result document; None if it is not one."""
     try:
         document = from_json(meta)
     except ValueError:
-        # It takes less than Python's parser: no half of a surrogate pair.
+        # pydantic's parser refuses lone surrogates, which Python's accepts.
         try:
             document = json.loads(meta)
         except (ValueError, RecursionError):
@@ -39,12 +39,12 @@ def read_document(meta: bytes | str) -> dict[str, Any] | None:
 
 
 def is_readable(meta: bytes | str | None) -> bool:
-    """Whether the result backend knows the job; where it does not, PostgreSQL may."""
+    """Whether the result backend has a document of the job; otherwise PostgreSQL may know it."""
     return meta is not None and read_document(meta) is not None
 
 
 def parse_progress(meta: bytes | str | None) -> dict[str, Any] | None:
-    """Return how far an import is (`tasks.imports.run.progress.Progress.to_dict`), None if it is not being done now."""
+    """Return the progress of an import that runs (`tasks.imports.run.progress.Progress.to_dict`), None otherwise."""
     document = None if meta is None else read_document(meta)
     if document is None or document["status"] != JobState.PROGRESS:
         return None
@@ -54,13 +54,13 @@ def parse_progress(meta: bytes | str | None) -> dict[str, Any] | None:
 def parse_result(correlation_id: UUID, meta: bytes | str | None) -> ModelResult | None:
     """Return a finished job's ModelResult, None for a job that is not finished.
 
-    Also a job that Celery ended (a killed worker, a time limit, a revoked job) gets a ModelResult.
+    A job that Celery ended (a killed worker, a time limit, a revoked job) has a ModelResult too.
     """
     return None if meta is None else result_of(correlation_id, read_document(meta))
 
 
 def result_of(correlation_id: UUID, document: dict[str, Any] | None) -> ModelResult | None:
-    """Return what `parse_result` does; `document` is what `read_document` returned."""
+    """Return the same as `parse_result`, for a document that `read_document` has returned."""
     if document is None:
         error = "what stands under the job's result key is no result"
         return _failure(correlation_id, ErrorType.UNREADABLE_RESULT, error)
@@ -85,21 +85,21 @@ def result_of(correlation_id: UUID, document: dict[str, Any] | None) -> ModelRes
 
 
 def unreadable(error: ResponseError) -> bytes:
-    """Return, for the error of reading a result key, what `parse_result` finds unreadable; raise any other error."""
+    """Return a document that `parse_result` finds unreadable, for a key of another type; raise any other error."""
     if not str(error).startswith("WRONGTYPE"):
         raise error
     return b""
 
 
 def ended_by_celery(result: ModelResult) -> bool:
-    """Whether Celery ended the job (killed, timed out, revoked): it may have committed all the same."""
+    """Whether Celery ended the job (killed, timed out, revoked): it may have committed before."""
     return not result.success and result.metadata.get("operation") is None
 
 
 def matches_request(request: str | None, result: ModelResult) -> bool:
     """Whether this is the result of that request, as far as both are known."""
-    known = {result.metadata.get("request"), result.metadata.get("canonical_request")} - {None}
-    return request is None or not known or not known.isdisjoint(request.split())
+    answered = {result.metadata.get("request"), result.metadata.get("canonical_request")} - {None}
+    return request is None or not answered or not answered.isdisjoint(request.split())
 
 
 def checked_result(correlation_id: UUID, request: str | None, result: ModelResult) -> ModelResult:
@@ -107,9 +107,8 @@ def checked_result(correlation_id: UUID, request: str | None, result: ModelResul
 
     Args:
         correlation_id: the job.
-        request: the fingerprint of what the caller asked for, as hexadecimal digits, two where releases
-            differ (`storage.fingerprint.fingerprints`); None if it is not known.
-        result: what Redis or the ledger has under the correlation id.
+        request: the caller's `Request.fingerprint`; None if it is not known.
+        result: the result in Redis or the ledger under the correlation id.
     """
     if matches_request(request, result):
         return result
@@ -118,5 +117,5 @@ def checked_result(correlation_id: UUID, request: str | None, result: ModelResul
 
 
 def _failure(correlation_id: UUID, error_type: ErrorType, error: str) -> ModelResult:
-    # What the worker never reported is not known: neither the operation nor the duration.
+    # The worker reported neither operation nor duration.
     return ModelResult.failure(error, error_type, correlation_id=correlation_id, operation=None)

@@ -1,4 +1,4 @@
-"""Resolution of one job's result from what the result backend and PostgreSQL say. Does no I/O itself."""
+"""Resolution of one job's result from the result backend and PostgreSQL. Does no I/O itself."""
 
 from uuid import UUID
 
@@ -10,7 +10,7 @@ from pattern_storage.tasks.client.result_document import (
     read_document,
     result_of,
 )
-from pattern_storage.tasks.client.status import parse_status, status_of
+from pattern_storage.tasks.client.status import status_of
 from pattern_storage.tasks.errors import JobTimeout
 from pattern_storage.vocabulary import ErrorType, JobState
 
@@ -19,15 +19,14 @@ POLL_INTERVAL = 1.0
 
 
 class ResultResolver:
-    """State of one caller's wait for one job's result; the sync and the async client feed it and look up where it says.
+    """State of one caller's wait for one job's result. Both clients pass it documents and ledger rows.
 
-    The result backend is read first and usually has the result. PostgreSQL has the last word: where the result has
-    expired, where Celery ended the job (which may have been at its commit), or where another request's result stands
-    under the id.
+    The result backend is read first and usually has the result. PostgreSQL decides where the result has expired, where
+    Celery ended the job (which may have committed), or where the id has the result of another request.
 
     Args:
         correlation_id: the job.
-        request: the fingerprint of what the caller asked for; None if it is not known, then any result will do.
+        request: the caller's `Request.fingerprint`; None if it is not known: then the result of any request is taken.
         has_database: whether PostgreSQL can be asked at all.
     """
 
@@ -36,17 +35,17 @@ class ResultResolver:
         self._request = request
         self.has_database = has_database
         self._reported: ModelResult | None = None
-        self._status = parse_status(None)
+        self._status: str = JobState.UNKNOWN
         self._looked_up = False
-        #: Set at each poll: whether the result backend refuses writes, so that no result can come from there now.
+        #: Whether the result backend refuses writes now, so that no result can arrive there. Callers set it.
         self.backend_refuses = False
-        #: Whether PostgreSQL is to be asked now; `on_database` takes what it says.
+        #: Whether to look the job up in PostgreSQL now, for `on_database`.
         self.needs_database = False
 
     def on_result_backend(self, meta: bytes | str | None) -> ModelResult | None:
-        """Take what stands in Redis now (Celery's result document); return the result if that decides it."""
+        """Take the result document in Redis, None if there is none; return the result if that decides it."""
         if meta is None:
-            self._status, self._reported = parse_status(None), None
+            self._status, self._reported = JobState.UNKNOWN, None
         else:
             document = read_document(meta)
             self._status, self._reported = status_of(document), result_of(self._correlation_id, document)
@@ -63,26 +62,26 @@ class ResultResolver:
 
     @property
     def _may_be_replaced(self) -> bool:
-        """Whether what Redis has is unreadable, and the job's own result replaces it when there is one."""
+        """Whether the document in Redis is unreadable, and the job's own result would replace it."""
         if self._reported is None or self._status == JobState.SUCCESS:
             return False
         return self._reported.metadata.get("error_type") == ErrorType.UNREADABLE_RESULT
 
-    def on_database(self, status: str, known: ModelResult | None) -> ModelResult | None:
+    def on_database(self, status: str, stored: ModelResult | None) -> ModelResult | None:
         """Take the state and result from the ledger; return the result if that decides it."""
         self._looked_up, self.needs_database = True, False
-        if known is not None:
-            return checked_result(self._correlation_id, self._request, known)
+        if stored is not None:
+            return checked_result(self._correlation_id, self._request, stored)
         if self._reported is not None and not self._may_be_replaced and matches_request(self._request, self._reported):
             return self._reported
-        if status != parse_status(None):
+        if status != JobState.UNKNOWN:
             self._status = status
         return None
 
     def needs_final_lookup(self, timeout: float) -> bool:
-        """Whether to look into PostgreSQL before giving up, though Redis knows the job: it may have missed the result.
+        """Whether to look into PostgreSQL before giving up: Redis may have missed the result.
 
-        Not again where the first lookup was just now, because there was no time to wait.
+        Not if the first lookup was just now, because the timeout is 0.
         """
         return self.has_database and (timeout > 0 or not self._looked_up)
 

@@ -27,7 +27,7 @@ from pattern_storage.tasks.client.call_options import (
     split,
     with_options,
 )
-from pattern_storage.tasks.client.job import Job as Job
+from pattern_storage.tasks.client.job import Job
 from pattern_storage.tasks.client.many_results import collect
 from pattern_storage.tasks.client.operations import Operations
 from pattern_storage.tasks.client.outgoing import Outgoing, Request, prepare, reused_results

@@ -5,7 +5,7 @@ from typing import Any
 from work import TIMEOUT
 
 from pattern_storage import ModelContractPatternStorage, PatternStorageClient
-from pattern_storage.tasks.client.synchronous import Job
+from pattern_storage.tasks.client.job import Job
 
 client = PatternStorageClient()
 
