@@ -1,6 +1,7 @@
 """Attempts: deliveries of a job after its first, counted in PostgreSQL, where no killed worker can lose them."""
 
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
@@ -27,31 +28,28 @@ async def count_delivery(connection: Connection, correlation_id: UUID) -> int:
 
 async def note_failure(connection: Connection, contract: ModelContractPatternStorage, result: ModelResult) -> None:
     """Keep why an attempt failed that is followed by another, for the job's timeline."""
-    where = delivery.delivery_of(contract.correlation_id)
-    values = {
+    await connection.execute(block("note_failed_attempt"), failed_attempt(contract, result))
+
+
+def failed_attempt(contract: ModelContractPatternStorage, result: ModelResult) -> dict[str, Any]:
+    """Return what is kept of a job whose attempt failed now; `attempt` is an event of its timeline."""
+    came = delivery.delivery_of(contract.correlation_id)
+    attempt = {
+        "at": datetime.now(UTC).isoformat(),
+        "error_type": result.metadata.get("error_type"),
+        "error": delivery.readable(result.error),
+        "worker": came.worker,
+        "sent_at": came.sent_at,
+        "claimed_at": came.claimed_at,
+        "duration_ms": result.metadata.get("duration_ms"),
+    }
+    return {
         "correlation_id": contract.correlation_id,
         "operation": contract.operation,
         "pattern_name": delivery.pattern_name(contract),
-        "queue": where.queue,
-        "error": failed_attempt(contract.correlation_id, result),
+        "queue": came.queue,
+        "attempt": Jsonb(attempt),
     }
-    await connection.execute(block("note_failed_attempt"), values)
-
-
-def failed_attempt(correlation_id: UUID, result: ModelResult) -> Jsonb:
-    """Return an attempt that failed now, with what the timeline says of it."""
-    came = delivery.delivery_of(correlation_id)
-    return Jsonb(
-        {
-            "at": datetime.now(UTC).isoformat(),
-            "error_type": result.metadata.get("error_type"),
-            "error": delivery.readable(result.error),
-            "worker": came.worker,
-            "sent_at": came.sent_at,
-            "claimed_at": came.claimed_at,
-            "duration_ms": result.metadata.get("duration_ms"),
-        }
-    )
 
 
 async def clear(connection: Connection, correlation_id: UUID) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, LiteralString
+from typing import Any
 from uuid import UUID
 
 from psycopg.rows import class_row, scalar_row
@@ -61,7 +61,7 @@ class ListedLetter:
 async def groups(connection: Connection) -> list[LetterGroup]:
     """Return the groups of the newest GROUPED letters, the largest first."""
     values = {"limit": GROUPS, "newest": GROUPED}
-    return await fetch_all(connection, class_row(LetterGroup), _filled(block("letter_groups")), values)
+    return await fetch_all(connection, class_row(LetterGroup), block("letter_groups"), values)
 
 
 async def page(
@@ -70,18 +70,14 @@ async def page(
     """Return a page, the newest first; `after` is the time and the id of the last one of the page before."""
     values: dict[str, Any] = {"characters": CHARACTERS, "limit": limit}
     values |= {"after": after and after[0], "after_id": after and after[1]}
-    return await fetch_all(connection, class_row(ListedLetter), _filled(block("list_letters")), asdict(wanted) | values)
+    return await fetch_all(connection, class_row(ListedLetter), block("list_letters"), asdict(wanted) | values)
 
 
 async def count(connection: Connection, wanted: LetterFilter) -> int:
     """Return how many there are."""
-    return int(await fetch_value(connection, _filled(block("count_letters")), asdict(wanted)))
+    return int(await fetch_value(connection, block("count_letters"), asdict(wanted)))
 
 
 async def ids(connection: Connection, wanted: LetterFilter, *, limit: int = MOST) -> list[UUID]:
     """Return their ids, the oldest first."""
-    return await fetch_all(connection, scalar_row, _filled(block("letter_ids")), asdict(wanted) | {"limit": limit})
-
-
-def _filled(statement: LiteralString) -> LiteralString:
-    return statement.replace("{filters}", block("letter_filters")).replace("{reason}", block("dead_letter_reason"))
+    return await fetch_all(connection, scalar_row, block("letter_ids"), asdict(wanted) | {"limit": limit})

@@ -13,10 +13,10 @@ from uuid import UUID
 from psycopg.rows import class_row
 from psycopg.types.json import Json
 
-from pattern_storage.storage import delivery, numbers
+from pattern_storage.storage import outbox
 from pattern_storage.storage.attempts import failed_attempt
-from pattern_storage.storage.errors import ContractInvalid, StorageError
-from pattern_storage.storage.explanation import printable
+from pattern_storage.storage.errors import StorageError
+from pattern_storage.storage.explanation import storable
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage, ModelResult
 from pattern_storage.storage.rows import Connection, fetch_all, fetch_value
 from pattern_storage.storage.sql import block
@@ -24,9 +24,11 @@ from pattern_storage.storage.sql import block
 #: Dead letters in a page, without contracts: a few hundred kilobytes.
 PAGE_SIZE = 5_000
 
-#: Contracts read at once, and their bytes as PostgreSQL stores them, compressed; at least one always fits.
+#: Contracts in a chunk, and their bytes as PostgreSQL stores them, compressed; at least one always fits.
 CHUNK_LIMIT = 50
 CHUNK_SIZE = 250_000
+#: Dead letters read with their contracts at most.
+FETCH_LIMIT = 1_000
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,7 @@ class DeadLetter:
 
     def fields(self) -> dict[str, Any]:
         """Return the contract as JSON types. Raises ContractInvalid if it is no object, or cannot be read."""
-        try:
-            fields = numbers.loads(self.contract)
-        except ValueError as error:
-            raise ContractInvalid(f"contract cannot be read: {error}") from None
-        if not isinstance(fields, dict):
-            raise ContractInvalid(f"contract should be a JSON object, got {type(fields).__name__}")
-        return fields
+        return outbox.parse(self.contract)
 
 
 @dataclass(frozen=True)
@@ -73,24 +69,19 @@ async def add(
     before it could say so.
     """
     values = {
-        "correlation_id": contract.correlation_id,
         "contract": Json(contract.model_dump(mode="json")),
         "error_type": result.metadata["error_type"],
         "error": result.error,
         "attempts": attempts,
-        "operation": contract.operation,
-        "pattern_name": delivery.pattern_name(contract),
-        "queue": delivery.delivery_of(contract.correlation_id).queue,
-        "attempt": failed_attempt(contract.correlation_id, result),
     }
+    values |= failed_attempt(contract, result)
     return (await connection.execute(block("add_dead_letter"), values)).rowcount == 1
 
 
 async def move_from_outbox(connection: Connection, correlation_id: UUID, error: StorageError) -> None:
     """Turn a job of the outbox that can never be published into a dead letter."""
-    # What is wrong may be a NUL in a field's name, and PostgreSQL could not store the sentence that repeats it.
-    text = printable(error).replace("\x00", "\\x00")
-    values = {"correlation_id": correlation_id, "error_type": error.error_type, "error": text}
+    # The error may be a NUL in a field's name, and PostgreSQL could not store the sentence that repeats it.
+    values = {"correlation_id": correlation_id, "error_type": error.error_type, "error": storable(error)}
     await connection.execute(block("move_outbox_job_to_dead_letters"), values)
 
 
@@ -109,7 +100,7 @@ async def page(
     One that dies again meanwhile moves to the front, so whoever goes on from page to page meets none twice.
     """
     values = {
-        "ids": list(ids) if ids is not None else None,
+        "ids": None if ids is None else list(ids),
         "error_type": error_type,
         "operation": operation,
         "pattern_name": pattern_name,
@@ -134,11 +125,9 @@ def chunks(entries: Sequence[Entry]) -> Iterator[list[UUID]]:
         yield chunk
 
 
-async def fetch(
-    connection: Connection, *, ids: Sequence[UUID] | None = None, error_type: str | None = None, limit: int = 1_000
-) -> list[DeadLetter]:
-    """Return dead letters with their contracts, the newest first: all, those with these ids, or of this error_type."""
-    values = {"ids": list(ids) if ids is not None else None, "error_type": error_type, "limit": limit}
+async def fetch(connection: Connection, *, ids: Sequence[UUID] | None = None) -> list[DeadLetter]:
+    """Return dead letters with their contracts, the newest first: those with these ids, or all, FETCH_LIMIT at most."""
+    values = {"ids": None if ids is None else list(ids), "limit": FETCH_LIMIT}
     return await fetch_all(connection, class_row(DeadLetter), block("fetch_dead_letters"), values)
 
 

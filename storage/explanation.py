@@ -36,6 +36,11 @@ def printable(value: Any) -> str:
         return f"<{type(value).__name__}>"
 
 
+def storable(value: Any) -> str:
+    """Return `printable(value)` without a NUL character, which PostgreSQL cannot store."""
+    return printable(value).replace("\x00", "\\x00")
+
+
 def one_line(text: str) -> str:
     """Return the text with everything escaped that could forge a line of a log or command a terminal."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

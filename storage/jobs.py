@@ -108,9 +108,7 @@ async def list_jobs(
     found: dict[UUID, JobRow] = {}
     for state in _open_sources(wanted) if sort == "time" else ():
         source, only = state
-        statement = SQL(block("list_open_jobs")).format(
-            source=SQL(source), filters=SQL(block("open_job_matches")), direction=direction
-        )
+        statement = SQL(block("list_open_jobs")).format(source=SQL(source), direction=direction)
         for job in await _rows(connection, statement, values | {"state": only}):
             # A job of the outbox that began again is in two tables: the first one listed says more.
             found.setdefault(job.correlation_id, job)
@@ -136,7 +134,7 @@ async def count_jobs(
     total = 0
     values = _values(wanted, None, True) | {"limit": limit}
     for source, only in _open_sources(wanted):
-        statement = SQL(block("count_open_jobs")).format(source=SQL(source), filters=SQL(block("open_job_matches")))
+        statement = SQL(block("count_open_jobs")).format(source=SQL(source))
         total += await fetch_value(connection, statement, values | {"state": only})
     for only in _ended_states(wanted):
         filters = _filters(wanted, only, "time")

@@ -1,9 +1,9 @@
 """The ledger: every write happens exactly once per correlation id, however often its message comes.
 
-The effect and its ledger row are one transaction, and the row's primary key is the correlation id. Whoever comes
-second, a redelivery or a worker that runs the same job at the same moment, fails on that key: all it did rolls back
-and it answers with the first one's result. The row is written after the effect, so the usual case costs one
-statement more than the effect alone, and only the rare case pays for looking.
+The effect and its ledger row are one transaction, and the row's primary key is the correlation id. A second execution, of
+a redelivery or by another worker at the same moment, fails on that key: its effect rolls back, and it returns the result
+of the first. The row is written after the effect, so the usual case costs one statement more than the effect alone, and
+only the rare case reads the ledger.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,15 +34,15 @@ async def record(connection: Connection, contract: ModelContractPatternStorage, 
     Notes in the result's metadata which `request` it answers, so that a caller who reused an id can tell.
     """
     request, name = name_request(result, contract), delivery.pattern_name(contract, result)
-    # What succeeded is not sent again by an operator.
-    asked = None if result.success else Json(contract.model_dump(mode="json"))
-    await _record(connection, contract.correlation_id, request, result, name, asked)
+    # An operator sends only failed jobs again.
+    kept = None if result.success else Json(contract.model_dump(mode="json"))
+    await _record(connection, contract.correlation_id, request, result, name, kept)
 
 
 async def record_result(
     connection: Connection, correlation_id: UUID, request: bytes, result: ModelResult, name: str
 ) -> None:
-    """Record what is no contract, such as a run of an import; `request` is a SHA-256 of what was asked for."""
+    """Record a job that has no contract, such as a run of an import; `request` is the SHA-256 of its request."""
     result.metadata["request"] = request.hex()
     await _record(connection, correlation_id, request, result, delivery.readable(name))
 
@@ -55,9 +55,29 @@ async def _record(
     name: str | None,
     contract: Json | None = None,
 ) -> None:
-    values = {"correlation_id": correlation_id, "fingerprint": request, "result": Json(result.to_dict())}
-    about = delivery.columns(correlation_id, result, name)
-    await connection.execute(block("record_job"), values | about | {"contract": contract})
+    came = delivery.delivery_of(correlation_id)
+    values = {
+        "correlation_id": correlation_id,
+        "fingerprint": request,
+        "result": Json(result.to_dict()),
+        "state": _state_of(result),
+        "operation": result.metadata.get("operation"),
+        "pattern_name": name,
+        "error_type": result.metadata.get("error_type"),
+        "queue": came.queue,
+        "worker": came.worker,
+        "sent_at": came.sent_at,
+        "claimed_at": came.claimed_at,
+        "duration_ms": result.metadata.get("duration_ms"),
+        "contract": contract,
+    }
+    await connection.execute(block("record_job"), values)
+
+
+def _state_of(result: ModelResult) -> JobState:
+    if result.success:
+        return JobState.SUCCESS
+    return JobState.REVOKED if result.metadata.get("error_type") == ErrorType.REVOKED else JobState.FAILURE
 
 
 async def find_finished(connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
@@ -77,9 +97,15 @@ async def replay(connection: Connection, contract: ModelContractPatternStorage) 
     Raises CorrelationConflict if the id belongs to another request. A cancelled job has none: it answers any.
     """
     found = await find(connection, contract.correlation_id)
-    if found is None:
-        return None
-    return _replayed(contract, *found)
+    return None if found is None else _replayed(contract, *found)
+
+
+async def replay_recorded(connection: Connection, contract: ModelContractPatternStorage) -> ModelResult:
+    """Return the first result of a job that was in the ledger a moment ago. Raises TransactionConflict if it is not."""
+    first = await replay(connection, contract)
+    if first is None:
+        raise TransactionConflict("the ledger lost this job while it was looked at")
+    return first
 
 
 async def open_query(connection: Connection, contract: ModelContractPatternStorage) -> ModelResult | None:
@@ -104,22 +130,20 @@ async def record_failure(
 ) -> ModelResult:
     """Record a job as failed for good, unless it is finished: return its first result if it has one, else `failure`.
 
-    It waits for the same job where that is committing at this moment. Raises CorrelationConflict as `replay` does.
+    This waits for the same job where that is committing at this moment. Raises CorrelationConflict as `replay` does.
     """
-    first = await replay(connection, contract)
-    if first is None:
-        try:
-            await record(connection, contract, failure)
-        except UniqueViolation:  # another delivery was recorded at this moment
-            first = await replay(connection, contract)
-            if first is None:
-                raise TransactionConflict("the ledger lost this job while it was looked at") from None
-    return failure if first is None else first
+    if first := await replay(connection, contract):
+        return first
+    try:
+        await record(connection, contract, failure)
+    except UniqueViolation:  # another delivery was recorded at this moment
+        return await replay_recorded(connection, contract)
+    return failure
 
 
-def _revoked(correlation_id: UUID, operation: str | None = None) -> ModelResult:
+def _revoked(correlation_id: UUID) -> ModelResult:
     return ModelResult.failure(
-        REVOKED, ErrorType.REVOKED, correlation_id=correlation_id, operation=operation, duration_ms=0.0
+        REVOKED, ErrorType.REVOKED, correlation_id=correlation_id, operation=None, duration_ms=0.0
     )
 
 
@@ -153,11 +177,12 @@ async def cancel_all(
 async def cancel(
     connection: Connection, correlation_id: UUID, contract: ModelContractPatternStorage | None = None
 ) -> ModelResult:
-    """Make sure that a job never commits, or learn that it has finished: return its result either way.
+    """Make sure that a job never commits, unless it has finished: return its result either way.
 
-    It waits for a job that is committing at this moment. A cancelled job's `error_type` is "revoked". Where the
+    This waits for a job that is committing at this moment. A cancelled job's `error_type` is "revoked". Where the
     contract is known, it is kept: the job can be sent again under another id.
     """
+    came = delivery.delivery_of(correlation_id)
     revoked = _revoked(correlation_id)
     values = {
         "correlation_id": correlation_id,
@@ -165,8 +190,8 @@ async def cancel(
         "error": revoked.error,
         "operation": contract and contract.operation,
         "pattern_name": contract and delivery.pattern_name(contract),
-        "queue": delivery.delivery_of(correlation_id).queue,
-        "sent_at": delivery.delivery_of(correlation_id).sent_at,
+        "queue": came.queue,
+        "sent_at": came.sent_at,
         "contract": contract and Json(contract.model_dump(mode="json")),
     }
     if await fetch_one(connection, block("cancel_job"), values):
@@ -184,7 +209,7 @@ async def state(connection: Connection, correlation_id: UUID) -> tuple[JobState,
     finished, letter, waiting = row or (None, None, False)
     if finished is not None:
         result = ModelResult.model_validate(finished)
-        return delivery.state_of(result), result
+        return _state_of(result), result
     if letter is not None:
         return JobState.FAILURE, ModelResult.failure(correlation_id=correlation_id, dead_letter=True, **letter)
     return (JobState.QUEUED if waiting else JobState.UNKNOWN), None

@@ -9,7 +9,7 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from pattern_storage.storage import ledger
-from pattern_storage.storage.errors import AlreadyDone, InternalError, StorageError, TransactionConflict, TransientError
+from pattern_storage.storage.errors import AlreadyDone, InternalError, StorageError, TransientError
 from pattern_storage.storage.explanation import printable
 from pattern_storage.storage.fingerprint import name_request
 from pattern_storage.storage.logs import correlated, get_logger
@@ -50,7 +50,7 @@ class NodePatternStorageEffect(NodeBaseEffect):
         self._lock_timeout = lock_timeout
 
     async def execute_effect(self, contract: ModelContractPatternStorage) -> ModelResult:
-        """Do what the contract asks for in one transaction and say what became of it.
+        """Execute the contract in one transaction and return its result.
 
         Never raises for a failed operation: `success` is False, `error` says why in plain English and
         `metadata["error_type"]` names the kind. Executing the same contract twice does it twice.
@@ -58,12 +58,11 @@ class NodePatternStorageEffect(NodeBaseEffect):
         return await self._answer(contract, self._execute)
 
     async def execute_once(self, contract: ModelContractPatternStorage) -> ModelResult:
-        """Do what the contract asks for, once per correlation id, however often this is called and by how many.
+        """Execute the contract once per correlation id, however often this is called and by how many processes.
 
-        The first call that finishes decides, be it with a success or with a permanent failure; every later one
-        returns its result with `metadata["replayed"]`. A failure that may pass (`metadata["retryable"]`) decides
-        nothing. The same id with another request is a `correlation_conflict`. A query is executed each time, unless
-        it has been cancelled.
+        The first call that ends with a success or a permanent failure decides; every later one returns its result with
+        `metadata["replayed"]`. A failure that may pass (`metadata["retryable"]`) decides nothing. The same id with
+        another request is a `correlation_conflict`. A query is executed each time, unless it has been cancelled.
         """
         return await self._answer(
             contract, self._query if contract.operation == OperationName.QUERY else self._execute_once
@@ -113,30 +112,27 @@ class NodePatternStorageEffect(NodeBaseEffect):
     ) -> ModelResult:
         """Return the result of a job that failed for good: its first one if the ledger has it, else this failure."""
         async with self.pool.connection() as connection:
-            if not isinstance(error, AlreadyDone):
-                return await ledger.record_failure(connection, contract, _failed(contract, error, started))
-            first = await ledger.replay(connection, contract)
-        if first is None:
-            raise TransactionConflict("the ledger lost this job while it was looked at")
-        return first
+            if isinstance(error, AlreadyDone):
+                return await ledger.replay_recorded(connection, contract)
+            return await ledger.record_failure(connection, contract, _failed(contract, error, started))
 
     @asynccontextmanager
     async def _transaction(self, contract: ModelContractPatternStorage) -> AsyncIterator[Connection]:
-        """One explicit transaction, logged by the correlation id and measured; raises nothing but StorageError."""
+        """Open an explicit transaction, logged by the correlation id and measured. Raises only StorageError."""
         async with self.transaction_manager.begin(contract.correlation_id) as transaction:
             try:
                 async with self.pool.connection() as connection, connection.transaction():
                     await self._limit(connection, contract.operation)
                     yield connection
             except Exception as error:
-                # The log says what the caller is told, not what the driver calls it.
+                # The log has the sentence that the caller gets, not the driver's.
                 raise translate(error) from error
             finally:
                 self.record_metric(f"{contract.operation}_duration_ms", transaction.duration_ms)
 
-    async def _limit(self, connection: Connection, operation: str, lock_timeout: float | None = None) -> None:
+    async def _limit(self, connection: Connection, operation: str) -> None:
         """Set this transaction's own limits, if it has any."""
-        limits = {"statement": self._timeouts.get(operation), "lock": lock_timeout or self._lock_timeout}
+        limits = {"statement": self._timeouts.get(operation), "lock": self._lock_timeout}
         if any(limits.values()):
             values = {name: None if limit is None else str(round(limit * 1000)) for name, limit in limits.items()}
             await connection.execute(block("set_limits"), values)

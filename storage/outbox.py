@@ -125,17 +125,22 @@ def read(correlation_id: UUID, text: str) -> ModelContractPatternStorage:
 
     Raises ContractInvalid, UnsupportedOperation or BatchInsertFailed.
     """
+    contract = ModelContractPatternStorage.model_validate({"correlation_id": correlation_id, **parse(text)})
+    if contract.correlation_id != correlation_id:
+        raise ContractInvalid(f"correlation_id is {contract.correlation_id}, but the row's is {correlation_id}")
+    check_write(contract)
+    return contract
+
+
+def parse(text: str) -> dict[str, Any]:
+    """Return a contract's JSON as JSON types. Raises ContractInvalid if it is no object, or cannot be read."""
     try:
         fields = numbers.loads(text)
     except ValueError as error:
         raise ContractInvalid(f"contract cannot be read: {error}") from None
     if not isinstance(fields, dict):
         raise ContractInvalid(f"contract should be a JSON object, got {type(fields).__name__}")
-    contract = ModelContractPatternStorage.model_validate({"correlation_id": correlation_id, **fields})
-    if contract.correlation_id != correlation_id:
-        raise ContractInvalid(f"correlation_id is {contract.correlation_id}, but the row's is {correlation_id}")
-    check_write(contract)
-    return contract
+    return fields
 
 
 async def claim(connection: Connection, *, limit: int = CLAIM_LIMIT, idle_seconds: float = 30.0) -> list[OutboxJob]:

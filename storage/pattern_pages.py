@@ -79,4 +79,4 @@ async def changed(
 
 
 async def _rows(connection: Connection, statement: LiteralString, **values: object) -> list[PatternRow]:
-    return await fetch_all(connection, class_row(PatternRow), statement.replace("{row}", block("pattern_row")), values)
+    return await fetch_all(connection, class_row(PatternRow), statement, values)

@@ -1,4 +1,4 @@
-"""Named blocks of SQL: `-- name: x` starts block x in any of this folder's .sql files."""
+"""Named blocks of SQL: `-- name: x` starts block x in any of this folder's .sql files, `{{x}}` puts it into another."""
 
 import re
 from functools import cache
@@ -7,6 +7,7 @@ from typing import LiteralString
 
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _COMMENT = re.compile(r"^--.*\n?", re.MULTILINE)
+_INCLUDED = re.compile(r"\{\{(\w+)\}\}")
 
 
 @cache
@@ -20,7 +21,11 @@ def _blocks() -> dict[str, LiteralString]:
                 if name in found:
                     raise ValueError(f"SQL block {name!r} is defined twice, the second time in {file.name}")
                 found[name] = _COMMENT.sub("", text).strip()
-    return found
+    return {name: _with_included(text, found) for name, text in found.items()}
+
+
+def _with_included(text: LiteralString, blocks: dict[str, LiteralString]) -> LiteralString:
+    return _INCLUDED.sub(lambda name: _with_included(blocks[name[1]], blocks), text)
 
 
 def block(name: str) -> LiteralString:

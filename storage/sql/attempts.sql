@@ -7,9 +7,9 @@ ON CONFLICT (correlation_id) DO UPDATE SET deliveries = job_attempts.deliveries 
 RETURNING deliveries
 
 -- name: note_failed_attempt
--- Keep why an attempt failed, the last twenty of a job. The first delivery is not counted here: it is in nobody's way.
+-- Keep why an attempt failed, the last twenty of a job. This does not count a delivery.
 INSERT INTO job_attempts (correlation_id, deliveries, operation, pattern_name, queue, errors)
-VALUES (%(correlation_id)s, 0, %(operation)s, %(pattern_name)s, %(queue)s, jsonb_build_array(%(error)s::jsonb))
+VALUES (%(correlation_id)s, 0, %(operation)s, %(pattern_name)s, %(queue)s, jsonb_build_array(%(attempt)s::jsonb))
 ON CONFLICT (correlation_id) DO UPDATE
 SET operation = excluded.operation, pattern_name = excluded.pattern_name, queue = excluded.queue,
     errors = (SELECT jsonb_agg(error ORDER BY place) FROM (
@@ -25,8 +25,8 @@ WITH delivered AS (DELETE FROM job_attempts WHERE correlation_id = %(correlation
 DELETE FROM dead_letters WHERE correlation_id = %(correlation_id)s
 
 -- name: purge_attempts
--- Remove what was kept of jobs that have ended, where a copy was counted in the moment in which another one ended, and of
--- jobs that nobody has tried for longer than the ledger keeps any.
+-- Remove attempts of jobs that have ended, which are there where a copy was counted just when another one ended, and of
+-- jobs that began longer ago than the ledger remembers any.
 DELETE FROM job_attempts
 WHERE (first_at < now() - interval '1 day'
        AND EXISTS (SELECT FROM job_ledger WHERE job_ledger.correlation_id = job_attempts.correlation_id))

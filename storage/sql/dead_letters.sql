@@ -23,9 +23,14 @@ SELECT correlation_id, contract, %(error_type)s, %(error)s, published, created_a
 ON CONFLICT (correlation_id) DO UPDATE
 SET error_type = excluded.error_type, error = excluded.error, attempts = excluded.attempts, died_at = now()
 
+-- name: letter_is_open
+-- Whether the job of a dead letter has not ended after all. Not NOT EXISTS: PostgreSQL would join both tables as a whole
+-- for the sake of one page.
+(SELECT true FROM job_ledger WHERE job_ledger.correlation_id = dead_letters.correlation_id) IS NULL
+
 -- name: page_dead_letters
--- Dead letters without their contracts, by id, kind of error, operation or name, the newest first, behind the one last seen. Not NOT
--- EXISTS: PostgreSQL would join both tables as a whole for the sake of one page.
+-- Dead letters without their contracts, by id, kind of error, operation or name, the newest first, behind the one last
+-- seen.
 SELECT correlation_id, died_at, pg_column_size(contract) AS size
 FROM dead_letters
 WHERE (%(ids)s::uuid[] IS NULL OR correlation_id = ANY (%(ids)s::uuid[]))
@@ -33,17 +38,15 @@ WHERE (%(ids)s::uuid[] IS NULL OR correlation_id = ANY (%(ids)s::uuid[]))
   AND (%(operation)s::text IS NULL OR operation = %(operation)s)
   AND (%(pattern_name)s::text IS NULL OR pattern_name = %(pattern_name)s)
   AND (%(died_at)s::timestamptz IS NULL OR (died_at, correlation_id) < (%(died_at)s, %(correlation_id)s::uuid))
-  AND (SELECT true FROM job_ledger WHERE job_ledger.correlation_id = dead_letters.correlation_id) IS NULL
+  AND {{letter_is_open}}
 ORDER BY died_at DESC, correlation_id DESC
 FETCH FIRST %(limit)s ROWS ONLY
 
 -- name: fetch_dead_letters
--- Dead letters with their contracts, by id or by kind of error, the newest first.
+-- Dead letters with their contracts, all or by id, the newest first.
 SELECT correlation_id, contract::text AS contract, error_type, error, attempts, first_at, died_at
 FROM dead_letters
-WHERE (%(ids)s::uuid[] IS NULL OR correlation_id = ANY (%(ids)s::uuid[]))
-  AND (%(error_type)s::text IS NULL OR error_type = %(error_type)s)
-  AND (SELECT true FROM job_ledger WHERE job_ledger.correlation_id = dead_letters.correlation_id) IS NULL
+WHERE (%(ids)s::uuid[] IS NULL OR correlation_id = ANY (%(ids)s::uuid[])) AND {{letter_is_open}}
 ORDER BY died_at DESC
 FETCH FIRST %(limit)s ROWS ONLY
 

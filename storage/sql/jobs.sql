@@ -1,13 +1,16 @@
 -- Jobs for operators: what the ledger, dead letters, attempts, outbox and history of imports say; see storage/jobs.py.
 -- Each list has the same columns and is read in pages. An error with a NUL cannot be read out of its JSON.
 
+-- name: ended_job
+-- What a list shows of a job that has ended.
+correlation_id, operation, pattern_name, state, error_type,
+CASE WHEN state <> 'SUCCESS' AND strpos(result::text, '\u0000') = 0 THEN left(result ->> 'error', 2000) END AS error,
+coalesce(attempts, 1)::integer AS attempts, queue, worker, sent_at, duration_ms::double precision AS duration_ms,
+finished_at AS at
+
 -- name: list_ended_jobs
 -- Jobs that have ended, a page in the order of one index.
-SELECT correlation_id, operation, pattern_name, state, error_type,
-       CASE WHEN state <> 'SUCCESS' AND strpos(result::text, '\u0000') = 0
-            THEN left(result ->> 'error', 2000) END AS error,
-       coalesce(attempts, 1)::integer AS attempts, queue, worker, sent_at, duration_ms::double precision AS duration_ms,
-       finished_at AS at
+SELECT {{ended_job}}
 FROM job_ledger
 WHERE {filters}
 ORDER BY {order} {direction}, correlation_id {direction}
@@ -15,11 +18,7 @@ FETCH FIRST %(limit)s ROWS ONLY
 
 -- name: list_quick_jobs
 -- The last so many jobs that have ended, in the order of their durations: no index has those of quick ones.
-SELECT correlation_id, operation, pattern_name, state, error_type,
-       CASE WHEN state <> 'SUCCESS' AND strpos(result::text, '\u0000') = 0
-            THEN left(result ->> 'error', 2000) END AS error,
-       coalesce(attempts, 1)::integer AS attempts, queue, worker, sent_at, duration_ms::double precision AS duration_ms,
-       finished_at AS at
+SELECT {{ended_job}}
 FROM (SELECT * FROM job_ledger WHERE {filters} ORDER BY finished_at DESC FETCH FIRST %(last)s ROWS ONLY) AS last
 WHERE {beyond}
 ORDER BY last.duration_ms {direction}, correlation_id {direction}
@@ -80,7 +79,7 @@ AND (%(until)s::timestamptz IS NULL OR at < %(until)s)
 -- name: list_open_jobs
 -- Jobs of one table that have not ended. They are few: what waits in the broker is in none of our tables.
 SELECT * FROM ({source}) AS job
-WHERE {filters}
+WHERE {{open_job_matches}}
   AND (%(cursor_at)s::timestamptz IS NULL
        OR (%(descending)s AND (at, correlation_id) < (%(cursor_at)s, %(cursor_id)s::uuid))
        OR (NOT %(descending)s AND (at, correlation_id) > (%(cursor_at)s, %(cursor_id)s::uuid)))
@@ -91,16 +90,16 @@ FETCH FIRST %(limit)s ROWS ONLY
 -- How many there are, counted up to a limit.
 SELECT count(*) FROM (
     SELECT FROM ({source}) AS job
-    WHERE {filters}
+    WHERE {{open_job_matches}}
     FETCH FIRST %(limit)s ROWS ONLY
 ) AS found
 
 -- name: source_dead
--- Dead letters. Not NOT EXISTS: PostgreSQL would join both tables as a whole for the sake of one page.
+-- Dead letters.
 SELECT correlation_id, operation, pattern_name, 'DEAD'::text AS state, error_type, left(error, 2000) AS error, attempts,
        queue, NULL::text AS worker, NULL::timestamptz AS sent_at, NULL::double precision AS duration_ms, died_at AS at
 FROM dead_letters
-WHERE (SELECT true FROM job_ledger WHERE job_ledger.correlation_id = dead_letters.correlation_id) IS NULL
+WHERE {{letter_is_open}}
 
 -- name: source_retry
 -- Jobs that began more than once and have not ended; some of them are executed at this moment.

@@ -1,4 +1,4 @@
--- What operators set and did, and the figures they look at; see storage/pauses.py, storage/audit.py, storage/overview.py.
+-- What operators set and did; see storage/pauses.py and storage/audit.py.
 
 -- name: add_pause
 -- Pause a queue or an import; no row comes back if it is paused.
@@ -26,42 +26,3 @@ WHERE (%(actor)s::text IS NULL OR actor = %(actor)s)
   AND (%(before)s::bigint IS NULL OR id < %(before)s)
 ORDER BY id DESC
 FETCH FIRST %(limit)s ROWS ONLY
-
--- name: job_rates
--- Jobs that ended in each of so many equal spans of time until now, the oldest first, failed and cancelled ones apart,
--- and in ms the 0.5 and 0.95 quantiles of how long they waited and took, of the last jobs of each span. An import has no
--- part in these: it takes minutes.
-SELECT span.since, counted.jobs, failed.failures, cancelled.cancelled, sampled.duration, sampled.waited
-FROM (SELECT now() - make_interval(secs => %(seconds)s * n) AS since,
-             now() - make_interval(secs => %(seconds)s * (n - 1)) AS until
-      FROM generate_series(1, %(spans)s) AS n) AS span,
-     LATERAL (SELECT count(*) AS jobs FROM job_ledger
-              WHERE finished_at >= span.since AND finished_at < span.until) AS counted,
-     LATERAL (SELECT count(*) AS failures FROM job_ledger
-              WHERE state = 'FAILURE' AND finished_at >= span.since AND finished_at < span.until) AS failed,
-     LATERAL (SELECT count(*) AS cancelled FROM job_ledger
-              WHERE state = 'REVOKED' AND finished_at >= span.since AND finished_at < span.until) AS cancelled,
-     LATERAL (
-         SELECT percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY duration_ms) AS duration,
-                percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY waited_ms) AS waited
-         FROM (SELECT duration_ms::double precision AS duration_ms,
-                      greatest(extract(epoch FROM finished_at - sent_at) * 1000 - coalesce(duration_ms, 0), 0)
-                          ::double precision AS waited_ms
-               FROM job_ledger
-               WHERE finished_at >= span.since AND finished_at < span.until AND operation <> 'import'
-               ORDER BY finished_at DESC
-               FETCH FIRST %(sample)s ROWS ONLY) AS last
-     ) AS sampled
-ORDER BY span.since
-
--- name: job_quantiles
--- In ms the 0.5 and 0.95 quantiles of how long jobs waited and took, of the last so many in the last so many seconds.
-SELECT percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY duration_ms) AS duration,
-       percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY waited_ms) AS waited
-FROM (SELECT duration_ms::double precision AS duration_ms,
-             greatest(extract(epoch FROM finished_at - sent_at) * 1000 - coalesce(duration_ms, 0), 0)::double precision
-                 AS waited_ms
-      FROM job_ledger
-      WHERE finished_at >= now() - make_interval(secs => %(seconds)s) AND operation <> 'import'
-      ORDER BY finished_at DESC
-      FETCH FIRST %(sample)s ROWS ONLY) AS last

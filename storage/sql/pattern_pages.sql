@@ -19,16 +19,17 @@ WHERE pattern.id = %(id)s
 
 -- name: derived_patterns
 -- Patterns that were derived from one, the newest first.
-SELECT {row} FROM pattern_templates WHERE parent_pattern_id = %(id)s ORDER BY created_at DESC FETCH FIRST %(limit)s ROWS ONLY
+SELECT {{pattern_row}} FROM pattern_templates WHERE parent_pattern_id = %(id)s
+ORDER BY created_at DESC FETCH FIRST %(limit)s ROWS ONLY
 
 -- name: named_patterns
 -- Patterns of a name: one for each type and language.
-SELECT {row} FROM pattern_templates WHERE pattern_name = %(name)s
+SELECT {{pattern_row}} FROM pattern_templates WHERE pattern_name = %(name)s
 ORDER BY pattern_type, language FETCH FIRST %(limit)s ROWS ONLY
 
 -- name: changed_patterns
 -- Patterns by when they were last written, the newest first, behind the one last seen.
-SELECT {row} FROM pattern_templates
+SELECT {{pattern_row}} FROM pattern_templates
 WHERE updated_at >= coalesce(%(since)s::timestamptz, '-infinity') AND updated_at <= coalesce(%(until)s::timestamptz, 'infinity')
   AND (updated_at, id) < (coalesce(%(after)s::timestamptz, 'infinity'),
                           coalesce(%(after_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))

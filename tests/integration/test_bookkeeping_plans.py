@@ -31,7 +31,7 @@ STATEMENTS: list[tuple[str, dict[str, Any], int]] = [
     ("page_dead_letters", EVERYTHING, 2 * STEP + 2),
     ("page_dead_letters", EVERYTHING | LATER, 2 * STEP + 2),
     ("page_dead_letters", EVERYTHING | {"ids": [ABSENT]}, 2),
-    ("fetch_dead_letters", {"ids": None, "error_type": None, "limit": STEP}, 2 * STEP + 2),
+    ("fetch_dead_letters", {"ids": None, "limit": STEP}, 2 * STEP + 2),
     # Of twenty imports that ran in turn: runs of the others are not passed by.
     ("purge_runs", {"days": 0, "step": STEP}, 3 * STEP + 20),
     ("list_runs_of", {"name": "import 7", "limit": STEP}, STEP + 2),

@@ -177,11 +177,13 @@ async def test_dead_letter_until_it_is_done(node: Node, connection: Connection) 
     assert [await attempts.count_delivery(connection, asked.correlation_id) for _ in range(3)] == [1, 2, 3]
     await dead_letters.add(connection, asked, failed, attempts=4)
     assert await count(connection, "job_attempts") == 0
-    (letter,) = await dead_letters.fetch(connection, error_type="validation_error")
+    (letter,) = await dead_letters.fetch(connection)
     assert ModelContractPatternStorage.model_validate(letter.fields()) == asked
     assert (letter.correlation_id, letter.attempts, letter.error) == (asked.correlation_id, 4, failed.error)
     assert letter.first_at <= letter.died_at
-    assert await dead_letters.fetch(connection, error_type="connection_lost") == []
+    (entry,) = await dead_letters.page(connection, error_type="validation_error")
+    assert entry.correlation_id == asked.correlation_id
+    assert await dead_letters.page(connection, error_type="connection_lost") == []
     assert await dead_letters.fetch(connection, ids=[uuid4()]) == []
     await succeed_once(node, asked)
     assert await dead_letters.fetch(connection) == []

@@ -26,8 +26,13 @@ def test_every_filter_has_its_block_and_every_filter_block_its_filter() -> None:
 
 
 def test_every_other_block_is_used() -> None:
-    sources = "".join(file.read_text(encoding="utf-8") for file in Path(storage.__file__).parent.rglob("*.py"))
-    unused = [name for name in names() if not name.startswith("where_") and f'block("{name}")' not in sources]
+    folder = Path(storage.__file__).parent
+    sources = "".join(file.read_text(encoding="utf-8") for file in (*folder.rglob("*.py"), *FOLDER.glob("*.sql")))
+    unused = [
+        name
+        for name in names()
+        if not name.startswith("where_") and f'block("{name}")' not in sources and f"{{{{{name}}}}}" not in sources
+    ]
     assert unused == []
 
 
@@ -36,6 +41,7 @@ def test_a_block_is_its_statement_without_comments() -> None:
         text = sql.block(name)
         assert text
         assert "--" not in text
+        assert "{{" not in text
         assert text == text.strip()
     assert sql.block("where_id") == "id = %(id)s"
 
@@ -49,6 +55,8 @@ def test_a_name_that_stands_twice_is_refused(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "a.sql").write_text("-- A file.\n-- name: one\n-- Says why.\nSELECT 1\n", encoding="utf-8")
     monkeypatch.setattr(sql, "files", lambda _: tmp_path)
     assert sql._blocks.__wrapped__() == {"one": "SELECT 1"}
+    (tmp_path / "c.sql").write_text("-- name: two\n-- Two.\n({{three}})\n-- name: three\n{{one}}, 3", encoding="utf-8")
+    assert sql._blocks.__wrapped__() == {"one": "SELECT 1", "two": "(SELECT 1, 3)", "three": "SELECT 1, 3"}
     (tmp_path / "b.sql").write_text("-- name: one\nSELECT 2\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"SQL block 'one' is defined twice, the second time in [ab]\.sql"):
         sql._blocks.__wrapped__()
