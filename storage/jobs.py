@@ -20,15 +20,15 @@ from pattern_storage.storage.rows import Connection, fetch_all, fetch_value
 from pattern_storage.storage.sql import block
 from pattern_storage.vocabulary import ListedState
 
-#: Jobs of a page at most.
+#: Jobs in a page at most.
 MAX_LIMIT = 1_000
 #: Jobs are counted up to here: beyond, the number changes faster than anybody reads it.
 COUNT_LIMIT = 100_000
 
-#: Jobs, the last ones of a list by duration, that those of less than 100 ms are looked for among.
+#: Newest jobs among which a list by duration finds those of less than 100 ms, which no index has.
 QUICK = 100_000
 
-#: Conditions of a page behind another, by its order and whether that is downwards.
+#: Conditions for what follows a cursor, by sort and whether that is descending.
 BEYOND: dict[tuple[str, bool], LiteralString] = {
     ("time", True): block("job_is_before_time"),
     ("time", False): block("job_is_after_time"),
@@ -51,7 +51,7 @@ OPEN: dict[LiteralString, tuple[ListedState, ...]] = {
 class JobRow:
     """A job in a list. `at`: when it ended, died, was written or began; times have a zone, durations are in ms.
 
-    Old jobs, and those of other applications, lack what nobody wrote down.
+    Old jobs, and those of other applications, lack what was not recorded.
     """
 
     correlation_id: UUID
@@ -69,7 +69,7 @@ class JobRow:
 
     @property
     def waited_ms(self) -> float | None:
-        """How long it waited from its submission to its last attempt, once it has ended."""
+        """Milliseconds from its submission to its last attempt, once it has ended."""
         if self.sent_at is None or self.duration_ms is None:
             return None
         return max((self.at - self.sent_at).total_seconds() * 1000 - self.duration_ms, 0.0)
@@ -77,7 +77,7 @@ class JobRow:
 
 @dataclass(frozen=True)
 class JobPage:
-    """Jobs of a page, and the cursor of the next; None at the end."""
+    """Jobs of a page, and the cursor of the next page; None at the end."""
 
     jobs: list[JobRow]
     next: Cursor | None
@@ -92,10 +92,10 @@ async def list_jobs(
     after: Cursor | None = None,
     limit: int = 50,
 ) -> JobPage:
-    """Return a page of jobs, those that PostgreSQL knows. Raises FilterInvalid.
+    """Return a page of the jobs that PostgreSQL knows. Raises FilterInvalid.
 
-    Sorted by duration it has those that have ended alone: those of 100 ms and longer, and of the quicker ones the last
-    QUICK.
+    Sorted by duration it has only jobs that have ended: all that took 100 ms or longer, and the quicker ones among the
+    last QUICK.
     """
     if sort not in SORTS:
         raise FilterInvalid(f"sort is {sort!r}; it should be {' or '.join(SORTS)}")
@@ -105,21 +105,19 @@ async def list_jobs(
         raise FilterInvalid("cursor belongs to a list in another order; leave it out to begin")
     values = _values(wanted, after, descending) | {"limit": limit + 1, "last": QUICK}
     direction = SQL("DESC" if descending else "ASC")
-    found: dict[UUID, JobRow] = {}
-    for state in _open_sources(wanted) if sort == "time" else ():
-        source, only = state
+    found: list[JobRow] = []
+    for source, state in _open_sources(wanted) if sort == "time" else ():
         statement = SQL(block("list_open_jobs")).format(source=SQL(source), direction=direction)
-        for job in await _rows(connection, statement, values | {"state": only}):
-            # A job of the outbox that began again is in two tables: the first one listed says more.
-            found.setdefault(job.correlation_id, job)
-    for only in _ended_states(wanted):
-        for statement in _ended_lists(wanted, only, sort, after, descending):
-            ended = await _rows(connection, statement, values | {"state": only})
-            found |= {job.correlation_id: job for job in ended}
+        found += await _rows(connection, statement, values | {"state": state})
+    for state in _ended_states(wanted):
+        for statement in _ended_lists(wanted, state, sort, after, descending):
+            ended = await _rows(connection, statement, values | {"state": state})
+            found += ended
             if len(ended) > limit:
                 break
     key = _by_time if sort == "time" else _by_duration
-    jobs = (nlargest if descending else nsmallest)(limit + 1, found.values(), key=key)
+    by_id = {job.correlation_id: job for job in found}
+    jobs = (nlargest if descending else nsmallest)(limit + 1, by_id.values(), key=key)
     more = len(jobs) > limit
     return JobPage(jobs[:limit], Cursor(key(jobs[limit - 1])[0], jobs[limit - 1].correlation_id) if more else None)
 
@@ -127,21 +125,21 @@ async def list_jobs(
 async def count_jobs(
     connection: Connection, wanted: JobFilter, *, limit: int = COUNT_LIMIT, can_be_retried: bool = False
 ) -> int:
-    """Return how many jobs there are, those that PostgreSQL knows; `limit` stands for that many or more.
+    """Return how many jobs PostgreSQL knows; `limit` stands for that many or more.
 
-    `can_be_retried`: of those that have ended, only what an operator can send again and did not yet.
+    `can_be_retried`: of those that have ended, count only what an operator can send again and has not yet.
     """
     total = 0
     values = _values(wanted, None, True) | {"limit": limit}
-    for source, only in _open_sources(wanted):
+    for source, state in _open_sources(wanted):
         statement = SQL(block("count_open_jobs")).format(source=SQL(source))
-        total += await fetch_value(connection, statement, values | {"state": only})
-    for only in _ended_states(wanted):
-        filters = _filters(wanted, only, "time")
+        total += await fetch_value(connection, statement, values | {"state": state})
+    for state in _ended_states(wanted):
+        filters = _filters(wanted, state, "time")
         if can_be_retried:
             filters = SQL(" AND ").join([filters, SQL(block("job_can_be_retried"))])
         statement = SQL(block("count_ended_jobs")).format(filters=filters)
-        total += await fetch_value(connection, statement, values | {"state": only})
+        total += await fetch_value(connection, statement, values | {"state": state})
     return min(total, limit)
 
 
@@ -154,7 +152,7 @@ def _by_duration(job: JobRow) -> tuple[float, UUID]:
 
 
 def _open_sources(wanted: JobFilter) -> list[tuple[LiteralString, ListedState | None]]:
-    """Return the tables to look into, and which one state there if it is not all."""
+    """Return the tables to look into, each with its one state that is wanted, None for all of them."""
     return [
         (source, among[0] if len(among) == 1 else None)
         for source, states in OPEN.items()
@@ -163,16 +161,16 @@ def _open_sources(wanted: JobFilter) -> list[tuple[LiteralString, ListedState | 
 
 
 def _ended_states(wanted: JobFilter) -> tuple[ListedState | None, ...]:
-    """Return the states that are each read from an index of its own, or None for all at once."""
+    """Return the wanted states, each of which is read from an index of its own, or None for all at once."""
     among = wanted.among(*ENDED)
-    # Together they are in no index's order.
+    # No index has two states in one order.
     return (None,) if len(among) == len(ENDED) else among
 
 
 def _ended_lists(
     wanted: JobFilter, state: ListedState | None, sort: str, after: Cursor | None, descending: bool
 ) -> Iterator[Composed]:
-    """Yield the statements that list jobs which have ended: the next one where a page is not full yet."""
+    """Yield the statements that list jobs which have ended; the next one is for a page that is not full yet."""
     direction = SQL("DESC" if descending else "ASC")
     beyond = SQL(BEYOND[sort, descending] if after else "true")
     filters = _filters(wanted, state, sort)
@@ -197,10 +195,10 @@ def _values(wanted: JobFilter, after: Cursor | None, descending: bool) -> dict[s
 
 
 def _filters(wanted: JobFilter, state: ListedState | None, sort: str) -> Composed:
-    """Return the conditions on the ledger: only those that are given, so that PostgreSQL finds the index for them."""
+    """Return the given conditions on the ledger alone, so that PostgreSQL finds the index for them."""
     conditions = {
         block("job_has_state"): state,
-        # Rows that an older release has written, and nobody has described yet, are in no list.
+        # Rows of an older release that are not described yet are in no list.
         block("job_is_described"): state is None or None,
         block("job_has_operation"): wanted.operation,
         block("job_has_error_type"): wanted.error_type,

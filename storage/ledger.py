@@ -1,9 +1,9 @@
 """The ledger: every write happens exactly once per correlation id, however often its message comes.
 
-The effect and its ledger row are one transaction, and the row's primary key is the correlation id. A second execution, of
-a redelivery or by another worker at the same moment, fails on that key: its effect rolls back, and it returns the result
-of the first. The row is written after the effect, so the usual case costs one statement more than the effect alone, and
-only the rare case reads the ledger.
+The effect and its ledger row are one transaction, and the row's primary key is the correlation id. A second execution,
+of a redelivery or by another worker at the same moment, fails on that key: its effect rolls back, and it returns the
+first one's result. The row is written after the effect, so the usual case costs one statement more than the effect
+alone, and only the rare case reads the ledger.
 """
 
 from collections.abc import Mapping, Sequence

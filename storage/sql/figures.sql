@@ -11,9 +11,12 @@
 finished_at >= span.since AND finished_at < span.until
 
 -- name: times_of_job
--- In ms how long a job of the ledger took, and how long it waited before.
+-- In ms how long a job of the ledger took, and how long it waited before; null where nobody noted when it was sent, for
+-- which greatest() alone would have 0.
 duration_ms::double precision AS duration_ms,
-greatest(extract(epoch FROM finished_at - sent_at) * 1000 - coalesce(duration_ms, 0), 0)::double precision AS waited_ms
+CASE WHEN sent_at IS NOT NULL
+     THEN greatest(extract(epoch FROM finished_at - sent_at) * 1000 - coalesce(duration_ms, 0), 0)::double precision
+     END AS waited_ms
 
 -- name: quantiles_of_times
 -- The 0.5 and 0.95 quantiles of both.

@@ -102,15 +102,18 @@ FROM dead_letters
 WHERE {{letter_is_open}}
 
 -- name: source_retry
--- Jobs that began more than once and have not ended; some of them are executed at this moment.
+-- Jobs that began more than once and have not ended; some of them are executed at this moment. A dead letter that is
+-- replayed is listed as that, and of a job that has ended the copy may be left that was counted at that moment.
 SELECT correlation_id, operation, pattern_name, 'RETRY'::text AS state, errors -> -1 ->> 'error_type' AS error_type,
        errors -> -1 ->> 'error' AS error, greatest(deliveries, jsonb_array_length(coalesce(errors, '[]'))) AS attempts,
        queue, errors -> -1 ->> 'worker' AS worker, NULL::timestamptz AS sent_at,
        NULL::double precision AS duration_ms, first_at AS at
 FROM job_attempts
+WHERE NOT EXISTS (SELECT FROM dead_letters WHERE dead_letters.correlation_id = job_attempts.correlation_id)
+  AND (SELECT true FROM job_ledger WHERE job_ledger.correlation_id = job_attempts.correlation_id) IS NULL
 
 -- name: source_outbox
--- Jobs that applications wrote in their own transactions, published or not.
+-- Jobs that applications wrote in their own transactions, published or not, and that no worker has had more than once.
 SELECT correlation_id, left(readable.contract ->> 'operation', 30) AS operation,
        left(readable.contract #>> '{data,pattern_name}', 1000) AS pattern_name, 'QUEUED'::text AS state,
        NULL::text AS error_type, NULL::text AS error, 0 AS attempts, NULL::text AS queue, NULL::text AS worker,
@@ -118,6 +121,8 @@ SELECT correlation_id, left(readable.contract ->> 'operation', 30) AS operation,
 FROM outbox,
      LATERAL (SELECT CASE WHEN strpos(outbox.contract::text, '\u0000') = 0 THEN outbox.contract END AS contract
               OFFSET 0) AS readable
+WHERE NOT EXISTS (SELECT FROM job_attempts WHERE job_attempts.correlation_id = outbox.correlation_id)
+  AND NOT EXISTS (SELECT FROM dead_letters WHERE dead_letters.correlation_id = outbox.correlation_id)
 
 -- name: source_imports
 -- Runs of imports that have not ended.

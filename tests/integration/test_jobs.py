@@ -29,6 +29,7 @@ from pattern_storage.storage.job_filter import Cursor, JobFilter
 from pattern_storage.storage.model_contract_pattern_storage import ModelResult
 from pattern_storage.storage.pool import create_pool
 from pattern_storage.storage.sql import block
+from pattern_storage.vocabulary import ListedState
 from tests.fix_servers import create_database, drop_database, on_database
 from tests.fix_storage import contract, make_pattern
 
@@ -244,6 +245,28 @@ def test_a_filter_survives_a_url() -> None:
     assert JobFilter().is_empty
 
 
+async def test_a_job_that_two_tables_know_is_listed_and_counted_once(connection: Connection) -> None:
+    waiting, dead, done = (contract("insert", data=make_pattern()) for _ in range(3))
+    failure = ModelResult.failure("gone", "connection_lost", correlation_id=uuid4(), operation="insert")
+    async with connection.transaction():
+        await outbox.add(connection, waiting)
+    await dead_letters.add(connection, dead, failure, attempts=5)
+    await ledger.record(connection, done, ModelResult(success=True, metadata={"operation": "insert"}))
+    for job in (waiting, dead, done):
+        await attempts.note_failure(connection, job, failure)
+    states = {waiting.correlation_id: "RETRY", dead.correlation_id: "DEAD", done.correlation_id: "SUCCESS"}
+    for wanted in (JobFilter(), *(JobFilter(states=(state,)) for state in ListedState)):
+        expected = {job: state for job, state in states.items() if wanted.among(ListedState(state))}
+        after = None
+        found = []
+        while page := await jobs.list_jobs(connection, wanted, after=after, limit=1):
+            found += page.jobs
+            if not (after := page.next):
+                break
+        assert {job.correlation_id: job.state for job in found} == expected
+        assert len(found) == await jobs.count_jobs(connection, wanted) == len(expected)
+
+
 async def test_the_timeline_of_a_job(reader: Connection, known: dict[str, UUID]) -> None:
     whats = {}
     for name, job in known.items():
@@ -281,3 +304,13 @@ async def test_an_empty_ledger_has_no_figures(connection: Connection) -> None:
     assert await overview.quantiles(connection, seconds=60) == overview.Quantiles(None, None)
     (span,) = await overview.rates(connection, seconds=60, spans=1)
     assert (span.jobs, span.duration, span.waited) == (0, None, None)
+
+
+async def test_a_job_without_a_time_of_sending_has_no_part_in_how_long_jobs_waited(
+    node: NodePatternStorageEffect, connection: Connection
+) -> None:
+    assert (await node.execute_once(contract("insert", data=make_pattern()))).success
+    quantiles = await overview.quantiles(connection, seconds=600)
+    assert (quantiles.duration is None, quantiles.waited) == (False, None)
+    (span,) = await overview.rates(connection, seconds=600, spans=1)
+    assert (span.jobs, span.duration is None, span.waited) == (1, False, None)
