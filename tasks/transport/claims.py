@@ -117,7 +117,7 @@ class Claims:
             and queue_key.needs_ack
             and not queue_key.is_watched
             and queue_key.queue in self._channel.active_queues
-            and self._free_slots() > 0
+            and (slots := self._free_slots())
         )
         if not may_deliver:
             return False
@@ -127,7 +127,7 @@ class Claims:
         except (Unreadable, LookupError, TypeError):
             # The claim puts it aside.
             return False
-        self._begin_claim(self._free_slots() - 1, [(queue_key, raw)])
+        self._begin_claim(slots - 1, [(queue_key, raw)])
         self._early_tag = self.claimed_tag = tag
         try:
             self._channel.deliver(message, queue_key.queue)

@@ -35,7 +35,8 @@ def restore(
         return False
     try:
         message, exchange, routing_key = load(entry)
-        names = channel._lookup(exchange, routing_key)
+        # Bindings may be missing, as where the server was full; kombu then drops the message.
+        names = channel._lookup(exchange, routing_key) or [routing_key]
         priority = channel._get_message_priority(message, reverse=False)
         message["headers"] = message.get("headers") or {}
         for part in (message["headers"], message["properties"]["delivery_info"]):

@@ -123,6 +123,34 @@ def test_an_entry_that_cannot_be_read_is_put_aside(store: Store, redis_url: str,
     reader.steps(lambda: got == [1])
 
 
+@pytest.mark.parametrize("how", ["it is handed back", "its consumer ends", "its visibility timeout is over"])
+def test_without_bindings_a_message_goes_to_the_queue_of_its_routing_key(
+    store: Store, redis_url: str, read: Open, how: str
+) -> None:
+    """A full server refuses bindings; kombu's own then drops the message."""
+    reader = hold(store, redis_url, read, "q", 1, **UNACKED_KEYS)
+    [tag] = store.zrange(INDEX, 0, -1)
+    store.delete("_kombu.binding.q")
+    match how:
+        case "it is handed back":
+            reader.channel.basic_reject(tag.decode(), requeue=True)
+        case "its consumer ends":
+            reader.close()
+        case _:
+            reader.channel.qos.restore_by_tag(tag)
+    assert bodies(store.lrange("q", 0, -1)) == [1]
+    assert not store.exists(HASH, INDEX)
+
+
+def test_others_without_bindings_are_left_alone(store: Store, redis_url: str, read: Open) -> None:
+    store.hset("unacked", "tag", json.dumps([{"properties": {"delivery_info": {}}}, "theirs", "theirs"]))
+    store.zadd("unacked_index", {"tag": 1})
+    got: list[Any] = []
+    publish(redis_url, "q", [1])
+    read(["q"], acknowledged(got), **UNACKED_KEYS).steps(lambda: got)
+    assert store.hlen("unacked") == store.zcard("unacked_index") == 1
+
+
 def test_an_acknowledgement_in_between_wins(store: Store, redis_url: str, read: Open) -> None:
     reader = hold(store, redis_url, read, "q", 1, **UNACKED_KEYS)
     [tag] = store.zrange(INDEX, 0, -1)
