@@ -1,10 +1,11 @@
-"""Fixtures live in fix_*.py, one family a file; tests take them by name."""
+"""Fixtures live in fix_*.py, one family a file, each listed after those it imports; tests take fixtures by name."""
 
 pytest_plugins = [
     "tests.fix_servers",
     "tests.fix_storage",
     "tests.fix_process",
     "tests.fix_celery",
+    "tests.fix_reader",
     "tests.fix_redis_fault",
     "tests.fix_faults",
     "tests.fix_loading",
@@ -19,4 +20,7 @@ pytest_plugins = [
     "tests.fix_pages",
     "tests.fix_harvest",
     "tests.fix_outbox",
+    "tests.fix_load",
+    "tests.fix_proxy",
+    "tests.fix_station",
 ]

@@ -3,8 +3,11 @@
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from urllib.parse import urlsplit
+
+import pytest
 
 CHUNK = 65_536
 #: Linger for zero seconds: closing sends a reset, not an orderly end.
@@ -150,3 +153,30 @@ def _end(*sockets: socket.socket) -> None:
             # Wakes the thread that reads from it, which closing does not, and sends nothing.
             one.shutdown(socket.SHUT_RD)
         one.close()
+
+
+def address(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    assert parts.hostname
+    assert parts.port
+    return parts.hostname, parts.port
+
+
+def through(url: str, proxy: Proxy) -> str:
+    """Return the URL of the same server behind the proxy."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.replace(f":{parts.port}", f":{proxy.port}")).geturl()
+
+
+@pytest.fixture
+def proxy_to() -> Iterator[Callable[[str], Proxy]]:
+    """Stand between a worker and the server of a URL."""
+    opened: list[Proxy] = []
+
+    def start(url: str) -> Proxy:
+        opened.append(Proxy(address(url)))
+        return opened[-1]
+
+    yield start
+    for proxy in opened:
+        proxy.close()

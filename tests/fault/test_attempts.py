@@ -10,7 +10,8 @@ from psycopg.sql import SQL, Identifier, Literal
 
 from pattern_storage.storage import ModelContractPatternStorage
 from tests.fix_celery import BLOCKED, locked_patterns, worker_connections
-from tests.fix_faults import SAFE, SOON, STOCK, Launch, Load
+from tests.fix_faults import SAFE, SOON, STOCK, Launch
+from tests.fix_load import Load
 from tests.fix_process import DEADLINE, wait_until
 from tests.fix_servers import WORKER, on_database
 

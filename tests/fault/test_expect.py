@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from threading import Event
 
-from tests.fix_faults import SAFE, SOON, Launch, Load
+from tests.fix_faults import SAFE, SOON, Launch
+from tests.fix_load import Load
 from tests.fix_process import DEADLINE
 from tests.fix_storage import make_pattern
 

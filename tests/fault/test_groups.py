@@ -10,7 +10,8 @@ import pytest
 from celery import Celery
 
 from tests.fix_celery import BLOCKED, locked_patterns, worker_connections
-from tests.fix_faults import AT_ONCE, SAFE, SOON, Launch, Load
+from tests.fix_faults import AT_ONCE, SAFE, SOON, Launch
+from tests.fix_load import Load
 from tests.fix_process import DEADLINE, wait_until
 from tests.fix_storage import contract, make_pattern
 

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from itertools import chain
 
-from tests.fix_faults import SAFE, SOON, VERBS, Launch, Load, through
+from tests.fix_faults import SAFE, SOON, Launch
+from tests.fix_load import VERBS, Load
 from tests.fix_process import DEADLINE, wait_until
-from tests.fix_proxy import Proxy
+from tests.fix_proxy import Proxy, through
 
 ProxyTo = Callable[[str], Proxy]
 #: Enough that no job runs out of attempts: these tests are about coming back.

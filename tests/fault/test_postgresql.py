@@ -11,7 +11,8 @@ import pytest
 import redis
 
 from pattern_storage.embedded import EmbeddedPostgres
-from tests.fix_faults import SOON, STOCK, Launch, Load
+from tests.fix_faults import SOON, STOCK, Launch
+from tests.fix_load import Load
 from tests.fix_process import wait_until
 
 UNAVAILABLE = {"connection_lost", "server_unavailable", "pool_timeout"}

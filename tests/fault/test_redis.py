@@ -13,7 +13,8 @@ import redis
 from pattern_storage.embedded import EmbeddedValkey
 from pattern_storage.tasks.client import BrokerUnavailable, ResultBackendUnavailable
 from tests.fix_celery import BLOCKED, locked_patterns, worker_connections
-from tests.fix_faults import SAFE, SOON, Launch, Load, messages
+from tests.fix_faults import SAFE, SOON, Launch
+from tests.fix_load import Load, messages
 from tests.fix_process import DEADLINE, wait_until
 
 PATIENT = SOON | SAFE | {"PATTERN_STORAGE_MAX_ATTEMPTS": "20"}

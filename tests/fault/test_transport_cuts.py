@@ -10,7 +10,8 @@ import pytest
 import redis
 
 from tests.fix_process import wait_until
-from tests.fix_redis_fault import STOCK, Case, Forge, Reader, publish, read_report, where
+from tests.fix_reader import STOCK, Reader, publish, where
+from tests.fix_redis_fault import Case, Forge, read_report
 
 
 @pytest.mark.parametrize("fault", ["kill", "cut"])

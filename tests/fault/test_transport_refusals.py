@@ -12,7 +12,8 @@ import pytest
 import redis
 
 from pattern_storage.tasks.client import BrokerUnavailable
-from tests.fix_faults import SAFE, SOON, Launch, Load
+from tests.fix_faults import SAFE, SOON, Launch
+from tests.fix_load import Load
 from tests.fix_loading import LoadingValkey, loading
 from tests.fix_process import wait_until
 

@@ -17,7 +17,8 @@ from pattern_storage.embedded import EmbeddedValkey
 from pattern_storage.embedded.account import server_account
 from pattern_storage.embedded.binaries import find_valkey
 from tests.fix_process import wait_until
-from tests.fix_redis_fault import Forge, Reader, acknowledged, publish, read_report, sockets_in_child, where
+from tests.fix_reader import Reader, acknowledged, publish, sockets_in_child, where
+from tests.fix_redis_fault import Forge, read_report
 
 Store = redis.Redis
 Open = Callable[..., Reader]

@@ -13,7 +13,7 @@ from kombu import Queue, pools
 
 from pattern_storage.tasks.transport.bootstep import ClaimingTransport
 from tests.fix_process import ProcessGroup, wait_until
-from tests.fix_redis_fault import OURS, SOON, waiting
+from tests.fix_reader import OURS, SOON, waiting
 
 Store = redis.Redis
 Start = Callable[..., ProcessGroup]

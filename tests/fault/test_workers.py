@@ -15,17 +15,8 @@ import redis
 from pattern_storage.storage import ledger
 from pattern_storage.storage.pool import create_pool
 from tests.fix_celery import BLOCKED, IN_TRANSACTION, StorageWorker, locked_patterns, worker_connections
-from tests.fix_faults import (
-    AT_ONCE,
-    SAFE,
-    SOON,
-    STOCK,
-    Launch,
-    Load,
-    crash,
-    messages,
-    start_again,
-)  # fmt: skip
+from tests.fix_faults import AT_ONCE, SAFE, SOON, STOCK, Launch, crash, start_again
+from tests.fix_load import Load, messages
 from tests.fix_process import DEADLINE, wait_until
 
 MAX_ATTEMPTS = 3

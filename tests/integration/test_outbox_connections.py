@@ -2,15 +2,10 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import (
-    AbstractAsyncContextManager,
-    AbstractContextManager,
-    asynccontextmanager,
-    contextmanager,
     suppress,
 )
-from typing import Any
 from urllib.parse import unquote, urlsplit
 from uuid import UUID, uuid4
 
@@ -20,9 +15,8 @@ import psycopg
 import pytest
 import sqlalchemy
 from django.conf import settings as django_settings
-from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker, create_async_engine
-from sqlalchemy.orm import Session, scoped_session, sessionmaker
-from sqlalchemy.pool import NullPool
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.orm import Session
 
 from pattern_storage import (
     AsyncPatternStorageClient,
@@ -33,6 +27,7 @@ from pattern_storage import (
     PatternStorageClient,
 )
 from pattern_storage.testing import RecordedMode, make_contract, make_pattern, recorded
+from tests.fix_applications import ASYNCHRONOUS, SYNCHRONOUS, AsyncOpened, Opened
 from tests.fix_servers import create_database, drop_database, on_database
 
 #: No test here needs a queue: the outbox is written in PostgreSQL alone.
@@ -49,6 +44,19 @@ def url(postgres_url: str, template_database: str) -> Iterator[str]:
     name = create_database(postgres_url, template_database)
     yield on_database(postgres_url, name)
     drop_database(postgres_url, name)
+
+
+@pytest.fixture(scope="module")
+def django_database(url: str) -> None:
+    """Django, configured for this module's database; a process has one configuration."""
+    parts = urlsplit(url)
+    database = {
+        "ENGINE": "django.db.backends.postgresql", "HOST": parts.hostname, "PORT": parts.port,
+        "NAME": parts.path.removeprefix("/"), "USER": parts.username, "PASSWORD": unquote(parts.password or ""),
+    }  # fmt: skip
+    other = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
+    django_settings.configure(DATABASES={"default": database, "other": other})
+    django.setup()
 
 
 @pytest.fixture
@@ -69,90 +77,7 @@ def outbox(url: str, low: int = 0) -> list[UUID]:
     return [job for (job,) in found]
 
 
-def sqlalchemy_url(url: str, driver: str) -> str:
-    return f"postgresql+{driver}://{url.partition('://')[2]}"
-
-
 # --- synchronous ---
-
-
-@contextmanager
-def psycopg_connection(url: str) -> Iterator[Any]:
-    with psycopg.connect(url) as connection:
-        yield connection
-
-
-@contextmanager
-def psycopg_cursor(url: str) -> Iterator[Any]:
-    with psycopg.connect(url) as connection, connection.cursor() as cursor:
-        yield cursor
-
-
-@contextmanager
-def sqlalchemy_connection(url: str) -> Iterator[Any]:
-    engine = sqlalchemy.create_engine(sqlalchemy_url(url, "psycopg"), poolclass=NullPool)
-    with engine.begin() as connection:
-        yield connection
-
-
-@contextmanager
-def sqlalchemy_session(url: str) -> Iterator[Any]:
-    engine = sqlalchemy.create_engine(sqlalchemy_url(url, "psycopg"), poolclass=NullPool)
-    with Session(engine) as session, session.begin():
-        yield session
-
-
-@contextmanager
-def sqlalchemy_scoped_session(url: str) -> Iterator[Any]:
-    engine = sqlalchemy.create_engine(sqlalchemy_url(url, "psycopg"), poolclass=NullPool)
-    session = scoped_session(sessionmaker(engine))
-    try:
-        with session.begin():
-            yield session
-    finally:
-        session.remove()
-
-
-@pytest.fixture(scope="module")
-def django_database(url: str) -> None:
-    """Django, configured for this module's database; a process has one configuration."""
-    parts = urlsplit(url)
-    database = {
-        "ENGINE": "django.db.backends.postgresql", "HOST": parts.hostname, "PORT": parts.port,
-        "NAME": parts.path.removeprefix("/"), "USER": parts.username, "PASSWORD": unquote(parts.password or ""),
-    }  # fmt: skip
-    other = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
-    django_settings.configure(DATABASES={"default": database, "other": other})
-    django.setup()
-
-
-@contextmanager
-def django_connection(url: str) -> Iterator[Any]:
-    from django.db import connection, transaction
-
-    try:
-        with transaction.atomic():
-            yield connection
-    finally:
-        connection.close()
-
-
-@contextmanager
-def django_wrapper(url: str) -> Iterator[Any]:
-    from django.db import connections, transaction
-
-    try:
-        with transaction.atomic():
-            yield connections["default"]
-    finally:
-        connections.close_all()
-
-
-Opened = Callable[[str], AbstractContextManager[Any]]
-SYNCHRONOUS = [
-    psycopg_connection, psycopg_cursor, sqlalchemy_connection, sqlalchemy_session, sqlalchemy_scoped_session,
-    django_connection, django_wrapper,
-]  # fmt: skip
 
 
 @pytest.mark.usefixtures("django_database")
@@ -181,67 +106,6 @@ def test_a_job_exists_if_and_only_if_the_transaction_commits(
 
 
 # --- asynchronous ---
-
-
-@asynccontextmanager
-async def psycopg_async_connection(url: str) -> AsyncIterator[Any]:
-    async with await psycopg.AsyncConnection.connect(url) as connection:
-        yield connection
-
-
-@asynccontextmanager
-async def psycopg_async_cursor(url: str) -> AsyncIterator[Any]:
-    async with await psycopg.AsyncConnection.connect(url) as connection, connection.cursor() as cursor:
-        yield cursor
-
-
-@asynccontextmanager
-async def sqlalchemy_async_connection(url: str) -> AsyncIterator[Any]:
-    engine = create_async_engine(sqlalchemy_url(url, "psycopg"), poolclass=NullPool)
-    async with engine.begin() as connection:
-        yield connection
-
-
-@asynccontextmanager
-async def sqlalchemy_async_session(url: str) -> AsyncIterator[Any]:
-    engine = create_async_engine(sqlalchemy_url(url, "asyncpg"), poolclass=NullPool)
-    async with AsyncSession(engine) as session, session.begin():
-        yield session
-
-
-@asynccontextmanager
-async def sqlalchemy_async_scoped_session(url: str) -> AsyncIterator[Any]:
-    engine = create_async_engine(sqlalchemy_url(url, "asyncpg"), poolclass=NullPool)
-    session = async_scoped_session(async_sessionmaker(engine), scopefunc=lambda: 1)
-    async with session.begin():
-        yield session
-    await session.remove()
-
-
-@asynccontextmanager
-async def asyncpg_connection(url: str) -> AsyncIterator[Any]:
-    connection = await asyncpg.connect(url)
-    try:
-        async with connection.transaction():
-            yield connection
-    finally:
-        await connection.close()
-
-
-@asynccontextmanager
-async def asyncpg_pool(url: str) -> AsyncIterator[Any]:
-    async with asyncpg.create_pool(url, min_size=1, max_size=1) as pool, pool.acquire() as connection:
-        # A codec for JSON of the application's own does not matter.
-        await connection.set_type_codec("json", encoder=repr, decoder=repr, schema="pg_catalog")
-        async with connection.transaction():
-            yield connection
-
-
-AsyncOpened = Callable[[str], AbstractAsyncContextManager[Any]]
-ASYNCHRONOUS = [
-    psycopg_async_connection, psycopg_async_cursor, sqlalchemy_async_connection, sqlalchemy_async_session,
-    sqlalchemy_async_scoped_session, asyncpg_connection, asyncpg_pool,
-]  # fmt: skip
 
 
 @pytest.mark.parametrize("opened", ASYNCHRONOUS)

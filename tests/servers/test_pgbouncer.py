@@ -8,7 +8,8 @@ import pytest
 from pattern_storage.tasks.client import PatternStorageClient
 from tests.fix_celery import worker_connections
 from tests.fix_everything import PATIENT, do_everything
-from tests.fix_faults import Launch, Load
+from tests.fix_faults import Launch
+from tests.fix_load import Load
 from tests.fix_pgbouncer import PgBouncer
 from tests.fix_process import ProcessGroup
 

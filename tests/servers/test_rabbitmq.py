@@ -13,9 +13,10 @@ from pattern_storage.tasks.client import BrokerUnavailable, PatternStorageClient
 from tests.fix_celery import BLOCKED, locked_patterns, worker_connections
 from tests.fix_cli import run_script
 from tests.fix_everything import PATIENT, do_everything
-from tests.fix_faults import SOON, Launch, Load, crash, start_again, through
+from tests.fix_faults import SOON, Launch, crash, start_again
+from tests.fix_load import Load
 from tests.fix_process import DEADLINE, ProcessGroup, wait_until
-from tests.fix_proxy import Proxy
+from tests.fix_proxy import Proxy, through
 from tests.fix_rabbitmq import RabbitMQ
 from tests.fix_storage import make_pattern
 

@@ -12,7 +12,8 @@ import pytest
 from pattern_storage.tasks.client import AsyncPatternStorageClient, BrokerUnavailable, PatternStorageClient
 from tests.fix_cli import run_script
 from tests.fix_everything import PATIENT, do_everything
-from tests.fix_faults import SOON, Launch, Load
+from tests.fix_faults import SOON, Launch
+from tests.fix_load import Load
 from tests.fix_process import DEADLINE, ProcessGroup, wait_until
 from tests.fix_sentinel import MASTER, SENTINEL_PASSWORD, Sentinels
 from tests.fix_storage import contract, make_pattern

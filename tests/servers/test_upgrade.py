@@ -11,7 +11,8 @@ from alembic.script import ScriptDirectory
 from pattern_storage.storage import schema
 from pattern_storage.tasks.client import PatternStorageClient
 from tests.fix_celery import StorageWorker
-from tests.fix_faults import Launch, Load
+from tests.fix_faults import Launch
+from tests.fix_load import Load
 from tests.fix_process import DEADLINE, wait_until
 from tests.fix_storage import make_pattern
 

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from tests.fix_process import wait_until
-from tests.fix_redis_fault import Reader, acknowledged, publish, waiting
+from tests.fix_reader import Reader, acknowledged, publish, waiting
 
 Store = redis.Redis
 Open = Callable[..., Reader]

@@ -11,10 +11,9 @@ import redis
 
 from pattern_storage.tasks.transport import acknowledgements
 from pattern_storage.tasks.transport.scripts import SWEEP
-from tests.fix_faults import through
 from tests.fix_process import DEADLINE, wait_until
-from tests.fix_proxy import Proxy
-from tests.fix_redis_fault import Reader, acknowledged, publish, sockets_in_child, waiting, where
+from tests.fix_proxy import Proxy, through
+from tests.fix_reader import Reader, acknowledged, publish, sockets_in_child, waiting, where
 
 Store = redis.Redis
 Open = Callable[..., Reader]

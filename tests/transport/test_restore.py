@@ -1,4 +1,4 @@
-"""Redelivery beside other applications of the same Redis database, and of what earlier versions left."""
+"""Restoring of messages that were not acknowledged, beside other transports and applications, and earlier versions."""
 
 import json
 import time
@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pattern_storage.config.broker import UNACKED_KEYS
-from tests.fix_redis_fault import OURS, SOON, STOCK, Reader, acknowledged, bodies, publish
+from tests.fix_process import DEADLINE
+from tests.fix_reader import OURS, SOON, STOCK, Reader, acknowledged, bodies, publish
 
 Store = Any  # redis-py types what it returns too widely
 Open = Callable[..., Reader]
@@ -158,3 +159,43 @@ def test_an_acknowledgement_in_between_wins(store: Store, redis_url: str, read: 
     reader.channel.qos.restore_by_tag(tag)
     assert not store.exists("q", HASH, INDEX)
     assert SOON["visibility_timeout"] == 3
+
+
+def test_leftovers_come_back_when_a_consumer_starts_and_later(store: Store, redis_url: str, read: Open) -> None:
+    publish(redis_url, "q", [1])
+    store.lmove("q", "q.claimed", "RIGHT", "LEFT")
+    got: list[Any] = []
+    reader = read(["q"], got.append, loop=True)
+    reader.steps(lambda: len(got) == 1)
+    publish(redis_url, "elsewhere", [2])
+    store.lmove("elsewhere", "q.claimed", "RIGHT", "LEFT")
+    reader.steps(lambda: len(got) == 2)
+
+
+@pytest.mark.parametrize(("holder", "finder"), [(STOCK, OURS), (OURS, STOCK)])
+def test_each_sweep_restores_what_the_other_transport_held(
+    redis_url: str, read: Open, holder: str, finder: str
+) -> None:
+    publish(redis_url, "q", [1])
+    held: list[Any] = []
+    read(["q"], held.append, transport=holder).steps(lambda: held)
+    got: list[Any] = []
+    read(["q"], got.append, transport=finder, loop=True).steps(lambda: got)
+    assert got[0].payload == 1
+    assert got[0].headers["redelivered"]
+    got[0].ack()
+
+
+def test_workers_of_both_kinds_share_a_queue(store: Store, redis_url: str, read: Open) -> None:
+    got: dict[str, list[int]] = {STOCK: [], OURS: []}
+    readers = [read(["q"], acknowledged(got[name]), transport=name) for name in got]
+    publish(redis_url, "q", range(200))
+    deadline = time.monotonic() + DEADLINE
+    while sum(map(len, got.values())) < 200:
+        assert time.monotonic() < deadline, got
+        for reader in readers:
+            reader.step()
+    assert sorted(got[STOCK] + got[OURS]) == list(range(200))
+    assert got[STOCK]
+    assert got[OURS]
+    assert not store.exists("q", "q.claimed", "unacked")

@@ -13,7 +13,7 @@ from pattern_storage.tasks.transport import claim_call
 from pattern_storage.tasks.transport.claim_call import ClaimReply
 from pattern_storage.tasks.transport.queue_keys import QueueKey
 from pattern_storage.tasks.transport.scripts import PUT_ASIDE, RELEASE, SWEEP
-from tests.fix_redis_fault import bodies, publish, where
+from tests.fix_reader import bodies, publish, where
 
 Store = redis.Redis
 
