@@ -5,34 +5,32 @@ from typing import Annotated
 
 import typer
 
-from pattern_storage.config.settings import load_settings
 from pattern_storage.storage import audit as entries
 from pattern_storage.storage.audit import AuditEntry
 from pattern_storage.tasks.cli.jobs import Json
-from pattern_storage.tasks.cli.output import err, print_json, print_table
-from pattern_storage.tasks.database import Database, run_sync
+from pattern_storage.tasks.cli.operator import query
+from pattern_storage.tasks.cli.output import err, plural, print_json, print_table
 
-#: Characters of what an action was about on a terminal; --json has all of it.
+#: Characters of an action's filter or jobs that are printed; --json has all of it.
 SHOWN = 60
 
 
 def audit(
-    actor: Annotated[str | None, typer.Option(help="Only what this one did.")] = None,
-    action: Annotated[str | None, typer.Option(help="Only this, such as retry or 'pause queue'.")] = None,
+    actor: Annotated[str | None, typer.Option(help="Only actions of this operator.")] = None,
+    action: Annotated[str | None, typer.Option(help="Only this action, such as 'send again' or 'pause queue'.")] = None,
     before: Annotated[int | None, typer.Option(help="Only entries before this number.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1_000)] = 50,
     as_json: Json = False,
 ) -> None:
     """Show what operators did from the command line and in Flower, the newest first."""
-    question = partial(entries.entries, actor=actor, action=action, before=before, limit=limit)
-    found = run_sync(Database(load_settings()).run(question))
+    found = query(partial(entries.entries, actor=actor, action=action, before=before, limit=limit))
     if as_json:
         print_json([vars(entry) | {"at": entry.at.isoformat()} for entry in found])
         return
     rows = [
         (f"{e.at:%Y-%m-%d %H:%M:%S}".replace(" ", "\n"), e.actor, f"{e.action}\n{_about(e)}", e.count) for e in found
     ]
-    print_table(("time (UTC)", "who", "what", "jobs"), rows, title=f"{len(found)} actions")
+    print_table(("time (UTC)", "who", "what", "jobs"), rows, title=plural(len(found), "action"))
     if len(found) == limit:
         err.print(f"There may be more: add --before {found[-1].id}")
 

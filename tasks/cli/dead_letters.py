@@ -6,24 +6,33 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from itertools import chain
+from math import inf
 from types import MappingProxyType
 from typing import Annotated, Any
 from uuid import UUID
 
 import typer
 
-from pattern_storage.config.settings import load_settings
 from pattern_storage.storage import ModelContractPatternStorage, dead_letters
 from pattern_storage.storage.dead_letters import PAGE_SIZE, DeadLetter, Entry
 from pattern_storage.storage.errors import ContractInvalid, StorageError
 from pattern_storage.storage.operations import check
 from pattern_storage.tasks.cli.exits import Exit, InputInvalid
 from pattern_storage.tasks.cli.jobs import Json
-from pattern_storage.tasks.cli.operator import act_on, check_not_empty, read_filter
-from pattern_storage.tasks.cli.output import err, print_json, print_pairs, print_table
+from pattern_storage.tasks.cli.operator import (
+    DryRun,
+    ErrorTypeOption,
+    Ids,
+    act_on,
+    check_not_empty,
+    query,
+    read_filter,
+    report_count,
+)
+from pattern_storage.tasks.cli.output import err, plural, print_json, print_pairs, print_table
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.client.outgoing import build
-from pattern_storage.tasks.database import Database, run_sync
+from pattern_storage.tasks.database import run_sync
 from pattern_storage.tasks.description import describe_contract
 
 cli = typer.Typer(help="Jobs that ran out of attempts, kept until someone replays or discards them.")
@@ -34,35 +43,36 @@ OPERATION = re.compile(r'"operation"\s*:\s*"(\w{1,30})"')
 #: Names of columns, and the values that they should have.
 Filter = Mapping[str, Any]
 
-Ids = Annotated[list[UUID] | None, typer.Argument(metavar="[CORRELATION_ID]...", help="These jobs.")]
-ErrorType = Annotated[str | None, typer.Option(help="Only those that ended with this error_type.")]
 Operation = Annotated[str | None, typer.Option(help="insert, update, delete or batch_insert.")]
 Name = Annotated[str | None, typer.Option(help="Exact name of the pattern.")]
 All = Annotated[bool, typer.Option("--all", help="Every dead letter.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say which, and change nothing.")]
 
 
 @cli.command("list")
 def list_letters(
-    error_type: ErrorType = None,
+    error_type: ErrorTypeOption = None,
     operation: Operation = None,
     name: Name = None,
     limit: Annotated[int, typer.Option(min=0, help="How many at most.")] = 100,
     as_json: Json = False,
 ) -> None:
     """List dead letters, the newest first."""
-    letters = chain.from_iterable(_contracts(None, _filter(error_type, operation, name), limit))
+    letters = list(chain.from_iterable(_fetch(None, _filter(error_type, operation, name), limit)))
     if as_json:
         print_json([_plain(letter) for letter in letters])
         return
-    rows = [(each.correlation_id, _about(each), each.error_type, each.attempts, each.died_at) for each in letters]
-    print_table(("correlation id", "job", "error", "attempts", "died"), rows, title=f"{len(rows)} dead letters")
+    rows = [
+        (letter.correlation_id, _about(letter), letter.error_type, letter.attempts, letter.died_at)
+        for letter in letters
+    ]  # fmt: skip
+    columns = ("correlation id", "job", "error", "attempts", "died")
+    print_table(columns, rows, title=plural(len(rows), "dead letter"))
 
 
 @cli.command()
 def show(correlation_id: Annotated[UUID, typer.Argument()], as_json: Json = False) -> None:
     """Show one dead letter with its contract."""
-    letter = next(chain.from_iterable(_contracts([correlation_id])), None)
+    letter = next(chain.from_iterable(_fetch([correlation_id])), None)
     if letter is None:
         raise _unknown([correlation_id])
     print_json(_plain(letter)) if as_json else print_pairs(_plain(letter), title=_about(letter))
@@ -71,7 +81,7 @@ def show(correlation_id: Annotated[UUID, typer.Argument()], as_json: Json = Fals
 @cli.command()
 def replay(
     ids: Ids = None,
-    error_type: ErrorType = None,
+    error_type: ErrorTypeOption = None,
     operation: Operation = None,
     name: Name = None,
     every: All = False,
@@ -81,26 +91,26 @@ def replay(
     """Send jobs again under their own correlation id. They stay dead letters until they are done: nothing is lost."""
     wanted = _filter(error_type, operation, name)
     _check_selection(ids, wanted, every)
-    found, replayed = 0, Done("replayed", "replay dead letters", wanted, dry_run, as_json)
+    found, report = 0, Report("replayed", "replay dead letters", wanted, dry_run, as_json)
     with ExitStack() as stack:
         client = None if dry_run else stack.enter_context(PatternStorageClient())
-        for letters in _contracts(ids, wanted):
+        for letters in _fetch(ids, wanted):
             readable = list(_readable(letters))
+            replayed = [contract.correlation_id for contract in readable]
             if client is not None:
-                sent_again = [contract.correlation_id for contract in readable]
-                run_sync(_database().run(partial(dead_letters.note_replay, ids=sent_again)))
+                query(partial(dead_letters.note_replay, ids=replayed))
                 client.submit_again(readable)
-            replayed.add([contract.correlation_id for contract in readable])
+            report.add(replayed)
             found += len(letters)
-    replayed.end()
-    if len(replayed.ids) < found:
+    report.end()
+    if len(report.ids) < found:
         raise typer.Exit(Exit.FAILED)
 
 
 @cli.command()
 def discard(
     ids: Ids = None,
-    error_type: ErrorType = None,
+    error_type: ErrorTypeOption = None,
     operation: Operation = None,
     name: Name = None,
     every: All = False,
@@ -110,77 +120,68 @@ def discard(
     """Remove dead letters for good."""
     wanted = _filter(error_type, operation, name)
     _check_selection(ids, wanted, every)
-    discarded = Done("discarded", "discard dead letters", wanted, dry_run, as_json)
+    report = Report("discarded", "discard dead letters", wanted, dry_run, as_json)
     for entries in _entries(ids, wanted):
-        chosen = [entry.correlation_id for entry in entries]
+        discarded = [entry.correlation_id for entry in entries]
         if not dry_run:
-            run_sync(_database().run(partial(dead_letters.discard, ids=chosen)))
-        discarded.add(chosen)
-    discarded.end()
+            query(partial(dead_letters.discard, ids=discarded))
+        report.add(discarded)
+    report.end()
 
 
-class Done:
-    """The letters that a command is done with: printed for a script to read, at once, and kept in the audit."""
+class Report:
+    """The dead letters that a command has acted on: printed page by page for a script, and written to the audit."""
 
-    def __init__(self, past: str, action: str, wanted: Filter, dry_run: bool, as_json: bool) -> None:
-        self._past, self._action, self._wanted = past, action, wanted
+    def __init__(self, done: str, action: str, wanted: Filter, dry_run: bool, as_json: bool) -> None:
+        self._done, self._action, self._wanted = done, action, wanted
         self._dry_run, self._as_json = dry_run, as_json
         self.ids: list[str] = []
 
-    def add(self, ids: Sequence[UUID]) -> None:
-        """Note some that are done."""
-        self.ids += map(str, ids)
+    def add(self, page: Sequence[UUID]) -> None:
+        """Add a page of them."""
+        ids = [str(job) for job in page]
+        self.ids += ids
         if ids and not self._dry_run:
-            about = self._wanted or {"jobs": [*map(str, ids)]}
-            run_sync(act_on().record(self._action, about, len(ids)))
+            run_sync(act_on().record(self._action, self._wanted or {"jobs": ids}, len(ids)))
         if not self._as_json:
-            for each in ids:
-                print(each)  # noqa: T201
+            for job in ids:
+                print(job)  # noqa: T201
             sys.stdout.flush()
 
     def end(self) -> None:
-        """Say how many there were."""
-        if self._as_json:
-            print_json({
-                "action": self._past, "count": len(self.ids), "dry_run": self._dry_run, "correlation_ids": self.ids,
-            })  # fmt: skip
-        else:
-            err.print(f"{'would be ' if self._dry_run else ''}{self._past}: {len(self.ids)}")
-
-
-def _database() -> Database:
-    return Database(load_settings())
+        """Print how many there were."""
+        count = len(self.ids)
+        report_count(self._done, count, dry_run=self._dry_run, as_json=self._as_json, correlation_ids=self.ids)
 
 
 def _filter(error_type: str | None, operation: str | None, name: str | None) -> Filter:
-    """Return what is given of a filter, by columns. Raises FilterInvalid."""
+    """Return the filter of the options, by columns. Raises FilterInvalid."""
     wanted = read_filter(operation=operation, name=name).to_dict()
     check_not_empty("--error-type", error_type)
     # Letters of another release may have an error_type that is none of ours.
     return wanted if error_type is None else wanted | {"error_type": error_type}
 
 
-def _entries(ids: Sequence[UUID] | None, wanted: Filter, limit: int | None = None) -> Iterator[list[Entry]]:
+def _entries(ids: Sequence[UUID] | None, wanted: Filter, limit: float = inf) -> Iterator[list[Entry]]:
     """Yield dead letters a page at a time, each with a connection and a time limit of its own; `limit` in all."""
-    last, rest = None, limit
-    while rest is None or rest > 0:
-        size = PAGE_SIZE if rest is None else min(rest, PAGE_SIZE)
-        question = partial(dead_letters.page, ids=ids, after=last, limit=size, **wanted)
-        entries = run_sync(_database().run(question))
+    last = None
+    while limit > 0:
+        size = int(min(limit, PAGE_SIZE))
+        entries = query(partial(dead_letters.page, ids=ids, after=last, limit=size, **wanted))
         if entries:
             yield entries
         if len(entries) < size:
             return
-        last, rest = entries[-1], None if rest is None else rest - len(entries)
+        last, limit = entries[-1], limit - len(entries)
 
 
-def _contracts(
-    ids: Sequence[UUID] | None, wanted: Filter = MappingProxyType({}), limit: int | None = None
+def _fetch(
+    ids: Sequence[UUID] | None, wanted: Filter = MappingProxyType({}), limit: float = inf
 ) -> Iterator[list[DeadLetter]]:
     """Yield dead letters with their contracts, as many at a time as fit in memory."""
     for entries in _entries(ids, wanted, limit):
         for chunk in dead_letters.chunks(entries):
-            if letters := run_sync(_database().run(partial(dead_letters.fetch, ids=chunk))):
+            if letters := query(partial(dead_letters.fetch, ids=chunk)):
                 yield letters
 
 
@@ -199,7 +200,7 @@ def _unknown(ids: Collection[UUID]) -> InputInvalid:
 
 
 def _readable(letters: Sequence[DeadLetter]) -> Iterator[ModelContractPatternStorage]:
-    """Yield the contracts that can be sent again, and say of each other one why not."""
+    """Yield the contracts that can be sent again, and print why the others cannot."""
     for letter in letters:
         try:
             contract = build(**{"correlation_id": letter.correlation_id} | letter.fields())
@@ -222,7 +223,7 @@ def _about(letter: DeadLetter) -> str:
 
 
 def _plain(letter: DeadLetter) -> dict[str, Any]:
-    """Return a letter as JSON types; a contract that cannot be read is the text that it is."""
+    """Return a letter as JSON types, its contract as text where it cannot be read."""
     plain: dict[str, Any] = {
         name: value if isinstance(value, int) else str(value) for name, value in vars(letter).items()
     }

@@ -1,9 +1,9 @@
 """Commands `imports list`, `run`, `stop`, `pause`, `resume`, `history` and `next`, for those of the imports file."""
 
 import time
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVar
+from functools import partial
+from typing import Annotated, Any
 from uuid import UUID
 
 import typer
@@ -13,20 +13,17 @@ from pattern_storage.storage import ModelResult, import_runs, pauses
 from pattern_storage.storage.explanation import one_line
 from pattern_storage.storage.import_runs import ImportRun
 from pattern_storage.storage.pauses import Pausable
-from pattern_storage.storage.rows import Connection
 from pattern_storage.tasks.cli.exits import Exit, InputInvalid
 from pattern_storage.tasks.cli.import_file import finish_import
 from pattern_storage.tasks.cli.jobs import Json
-from pattern_storage.tasks.cli.operator import act_on
-from pattern_storage.tasks.cli.output import err, print_json, print_table
+from pattern_storage.tasks.cli.operator import act_on, query, report_change
+from pattern_storage.tasks.cli.output import err, plural, print_id, print_json, print_table
 from pattern_storage.tasks.cli.progress import ProgressBar
 from pattern_storage.tasks.client import Job, JobTimeout, PatternStorageClient
-from pattern_storage.tasks.database import Database, run_sync
+from pattern_storage.tasks.database import run_sync
 from pattern_storage.tasks.imports.plan.imports_file import load_entries
 from pattern_storage.tasks.imports.plan.model import ImportEntry
 from pattern_storage.tasks.imports.redaction import redact
-
-T = TypeVar("T")
 
 cli = typer.Typer(help="Scheduled imports of files, as PATTERN_STORAGE_IMPORTS_FILE says.")
 
@@ -40,8 +37,8 @@ POLL_INTERVAL = 0.5
 def list_imports(as_json: Json = False) -> None:
     """List the imports of the file: when each is due next, and how its last run ended."""
     settings, entries = _entries()
-    last = _query(settings, lambda connection: import_runs.newest(connection, [entry.name for entry in entries]))
-    paused = _query(settings, lambda connection: pauses.paused(connection, Pausable.IMPORT))
+    last = query(partial(import_runs.newest, names=[entry.name for entry in entries]), settings)
+    paused = query(partial(pauses.paused, kind=Pausable.IMPORT), settings)
     now = datetime.now(UTC)
     rows = [(entry, _next(entry, now), last.get(entry.name)) for entry in entries]
     if as_json:
@@ -56,7 +53,7 @@ def list_imports(as_json: Json = False) -> None:
         (entry.name, _schedule(entry, entry.name in paused), _time(due), run and f"{run.state}\n{_rows(run)}")
         for entry, due, run in rows
     ]
-    print_table(("name", "schedule", "next (UTC)", "last run"), table, title=f"{len(entries)} imports")
+    print_table(("name", "schedule", "next (UTC)", "last run"), table, title=plural(len(entries), "import"))
 
 
 @cli.command()
@@ -71,7 +68,7 @@ def run(
     entry = _named(entries, name)
     run_id = run_sync(act_on(settings).run_import(name, entry.content, force=force))
     if not wait:
-        print_json({"correlation_id": str(run_id)}) if as_json else print(run_id)  # noqa: T201
+        print_id(run_id, as_json=as_json)
         return
     with PatternStorageClient() as client:
         finish_import(_follow(client.get(run_id), wait), as_json, "import done")
@@ -95,20 +92,13 @@ def stop(name: Name, as_json: Json = False) -> None:
 def pause(name: Name, as_json: Json = False) -> None:
     """Have beat start no run of an import until it is resumed; what becomes due meanwhile is left out."""
     _named(_entries()[1], name)
-    _say("paused", name, run_sync(act_on().pause_import(name)), as_json)
+    report_change("paused", run_sync(act_on().pause_import(name)), as_json=as_json, name=name)
 
 
 @cli.command()
 def resume(name: Name, as_json: Json = False) -> None:
     """Let beat start runs of an import again, from its next due time on."""
-    _say("resumed", name, run_sync(act_on().resume_import(name)), as_json)
-
-
-def _say(done: str, name: str, changed: bool, as_json: bool) -> None:
-    if as_json:
-        print_json({"action": done, "name": name, "changed": changed})
-    else:
-        err.print(f"{name} is {done} now" if changed else f"{name} was {done} before: nothing to do")
+    report_change("resumed", run_sync(act_on().resume_import(name)), as_json=as_json, name=name)
 
 
 @cli.command()
@@ -118,7 +108,7 @@ def history(
     as_json: Json = False,
 ) -> None:
     """Show how runs ended, the newest first."""
-    runs = _query(load_settings(), lambda connection: import_runs.history(connection, name, limit=limit))
+    runs = query(partial(import_runs.history, name=name, limit=limit))
     if as_json:
         print_json([_plain(run) for run in runs])
         return
@@ -131,7 +121,7 @@ def history(
         )
         for run in runs
     ]
-    print_table(("run id", "import, due (UTC)", "state, since", "rows"), rows, title=f"{len(runs)} runs")
+    print_table(("run id", "import, due (UTC)", "state, since", "rows"), rows, title=plural(len(runs), "run"))
     for run in runs:
         if run.error:
             err.print(one_line(f"{run.run_id} {run.error[:500]}"), style="dim")
@@ -170,10 +160,6 @@ def _named(entries: list[ImportEntry], name: str) -> ImportEntry:
         if entry.name == name:
             return entry
     raise InputInvalid(f"there is no import {name!r}; known are {', '.join(entry.name for entry in entries) or 'none'}")
-
-
-def _query(settings: Settings, question: Callable[[Connection], Awaitable[T]]) -> T:
-    return run_sync(Database(settings).run(question))
 
 
 def _schedule(entry: ImportEntry, is_paused: bool) -> str:

@@ -1,17 +1,17 @@
 """Commands `jobs list`, `show`, `cancel` and `retry`: jobs of all states, also those that wait."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from operator import attrgetter
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 from uuid import UUID
 
 import typer
 
-from pattern_storage.config.settings import Settings, load_settings
+from pattern_storage.config.settings import load_settings
 from pattern_storage.storage import jobs
 from pattern_storage.storage.job_details import find_job
 from pattern_storage.storage.job_filter import Cursor, JobFilter
@@ -28,6 +28,7 @@ from pattern_storage.tasks.cli.jobs import Json
 from pattern_storage.tasks.cli.operator import (
     DryRun,
     ErrorTypeOption,
+    Ids,
     Name,
     OperationOption,
     Queue,
@@ -37,22 +38,19 @@ from pattern_storage.tasks.cli.operator import (
     Yes,
     act_on,
     confirm,
+    query,
     read_filter,
+    report_count,
 )
-from pattern_storage.tasks.cli.output import err, out, print_json, print_pairs, print_table
+from pattern_storage.tasks.cli.output import err, out, plural, print_json, print_pairs, print_table
 from pattern_storage.tasks.client import PatternStorageClient
-from pattern_storage.tasks.database import Database, run_sync
 from pattern_storage.tasks.errors import ServiceUnavailable
 from pattern_storage.tasks.operate.job_actions import CANCELLABLE, RETRIABLE
 from pattern_storage.tasks.operate.message_search import count_waiting, list_waiting
 from pattern_storage.tasks.operate.stored_result import find_stored_result
 from pattern_storage.vocabulary import JobState, ListedState
 
-T = TypeVar("T")
-
 cli = typer.Typer(help="Jobs of all states: find, cancel and retry them.")
-
-Ids = Annotated[list[UUID] | None, typer.Argument(metavar="[CORRELATION_ID]...", help="These jobs.")]
 
 
 @cli.command("list")
@@ -75,7 +73,7 @@ def list_jobs(
     wanted = read_filter(state, operation, error_type, name, queue, since, until)
     after = Cursor.parse(cursor, sort) if cursor else None
     listing = partial(jobs.list_jobs, wanted=wanted, sort=sort, descending=not ascending, after=after, limit=limit)
-    page = _query(settings, listing)
+    page = query(listing, settings)
     waiting = list_waiting(settings, wanted, limit) if wanted.states == (ListedState.QUEUED,) and not after else []
     if as_json:
         print_json({
@@ -86,16 +84,18 @@ def list_jobs(
         return
     rows = [*map(message_row, waiting), *map(job_row, page.jobs)]
     columns = ["correlation id", "job", "state", "since (UTC)"] + ([] if out.is_terminal else ["error"])
-    print_table(columns, [row[: len(columns)] for row in rows], title=f"{len(rows)} jobs")
+    print_table(columns, [row[: len(columns)] for row in rows], title=plural(len(rows), "job"))
     if page.next:
         err.print(f"There are more: add --cursor {page.next}")
+    if len(waiting) == limit:
+        err.print("More may wait: raise --limit; 'pattern-storage queues list' counts them")
 
 
 @cli.command()
 def show(correlation_id: Annotated[UUID, typer.Argument()], as_json: Json = False) -> None:
     """Show one job: its timeline, and the jobs that it was sent again for or as."""
     settings = load_settings()
-    found = _query(settings, partial(find_job, correlation_id=correlation_id))
+    found = query(partial(find_job, correlation_id=correlation_id), settings)
     stored = None
     with suppress(ServiceUnavailable):
         stored = find_stored_result(settings, correlation_id)
@@ -130,13 +130,13 @@ def cancel(
     wanted = _narrowed(wanted, CANCELLABLE, "cancelled")
     operator = act_on(settings)
     if ids:
-        count = len(ids) if dry_run else len(run_sync(operator.cancel(ids)))
+        count = len(ids) if dry_run else len(asyncio.run(operator.cancel(ids)))
     else:
-        count = _query(settings, partial(jobs.count_jobs, wanted=wanted)) + count_waiting(settings, wanted)
+        count = query(partial(jobs.count_jobs, wanted=wanted), settings) + count_waiting(settings, wanted)
         if count and not dry_run:
-            confirm(f"{count:,} jobs would be cancelled.", yes=yes)
-            count = _run(operator.cancel_matching(wanted))
-    _say("cancelled", count, dry_run, as_json)
+            confirm(f"{plural(count, 'job')} would be cancelled.", yes=yes)
+            count = asyncio.run(operator.cancel_matching(wanted))
+    report_count("cancelled", count, dry_run=dry_run, as_json=as_json)
 
 
 @cli.command()
@@ -162,18 +162,19 @@ def retry(
     operator = act_on(settings)
     refused: dict[UUID, str] = {}
     if ids and not dry_run:
-        done = _run(operator.retry(ids, again=again))
+        done = asyncio.run(operator.retry(ids, again=again))
         count, refused = len(done.sent), done.refused
         for old, new in done.sent if not as_json else ():
             print(f"{old} {new.correlation_id}")  # noqa: T201
     else:
-        count = len(ids) if ids else _query(settings, partial(jobs.count_jobs, wanted=wanted))
+        count = len(ids) if ids else query(partial(jobs.count_jobs, wanted=wanted), settings)
         if count and not dry_run:
-            confirm(f"{count:,} jobs would be sent again.", yes=yes)
-            count, refused = _run(operator.retry_matching(wanted))
+            confirm(f"{plural(count, 'job')} would be sent again.", yes=yes)
+            count, refused = asyncio.run(operator.retry_matching(wanted))
     for job, reason in refused.items() if not as_json else ():
         err.print(f"{job} is not sent again: {reason}")
-    _say("sent again", count, dry_run, as_json, refused={str(job): reason for job, reason in refused.items()})
+    reasons = {str(job): reason for job, reason in refused.items()}
+    report_count("sent again", count, dry_run=dry_run, as_json=as_json, refused=reasons)
     if refused and ids:
         raise typer.Exit(Exit.FAILED)
 
@@ -189,22 +190,6 @@ def _narrowed(wanted: JobFilter, states: tuple[ListedState, ...], done: str) -> 
     if not among:
         raise InputInvalid(f"--state is {','.join(wanted.states)}; {', '.join(states)} can be {done}")
     return replace(wanted, states=among)
-
-
-def _say(done: str, count: int, dry_run: bool, as_json: bool, **more: Any) -> None:
-    if as_json:
-        print_json({"action": done, "count": count, "dry_run": dry_run, **more})
-    else:
-        err.print(f"{'would be ' if dry_run else ''}{done}: {count:,}")
-
-
-def _query(settings: Settings, question: Any) -> Any:
-    return run_sync(Database(settings).run(question))
-
-
-def _run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run an action that may take long, so that Ctrl-C ends it after the step it is in."""
-    return asyncio.run(coroutine)
 
 
 def _show_unlisted(correlation_id: UUID, as_json: bool) -> None:

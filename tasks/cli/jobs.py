@@ -10,7 +10,7 @@ import typer
 from pattern_storage.storage import ModelResult
 from pattern_storage.tasks.cli.exits import Exit, InputInvalid
 from pattern_storage.tasks.cli.fields import parse_fields, read_patterns
-from pattern_storage.tasks.cli.output import err, print_json, print_result, print_table
+from pattern_storage.tasks.cli.output import err, print_id, print_json, print_result, print_table
 from pattern_storage.tasks.cli.progress import counting
 from pattern_storage.tasks.client import Job, JobTimeout, PatternStorageClient
 from pattern_storage.tasks.client.call_options import CallOptions
@@ -38,7 +38,7 @@ Fields = Annotated[list[str] | None, typer.Argument(metavar="COLUMN=VALUE...", h
 def finish(job: Job, wait: float, as_json: bool) -> None:
     """Wait for one job, print what became of it, and exit 1 if it failed."""
     if not wait:
-        print_json({"correlation_id": str(job.correlation_id)}) if as_json else print(job.correlation_id)  # noqa: T201
+        print_id(job.correlation_id, as_json=as_json)
         return
     result = job.result(timeout=wait)
     print_result(result, as_json=as_json)

@@ -1,20 +1,27 @@
-"""Options of operators' commands: who acts, filters of jobs, and a confirmation that says how many."""
+"""Shared parts of operators' commands: options, who acts, filters of jobs, a confirmation, and reports of actions."""
 
 import getpass
 import socket
 import sys
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
+from uuid import UUID
 
 import typer
 
 from pattern_storage.config.settings import Settings, load_settings
 from pattern_storage.storage.errors import FilterInvalid
 from pattern_storage.storage.job_filter import JobFilter
+from pattern_storage.storage.rows import Connection
 from pattern_storage.tasks.cli.exits import InputInvalid
-from pattern_storage.tasks.cli.output import err
+from pattern_storage.tasks.cli.output import err, print_json
+from pattern_storage.tasks.database import Database, run_sync
 from pattern_storage.tasks.operate.operator import Operator
 
+T = TypeVar("T")
+
+Ids = Annotated[list[UUID] | None, typer.Argument(metavar="[CORRELATION_ID]...", help="These jobs.")]
 State = Annotated[
     str | None, typer.Option("--state", help="QUEUED, STARTED, RETRY, SUCCESS, FAILURE, DEAD, REVOKED; several: a,b.")
 ]
@@ -27,7 +34,7 @@ Queue = Annotated[str | None, typer.Option("--queue", help="storage, batch, impo
 Since = Annotated[str | None, typer.Option("--since", help="ISO 8601, inclusive; UTC without a zone.")]
 Until = Annotated[str | None, typer.Option("--until", help="ISO 8601, exclusive; UTC without a zone.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say how many, and change nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing, and say what would be done.")]
 
 
 def actor() -> str:
@@ -40,12 +47,20 @@ def actor() -> str:
 
 
 def act_on(settings: Settings | None = None) -> Operator:
-    """Return the operator who runs this command."""
+    """Return the operator who runs this command.
+
+    Long actions are run with `asyncio.run`, in the main thread: Ctrl-C ends them after the step they are in.
+    """
     return Operator(settings or load_settings(), actor())
 
 
+def query(function: Callable[[Connection], Awaitable[T]], settings: Settings | None = None) -> T:
+    """Return the result of a function of `storage`, called with a connection of its own."""
+    return run_sync(Database(settings or load_settings()).run(function))
+
+
 def check_not_empty(name: str, text: str | None) -> None:
-    """Raise FilterInvalid for what a variable of a shell that is not set gives: without it far more would match."""
+    """Raise FilterInvalid for an empty text, which an unset variable of a shell gives: far more would match."""
     if text is not None and not text.strip():
         raise FilterInvalid(f"{name} is empty; leave it out, or give it a value")
 
@@ -75,10 +90,27 @@ def read_filter(
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask, unless told not to. Raises InputInvalid where nobody is there to answer, and typer.Abort for a no."""
+    """Ask the user, unless `yes`. Raises InputInvalid where there is no terminal, and typer.Abort for a no."""
     if yes:
         return
     if not sys.stdin.isatty():
         raise InputInvalid(f"{question} Add --yes to say so, or --dry-run to look first")
     err.print(question)
     typer.confirm("Go on?", abort=True, err=True)
+
+
+def report_count(done: str, count: int, *, dry_run: bool, as_json: bool, **more: Any) -> None:
+    """Print how many jobs an action has changed, or would change."""
+    if as_json:
+        print_json({"action": done, "count": count, "dry_run": dry_run, **more})
+    else:
+        err.print(f"{'would be ' if dry_run else ''}{done}: {count:,}")
+
+
+def report_change(done: str, changed: bool, *, as_json: bool, **target: str) -> None:
+    """Print whether an action has changed a queue or an import, which `target` names."""
+    if as_json:
+        print_json({"action": done, **target, "changed": changed})
+        return
+    [name] = target.values()
+    err.print(f"{name} is {done} now" if changed else f"{name} was {done} before: nothing to do")

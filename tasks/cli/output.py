@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+from uuid import UUID
 
 from rich import box
 from rich.cells import cell_len
@@ -56,6 +57,11 @@ def print_json(value: Any) -> None:
     """Print one JSON document, never wrapped or coloured."""
     readable = out.encoding.startswith("utf")
     out.out(json.dumps(value, ensure_ascii=not readable, indent=2), highlight=False)
+
+
+def print_id(correlation_id: UUID, *, as_json: bool) -> None:
+    """Print the id of a job that is not waited for."""
+    print_json({"correlation_id": str(correlation_id)}) if as_json else print(correlation_id)  # noqa: T201
 
 
 def print_result(result: ModelResult, *, as_json: bool) -> None:

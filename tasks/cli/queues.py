@@ -11,10 +11,10 @@ from pattern_storage.storage import pauses, queue_rates
 from pattern_storage.storage.pauses import Pausable, Pause
 from pattern_storage.storage.rows import Connection
 from pattern_storage.tasks.cli.jobs import Json
-from pattern_storage.tasks.cli.operator import DryRun, Yes, act_on, confirm
-from pattern_storage.tasks.cli.output import err, print_json, print_table
+from pattern_storage.tasks.cli.operator import DryRun, Yes, act_on, confirm, query, report_change, report_count
+from pattern_storage.tasks.cli.output import plural, print_json, print_table
 from pattern_storage.tasks.cli.progress import counting
-from pattern_storage.tasks.database import Database, run_sync
+from pattern_storage.tasks.database import run_sync
 from pattern_storage.tasks.operate import queues as broker_queues
 from pattern_storage.tasks.operate.queue_actions import check_queue
 from pattern_storage.tasks.queue_names import LATELY, LONG
@@ -31,7 +31,7 @@ def list_queues(as_json: Json = False) -> None:
     paused: dict[str, Pause] = {}
     others: set[str] = set()
     if settings.database_url is not None:
-        paused, done = run_sync(Database(settings).run(_known))
+        paused, done = query(_known, settings)
         others = {*paused, *done}
     depths = broker_queues.depths(settings, others, seconds=LONG)
     now = datetime.now(UTC)
@@ -69,13 +69,13 @@ async def _known(connection: Connection) -> tuple[dict[str, Pause], dict[str, fl
 @cli.command()
 def pause(name: Name, as_json: Json = False) -> None:
     """Have no worker take jobs from a queue until it is resumed, also after restarts; those that run go on."""
-    _say("paused", name, run_sync(act_on().pause_queue(name)), as_json)
+    report_change("paused", run_sync(act_on().pause_queue(name)), as_json=as_json, queue=name)
 
 
 @cli.command()
 def resume(name: Name, as_json: Json = False) -> None:
     """Let workers take jobs from a queue again."""
-    _say("resumed", name, run_sync(act_on().resume_queue(name)), as_json)
+    report_change("resumed", run_sync(act_on().resume_queue(name)), as_json=as_json, queue=name)
 
 
 @cli.command()
@@ -86,17 +86,7 @@ def purge(name: Name, yes: Yes = False, dry_run: DryRun = False, as_json: Json =
     with broker_queues.redis_queues(settings) as queues:
         count = queues.waiting(check_queue(settings, name), limit=1).total
     if count and not dry_run:
-        confirm(f"{count:,} jobs that wait in the queue {name} would be cancelled.", yes=yes)
+        confirm(f"{plural(count, 'job')} of the queue {name} would be cancelled.", yes=yes)
         with counting("purging", "jobs", count) as show:
             count = asyncio.run(operator.purge_queue(name, show))
-    if as_json:
-        print_json({"action": "purged", "queue": name, "count": count, "dry_run": dry_run})
-    else:
-        err.print(f"{'would be ' if dry_run else ''}purged: {count:,}")
-
-
-def _say(done: str, name: str, changed: bool, as_json: bool) -> None:
-    if as_json:
-        print_json({"action": done, "queue": name, "changed": changed})
-    else:
-        err.print(f"{name} is {done} now" if changed else f"{name} was {done} before: nothing to do")
+    report_count("purged", count, dry_run=dry_run, as_json=as_json, queue=name)

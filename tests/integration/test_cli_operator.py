@@ -65,7 +65,7 @@ def test_jobs_are_found_shown_and_sent_again(run: Any, database_url: str) -> Non
     assert (refused.code, refused.error) == (
         2, "Error: say which jobs: correlation ids, or options such as --state, --operation and --since",
     )  # fmt: skip
-    assert "1 jobs would be sent again. Add --yes" in run("jobs", "retry", "--state", "FAILURE").error
+    assert "1 job would be sent again. Add --yes" in run("jobs", "retry", "--state", "FAILURE").error
     assert run("jobs", "retry", "--state", "FAILURE", "--dry-run", "--json").json["count"] == 1
     done = run("jobs", "retry", failed)
     assert done.code == 0
@@ -88,7 +88,9 @@ def test_what_waits_is_cancelled_by_filter(run: Any, client: PatternStorageClien
     listed = run("jobs", "list", "--state", "QUEUED", "--json").json
     assert [message["pattern_name"] for message in listed["waiting"]] == ["a", "b", "a"]
     assert [job["pattern_name"] for job in listed["jobs"]] == ["a"]
-    assert len(run("jobs", "list", "--state", "QUEUED").out.splitlines()) == 6
+    whole = run("jobs", "list", "--state", "QUEUED")
+    assert (len(whole.out.splitlines()), whole.err) == (6, "")
+    assert "More may wait" in run("jobs", "list", "--state", "QUEUED", "--limit", "2").error
     assert "would be cancelled: 3" in run("jobs", "cancel", "--name", "a", "--dry-run").error
     assert run("jobs", "cancel", "--name", "a", "--yes", "--json").json["count"] == 3
     wrong = run("jobs", "cancel", "--state", "SUCCESS", "--json")
