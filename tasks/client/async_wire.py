@@ -1,7 +1,7 @@
-"""Kept connection of the asyncio publisher: `wire.py` with await, shared by all tasks of one event loop.
+"""Persistent connection of the asyncio publisher: `wire.py` with await, shared by all tasks of one event loop.
 
-Commands go out as they come and replies come back in that order, so that tasks which publish at the same moment share
-round trips, and one that is cancelled leaves nothing behind that another could take for its own.
+Commands are sent at once and replies arrive in the same order: tasks that publish at the same time share round trips,
+and the replies of a cancelled task are never taken for those of another.
 """
 
 import asyncio
@@ -16,37 +16,37 @@ from pattern_storage.tasks.client.wire import MAX_IDLE, timed
 
 
 class AsyncWire(asyncio.Protocol):
-    """One connection that is logged in.
+    """One connection, logged in.
 
     Args:
-        connection: redis-py's, which is open; its transport is this protocol's from now on.
+        connection: an open connection of redis-py, whose transport this protocol takes over.
     """
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._loop = asyncio.get_running_loop()
-        # redis-py has no public way to it.
+        # redis-py has no public access to the transport.
         self._transport = cast("asyncio.Transport", connection._writer.transport)
         self._transport.set_protocol(self)
-        #: Futures with the number of their replies and the seconds that they may take.
+        #: Futures with the number of their replies and their timeouts in seconds.
         self._waiting: deque[tuple[asyncio.Future[list[bytes]], int, float]] = deque()
         self._lines: list[bytes] = []
         self._rest = b""
         self._used = time.monotonic()
         self._deadline: asyncio.TimerHandle | None = None
         self._is_silent = False
-        #: Whether nothing was ever answered on it.
+        #: Whether it has not received a reply yet.
         self.is_fresh = True
 
     @property
     def is_usable(self) -> bool:
-        """Whether it is open and, if it was unused for long, may still lead to the server."""
+        """Whether it is open, and was not unused for longer than MAX_IDLE."""
         return not self._transport.is_closing() and (bool(self._waiting) or time.monotonic() - self._used <= MAX_IDLE)
 
     def ask(self, packed: bytes, count: int, timeout: float) -> "asyncio.Future[list[bytes]]":
-        """Send packed commands; return a future of so many replies, each a line without its end, or of an OSError.
+        """Send packed commands; return a future of `count` replies, each a line without its end, or of an OSError.
 
-        The connection is given up once the server was silent for `timeout` seconds.
+        The connection is aborted once the server has sent nothing for `timeout` seconds.
         """
         future: asyncio.Future[list[bytes]] = self._loop.create_future()
         if self._transport.is_closing():
@@ -64,12 +64,12 @@ class AsyncWire(asyncio.Protocol):
         """Close it."""
         if self._deadline is not None:
             self._deadline.cancel()
-        # Not waiting: redis-py would wait for its own protocol.
+        # nowait: redis-py would wait for its own protocol.
         with suppress(OSError):
             await self._connection.disconnect(nowait=True)
 
     def data_received(self, data: bytes) -> None:
-        """Resolve the futures whose replies are there."""
+        """Resolve the futures whose replies are complete."""
         self._used = time.monotonic()
         self.is_fresh = False
         *lines, self._rest = (self._rest + data).split(b"\r\n")
@@ -83,7 +83,7 @@ class AsyncWire(asyncio.Protocol):
         del self._lines[:taken]
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let everybody who waits know."""
+        """Fail the futures that wait for replies."""
         if self._deadline is not None:
             self._deadline.cancel()
         error = TimeoutError("no reply in time") if self._is_silent else exc
@@ -98,7 +98,7 @@ class AsyncWire(asyncio.Protocol):
         self._deadline = self._loop.call_later(seconds, self._on_deadline)
 
     def _on_deadline(self) -> None:
-        """Give the connection up if the server was silent all the time; one timer serves all requests."""
+        """Abort the connection if the server has sent nothing since; one timer serves all requests."""
         self._deadline = None
         if not self._waiting:
             return
@@ -111,7 +111,7 @@ class AsyncWire(asyncio.Protocol):
 
 
 class SharedWire:
-    """The connection to one server, opened when it is needed and again when it was lost."""
+    """The connection to one server, opened when it is needed, and again after it was lost."""
 
     def __init__(self, client: "redis.asyncio.Redis") -> None:
         self._client = client
@@ -133,7 +133,7 @@ class SharedWire:
         return self._wire
 
     async def close(self) -> None:
-        """Close the connection, and those to the Sentinels, which said where it leads."""
+        """Close the connection, and those to the Sentinels."""
         await self._drop()
         await self._client.aclose()
 

@@ -1,4 +1,4 @@
-"""Options of a call: those of its jobs, and how long it waits for the broker; what the broker cannot do is refused."""
+"""Options of a call: those of its jobs, and the timeout of the broker; options that a broker lacks are refused."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -12,15 +12,18 @@ from pattern_storage.storage.job_options import OPTION_NAMES, JobOptions, Submit
 from pattern_storage.tasks.client.outgoing import Outgoing
 from pattern_storage.vocabulary import Priority
 
-#: Seconds at most that RabbitMQ delays a message (kombu.transport.native_delayed_delivery).
+#: Longest delay of a message on RabbitMQ, in seconds (kombu.transport.native_delayed_delivery).
 RABBITMQ_DELAY = 2**28 - 1
+
+#: Longest `connect_timeout` of a call in seconds, as of the setting.
+MAX_CONNECT_TIMEOUT = 600
 
 
 class CallOptions(SubmitOptions, total=False):
     """Options of a call that sends.
 
     Attributes:
-        connect_timeout: seconds after which a broker that does not answer is reported, instead of the client's.
+        connect_timeout: seconds, at most 600, until a broker that does not answer is reported; the client's by default.
     """
 
     connect_timeout: float | None
@@ -30,21 +33,30 @@ CALL_OPTION_NAMES = frozenset(CallOptions.__annotations__) | frozenset(OPTION_NA
 
 
 def split(given: CallOptions, defaults: SubmitOptions) -> tuple[SubmitOptions, float | None]:
-    """Return the jobs' options, the client's where the call has none, and its timeout. Raises ContractInvalid."""
+    """Return the options of the call's jobs, which take precedence over `defaults`, and its timeout.
+
+    Raises ContractInvalid.
+    """
     if not given and not defaults:
         return {}, None
     named: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     timeout = named.pop("connect_timeout", None)
-    if timeout is not None and (not isinstance(timeout, int | float) or isinstance(timeout, bool) or not timeout > 0):
-        raise ContractInvalid(f"connect_timeout should be a number of seconds above 0, got {timeout!r}")
-    rest = dict(defaults)
-    if {"delay", "eta"} & named.keys():
-        rest = {name: value for name, value in rest.items() if name not in ("delay", "eta")}
+    if timeout is not None and not _is_timeout(timeout):
+        raise ContractInvalid(
+            f"connect_timeout should be a number of seconds above 0 and at most {MAX_CONNECT_TIMEOUT}, got {timeout!r}"
+        )
+    # Only one of delay and eta may be given: the call's replaces a default of either.
+    replaced = {"delay", "eta"} if {"delay", "eta"} & named.keys() else set()
+    rest = {name: value for name, value in defaults.items() if name not in replaced}
     return cast("SubmitOptions", {**rest, **named}), timeout
 
 
+def _is_timeout(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MAX_CONNECT_TIMEOUT
+
+
 def outbox_options(given: SubmitOptions, defaults: SubmitOptions) -> SubmitOptions:
-    """Return the options of jobs for the outbox; no broker is asked when they are written. Raises ContractInvalid."""
+    """Return the options of jobs for the outbox, which have no `connect_timeout`. Raises ContractInvalid."""
     if "connect_timeout" in given:
         raise ContractInvalid(
             "connect_timeout is no option of submit_in, which asks no broker; your connection has a timeout of its own"
@@ -53,7 +65,7 @@ def outbox_options(given: SubmitOptions, defaults: SubmitOptions) -> SubmitOptio
 
 
 def with_options(jobs: Sequence[Outgoing], given: SubmitOptions, settings: Settings) -> Sequence[Outgoing]:
-    """Return the jobs with these options. Raises ContractInvalid for what is wrong, or what the broker cannot do."""
+    """Return the jobs with these options. Raises ContractInvalid for a wrong option, or one that the broker lacks."""
     if not given:
         return jobs
     options = JobOptions.of(given)
@@ -62,10 +74,10 @@ def with_options(jobs: Sequence[Outgoing], given: SubmitOptions, settings: Setti
 
 
 def refuse_impossible(options: JobOptions, settings: Settings) -> None:
-    """Raise ContractInvalid if the broker of the settings cannot do this."""
+    """Raise ContractInvalid for an option that the broker of the settings lacks."""
     delay = 0.0 if options.eta is None else (options.eta - datetime.now(UTC)).total_seconds()
     if settings.broker_kind.is_redis:
-        # A worker holds the job until then, and Redis would give it to a second one.
+        # A worker holds a delayed job; after the visibility timeout another would get it too.
         if delay >= settings.visibility_timeout:
             raise ContractInvalid(
                 f"a delay should be shorter than {PREFIX}VISIBILITY_TIMEOUT on Redis, {settings.visibility_timeout} s,"

@@ -1,4 +1,4 @@
-"""The five operations as methods: each builds a contract and hands it to `submit`."""
+"""Methods of both clients for the five operations, each of which builds a contract and submits it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from pattern_storage.tasks.client.outgoing import Outgoing, build, prepare_inser
 from pattern_storage.tasks.client.query_arguments import QueryArguments
 from pattern_storage.vocabulary import OperationName
 
-#: What `submit` returns: a Job, or an awaitable of an AsyncJob; and the same of each operation, by its data.
+#: Return type of `submit`, a Job or an awaitable of an AsyncJob; then those of the operations, with their data.
 Submitted = TypeVar("Submitted")
 Inserted = TypeVar("Inserted")
 Updated = TypeVar("Updated")
@@ -37,7 +37,7 @@ class Operations(ABC, Generic[Submitted, Inserted, Updated, Deleted, BatchInsert
 
     @abstractmethod
     def _enqueue_one(self, job: Outgoing, options: CallOptions) -> Submitted:
-        """Send what is prepared."""
+        """Send a prepared job."""
 
     def insert(
         self,
@@ -60,7 +60,7 @@ class Operations(ABC, Generic[Submitted, Inserted, Updated, Deleted, BatchInsert
     ) -> Updated:
         """Change the given columns of one pattern, and no other.
 
-        `expect` is the `updated_at` that the caller has seen: a pattern that was updated since is left as it is, and
+        `expect` is the `updated_at` that the caller has seen: a pattern that was updated since then is not changed, and
         the result is a `version_conflict`.
         """
         contract = build(
@@ -94,7 +94,7 @@ class Operations(ABC, Generic[Submitted, Inserted, Updated, Deleted, BatchInsert
     def query(self, *, correlation_id: UUID | str | None = None, **query_params: Unpack[QueryArguments]) -> Queried:
         """Find patterns; the parameters are those of `storage.operations.query_params.QueryParams`.
 
-        Options stand among them: no parameter is called as one.
+        Options are given in the same way: no parameter has the name of an option.
         """
         params: dict[str, Any] = dict(query_params)
         options = {name: params.pop(name) for name in CALL_OPTION_NAMES & params.keys()}

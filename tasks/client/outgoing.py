@@ -1,4 +1,4 @@
-"""A contract as it is sent: checked, and in a form that does not change with the caller's objects."""
+"""Contract to be sent: validated and serialized, so that later changes of the caller's objects have no effect."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -19,19 +19,19 @@ from pattern_storage.tasks.client.result_document import result_key
 from pattern_storage.tasks.description import describe_contract
 from pattern_storage.vocabulary import OperationName
 
-#: Bytes of JSON that a job keeps for its fingerprint; of more it keeps the fingerprint itself.
+#: Largest JSON, in bytes, that a job keeps for its fingerprint; of a larger one it keeps the fingerprint itself.
 KEPT_BYTES = 16 * 1024
 
 
 class Outgoing(NamedTuple):
-    """What a message is made of."""
+    """A job to be sent."""
 
     operation: str
     correlation_id: UUID
-    #: The contract as JSON: what the worker reads, and what the fingerprint is computed of.
+    #: The contract as JSON, which the worker reads and the fingerprint is computed from.
     contract: bytes
     description: str
-    #: Whether it may be done again under the same id: a query whose id the caller chose.
+    #: Whether the same id may be submitted again: a query whose id the caller has chosen.
     is_reusable: bool
     options: JobOptions = NO_OPTIONS
 
@@ -43,7 +43,7 @@ def build(operation: str, *, correlation_id: UUID | str | None = None, **fields:
 
 
 def prepare(contract: ModelContractPatternStorage) -> Outgoing:
-    """Check every value of a contract and return what is sent of it. Raises ContractInvalid or UnsupportedOperation."""
+    """Check every value of a contract and return its job. Raises ContractInvalid or UnsupportedOperation."""
     check(contract)
     try:
         text = _to_json(contract)
@@ -59,12 +59,12 @@ def prepare(contract: ModelContractPatternStorage) -> Outgoing:
 
 
 def _to_json(contract: ModelContractPatternStorage) -> bytes:
-    # One pass without Python objects in between; `model_dump_json` would decode these bytes.
+    # `model_dump_json` returns a str, which would have to be encoded again.
     return contract.__pydantic_serializer__.to_json(contract)
 
 
 def _insert_template() -> bytes:
-    """Return the JSON of an insert's contract with places for its id and its pattern."""
+    """Return the JSON of an insert's contract with `%b` for its id and its pattern."""
     contract = build(OperationName.INSERT, data=dict.fromkeys(REQUIRED_COLUMNS, ""))
     text, pattern = _to_json(contract), to_json(contract.data)
     return text.replace(b"%", b"%%").replace(str(contract.correlation_id).encode(), b"%b", 1).replace(pattern, b"%b", 1)
@@ -74,7 +74,7 @@ _INSERT = _insert_template()
 
 
 def prepare_insert(data: Mapping[str, Any] | Pattern, correlation_id: UUID | str | None = None) -> Outgoing:
-    """Return what `prepare` returns for the contract that inserts this pattern, without building it: twice as fast.
+    """Return the job that inserts this pattern, as `prepare` does but without a contract: twice as fast.
 
     Raises ContractInvalid.
     """
@@ -82,18 +82,17 @@ def prepare_insert(data: Mapping[str, Any] | Pattern, correlation_id: UUID | str
     if isinstance(job, UUID) and isinstance(data, dict) and (text := checked_json(data)) is not None:
         description = describe_contract(OperationName.INSERT, {"data": data})
         return Outgoing(OperationName.INSERT, job, _INSERT % (str(job).encode(), text), description, is_reusable=False)
-    # What is wrong is said by the contract, in the same words whichever way it comes. It also takes what is no JSON
-    # yet, such as a tuple.
+    # The contract has the error texts for wrong values, and accepts values that are not JSON yet, such as a tuple.
     return prepare(build(OperationName.INSERT, data=data, correlation_id=correlation_id))
 
 
 def reused_results(jobs: Iterable[Outgoing], prefix: str) -> list[str]:
-    """Return the result keys of queries under an id of the caller's choice: a result may stand there already."""
+    """Return the result keys of queries whose ids the callers have chosen: an earlier result may be stored there."""
     return [result_key(job.correlation_id, prefix) for job in jobs if job.is_reusable]
 
 
 def contract_of(text: bytes) -> ModelContractPatternStorage:
-    """Return the contract of this JSON, unchecked: it may have been changed after it was built."""
+    """Return the contract of this JSON, unchecked: its caller may have changed the values after building it."""
     fields = from_json(text)
     typed: dict[str, Any] = {
         name: UUID(fields[name]) for name in ("correlation_id", "pattern_id") if fields[name] is not None
@@ -104,9 +103,9 @@ def contract_of(text: bytes) -> ModelContractPatternStorage:
 
 
 class Request:
-    """What tells this request's result from that of another under the same id.
+    """Identity of a request, which tells its result from that of another request under the same id.
 
-    Most jobs are never asked: the fingerprint costs as much as sending, and is computed when it is first wanted.
+    The fingerprint costs as much time as sending and most jobs never need it, so it is computed on first use.
     """
 
     __slots__ = ("_contract", "_fingerprint")
@@ -126,5 +125,5 @@ class Request:
 
 
 def request_fingerprint(contract: ModelContractPatternStorage, *, jsonable: bool = False) -> str:
-    """Return what tells this request's result from another's under the same id; see `storage.fingerprint`."""
+    """Return the fingerprint of a request; see `Request.fingerprint`."""
     return " ".join(digest.hex() for digest in fingerprints(contract, jsonable=jsonable))

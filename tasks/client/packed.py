@@ -1,4 +1,4 @@
-"""Commands of a publish call, packed as Redis reads them, and the check of the replies, each of which is one line.
+"""Packed Redis commands of a publish call, and the check of their replies, which are one line each.
 
 The protocol, RESP: https://redis.io/docs/latest/develop/reference/protocol-spec/
 """
@@ -16,34 +16,34 @@ from pattern_storage.tasks.client.status import QUEUED
 from pattern_storage.tasks.resp import pack
 from pattern_storage.vocabulary import Priority
 
-#: Messages in one round trip. The server executes one chunk while the next is encoded, so more gains nothing.
+#: Messages in one round trip. The server executes one chunk while the next is encoded, so a larger one gains nothing.
 CHUNK = 100
-#: Bytes after which a round trip ends before that: a contract may have megabytes.
+#: Bytes at which a chunk ends with fewer messages: a contract may have megabytes.
 CHUNK_BYTES = 4_000_000
 
-#: Workers take from the right.
+#: Commands that add to the end and to the head of a queue: workers take from the right.
 LAST, FIRST = b"LPUSH", b"RPUSH"
-#: What kombu puts between the name of a queue and a priority: each has a list of its own.
+#: kombu's separator of queue and priority in the name of a list: each priority has a list of its own.
 SEPARATOR = "\x06\x16"
 
 
 class Refused(Exception):
-    """The server answered with an error instead of taking messages."""
+    """The server replied with an error and did not take the messages."""
 
 
 class Chunk(NamedTuple):
     """The commands of one round trip: an LPUSH for each queue, and a SET NX for each job."""
 
-    #: Commands in `pushes`, and in `marks`.
+    #: Numbers of commands in `pushes` and in `marks`.
     push_count: int
     mark_count: int
     pushes: bytes
     marks: bytes
 
     def check(self, replies: Sequence[bytes]) -> None:
-        """Raise Refused if messages were refused; a marker that was is no matter.
+        """Raise Refused if messages were refused; a refused marker is ignored.
 
-        Raises ConnectionResetError if the server is no primary any more: behind Sentinels there is another.
+        Raises ConnectionResetError if the server is a replica now: a new connection finds the primary of Sentinels.
         """
         for reply in replies[: self.push_count]:
             if reply.startswith(b"-READONLY"):
@@ -57,7 +57,7 @@ def chunks(jobs: Sequence[Outgoing], settings: Settings) -> Iterator[Chunk]:
     prefix = settings.key_prefix
     mark = _mark_template(int(settings.result_expires), prefix)
     if len(jobs) == 1:
-        # The most frequent call, and the lists take a tenth of it.
+        # The most frequent call; the lists below would take a tenth of its time.
         queue, element = encode_for_redis(jobs[0])
         command, key = _place(jobs[0], f"{prefix}{queue}")
         yield Chunk(1, 1, _push(command, key, 1, _packed(element)), mark % _key(jobs[0], prefix))
@@ -78,7 +78,7 @@ def chunks(jobs: Sequence[Outgoing], settings: Settings) -> Iterator[Chunk]:
 
 
 def _place(job: Outgoing, queue: str) -> tuple[bytes, str]:
-    """Return the command that adds a job to its queue, and the list that it goes to."""
+    """Return the command that adds a job to its queue, and the name of the list."""
     priority = job.options.priority
     if priority is Priority.NORMAL:
         return LAST, queue
@@ -93,7 +93,7 @@ def _key(job: Outgoing, prefix: str) -> bytes:
 
 def _chunk(lists: dict[tuple[bytes, str], list[bytes]], marks: list[bytes]) -> Chunk:
     pushes = b"".join(
-        # The one pushed last is the first then.
+        # RPUSH makes the last element the first of the queue.
         _push(command, key, len(elements), b"".join(elements if command is LAST else reversed(elements)))
         for (command, key), elements in lists.items()
     )
@@ -110,8 +110,8 @@ def _packed(element: bytes) -> bytes:
 
 @lru_cache(maxsize=8)
 def _mark_template(seconds: int, prefix: str) -> bytes:
-    """Return the packed command that marks a job as QUEUED, with a place for its result key."""
-    # NX: a worker may be quicker than this, and its STARTED or result stays. All keys are of one length.
+    """Return the packed command that marks a job as QUEUED, with `%b` for its result key."""
+    # NX: a worker may have stored STARTED or a result already. All keys have the same length.
     key = result_key(UUID(int=0), prefix).encode()
     arguments = (b"SET", key, QUEUED.encode(), b"NX", b"EX", b"%d" % seconds)
     return pack(*arguments).replace(b"%", b"%%").replace(key, b"%b")

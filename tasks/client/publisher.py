@@ -1,11 +1,11 @@
-"""Publishers of contracts: the direct one for Redis, and kombu's own way for Sentinel and RabbitMQ."""
+"""Choice of the publisher for a broker, and the publisher that goes through kombu, for RabbitMQ."""
 
 import math
 import os
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 import redis
 from celery.app.amqp import task_message
@@ -23,37 +23,27 @@ from pattern_storage.tasks.client.redis_publisher import RedisPublisher, unavail
 from pattern_storage.tasks.client.status import mark_queued
 from pattern_storage.tasks.sender import create_app
 
-#: Threads that publish at the same moment; one more waits for one of them.
+#: Threads that can publish at the same time; others wait for a connection.
 MAX_CONNECTIONS = 10
 
-#: RabbitMQ's, which workers declare (kombu.transport.native_delayed_delivery).
+#: RabbitMQ's exchange for delayed messages, which workers declare (kombu.transport.native_delayed_delivery).
 DELAYING_EXCHANGE = "celery_delayed_27"
 
 #: Messages that kombu collects before it sends them.
 BATCH = 500
 
-#: Of redis-py's own connections that we use without it: replies are lines, and nothing comes that was not asked for.
+#: redis-py's options of connections that `wire.py` uses: in RESP 2 a server sends nothing but replies.
 PLAIN: dict[str, Any] = {"protocol": 2, "retry": None}
 
 BROKER_ERRORS = (OperationalError, LimitExceeded, RedisError, OSError)
 
 
-class Publisher(Protocol):
-    """Puts jobs on their queues, and QUEUED markers into the result backend."""
-
-    def publish(self, jobs: Sequence[Outgoing], timeout: float) -> None:
-        """Send the jobs in order. Raises BrokerUnavailable after `timeout` seconds; then some may have been sent."""
-
-    def close(self) -> None:
-        """Close all connections to the broker."""
-
-
 def is_direct(settings: Settings) -> bool:
-    """Whether the broker is Redis at one address or behind Sentinels: messages can go there without kombu."""
+    """Whether kombu is not needed to publish: the broker is Redis at one address, or behind Sentinels."""
     return settings.broker_kind.is_redis and (is_sentinel(settings.broker) or ";" not in settings.broker)
 
 
-def create_publisher(settings: Settings, results: "redis.Redis") -> Publisher:
+def create_publisher(settings: Settings, results: "redis.Redis") -> "RedisPublisher | KombuPublisher":
     """Return the publisher for the broker of the settings; `results` is a client of the result backend."""
     if not is_direct(settings):
         return KombuPublisher(settings, results)
@@ -64,10 +54,7 @@ def create_publisher(settings: Settings, results: "redis.Redis") -> Publisher:
 
 
 class KombuPublisher:
-    """Publishes through a Celery application of its own, so nothing global is touched.
-
-    Its connections belong to the process that opened them: a forked one opens its own.
-    """
+    """Publishes through kombu and a private Celery application; a forked process opens its own connections."""
 
     def __init__(self, settings: Settings, results: "redis.Redis") -> None:
         self._settings, self._results = settings, results
@@ -75,14 +62,14 @@ class KombuPublisher:
         self._opening = threading.Lock()
 
     def _open(self) -> None:
-        # celery-types does not know kombu 5.7's batches yet.
+        # Any: celery-types does not know kombu 5.7's batches yet.
         self._app: Any = create_app(self._settings)
-        # Of its own: kombu's are shared by every Celery application of the process, and stay open.
+        # A pool of its own: every Celery application of the process shares kombu's global pools, which stay open.
         self._connections: Any = self._app.connection_for_write().Pool(limit=MAX_CONNECTIONS)
         self._process_id = os.getpid()
 
     def close(self) -> None:
-        """Close all connections to the broker; a parent's are the parent's."""
+        """Close all connections to the broker, unless they belong to a parent process."""
         if self._process_id == os.getpid():
             self._connections.force_close_all()
             self._app.close()
@@ -92,15 +79,15 @@ class KombuPublisher:
         """Send the jobs. Raises BrokerUnavailable within about `timeout` seconds; some may have been sent."""
         if self._process_id != os.getpid():
             with self._opening:
-                # Threads that race for it get the same one.
+                # Another thread may have opened them meanwhile.
                 if self._process_id != os.getpid():
                     self._open()
         try:
             with self._connections.acquire(block=True, timeout=timeout) as connection:
                 connection.connect_timeout = timeout
-                # Once: kombu would try a hundred times, seconds apart.
+                # One retry: kombu's default is a hundred, seconds apart.
                 connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=timeout)
-                # A pooled connection may have died since its last use: one more try tells that from a dead broker.
+                # One retry here too, since a pooled connection may have been lost since its last use.
                 send = connection.ensure(connection, self._send, max_retries=1, interval_start=0)
                 send(connection, jobs, timeout)
         except BROKER_ERRORS as error:
@@ -120,7 +107,7 @@ class KombuPublisher:
                         **self._route(job, queue),
                         serializer="json",
                         retry=False,
-                        # Seconds until RabbitMQ has to have confirmed it; Redis confirms by answering.
+                        # Seconds for RabbitMQ's publisher confirm; Redis confirms with its reply.
                         confirm_timeout=timeout,
                     )
         except BatchPublishError as error:
@@ -128,11 +115,11 @@ class KombuPublisher:
             raise error.__cause__ or error from None
 
     def _route(self, job: Outgoing, queue: str) -> dict[str, Any]:
-        """Return where a job goes: on RabbitMQ one that is to begin later goes through the exchange that delays."""
+        """Return the routing arguments of a job; on RabbitMQ a delayed one goes through the delaying exchange."""
         if self._settings.broker_kind.is_redis:
             return {"queue": queue, "priority": NUMBERS[job.options.priority]}
         eta = job.options.eta
-        # Whole seconds, as kombu's queues of it are; rather later than too early.
+        # Whole seconds, as kombu's delaying queues need them; rounded up so that no job begins too early.
         seconds = 0 if eta is None else math.ceil((eta - datetime.now(UTC)).total_seconds())
         if seconds <= 0:
             return {"queue": queue}

@@ -1,4 +1,4 @@
-"""Arguments of `client.query`: parameters of the query and options of the call."""
+"""Arguments of `client.query`: the query's parameters and the call's options."""
 
 from datetime import datetime
 from typing import Any
@@ -9,7 +9,7 @@ from pattern_storage.tasks.client.call_options import CallOptions
 
 
 class QueryArguments(CallOptions, total=False):
-    """Parameters of `storage.operations.query_params.QueryParams`, which has their rules; a test keeps both equal."""
+    """Parameters of `storage.operations.query_params.QueryParams`, which validates them; a test keeps both equal."""
 
     id: UUID | str | None
     pattern_name: str | None

@@ -25,24 +25,24 @@ logger = get_logger(__name__)
 
 #: Chunks that are sent before the reply to the first is read: the server executes one while the next is encoded.
 IN_FLIGHT = 2
-#: What a server that is down, silent or refuses ends in.
+#: Errors of a server that is down, does not answer, or refuses.
 ERRORS = (RedisError, OSError, Refused)
 
 
 def unavailable(error: Exception) -> BrokerUnavailable:
-    """Return what to raise for an error about a message, once it is counted and logged."""
+    """Count and log an error of the broker; return the exception to raise for it."""
     metrics.broker_failed()
     logger.warning("cannot enqueue: the queue does not answer: %s", error)
     return BrokerUnavailable(f"the queue does not answer: {error}")
 
 
 class RedisPublisher:
-    """Publishes from threads, each on a connection of its own while it does; forked processes get new connections.
+    """Publishes from any number of threads, each on a connection of its own; forked processes get new connections.
 
     Args:
-        broker: where the queue is.
-        results: where the QUEUED markers go, if that is another server.
-        settings: names of keys, and the lifetime of a marker.
+        broker: client of the server with the queues.
+        results: client of the result backend, for the QUEUED markers, if that is another server.
+        settings: key prefix, and the lifetime of a marker.
     """
 
     def __init__(self, broker: "redis.Redis", results: "redis.Redis | None", settings: Settings) -> None:
@@ -66,7 +66,7 @@ class RedisPublisher:
             try:
                 self._send(wire, sending, unanswered, timeout)
             except ConnectionError:
-                # An idle connection may have died since its last use: a new one tells that from a dead server.
+                # A reused connection may have been lost since its last use; a new one shows whether the server is down.
                 if not reused:
                     raise
                 self._send(self._broker.open(timeout), sending, unanswered, timeout)
@@ -74,7 +74,7 @@ class RedisPublisher:
             raise unavailable(error) from error
 
     def _send(self, wire: Wire, sending: Iterator[Chunk], unanswered: deque[Chunk], timeout: float) -> None:
-        """Send what another connection was not answered, then the rest; then the connection is idle, or closed."""
+        """Send the chunks that were unanswered on another connection, then the rest; give the connection back."""
         try:
             for chunk in unanswered:
                 wire.send(self._packed(chunk))
@@ -101,7 +101,7 @@ class RedisPublisher:
             self._mark(self._results, chunk, timeout)
 
     def _mark(self, results: Wires[Wire], chunk: Chunk, timeout: float) -> None:
-        """Send the markers to a server of their own; one that is down takes nothing back of what was accepted."""
+        """Send the markers to the other server, unless it is down: the jobs have been accepted already."""
         with suppress(*ERRORS):
             wire = results.take(timeout)
             try:
@@ -114,7 +114,7 @@ class RedisPublisher:
 
 
 class AsyncRedisPublisher:
-    """The same with await, on one event loop and without a thread; all tasks share one connection to each server."""
+    """`RedisPublisher` with `await`, on one event loop; all its tasks share one connection to each server."""
 
     def __init__(
         self, broker: "redis.asyncio.Redis", results: "redis.asyncio.Redis | None", settings: Settings
@@ -153,7 +153,7 @@ class AsyncRedisPublisher:
         unanswered: deque[Chunk],
         timeout: float,  # noqa: ASYNC109
     ) -> None:
-        """Send what another connection was not answered, then the rest."""
+        """Send the chunks that were unanswered on another connection, then the rest."""
         replies = deque(self._ask(wire, chunk, timeout) for chunk in unanswered)
         try:
             for chunk in sending:
@@ -165,7 +165,7 @@ class AsyncRedisPublisher:
                 await self._receive(unanswered, replies, timeout)
         finally:
             for reply in replies:
-                # Nobody awaits these any more, and asyncio complains of an exception that nobody saw.
+                # Not awaited after an error: asyncio would log an exception that is never retrieved.
                 reply.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def _ask(self, wire: AsyncWire, chunk: Chunk, timeout: float) -> "asyncio.Future[list[bytes]]":

@@ -1,4 +1,4 @@
-"""Client for synchronous code: every call returns when it is done, or raises within a bounded time."""
+"""Client for synchronous code: every call returns or raises within a bounded time."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -53,19 +53,19 @@ class PatternStorageClient(
 ):
     """Enqueues storage jobs and reads their results. Safe to share between threads.
 
-    Arguments that are left out come from the environment, see `config.settings.Settings`:
+    Arguments that are not given come from the environment, see `config.settings.Settings`:
 
     Args:
         database_url: PostgreSQL; only needed to cancel, and for results that have expired in Redis.
         redis_url: Redis or Valkey, for queue and results.
-        broker_url: the queue, where it is not `redis_url`.
-        result_backend_url: the results, where they are not in `redis_url`.
+        broker_url: the broker, if it is not `redis_url`.
+        result_backend_url: the result backend, if it is not `redis_url`.
         connect_timeout: seconds until a server that does not answer is reported as down.
-        defaults: options of all jobs that say nothing else, for example `{"priority": "low"}`.
+        defaults: options of all jobs that are submitted without their own, for example `{"priority": "low"}`.
 
     Raises:
         SettingsInvalid: if no server is configured, or a setting breaks a rule.
-        ContractInvalid: if one of the defaults does.
+        ContractInvalid: if one of the defaults breaks a rule.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class PatternStorageClient(
         self.close()
 
     def close(self) -> None:
-        """Close all connections. Jobs go on."""
+        """Close all connections. Submitted jobs are not affected."""
         self._publisher.close()
         self._subscriptions.close()
         self._redis.close()
@@ -125,25 +125,24 @@ class PatternStorageClient(
         return self._enqueue((job,), options)[0]
 
     def _enqueue(self, jobs: Sequence[Outgoing], options: CallOptions) -> list[Job]:
-        named, timeout = split(options, self.defaults)
-        self.publish(with_options(jobs, named, self.settings), timeout)
+        job_options, timeout = split(options, self.defaults)
+        self.publish(with_options(jobs, job_options, self.settings), timeout)
         return [Job(self, job.correlation_id, Request(job)) for job in jobs]
 
     def publish(self, jobs: Sequence[Outgoing], timeout: float | None = None) -> None:
-        """Send prepared jobs, each with options of its own. Raises BrokerUnavailable, then some may have been sent."""
-        if again := reused_results(jobs, self.settings.key_prefix):
+        """Send prepared jobs, each with its own options. Raises BrokerUnavailable; then some may have been sent."""
+        if old_results := reused_results(jobs, self.settings.key_prefix):
             with suppress(RedisError):
-                self._redis.delete(*again)
+                self._redis.delete(*old_results)
         self._publisher.publish(jobs, timeout or self.settings.connect_timeout)
 
     def submit_again(self, contracts: Iterable[ModelContractPatternStorage]) -> list[Job]:
         """Send jobs that ended as dead letters again; their final state in Redis is deleted first."""
         sending = list(contracts)
-        with translated_errors():
-            if sending:
-                self._redis.delete(
-                    *(result_key(contract.correlation_id, self.settings.key_prefix) for contract in sending)
-                )
+        keys = [result_key(contract.correlation_id, self.settings.key_prefix) for contract in sending]
+        if keys:
+            with translated_errors():
+                self._redis.delete(*keys)
         return self.submit_many(sending)
 
     def submit_in(
@@ -151,20 +150,20 @@ class PatternStorageClient(
     ) -> Job:
         """Write the job into the outbox in your own transaction: it exists if and only if that commits.
 
-        A relay publishes it after the commit, and again until it is done. The connection has to be to the workers'
-        database. The same contract again changes nothing. Before it is published Redis does not know the job: its
-        status is QUEUED where DATABASE_URL is set, else UNKNOWN.
+        A relay publishes it after the commit, and again until it is done. The connection must lead to the workers'
+        database. Submitting the same contract again has no effect. Redis does not know the job before it is published:
+        its status is QUEUED where DATABASE_URL is set, else UNKNOWN.
 
         Args:
             connection: a psycopg connection or cursor, in autocommit mode inside `with connection.transaction()`;
                 SQLAlchemy's `Connection` or `Session`; or, inside `atomic`, Django's `connection`.
-            contract: the job. Its `data` may be a `Pattern`, and its `patterns` a list of them.
+            contract: the job. Its `data` may be a `Pattern`, its `patterns` a list of Patterns.
 
         Raises:
             ContractInvalid, UnsupportedOperation: before anything is written; a query is refused as well.
-            CorrelationConflict: if another request is in the outbox under this id; the transaction goes on.
+            CorrelationConflict: if another request is in the outbox under this id; the transaction can go on.
             ConnectionUnsupported: for any other connection; it is a TypeError.
-            Exception: what your connection raises.
+            Exception: any error of your connection.
         """
         return self.submit_many_in(connection, [contract], **options)[0]
 
@@ -180,21 +179,20 @@ class PatternStorageClient(
         return [Job(self, contract.correlation_id, Request(prepare(contract))) for contract in sending]
 
     def _outbox_options(self, options: SubmitOptions) -> JobOptions:
-        named = outbox_options(options, self.defaults)
-        checked = JobOptions.of(named)
-        # The relay waits for the moment, so that it may be any.
+        checked = JobOptions.of(outbox_options(options, self.defaults))
+        # A job waits in the outbox until its eta, so no broker limits the delay.
         refuse_impossible(checked.without_eta(), self.settings)
         return checked
 
     def get(self, correlation_id: UUID | str) -> Job:
-        """Return the job of this id; asks no server. Raises ValueError if it is no UUID."""
+        """Return the job of this id, without asking a server. Raises ValueError if it is not a UUID."""
         return Job(self, correlation_id if isinstance(correlation_id, UUID) else UUID(correlation_id))
 
     def results(self, jobs: Iterable[Job], timeout: float = 10.0) -> Iterator[tuple[Job, ModelResult]]:
         """Yield each job with its result as they complete, over one subscription; `timeout` seconds for all of them.
 
-        Jobs may be those of `submit_many` or of `get`. Raises JobTimeout, when the rest has been yielded, if some have
-        no result in time, and ResultBackendUnavailable.
+        Jobs may come from `submit_many` or `get`. Raises ResultBackendUnavailable, and JobTimeout, after the other
+        results, if some jobs have none in time.
         """
         collector = ResultCollector(jobs, self.settings.key_prefix, has_database=self.database.is_configured)
         return collect(collector, self._redis, self._subscriptions, self.database, timeout)

@@ -1,8 +1,7 @@
-"""Kept connections of the synchronous publisher, which carry packed commands whose replies are one line each.
+"""Persistent connections of the synchronous publisher, for packed commands whose replies are one line each.
 
-redis-py opens them: URL, TLS, login and timeouts are its own. From then on its packing, parsing, locks and retries,
-twice as long as the round trip itself, are left out. Reads and writes are the caller's thread's, under gevent its
-greenlet's.
+redis-py opens them, with its URL, TLS, login and timeouts. From then on its packing, parsing, locks and retries, which
+take twice as long as the round trip itself, are not used. The caller's thread, or greenlet, reads and writes.
 """
 
 import os
@@ -12,43 +11,43 @@ from typing import Any, Generic, TypeVar
 
 import redis
 
-#: Seconds after which an unused connection is not trusted: something on the way may have dropped it in silence.
+#: Seconds after which an unused connection is closed: a firewall may have dropped it without a sign.
 MAX_IDLE = 60.0
 RECEIVED_AT_ONCE = 65_536
 
 
 def timed(options: dict[str, Any], timeout: float) -> dict[str, Any]:
-    """Return redis-py's options of a connection with another timeout, in seconds."""
+    """Return redis-py's options of a connection, with this timeout in seconds."""
     return options | {name: timeout for name in ("socket_connect_timeout", "socket_timeout") if name in options}
 
 
 class Wire:
-    """One connection that is logged in."""
+    """One connection, logged in."""
 
-    #: The version of the protocol. In the older one nothing comes that was not asked for.
+    #: Version of the protocol. In RESP 2 a server sends nothing but replies.
     protocol = 2
 
     def __init__(self, connection: Any, timeout: float) -> None:
         self._connection = connection
         self._timeout = timeout
         connection.connect()
-        # redis-py has no public way to it; an SSL socket has the same methods.
+        # redis-py has no public access to the socket; an SSL socket has the same methods.
         self._socket = connection._sock
         self._received = b""
         self._used: float | None = None
 
     @property
     def is_fresh(self) -> bool:
-        """Whether nothing was ever answered on it."""
+        """Whether it has not received a reply yet."""
         return self._used is None
 
     @property
     def is_stale(self) -> bool:
-        """Whether it was unused for too long."""
+        """Whether it was unused for longer than MAX_IDLE."""
         return self._used is not None and time.monotonic() - self._used > MAX_IDLE
 
     def set_timeout(self, seconds: float) -> None:
-        """Let each call take so long."""
+        """Set the timeout of each read and write."""
         if seconds != self._timeout:
             self._timeout = seconds
             self._socket.settimeout(seconds)
@@ -58,7 +57,7 @@ class Wire:
         self._socket.sendall(packed)
 
     def receive(self, count: int) -> list[bytes]:
-        """Return so many replies, each a line without its end. Raises OSError."""
+        """Return this number of replies, each a line without its end. Raises OSError."""
         received = self._received
         while received.count(b"\r\n") < count:
             received += self.receive_some(RECEIVED_AT_ONCE)
@@ -66,7 +65,7 @@ class Wire:
         return replies
 
     def receive_some(self, most: int) -> bytes:
-        """Return what has come, waiting for it if need be. Raises OSError."""
+        """Wait for data and return it. Raises OSError."""
         received: bytes = self._socket.recv(most)
         if not received:
             raise ConnectionResetError("the server closed the connection")
@@ -88,7 +87,7 @@ Kind = TypeVar("Kind", bound=Wire)
 
 
 class Wires(Generic[Kind]):
-    """Connections to one server, for any number of threads; a forked child opens its own."""
+    """Pool of connections to one server, for any number of threads; a forked child opens its own."""
 
     def __init__(self, client: "redis.Redis", kind: type[Kind]) -> None:
         self._client = client
@@ -97,15 +96,15 @@ class Wires(Generic[Kind]):
         self._process_id = os.getpid()
 
     def take(self, timeout: float) -> Kind:
-        """Return an idle connection, or a new one, for calls that take up to `timeout` seconds.
+        """Return an idle connection, or a new one, whose reads and writes time out after `timeout` seconds.
 
         Raises redis.exceptions.RedisError if none can be opened in that time.
 
-        Give it back only when all replies were read: others would be taken for those of the next caller.
+        Give it back only when all replies have been read: the next caller would take the others for its own.
         """
         if self._process_id != os.getpid():
-            # The parent's: it goes on using them.
-            self._process_id, self._idle = os.getpid(), deque()
+            # The parent process goes on using its connections.
+            self._idle, self._process_id = deque(), os.getpid()
         while self._idle:
             wire = self._idle.pop()
             if not wire.is_stale:
@@ -116,7 +115,7 @@ class Wires(Generic[Kind]):
 
     def open(self, timeout: float) -> Kind:
         """Return a new connection. Raises redis.exceptions.RedisError."""
-        # Not of the pool, which would count it as its own.
+        # Built without the pool, which would count it as its own.
         pool = self._client.connection_pool
         options = timed(pool.connection_kwargs, timeout) | {"protocol": self._kind.protocol}
         return self._kind(pool.connection_class(**options), timeout)
@@ -126,7 +125,7 @@ class Wires(Generic[Kind]):
         self._idle.append(wire)
 
     def close(self) -> None:
-        """Close the connections that are not in use, and those to the Sentinels, which said where they lead."""
+        """Close the connections that are not in use, and those to the Sentinels."""
         while self._idle:
             self._idle.pop().close()
         self._client.close()

@@ -72,8 +72,8 @@ def test_a_call_goes_before_the_client_s_defaults() -> None:
         {"queue": "b", "priority": "low"}, 2,
     )  # fmt: skip
     assert split({"eta": NOW}, {"delay": 3}) == ({"eta": NOW}, None)
-    for wrong in (0, -1, "1", True):
-        with pytest.raises(ContractInvalid, match="connect_timeout should be a number of seconds above 0"):
+    for wrong in (0, -1, "1", True, float("inf"), float("nan"), 601):
+        with pytest.raises(ContractInvalid, match="connect_timeout should be a number of seconds above 0 and at most"):
             split({"connect_timeout": wrong}, {})  # type: ignore[typeddict-item]
 
 
