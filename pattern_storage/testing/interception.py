@@ -13,9 +13,9 @@ from uuid import UUID
 
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, outbox
 from pattern_storage.storage.caller_connection import async_executor, executor
-from pattern_storage.storage.job_options import JobOptions, SubmitOptions
+from pattern_storage.storage.job_options import SubmitOptions
 from pattern_storage.tasks.client.asynchronous import AsyncPatternStorageClient
-from pattern_storage.tasks.client.call_options import CallOptions, outbox_options, split
+from pattern_storage.tasks.client.call_options import CallOptions, outbox_options, split, with_options
 from pattern_storage.tasks.client.job import AsyncJob, Job
 from pattern_storage.tasks.client.outgoing import Outgoing, Request, contract_of, prepare
 from pattern_storage.tasks.client.result_document import checked_result, parse_result
@@ -61,18 +61,22 @@ def intercepted(mode: Mode, **variables: str) -> Iterator[None]:
         yield
 
 
-def _accept(mode: Mode, jobs: Iterable[Outgoing], options: CallOptions) -> None:
-    JobOptions.of(split(options, {})[0])
-    for job in jobs:
+def _accept(client: PatternStorageClient, mode: Mode, jobs: Sequence[Outgoing], options: CallOptions) -> None:
+    named, _ = split(options, client.defaults)
+    for job in with_options(jobs, named, client.settings):
         contract = contract_of(job.contract)
-        mode.jobs.add(contract, options)
+        mode.jobs.add(contract, {**options, **named})
         mode.accept(contract)
 
 
-def _check(contracts: Iterable[ModelContractPatternStorage], options: dict[str, Any]) -> None:
-    JobOptions.of(outbox_options(cast("SubmitOptions", options), {}))
+def _outbox_options(
+    client: PatternStorageClient, contracts: Iterable[ModelContractPatternStorage], options: SubmitOptions
+) -> SubmitOptions:
+    """Return the options with the client's defaults, after the checks of `submit_in`."""
+    client._outbox_options(options)
     for contract in contracts:
         outbox.check_write(contract)
+    return outbox_options(options, client.defaults)
 
 
 def _result(mode: Mode, correlation_id: UUID, request: Request | None, timeout: float) -> ModelResult:
@@ -86,7 +90,7 @@ def _result(mode: Mode, correlation_id: UUID, request: Request | None, timeout: 
 
 def _synchronous(mode: Mode) -> dict[str, Any]:
     def enqueue(self: PatternStorageClient, jobs: Sequence[Outgoing], options: CallOptions) -> list[Job]:
-        _accept(mode, jobs, options)
+        _accept(self, mode, jobs, options)
         return [Job(self, job.correlation_id, Request(job)) for job in jobs]
 
     def submit_again(self: PatternStorageClient, contracts: Iterable[ModelContractPatternStorage]) -> list[Job]:
@@ -99,11 +103,11 @@ def _synchronous(mode: Mode) -> dict[str, Any]:
     ) -> list[Job]:
         sending = list(contracts)
         execute = executor(connection)
-        _check(sending, options)
+        named = _outbox_options(self, sending, cast("SubmitOptions", options))
         jobs = write(self, connection, sending, **options) if mode.writes_outbox else []
         transaction = current(execute) if sending else None
         for contract in sending:
-            mode.jobs.add(contract, options, outbox=True, transaction=transaction)
+            mode.jobs.add(contract, named, outbox=True, transaction=transaction)
         return jobs or [Job(self, contract.correlation_id, Request(prepare(contract))) for contract in sending]
 
     def cancel(_: PatternStorageClient, correlation_id: UUID | str) -> ModelResult:
@@ -134,7 +138,7 @@ def _asynchronous(mode: Mode) -> dict[str, Any]:
     async def enqueue(
         self: AsyncPatternStorageClient, jobs: Sequence[Outgoing], options: CallOptions
     ) -> list[AsyncJob]:
-        await asyncio.to_thread(_accept, mode, jobs, options)
+        await asyncio.to_thread(_accept, self._client, mode, jobs, options)
         return [AsyncJob(self, job.correlation_id, Request(job)) for job in jobs]
 
     write = AsyncPatternStorageClient.submit_many_in
@@ -147,11 +151,11 @@ def _asynchronous(mode: Mode) -> dict[str, Any]:
     ) -> list[AsyncJob]:
         sending = list(contracts)
         execute = async_executor(connection)
-        _check(sending, options)
+        named = _outbox_options(self._client, sending, cast("SubmitOptions", options))
         jobs = await write(self, connection, sending, **options) if mode.writes_outbox else []
         transaction = await current_async(execute) if sending else None
         for contract in sending:
-            mode.jobs.add(contract, options, outbox=True, transaction=transaction)
+            mode.jobs.add(contract, named, outbox=True, transaction=transaction)
         return jobs or [AsyncJob(self, contract.correlation_id, Request(prepare(contract))) for contract in sending]
 
     async def cancel(_: AsyncPatternStorageClient, correlation_id: UUID | str) -> ModelResult:

@@ -73,6 +73,8 @@ def test_recorded_jobs_go_nowhere(recorded_jobs: RecordedMode, monkeypatch: pyte
         client.delete(uuid4(), priority="urgent", expires=60)
         with pytest.raises(ContractInvalid, match="confidence_score"):
             client.insert(make_pattern(confidence_score=2))
+        with pytest.raises(ContractInvalid, match=r"a delay should be shorter than .*VISIBILITY_TIMEOUT"):
+            client.insert(make_pattern(), delay=10**6)
         jobs = recorded_jobs.jobs
         assert len(jobs) == 4
         assert (
@@ -125,6 +127,18 @@ def test_every_field_of_a_contract_can_be_asserted(recorded_jobs: RecordedMode) 
     assert repr(update) == f"SubmittedJob(update {pattern_id} expect=2026-01-31T12:00:00+00:00)"
     assert repr(jobs) == f"JobLog([{update}, batch_insert 1 patterns])"
     assert (batch.matches({"pattern_name": "Fields"}), batch.transaction) == (True, None)
+
+
+def test_options_of_the_client_are_those_of_its_jobs(recorded_jobs: RecordedMode, empty_database_url: str) -> None:
+    jobs = recorded_jobs.jobs
+    with PatternStorageClient(defaults={"priority": "low", "delay": 5}) as client:
+        client.insert(make_pattern(), delay=7)
+        jobs.assert_enqueued(priority="low", delay=7)
+        client.insert(make_pattern(), priority="urgent")
+        jobs.assert_enqueued(priority="urgent", delay=5)
+        with psycopg.connect(empty_database_url) as connection:
+            client.submit_in(connection, make_contract(), delay=10**6)
+            jobs.assert_enqueued(outbox=True, priority="low", delay=10**6)
 
 
 async def test_recorded_jobs_of_the_async_client(recorded_jobs: RecordedMode) -> None:
