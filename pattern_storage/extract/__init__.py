@@ -5,7 +5,7 @@
     for pattern in harvest(standard_library()):
         client.insert(pattern)
 
-`source_tree` finds and parses the files, `definition` reads a pattern's columns off one definition.
+`source_tree` finds and parses the files, `definition` derives a pattern's columns from one definition.
 """
 
 from pattern_storage.extract.source_tree import (

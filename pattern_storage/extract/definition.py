@@ -1,4 +1,4 @@
-"""One function, method or class of a parsed module, and the pattern columns that are read off it."""
+"""Definition of a function, method or class in a parsed module, and the pattern columns that are derived from it."""
 
 import ast
 import doctest
@@ -19,7 +19,7 @@ MAX_TAG_CHARACTERS = 100
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A definition and where it stands; `first_line` to `last_line` (from 1) include its decorators."""
+    """A definition and its position; `first_line` to `last_line` (from 1) include its decorators."""
 
     node: DefinitionNode
     qualname: str
@@ -43,15 +43,13 @@ class Definition:
         if isinstance(self.node, ast.ClassDef):
             return []
         spec = self.node.args
-        starred = [spec.vararg] if spec.vararg else []
-        keywords = [spec.kwarg] if spec.kwarg else []
-        return [*spec.posonlyargs, *spec.args, *starred, *spec.kwonlyargs, *keywords]
+        return list(filter(None, [*spec.posonlyargs, *spec.args, spec.vararg, *spec.kwonlyargs, spec.kwarg]))
 
     def tags(self) -> list[str]:
-        """Tags to search by: the kind of code, then the last name of each decorator."""
+        """Return the tags: the kind of code, then the last name of each decorator."""
         node, name = self.node, self.node.name
         decorators = [dotted.rpartition(".")[2] for dotted in map(_dotted, node.decorator_list) if dotted]
-        found = {
+        kinds = {
             "async": isinstance(node, ast.AsyncFunctionDef),
             "generator": "yield" in self.code and _is_generator(node),
             "typed": self._is_typed(implicit_first=self.in_class and "staticmethod" not in decorators),
@@ -59,7 +57,7 @@ class Definition:
             "documented": bool(ast.get_docstring(node, clean=False)),
             "decorated": bool(node.decorator_list),
         }
-        tags = [tag for tag, present in found.items() if present] + decorators
+        tags = [tag for tag, present in kinds.items() if present] + decorators
         return list(dict.fromkeys(tag[:MAX_TAG_CHARACTERS] for tag in tags))[:MAX_TAGS]
 
     def _is_typed(self, *, implicit_first: bool) -> bool:
@@ -69,7 +67,7 @@ class Definition:
         return all(argument.annotation for argument in arguments)
 
     def details(self) -> dict[str, Any]:
-        """Context of this kind of definition: a function's arguments, or a class's bases and methods."""
+        """Return the context of this kind of definition: a function's arguments, or a class's bases and methods."""
         if not isinstance(self.node, ast.ClassDef):
             return {"arguments": [argument.arg for argument in self.arguments]}
         methods = [member.name for member in _members(self.node) if not isinstance(member, ast.ClassDef)]
@@ -77,21 +75,21 @@ class Definition:
         return {"bases": bases, "methods": list(dict.fromkeys(methods))}
 
     def documentation(self) -> tuple[str | None, str | None]:
-        """The docstring's first paragraph and its doctest examples, or None where there is no such thing."""
+        """Return the docstring's first paragraph and its doctest examples, each None if there is none."""
         docstring = storable(ast.get_docstring(self.node) or "").strip()
         return re.split(r"\n\s*\n", docstring, maxsplit=1)[0].rstrip() or None, _examples(docstring) or None
 
     def complexity(self) -> int:
-        """McCabe's cyclomatic complexity, at least 1; for a class that of its most complex method."""
+        """Return McCabe's cyclomatic complexity, at least 1; for a class that of its most complex method."""
         if not isinstance(self.node, ast.ClassDef):
             return _complexity(self.node)
         return max(map(_complexity, _members(self.node)), default=1)
 
 
 def definitions(scope: ast.Module | ast.ClassDef, lines: list[str], prefix: str = "") -> Iterator[Definition]:
-    """Every definition in source order, also under `if` or `try`, but none that is local to a function.
+    """Yield every definition in source order, also under `if` or `try`, but none that is local to a function.
 
-    `lines` is the source split at newlines alone: a form feed or U+2028 is no line end to the parser.
+    `lines` is the source split at newlines alone: for the parser a form feed or U+2028 does not end a line.
     """
     for node in _members(scope):
         first, last = _first_line(node, lines), node.end_lineno or node.lineno
@@ -102,14 +100,14 @@ def definitions(scope: ast.Module | ast.ClassDef, lines: list[str], prefix: str 
 
 
 def storable(text: str) -> str:
-    """The text with NUL and lone surrogates, which PostgreSQL cannot store, spelled as escapes."""
+    """Return the text with escapes in place of NUL and lone surrogates, which PostgreSQL cannot store."""
     return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _members(scope: ast.AST) -> Iterator[DefinitionNode]:
     blocks = (ast.stmt, ast.excepthandler, ast.match_case)
     pending = [scope]
-    while pending:  # a stack of our own: a chain of a thousand elif is nested a thousand deep
+    while pending:  # no recursion: a chain of a thousand elif is nested a thousand deep
         node = pending.pop()
         if isinstance(node, DefinitionNode) and node is not scope:
             yield node
@@ -129,14 +127,14 @@ class _ComplexityVisitor(PathGraphingAstVisitor):  # type: ignore[misc]  # mccab
     visitTryStar = PathGraphingAstVisitor.visitTryExcept  # noqa: N815
 
     def visitIf(self, node: ast.If) -> None:  # noqa: N802
-        """Take `if ... elif ... else` as one branching: the same number, without the recursion."""
+        """Count `if ... elif ... else` as one branching, which gives the same number without the recursion."""
         chain = [node]
         while len(chain[-1].orelse) == 1 and isinstance(follower := chain[-1].orelse[0], ast.If):
             chain.append(follower)
         self._branch(node, chain, chain[-1].orelse)
 
     def visitMatch(self, node: ast.Match) -> None:  # noqa: N802
-        """Count a `case _` as the `else` it is, and any other case as one more way through."""
+        """Count a `case _` as an `else`, and any other case as one more way."""
         *others, last = node.cases
         bare = isinstance(last.pattern, ast.MatchAs) and last.pattern.pattern is None and last.guard is None
         self._branch(node, others if bare and others else node.cases, last.body if bare and others else [])
@@ -156,7 +154,7 @@ def _first_line(node: DefinitionNode, lines: list[str]) -> int:
 
 
 def _source(node: DefinitionNode, lines: list[str], first_line: int) -> str:
-    """Take the definition's own indentation off every line but those where that would change a string.
+    """Return the code without the definition's own indentation, except in lines where that would change a string.
 
     `textwrap.dedent` would change it, or stop at a line in a string that is indented less than the code.
     """
@@ -173,7 +171,7 @@ def _source(node: DefinitionNode, lines: list[str], first_line: int) -> str:
 
 
 def _string_lines(node: DefinitionNode, lines: list[str], first_line: int) -> Iterator[int]:
-    """Number the lines that begin inside a string, docstrings apart: those are indented like code."""
+    """Yield the numbers of the lines that begin inside a string, without docstrings, which are indented like code."""
     docstrings: set[ast.expr] = set()
     for child in ast.walk(node):
         if isinstance(child, ast.Expr):
@@ -197,19 +195,13 @@ def _is_generator(node: DefinitionNode) -> bool:
 
 
 def _dotted(node: ast.expr) -> str | None:
-    """`a.b` for the expressions `a.b`, `a.b(...)` and `a.b[...]`; None for one that has no such name."""
+    """Return `a.b` for the expressions `a.b`, `a.b(...)` and `a.b[...]`; None for one that has no such name."""
     names: list[str] = []
-    while not isinstance(node, ast.Name):
+    while isinstance(node, ast.Attribute | ast.Call | ast.Subscript):
         if isinstance(node, ast.Attribute):
             names.append(node.attr)
-            node = node.value
-        elif isinstance(node, ast.Call):
-            node = node.func
-        elif isinstance(node, ast.Subscript):
-            node = node.value
-        else:
-            return None
-    return ".".join([node.id, *reversed(names)])
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return ".".join([node.id, *reversed(names)]) if isinstance(node, ast.Name) else None
 
 
 def _examples(docstring: str) -> str:

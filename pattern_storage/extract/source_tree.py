@@ -18,15 +18,13 @@ MAX_FILE_BYTES = 16 * 1024 * 1024
 MAX_CODE_BYTES = 1024 * 1024
 MAX_NAME_CHARACTERS = 255
 
+#: Names of directories that are left out: tests, installed packages, and folders of tools. `venv` is not among them,
+#: because the standard library has a package of that name.
 DEFAULT_EXCLUDE = (
     *("test", "tests", "idle_test"),
     *("site-packages", "dist-packages", "__pypackages__", "node_modules", "__pycache__"),
     *(".git", ".hg", ".svn", ".venv", ".tox", ".nox", ".eggs"),
 )
-"""Directory names left out: tests, other people's packages and what tools leave behind.
-
-`venv` is not among them: the standard library has a package of that name.
-"""
 
 OnSkip = Callable[[Path, str], None]
 
@@ -34,27 +32,24 @@ _warnings_lock = threading.Lock()
 
 
 class HarvestError(ValueError):
-    """The path given is nothing that patterns can be harvested from."""
+    """A path, or one file of it, from which no patterns can be harvested."""
 
 
 def standard_library() -> Path:
-    """The directory of the running Python's standard library: thousands of patterns on every machine."""
+    """Return the directory of the running Python's standard library, which has thousands of patterns."""
     return Path(sysconfig.get_path("stdlib"))
 
 
 def harvest(path: Path, *, exclude: Sequence[str] = DEFAULT_EXCLUDE, on_skip: OnSkip | None = None) -> Iterator[Any]:
     """Yield the `data` of one insert per definition, in the same order and with the same names every time.
 
-    A pattern is called `module.qualname`. A module's name starts at its outermost package, also one above
-    `path`, so `json/` and the whole library both give `json.decoder.JSONDecoder`. No two patterns share
-    name and type: the second of two gets `#2` at its end.
-
-    One file is in memory at a time; of those before it only the names are kept. Links to directories are
-    not followed.
+    A pattern is called `module.qualname`. A module's name starts at its outermost package, also one above `path`, so
+    `json/` and the whole library both give `json.decoder.JSONDecoder`. No two patterns share name and type: the second
+    of two gets `#2` at its end. One file is in memory at a time. Links to directories are not followed.
 
     Args:
         path: One `.py` file, or a directory that is searched to any depth.
-        exclude: Names of directories to leave out. They count below `path` only, never in `path` itself.
+        exclude: Names of directories below `path` to leave out.
         on_skip: Called with the path and a sentence for each file or definition that is left out: one that
             cannot be read, decoded or parsed, or that is too large.
 
@@ -77,11 +72,13 @@ def _patterns(path: Path, exclude: frozenset[str], on_skip: OnSkip) -> Iterator[
         base = base.parent
     names = _Names()
     for file in _python_files(path, exclude, on_skip) if path.is_dir() else [path]:
-        parsed = _parse(file, on_skip)
-        if parsed is None:
+        try:
+            tree, lines = _parse(file)
+        except HarvestError as error:
+            on_skip(file, str(error))
             continue
         module = _module(file.relative_to(base))
-        for definition in definitions(*parsed):
+        for definition in definitions(tree, lines):
             if (size := len(definition.code.encode())) > MAX_CODE_BYTES:
                 reason = f"has {size} bytes of source, more than the {MAX_CODE_BYTES} of a pattern"
                 on_skip(file, f"{definition.qualname} in line {definition.first_line} {reason}.")
@@ -115,7 +112,7 @@ def _pattern(module: str, definition: Definition, names: "_Names") -> dict[str, 
 
 
 class _Names:
-    """The names already given, so that no two patterns of a harvest collide in the unique constraint."""
+    """The names of a harvest so far, so that no two patterns collide in the unique constraint."""
 
     def __init__(self) -> None:
         self._uses: Counter[tuple[str, str]] = Counter()
@@ -131,40 +128,29 @@ class _Names:
 
 
 def _python_files(root: Path, exclude: frozenset[str], on_skip: OnSkip) -> Iterator[Path]:
-    pending = [root]
-    while pending:
-        directory = pending.pop()
-        try:
-            with os.scandir(directory) as found:
-                entries = sorted(found, key=lambda entry: entry.name)
-        except OSError as error:
-            on_skip(directory, f"The directory cannot be listed: {error.strerror}.")
-            continue
-        folders = {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
-        pending.extend(directory / name for name in sorted(folders - exclude, reverse=True))
-        for entry in entries:
-            if entry.name.endswith(".py") and entry.name not in folders:
-                yield directory / entry.name
+    def skip(error: OSError) -> None:
+        on_skip(Path(error.filename), f"The directory cannot be listed: {error.strerror}.")
+
+    for directory, folders, names in os.walk(root, onerror=skip):
+        folders[:] = sorted(set(folders) - exclude)
+        yield from (Path(directory, name) for name in sorted(names) if name.endswith(".py"))
 
 
-def _parse(file: Path, on_skip: OnSkip) -> tuple[ast.Module, list[str]] | None:
+def _parse(file: Path) -> tuple[ast.Module, list[str]]:
+    """Return the tree and the lines of a file. Raises HarvestError if it is to be left out."""
     try:
         if not file.is_file():  # a named pipe would block the read for ever
-            on_skip(file, "It is not a regular file.")
-            return None
+            raise HarvestError("It is not a regular file.")
         if (size := file.stat().st_size) > MAX_FILE_BYTES:
-            on_skip(file, f"The file has {size} bytes, more than the {MAX_FILE_BYTES} that are parsed.")
-            return None
+            raise HarvestError(f"The file has {size} bytes, more than the {MAX_FILE_BYTES} that are parsed.")
         with tokenize.open(file) as stream:
             text = stream.read()
     except OSError as error:
-        on_skip(file, f"The file cannot be read: {error.strerror}.")
-        return None
+        raise HarvestError(f"The file cannot be read: {error.strerror}.") from None
     except (SyntaxError, LookupError, UnicodeError) as error:  # a PEP 263 cookie, a codec, a byte
-        on_skip(file, f"The file cannot be decoded: {error}.")
-        return None
+        raise HarvestError(f"The file cannot be decoded: {error}.") from None
     try:
-        # Foreign code is not ours to warn about. The filters belong to the whole process, hence the lock.
+        # Warnings of the source are not for the user. The filters belong to the whole process, hence the lock.
         with _warnings_lock, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return ast.parse(text), text.split("\n")
@@ -172,8 +158,8 @@ def _parse(file: Path, on_skip: OnSkip) -> tuple[ast.Module, list[str]] | None:
         reason = f"{error.msg} in line {error.lineno}" if error.lineno else error.msg
     except (ValueError, RecursionError, MemoryError) as error:  # NUL bytes; nested deeper than the parser can
         reason = str(error) or "it is nested too deeply"
-    on_skip(file, f"Python {sys.version_info[0]}.{sys.version_info[1]} cannot parse the file: {reason.rstrip('.')}.")
-    return None
+    version = f"Python {sys.version_info[0]}.{sys.version_info[1]}"
+    raise HarvestError(f"{version} cannot parse the file: {reason.rstrip('.')}.")
 
 
 def _module(file: Path) -> str:

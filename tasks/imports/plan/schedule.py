@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -17,18 +16,6 @@ from cronsim import CronSim, CronSimError
 _FIELDS = {"minute": 60, "hour": 24, "day of month": 31, "month": 12, "day of week": 7}
 
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-
-
-class Schedule(Protocol):
-    """A sequence of due times, timezone-aware and in whole seconds."""
-
-    def after(self, moment: datetime) -> datetime | None:
-        """Return the first due time after `moment`, None if there is none in the next decades."""
-        ...
-
-    def until(self, moment: datetime) -> datetime | None:
-        """Return the last due time up to `moment`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -48,11 +35,11 @@ class Every:
         return int(interval[1]) * _UNITS[interval[2]] if interval else 0
 
     def after(self, moment: datetime) -> datetime:
-        """See `Schedule.after`."""
+        """Return the first due time after `moment`."""
         return self._at(moment.timestamp() // self.seconds + 1)
 
     def until(self, moment: datetime) -> datetime:
-        """See `Schedule.until`."""
+        """Return the last due time up to `moment`."""
         return self._at(moment.timestamp() // self.seconds)
 
     def _at(self, number: float) -> datetime:
@@ -92,14 +79,18 @@ class Cron:
                     )
 
     def after(self, moment: datetime) -> datetime | None:
-        """See `Schedule.after`."""
+        """Return the first due time after `moment`, None if there is none in the next decades."""
         return next(self._times(moment), None)
 
     def until(self, moment: datetime) -> datetime | None:
-        """See `Schedule.until`."""
+        """Return the last due time up to `moment`, None if there was none in decades."""
         return next(self._times(moment.replace(microsecond=0) + timedelta(seconds=1), reverse=True), None)
 
     def _times(self, moment: datetime, *, reverse: bool = False) -> Iterator[datetime]:
         zone = ZoneInfo(self.timezone)
         for time in CronSim(self.text, moment.astimezone(zone), reverse=reverse):
             yield time.astimezone(UTC)
+
+
+#: Has due times, timezone-aware and in whole seconds.
+Schedule = Every | Cron

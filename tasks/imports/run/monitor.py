@@ -51,7 +51,11 @@ async def monitored(
                 return
 
     watching = asyncio.create_task(watch(), name="import watch")
-    reports = ProgressReporter(report) if report else None
+    stopped = threading.Event()
+    # A daemon thread: the shutdown of a process does not wait for it.
+    reporter = threading.Thread(target=_repeat, args=[report, stopped], name="import progress", daemon=True)
+    if report:
+        reporter.start()
     try:
         return await running
     except asyncio.CancelledError:
@@ -61,24 +65,13 @@ async def monitored(
     finally:
         ended.set()
         await watching
-        if reports:
-            await asyncio.to_thread(reports.end)
+        stopped.set()
+        if report:
+            await asyncio.to_thread(reporter.join, LAST_REPORT)
 
 
-class ProgressReporter:
-    """Thread that calls a function every INTERVAL seconds; shutdown does not wait for it."""
-
-    def __init__(self, report: Callable[[], None]) -> None:
-        self._report, self._ended = report, threading.Event()
-        self._thread = threading.Thread(target=self._run, name="import progress", daemon=True)
-        self._thread.start()
-
-    def end(self) -> None:
-        """Stop, and wait at most LAST_REPORT seconds for a report that is being sent."""
-        self._ended.set()
-        self._thread.join(LAST_REPORT)
-
-    def _run(self) -> None:
-        while not self._ended.wait(INTERVAL):
-            with suppress(Exception):  # the run goes on while Redis is down
-                self._report()
+def _repeat(report: Callable[[], None], stopped: threading.Event) -> None:
+    """Report every INTERVAL seconds until the event is set."""
+    while not stopped.wait(INTERVAL):
+        with suppress(Exception):  # the run goes on while Redis is down
+            report()

@@ -16,8 +16,8 @@ from pattern_storage.vocabulary import ErrorType
 
 
 def read_rows(plan: ImportPlan, source: Source, file: SourceFile) -> Iterator[Row]:
-    """Yield the rows of a file. Raises ImportBroken for a file of another format, and the errors of `Source`."""
-    yield from PARSERS[plan.format](plan, source, file)
+    """Return the rows of a file. Raises ImportBroken for a file of another format, and the errors of `Source`."""
+    return PARSERS[plan.format](plan, source, file)
 
 
 def _python(plan: ImportPlan, source: Source, file: SourceFile) -> Iterator[Row]:
