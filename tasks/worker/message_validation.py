@@ -45,16 +45,12 @@ Moment = Annotated[str, AfterValidator(_moment)] | None
 Limit = Annotated[float, Field(ge=0, le=LONGEST)] | None
 
 
-class Headers(BaseModel):
-    """What the headers of protocol 2 say of a job, and the body of protocol 1."""
+class Options(BaseModel):
+    """Headers that change how a job is executed or shown. A plain job has none of them, see `group.request`."""
 
     model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
 
-    task: Name
-    id: Name
     shadow: Annotated[str, AfterValidator(_one_line)] | None = None
-    root_id: Text = None
-    parent_id: Text = None
     group: Text = None
     taskset: Text = None
     group_index: Count = None
@@ -63,14 +59,23 @@ class Headers(BaseModel):
     eta: Moment = None
     expires: Moment = None
     timelimit: Annotated[list[Limit], Field(min_length=2, max_length=2)] | None = None
+    stamped_headers: list[str] | None = None
+    stamps: dict[str, Any] | None = None
+    utc: bool | None = None
+
+
+class Headers(Options):
+    """What the headers of protocol 2 say of a job, and the body of protocol 1."""
+
+    task: Name
+    id: Name
+    root_id: Text = None
+    parent_id: Text = None
     argsrepr: Text = None
     kwargsrepr: Text = None
     origin: Text = None
     lang: Text = None
     ignore_result: bool | None = None
-    stamped_headers: list[str] | None = None
-    stamps: dict[str, Any] | None = None
-    utc: bool | None = None
 
 
 class Properties(BaseModel):

@@ -1,6 +1,5 @@
 """The worker's view of a job: its arguments described instead of printed."""
 
-import json
 import time
 from typing import Any
 
@@ -20,33 +19,18 @@ class StorageRequest(Request):
 
     _already_revoked: bool
     _request_dict: dict[str, Any]
-    _payload: tuple[list[Any], dict[str, Any], dict[str, Any] | None]
 
     def __init__(self, message: Any, **options: Any) -> None:
         super().__init__(message, **options)
         # For the ledger; a message from the queue may say anything.
         self._request_dict["claimed_at"] = time.time()
         if self.kwargsrepr:
-            description = self._description()
-            self._argsrepr, self._kwargsrepr = description, ""
-            # What a worker process is told, for its events and its log.
-            self._request_dict |= {"argsrepr": description, "kwargsrepr": ""}
+            self._describe()
 
-    @property
-    def encoded_body(self) -> str | None:
-        """The body as it came, in base64; None if it has been decoded here."""
-        return None
-
-    @property
-    def size(self) -> int:
-        """The bytes of the body."""
-        return len(self.body)
-
-    @property
-    def has_links(self) -> bool:
-        """Whether callbacks, errbacks, a chain or a chord wait for this job."""
-        _, _, embed = self._payload
-        return any((embed or {}).values())
+    def _describe(self) -> None:
+        """Put the description in the place of the producer's `repr`, for the pool process as well."""
+        self._argsrepr, self._kwargsrepr = describe_call(str(self.type), self.kwargs), ""
+        self._request_dict |= {"argsrepr": self._argsrepr, "kwargsrepr": ""}
 
     def info(self, safe: bool = False) -> Any:
         """Return what `inspect active` and Flower's page of a worker show."""
@@ -78,10 +62,3 @@ class StorageRequest(Request):
             return False
         with correlated(str(self.id)):
             return super().revoked()
-
-    def _description(self) -> str:
-        try:
-            _, kwargs, _ = json.loads(self.body) if isinstance(self.body, str | bytes) else self.body
-        except (ValueError, TypeError):
-            kwargs = None
-        return describe_call(str(self.name), kwargs)

@@ -13,7 +13,6 @@ import pytest
 from celery import Celery
 
 from pattern_storage.tasks.client import PatternStorageClient
-from pattern_storage.tasks.worker.group.request import NO_LINKS
 from tests.fix_celery import BLOCKED, EventOf, StorageWorker, listening, locked_patterns, worker_connections
 from tests.fix_process import DEADLINE, ROOT, clean_environment, wait_until
 from tests.fix_storage import make_pattern
@@ -164,10 +163,10 @@ def test_messages_that_are_no_jobs_are_logged_without_their_bodies(plain_app: Ce
     with plain_app.producer_or_acquire() as producer:
         headers = {"task": "storage.insert", "lang": "py"}
         producer.publish({"contract": contract}, routing_key="storage", headers=headers | {"id": shapeless})
-        garbled_body = {"body": f'"{SECRET}', "content_type": "application/json", "content_encoding": "utf-8"}
+        garbled_body = {"body": f'{{"{SECRET}', "content_type": "application/json", "content_encoding": "utf-8"}
         producer.publish(routing_key="storage", headers=headers | {"id": garbled}, **garbled_body)
         # One that only the pool process decodes.
-        garbled_body["body"] += f", {NO_LINKS.decode()}"
+        garbled_body["body"] = f'["{SECRET}'
         producer.publish(routing_key="storage", headers=headers | {"id": late}, **garbled_body)
         producer.publish({"contract": contract}, routing_key="storage", serializer="json")
     worker.assert_log_exists(f"refused message storage.insert[{shapeless}]: body")

@@ -3,7 +3,8 @@
 import json
 import logging
 import time
-from collections.abc import Iterator
+from base64 import b64encode
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -47,11 +48,43 @@ def test_documents_that_cannot_be_prepared_are_said_after_the_commit(monkeypatch
         backend = Backend()
 
     monkeypatch.setattr(child, "current_app", App())
-    job = child.GroupedJob("storage.insert", str(uuid4()), {}, None)
+    job = child.GroupedJob("storage.insert", str(uuid4()), {}, "")
     documents = child.Documents([job])
     documents.prepare({job.id: recorded()})
     with pytest.raises(KeyError, match="a fault of ours"):
         documents.store([job])
+
+
+DATA = {"pattern_name": "a", "pattern_type": "function", "language": "python", "template_code": "x = 1"}
+
+
+@pytest.mark.parametrize("encode", [str, str.encode, lambda text: b64encode(text.encode()).decode()])
+@pytest.mark.parametrize(
+    ("body", "is_grouped"),
+    [
+        ([[], {"contract": {"data": DATA}}, {"callbacks": None, "chain": None}], True),
+        ([[], {"contract": {"data": DATA}}, None], True),
+        ([[], {"contract": {"data": DATA}}, {"callbacks": [{"task": "a"}]}], False),
+        ([[], {"contract": {"data": DATA}}, {"chain": [{"task": "a"}]}], False),
+        ([[], {"contract": {"data": DATA}}, {"chord": {"task": "a"}}], False),
+        ([[], {"contract": {}}, None], False),
+        ([[], {"contract": {"data": DATA}, "more": 1}, None], False),
+        ([[1], {"contract": {"data": DATA}}, None], False),
+        ([{}, {"contract": {"data": DATA}}, None], False),
+        ([[], {"contract": {"data": DATA}}, 5], False),
+        ([[], {"contract": {"data": DATA}}], False),
+        ([[], 5, None], False),
+        ([], False),
+    ],
+)
+def test_which_jobs_share_the_transaction(body: Any, is_grouped: bool, encode: Callable[[str], str | bytes]) -> None:
+    """Those with links need their result at once; what is wrong says so when it is executed alone."""
+    job = child.GroupedJob("storage.insert", str(uuid4()), {}, encode(json.dumps(body)))
+    contract = child._contract(job)
+    assert (contract is not None) == is_grouped
+    if is_grouped:
+        # As the tracer reads them.
+        assert job.request == {"args": [], "kwargs": body[1]}
 
 
 def recorded(**metadata: Any) -> RecordedResult:

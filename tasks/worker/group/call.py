@@ -1,7 +1,6 @@
 """One pool call for many requests: what the pool reports of it is reported to each request."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import ref
 
@@ -9,6 +8,7 @@ from celery.worker import state
 
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.tasks.worker.group.child import GroupedJob, run_group
+from pattern_storage.tasks.worker.group.request import PlainRequest
 from pattern_storage.tasks.worker.runtime import SLOW
 from pattern_storage.tasks.worker.started import mark_started
 
@@ -18,51 +18,49 @@ logger = get_logger(__name__)
 class GroupCall:
     """Some requests in one process of the pool; events, acknowledgements and revokes stay each request's own."""
 
-    def __init__(self, requests: Sequence[Any], grouper: Any) -> None:
+    def __init__(self, requests: Sequence[PlainRequest], grouper: Any) -> None:
         self._requests = requests
         self._grouper = grouper
         self._hub: Any = None
-        #: The timer that says that the jobs are still running.
+        #: The timer that stores STARTED for jobs that are still running.
         self._slow: Any = None
 
     def apply(self, pool: Any, hub: Any) -> None:
         """Hand the requests to the pool."""
         self._hub = hub
         if not self._grouper.in_loop:
-            # A thread may not set the timer when it begins; it does so at once.
+            # A thread that begins the group may not set the timer.
             self._call_if_slow()
-        soft, hard = self._time_limits()
+        jobs = [GroupedJob(one.type, one.id, one.request_dict, one.raw_body) for one in self._requests]
+        # Of several limits the longest: a group that passes it is rolled back, and each job goes alone.
+        tasks = {request.task for request in self._requests}
         result = pool.apply_async(
             run_group,
-            args=([GroupedJob(one.type, one.id, one.request_dict, one.encoded_body) for one in self._requests],),
+            args=(jobs,),
             accept_callback=self._on_accepted,
             timeout_callback=self._on_timeout,
             callback=self._on_ended,
             error_callback=self._on_lost,
-            soft_timeout=soft,
-            timeout=hard,
+            soft_timeout=max(task.soft_time_limit or 0.0 for task in tasks) or None,
+            timeout=max(task.time_limit or 0.0 for task in tasks) or None,
             correlation_id=self._requests[0].id,
         )
         for request in self._requests:
             # What `revoke(terminate=True)` asks for; None from a pool that cannot.
             request._apply_result = None if result is None else ref(result)
 
-    def _time_limits(self) -> tuple[float | None, float | None]:
-        """Return the longest limits of the jobs: a group that passes one is rolled back, and each job goes alone."""
-        tasks = {one.task for one in self._requests}
-        soft, hard = ([getattr(one, name) or 0.0 for one in tasks] for name in ("soft_time_limit", "time_limit"))
-        return max(soft) or None, max(hard) or None
-
     def _call_if_slow(self) -> None:
-        # Here: in the pool process the thread that would have to say so waits for PostgreSQL.
+        # Here: in the pool process the thread that would have to do it waits for PostgreSQL.
         self._slow = self._hub.call_later(SLOW, self._mark_started)
+
+    def _mark_started(self) -> None:
+        mark_started(request.id for request in self._requests if not request.acknowledged)
 
     def _on_accepted(self, pid: int, accepted_at: float) -> None:
         if self._slow is None:
             self._call_if_slow()
         for request in self._requests:
-            with _others_go_on(request):
-                request.on_accepted(pid, accepted_at)
+            _report(request, request.on_accepted, pid, accepted_at)
         self._grouper.begin_ahead()
 
     def _on_timeout(self, soft: bool, timeout: float) -> None:
@@ -72,18 +70,17 @@ class GroupCall:
         )  # fmt: skip
 
     def _on_ended(self, outcomes: Any) -> None:
-        """Report each job's outcome to its request; where there is none the job goes alone."""
+        """Report each job's outcome to its request; a job without an outcome goes alone."""
         if not isinstance(outcomes, list):
-            # How a pool of threads says that the call was ended from outside.
+            # A pool of threads reports in this way that the call was ended from outside.
             self._on_lost(outcomes)
             return
         self._end()
         for request, outcome in zip(self._requests, outcomes, strict=True):
-            with _others_go_on(request):
-                if outcome is None:
-                    self._execute_alone(request)
-                else:
-                    request.on_success(outcome)
+            if outcome is None:
+                _report(request, self._execute_alone, request)
+            else:
+                _report(request, request.on_success, outcome)
 
     def _on_lost(self, failure: Any) -> None:
         """Execute each job alone: the process was lost, and one of them may be the reason.
@@ -95,18 +92,14 @@ class GroupCall:
             return
         logger.warning("%d jobs of a lost group are executed alone: %s", len(self._requests), failure.exception)
         for request in self._requests:
-            with _others_go_on(request):
-                self._execute_alone(request)
+            _report(request, self._execute_alone, request)
 
     def _end(self) -> None:
         if self._slow is not None:
             self._slow.cancel()
         self._grouper.end()
 
-    def _mark_started(self) -> None:
-        mark_started(request.id for request in self._requests if not request.acknowledged)
-
-    def _execute_alone(self, request: Any) -> None:
+    def _execute_alone(self, request: PlainRequest) -> None:
         if request._already_revoked or request._already_cancelled or request.acknowledged:
             return
         # It waits again: to terminate it must not end the process that had the group, which has other jobs by now.
@@ -115,10 +108,9 @@ class GroupCall:
         self._grouper.execute_alone(request)
 
 
-@contextmanager
-def _others_go_on(request: Any) -> Iterator[None]:
-    """Log what is raised about one request: the others of its group must hear of their ends all the same."""
+def _report(request: PlainRequest, report: Callable[..., Any], *values: Any) -> None:
+    """Call what reports something to a request, and log what it raises: the others must hear of their ends as well."""
     try:
-        yield
+        report(*values)
     except Exception:
         logger.exception("a report about %s failed", request.id)

@@ -12,7 +12,6 @@ from celery.states import FAILURE, SUCCESS
 
 from pattern_storage.storage import ModelContractPatternStorage
 from pattern_storage.storage.delivery import delivered
-from pattern_storage.storage.errors import ContractInvalid, StorageError
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.storage.model_contract_pattern_storage import OF_MESSAGE
 from pattern_storage.storage.recorded_result import RecordedResult
@@ -30,45 +29,37 @@ class GroupedJob(NamedTuple):
     task: str
     id: str
     request: dict[str, Any]
-    #: The message's body, in base64; None if the request has the arguments.
-    body: str | None
+    #: The message's body as it came, see `PlainRequest`.
+    body: str | bytes
 
 
 logger = get_logger(__name__)
 
-#: Jobs of this process beyond one for each call of the pool: what its limit has to count besides the calls.
-extra_jobs = 0
-
 
 def run_group(jobs: Sequence[GroupedJob]) -> list[Outcome | None]:
-    """Execute jobs in one transaction; return what the main process is told of each, None for one to execute alone."""
-    global extra_jobs
-    extra_jobs += len(jobs) - 1
+    """Execute jobs in one transaction; return the outcome of each, None for one to execute alone."""
     try:
         return _run(jobs)
     except SoftTimeLimitExceeded:
         # Rolled back, unless the commit was on its way: then the jobs are replayed when they are executed alone.
-        return [None] * len(jobs)
-    except StorageError as error:
-        # Whatever had committed by then is replayed.
-        logger.warning("a group of %d jobs failed; each is executed alone: %s", len(jobs), error)
-        return [None] * len(jobs)
+        pass
     except Exception:
+        # What had committed by then is replayed as well.
         logger.exception("a group of %d jobs failed; each is executed alone", len(jobs))
-        return [None] * len(jobs)
+    return [None] * len(jobs)
 
 
 def _run(jobs: Sequence[GroupedJob]) -> list[Outcome | None]:
     began = time.monotonic()
     contracts = [_contract(job) for job in jobs]
-    received = [(job, one) for job, one in zip(jobs, contracts, strict=True) if one is not None]
+    received = [(job, contract) for job, contract in zip(jobs, contracts, strict=True) if contract is not None]
     documents = Documents(job for job, _ in received)
     with (
-        delivered({one.correlation_id: delivery_from(job.request) for job, one in received}),
+        delivered({contract.correlation_id: delivery_from(job.request) for job, contract in received}),
         runtime.runtime().group_connection() as connection,
     ):
-        found = iter(connection.execute([one for _, one in received], documents.prepare))
-    results = [None if one is None else next(found) for one in contracts]
+        written = iter(connection.execute([contract for _, contract in received], documents.prepare))
+    results = [None if contract is None else next(written) for contract in contracts]
     committed = time.perf_counter()
     documents.store(job for job, result in zip(jobs, results, strict=True) if result is not None)
     group = Group(began, time.perf_counter() - committed, listened({job.task for job in jobs}))
@@ -79,26 +70,23 @@ def _run(jobs: Sequence[GroupedJob]) -> list[Outcome | None]:
 
 
 def _contract(job: GroupedJob) -> ModelContractPatternStorage | None:
-    """Return the job's contract; None for a message that has none, which says so when it is executed alone."""
-    if job.body is not None and not _decode(job):
-        return None
-    if job.request["args"] or job.request["kwargs"].keys() != {"contract"}:
-        return None
-    try:
-        return receive(job.task.rpartition(".")[2], job.id, job.request["kwargs"]["contract"], OF_MESSAGE)
-    except ContractInvalid:
-        return None
+    """Return the job's contract, and add the arguments to its request as Celery does.
 
-
-def _decode(job: GroupedJob) -> bool:
-    """Add the arguments to the request, as Celery's do; return False for a body that has none."""
+    Return None for a job that is to be executed alone: one with links, which may need the result in Redis at once, and
+    one whose message is wrong, which is found out then.
+    """
     try:
-        args, kwargs, _ = parse(b64decode(job.body or ""))
-    # Whatever it is that the body is not; the main process finds out, and refuses the message.
+        # "W" is "[" in base64.
+        args, kwargs, links = parse(b64decode(job.body) if job.body[:1] == "W" else job.body)
+        if args != [] or kwargs.keys() != {"contract"} or any((links or {}).values()):
+            return None
+        job.request.update(args=args, kwargs=kwargs)
+        return receive(job.task.rpartition(".")[2], job.id, kwargs["contract"], OF_MESSAGE)
+    except SoftTimeLimitExceeded:
+        raise
+    # Whatever it is that the message is not.
     except Exception:
-        return False
-    job.request.update(args=args, kwargs=kwargs)
-    return isinstance(args, list) and isinstance(kwargs, dict)
+        return None
 
 
 class Documents:
@@ -115,25 +103,23 @@ class Documents:
 
     def prepare(self, written: Mapping[str, RecordedResult]) -> None:
         """Prepare the documents of these results, by job id. What is raised for them is raised by `store`."""
+        wanted = ((self._jobs[job_id], result) for job_id, result in written.items())
         try:
-            self._prepared = {one.task_id: one for one in self._states(written)}
+            extended = self._backend.extends_results
+            outcomes = self._backend.prepare(
+                _state(job, result, extended) for job, result in wanted if not job.request.get("ignore_result")
+            )
+            self._prepared = {outcome.task_id: outcome for outcome in outcomes}
         except SoftTimeLimitExceeded:
             raise
         except Exception as error:
             self._failure = error
 
     def store(self, committed: Iterable[GroupedJob]) -> None:
-        """Store those of committed jobs in one round trip. What Redis does not take now is in the ledger."""
+        """Store the documents of committed jobs in one round trip. What Redis does not take now is in the ledger."""
         if self._failure is not None:
             raise self._failure
         self._backend.store_prepared([self._prepared[job.id] for job in committed if job.id in self._prepared])
-
-    def _states(self, written: Mapping[str, RecordedResult]) -> list[result_backend.Outcome]:
-        extended = self._backend.extends_results
-        wanted = ((self._jobs[one], result) for one, result in written.items())
-        return self._backend.prepare(
-            _state(job, result, extended) for job, result in wanted if not job.request.get("ignore_result")
-        )
 
 
 def _state(job: GroupedJob, result: RecordedResult, extended: bool) -> tuple[str, Any, str, Context | None]:

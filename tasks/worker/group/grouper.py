@@ -1,4 +1,4 @@
-"""Collects the requests of single writes, and hands as many as are at hand to each pool process that is free."""
+"""Collects the requests of plain jobs, and hands as many as are at hand to each pool process that is free."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -15,26 +15,21 @@ from pattern_storage.tasks.worker import runtime
 from pattern_storage.tasks.worker.group.call import GroupCall
 from pattern_storage.tasks.worker.group.request import PlainRequest
 from pattern_storage.tasks.worker.message_validation import MessageInvalid, check_job, refuse
-from pattern_storage.vocabulary import OperationName
 
-#: The tasks whose jobs may share a transaction: a batch is large by itself, a query has limits of its own.
-TASKS = frozenset(f"storage.{one}" for one in (OperationName.INSERT, OperationName.UPDATE, OperationName.DELETE))
-
-
-#: Bytes of messages after which a group is full: it is in memory several times, here and in the pool process.
-MAX_BYTES = 4_000_000
+#: Characters of messages after which a group is full: it is in memory several times, here and in the pool process.
+MAX_SIZE = 4_000_000
 
 
 class Grouper:
-    """Takes the place of the consumer's `on_task_request` in Celery's message handler, for one connection."""
+    """The requests that wait for a pool process, on one connection to the broker."""
 
     def __init__(self, consumer: Any, size: int) -> None:
         self.connection = consumer.connection
         self._consumer = consumer
         self._size = size
-        self._waiting: deque[Any] = deque()
+        self._waiting: deque[PlainRequest] = deque()
         self._is_called = self._asking = False
-        #: What is released when a thread has done a group; a process of a prefork pool says so itself.
+        #: Released here when a thread has done a group; a prefork pool releases its own for a process.
         self._threads: LaxBoundedSemaphore | None = None
         if not isinstance(consumer.pool, PreforkPool):
             self._threads = LaxBoundedSemaphore(consumer.pool.limit)
@@ -43,39 +38,55 @@ class Grouper:
         #: Whether each job is to show its own statements: those of a group belong to no job's span.
         self._traced = traces.wanted(environment_settings())
 
-    def add(self, request: Any) -> None:
-        """Take a request that Celery has reserved."""
-        if can_share(request):
-            self.add_plain(request)
-        else:
-            self.execute_alone(request)
+    @property
+    def in_loop(self) -> bool:
+        """Whether the pool reports everything in the thread of the event loop."""
+        return self._threads is None
 
-    def add_plain(self, request: Any) -> None:
-        """Take a request that may be executed in a group."""
+    @property
+    def _is_open(self) -> bool:
+        """Whether jobs may begin: not after the connection broke, nor while the pool ends. What waits comes again."""
+        return bool(self._consumer.pool.active) and self._consumer.connection is self.connection
+
+    def add(self, request: PlainRequest) -> None:
+        """Take the request of a plain job."""
         self._waiting.append(request)
         if not self._is_called:
             self._is_called = True
             # At the end of this turn of the event loop: a claim delivers many messages in one.
             self._consumer.hub.call_soon(self._end_turn)
 
-    @property
-    def in_loop(self) -> bool:
-        """Whether all that the pool reports comes from the thread of the event loop."""
-        return self._threads is None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether jobs may begin: not after the connection broke, nor while the pool ends. What waits comes again."""
-        return bool(self._consumer.pool.active) and self._consumer.connection is self.connection
-
-    def execute_alone(self, request: Any) -> None:
-        """Hand a request to the pool as Celery does. May be called from any thread."""
-        if not self._is_valid(request):
+    def execute_alone(self, request: PlainRequest) -> None:
+        """Hand a request to the pool as Celery does, or refuse its message. May be called from any thread."""
+        try:
+            check_job(request.message)
+        except MessageInvalid as error:
+            state.task_ready(request)
+            self._consumer.hub.call_soon(refuse, request.message, error)
             return
-        if self.is_open:
+        if self._is_open:
             self._consumer.on_task_request(request)
         else:
             state.task_ready(request)
+
+    def end(self) -> None:
+        """Note that a group has ended. May be called from any thread."""
+        if self._threads is not None:
+            self._consumer.hub.call_soon(self._threads.release)
+
+    def begin_ahead(self) -> None:
+        """Hand whole groups to processes that are busy with one, so that they need not wait for the next."""
+        while (
+            self.in_loop
+            and len(self._waiting) >= self._size
+            and self._is_open
+            and not self._traced
+            and self._consumer.pool._pool.has_room_ahead
+        ):
+            if requests := list(self._take(1)):
+                self._execute(requests)
+                # The pool releases a slot when the group has ended.
+                self._slots.acquire(self.begin_ahead)
 
     def _end_turn(self) -> None:
         self._is_called = False
@@ -87,86 +98,33 @@ class Grouper:
         self._asking = True
         self._slots.acquire(self._begin)
 
-    def begin_ahead(self) -> None:
-        """Hand whole groups to processes that are busy with one, so that they need not wait for the next."""
-        while (
-            self._threads is None
-            and len(self._waiting) >= self._size
-            and self.is_open
-            and not self._traced
-            and self._consumer.pool._pool.has_room_ahead
-        ):
-            if requests := [one for one in self._take(1) if not one.revoked()]:
-                GroupCall(requests, self).apply(self._consumer.pool, self._consumer.hub)
-                # The pool releases a slot when the group has ended.
-                self._slots.acquire(self.begin_ahead)
-
     def _begin(self) -> None:
         """Hand a share of the waiting requests to the pool process that has become free."""
-        if not self.is_open:
+        if not self._is_open:
             self._waiting.clear()
-        requests = [one for one in self._take(self._slots.value + 1) if not one.revoked()]
+        requests = list(self._take(self._slots.value + 1))
         self._asking = bool(self._waiting)
-        alone = self._traced and len(requests) == 1 and self._threads is None
-        if not requests or (alone and not self._is_valid(requests[0])):
-            self._slots.release()
-        elif alone:
-            self._consumer.controller._process_task(requests[0])
+        if len(requests) > (1 if self._traced else 0):
+            self._execute(requests)
         else:
-            GroupCall(requests, self).apply(self._consumer.pool, self._consumer.hub)
+            self._slots.release()
+            for request in requests:
+                self.execute_alone(request)
         if self._asking:
             self._ask()
 
-    def _take(self, free: int) -> Iterator[Any]:
-        """Take the share of one of the processes that are free, at most MAX_BYTES of messages."""
+    def _take(self, free: int) -> Iterator[PlainRequest]:
+        """Take the share of one of the processes that are free, at most MAX_SIZE of messages."""
         share = min(self._size, -(-len(self._waiting) // free))
-        taken = 0
-        while share and self._waiting and taken < MAX_BYTES:
+        size = 0
+        while share and self._waiting and size < MAX_SIZE:
             request = self._waiting.popleft()
-            share, taken = share - 1, taken + request.size
-            yield request
+            share, size = share - 1, size + len(request.raw_body)
+            if not request.revoked():
+                yield request
 
-    def _is_valid(self, request: Any) -> bool:
-        """Return whether a message is one that can be worked on; refuse it otherwise.
-
-        Of a plain job nobody has looked. May be called from any thread; what is refused changes what the loop keeps.
-        """
-        if not isinstance(request, PlainRequest):
-            return True
-        try:
-            check_job(request.message)
-        except MessageInvalid as error:
-            state.task_ready(request)
-            if self.in_loop:
-                refuse(request.message, error)
-            else:
-                self._consumer.hub.call_soon(refuse, request.message, error)
-            return False
-        return True
-
-    def end(self) -> None:
-        """Note that a group has ended. May be called from any thread."""
-        if self._threads is not None:
-            self._consumer.hub.call_soon(self._threads.release)
-
-
-def can_share(request: Any) -> bool:
-    """Return whether a request may be executed in a group: a first delivery of a plain job.
-
-    Alone go what was delivered before (a job that kills its process must not take others' attempts along), jobs with
-    callbacks, which may need the result in Redis at once, and those with time limits or an expiry of their own.
-    """
-    headers = request.request_dict
-    return (
-        request.type in TASKS
-        # One by one: a loop over the names takes three times as long, for each job.
-        and not (headers.get("retries") or headers.get("group") or headers.get("expires") or headers.get("eta"))
-        and not headers.get("stamped_headers")
-        and not request.delivery_info.get("redelivered")
-        and not any(headers.get("timelimit") or ())
-        and request._terminate_on_ack is None
-        and not request.has_links
-    )
+    def _execute(self, requests: list[PlainRequest]) -> None:
+        GroupCall(requests, self).apply(self._consumer.pool, self._consumer.hub)
 
 
 def grouper_of(consumer: Any) -> Grouper | None:

@@ -22,7 +22,7 @@ SHORT = 0.25
 
 
 class PoolProcess(asynpool.Worker):
-    """Celery's process loop, with `--max-tasks-per-child` as a number of jobs."""
+    """Celery's process loop, with `--max-tasks-per-child` as a number of jobs: billiard counts a group as one."""
 
     # billiard's, which has no types.
     maxtasks: int | None
@@ -32,15 +32,16 @@ class PoolProcess(asynpool.Worker):
         """Execute what the main process sends, until the limit is reached."""
         limit, self.maxtasks = self.maxtasks, None
         if limit is not None:
-            receive, calls = self.wait_for_job, 0
+            receive, begun = self.wait_for_job, 0
 
             def wait_for_job(*args: Any) -> Any:
-                nonlocal calls
-                if calls + child.extra_jobs >= limit:
+                nonlocal begun
+                if begun >= limit:
                     # As billiard's loop ends itself; what it has answered is waited for on the way out.
                     sys.exit(EX_RECYCLE)
-                received = receive(*args)
-                calls += bool(received)
+                if received := receive(*args):
+                    _, (_, _, function, arguments, _) = received
+                    begun += len(arguments[0]) if function is child.run_group else 1
                 return received
 
             self.wait_for_job = wait_for_job
