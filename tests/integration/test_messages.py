@@ -98,7 +98,7 @@ async def test_a_stock_worker_consumes_them(redis_url: str) -> None:
     app = Celery("stock", broker=redis_url, backend=redis_url, set_as_current=False)
     app.conf.update(task_default_queue="storage", result_expires=60)
 
-    @app.task(name="storage.insert")
+    @app.task(name="storage.insert", shared=False)
     def insert(contract: dict[str, Any]) -> Any:
         return contract["data"]["pattern_name"]
 
