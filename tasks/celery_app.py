@@ -50,7 +50,7 @@ class StorageCelery(Celery):
 
             self.steps["worker"].add(ClaimingTransport)
         if settings.group_execution:
-            self.steps["worker"].add("pattern_storage.tasks.worker.group.pool_process:JobLimit")
+            self.steps["worker"].add("pattern_storage.tasks.worker.group.pool_process:GroupPool")
         if settings.metrics_port:
             from pattern_storage.tasks.observability.metrics.worker import Endpoint
 

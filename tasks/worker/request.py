@@ -17,7 +17,11 @@ class StorageRequest(Request):
     Celery passes that on to logs, events and Flower. Our own client sends the description to begin with.
     """
 
+    # Unknown to celery-types.
     _already_revoked: bool
+    _already_cancelled: bool
+    _apply_result: Any
+    _terminate_on_ack: Any
     _request_dict: dict[str, Any]
 
     def __init__(self, message: Any, **options: Any) -> None:

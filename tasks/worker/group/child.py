@@ -94,7 +94,7 @@ class Documents:
 
     def __init__(self, jobs: Iterable[GroupedJob]) -> None:
         self._backend = cast("result_backend.StorageRedisBackend", current_app.backend)
-        # An id that comes twice is that of the first; the second goes alone.
+        # Of two jobs with one id the group executes the first; the second goes alone.
         self._jobs: dict[str, GroupedJob] = {}
         for job in jobs:
             self._jobs.setdefault(job.id, job)
@@ -123,7 +123,7 @@ class Documents:
 
 
 def _state(job: GroupedJob, result: RecordedResult, extended: bool) -> tuple[str, Any, str, Context | None]:
-    # A context is not cheap, and the result names nothing of it but the job that this one was sent by.
+    # A context is not cheap, and the document needs it only for the id of the job that sent this one.
     request = Context(job.request) if extended or job.request.get("parent_id") else None
     if result.success:
         return job.id, result if request is None else result.parse().to_dict(), SUCCESS, request

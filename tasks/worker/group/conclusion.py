@@ -1,6 +1,6 @@
 """The conclusion of a job whose result is stored: signals, hooks, log, and the text of its event.
 
-Celery's tracer does all that, for 18 µs. Where a job succeeded and nobody listens, log and text are left to make.
+Celery's tracer does all that, for 18 µs. Where a job succeeded and no signal has a receiver, log and text are enough.
 """
 
 import time
@@ -19,7 +19,7 @@ from pydantic_core import from_json
 from pattern_storage.storage.recorded_result import RecordedResult
 from pattern_storage.tasks.worker.task import StorageTask
 
-#: What the main process is told of a job: whether it failed, the text of the result (or the failure), seconds.
+#: What the main process gets of a job: whether it failed, the text of the result (or the failure), seconds.
 Outcome = tuple[int, Any, float]
 
 #: Signals of a job that succeeds.
@@ -27,38 +27,38 @@ SIGNALS = (signals.task_prerun, signals.task_success, signals.task_postrun)
 #: Methods of tasks that Celery calls where a class has its own.
 HOOKS = ("before_start", "on_success", "after_return")
 
-#: When the group began, for the tracer of its next job: it reads a clock first of all.
+#: When the group began, for the tracer of its next job, which reads its clock first of all.
 _began: ContextVar[float | None] = ContextVar("began", default=None)
 
 
 class Group(NamedTuple):
-    """What the jobs of a group have in common when their results are stored."""
+    """The values that the jobs of a group share when they are concluded."""
 
     #: When it began, in `time.monotonic`.
     began: float
-    #: How many seconds the results took to be stored.
+    #: How many seconds it took to store the results.
     stored: float
-    #: Tasks that somebody listens to when a job has succeeded.
+    #: Tasks whose successes have to be traced, see `listened`.
     listened: frozenset[str]
 
 
 def listened(names: Iterable[str]) -> frozenset[str]:
-    """Return which of these tasks anybody but the main process listens to when a job has succeeded."""
-    heard = any(one.receivers for one in SIGNALS)
+    """Return which of these tasks have a receiver of a signal, or a hook, that a success concerns."""
+    heard = any(signal.receivers for signal in SIGNALS)
     return frozenset(name for name in names if heard or _has_hooks(name))
 
 
 def conclude(name: str, request: dict[str, Any], result: RecordedResult, group: Group) -> Outcome:
-    """Conclude a job; return what the main process is told of it.
+    """Conclude a job; return its outcome for the main process.
 
     Args:
-        name: the task's.
-        request: the job's, as Celery hands it to a pool process.
-        result: what is stored.
-        group: that of the job.
+        name: the task's name.
+        request: the job's request, as Celery hands it to a pool process.
+        result: the result that is stored.
+        group: the job's group.
     """
     if result.success and name not in group.listened:
-        # What Celery's saferepr makes of it, in half of its time.
+        # The same text as that of Celery's saferepr, in half of its time.
         text = truncate(repr(from_json(result.json)), StorageTask.resultrepr_maxsize)
         seconds = time.monotonic() - group.began
         if trace.logger.isEnabledFor(INFO):
@@ -72,16 +72,12 @@ def conclude(name: str, request: dict[str, Any], result: RecordedResult, group: 
 
 
 def _log_success(name: str, request: dict[str, Any], text: str, seconds: float) -> None:
-    """Log the tracer's line, with what it hangs on the record."""
-    about = {
-        "id": request["id"],
-        "name": request.get("shadow") or name,
-        "return_value": text,
-        "runtime": seconds,
-        "args": request.get("argsrepr"),
-        "kwargs": request.get("kwargsrepr"),
-    }
-    trace.info(trace.LOG_SUCCESS, about)
+    """Log the tracer's line, with the data that it adds to the record."""
+    data = {
+        "id": request["id"], "name": name, "return_value": text, "runtime": seconds,
+        "args": request.get("argsrepr"), "kwargs": request.get("kwargsrepr"),
+    }  # fmt: skip
+    trace.info(trace.LOG_SUCCESS, data)
 
 
 @cache

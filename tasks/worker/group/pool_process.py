@@ -1,7 +1,4 @@
-"""Celery's prefork pool, whose calls are written at once or ahead, and whose processes are replaced after so many jobs.
-
-billiard counts a group as one job.
-"""
+"""Celery's prefork pool: calls are written at once or ahead, and its processes are replaced after so many jobs."""
 
 import sys
 from collections.abc import Callable
@@ -70,17 +67,17 @@ class Pool(asynpool.AsynPool):
     _putlock: Any
 
     def create_process_queues(self) -> Any:
-        """Return the pipes of a process. One for calls holds a group, so that it is written at once."""
+        """Return the pipes of a process; the pipe for calls holds a whole group, so that it is written at once."""
         queues = super().create_process_queues()
         with suppress(ImportError, OSError, AttributeError):
-            import fcntl  # of Unix
+            import fcntl  # not on Windows
 
             fcntl.fcntl(queues[0]._writer.fileno(), fcntl.F_SETPIPE_SZ, PIPE_SIZE)
         return queues
 
     def _create_write_handlers(self, hub: Any, **options: Any) -> None:
-        # Celery asks the kernel for each call whether a process can be written to, and in each turn of its event loop
-        # not to be told.
+        # Celery asks the kernel for each call whether a process can be written to, and takes the question back in each
+        # turn of its event loop without a call.
         super()._create_write_handlers(hub, **options)  # type: ignore[misc]
         poll_writers, put, write = self.on_poll_start, self._quick_put, hub.consolidate_callback
         put_back = self._put_back
@@ -94,10 +91,10 @@ class Pool(asynpool.AsynPool):
             self._cache[job].is_group = is_group
             put(call)
             if len(self.outbound_buffer) != 1:
-                # What waits longer goes first.
+                # Calls that have waited longer go first.
                 return
             if free := self._all_inqueues - self._busy_workers - self._active_writes:
-                # What the pipe does not take is written when it can be.
+                # Celery writes later what the pipe does not take now.
                 write([min(free)])
             elif is_group and (pipe := self._pipe_ahead()) is not None:
                 self._busy_workers.discard(pipe)
@@ -107,8 +104,8 @@ class Pool(asynpool.AsynPool):
             job._scheduled_for = job._write_to = None
             put_back(job)
             if job.ready():
-                # It was revoked meanwhile, so it has ended here. billiard releases one slot for the process that has
-                # gone, which had another call. One too many does no harm: its call then waits in the buffer.
+                # It was revoked meanwhile, so it has ended here. billiard releases one slot for the lost process, which
+                # had another call. One slot too many does no harm: its call then waits in the buffer.
                 self._putlock.release()
 
         self.on_poll_start, self._quick_put, self._put_back = on_poll_start, put_and_write, put_back_unwritten
@@ -126,21 +123,21 @@ class Pool(asynpool.AsynPool):
             if len(calls) == 1 and calls[0].is_group:
                 began[pipe] = calls[0]._time_accepted or monotonic()
         first = min(began, key=began.__getitem__, default=None)
-        # One that takes longer would hold up the next, which any other process may begin meanwhile.
+        # A longer group would hold up the next one, which any other process may begin meanwhile.
         return first if first is not None and monotonic() - began[first] < SHORT else None
 
     def _calls_of(self, pipe: int) -> list[Any]:
-        scheduled = ((one, one._scheduled_for) for one in self._cache.values() if not one.ready())
-        return [one for one, process in scheduled if process is not None and process.inqW_fd == pipe]
+        scheduled = ((call, call._scheduled_for) for call in self._cache.values() if not call.ready())
+        return [call for call, process in scheduled if process is not None and process.inqW_fd == pipe]
 
     def on_job_ready(self, job: int, i: Any, obj: Any, pipe: int) -> None:
         """Note that a call has ended; its process is free unless it has the next one."""
-        if all(one._job == job for one in self._calls_of(pipe)):
+        if all(call._job == job for call in self._calls_of(pipe)):
             super().on_job_ready(job, i, obj, pipe)
 
 
-class JobLimit(bootsteps.Step):
-    """Has the prefork pool of a worker start such processes."""
+class GroupPool(bootsteps.Step):
+    """Worker bootstep that makes this Celery's prefork pool."""
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)

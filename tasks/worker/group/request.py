@@ -53,23 +53,19 @@ def raw_body(message: Any) -> Any:
 class PlainRequest(StorageRequest):
     """Celery's request with less in it. The values that all requests of a task share are in a subclass: `of_task`."""
 
-    # Celery's constructor sets these for each; here they are constants, or properties.
+    # Celery's constructor sets these for each request; here they are constants, or properties.
     _utc = True
     _decoded = False
     _eta = _expires = None
     _kwargsrepr = ""
     _content_type, _content_encoding = "application/json", "utf-8"
-    # Celery's, which its type stubs do not know.
+    # Set by `of_task`.
     _task: Any
     _eventer: Any
     _hostname: str
-    _apply_result: Any
-    _already_cancelled: bool
-    _terminate_on_ack: Any
     _consumer: Any
-    #: Whether the pool reports everything in the thread of the event loop, as it does with processes.
-    _in_loop = False
-    _sends_events = False
+    _in_loop: bool
+    _sends_events: bool
 
     def __init__(self, message: Any) -> None:
         headers = message.headers
@@ -102,7 +98,10 @@ class PlainRequest(StorageRequest):
 
     @classmethod
     def of_task(cls, task: Any, app: Any, consumer: Any, in_loop: bool) -> "type[PlainRequest]":
-        """Return the class of requests of a task on the consumer's connection."""
+        """Return the class of requests of a task on the consumer's connection.
+
+        `in_loop`: whether the pool reports everything in the thread of the event loop, as it does with processes.
+        """
         eventer = consumer.event_dispatcher
         constants = {
             "_app": app, "_task": task, "_type": task.name, "name": task.name, "_hostname": consumer.hostname,
