@@ -77,6 +77,20 @@ def test_foreign_application_gets_the_whole_result_of_a_failure(foreign: Callabl
     assert printed["first"]["metadata"]["correlation_id"] == cid
 
 
+def test_a_job_with_a_link_calls_it(plain_app: Celery, served_client: PatternStorageClient) -> None:
+    first, second = uuid4(), uuid4()
+    options: dict[str, Any] = {"queue": "storage", "immutable": True}
+    calls = [
+        plain_app.signature(
+            "storage.insert", kwargs={"contract": {"data": make_pattern()}}, task_id=str(cid), **options
+        )
+        for cid in (first, second)
+    ]
+    calls[0].apply_async(link=calls[1])
+    for cid in (first, second):
+        assert served_client.get(cid).result(DEADLINE).success
+
+
 @pytest.fixture(scope="module")
 def event(worker: StorageWorker) -> Iterator[EventOf]:
     """Receive the shared worker's events; wait for one of a kind and job with `event("task-received", id)`."""
