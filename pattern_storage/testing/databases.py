@@ -12,6 +12,11 @@ def on_database(url: str, name: str) -> str:
     return urlsplit(url)._replace(path=f"/{name}").geturl()
 
 
+def database_of(url: str) -> str:
+    """Return the name of the URL's database."""
+    return urlsplit(url).path.removeprefix("/")
+
+
 def create_database(server_url: str, template: str | None = None, *, label: str = "gw0") -> str:
     """Create a database, empty or a copy of `template`, and return its name, which has `label` in it."""
     name = f"test_{label}_{uuid4().hex[:12]}"

@@ -13,7 +13,7 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from pattern_storage.extras import require
-from pattern_storage.testing.databases import create_database, drop_database, on_database
+from pattern_storage.testing.databases import create_database, database_of, drop_database, on_database
 
 #: pytest-xdist's name of this process.
 XDIST_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
@@ -57,8 +57,7 @@ class TestServers:
     @property
     def worker_redis_url(self) -> str:
         """The URL of the worker's Redis database: in the other it would take jobs of tests that want no worker."""
-        number = int(self.redis_url.rpartition("/")[2])
-        return on_database(self.redis_url, str(number + 1))
+        return on_database(self.redis_url, str(int(database_of(self.redis_url)) + 1))
 
     @cached_property
     def template(self) -> str:
@@ -77,7 +76,7 @@ class TestServers:
 
     def drop_database(self, url: str) -> None:
         """Drop a database that `create_database` has created."""
-        drop_database(self.postgres_url, url.rpartition("/")[2])
+        drop_database(self.postgres_url, database_of(url))
 
     def empty_redis(self, *, worker: bool = False) -> str:
         """Empty this process's Redis database, or that of its worker, and return its URL."""

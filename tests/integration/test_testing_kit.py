@@ -321,6 +321,21 @@ def test_servers_of_the_kit_are_kept_apart(monkeypatch: pytest.MonkeyPatch) -> N
     assert (servers.redis_url, servers.worker_redis_url) == ("redis://127.0.0.1:1/6", "redis://127.0.0.1:1/7")
 
 
+def test_servers_of_the_kit_may_have_urls_with_parameters(
+    postgres_url: str, pattern_storage_servers: TestServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_REDIS_URL", "redis://127.0.0.1:1/0?health_check_interval=3")
+    monkeypatch.setenv("TEST_DATABASE_URL", f"{postgres_url}?application_name=kit")
+    servers = TestServers()
+    servers.template = pattern_storage_servers.template
+    url = servers.create_database()
+    assert count_patterns(url) == 0
+    servers.drop_database(url)
+    with pytest.raises(psycopg.OperationalError, match="does not exist"):
+        psycopg.connect(url)
+    assert servers.worker_redis_url.endswith("?health_check_interval=3")
+
+
 SUITE = """
 import os
 import sys

@@ -17,12 +17,13 @@ def json_lines(plan: ImportPlan, source: Source, file: SourceFile) -> Iterator[R
             number += 1
             if number == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")
-            if first and not line.isspace():
+            is_blank = not line or line.isspace()
+            if first and not is_blank:
                 _refuse_other_json(line, file)
                 first = False
             if len(line) > MAX_LINE_BYTES:
                 raise broken(file, f"line {number} is longer than {MAX_LINE_BYTES:,} bytes")
-            if not line.isspace():
+            if not is_blank:
                 # With its end, a JSON error could be reported in a second line of this one.
                 yield number, line.rstrip(b"\r\n")
 

@@ -78,8 +78,10 @@ def _refuse_large_pages(group: Any, names: list[str], file: SourceFile) -> None:
 
 
 def _columns(group: Any, names: list[str]) -> Iterator[Any]:
-    columns = (group.column(number) for number in range(group.num_columns))
-    return (column for column in columns if column.path_in_schema.partition(".")[0] in names)
+    for column in map(group.column, range(group.num_columns)):
+        # A name may itself have dots, which in a path separate it from those of nested columns.
+        if any(f"{column.path_in_schema}.".startswith(f"{name}.") for name in names):
+            yield column
 
 
 def batch_rows(group: Any, names: list[str]) -> int:
