@@ -7,14 +7,11 @@ alone, and only the rare case reads the ledger.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from types import MappingProxyType
 from uuid import UUID
 
 from psycopg.errors import UniqueViolation
 from psycopg.rows import scalar_row
 from psycopg.types.json import Json
-from pydantic_core import to_json
 
 from pattern_storage.storage import delivery
 from pattern_storage.storage.errors import CorrelationConflict, TransactionConflict
@@ -147,30 +144,18 @@ def _revoked(correlation_id: UUID) -> ModelResult:
     )
 
 
-async def cancel_all(
-    connection: Connection,
-    jobs: Mapping[UUID, ModelContractPatternStorage | None],
-    *,
-    queue: str | None = None,
-    sent_at: Mapping[UUID, datetime | None] = MappingProxyType({}),
-) -> set[UUID]:
-    """Cancel many jobs as `cancel` does one; return those that are cancelled by this, the others had ended.
-
-    Those that wait in the outbox alone lose their contract unless it is given.
-    """
-    rows = [
-        {
-            "correlation_id": job,
-            "result": _revoked(job),
-            "operation": contract and contract.operation,
-            "pattern_name": contract and delivery.pattern_name(contract),
-            "queue": queue,
-            "sent_at": sent_at.get(job),
-            "contract": contract and contract.model_dump(mode="json"),
-        }
-        for job, contract in jobs.items()
-    ]
-    values = {"jobs": to_json(rows).decode(), "error": REVOKED}
+async def cancel_all(connection: Connection, jobs: Mapping[UUID, ModelContractPatternStorage | None]) -> set[UUID]:
+    """Cancel many jobs as `cancel` does one; return those that are cancelled by this, the others had ended."""
+    values = {
+        "ids": list(jobs),
+        "results": [Json(_revoked(job).to_dict()) for job in jobs],
+        "operations": [contract and contract.operation for contract in jobs.values()],
+        "pattern_names": [contract and delivery.pattern_name(contract) for contract in jobs.values()],
+        "queues": [delivery.delivery_of(job).queue for job in jobs],
+        "sent_at": [delivery.delivery_of(job).sent_at for job in jobs],
+        "contracts": [contract and Json(contract.model_dump(mode="json")) for contract in jobs.values()],
+        "error": REVOKED,
+    }
     return set(await fetch_all(connection, scalar_row, block("cancel_jobs"), values))
 
 
@@ -182,22 +167,10 @@ async def cancel(
     This waits for a job that is committing at this moment. A cancelled job's `error_type` is "revoked". Where the
     contract is known, it is kept: the job can be sent again under another id.
     """
-    came = delivery.delivery_of(correlation_id)
-    revoked = _revoked(correlation_id)
-    values = {
-        "correlation_id": correlation_id,
-        "result": Json(revoked.to_dict()),
-        "error": revoked.error,
-        "operation": contract and contract.operation,
-        "pattern_name": contract and delivery.pattern_name(contract),
-        "queue": came.queue,
-        "sent_at": came.sent_at,
-        "contract": contract and Json(contract.model_dump(mode="json")),
-    }
-    if await fetch_one(connection, block("cancel_job"), values):
-        return revoked
+    if await cancel_all(connection, {correlation_id: contract}):
+        return _revoked(correlation_id)
     found = await find(connection, correlation_id)
-    return revoked if found is None else found[1]
+    return _revoked(correlation_id) if found is None else found[1]
 
 
 async def state(connection: Connection, correlation_id: UUID) -> tuple[JobState, ModelResult | None]:

@@ -118,9 +118,7 @@ SELECT correlation_id, left(readable.contract ->> 'operation', 30) AS operation,
        left(readable.contract #>> '{data,pattern_name}', 1000) AS pattern_name, 'QUEUED'::text AS state,
        NULL::text AS error_type, NULL::text AS error, 0 AS attempts, NULL::text AS queue, NULL::text AS worker,
        created_at AS sent_at, NULL::double precision AS duration_ms, created_at AS at
-FROM outbox,
-     LATERAL (SELECT CASE WHEN strpos(outbox.contract::text, '\u0000') = 0 THEN outbox.contract END AS contract
-              OFFSET 0) AS readable
+FROM outbox, LATERAL {{readable_contract}}
 WHERE NOT EXISTS (SELECT FROM job_attempts WHERE job_attempts.correlation_id = outbox.correlation_id)
   AND NOT EXISTS (SELECT FROM dead_letters WHERE dead_letters.correlation_id = outbox.correlation_id)
 

@@ -1,16 +1,17 @@
 -- The statements that make a job happen once; see storage/ledger.py.
 
 -- name: record_job
--- Record a finished job, and clear what was kept while it was not. Fails if the job is in the ledger already.
-WITH delivered AS (DELETE FROM job_attempts WHERE correlation_id = %(correlation_id)s RETURNING deliveries, errors),
+-- Record a finished job, and clear what was kept while it was not. Fails if the job is in the ledger already. All that
+-- end a job write the ledger before any other table: two that end the same job wait there, and never deadlock.
+WITH delivered AS (DELETE FROM job_attempts WHERE correlation_id = %(correlation_id)s),
      published AS (DELETE FROM outbox WHERE correlation_id = %(correlation_id)s),
      dead AS (DELETE FROM dead_letters WHERE correlation_id = %(correlation_id)s)
 INSERT INTO job_ledger (correlation_id, fingerprint, result, finished_at, state, operation, pattern_name, error_type,
                         queue, worker, sent_at, claimed_at, duration_ms, contract, attempts, errors)
 SELECT %(correlation_id)s, %(fingerprint)s, %(result)s, clock_timestamp(), %(state)s, %(operation)s, %(pattern_name)s,
        %(error_type)s, %(queue)s, %(worker)s, to_timestamp(%(sent_at)s), to_timestamp(%(claimed_at)s), %(duration_ms)s,
-       %(contract)s,
-       coalesce((SELECT deliveries FROM delivered), 0) + 1, (SELECT errors FROM delivered)
+       %(contract)s, coalesce(deliveries, 0) + 1, errors
+FROM (SELECT) AS job LEFT JOIN job_attempts ON correlation_id = %(correlation_id)s
 
 -- name: record_effect
 -- Make one effect of a group, which ends with written (id, data, present), and record the jobs that asked for it, as record_job
@@ -88,50 +89,29 @@ SELECT correlation_id FROM job_ledger WHERE correlation_id = ANY (%(ids)s)
 -- The same, for a group.
 SELECT correlation_id FROM job_ledger WHERE correlation_id = ANY ($1::uuid[])
 
--- name: cancel_job
--- Take a job's place in the ledger before the job does; no row comes back if the job was first. An import's run ends
--- in its history as well, which remembers longer. Whoever ends a run writes in this order: the ledger, then the run.
-WITH delivered AS (DELETE FROM job_attempts WHERE correlation_id = %(correlation_id)s
-                   RETURNING deliveries, errors, operation, pattern_name, queue),
-     published AS (DELETE FROM outbox WHERE correlation_id = %(correlation_id)s RETURNING contract, created_at),
-     written AS (SELECT left(contract ->> 'operation', 30) AS operation,
-                        left(contract #>> '{data,pattern_name}', 1000) AS pattern_name
-                 FROM published WHERE strpos(contract::text, '\u0000') = 0),
-     dead AS (DELETE FROM dead_letters WHERE correlation_id = %(correlation_id)s
-              RETURNING attempts, errors, operation, pattern_name, queue, contract),
-     ended AS (UPDATE import_runs
-               SET state = 'cancelled', finished_at = clock_timestamp(), error_type = 'revoked', error = %(error)s
-               WHERE run_id = %(correlation_id)s AND finished_at IS NULL
-               RETURNING 'import'::text AS operation, name, 'imports'::text AS queue),
-     known AS (
-         SELECT coalesce((SELECT operation FROM ended), (SELECT operation FROM dead), (SELECT operation FROM delivered),
-                         (SELECT operation FROM written), %(operation)s::text) AS operation,
-                coalesce((SELECT name FROM ended), (SELECT pattern_name FROM dead),
-                         (SELECT pattern_name FROM delivered), (SELECT pattern_name FROM written),
-                         %(pattern_name)s::text) AS pattern_name,
-                coalesce((SELECT queue FROM ended), (SELECT queue FROM dead), (SELECT queue FROM delivered),
-                         %(queue)s::text) AS queue,
-                coalesce((SELECT errors FROM dead), (SELECT errors FROM delivered)) AS errors,
-                coalesce((SELECT attempts FROM dead), (SELECT deliveries FROM delivered)) AS attempts
-     )
-INSERT INTO job_ledger (correlation_id, result, state, error_type, operation, pattern_name, queue, errors, attempts,
-                        sent_at, contract)
-SELECT %(correlation_id)s, %(result)s, 'REVOKED', 'revoked', operation, pattern_name, queue, errors, attempts,
-       coalesce((SELECT created_at FROM published), to_timestamp(%(sent_at)s)),
-       coalesce((SELECT contract FROM dead), (SELECT contract FROM published), %(contract)s::json)
-FROM known
-ON CONFLICT (correlation_id) DO NOTHING
-RETURNING correlation_id
-
 -- name: cancel_jobs
--- Take the places of many jobs in the ledger at once, as cancel_job does of one; the ids that were free come back.
-WITH given AS (
-    SELECT * FROM json_to_recordset(%(jobs)s::json) AS job (
-        correlation_id uuid, result json, operation text, pattern_name text, queue text, sent_at timestamptz,
-        contract json)
-), taken AS (
-    INSERT INTO job_ledger (correlation_id, result, state, error_type, operation, pattern_name, queue, sent_at, contract)
-    SELECT correlation_id, result, 'REVOKED', 'revoked', operation, pattern_name, queue, sent_at, contract FROM given
+-- Take the places of jobs in the ledger before the jobs do; the ids that were free come back. Each is described by the
+-- first table that knows it, else as given. An import's run ends in its history as well, which remembers longer.
+WITH taken AS (
+    INSERT INTO job_ledger (correlation_id, result, state, error_type, operation, pattern_name, queue, errors, attempts,
+                            sent_at, contract)
+    SELECT correlation_id, job.result, 'REVOKED', 'revoked',
+           coalesce(CASE WHEN run_id IS NOT NULL THEN 'import' END, dead.operation, attempt.operation,
+                    left(readable.contract ->> 'operation', 30), job.operation),
+           coalesce(run.name, dead.pattern_name, attempt.pattern_name,
+                    left(readable.contract #>> '{data,pattern_name}', 1000), job.pattern_name),
+           coalesce(CASE WHEN run_id IS NOT NULL THEN 'imports' END, dead.queue, attempt.queue, job.queue),
+           coalesce(dead.errors, attempt.errors), coalesce(dead.attempts, attempt.deliveries),
+           coalesce(outbox.created_at, to_timestamp(job.sent_at)),
+           coalesce(dead.contract, outbox.contract, job.contract)
+    FROM unnest(%(ids)s::uuid[], %(results)s::json[], %(operations)s::text[], %(pattern_names)s::text[],
+                %(queues)s::text[], %(sent_at)s::float8[], %(contracts)s::json[])
+         AS job (correlation_id, result, operation, pattern_name, queue, sent_at, contract)
+    LEFT JOIN import_runs AS run ON run_id = correlation_id AND run.finished_at IS NULL
+    LEFT JOIN dead_letters AS dead USING (correlation_id)
+    LEFT JOIN job_attempts AS attempt USING (correlation_id)
+    LEFT JOIN outbox USING (correlation_id)
+    LEFT JOIN LATERAL {{readable_contract}} ON true
     ORDER BY correlation_id
     ON CONFLICT (correlation_id) DO NOTHING
     RETURNING correlation_id

@@ -13,6 +13,10 @@ FROM ROWS FROM (
 ON CONFLICT (correlation_id) DO NOTHING
 RETURNING CAST(correlation_id AS text)
 
+-- name: readable_contract
+-- The contract of a row for who looks into it; null where it has a NUL, which cannot be read out of its JSON.
+(SELECT CASE WHEN strpos(outbox.contract::text, '\u0000') = 0 THEN outbox.contract END AS contract OFFSET 0) AS readable
+
 -- name: find_waiting_jobs
 -- The contracts that stand under these ids.
 SELECT CAST(correlation_id AS text), CAST(contract AS text)

@@ -12,7 +12,6 @@ from redis.exceptions import RedisError
 
 from pattern_storage.config.settings import Settings
 from pattern_storage.storage import (
-    ModelContractPatternStorage,
     audit,
     ledger,
     pauses,
@@ -95,14 +94,11 @@ class Actions:
         messages: Mapping[UUID, WaitingMessage] = MappingProxyType({}),
     ) -> set[UUID]:
         cancelled: set[UUID] = set()
-        came = {
-            job: Delivery(message.queue, sent_at=message.sent_at.timestamp() if message.sent_at else None)
-            for job, message in messages.items()
-        }
+        deliveries = _deliveries(messages)
         async with connection.transaction():
             for job in ids:
                 message = messages.get(job)
-                with delivered(came):
+                with delivered(deliveries):
                     result = await ledger.cancel(connection, job, message.contract if message else None)
                 if result.metadata.get("error_type") == ErrorType.REVOKED:
                     cancelled.add(job)
@@ -113,16 +109,13 @@ class Actions:
         return cancelled
 
     async def _cancel_messages(self, queue: str, messages: Sequence[WaitingMessage], action: str) -> int:
-        asked: dict[UUID, ModelContractPatternStorage | None] = {
-            message.correlation_id: message.contract for message in messages if message.correlation_id is not None
-        }
-        sent_at = {
-            message.correlation_id: message.sent_at for message in messages if message.correlation_id is not None
-        }
+        asked = {message.correlation_id: message for message in messages if message.correlation_id is not None}
+        contracts = {job: message.contract for job, message in asked.items()}
 
         async def step(connection: Connection) -> set[UUID]:
             async with connection.transaction():
-                cancelled = await ledger.cancel_all(connection, asked, queue=queue, sent_at=sent_at)
+                with delivered(_deliveries(asked)):
+                    cancelled = await ledger.cancel_all(connection, contracts)
                 about = {"queue": queue, "jobs": sorted(map(str, cancelled))}
                 await audit.record(
                     connection, self._actor, action, about, len(messages) if action != "cancel" else len(cancelled)
@@ -142,3 +135,10 @@ class Actions:
 
     async def _run(self, function: Callable[[Connection], Awaitable[T]]) -> T:
         return await self._database.run(function)
+
+
+def _deliveries(messages: Mapping[UUID, WaitingMessage]) -> dict[UUID, Delivery]:
+    return {
+        job: Delivery(message.queue, sent_at=message.sent_at.timestamp() if message.sent_at else None)
+        for job, message in messages.items()
+    }

@@ -6,8 +6,10 @@ from uuid import uuid4
 
 import pytest
 
-from pattern_storage.storage import ledger
+from pattern_storage.storage import ModelResult, import_runs, ledger
+from pattern_storage.storage.import_runs import Counts
 from pattern_storage.tasks.imports.run import monitor as monitor_module
+from pattern_storage.vocabulary import ImportRunState
 from tests.fix_imports import Gate, Importing, make_plan, newest_run, patterns, stored_names, write_lines
 from tests.fix_storage import Connection, Pool, until
 
@@ -63,3 +65,22 @@ async def test_cancelled_while_it_merges(
     assert (await running).metadata["error_type"] == "revoked"
     assert await stored_names(connection) == []
     assert (await newest_run(connection))["state"] == "cancelled"
+
+
+async def test_cancelled_in_the_moment_in_which_it_ends(connection: Connection, pool: Pool) -> None:
+    """Both write the ledger first and the run second: in another order they would wait for each other."""
+    run_id = uuid4()
+    await import_runs.add(connection, run_id, "nightly", None, {})
+    done = ModelResult(success=True, metadata={"correlation_id": str(run_id), "operation": "import"})
+    async with pool.connection() as other, other.transaction():
+        await ledger.record_result(other, run_id, b"x" * 32, done, "nightly")
+        cancelling = asyncio.create_task(ledger.cancel(connection, run_id))
+        waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+        async def waits() -> bool:
+            return (await other.execute(waiting)).rowcount == 1
+
+        await until(waits)
+        await import_runs.finish(other, run_id, ImportRunState.DONE, Counts())
+    assert (await cancelling).success
+    assert (await newest_run(connection))["state"] == "done"
