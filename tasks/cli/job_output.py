@@ -18,7 +18,7 @@ def job_row(job: JobRow) -> tuple[Any, ...]:
 
 def message_row(message: WaitingMessage) -> tuple[Any, ...]:
     """Return the cells of a job that waits in the broker."""
-    return message.id, message.description or message.task, message.state, _time(message.sent_at), None
+    return message.id, message.description, message.state, _time(message.sent_at), None
 
 
 def _time(moment: datetime | None) -> str | None:

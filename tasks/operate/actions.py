@@ -1,23 +1,18 @@
-"""Base of the actions of an operator: what they act on, in whose name, the audit, and durable cancelling."""
+"""Base of the actions of an operator: servers, the operator's name, the audit, and durable cancelling."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 from redis.exceptions import RedisError
 
 from pattern_storage.config.settings import Settings
-from pattern_storage.storage import (
-    audit,
-    ledger,
-    pauses,
-)
+from pattern_storage.storage import audit, ledger
 from pattern_storage.storage.delivery import Delivery, delivered
-from pattern_storage.storage.pauses import Pausable
 from pattern_storage.storage.rows import Connection
 from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.client.result_document import result_key
@@ -29,57 +24,47 @@ from pattern_storage.tasks.operate.waiting_message import WaitingMessage
 from pattern_storage.tasks.result_state_store import store
 from pattern_storage.vocabulary import ErrorType, JobState
 
-T = TypeVar("T")
-
-#: Jobs of one step.
+#: Jobs that are changed in one transaction.
 STEP = 200
 
 
 class Actions:
-    """Acts in somebody's name, on the servers of these settings.
+    """Actions in the name of an operator.
 
     Args:
-        settings: PostgreSQL, queue and results.
-        actor: who it is, for the audit.
+        settings: PostgreSQL, queue and results that are acted on.
+        actor: the operator's name, for the audit.
     """
 
     def __init__(self, settings: Settings, actor: str) -> None:
         self._settings, self._actor = settings, actor
-        self._database = Database(settings)
+        self._run = Database(settings).run
 
     async def record(self, action: str, about: Mapping[str, Any], count: int) -> None:
-        """Write an action to the audit that was done elsewhere, such as a replay of dead letters."""
+        """Write an action to the audit that a caller has done itself, such as a replay of dead letters."""
         await self._run(lambda connection: audit.record(connection, self._actor, action, about, count))
 
     async def cancel(self, ids: Sequence[UUID], *, action: str = "cancel") -> set[UUID]:
         """Cancel jobs, durably; return those that are cancelled now. The others had ended.
 
-        What a message in the queue asks for is kept, so that the job can be sent again. Raises StorageError if
+        The contract of a message in the queue is kept, so that the job can be sent again. Raises StorageError if
         PostgreSQL does not answer; Redis need not.
         """
         cancelled: set[UUID] = set()
         for start in range(0, len(ids), STEP):
-            some = ids[start : start + STEP]
+            page = ids[start : start + STEP]
             messages: Mapping[UUID, WaitingMessage] = {}
             with suppress(BrokerUnavailable):
-                messages = await asyncio.to_thread(find_messages, self._settings, some)
-            cancelled |= await self._run(partial(self._cancel, ids=some, action=action, messages=messages))
+                messages = await asyncio.to_thread(find_messages, self._settings, page)
+            cancelled |= await self._run(partial(self._cancel, ids=page, action=action, messages=messages))
         return cancelled
 
-    async def _pause(self, kind: Pausable, name: str, action: str) -> bool:
+    async def _change(self, action: str, name: str, change: Callable[[Connection], Awaitable[bool]]) -> bool:
+        """Change a queue or an import, with an audit entry; return whether anything has changed."""
+
         async def step(connection: Connection) -> bool:
             async with connection.transaction():
-                changed = await pauses.pause(connection, kind, name, actor=self._actor)
-                if changed:
-                    await audit.record(connection, self._actor, action, {"name": name}, 1)
-            return changed
-
-        return await self._run(step)
-
-    async def _resume(self, kind: Pausable, name: str, action: str) -> bool:
-        async def step(connection: Connection) -> bool:
-            async with connection.transaction():
-                changed = await pauses.resume(connection, kind, name)
+                changed = await change(connection)
                 if changed:
                     await audit.record(connection, self._actor, action, {"name": name}, 1)
             return changed
@@ -117,9 +102,9 @@ class Actions:
                 with delivered(_deliveries(asked)):
                     cancelled = await ledger.cancel_all(connection, contracts)
                 about = {"queue": queue, "jobs": sorted(map(str, cancelled))}
-                await audit.record(
-                    connection, self._actor, action, about, len(messages) if action != "cancel" else len(cancelled)
-                )
+                # A purge removes messages that are none of our jobs as well.
+                count = len(cancelled) if action == "cancel" else len(messages)
+                await audit.record(connection, self._actor, action, about, count)
             return cancelled
 
         cancelled = await self._run(step)
@@ -132,9 +117,6 @@ class Actions:
         with suppress(RedisError), redis_connections.connect(self._settings) as results:
             keys = [result_key(job, self._settings.key_prefix) for job in ids]
             store(results, [(key, document, JobState.REVOKED, seconds) for key in keys])
-
-    async def _run(self, function: Callable[[Connection], Awaitable[T]]) -> T:
-        return await self._database.run(function)
 
 
 def _deliveries(messages: Mapping[UUID, WaitingMessage]) -> dict[UUID, Delivery]:

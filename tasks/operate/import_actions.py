@@ -2,14 +2,11 @@
 
 import asyncio
 from contextlib import closing
+from functools import partial
 from typing import Any
 from uuid import UUID
 
-from pattern_storage.storage import (
-    audit,
-    import_runs,
-    open_runs,
-)
+from pattern_storage.storage import audit, import_runs, open_runs, pauses
 from pattern_storage.storage.pauses import Pausable
 from pattern_storage.storage.rows import Connection
 from pattern_storage.tasks.errors import BrokerUnavailable
@@ -19,15 +16,17 @@ from pattern_storage.tasks.sender import create_app
 
 
 class ImportActions(Actions):
-    """What an operator does with imports."""
+    """Actions on imports."""
 
     async def pause_import(self, name: str) -> bool:
         """Have beat start no run of an import until it is resumed; return whether it was not paused."""
-        return await self._pause(Pausable.IMPORT, name, "pause import")
+        pause = partial(pauses.pause, kind=Pausable.IMPORT, name=name, actor=self._actor)
+        return await self._change("pause import", name, pause)
 
     async def resume_import(self, name: str) -> bool:
         """Let beat start runs of an import again; return whether it was paused."""
-        return await self._resume(Pausable.IMPORT, name, "resume import")
+        resume = partial(pauses.resume, kind=Pausable.IMPORT, name=name)
+        return await self._change("resume import", name, resume)
 
     async def run_import(self, name: str, plan: dict[str, Any], *, force: bool = False) -> UUID:
         """Start a run of an import by hand and return its id. Raises RunOpen, and BrokerUnavailable.
@@ -44,8 +43,8 @@ class ImportActions(Actions):
 
         run_id = await self._run(step)
         await asyncio.to_thread(self._publish_run, run_id, name)
-        delay = self._settings.relay_republish_delay
-        await self._run(lambda connection: import_runs.mark_published(connection, [run_id], delay=delay))
+        published = partial(import_runs.mark_published, ids=[run_id], delay=self._settings.relay_republish_delay)
+        await self._run(published)
         return run_id
 
     async def stop_import(self, name: str) -> list[UUID]:

@@ -8,13 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from uuid import UUID
 
-from pattern_storage.storage import (
-    ModelContractPatternStorage,
-    audit,
-    job_retries,
-    jobs,
-    outbox,
-)
+from pattern_storage.storage import ModelContractPatternStorage, audit, job_retries, jobs, outbox
 from pattern_storage.storage.job_filter import Cursor, JobFilter
 from pattern_storage.storage.job_retries import Retried
 from pattern_storage.storage.rows import Connection
@@ -31,7 +25,7 @@ RETRIABLE = (ListedState.FAILURE, ListedState.REVOKED)
 
 
 class JobActions(Actions):
-    """What an operator does with jobs."""
+    """Actions on jobs."""
 
     async def cancel_matching(self, wanted: JobFilter) -> int:
         """Cancel the jobs that a filter lets through and that have not ended: in our tables and in the broker."""
@@ -43,7 +37,7 @@ class JobActions(Actions):
             with redis_queues(self._settings) as queues:
                 names = await asyncio.to_thread(searched, queues, wanted)
                 taken = await asyncio.to_thread(held, queues, wanted)
-            # First: what a worker has put back meanwhile is in a queue then.
+            # These first: a message that a worker puts back meanwhile is in a queue, and is met there.
             for queue in sorted({message.queue for message in taken}):
                 own = [message for message in taken if message.queue == queue]
                 done += await self._cancel_messages(queue, own, "cancel")
@@ -69,7 +63,7 @@ class JobActions(Actions):
     async def retry_matching(self, wanted: JobFilter) -> tuple[int, dict[UUID, str]]:
         """Send the jobs that a filter lets through again, those that failed or were cancelled.
 
-        Return how many were sent, and of the others why not, of some hundred at most.
+        Return how many were sent, and the reasons why others were not, of some hundred jobs at most.
         """
         wanted = _until_now(wanted)
         refused: dict[UUID, str] = {}

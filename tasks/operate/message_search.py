@@ -2,8 +2,10 @@
 
 import re
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
+from contextlib import closing
 from dataclasses import replace
+from itertools import islice
 from uuid import UUID
 
 from pattern_storage.config.celeryconfig import QUEUES
@@ -16,7 +18,7 @@ from pattern_storage.vocabulary import ListedState
 
 #: Seconds that a search may take; 100,000 messages that wait are read in less.
 SEARCH_SECONDS = 3.0
-#: What may be the id in a message's headers.
+#: Candidates for the id in a message's headers.
 IDS = re.compile(r'"id": ?"([0-9a-f-]{36})"')
 
 
@@ -48,7 +50,10 @@ def find_messages(
 
 
 def _all_queues(queues: RedisQueues, missing: Collection[str], deadline: float) -> Iterator[str]:
-    """Yield ours first: nearly always the others need not be found. A page has no time for a whole walk."""
+    """Yield the names of all queues, ours first: nearly always the others need not be found.
+
+    A page of Flower has no time for a walk over all keys.
+    """
     yield from QUEUES
     left = deadline - time.monotonic()
     if missing and left > 0:
@@ -56,41 +61,35 @@ def _all_queues(queues: RedisQueues, missing: Collection[str], deadline: float) 
 
 
 def searched(queues: RedisQueues, wanted: JobFilter) -> tuple[str, ...]:
-    """Return the queues that a filter is about."""
+    """Return the names of the queues in which messages that the filter lets through may wait."""
     return queues.names(seconds=LONG) if wanted.queue is None else (wanted.queue,)
 
 
 def held(queues: RedisQueues, wanted: JobFilter) -> list[WaitingMessage]:
-    """Return what waits in a worker, delayed jobs above all, and has not begun: no list of a queue has it any more."""
+    """Return messages that wait in a worker, mostly of delayed jobs: they are in no list of a queue any more."""
     wanted = replace(wanted, states=(ListedState.QUEUED,))
     return [message for message in queues.in_flight() if message.matches(wanted)]
 
 
 def list_waiting(settings: Settings, wanted: JobFilter, limit: int) -> list[WaitingMessage]:
     """Return up to `limit` messages that wait in any queue and that the filter lets through; none on RabbitMQ."""
-    found: list[WaitingMessage] = []
-    if settings.broker_kind.is_redis:
-        with redis_queues(settings) as queues:
-            found += held(queues, wanted)[:limit]
-            for queue in searched(queues, wanted):
-                place: int | None = 0
-                while place is not None and len(found) < limit:
-                    page = queues.waiting(queue, wanted, offset=place, limit=limit - len(found))
-                    found += page.messages
-                    place = page.next
-    return found
+    with closing(_waiting(settings, wanted)) as found:
+        return list(islice(found, limit))
 
 
 def count_waiting(settings: Settings, wanted: JobFilter) -> int:
     """Return how many messages wait that the filter lets through, with a look at each; 0 on RabbitMQ."""
-    count = 0
-    if settings.broker_kind.is_redis and wanted.among(ListedState.QUEUED):
-        with redis_queues(settings) as queues:
-            count += len(held(queues, wanted))
-            for queue in searched(queues, wanted):
-                place: int | None = 0
-                while place is not None:
-                    page = queues.waiting(queue, replace(wanted, states=()), offset=place, limit=CHUNK)
-                    count += len(page.messages)
-                    place = page.next
-    return count
+    return sum(1 for _ in _waiting(settings, wanted)) if wanted.among(ListedState.QUEUED) else 0
+
+
+def _waiting(settings: Settings, wanted: JobFilter) -> Generator[WaitingMessage]:
+    if not settings.broker_kind.is_redis:
+        return
+    with redis_queues(settings) as queues:
+        yield from held(queues, wanted)
+        for queue in searched(queues, wanted):
+            place: int | None = 0
+            while place is not None:
+                page = queues.waiting(queue, wanted, offset=place, limit=CHUNK)
+                yield from page.messages
+                place = page.next

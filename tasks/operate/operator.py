@@ -1,7 +1,7 @@
 """An operator: all actions on jobs, queues and imports; each is written to the audit.
 
-What can be long goes in steps, each a transaction of its own with its effect: an action that is interrupted has done
-what its audit entries say. Every action may be repeated.
+A long action is done in steps, each a transaction of its own with its audit entry: the audit of an action that is
+interrupted says how far it came. Every action may be repeated.
 """
 
 from pattern_storage.tasks.operate.import_actions import ImportActions
@@ -12,4 +12,4 @@ __all__ = ["CANCELLABLE", "RETRIABLE", "Operator"]
 
 
 class Operator(JobActions, QueueActions, ImportActions):
-    """Acts in somebody's name; see `tasks.operate.actions`."""
+    """All actions in the name of one operator; see `tasks.operate.actions`."""

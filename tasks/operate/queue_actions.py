@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from pattern_storage.config.celeryconfig import QUEUES
 from pattern_storage.config.settings import Settings
+from pattern_storage.storage import pauses
 from pattern_storage.storage.errors import FilterInvalid
 from pattern_storage.storage.explanation import did_you_mean, printable
 from pattern_storage.storage.job_options import QUEUE_NAME
@@ -14,19 +16,22 @@ from pattern_storage.tasks.operate.queues import redis_queues
 
 
 class QueueActions(Actions):
-    """What an operator does with queues."""
+    """Actions on queues."""
 
     async def pause_queue(self, name: str) -> bool:
         """Have no worker take anything from a queue until it is resumed; return whether it was not paused.
 
         Raises FilterInvalid for a name that no queue has.
         """
-        return await self._pause(Pausable.QUEUE, await self._check(name), "pause queue")
+        await self._check(name)
+        pause = partial(pauses.pause, kind=Pausable.QUEUE, name=name, actor=self._actor)
+        return await self._change("pause queue", name, pause)
 
     async def resume_queue(self, name: str) -> bool:
         """Let workers take from a queue again; return whether it was paused. Raises FilterInvalid as `pause_queue`."""
-        # One that was paused may have no job and no worker any more.
-        resumed = await self._resume(Pausable.QUEUE, name, "resume queue")
+        # A queue that was paused may have no job and no worker any more.
+        resume = partial(pauses.resume, kind=Pausable.QUEUE, name=name)
+        resumed = await self._change("resume queue", name, resume)
         if not resumed:
             await self._check(name)
         return resumed
@@ -48,12 +53,12 @@ class QueueActions(Actions):
             if report is not None:
                 report(purged)
 
-    async def _check(self, name: str) -> str:
-        return await asyncio.to_thread(check_queue, self._settings, name)
+    async def _check(self, name: str) -> None:
+        await asyncio.to_thread(check_queue, self._settings, name)
 
 
 def check_queue(settings: Settings, name: str) -> str:
-    """Return the name. Raises FilterInvalid for one that no queue has, as far as the broker knows."""
+    """Return the name of a queue. Raises FilterInvalid if there is none, as far as the broker knows."""
     if name in QUEUES:
         return name
     if settings.broker_kind.is_redis and QUEUE_NAME.fullmatch(name):

@@ -1,6 +1,6 @@
-"""Queues of the broker: how much waits and since when, what waits, the oldest first, and emptying one.
+"""Queues of the broker: their depths, the messages that wait, the oldest first, and emptying one.
 
-Redis has its messages in lists that can be read without taking them. RabbitMQ tells how many there are, and no more.
+The lists of Redis can be read without taking anything from them. RabbitMQ tells how many messages there are, no more.
 """
 
 import json
@@ -31,17 +31,17 @@ from pattern_storage.vocabulary import FINAL_STATES, JobState, ListedState
 
 #: Messages that are read in one round trip; one may have megabytes, most have a kilobyte.
 CHUNK = 200
-#: Messages in flight that are read at most: of one in retry a worker may hold thousands.
+#: Messages in flight that are read at most: a worker may hold thousands of jobs that wait for a retry.
 MAX_IN_FLIGHT = 2_000
-#: Seconds that looking through a queue for what a filter lets through may take before it says how far it came.
+#: Seconds that one call may search a queue for messages that a filter lets through; the next one goes on from there.
 SEARCH_SECONDS = 0.08
 
 
 @dataclass(frozen=True)
 class QueueDepth:
-    """Messages of a queue: waiting, claimed in this moment, and taken by workers and not acknowledged.
+    """Numbers of a queue's messages: waiting, claimed at this moment, and taken by workers but not acknowledged.
 
-    RabbitMQ says how many wait; of the rest it says nothing: None.
+    RabbitMQ tells only how many wait; the rest is None.
     """
 
     name: str
@@ -53,7 +53,7 @@ class QueueDepth:
 
 @dataclass(frozen=True)
 class WaitingPage:
-    """Messages of a page, how many wait in all, and the place of the next page; None at the end."""
+    """Messages of a page, how many wait in all, and the offset of the next page; None at the end."""
 
     messages: list[WaitingMessage]
     total: int
@@ -84,13 +84,13 @@ class RedisQueues:
                     pipeline.llen(f"{key}.claimed")
                     pipeline.lindex(key, -1)
             replies = pipeline.execute(raise_on_error=False)
-        found, each = [], 3 * len(kombu_redis.Channel.priority_steps)
+        found, size = [], 3 * len(kombu_redis.Channel.priority_steps)
         for index, queue in enumerate(names):
-            own = replies[index * each : (index + 1) * each]
+            own = replies[index * size : (index + 1) * size]
             if refused := next((reply for reply in own if isinstance(reply, ResponseError)), None):
                 if queue in QUEUES:
                     raise BrokerUnavailable(f"the queue cannot be read: {refused}")
-                # The name is a producer's, and may be that of any key.
+                # A producer chose the name, and there may be a key of another type under it.
                 continue
             oldest = [read_message(raw, queue).sent_at for raw in own[2::3] if raw is not None]
             found.append(
@@ -117,16 +117,15 @@ class RedisQueues:
                 return False
 
     def waiting(self, queue: str, wanted: JobFilter | None = None, *, offset: int = 0, limit: int = 50) -> WaitingPage:
-        """Return what waits in a queue, in the order in which it will be taken, from the place `offset` on.
+        """Return a page of the messages that wait in a queue, in the order in which they will be taken.
 
-        Places move on as workers take messages. With a filter it may end early, with the place to go on from.
+        Offsets move on as workers take messages. With a filter a page may end early, with the offset to go on from.
         """
         deadline = time.monotonic() + SEARCH_SECONDS
         messages: list[WaitingMessage] = []
         place = offset
         with _translated():
-            lengths = [(key, self._server.llen(key)) for key in self._keys(queue)]
-            total = sum(length for _, length in lengths)
+            lengths, total = self._lengths(queue)
             while place < total and len(messages) < limit and (place == offset or time.monotonic() < deadline):
                 chunk = self._read(lengths, place, CHUNK if wanted else min(CHUNK, limit - len(messages)))
                 if not chunk:
@@ -141,7 +140,7 @@ class RedisQueues:
         return WaitingPage(messages, total, place if place < total else None)
 
     def in_flight(self) -> list[WaitingMessage]:
-        """Return what workers have taken and not acknowledged: STARTED, RETRY, or QUEUED while it waits in a worker."""
+        """Return the messages that workers have taken and not acknowledged: STARTED, RETRY, or QUEUED in a worker."""
         found: list[tuple[str, str]] = []
         with _translated():
             key = f"{self._prefix}{UNACKED_KEYS['unacked_key']}"
@@ -158,10 +157,9 @@ class RedisQueues:
         return [replace(message, state=state) for message, state in zip(messages, states, strict=True)]
 
     def elements(self, queue: str) -> Iterator[bytes | str]:
-        """Yield what waits in a queue as it stands there, read in steps: a worker may take some of it meanwhile."""
+        """Yield the raw messages that wait in a queue, read in steps: a worker may take some of them meanwhile."""
         with _translated():
-            lengths = [(key, self._server.llen(key)) for key in self._keys(queue)]
-            place, total = 0, sum(length for _, length in lengths)
+            place, (lengths, total) = 0, self._lengths(queue)
             while place < total and (chunk := self._read(lengths, place, CHUNK)):
                 yield from chunk
                 place += len(chunk)
@@ -180,8 +178,13 @@ class RedisQueues:
         names = [queue if not step else f"{queue}{channel.sep}{step}" for step in channel.priority_steps]
         return [f"{self._prefix}{name}" for name in names]
 
+    def _lengths(self, queue: str) -> tuple[list[tuple[str, int]], int]:
+        """Return the length of each list of a queue, and their sum."""
+        lengths = [(key, self._server.llen(key)) for key in self._keys(queue)]
+        return lengths, sum(length for _, length in lengths)
+
     def _read(self, lengths: Sequence[tuple[str, int]], place: int, count: int) -> list[bytes | str]:
-        """Return elements from that place on, of the first list that has it; the oldest is the last of a list."""
+        """Return elements from `place` on, of the list that it is in; the oldest element is the last of a list."""
         for key, length in lengths:
             if place < length:
                 return list(reversed(self._server.lrange(key, -(place + count), -(place + 1))))
@@ -199,9 +202,9 @@ class RedisQueues:
             # Cancelled while a worker has its message, or about to be acknowledged.
             **{JobState(state): ListedState(state) for state in FINAL_STATES},
         }
-        documents = self._results.mget([f"{self._prefix}celery-task-meta-{one}" for one in ids])
-        read = [None if each is None else read_document(each) for each in documents]
-        return [known.get(each["status"] if each else "", ListedState.QUEUED) for each in read]
+        documents = self._results.mget([f"{self._prefix}celery-task-meta-{job}" for job in ids])
+        results = [None if document is None else read_document(document) for document in documents]
+        return [known.get(result["status"] if result else "", ListedState.QUEUED) for result in results]
 
 
 @contextmanager
@@ -222,13 +225,13 @@ def depths(settings: Settings, known: Iterable[str] = (), *, seconds: float = SH
     try:
         with closing(app), app.connection_for_read() as connection:
             connection.connect()
-            return [QueueDepth(queue, _declared(connection, queue), None, None, None) for queue in QUEUES]
+            return [QueueDepth(queue, _count_messages(connection, queue), None, None, None) for queue in QUEUES]
     except (OSError, OperationalError) as error:
         raise BrokerUnavailable(f"the queue does not answer: {error}") from error
 
 
-def _declared(connection: Any, queue: str) -> int:
-    """Return the messages of a queue of RabbitMQ; one that was never declared has none, and costs its channel."""
+def _count_messages(connection: Any, queue: str) -> int:
+    """Return how many messages a queue of RabbitMQ has. Asking for one that was never declared closes the channel."""
     try:
         with connection.channel() as channel:
             return int(channel.queue_declare(queue, passive=True).message_count)

@@ -1,8 +1,8 @@
 """Stored results of jobs: when one was written to Redis, and for how long it stays there."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, cast
+from datetime import datetime
+from typing import cast
 from uuid import UUID
 
 from redis.exceptions import RedisError, ResponseError
@@ -12,12 +12,13 @@ from pattern_storage.storage.job_details import STORED, Event
 from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.client.result_document import read_document, result_key
 from pattern_storage.tasks.errors import ResultBackendUnavailable
+from pattern_storage.tasks.operate.waiting_message import parse_time
 from pattern_storage.vocabulary import FINAL_STATES
 
 
 @dataclass(frozen=True)
 class StoredResult:
-    """The result document of a job that has ended. `at` is None where who stored it did not say when."""
+    """The result document of a job that has ended. `at` is None where it does not say when it was stored."""
 
     at: datetime | None
     seconds_left: float | None
@@ -29,7 +30,7 @@ class StoredResult:
 
 
 def find_stored_result(settings: Settings, correlation_id: UUID) -> StoredResult | None:
-    """Return the result of a job in Redis; None if it has not ended, or is there no longer, or not yet.
+    """Return the result of a job in Redis; None if the job has not ended, or its result has expired.
 
     Blocks. Raises ResultBackendUnavailable.
     """
@@ -45,13 +46,4 @@ def find_stored_result(settings: Settings, correlation_id: UUID) -> StoredResult
     found = None if document is None else read_document(document)
     if found is None or found["status"] not in FINAL_STATES:
         return None
-    return StoredResult(_moment(found.get("date_done")), cast("int", left) / 1000 if left > 0 else None)
-
-
-def _moment(value: Any) -> datetime | None:
-    """Return Celery's time of a result; what any application may have written there is none."""
-    try:
-        moment = datetime.fromisoformat(value)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, TypeError, OverflowError):
-        return None
+    return StoredResult(parse_time(found.get("date_done")), cast("int", left) / 1000 if left > 0 else None)

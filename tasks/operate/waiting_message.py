@@ -1,8 +1,9 @@
-"""A message in the broker as an operator sees it: who sent it may be anybody, so any part may be missing or odd."""
+"""Messages in the broker as operators see them: any application may have sent them, so any part may be missing."""
 
 import json
 from base64 import b64decode
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +19,7 @@ from pattern_storage.tasks.description import describe_call
 from pattern_storage.tasks.imports.publisher import describe_run
 from pattern_storage.vocabulary import IMPORT_OPERATION, ListedState
 
-#: Characters of a task's name and of the line that describes a job.
+#: Characters of an id and of a task's name.
 SHOWN = 200
 
 
@@ -28,7 +29,6 @@ class WaitingMessage:
 
     id: str
     task: str
-    description: str
     state: ListedState
     queue: str
     sent_at: datetime | None
@@ -46,7 +46,7 @@ class WaitingMessage:
 
     @property
     def operation(self) -> str:
-        """The operation, or the name of a task that is none."""
+        """The operation; of a task that is none of ours, its name."""
         return OPERATION_OF_TASK.get(self.task, self.task)
 
     @property
@@ -60,25 +60,25 @@ class WaitingMessage:
         return None if name is None else readable(name)
 
     @property
-    def about(self) -> str:
-        """What it is about, out of its arguments: a producer's own line may be the whole template."""
-        return (
-            describe_run(**self._arguments())
-            if self.operation == IMPORT_OPERATION
-            else (describe_call(self.task, self._arguments()))
-        )
+    def description(self) -> str:
+        """A line about the job, made of its arguments: the line that a producer sends may hold the whole template."""
+        if self.operation == IMPORT_OPERATION:
+            return describe_run(**self._arguments())
+        return describe_call(self.task, self._arguments())
 
     @property
     def contract(self) -> ModelContractPatternStorage | None:
-        """The contract; None where it is none, or cannot be read."""
-        try:
-            given = {"correlation_id": self.id, "operation": self.operation, **self._contract()}
-            return ModelContractPatternStorage.model_validate(given) if self._contract() else None
-        except ContractInvalid:
+        """The contract; None where there is none that can be read."""
+        if not (given := self._contract()):
             return None
+        with suppress(ContractInvalid):
+            return ModelContractPatternStorage.model_validate(
+                {"correlation_id": self.id, "operation": self.operation} | given
+            )
+        return None
 
     def matches(self, wanted: JobFilter) -> bool:
-        """Whether the filter lets it through, as far as a message has what the filter is about."""
+        """Whether the filter lets it through, as far as a message has what it asks for."""
         return (
             (not wanted.states or self.state in wanted.states)
             and (wanted.operation is None or self.operation == wanted.operation)
@@ -103,8 +103,8 @@ class WaitingMessage:
         return arguments if isinstance(arguments, dict) else {}
 
 
-def read_message(raw: bytes | str, queue: str, state: ListedState = ListedState.QUEUED) -> WaitingMessage:
-    """Return the message of an element of a queue's list; what cannot be read has no id."""
+def read_message(raw: bytes | str, queue: str) -> WaitingMessage:
+    """Return the message of an element of a queue's list; one that cannot be read has an empty id."""
     try:
         fields = json.loads(raw)
     except (ValueError, RecursionError):
@@ -116,11 +116,10 @@ def read_message(raw: bytes | str, queue: str, state: ListedState = ListedState.
     return WaitingMessage(
         id=_shown(headers.get("id")),
         task=_shown(headers.get("task")) or "unreadable",
-        description=_shown(headers.get("argsrepr")),
-        state=state,
+        state=ListedState.QUEUED,
         queue=queue,
-        sent_at=_moment(headers.get("sent_at")),
-        eta=_moment(headers.get("eta")),
+        sent_at=parse_time(headers.get("sent_at")),
+        eta=parse_time(headers.get("eta")),
         retries=retries if isinstance(retries, int) else 0,
         fields=fields,
     )
@@ -130,9 +129,10 @@ def _shown(value: Any) -> str:
     return one_line(readable(value))[:SHOWN] if value is not None else ""
 
 
-def _moment(value: Any) -> datetime | None:
+def parse_time(value: Any) -> datetime | None:
+    """Return a time of Celery's, in ISO 8601 or Unix time, as UTC; None for anything else."""
     try:
-        moment = datetime.fromtimestamp(value, UTC) if isinstance(value, int | float) else datetime.fromisoformat(value)
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        time = datetime.fromtimestamp(value, UTC) if isinstance(value, int | float) else datetime.fromisoformat(value)
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, TypeError, OverflowError, OSError):
         return None

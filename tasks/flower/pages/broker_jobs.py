@@ -36,7 +36,8 @@ def describe_message(message: WaitingMessage, names: Mapping[UUID, str]) -> str:
     """Return a line about a message, with the pattern's name in place of its id."""
     contract = message.contract
     name = names.get(contract.pattern_id) if contract and contract.pattern_id else None
-    return message.about.replace(str(contract.pattern_id), name, 1) if contract and name else message.about
+    line = message.description
+    return line.replace(str(contract.pattern_id), name, 1) if contract and name else line
 
 
 def queues_of(queues: RedisQueues, wanted: JobFilter) -> tuple[str, ...]:
