@@ -17,10 +17,13 @@ pytest_plugins = [
     "tests.fix_otlp",
     "tests.fix_metrics",
     "tests.fix_install",
+    "tests.fix_flower",
     "tests.fix_pages",
     "tests.fix_harvest",
     "tests.fix_outbox",
     "tests.fix_load",
     "tests.fix_proxy",
+    "tests.fix_cli",
     "tests.fix_station",
+    "tests.fix_embedded",
 ]

@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import uuid4
 
 import psutil
 import psycopg
@@ -25,6 +26,7 @@ import pytest
 
 from pattern_storage.embedded import StackState, read_state
 from pattern_storage.tasks.cli import main
+from tests.fix_celery import StorageWorker
 from tests.fix_process import DEADLINE, OURS, clean_environment, wait_until
 
 #: The console script, as users start it.
@@ -87,6 +89,45 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> C
     return run
 
 
+@pytest.fixture
+def served_cli(cli: Cli, worker: StorageWorker) -> Cli:
+    """Call the command line in this process, on the servers of the shared `worker`."""
+    servers = {"DATABASE_URL": worker.database_url, "REDIS_URL": worker.redis_url}
+
+    def run(*arguments: str, **options: Any) -> Said:
+        return cli(*arguments, **{**servers, **options})
+
+    return run
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """A pattern name of this test's own."""
+    return f"{request.node.name} {uuid4().hex[:8]}"
+
+
+def insert(cli: Cli, name: str, *more: str) -> dict[str, Any]:
+    """Insert a pattern and return the data of the result."""
+    said = cli("insert", f"pattern_name={name}", *PATTERN, *more, "--json")
+    assert said.code == 0, said.err
+    data: dict[str, Any] = said.json["data"]
+    return data
+
+
+def records(cli: Cli, *filters: str) -> list[dict[str, Any]]:
+    """Return the patterns that a query finds."""
+    said = cli("query", *filters, "--json")
+    assert said.code == 0, said.err
+    found: list[dict[str, Any]] = said.json["data"]["patterns"]
+    return found
+
+
+def numbered(name: str, count: int, **changes: Any) -> list[dict[str, Any]]:
+    """Return the data of so many patterns, called `name 000` and so on."""
+    base = {"pattern_type": "function", "language": "python", "template_code": "pass"} | changes
+    return [{"pattern_name": f"{name} {number:03}", **base} for number in range(count)]
+
+
 def command_line(*arguments: str, **variables: Any) -> tuple[list[str], dict[str, str]]:
     """Return what starts the command line as a process: its arguments and its whole environment."""
     return [str(SCRIPT), *arguments], clean_environment(**variables)
@@ -101,9 +142,9 @@ def run_script(*arguments: str, stdin: bytes = b"", cwd: Path | None = None, **v
     return Said(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
-def make_home() -> Path:
+def make_home(parent: Path | None = None) -> Path:
     """Create a folder that `nobody` can enter too; pytest's tmp_path is closed to it when root runs the tests."""
-    home = Path(tempfile.mkdtemp(prefix="pattern-storage-cli-"))
+    home = Path(tempfile.mkdtemp(prefix="pattern-storage-", dir=parent))
     home.chmod(0o711)
     return home
 

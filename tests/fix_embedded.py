@@ -1,18 +1,19 @@
-"""Directories of embedded servers: in memory where there is room, and with a PostgreSQL that was created before.
-
-A test module takes these fixtures by assignment, as in `home = fix_embedded.home`.
-"""
+"""Directories of embedded servers: in memory where there is room, and with a PostgreSQL that was created before."""
 
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
+import redis
 
-from pattern_storage.embedded import EmbeddedPostgres
+from pattern_storage.embedded import (
+    EmbeddedPostgres,
+)
+from tests.fix_cli import make_home
 
 AS_ROOT = os.geteuid() == 0
 # Each cluster is 46 MB of small files, which costs seconds on some disks. Nothing here needs a disk.
@@ -25,10 +26,9 @@ SCRATCH = (
 
 
 @pytest.fixture
-def home() -> Iterator[Path]:
-    """A directory that `nobody` can enter too; pytest's tmp_path is closed to it when root runs the tests."""
-    directory = Path(tempfile.mkdtemp(prefix="embedded-", dir=SCRATCH))
-    directory.chmod(0o711)
+def scratch() -> Iterator[Path]:
+    """A folder for servers that tests only start and stop."""
+    directory = make_home(SCRATCH)
     yield directory
     shutil.rmtree(directory)
 
@@ -36,8 +36,7 @@ def home() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def finished() -> Iterator[Path]:
     """A PostgreSQL that was created and stopped. initdb is most of the time these tests take: most copy this."""
-    directory = Path(tempfile.mkdtemp(prefix="embedded-", dir=SCRATCH))
-    directory.chmod(0o711)
+    directory = make_home(SCRATCH)
     with EmbeddedPostgres(directory / "postgres", durable=False):
         pass
     (directory / "postgres" / "port").unlink()
@@ -46,8 +45,20 @@ def finished() -> Iterator[Path]:
 
 
 @pytest.fixture
-def data_dir(home: Path, finished: Path) -> Path:
+def data_dir(scratch: Path, finished: Path) -> Path:
     """The data directory of a stack whose PostgreSQL was created before, in `postgres`."""
-    (home / "data").mkdir()
-    subprocess.run(["cp", "-a", finished, home / "data"], check=True)
-    return home / "data"
+    (scratch / "data").mkdir()
+    subprocess.run(["cp", "-a", finished, scratch / "data"], check=True)
+    return scratch / "data"
+
+
+def answer(url: str, query: str) -> object:
+    """Return the first value of a query."""
+    with psycopg.connect(url) as connection:
+        row = connection.execute(query).fetchone()
+    return row[0] if row else None
+
+
+def connect_redis(url: str) -> "redis.Redis":
+    """Return a client whose answers are text."""
+    return redis.Redis.from_url(url, decode_responses=True)

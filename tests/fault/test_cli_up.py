@@ -16,14 +16,10 @@ from typing import Any
 import pytest
 
 from pattern_storage.embedded import EmbeddedValkey, read_state
-from tests import fix_cli
 from tests.fix_cli import PATTERN, Cli, Running, Said, Up, make_home, names_in
 from tests.fix_flower import ask, free_port
 from tests.fix_metrics import Scrape
 from tests.fix_process import ROOT, wait_until
-
-cli, home = fix_cli.cli, fix_cli.home
-pytestmark = pytest.mark.xdist_group("cli-up")
 
 NOWHERE = "redis://127.0.0.1:1"
 

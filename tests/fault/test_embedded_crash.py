@@ -19,10 +19,8 @@ import psycopg
 import pytest
 
 from pattern_storage.embedded import EmbeddedPostgres, EmbeddedStack, EmbeddedValkey, read_state
-from tests import fix_embedded
 from tests.fix_embedded import AS_ROOT
 
-home, finished, data_dir = fix_embedded.home, fix_embedded.finished, fix_embedded.data_dir
 ROOT = Path(__file__).resolve().parents[2]
 
 PACKAGES = {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -117,22 +115,22 @@ def add_row(url: str) -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells servers that their parent died")
-def test_kill_9_leaves_no_servers_and_no_state(home: Path, hold: Callable[..., "subprocess.Popen[str]"]) -> None:
-    child = hold(home / "data")
+def test_kill_9_leaves_no_servers_and_no_state(scratch: Path, hold: Callable[..., "subprocess.Popen[str]"]) -> None:
+    child = hold(scratch / "data")
     said = line_of(child)
-    state = read_state(home / "data")
+    state = read_state(scratch / "data")
     assert state is not None
     assert state.pid == child.pid
     assert add_row(state.database_url) == 1
 
     child.kill()
     child.wait()
-    until(lambda: read_state(home / "data") is None, "the state of a dead stack is not believed")
-    assert (home / "data" / "state.json").exists(), "it had no chance to clean up"
+    until(lambda: read_state(scratch / "data") is None, "the state of a dead stack is not believed")
+    assert (scratch / "data" / "state.json").exists(), "it had no chance to clean up"
     until(lambda: not any(alive(pid) for pid in said["pids"]), "both servers follow their parent")
-    until(lambda: not working_in(home), "nor is any of their children left")
+    until(lambda: not working_in(scratch), "nor is any of their children left")
 
-    with EmbeddedStack(home / "data", durable=False) as stack:
+    with EmbeddedStack(scratch / "data", durable=False) as stack:
         assert stack.database_url == state.database_url
         assert add_row(stack.database_url) == 2
 
@@ -148,15 +146,15 @@ def test_the_next_start_need_not_wait_for_the_old_servers(
         assert add_row(stack.database_url) == 1
 
 
-def test_kill_9_in_the_middle_of_initdb(home: Path, hold: Callable[..., "subprocess.Popen[str]"]) -> None:
-    child = hold(home / "data")
-    server = home / "data" / "postgres"
+def test_kill_9_in_the_middle_of_initdb(scratch: Path, hold: Callable[..., "subprocess.Popen[str]"]) -> None:
+    child = hold(scratch / "data")
+    server = scratch / "data" / "postgres"
     # PG_VERSION is what makes a directory look like a finished one.
     until(lambda: list(server.glob("data.new-*/PG_VERSION")), "initdb has begun")
     child.kill()
     child.wait()
     assert not (server / "data").exists()
-    with EmbeddedStack(home / "data", durable=False) as stack:
+    with EmbeddedStack(scratch / "data", durable=False) as stack:
         assert add_row(stack.database_url) == 1
     assert not list(server.glob("data.new*"))
     assert not list(server.glob(".*")), "no password lies about"
@@ -225,9 +223,9 @@ def test_ctrl_c_reaches_us_and_not_the_servers(data_dir: Path, hold: Callable[..
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="the other tests run as an ordinary user already")
-def test_as_an_ordinary_user(home: Path, hold: Callable[..., "subprocess.Popen[str]"]) -> None:
+def test_as_an_ordinary_user(scratch: Path, hold: Callable[..., "subprocess.Popen[str]"]) -> None:
     user = pwd.getpwnam("daemon").pw_uid
-    os.chown(home, user, user)
+    os.chown(scratch, user, user)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     # The interpreter of the tests may stand in root's home.
     for python in filter(None, [sys.executable, shutil.which(version, path="/usr/local/bin:/usr/bin")]):
@@ -237,11 +235,11 @@ def test_as_an_ordinary_user(home: Path, hold: Callable[..., "subprocess.Popen[s
                 break
     else:
         pytest.skip("another user cannot run a Python of this version with this checkout")
-    child = hold(home / "data", user=user, python=python)
+    child = hold(scratch / "data", user=user, python=python)
     said = line_of(child)
     assert {psutil.Process(pid).uids().real for pid in said["pids"]} == {user}
-    assert (home / "data").stat().st_mode & 0o777 == 0o700
-    state = read_state(home / "data")
+    assert (scratch / "data").stat().st_mode & 0o777 == 0o700
+    state = read_state(scratch / "data")
     assert state is not None
     assert add_row(state.database_url) == 1
     child.kill()
@@ -249,14 +247,14 @@ def test_as_an_ordinary_user(home: Path, hold: Callable[..., "subprocess.Popen[s
     until(lambda: not any(alive(pid) for pid in said["pids"]), "both servers follow their parent")
 
 
-def test_an_orphaned_valkey_does_not_share_its_file(home: Path) -> None:
-    first = EmbeddedValkey(home / "vk")
+def test_an_orphaned_valkey_does_not_share_its_file(scratch: Path) -> None:
+    first = EmbeddedValkey(scratch / "vk")
     first.start()
     try:
         assert first.pid is not None
         # The lock is lost and the server lives on, as after a kill where nobody tells the servers.
         first._lock.release()
-        with EmbeddedValkey(home / "vk") as second:
+        with EmbeddedValkey(scratch / "vk") as second:
             assert not first.running
             assert second.url == first.url
     finally:

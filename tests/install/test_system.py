@@ -14,7 +14,6 @@ from tests.fix_cli import Running
 from tests.fix_install import VERSIONS, Installation, find_python
 from tests.fix_process import free_port
 
-home = fix_cli.home
 Install = Callable[..., Installation]
 CURRENT = ".".join(map(str, sys.version_info[:2]))
 #: An application that has modules of the names of our folders, and uses both.

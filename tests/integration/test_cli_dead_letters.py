@@ -12,10 +12,7 @@ from psycopg.rows import DictRow
 
 from pattern_storage.storage import dead_letters
 from pattern_storage.storage.dead_letters import CHUNK_LIMIT, CHUNK_SIZE, Entry
-from tests import fix_cli
 from tests.fix_cli import Cli
-
-cli = fix_cli.cli
 
 COUNT = 7
 #: All at once, as after an outage, so that only the id tells one from the next; one is no contract at all.

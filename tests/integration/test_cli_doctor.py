@@ -22,15 +22,11 @@ from pattern_storage.tasks.cli.doctor_workers import ask_workers
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.installation_signs import KEPT, KEY, read_signs, sign
 from pattern_storage.tasks.operate.queues import QueueDepth
-from tests import fix_cli
 from tests.fix_celery import StorageWorker
 from tests.fix_cli import Cli, Said
 from tests.fix_loading import LoadingValkey, loading
 from tests.fix_process import wait_until
 from tests.fix_storage import make_pattern
-
-cli = fix_cli.cli
-pytestmark = pytest.mark.xdist_group("cli-doctor")
 
 NOBODY_REDIS = "redis://127.0.0.1:1"
 NOBODY_POSTGRESQL = "postgresql://127.0.0.1:1/x"

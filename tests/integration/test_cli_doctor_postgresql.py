@@ -14,12 +14,9 @@ from pattern_storage.storage import NodePatternStorageEffect, roles, schema
 from pattern_storage.storage.errors import RightMissing, SchemaMismatch
 from pattern_storage.storage.pool import create_pool
 from pattern_storage.tasks.cli.doctor_postgresql import check_postgresql
-from tests import fix_cli
 from tests.fix_cli import Cli
 from tests.fix_servers import drop_database, on_database
 from tests.fix_storage import make_pattern, succeed
-
-cli = fix_cli.cli
 
 
 def wrong(url: str) -> dict[str, tuple[str, str]]:

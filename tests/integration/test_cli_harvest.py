@@ -7,11 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import fix_cli
 from tests.fix_cli import Cli, command_line, names_in, run_script
 from tests.fix_process import DEADLINE
 
-cli = fix_cli.cli
 SOURCE = '''
 def first(x):
     """Return [x] é."""

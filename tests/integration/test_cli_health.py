@@ -17,13 +17,10 @@ from pattern_storage.storage.setup_errors import RoleUnknown
 from pattern_storage.tasks.imports.plan.imports_file import load_entries
 from pattern_storage.tasks.imports.plan.planner import Planner
 from pattern_storage.tasks.sender import create_app
-from tests import fix_cli
 from tests.fix_celery import StorageWorker
 from tests.fix_cli import Cli, Said
 from tests.fix_process import free_port
 from tests.fix_storage import contract, make_pattern
-
-cli = fix_cli.cli
 
 Urls = dict[str, Any]
 

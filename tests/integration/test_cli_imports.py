@@ -5,13 +5,10 @@ from typing import Any
 
 import pytest
 
-from tests import fix_cli
 from tests.fix_celery import StorageWorker
 from tests.fix_cli import Cli, run_script
 from tests.fix_imports import count_patterns, patterns, runs_of, write_imports_file, write_lines
 from tests.fix_storage import make_pattern
-
-cli = fix_cli.cli
 
 
 @pytest.fixture

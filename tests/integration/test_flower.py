@@ -12,17 +12,12 @@ import pytest
 from celery import Celery
 
 from pattern_storage.tasks.client import Job, PatternStorageClient
-from tests import fix_cli, fix_flower
 from tests.fix_celery import StorageWorker
 from tests.fix_cli import Cli, Said
 from tests.fix_flower import PASSWORD, Flower
 from tests.fix_pages import Visitor
 from tests.fix_process import run_python, wait_until
 from tests.fix_storage import contract, make_pattern
-
-flower = fix_flower.flower
-cli = fix_cli.cli
-pytestmark = pytest.mark.xdist_group("flower")
 
 TEMPLATE = "def a_template_that_nobody_shows(): ..."
 PAGES = ("/", "/workers?json=1", "/tasks", "/broker", "/metrics", "/api/workers", "/api/tasks", "/api/task/types")

@@ -11,14 +11,11 @@ import redis
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.flower.pages.actions import ActionHandler
 from pattern_storage.tasks.flower.pages.routes import ROUTES
-from tests import fix_pages
 from tests.fix_pages import Pages
 from tests.fix_process import wait_until
 from tests.fix_storage import make_pattern
 from tests.integration.test_flower_jobs import end
 
-pytestmark = pytest.mark.xdist_group("flower actions")
-pages = fix_pages.pages
 ACTIONS = [str(route.regex.pattern) for route in ROUTES if issubclass(route.target, ActionHandler)]
 
 

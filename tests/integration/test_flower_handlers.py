@@ -13,13 +13,10 @@ from tornado.web import RequestHandler
 
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.errors import StorageOperationFailed
-from tests import fix_pages
 from tests.fix_pages import Pages
 from tests.fix_process import wait_until
 from tests.fix_storage import make_pattern
 
-pytestmark = pytest.mark.xdist_group("flower list")
-pages = fix_pages.pages
 TABLE = "/tasks/datatable?draw=1&start=0&length=99&order[0][column]=0&order[0][dir]=desc&columns[0][data]=received"
 
 

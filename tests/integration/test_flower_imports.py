@@ -10,11 +10,7 @@ import redis
 
 from pattern_storage.storage.sql import block
 from pattern_storage.tasks.client.result_document import result_key
-from tests import fix_pages
 from tests.fix_pages import Pages
-
-pytestmark = pytest.mark.xdist_group("flower imports")
-pages = fix_pages.pages
 
 IMPORTS = """
 [[import]]

@@ -14,13 +14,9 @@ import redis
 from psycopg.types.json import Json
 
 from pattern_storage.tasks.client import PatternStorageClient
-from tests import fix_pages
 from tests.fix_pages import Pages
 from tests.fix_process import wait_until
 from tests.fix_storage import make_pattern
-
-pytestmark = pytest.mark.xdist_group("flower jobs")
-pages = fix_pages.pages
 
 TEMPLATE = "def a_template_that_no_page_shows(): ..."
 ENDED = """

@@ -9,11 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 import redis
 
-from tests import fix_pages
 from tests.fix_pages import Pages, Visitor
-
-pytestmark = pytest.mark.xdist_group("flower pages")
-pages = fix_pages.pages
 
 TEMPLATE = "def a_template_that_no_page_shows(): ..."
 BURY: LiteralString = """

@@ -12,11 +12,9 @@ from pattern_storage.config.redis_rights import RIGHTS, acl_rules
 from pattern_storage.config.settings import Settings
 from pattern_storage.tasks.observability.metrics.servers import ServersCollector
 from pattern_storage.tasks.redis_rights import ARGUMENTS, AROUND, missing_rights
-from tests import fix_cli
 from tests.fix_cli import Cli
 from tests.fix_process import ROOT
 
-cli = fix_cli.cli
 PREFIX, USER = "team-a:", "limited"
 Limited = Callable[..., str]
 

@@ -10,7 +10,6 @@ import redis
 
 from pattern_storage.embedded import EmbeddedValkey
 from pattern_storage.tasks.client import PatternStorageClient
-from tests import fix_cli
 from tests.fix_celery import launch_worker
 from tests.fix_cli import Cli
 from tests.fix_everything import PATIENT, do_everything
@@ -19,7 +18,6 @@ from tests.fix_process import DEADLINE, ProcessGroup, clean_environment, wait_un
 from tests.fix_servers import create_database, drop_database, on_database
 from tests.fix_storage import make_pattern
 
-cli = fix_cli.cli
 VARIABLE = "PATTERN_STORAGE_KEY_PREFIX"
 
 

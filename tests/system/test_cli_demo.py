@@ -8,12 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests import fix_cli
 from tests.fix_cli import Running, names_in
 from tests.fix_process import wait_until
-
-home = fix_cli.home
-pytestmark = pytest.mark.xdist_group("cli-demo")
 
 #: Servers of the user's own, which the demo must leave alone.
 ELSEWHERE: dict[str, Any] = {

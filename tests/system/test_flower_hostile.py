@@ -11,11 +11,7 @@ import psycopg
 import pytest
 import redis
 
-from tests import fix_pages
 from tests.fix_pages import Pages, Visitor
-
-pytestmark = pytest.mark.xdist_group("flower hostile")
-pages = fix_pages.pages
 
 COUNT = 200
 PAYLOADS = (

@@ -12,14 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kombu import Producer
 
-from tests import fix_flower
 from tests.fix_celery import StorageWorker
 from tests.fix_flower import Flower
 from tests.fix_process import wait_until
 from tests.unit.test_flower_events import EVENTS
-
-flower = fix_flower.flower
-pytestmark = pytest.mark.xdist_group("flower-odd")
 
 PAGES = ("/", "/workers?json=1", "/tasks", "/metrics", "/api/workers", "/api/tasks", "/api/task/types")
 COLUMNS = ("name", "state", "args", "result", "received", "runtime", "worker", "retries", "eta", "exception")

@@ -15,13 +15,11 @@ from pattern_storage import PatternStorageClient
 from pattern_storage.config.urls import complete, for_redis_py
 from pattern_storage.embedded.account import Account
 from pattern_storage.embedded.binaries import find_valkey
-from tests import fix_cli
 from tests.fix_celery import StorageWorker
 from tests.fix_cli import Said
 from tests.fix_process import DEADLINE, clean_environment, free_port, wait_until
 from tests.fix_storage import make_pattern
 
-cli = fix_cli.cli
 Launch = Callable[..., StorageWorker]
 
 

@@ -4,12 +4,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from tests import fix_cli
 from tests.fix_cli import Said, Up, run_script
 from tests.fix_imports import IMPORTS_FILE, count_patterns, runs_of, write_imports_file
 from tests.fix_process import wait_until
-
-home = fix_cli.home
 
 
 def test_up_runs_imports_in_a_worker_of_their_own(home: Path, tmp_path: Path) -> None:
