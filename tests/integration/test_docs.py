@@ -51,6 +51,15 @@ def test_files_that_are_named_are_there(document: Path) -> None:
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
+def test_tests_that_are_named_are_there() -> None:
+    text = (ROOT / "docs/guarantees.md").read_text(encoding="utf-8")
+    files = list((ROOT / "tests").rglob("test_*.py"))
+    known = {file.name for file in files} | {
+        name for file in files for name in re.findall(r"def (test_\w+)", file.read_text(encoding="utf-8"))
+    }
+    assert {name for name in re.findall(r"`(test_[\w.]+)`", text) if name not in known} == set()
+
+
 def test_every_alert_has_its_cure() -> None:
     """Each alert's link leads to a heading of the runbook, and each of these headings belongs to an alert."""
     text = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
