@@ -44,7 +44,7 @@ def create_cluster(
     for abandoned in data.parent.glob(f"{data.name}.new-*"):
         stop_orphans(abandoned, ["postgres"], signal.SIGKILL)
         shutil.rmtree(abandoned, ignore_errors=True)
-    # A name of its own, lest an initdb that outlives its parent writes into ours.
+    # The name is unique, because an initdb that outlives its parent may still write.
     new = data.with_name(f"{data.name}.new-{secrets.token_hex(4)}")
     make_server_directory(new, account)
     password_file = data.with_name(".password-for-initdb")
@@ -79,7 +79,7 @@ def create_cluster(
         death_signal=signal.SIGKILL,
         stdin=f"CREATE DATABASE {NAME}\n",
     ).wait_done(timeout=TIMEOUT)
-    # It ends with status 0 whatever became of the statement; a database is a directory.
+    # It ends with status 0 also if the statement failed; a database is a directory.
     if {entry.name for entry in (new / "base").iterdir()} == before:
         raise EmbeddedError(f"PostgreSQL did not create database {NAME}; the end of {log.path}:\n{log.tail()}")
     new.rename(data)

@@ -53,7 +53,7 @@ def kill_tree(pid: int) -> None:
 def _running_in(directory: Path, executables: Sequence[str]) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
-        # Gone meanwhile, or another user's: not one of ours then.
+        # A process that has ended meanwhile, or another user's, is no orphan.
         with contextlib.suppress(psutil.Error, OSError):
             if process.cwd() == str(directory) and Path(process.exe()).name.startswith(tuple(executables)):
                 found.append(process)
@@ -63,7 +63,7 @@ def _running_in(directory: Path, executables: Sequence[str]) -> list[psutil.Proc
 def _wait(processes: Iterable[psutil.Process], *, timeout: float) -> list[psutil.Process]:
     """Return the processes that still live after `timeout` seconds.
 
-    Not psutil.wait_procs, which waits for zombies: in a container without an init nobody collects them.
+    Not psutil.wait_procs, which waits for zombies: in a container without an init they are never collected.
     """
     alive = list(processes)
     deadline = time.monotonic() + timeout

@@ -5,9 +5,9 @@ The methods of both clients that talk to a server are replaced while a mode is o
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 from unittest.mock import patch
 from uuid import UUID
 
@@ -27,6 +27,8 @@ from pattern_storage.testing.transactions import current, current_async
 
 #: An address at which no server listens: a client cannot be built without the address of a queue.
 NOWHERE = "redis://127.0.0.1:1/0"
+
+AnyJob = TypeVar("AnyJob", Job, AsyncJob)
 
 
 class Mode(Protocol):
@@ -79,13 +81,36 @@ def _outbox_options(
     return outbox_options(options, client.defaults)
 
 
-def _result(mode: Mode, correlation_id: UUID, request: Request | None, timeout: float) -> ModelResult:
-    document = mode.document(correlation_id)
-    result = parse_result(correlation_id, document)
-    if result is None:
-        # Waiting would not change it.
-        raise JobTimeout(correlation_id, timeout, parse_status(document))
-    return checked_result(correlation_id, None if request is None else request.fingerprint, result)
+def _results(mode: Mode, jobs: Iterable[AnyJob], timeout: float) -> Iterator[tuple[AnyJob, ModelResult]]:
+    missing: JobTimeout | None = None
+    for job in jobs:
+        document = mode.document(job.correlation_id)
+        result = parse_result(job.correlation_id, document)
+        if result is None:
+            # Waiting would not change it.
+            missing = missing or JobTimeout(job.correlation_id, timeout, parse_status(document))
+        else:
+            request = job._request
+            yield job, checked_result(job.correlation_id, None if request is None else request.fingerprint, result)
+    if missing:
+        raise missing
+
+
+def _reading(mode: Mode) -> dict[str, Callable[..., Any]]:
+    """Return the methods of a synchronous client that read and cancel one job."""
+
+    def result(
+        self: PatternStorageClient, correlation_id: UUID, request: Request | None, timeout: float
+    ) -> ModelResult:
+        [(_, answer)] = _results(mode, [Job(self, correlation_id, request)], timeout)
+        return answer
+
+    return {
+        "cancel": lambda _, correlation_id: mode.cancel(UUID(str(correlation_id))),
+        "_status": lambda _, correlation_id: parse_status(mode.document(correlation_id)),
+        "_get": lambda _, correlation_id: mode.document(correlation_id),
+        "_result": result,
+    }
 
 
 def _synchronous(mode: Mode) -> dict[str, Any]:
@@ -110,27 +135,11 @@ def _synchronous(mode: Mode) -> dict[str, Any]:
             mode.jobs.add(contract, named, outbox=True, transaction=transaction)
         return jobs or [Job(self, contract.correlation_id, Request(prepare(contract))) for contract in sending]
 
-    def cancel(_: PatternStorageClient, correlation_id: UUID | str) -> ModelResult:
-        return mode.cancel(UUID(str(correlation_id)))
+    def results(_: object, jobs: Iterable[Job], timeout: float = 10.0) -> Iterator[tuple[Job, ModelResult]]:
+        return _results(mode, jobs, timeout)
 
-    def status(_: PatternStorageClient, correlation_id: UUID) -> str:
-        return parse_status(mode.document(correlation_id))
-
-    def result(_: PatternStorageClient, correlation_id: UUID, request: Request | None, timeout: float) -> ModelResult:
-        return _result(mode, correlation_id, request, timeout)
-
-    def results(
-        self: PatternStorageClient, jobs: Iterable[Job], timeout: float = 10.0
-    ) -> Iterator[tuple[Job, ModelResult]]:
-        for job in jobs:
-            yield job, result(self, job.correlation_id, job._request, timeout)
-
-    def get(_: PatternStorageClient, correlation_id: UUID) -> bytes | None:
-        return mode.document(correlation_id)
-
-    return {
-        "_enqueue": enqueue, "submit_again": submit_again, "submit_many_in": submit_many_in,
-        "cancel": cancel, "_status": status, "_result": result, "results": results, "_get": get,
+    return _reading(mode) | {
+        "_enqueue": enqueue, "submit_again": submit_again, "submit_many_in": submit_many_in, "results": results,
     }  # fmt: skip
 
 
@@ -158,32 +167,22 @@ def _asynchronous(mode: Mode) -> dict[str, Any]:
             mode.jobs.add(contract, named, outbox=True, transaction=transaction)
         return jobs or [AsyncJob(self, contract.correlation_id, Request(prepare(contract))) for contract in sending]
 
-    async def cancel(_: AsyncPatternStorageClient, correlation_id: UUID | str) -> ModelResult:
-        return await asyncio.to_thread(mode.cancel, UUID(str(correlation_id)))
-
-    async def status(_: AsyncPatternStorageClient, correlation_id: UUID) -> str:
-        return parse_status(await asyncio.to_thread(mode.document, correlation_id))
-
-    async def result(
-        _: AsyncPatternStorageClient,
-        correlation_id: UUID,
-        request: Request | None,
-        timeout: float,  # noqa: ASYNC109
-    ) -> ModelResult:
-        return await asyncio.to_thread(_result, mode, correlation_id, request, timeout)
-
     async def results(
-        self: AsyncPatternStorageClient,
+        _: object,
         jobs: Iterable[AsyncJob],
         timeout: float = 10.0,  # noqa: ASYNC109
     ) -> AsyncIterator[tuple[AsyncJob, ModelResult]]:
-        for job in jobs:
-            yield job, await result(self, job.correlation_id, job._request, timeout)
+        pairs = _results(mode, jobs, timeout)
+        while pair := await asyncio.to_thread(next, pairs, None):
+            yield pair
 
-    async def get(_: AsyncPatternStorageClient, correlation_id: UUID) -> bytes | None:
-        return await asyncio.to_thread(mode.document, correlation_id)
-
-    return {
-        "_enqueue": enqueue, "submit_many_in": submit_many_in,
-        "cancel": cancel, "_status": status, "_result": result, "results": results, "_get": get,
+    return {name: _in_thread(method) for name, method in _reading(mode).items()} | {
+        "_enqueue": enqueue, "submit_many_in": submit_many_in, "results": results,
     }  # fmt: skip
+
+
+def _in_thread(method: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    async def call(*arguments: Any, **named: Any) -> Any:
+        return await asyncio.to_thread(method, *arguments, **named)
+
+    return call

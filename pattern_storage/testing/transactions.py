@@ -1,6 +1,6 @@
 """Transactions of the application in which `submit_in` was called: those that rolled back sent no job.
 
-Only the server knows how a transaction ended, whatever library ran it. It is asked over a connection to DATABASE_URL;
+Only the server knows how a transaction ended, for all libraries. It is asked over a connection to DATABASE_URL;
 if there is none, or it is another server, a transaction counts as committed.
 """
 

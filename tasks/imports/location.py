@@ -12,7 +12,7 @@ _FILE_URL = re.compile(r"(?:file|local):/(?:/(?:localhost(?=/))?)?", re.IGNORECA
 def local_path(source: str) -> str | None:
     """Return the local path of a source, None for a URL.
 
-    A path is taken literally, whatever characters it has; in a `file://` URL percent escapes are decoded (RFC 8089).
+    Every character of a path stands for itself; in a `file://` URL percent escapes are decoded (RFC 8089).
     """
     if url := _FILE_URL.match(source):
         rest = source[url.end() :]

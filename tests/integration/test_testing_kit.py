@@ -151,6 +151,22 @@ async def test_recorded_jobs_of_the_async_client(recorded_jobs: RecordedMode) ->
         assert not (await job.cancel()).success
 
 
+async def test_all_results_come_before_the_timeout_of_a_job_that_has_none(recorded_jobs: RecordedMode) -> None:
+    recorded_jobs.answer("insert", {})
+    with PatternStorageClient() as client:
+        waiting, done = client.query(), client.insert(make_pattern())
+        results = client.results([waiting, done])
+        assert next(results)[0] is done
+        with pytest.raises(JobTimeout, match=str(waiting.correlation_id)):
+            next(results)
+    async with AsyncPatternStorageClient() as client:
+        jobs = [await client.query(), await client.insert(make_pattern())]
+        coming = client.results(jobs)
+        assert (await anext(coming))[0] is jobs[1]
+        with pytest.raises(JobTimeout):
+            await anext(coming)
+
+
 def test_recorded_jobs_of_the_outbox(recorded_jobs: RecordedMode, empty_database_url: str) -> None:
     """There is no table to write into, and none is needed."""
     with PatternStorageClient() as client, psycopg.connect(empty_database_url) as connection:
