@@ -12,7 +12,7 @@ __all__ = ["app"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the application when it is first asked for: most modules of this package do not need it."""
+    """Import the application on first use: most modules of this package do not need it."""
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from pattern_storage.tasks.celery_app import app

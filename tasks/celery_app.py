@@ -18,7 +18,7 @@ from pattern_storage.tasks.observability import (
 from pattern_storage.tasks.redis_server import check_redis
 
 _RESULT_BACKEND = "pattern_storage.tasks.worker.result_backend"
-#: Our result backend for each scheme of its URL, by names: Celery imports it when it needs it.
+#: Names of our result backend for each scheme of its URL: Celery imports it when it needs it.
 BACKENDS = {
     "redis": f"{_RESULT_BACKEND}:StorageRedisBackend",
     "rediss": f"{_RESULT_BACKEND}:StorageRedisBackend",
@@ -27,13 +27,13 @@ BACKENDS = {
 
 
 class StorageCelery(Celery):
-    """Reads the settings when one is first needed: importing the client or printing --help needs no server."""
+    """Celery application that reads the settings on first use: printing --help needs no server."""
 
     events_cls = "pattern_storage.tasks.worker.events:Events"
 
     @cached_property
     def Beat(self) -> Any:  # noqa: N802  # Celery's name
-        """What `celery beat` runs: it reads the imports file first."""
+        """Class of `celery beat`, which reads the imports file first."""
         return self.subclass_with_self("pattern_storage.tasks.imports.plan.beat:CheckedBeat")  # type: ignore[arg-type]  # a name will do
 
     def on_configure(self) -> None:  # type: ignore[override]  # Celery takes a method for the signal
@@ -45,7 +45,7 @@ class StorageCelery(Celery):
         self.config_from_object(celery_settings(settings))
         self.loader.override_backends = BACKENDS
         if settings.safe_transport and settings.broker_kind.is_redis:
-            # Only here: an application that merely sends has no use for it.
+            # Not for `Sender`, which never receives.
             from pattern_storage.tasks.transport.bootstep import ClaimingTransport
 
             self.steps["worker"].add(ClaimingTransport)
@@ -62,9 +62,9 @@ class StorageCelery(Celery):
 
 
 def _agree_with(variable: str, ours: str) -> None:
-    """Raise SettingsInvalid where Celery, which reads this variable first, would use another server than the client.
+    """Raise SettingsInvalid where Celery, which prefers this variable, would use another server than the client.
 
-    Celery's own command line sets it, to what `--broker` or BROKER_URL says.
+    Celery's own command line sets it, from `--broker` or BROKER_URL.
     """
     if (theirs := os.environ.get(variable)) is None:
         return
@@ -73,25 +73,21 @@ def _agree_with(variable: str, ours: str) -> None:
     os.environ[variable] = ours
 
 
-class DatabaseRequired(bootsteps.Step):
-    """Refuses to start a worker without a usable database: each of its jobs would fail. Raises SettingsInvalid."""
+class UsableServers(bootsteps.Step):
+    """Check at the start of a worker that PostgreSQL and Redis can be used. Raises SettingsInvalid.
+
+    Without it a worker would fail each of its jobs.
+    """
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
-        check_database(environment_settings())
-
-
-class RedisRequired(bootsteps.Step):
-    """Refuses to start a worker whose Redis can never do: a Cluster, a database it lacks. Raises SettingsInvalid."""
-
-    def __init__(self, worker: Any, **options: Any) -> None:
-        super().__init__(worker, **options)
-        check_redis(environment_settings())
+        settings = environment_settings()
+        check_database(settings)
+        check_redis(settings)
 
 
 app = StorageCelery("pattern-storage")
-app.steps["worker"].add(DatabaseRequired)
-app.steps["worker"].add(RedisRequired)
+app.steps["worker"].add(UsableServers)
 app.steps["worker"].add("pattern_storage.tasks.worker.replacement:Replacement")
 app.steps["worker"].add("pattern_storage.tasks.imports.plan.beat:EmbeddedBeatCheck")
 app.steps["consumer"].add("pattern_storage.tasks.worker.events:FlushEvents")

@@ -1,6 +1,6 @@
 """Checks that run before one of Celery's own commands: extras that it needs, and Flower's options.
 
-Celery adds the hidden option `OPTION` to all its commands and calls `prepare` when it has read the command line.
+Celery adds the hidden option `OPTION` to all its commands; click calls `prepare` when it has parsed the command line.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from kombu.utils.imports import symbol_by_name
 from pattern_storage.extras import ExtraMissing, require
 from pattern_storage.tasks.command_errors import CommandUnusable
 
-#: The extras whose modules each command needs; the first brings them all.
+#: The extras whose modules each command needs; the first includes the others.
 EXTRAS = {"worker": ("worker",), "beat": ("worker",), "flower": ("flower", "worker")}
 
 
@@ -21,12 +21,12 @@ def prepare(context: click.Context, _: click.Parameter, value: Any) -> Any:
     if name in EXTRAS and not context.resilient_parsing:
         _require(name)
         if name == "flower":
-            # By name, as Celery finds its parts: Flower's pages use the imports, which use the application.
+            # By name, because of a circle: Flower's pages use the imports, which use the application, which uses this.
             symbol_by_name("pattern_storage.tasks.flower.start:configure")(context.obj.app)
     return value
 
 
-#: There is nothing to type.
+#: A flag that users need not know: it only exists for its callback.
 OPTION = click.Option(["--pattern-storage"], hidden=True, expose_value=False, is_flag=True, callback=prepare)
 
 

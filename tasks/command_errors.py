@@ -1,9 +1,9 @@
-"""Error of a command of Celery's that cannot be used; imported by every `celery` command line, so it costs nothing."""
+"""Error of a `celery` command that cannot be used, in a module that is cheap to import for every command line."""
 
 import click
 
 
 class CommandUnusable(click.ClickException):
-    """A command's extra is not installed: Celery prints the text and ends with code 2, without a traceback."""
+    """A command cannot be used, for lack of an extra: Celery prints the text and ends with code 2, no traceback."""
 
     exit_code = 2

@@ -1,4 +1,4 @@
-"""PostgreSQL for clients and commands: results that have expired in Redis, cancelling, and single statements."""
+"""PostgreSQL for clients and commands, which use it rarely: a connection for each call."""
 
 import asyncio
 import sys
@@ -17,12 +17,12 @@ from pattern_storage.vocabulary import JobState
 
 T = TypeVar("T")
 
-#: Seconds that a call gets whose caller has no time left: one lookup should still be possible.
+#: Shortest timeout of a call in seconds, also for a caller without time left: one lookup should still be possible.
 MIN_TIMEOUT = 1.0
 
 
 class Database:
-    """One connection per call: calls are rare, and most clients make none."""
+    """The database of the settings. Each call opens a connection."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -33,7 +33,7 @@ class Database:
         return self._settings.database_url is not None
 
     async def state(self, correlation_id: UUID, timeout: float | None = None) -> tuple[JobState, ModelResult | None]:  # noqa: ASYNC109
-        """Return a job's status and result. UNKNOWN also where no database is configured, or it does not answer."""
+        """Return a job's status and result; UNKNOWN also if no database is configured, or it does not answer."""
         if not self.is_configured:
             return JobState.UNKNOWN, None
         try:
@@ -49,14 +49,14 @@ class Database:
         """Run an async function of `storage` with a connection. Raises SettingsInvalid or StorageError.
 
         Args:
-            function: what to call.
-            timeout: seconds the caller has left; at least MIN_TIMEOUT and at most the connect timeout are used.
+            function: called with the connection.
+            timeout: seconds that the caller has left; used within MIN_TIMEOUT and the connect timeout.
         """
         longest = max(2.0, self._settings.connect_timeout)
         seconds = longest if timeout is None else min(max(timeout, MIN_TIMEOUT), longest)
         url = self._settings.database
         try:
-            # A server that accepts and then says nothing is down too.
+            # A server that accepts connections and never answers is down too.
             async with asyncio.timeout(seconds):
                 async with await connect(url, application_name="pattern-storage client", timeout=seconds) as connection:
                     return await function(connection)
@@ -68,7 +68,7 @@ class Database:
 
 def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine for synchronous code, also where an event loop runs in the caller's thread."""
-    # After `monkey.patch_all()` threads are greenlets of one thread, which can run but one event loop at a time.
+    # After `monkey.patch_all()` threads are greenlets of one thread, in which only one event loop can run at a time.
     monkey, gevent = sys.modules.get("gevent.monkey"), sys.modules.get("gevent")
     if monkey is not None and gevent is not None and monkey.is_module_patched("threading"):
         return cast("T", gevent.get_hub().threadpool.apply(asyncio.run, (coroutine,)))

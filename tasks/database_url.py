@@ -1,4 +1,4 @@
-"""Validation of DATABASE_URL by libpq: `config` knows no PostgreSQL, so who needs the database says so here."""
+"""Validation of DATABASE_URL by libpq, which `config` must not import."""
 
 from pattern_storage.config.settings import Settings, SettingsInvalid
 from pattern_storage.storage import connection
@@ -6,7 +6,7 @@ from pattern_storage.storage.setup_errors import ConninfoInvalid, DatabaseUnsuit
 
 
 def check_database_url(settings: Settings) -> None:
-    """Raise SettingsInvalid, with libpq's reason, for a DATABASE_URL that no connection can be made with."""
+    """Raise SettingsInvalid, with libpq's reason, for a DATABASE_URL that libpq cannot parse."""
     if settings.database_url is not None:
         try:
             connection.check_conninfo(settings.database_url)
@@ -15,7 +15,7 @@ def check_database_url(settings: Settings) -> None:
 
 
 def check_database(settings: Settings) -> None:
-    """Raise SettingsInvalid at the start of a service whose database is not given, or cannot hold our texts."""
+    """Raise SettingsInvalid at the start of a service without a database, or whose database cannot hold every text."""
     try:
         connection.check_database(settings.database, timeout=settings.connect_timeout)
     except (ConninfoInvalid, DatabaseUnsuitable) as error:

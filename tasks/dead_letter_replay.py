@@ -1,6 +1,7 @@
-"""Replay of dead letters: reading their contracts, as many at a time as fit in memory, and sending them again."""
+"""Replay of dead letters: their contracts, with every value checked before they are sent again."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
+from uuid import UUID
 
 from pattern_storage.storage import ModelContractPatternStorage
 from pattern_storage.storage.dead_letters import DeadLetter
@@ -9,19 +10,17 @@ from pattern_storage.storage.operations import check
 from pattern_storage.tasks.client.outgoing import build
 
 
-def contract_of(letter: DeadLetter) -> ModelContractPatternStorage:
-    """Return a letter's contract, every value checked. Raises StorageError or TypeError if it cannot be sent again."""
-    contract = build(**{"correlation_id": letter.correlation_id} | letter.fields())
-    if contract.correlation_id != letter.correlation_id:
-        raise ContractInvalid(f"its contract has another correlation_id, {contract.correlation_id}")
-    check(contract)
-    return contract
-
-
-def readable(letters: Sequence[DeadLetter]) -> Iterator[ModelContractPatternStorage]:
-    """Yield the contracts that can be sent again."""
+def read_contracts(letters: Iterable[DeadLetter]) -> tuple[list[ModelContractPatternStorage], dict[UUID, Exception]]:
+    """Return the contracts that can be sent again, and by correlation id the errors of those that cannot."""
+    contracts: list[ModelContractPatternStorage] = []
+    errors: dict[UUID, Exception] = {}
     for letter in letters:
         try:
-            yield contract_of(letter)
-        except (StorageError, TypeError):
-            continue
+            contract = build(**{"correlation_id": letter.correlation_id} | letter.fields())
+            if contract.correlation_id != letter.correlation_id:
+                raise ContractInvalid(f"its contract has another correlation_id, {contract.correlation_id}")
+            check(contract)
+            contracts.append(contract)
+        except (StorageError, TypeError) as error:
+            errors[letter.correlation_id] = error
+    return contracts, errors

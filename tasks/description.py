@@ -9,7 +9,7 @@ MAX_LENGTH = 200
 
 
 def describe_call(task: str, kwargs: Any) -> str:
-    """Return the line for a job as Celery has it: the task's name, and its keyword arguments of whatever type."""
+    """Return the description of a job by its task's name and keyword arguments, which may have any type."""
     operation = task.rpartition(".")[2]
     contract = kwargs.get("contract") if isinstance(kwargs, Mapping) else None
     return describe_contract(operation, contract) if isinstance(contract, Mapping) else f"{operation}, contract missing"
@@ -18,23 +18,23 @@ def describe_call(task: str, kwargs: Any) -> str:
 def describe_contract(operation: str, contract: Mapping[str, Any]) -> str:
     """Return for example `insert AsyncDatabaseWriterPattern (code/python)`.
 
-    Takes a contract as it came over the wire: any part of it may be missing or of the wrong type.
+    The contract is that of a message: any part of it may be missing or of the wrong type.
     """
     match operation:
         case OperationName.INSERT:
-            about = _pattern(contract.get("data"))
+            subject = _pattern(contract.get("data"))
         case OperationName.UPDATE:
-            about = f"{contract.get('pattern_id')} ({_names(contract.get('data'))})"
+            subject = f"{contract.get('pattern_id')} ({_names(contract.get('data'))})"
         case OperationName.BATCH_INSERT:
             patterns = contract.get("patterns")
             count = len(patterns) if isinstance(patterns, list) else 0
-            about = f"{count} patterns" + (f", first {_pattern(patterns[0])}" if count and patterns else "")
+            subject = f"{count} patterns" + (f", first {_pattern(patterns[0])}" if count and patterns else "")
         case OperationName.QUERY:
-            about = _filters(contract.get("query_params"))
+            subject = _filters(contract.get("query_params"))
         case _:
-            about = str(contract.get("pattern_id"))
+            subject = str(contract.get("pattern_id"))
     # A name with a line break must not look like two lines of a log.
-    line = f"{operation} {about}"
+    line = f"{operation} {subject}"
     if not line.isprintable():
         line = "".join(character if character.isprintable() else " " for character in line)
     return line if len(line) <= MAX_LENGTH else f"{line[: MAX_LENGTH - 1]}…"

@@ -20,7 +20,7 @@ from uuid import UUID
 
 from pattern_storage.vocabulary import ErrorType
 
-#: What the events of a dead letter call its failure.
+#: Name of a dead letter's exception in events.
 DEAD_LETTER = "StorageDeadLetter"
 
 
@@ -32,7 +32,7 @@ class StorageOperationFailed(JobError):
     """The operation did not happen. Celery shows the job as FAILURE; the client returns the ModelResult.
 
     Args:
-        result: the `ModelResult` as JSON types, which is how it travels through the result backend.
+        result: the `ModelResult` as JSON types, as it is stored in the result backend.
     """
 
     def __init__(self, result: dict[str, Any]) -> None:
@@ -41,14 +41,14 @@ class StorageOperationFailed(JobError):
 
     @property
     def error_type(self) -> str:
-        """What kind of failure it was."""
+        """The `error_type` of the result."""
         return str(self.result["metadata"]["error_type"])
 
     def __str__(self) -> str:
         return f"{self.error_type}: {self.result['error']}"
 
     def __repr__(self) -> str:
-        # What Flower and the worker's log show. A dead letter is no failure among others.
+        # Shown by Flower and the worker's log, which tell dead letters from other failures.
         name = DEAD_LETTER if self.result["metadata"].get("dead_letter") else type(self).__name__
         return f"{name}({self})"
 
@@ -61,9 +61,9 @@ class ImportFailed(JobError):
     """An import wrote nothing.
 
     Args:
-        error_type: what went wrong, for programs; docs/imports.md lists them.
-        sentence: the same for people.
-        fields: what the result's metadata says besides, as JSON types.
+        error_type: kind of the error, for programs; docs/imports.md lists them.
+        sentence: the error for people.
+        fields: further metadata of the result, as JSON types.
     """
 
     def __init__(self, error_type: ErrorType, sentence: str, **fields: Any) -> None:
@@ -85,9 +85,9 @@ class JobTimeout(JobError, TimeoutError):
 
     Args:
         correlation_id: the job.
-        timeout: seconds that were waited.
-        status: where it is.
-        others: how many more of the jobs that were waited for have no result either.
+        timeout: seconds that the caller has waited.
+        status: the job's status.
+        others: number of other awaited jobs without a result.
     """
 
     def __init__(self, correlation_id: UUID, timeout: float, status: str, others: int = 0) -> None:
@@ -100,23 +100,23 @@ class JobTimeout(JobError, TimeoutError):
 
 
 class QueueUnreadable(JobError, ValueError):
-    """This broker does not show what waits in a queue; the text is one clear sentence."""
+    """This broker does not show the messages of a queue; the text is one clear sentence."""
 
 
 class ServiceUnavailable(JobError, ConnectionError):
-    """A server that the client needs is down or refuses."""
+    """A server that the client needs is down or refuses its requests."""
 
 
 class BrokerUnavailable(ServiceUnavailable):
-    """The broker does not answer. Whether a job sent at that moment was accepted is not known."""
+    """The broker does not answer. It may have accepted a job that was sent at that moment."""
 
 
 class ResultBackendUnavailable(ServiceUnavailable):
-    """The result backend does not answer; the job itself is not touched by that."""
+    """The result backend does not answer; this does not affect the job itself."""
 
 
 def error_type_of(exception: str) -> ErrorType:
-    """Return the `error_type` of a job that ended with an exception of this name instead of a result."""
+    """Return the `error_type` of a job that ended with an exception of this name, without a result."""
     if exception == "WorkerLostError":
         return ErrorType.WORKER_LOST
     return ErrorType.TIME_LIMIT_EXCEEDED if "TimeLimit" in exception else ErrorType.INTERNAL_ERROR

@@ -1,4 +1,4 @@
-"""Signs of installations in Redis: whose workers have taken jobs from these queues, also while none of them runs."""
+"""Signs in Redis of the installations whose workers have taken jobs from its queues, even if none runs now."""
 
 import json
 import time
@@ -7,22 +7,22 @@ from typing import Any
 
 from pattern_storage.storage.installation import Installation
 
-#: A sorted set beside the queue `storage`, so that every user who may take from the queue may sign: the member is the
-#: installation, the score the time at which one of its workers was last there.
+#: A sorted set of installations; the score is the last time at which one of its workers ran. The name is like that of
+#: the queue `storage`, so that every Redis user who may take from the queue may write it.
 KEY = "storage.installations"
 #: Seconds between two signs of a worker.
 SIGN_INTERVAL = 3_600.0
-#: Seconds after which a sign counts no more.
+#: Seconds after which a sign has expired.
 KEPT = 30 * 86_400.0
 
 
 def sign(client: Any, prefix: str, ours: Installation) -> None:
-    """Note that a worker of this installation is there, and forget old signs. Raises redis.exceptions.RedisError.
+    """Write the sign of a worker's installation, and remove expired signs. Raises redis.exceptions.RedisError.
 
     Args:
-        client: redis-py's, which puts no prefix before keys.
-        prefix: what all our keys begin with.
-        ours: whose worker it is.
+        client: a client of redis-py that adds no prefix to keys.
+        prefix: `Settings.key_prefix`.
+        ours: the worker's installation.
     """
     key, now = f"{prefix}{KEY}", time.time()
     client.zadd(key, {json.dumps(ours): now})
@@ -31,15 +31,15 @@ def sign(client: Any, prefix: str, ours: Installation) -> None:
 
 
 def read_signs(client: Any, prefix: str) -> dict[Installation, datetime]:
-    """Return the installations whose workers were there, and when last. Raises redis.exceptions.RedisError."""
-    found = client.zrangebyscore(f"{prefix}{KEY}", time.time() - KEPT, "+inf", withscores=True)
-    return {_read(raw): datetime.fromtimestamp(score, UTC) for raw, score in found}
+    """Return the installations with the last time of each sign. Raises redis.exceptions.RedisError."""
+    members = client.zrangebyscore(f"{prefix}{KEY}", time.time() - KEPT, "+inf", withscores=True)
+    return {_read(member): datetime.fromtimestamp(score, UTC) for member, score in members}
 
 
-def _read(raw: bytes) -> Installation:
-    """Read a member; of what another hand wrote nothing is known."""
+def _read(member: bytes) -> Installation:
+    """Return the installation of a member; its parts are "?" if another program wrote it."""
     try:
-        server, database, schema = map(str, json.loads(raw))
-    except (ValueError, TypeError):
+        server, database, schema = map(str, json.loads(member))
+    except (ValueError, TypeError, RecursionError):
         return Installation("?", "?", "?")
     return Installation(server, database, schema)

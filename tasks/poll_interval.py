@@ -1,9 +1,10 @@
-"""The pause between two polls: short while work comes, longer while none does, and never most of a server's time."""
+"""Adaptive pause between two polls: short while there is work, longer while there is none."""
 
-#: Seconds after a poll that found work; doubled after each that found none, up to the longest.
+#: Seconds after a poll that found work; doubled after each poll that found none.
 SHORTEST = 0.005
 
-#: A poll may take at most this part of the time: where long transactions keep dead rows in an index, it gets slow.
+#: Largest share of the time for polls that find nothing: they get slow where long transactions keep dead rows in an
+#: index.
 SHARE = 0.1
 
 
@@ -19,8 +20,8 @@ class PollInterval:
         self._interval = longest
 
     def after(self, *, found: int, took: float) -> float:
-        """Return the seconds to wait after a poll that found so many jobs and took so many seconds."""
+        """Return the seconds to wait after a poll that found `found` jobs and took `took` seconds."""
         self._interval = SHORTEST if found else self._interval * 2
         self._interval = min(self._interval, self._longest)
-        # What was found was worth its time; looking in vain is what is bounded.
+        # Only the time of polls that find nothing is limited.
         return self._interval if found else max(self._interval, took / SHARE)

@@ -1,8 +1,8 @@
-"""Names of a Redis broker's queues: ours, those that are known from elsewhere, and those found among its keys.
+"""Names of a Redis broker's queues: ours, those that the caller knows, and those found among the keys.
 
-A queue is a list that is there while something waits in it, and Redis has no list of lists. Its keys, results included,
-are walked through, a part at each call, so that no caller waits for millions; what workers serve and PostgreSQL knows
-of is named by the callers.
+A queue is a list that exists only while messages wait in it, and Redis has no index of lists. So all keys, results
+included, are scanned, a part at each call, because there may be millions. Callers pass the queues that workers consume
+from or that PostgreSQL knows.
 """
 
 import json
@@ -20,23 +20,23 @@ from pattern_storage.config.settings import Settings
 from pattern_storage.storage.job_options import QUEUE_NAME
 from pattern_storage.tasks.transport.kombu_parts import redis as kombu_redis
 
-#: Lists beside the queues: what is claimed, what cannot be read, and kombu's for events and answers.
+#: Lists that are not queues: claimed and unreadable messages, and kombu's lists for events and replies.
 RESERVED = re.compile(r"\.(claimed|unreadable|pidbox)$|^celeryev\.|^unacked")
-#: Keys that Redis walks over in one command: a third of a millisecond.
+#: COUNT of each SCAN: it takes Redis a third of a millisecond.
 STEP = 1_000
-#: Seconds of the walk for each call: of a page or a scrape, which goes on where the last one ended, and of a command,
-#: which begins anew and is not asked again.
+#: Seconds of scanning in each call. A page or a scrape continues where the last one ended; a command starts anew and
+#: calls only once.
 SHORT, LONG = 0.02, 1.0
-#: Seconds after which a walk that has come to its end begins again.
+#: Seconds between the end of a scan and the beginning of the next.
 REST = 1.0
-#: Seconds for which a queue is known after the last job of it was seen.
+#: Seconds for which a queue is known after its last message was seen.
 LATELY = 300.0
-#: Names of other queues at most: anybody who may write to Redis may make as many as they like.
+#: Limit of other queues' names: every user who may write to Redis can make any number.
 MOST = 100
 
 
 class KeyWalk:
-    """The walk over the keys of one broker, for all threads of a process."""
+    """A scan of the keys of one broker, continued by all threads of a process."""
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
@@ -47,9 +47,9 @@ class KeyWalk:
         self._lock = threading.Lock()
 
     def names(self, server: "redis.Redis", seconds: float) -> set[str]:
-        """Go on for so long; return the queues with other names than ours that were seen lately.
+        """Continue for this many seconds; return the queues with other names than ours that were seen recently.
 
-        A user of Redis that may not walk sees none. Raises RedisError.
+        A Redis user without the right to scan sees none. Raises RedisError.
         """
         deadline = time.monotonic() + seconds
         with self._lock:
@@ -72,9 +72,9 @@ class KeyWalk:
         return text.removeprefix(self._prefix).partition(kombu_redis.Channel.sep)[0]
 
     def _note(self, server: "redis.Redis", keys: Mapping[str, bytes | str]) -> None:
-        """Note the queues of these lists, by a look at one message of each new one, all in one round trip.
+        """Note which of these lists are our queues, by one message of each new list, all in one round trip.
 
-        Redis may be shared with applications that have lists and queues too.
+        Other applications may have lists and queues on the same server.
         """
         now, asked = time.monotonic(), {}
         for name, key in keys.items():
@@ -89,7 +89,7 @@ class KeyWalk:
         with server.pipeline(transaction=False) as pipeline:
             for key in asked.values():
                 pipeline.lindex(key, -1)
-            # One that is not allowed, or no list any more, is none.
+            # A key that may not be read, or is not a list any more, is not a queue.
             replies = pipeline.execute(raise_on_error=False)
         for name, raw in zip(asked, replies, strict=True):
             if isinstance(raw, bytes | str) and len(self._seen) < MOST and _task(raw) in OPERATION_OF_TASK:
@@ -97,7 +97,7 @@ class KeyWalk:
 
 
 def _task(raw: bytes | str) -> str:
-    """Return the name of a message's task; anybody may have put it there."""
+    """Return the name of a message's task, "" if it has none: any program may have written it."""
     try:
         return str(json.loads(raw)["headers"]["task"])
     except (ValueError, TypeError, LookupError, RecursionError):
@@ -112,7 +112,7 @@ def _walk(broker: str, prefix: str) -> KeyWalk:
 def find_names(
     settings: Settings, server: "redis.Redis", known: Iterable[str] = (), *, seconds: float = SHORT
 ) -> tuple[str, ...]:
-    """Return the names of all queues: ours first. `known` are those that the caller knows of. Raises RedisError."""
+    """Return the names of all queues, ours first; `known` are those that the caller knows. Raises RedisError."""
     prefix = settings.key_prefix
     walk = _walk(settings.broker, prefix) if seconds <= SHORT else KeyWalk(prefix)
     others = {*known, *walk.names(server, seconds)}

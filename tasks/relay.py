@@ -1,12 +1,12 @@
-"""The relay: publishes what applications wrote into the outbox.
+"""The relay, which publishes the jobs that applications wrote into the outbox.
 
-It polls: the outbox is almost always empty, and a poll is one look at the end of an index. NOTIFY would tell it of
-each commit at once, but PostgreSQL sends notifications under one lock for the whole cluster, so that all commits of
-the application would wait for each other (docs/performance.md has both measured).
+It polls: the outbox is almost always empty, and a poll reads only the end of an index. NOTIFY would announce each
+commit at once, but PostgreSQL sends notifications under one lock for the whole cluster, so that all commits of the
+application would wait for each other (docs/performance.md has measurements of both).
 
-Any number may run: each locks the rows it publishes and skips those of the others. One that is killed before it
-publishes leaves the rows free; one that is killed before it marks them has them published twice, which the ledger
-makes harmless.
+Any number may run: each locks the rows it publishes and skips those of the others. If one is killed before it
+publishes, the rows are unlocked; if it is killed before it marks them, they are published twice, which the ledger makes
+harmless.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from celery import signals
@@ -37,7 +38,7 @@ from pattern_storage.tasks.reconnect import ReconnectBackoff
 
 logger = get_logger(__name__)
 
-#: Seconds that the end of a worker waits for the last round trip of its relay.
+#: Seconds that a stopping worker waits for the last round trip of its relay.
 STOP_TIMEOUT = 10.0
 
 Connection = psycopg.AsyncConnection[Any]
@@ -67,21 +68,21 @@ class Relay:
         self._stopping = asyncio.Event()
 
     def run(self) -> None:
-        """Publish until `stop` is called. It survives servers that are down and says so once."""
+        """Publish until `stop` is called. A server that is down is logged once, and tried again until it is back."""
         try:
             asyncio.run(self._run())
         finally:
             self._client.close()
 
     def sweep(self) -> int:
-        """Publish what is due now and return how many jobs that were. Raises StorageError or BrokerUnavailable."""
+        """Publish the jobs that are due now, and return their number. Raises StorageError or BrokerUnavailable."""
         try:
             return asyncio.run(self._sweep())
         finally:
             self._client.close()
 
     def stop(self) -> None:
-        """End `run` after the round trip it is in; from any thread or signal handler. Does not wait."""
+        """End `run` after its current round trip, without waiting; from any thread or signal handler."""
         self._stopped = True
         if self._loop is not None:
             with suppress(RuntimeError):  # it has ended already
@@ -96,17 +97,17 @@ class Relay:
         logger.info("relay: stopped")
 
     async def _sweep(self) -> int:
-        swept = 0
+        total = 0
         try:
             async with await self._connect("sweep") as connection:
-                while some := await self._publish_some(connection):
-                    swept += some
+                while count := await self._publish_batch(connection):
+                    total += count
         except psycopg.Error as error:
             raise translate(error) from error
-        return swept
+        return total
 
     async def _publish(self) -> None:
-        """Publish what is due, then pause until the next poll or until the next job is due."""
+        """Publish the jobs that are due, then pause until the next poll or until the next job is due."""
         backoff = ReconnectBackoff("cannot publish")
         interval = PollInterval(self._settings.relay_poll_interval)
         while not self._stopping.is_set():
@@ -115,34 +116,32 @@ class Relay:
                     while not self._stopping.is_set():
                         started = time.perf_counter()
                         due = await outbox.next_publication(connection)
-                        found = await self._publish_some(connection) if due is not None and due <= 0 else 0
+                        count = await self._publish_batch(connection) if due is not None and due <= 0 else 0
                         backoff.succeeded()
-                        pause = interval.after(found=found, took=time.perf_counter() - started)
+                        pause = interval.after(found=count, took=time.perf_counter() - started)
                         await self._pause(pause if due is None or due <= 0 else min(due, pause))
             except Exception as raised:
                 error = raised if isinstance(raised, ServiceUnavailable) else translate(raised)
                 await self._pause(backoff.failed(error))
 
-    async def _publish_some(self, connection: Connection) -> int:
-        """Publish at most one batch, in one transaction; return how many rows it dealt with."""
-        refused: list[tuple[OutboxJob, StorageError]] = []
-        # As long as the broker may take to fail, twice over.
+    async def _publish_batch(self, connection: Connection) -> int:
+        """Publish one batch at most, in one transaction; return its number of rows."""
+        # Twice as long as the broker may take to fail.
         idle = 30.0 + 4 * self._settings.connect_timeout
         async with connection.transaction():
             claimed = await outbox.claim(connection, idle_seconds=idle)
-            waiting = [job for job in claimed if not job.finished]
-            jobs = read_jobs(waiting, refused, self._settings)
-            for row, error in refused:
-                await dead_letters.move_from_outbox(connection, row.correlation_id, error)
+            jobs, errors = _read_jobs([job for job in claimed if not job.finished], self._settings)
+            for correlation_id, error in errors.items():
+                await dead_letters.move_from_outbox(connection, correlation_id, error)
             if finished := [job.correlation_id for job in claimed if job.finished]:
                 await outbox.remove(connection, finished)
             if jobs:
                 await asyncio.to_thread(self._client.publish, jobs)
                 ids = [job.correlation_id for job in jobs]
                 await outbox.mark_published(connection, ids, delay=self._settings.relay_republish_delay)
-        metrics.relayed(len(jobs), len(refused))
-        for row, error in refused:
-            logger.warning("relay: job %s is a dead letter: %s", row.correlation_id, error)
+        metrics.relayed(len(jobs), len(errors))
+        for correlation_id, error in errors.items():
+            logger.warning("relay: job %s is a dead letter: %s", correlation_id, error)
         return len(claimed)
 
     async def _connect(self, role: str) -> Connection:
@@ -162,24 +161,23 @@ class Relay:
                 await self._stopping.wait()
 
 
-def say_once() -> None:
-    """Leave a broker that refuses to the relay's own line: its client writes one for each attempt."""
+def silence_client() -> None:
+    """Turn off the client's warning for each attempt to reach a broker that is down: the relay logs that once."""
     logging.getLogger("pattern_storage.tasks.client").setLevel(logging.ERROR)
 
 
-def read_jobs(
-    jobs: Sequence[OutboxJob], refused: list[tuple[OutboxJob, StorageError]], settings: Settings
-) -> list[Outgoing]:
-    """Return what is to be sent of these jobs; one that cannot be read goes to `refused` and holds nobody up."""
-    sending = []
-    for job in jobs:
+def _read_jobs(rows: Sequence[OutboxJob], settings: Settings) -> tuple[list[Outgoing], dict[UUID, StorageError]]:
+    """Return the jobs of these rows, and by correlation id the errors of those that cannot be sent."""
+    jobs: list[Outgoing] = []
+    errors: dict[UUID, StorageError] = {}
+    for row in rows:
         try:
-            options = JobOptions.from_json(job.options)
+            options = JobOptions.from_json(row.options)
             refuse_impossible(options, settings)
-            sending.append(prepare(outbox.read(job.correlation_id, job.contract))._replace(options=options))
+            jobs.append(prepare(outbox.read(row.correlation_id, row.contract))._replace(options=options))
         except Exception as error:
-            refused.append((job, translate(error)))
-    return sending
+            errors[row.correlation_id] = translate(error)
+    return jobs, errors
 
 
 _relay: Relay | None = None
@@ -188,12 +186,12 @@ _thread: threading.Thread | None = None
 
 @signals.worker_ready.connect
 def _start_in_worker(**_: Any) -> None:
-    """Host a relay in a worker's main process, where the setting asks for it; never in a forked child."""
+    """Start a relay in a worker's main process, if the settings ask for it; never in a forked child."""
     global _relay, _thread
     settings = environment_settings()
-    # Celery calls a worker ready again after it has lost its broker.
+    # Celery sends the signal again after it has lost its broker.
     if settings.worker_relay and (_thread is None or not _thread.is_alive()):
-        say_once()
+        silence_client()
         _relay = Relay(settings)
         _thread = threading.Thread(target=_relay.run, name="outbox-relay", daemon=True)
         _thread.start()

@@ -1,7 +1,7 @@
-"""Conditional store of task states: one atomic step in Redis, so that no state takes a final one back.
+"""Conditional store of task states: one atomic step in Redis, so that no state replaces a final one.
 
 Every writer uses it: the workers' result backend for all states, the clients for REVOKED. Only the client's QUEUED
-marker needs no more than SET NX.
+marker is a plain SET NX.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,38 +18,38 @@ from pattern_storage.tasks.resp import pack
 from pattern_storage.vocabulary import FINAL_STATES
 
 SCRIPT = files(__package__).joinpath("result_state_store.lua").read_text()
-# The name Redis gives a script, not a secret.
+# Redis' name of the script, not a secret.
 DIGEST = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
-#: States in one call of the script at most: the server does nothing else meanwhile.
+#: Largest number of states in one call of the script, during which the server does nothing else.
 MOST = 100
 
-#: Result key, document, state, and seconds to live (None: for ever).
+#: Result key, document, state, and lifetime in seconds (None: no limit).
 State = tuple[str | bytes, str | bytes, str, int | None]
 
 
 def store(client: "redis.Redis", states: Sequence[State]) -> list[RedisError | None]:
-    """Store the states in one round trip; return for each of them what Redis refused it with, None if nothing.
+    """Store the states in one round trip; return for each of them the error reply, None if there is none.
 
-    A state that would take back a final one is left out, which is no error. Raises RedisError if the connection is
-    lost: then any part may have been stored, and storing all again does no harm.
+    A state that would replace a final one is skipped, which is not an error. Raises RedisError if the connection is
+    lost: then any of the states may have been stored, and storing all again does no harm.
     """
     calls = list(_calls(states))
     replies = _send(client, "EVALSHA", DIGEST, calls)
     if any(isinstance(reply, NoScriptError) for reply in replies):
-        # A server that was restarted does not know the script.
+        # A server that was restarted has lost the script.
         replies = _send(client, "EVAL", SCRIPT, calls)
-    each = [
-        one for reply, call in zip(replies, calls, strict=True)
-        # Refused as a whole, as by a replica.
-        for one in (reply if isinstance(reply, list) else [reply] * len(call))
+    answers = [
+        answer for reply, call in zip(replies, calls, strict=True)
+        # A call may be refused as a whole, as by a replica.
+        for answer in (reply if isinstance(reply, list) else [reply] * len(call))
     ]  # fmt: skip
-    return [one if isinstance(one, RedisError) else None for one in each]
+    return [answer if isinstance(answer, RedisError) else None for answer in answers]
 
 
 def _calls(states: Sequence[State]) -> Iterator[list[State]]:
-    """Split the states into runs for which the script is called once: of the same time to live, final or not."""
-    for _, alike in groupby(states, key=lambda one: (one[3], one[2] in FINAL_STATES)):
+    """Split the states into calls of the script, which takes states of one lifetime, all final or none."""
+    for _, alike in groupby(states, key=lambda state: (state[3], state[2] in FINAL_STATES)):
         run = list(alike)
         yield from (run[first : first + MOST] for first in range(0, len(run), MOST))
 
@@ -60,14 +60,14 @@ def _send(client: "redis.Redis", command: str, script: str, calls: Sequence[list
         keys, documents, (state, *_), (seconds, *_) = zip(*call, strict=True)
         final = int(state in FINAL_STATES)
         commands.append((command, script, len(keys), *keys, int(seconds or 0), final, *documents))
-    # Wrapped by OpenTelemetry, or another that wants to see each command.
+    # Instrumentation, such as OpenTelemetry's, wraps the method to see each command.
     if hasattr(Pipeline.execute, "__wrapped__"):
         with client.pipeline(transaction=False) as pipeline:
-            for each in commands:
-                pipeline.execute_command(*each)  # type: ignore[no-untyped-call]
+            for arguments in commands:
+                pipeline.execute_command(*arguments)  # type: ignore[no-untyped-call]
             return pipeline.execute(raise_on_error=False)
-    packed = b"".join(pack(*each) for each in commands)
-    # What redis-py's pipeline does, which takes longer to pack them; retries are those set for the connection.
+    packed = b"".join(pack(*arguments) for arguments in commands)
+    # The same as redis-py's pipeline, which packs commands more slowly; with the retries of the connection.
     pool = client.connection_pool
     connection: Any = pool.get_connection()
     try:

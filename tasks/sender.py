@@ -1,4 +1,4 @@
-"""A Celery application that only sends: what clients, commands and metrics use."""
+"""Celery application that only sends, for clients, commands and metrics."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from pattern_storage.config.settings import Settings
 
 
 class Sender(Celery):
-    """Only sends, and where `settings` say: an application may have set CELERY_BROKER_URL for its own Celery.
+    """Sends to the broker of `settings`, not of CELERY_BROKER_URL, which may belong to the caller's own Celery.
 
-    No `current_app` and no task decorator will ever find it.
+    It never becomes the `current_app`, so no task decorator finds it.
     """
 
     def __init__(self, settings: Settings) -> None:

@@ -13,10 +13,9 @@ from uuid import UUID
 
 import typer
 
-from pattern_storage.storage import ModelContractPatternStorage, dead_letters
+from pattern_storage.storage import dead_letters
 from pattern_storage.storage.dead_letters import PAGE_SIZE, DeadLetter, Entry
-from pattern_storage.storage.errors import ContractInvalid, StorageError
-from pattern_storage.storage.operations import check
+from pattern_storage.storage.errors import ContractInvalid
 from pattern_storage.tasks.cli.exits import Exit, InputInvalid
 from pattern_storage.tasks.cli.jobs import Json
 from pattern_storage.tasks.cli.operator import (
@@ -31,8 +30,8 @@ from pattern_storage.tasks.cli.operator import (
 )
 from pattern_storage.tasks.cli.output import err, plural, print_json, print_pairs, print_table
 from pattern_storage.tasks.client import PatternStorageClient
-from pattern_storage.tasks.client.outgoing import build
 from pattern_storage.tasks.database import run_sync
+from pattern_storage.tasks.dead_letter_replay import read_contracts
 from pattern_storage.tasks.description import describe_contract
 
 cli = typer.Typer(help="Jobs that ran out of attempts, kept until someone replays or discards them.")
@@ -95,11 +94,13 @@ def replay(
     with ExitStack() as stack:
         client = None if dry_run else stack.enter_context(PatternStorageClient())
         for letters in _fetch(ids, wanted):
-            readable = list(_readable(letters))
-            replayed = [contract.correlation_id for contract in readable]
+            contracts, errors = read_contracts(letters)
+            for correlation_id, error in errors.items():
+                err.print(f"{correlation_id} cannot be replayed: {error}")
+            replayed = [contract.correlation_id for contract in contracts]
             if client is not None:
                 query(partial(dead_letters.note_replay, ids=replayed))
-                client.submit_again(readable)
+                client.submit_again(contracts)
             report.add(replayed)
             found += len(letters)
     report.end()
@@ -197,20 +198,6 @@ def _check_selection(ids: Sequence[UUID] | None, wanted: Filter, every: bool) ->
 
 def _unknown(ids: Collection[UUID]) -> InputInvalid:
     return InputInvalid(f"no dead letter has the id {', '.join(map(str, sorted(ids, key=str)))}")
-
-
-def _readable(letters: Sequence[DeadLetter]) -> Iterator[ModelContractPatternStorage]:
-    """Yield the contracts that can be sent again, and print why the others cannot."""
-    for letter in letters:
-        try:
-            contract = build(**{"correlation_id": letter.correlation_id} | letter.fields())
-            if contract.correlation_id != letter.correlation_id:
-                raise ContractInvalid(f"its contract has another correlation_id, {contract.correlation_id}")
-            check(contract)
-        except (StorageError, TypeError) as error:
-            err.print(f"{letter.correlation_id} cannot be replayed: {error}")
-        else:
-            yield contract
 
 
 def _about(letter: DeadLetter) -> str:

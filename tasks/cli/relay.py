@@ -6,7 +6,7 @@ from pattern_storage.config.settings import load_settings
 from pattern_storage.tasks.database_url import check_database
 from pattern_storage.tasks.observability import logs, metrics, traces
 from pattern_storage.tasks.redis_server import check_redis
-from pattern_storage.tasks.relay import Relay, say_once
+from pattern_storage.tasks.relay import Relay, silence_client
 
 
 def relay() -> None:
@@ -17,7 +17,7 @@ def relay() -> None:
     traces.set_up(settings)
     check_database(settings)
     check_redis(settings)
-    say_once()
+    silence_client()
     running = Relay(settings)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: running.stop())

@@ -95,8 +95,9 @@ def test_a_second_installation_of_which_no_worker_runs(
     """Its workers have left a sign, which they renew; one that is old says nothing."""
     with redis.Redis.from_url(worker.redis_url) as theirs, redis.Redis.from_url(redis_url) as server:
         signs = wait_until(lambda: dict(theirs.zrange(KEY, 0, -1, withscores=True)), "its worker has signed")
-        old = {"not one of ours": time.time(), '["1", "restored", "public"]': time.time() - KEPT - 60}
-        server.zadd(KEY, signs | old)
+        unreadable = dict.fromkeys(("not one of ours", "[" * 100_000), time.time())
+        old = {'["1", "restored", "public"]': time.time() - KEPT - 60}
+        server.zadd(KEY, signs | unreadable | old)
     said = doctor("--json", DATABASE_URL=database_url, REDIS_URL=redis_url)
     database = worker.database_url.rpartition("/")[2]
     strangers = {each["found"].partition(" for ")[2]: each for each in said.json if each["subject"] == "installation"}

@@ -9,7 +9,7 @@ from uuid import UUID
 from pattern_storage.config.flower_roles import Role
 from pattern_storage.storage import dead_letter_pages, dead_letters
 from pattern_storage.storage.dead_letter_pages import LetterFilter, ListedLetter
-from pattern_storage.tasks.dead_letter_replay import readable
+from pattern_storage.tasks.dead_letter_replay import read_contracts
 from pattern_storage.tasks.description import describe_contract
 from pattern_storage.tasks.flower.pages import formatting
 from pattern_storage.tasks.flower.pages.actions import ActionHandler, Question
@@ -127,7 +127,7 @@ class ReplayLetters(LetterAction):
         while entries := await self.backend.run(dead_letters.page, ids=ids, after=last):
             for chunk in dead_letters.chunks(entries):
                 letters = await self.backend.run(dead_letters.fetch, ids=chunk)
-                contracts = list(readable(letters))
+                contracts, _ = read_contracts(letters)
                 sent_again = [contract.correlation_id for contract in contracts]
                 await self.backend.run(dead_letters.note_replay, ids=sent_again)
                 await self.backend.in_thread(self.backend.client.submit_again, contracts)
