@@ -1,4 +1,4 @@
-"""Backoff of a service that goes on for ever while a server is down, and the two log lines it writes about that."""
+"""Backoff of a service that never gives up while a server is down, and its two log lines about that."""
 
 import random
 
@@ -15,8 +15,8 @@ class ReconnectBackoff:
     """Exponential backoff with jitter; logs the first failure and the recovery, and nothing between them.
 
     Args:
-        problem: what does not work, for the log: "cannot publish".
-        service: the service that the log line begins with.
+        problem: the first words of the failure in the log: "cannot publish".
+        service: name of the service, with which the log line begins.
     """
 
     def __init__(self, problem: str, service: str = "relay") -> None:
@@ -26,7 +26,7 @@ class ReconnectBackoff:
     def failed(self, error: Exception) -> float:
         """Note a failed attempt; return the seconds to wait before the next one."""
         if not self._attempts:
-            # What nobody foresaw is a bug of ours: only then a traceback helps.
+            # An InternalError is a bug of ours: only then a traceback helps.
             sentence = " ".join(str(error).split())  # libpq's have several lines
             traceback = isinstance(error, InternalError)
             logger.warning("%s: %s: %s", self._service, self._problem, sentence, exc_info=traceback)

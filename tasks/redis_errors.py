@@ -1,7 +1,7 @@
 """Error replies of Redis and Valkey, sorted in one place: those that pass by waiting, and those that do not.
 
-A server that refuses for now is up: it is full, cannot save, has lost its replicas, loads, runs a script, or hands over
-to another. What it refused was not done. Waiting is right; ending, or calling a job failed, is not.
+A server that refuses for now is up: it is full, cannot save, has lost its replicas, loads its data, runs a script, or
+hands over to another. It has not done what it refused. A service then waits, and neither ends nor calls a job failed.
 """
 
 import re
@@ -22,7 +22,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-#: Error codes that pass, with what each means.
+#: Error codes that pass, with the state of the server that each tells of.
 PASSING = {
     "OOM": "it is full",
     "MISCONF": "it cannot save to disk",
@@ -57,12 +57,12 @@ _CLASSES: dict[type[BaseException], str] = {
     ClusterDownError: "CLUSTERDOWN",
 }
 
-#: Before Redis 7 a script's error has the code of the command that failed within its text.
+#: Before Redis 7 the error of a script has the code of the command that failed within its text.
 _IN_SCRIPT = re.compile(r"user_script: ?\d+: -?([A-Z]+) ")
 
 
 class ServerRefuses(ConnectionError):
-    """A server that is up refuses for now. A connection error to kombu and Celery, which then wait and try again."""
+    """A server that is up refuses for now. kombu and Celery take it for a connection error: they wait and try again."""
 
     def __init__(self, code: str, text: str) -> None:
         self.code = code
@@ -71,15 +71,15 @@ class ServerRefuses(ConnectionError):
 
     @property
     def has_moved(self) -> bool:
-        """Whether connecting again is what finds a server that does not refuse."""
+        """Whether a new connection may lead to a server that does not refuse."""
         return self.code in MOVED
 
 
 def code_of(error: BaseException) -> str:
     """Return the code that an error reply begins with, "" if it has none."""
-    # redis-py cuts the code off where it has a class for it, and before version 8 keeps it nowhere else.
-    kept = getattr(error, "status_code", None) or _CLASSES.get(type(error))
-    code = str(kept or str(error).partition(" ")[0])
+    # redis-py cuts the code off where it has a class for it, and before version 8 has it nowhere else.
+    cut_off = getattr(error, "status_code", None) or _CLASSES.get(type(error))
+    code = str(cut_off or str(error).partition(" ")[0])
     if code in ("ERR", "Error") or not code.isupper():
         inner = _IN_SCRIPT.search(str(error))
         return inner[1] if inner else ""
@@ -87,7 +87,7 @@ def code_of(error: BaseException) -> str:
 
 
 def passing(error: BaseException) -> ServerRefuses | None:
-    """Return what to raise in place of an error reply that passes; None for one that does not."""
+    """Return the error to raise in place of an error reply that passes; None for one that does not."""
     if isinstance(error, ServerRefuses):
         return error
     if not isinstance(error, ResponseError | ConnectionError):
@@ -95,12 +95,12 @@ def passing(error: BaseException) -> ServerRefuses | None:
     text, code = str(error), code_of(error)
     if code in PASSING:
         return ServerRefuses(code, text)
-    return ServerRefuses("", text) if any(each in text for each in PASSING_TEXTS) else None
+    return ServerRefuses("", text) if any(part in text for part in PASSING_TEXTS) else None
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether waiting helps: the server cannot be reached, or refuses for now. A wrong password is not of the kind."""
-    # redis-py derives these two from ConnectionError.
+    """Whether waiting helps: the server cannot be reached, or refuses for now."""
+    # A wrong password does not pass, but redis-py derives its errors from ConnectionError.
     if isinstance(error, AuthenticationError | AuthorizationError):
         return False
     return isinstance(error, ConnectionError | TimeoutError | OSError) or passing(error) is not None
@@ -117,10 +117,10 @@ def patient_class(connection_class: Any) -> Any:
                 if (refusal := passing(error)) is not None:
                     raise refusal from error
                 raise
-            # Of a transaction redis-py raises these later, as an error of no class of theirs.
-            for each in response if isinstance(response, list) else ():
-                if isinstance(each, ResponseError) and (refusal := passing(each)) is not None:
-                    raise refusal from each
+            # redis-py raises the errors inside a transaction later, and then not as these classes.
+            for reply in response if isinstance(response, list) else ():
+                if isinstance(reply, ResponseError) and (refusal := passing(reply)) is not None:
+                    raise refusal from reply
             return response
 
     return Patient

@@ -1,4 +1,4 @@
-"""Check of a Redis user's rights: what a service needs and the user is refused."""
+"""Check of a Redis user: the rights that a service needs and the user lacks."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,9 +9,9 @@ from pattern_storage.config.redis_rights import RIGHTS, Rights
 from pattern_storage.config.settings import Settings
 from pattern_storage.tasks import redis_connections
 
-#: The argument that is a key or a channel.
+#: Stands for the key or channel among the arguments.
 OURS = "?"
-#: Arguments with which a command can be queued.
+#: Arguments with which the server queues a command in a transaction.
 ARGUMENTS: dict[str, tuple[str, ...]] = {
     "blmove": (OURS, OURS, "RIGHT", "LEFT", "1"),
     "brpop": (OURS, "1"),
@@ -47,14 +47,14 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
         ("hdel", "hexists", "hget", "lindex", "lpos", "lpush", "rpush", "sadd", "set", "srem", "zrem"), (OURS, "0")
     ),
 }
-#: Of the transaction in which the others are queued.
+#: The commands of the transaction itself.
 AROUND = frozenset({"multi", "exec", "discard"})
 
 
 def missing_rights(settings: Settings, url: str, service: str) -> list[str]:
-    """Return what of a service's rights the user of this URL lacks, as rules of an ACL. Raises RedisError.
+    """Return the rights of a service that the user of this URL lacks, as rules of an ACL. Raises RedisError.
 
-    Nothing is done: commands are queued in a transaction, when the server checks rights, and then discarded.
+    No command is carried out: the server checks rights when it queues a command in a transaction, which is discarded.
     """
     rights = RIGHTS[service]
     with redis_connections.connect(settings, url) as client:
@@ -75,29 +75,29 @@ def missing_rights(settings: Settings, url: str, service: str) -> list[str]:
 
 def _missing(connection: Any, rights: Rights, prefix: str, database: int) -> Iterator[str]:
     def refusal(command: str, name: str = OURS) -> str:
-        """Return what is said of a command on this key or channel, "" if it is let through."""
-        arguments = [name if each is OURS else each for each in ARGUMENTS[command]]
+        """Return the server's refusal of a command on this key or channel, "" if it allows it."""
+        arguments = [name if argument is OURS else argument for argument in ARGUMENTS[command]]
         connection.send_command(*command.upper().split("|"), *arguments)
         try:
             connection.read_response()
         except NoPermissionError as error:
             return str(error)
         except ResponseError:
-            # A full server and the like: others tell of that.
+            # A server that is full, for example: other checks report that.
             return ""
         return ""
 
-    commands = {command: refusal(command) for command in sorted(rights.commands - AROUND)}
-    lacking = {command for command, said in commands.items() if "command" in said}
+    refusals = {command: refusal(command) for command in sorted(rights.commands - AROUND)}
+    lacking = {command for command, text in refusals.items() if "command" in text}
     yield from (f"+{command}" for command in sorted(lacking))
-    allowed = [command for command in commands if command not in lacking]
+    allowed = [command for command in refusals if command not in lacking]
     keyed = [command for command in ("get", "set", "llen", "lpush", "del") if command in allowed]
     for pattern in (f"{prefix}{key}" for key in rights.keys):
         if keyed and "key" in refusal(keyed[0], pattern.replace("*", "x")):
             yield f"~{pattern}"
     for pattern in (f"{prefix}{channel.format(db=database)}" for channel in rights.channels):
         example = pattern.replace("*", "x")
-        # Only broadcasts are subscribed to by a pattern, and that word for word.
+        # Only broadcasts are subscribed to by a pattern, for which the rule has to be that very pattern.
         names = {"publish": example} | ({"psubscribe": pattern} if "/" in pattern else {"subscribe": example})
         if any(command in allowed and "channel" in refusal(command, name) for command, name in names.items()):
             yield f"&{pattern}"

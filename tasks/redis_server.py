@@ -1,4 +1,4 @@
-"""Check of Redis servers at start: what no waiting would mend, told in one sentence."""
+"""Check of Redis servers at start: one sentence for a fault that does not pass by waiting."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from pattern_storage.tasks import redis_connections
 
 
 def redis_urls(settings: Settings) -> dict[str, str]:
-    """Return the URLs of Redis servers with the name of the variable that each comes from."""
+    """Return the URLs of the Redis servers, each with the name of the variable that it comes from."""
     urls = {settings.result_backend: "RESULT_BACKEND_URL" if settings.result_backend_url else "REDIS_URL"}
     if settings.broker_kind.is_redis:
         urls[settings.broker] = "BROKER_URL" if settings.broker_url else "REDIS_URL"
@@ -17,7 +17,7 @@ def redis_urls(settings: Settings) -> dict[str, str]:
 
 
 def complaints(settings: Settings) -> Iterator[str]:
-    """Yield a sentence for each server that answers and cannot be used. One that is away may come back."""
+    """Yield a sentence for each server that answers and cannot be used. A server that is down may come back."""
     for url, variable in redis_urls(settings).items():
         try:
             with redis_connections.connect(settings, url) as server:

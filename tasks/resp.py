@@ -1,6 +1,6 @@
-"""Commands and replies as Redis has them on a connection: packed, and read, in a quarter of the time redis-py takes.
+"""RESP, the protocol of Redis: packs commands and reads replies in a quarter of the time that redis-py takes.
 
-The protocol, RESP: https://redis.io/docs/latest/develop/reference/protocol-spec/
+Specification: https://redis.io/docs/latest/develop/reference/protocol-spec/
 """
 
 from collections.abc import Iterable
@@ -13,8 +13,8 @@ Argument = bytes | str | float
 
 def bulk(arguments: Iterable[Argument]) -> bytes:
     """Return arguments as a part of a packed command."""
-    encoded = [one if isinstance(one, bytes) else str(one).encode() for one in arguments]
-    return b"".join([b"$%d\r\n%b\r\n" % (len(one), one) for one in encoded])
+    encoded = [argument if isinstance(argument, bytes) else str(argument).encode() for argument in arguments]
+    return b"".join([b"$%d\r\n%b\r\n" % (len(text), text) for text in encoded])
 
 
 def pack(*arguments: Argument) -> bytes:
@@ -27,9 +27,9 @@ class Incomplete(Exception):
 
 
 def read(received: bytearray, at: int = 0) -> tuple[Any, int]:
-    """Return the reply that begins there, an error reply as a ResponseError, and where the next begins.
+    """Return the reply that begins at this place, and the place where the next begins. An error is a ResponseError.
 
-    Raises Incomplete, and ConnectionResetError for what is no reply to SUBSCRIBE or GET.
+    Raises Incomplete, and ConnectionResetError for anything but a reply to SUBSCRIBE or GET.
     """
     end = received.find(b"\r\n", at)
     if end < 0:
@@ -41,7 +41,7 @@ def read(received: bytearray, at: int = 0) -> tuple[Any, int]:
         if len(received) < end + 2:
             raise Incomplete
         return bytes(received[at:end]), end + 2
-    # The second is how the newer protocol says what nobody has asked for now.
+    # ">" is a push message of RESP3, which does not reply to a command.
     if kind in (b"*", b">"):
         items = []
         for _ in range(int(line)):
