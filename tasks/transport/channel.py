@@ -20,7 +20,6 @@ from pattern_storage.tasks.transport.kombu_parts import redis, virtual
 from pattern_storage.tasks.transport.message import Message, Unreadable, load
 from pattern_storage.tasks.transport.qos import QoS
 from pattern_storage.tasks.transport.queue_keys import UNLIMITED, QueueKey, QueueKeys
-from pattern_storage.tasks.transport.restore import restore
 from pattern_storage.tasks.transport.scripts import PUT_ASIDE
 
 logger = get_logger(__name__)
@@ -158,6 +157,7 @@ class Channel(ChannelClients):
         queue = next(iter(self._lookup(exchange, routing_key)), routing_key)
         [queue_key, *_] = self.queue_keys([queue])
         self.put_aside(queue_key.key, message.delivery_tag, dumps(message._raw))
+        self.claims.keep_if_early(message.delivery_tag)
         virtual.QoS.ack(self.qos, message.delivery_tag)
         message._state = "REJECTED"
         return f"{queue_key.key}.unreadable"
@@ -195,12 +195,6 @@ class Channel(ChannelClients):
                 raise
             # A consumer works without, and empties the full server. Publishers fall back on the queue of that name.
             logger.warning("cannot write down that the queue %s exists: %s", queue, error)
-
-    def _restore(self, message: Any, leftmost: bool = False) -> None:
-        if self.ack_emulation:
-            restore(self, self.unacked_keys, message.delivery_tag, leftmost)
-        else:
-            super()._restore(message)
 
     def queue_delete(self, queue: str, *arguments: Any, **options: Any) -> Any:
         """Delete a queue. A channel that closes deletes its own, and closes also where the server refuses that."""

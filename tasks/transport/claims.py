@@ -33,7 +33,7 @@ class Claims:
         # Whether the last claim left nothing in the queues, so that waiting is all there is to do.
         self._queues_empty = False
         self._swept_at = 0.0
-        # The delivery tag of a message that was delivered before the reply to its claim, until that has been read.
+        # The delivery tag of a message that was delivered before the reply to its claim, until the next claim.
         self._early_tag = ""
         #: The delivery tag of the message that is being delivered, if its claim records it as unacked.
         self.claimed_tag = ""
@@ -136,18 +136,20 @@ class Claims:
             self._early_tag = ""
         finally:
             self.claimed_tag = ""
-        if tag in self._channel.qos._dirty:
-            # The server may have received the acknowledgement before the claim: it goes with the next claim again.
-            self.acks.keep(tag)
         return True
+
+    def keep_if_early(self, tag: str) -> None:
+        """Acknowledge a message with the next claim as well, if the claim that records it may still be on its way."""
+        if tag == self._early_tag:
+            self.acks.keep(tag)
 
     def deliver(self) -> bool:
         """Deliver the claimed messages, or one of them to a consumer that works inside its callback."""
-        if self._ready and not self._channel.is_ahead:
+        is_ahead, delivered = self._channel.is_ahead, False
+        if self._ready and not is_ahead:
             # No reply is read while the consumer works.
             self.stop_waiting()
-        delivered = False
-        while self._ready and (self._channel.is_ahead or not delivered):
+        while self._ready and (is_ahead or not delivered):
             claimed = self._ready.popleft()
             if claimed.queue_key.queue not in self._channel.active_queues:
                 self._release([claimed])

@@ -25,13 +25,22 @@ class QoS(redis.QoS):  # type: ignore[misc]  # kombu's is untyped
 
     def ack(self, delivery_tag: str) -> None:
         """Acknowledge: with the next claim if one comes within milliseconds, else now."""
-        if self.channel.claims.acks.collect(delivery_tag):
+        claims = self.channel.claims
+        if claims.acks.collect(delivery_tag):
             # Frees its slot of the prefetch limit at once, so that the claim that carries it may take another.
             virtual.QoS.ack(self, delivery_tag)
-            self.channel.claims.acks.wake()
+            claims.acks.wake()
             return
+        claims.keep_if_early(delivery_tag)
         try:
             super().ack(delivery_tag)
         except ServerRefuses:
             virtual.QoS.ack(self, delivery_tag)
-            self.channel.claims.acks.keep(delivery_tag)
+            claims.acks.keep(delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Put a message back into its queue, or acknowledge it."""
+        if requeue:
+            super().reject(delivery_tag, requeue=True)
+        else:
+            self.ack(delivery_tag)

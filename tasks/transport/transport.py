@@ -38,6 +38,8 @@ What can happen to a message m that worker A is about to get:
 - A has delivered m before the reply to its claim, and the claim is lost, refused, or comes after a sweep: m is in `q`
   again at the next sweep at the latest and delivered once more, and storage jobs replay their result.
 - m is acknowledged, or refused, before the reply to the claim that records it: that goes with the claim after it.
+- m is handed back before the claim has recorded it: there is nothing to hand back, and m is then unacked until the
+  visibility timeout.
 - A sweep comes while A is between BLMOVE and its claim. m is in `q` again; A's claim does not find it in `q.claimed`
   and does not deliver it. If B has moved m there a second time before A's claim comes, then A's claim takes it and
   B's does not find it: one of the two delivers, never both, because LREM removes a copy once.

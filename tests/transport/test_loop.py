@@ -179,6 +179,45 @@ def test_what_was_moved_is_delivered_before_it_is_claimed(store: Store, redis_ur
     assert store.llen("q.unreadable") == (2 if then == "it is refused" else 0)
 
 
+@pytest.mark.parametrize("then", ["it is handed back", "it is refused", "a thread acknowledges it"])
+def test_what_was_moved_may_be_settled_before_its_claim_arrives(
+    store: Store, redis_url: str, read: Open, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    """The claim goes over another connection, so that the server may read it last."""
+    monkeypatch.setattr(acknowledgements, "LOOP_ALIVE", -1)
+    got: list[Any] = []
+    late: list[bytes] = []
+
+    def take(message: Any) -> None:
+        got.append(message.payload)
+        if not late:
+            return
+        if then == "it is handed back":
+            message.requeue()
+        elif then == "it is refused":
+            message.channel.refuse(message)
+        else:
+            thread = threading.Thread(target=message.ack)
+            thread.start()
+            thread.join()
+        monkeypatch.undo()
+        call.send_packed(late.pop())
+
+    reader = read(["q"], take, loop=True, claim_ahead=True)
+    reader.steps(lambda: waiting(store) == WAITS, "it waits")
+    call = connection_of(reader, "CLAIM")
+    monkeypatch.setattr(call, "send_packed", late.append)
+    publish(redis_url, "q", [1])
+    reader.steps(lambda: got)
+    # The claim of another message acknowledges what there is to acknowledge.
+    publish(redis_url, "q", [2])
+    reader.steps(lambda: where(store, "q")["unacked"][-1:] == [2], "the other is recorded")
+    left = [1, 2] if then == "it is handed back" else [2]
+    assert where(store, "q") == {"queue": [], "claimed": [], "unacked": left}
+    assert store.zcard("unacked_index") == len(left)
+    assert got == [1, 2]
+
+
 def test_an_acknowledgement_waits_for_the_next_claim(
     store: Store, redis_url: str, read: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:

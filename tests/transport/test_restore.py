@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import redis
 
 from pattern_storage.config.broker import UNACKED_KEYS
 from tests.fix_process import DEADLINE
@@ -150,6 +151,33 @@ def test_others_without_bindings_are_left_alone(store: Store, redis_url: str, re
     publish(redis_url, "q", [1])
     read(["q"], acknowledged(got), **UNACKED_KEYS).steps(lambda: got)
     assert store.hlen("unacked") == store.zcard("unacked_index") == 1
+
+
+def test_a_claim_in_between_is_not_forgotten(
+    store: Store, redis_url: str, read: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another worker claims a message that was handed back just when a sweep has found nothing under its tag."""
+    reader = hold(store, redis_url, read, "q", 1, **UNACKED_KEYS)
+    [(tag, entry)] = store.hgetall(HASH).items()
+    store.hdel(HASH, tag)
+    hget = redis.Redis.hget
+
+    def hget_and_claim(client: Any, name: str, key: str) -> Any:
+        found = hget(client, name, key)
+        store.hset(HASH, tag, entry)
+        return found
+
+    monkeypatch.setattr(redis.Redis, "hget", hget_and_claim)
+    reader.channel.qos.restore_by_tag(tag)
+    assert store.zrange(INDEX, 0, -1) == [tag]
+
+
+def test_a_tag_without_its_message_is_forgotten(store: Store, redis_url: str, read: Open) -> None:
+    reader = hold(store, redis_url, read, "q", 1, **UNACKED_KEYS)
+    [tag] = store.hkeys(HASH)
+    store.hdel(HASH, tag)
+    reader.channel.qos.restore_by_tag(tag)
+    assert not store.exists(INDEX)
 
 
 def test_an_acknowledgement_in_between_wins(store: Store, redis_url: str, read: Open) -> None:
