@@ -23,6 +23,7 @@ async def test_a_dry_run_does_everything_and_leaves_nothing(
     path = write_lines(tmp_path / "a.jsonl", [*patterns(10), {}])
     result = await importing(make_plan(path, max_bad_rows=1), dry_run=True)
     assert (result.success, result.data["rows_inserted"], result.data["rows_rejected"]) == (True, 10, 1)
+    assert result.data["reject_file"] is None
     assert await stored_names(connection) == []
     assert names_in(tmp_path / "rejects" / "nightly") == []
     cursor = await connection.execute("SELECT (SELECT count(*) FROM import_runs) + (SELECT count(*) FROM job_ledger)")

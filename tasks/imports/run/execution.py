@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, Rollback
 from psycopg_pool import AsyncConnectionPool
 
 from pattern_storage.storage import ModelResult, import_locks, import_progress, import_runs, ledger
@@ -36,10 +36,6 @@ logger = get_logger(__name__)
 
 class RunLocked(Exception):
     """Another process holds this run's advisory lock: it executes the run now."""
-
-
-class DryRun(Exception):
-    """Rolls back a dry run that succeeded."""
 
 
 class RunExecutor:
@@ -119,17 +115,13 @@ class RunExecutor:
                     report=(lambda: report(self._transfer.progress)) if report else None,
                     is_cancelled=None if self._dry_run else self._is_cancelled,
                 )
-            except RunLocked:
-                raise
             except RunCancelled:
                 return await self._recorded_result()
-            except (ImportDelayed, StorageError) as error:
+            except (ImportFailed, StorageError) as error:
                 if isinstance(error, InternalError):
                     logger.exception("the import failed with an unexpected error")
                 if isinstance(error, ImportDelayed | TransientError) and not self._dry_run:
                     return self.failed(error, retryable=True)
-                return await self.record_failure(self.failed(error))
-            except ImportFailed as error:
                 return await self.record_failure(self.failed(error))
             finally:
                 if not self._kept:
@@ -164,10 +156,9 @@ class RunExecutor:
             async with self._pool.connection() as connection, connection.transaction():
                 result = await self._transaction(connection)
                 if self._dry_run:
-                    raise DryRun
-            self._kept = True
-        except DryRun:
-            pass
+                    raise Rollback
+            self._kept = not self._dry_run
+            return result
         except (ImportFailed, RunLocked):
             raise
         except Exception as raised:
@@ -177,7 +168,6 @@ class RunExecutor:
             return await self._recorded_result()
         finally:
             self._transfer.close()
-        return result
 
     async def _begin(self) -> None:
         """Begin an attempt, unless the run has ended, is being executed, or would overlap with another."""
@@ -224,7 +214,7 @@ class RunExecutor:
         state = await self._transfer.run(connection, force=self._force)
         counts, version = self._transfer.counts, self._transfer.version
         about = {"run_id": str(self.run_id), "name": self.name, "state": state, **vars(counts)}
-        file = str(self._rejects.path) if self._rejects.count else None
+        file = str(self._rejects.path) if self._rejects.count and not self._dry_run else None
         data = about | {"source_version": version, "reject_file": file}
         result = ModelResult(success=True, data=data, metadata=self._metadata())
         if not self._dry_run:

@@ -29,14 +29,7 @@ async def record_failure(
 ) -> ModelResult:
     """Record a run as failed, unless it has ended already; return its final result. Raises StorageError.
 
-    Args:
-        pool: has the connection.
-        run_id: the run's id.
-        name: the import's name.
-        request: a SHA-256 of the plan.
-        failure: the failed result.
-        counts: the run's rows by outcome.
-        version: the source's version, if it is known.
+    `request` is a SHA-256 of the plan, and `version` that of the source, if it is known.
     """
     error_type = ErrorType(failure.metadata["error_type"])
     state = STATES.get(error_type, ImportRunState.FAILED)
