@@ -16,9 +16,9 @@ from psycopg.types.json import Jsonb
 
 from pattern_storage.storage.import_locks import held_locks, run_lock_key
 from pattern_storage.storage.model_contract_pattern_storage import ModelResult
-from pattern_storage.storage.rows import Connection, fetch_all, fetch_one, fetch_value
+from pattern_storage.storage.rows import Connection, fetch_all, fetch_value
 from pattern_storage.storage.sql import block
-from pattern_storage.vocabulary import IMPORT_OPERATION, SUCCESSFUL_RUN_STATES, ImportRunState
+from pattern_storage.vocabulary import IMPORT_OPERATION, SUCCESSFUL_RUN_STATES, ErrorType, ImportRunState
 
 #: UUID namespace of the ids of scheduled runs.
 NAMESPACE = UUID("1d1ad6a5-0f0e-4c0a-9f40-5a1f5e0f7c3e")
@@ -117,15 +117,24 @@ async def add(
         publish: whether it is to be published; otherwise the caller executes it.
     """
     values = {"run_id": run_id, "name": name, "due": due, "plan": Jsonb(plan), "force": force, "publish": publish}
-    return await fetch_one(connection, block("add_run"), values) is not None
+    return (await connection.execute(block("add_run"), values)).rowcount == 1
 
 
-async def add_misfire(
-    connection: Connection, run_id: UUID, name: str, due: datetime, plan: dict[str, Any], error: str
+async def add_skipped(
+    connection: Connection,
+    run_id: UUID,
+    name: str,
+    due: datetime,
+    plan: dict[str, Any],
+    state: ImportRunState,
+    error: str,
+    error_type: ErrorType | None = None,
 ) -> None:
-    """Insert a run in state `missed`: due times up to `due` misfired and are skipped."""
-    values = {"run_id": run_id, "name": name, "due": due, "plan": Jsonb(plan), "error": error}
-    await connection.execute(block("add_misfired_run"), values)
+    """Insert the run of a due time that is skipped, in its final state: `overlapped` or `missed`."""
+    values = {"run_id": run_id, "name": name, "due": due, "plan": Jsonb(plan)}
+    await connection.execute(
+        block("add_skipped_run"), values | {"state": state, "error": error, "error_type": error_type}
+    )
 
 
 async def begin(connection: Connection, run_id: UUID, *, delay: float) -> int | None:

@@ -4,7 +4,6 @@ They are no part of the contract: the same request is the same with other option
 headers, a row of the outbox in a column.
 """
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -135,11 +134,12 @@ def _expires(value: Any, now: datetime) -> datetime | None:
 
 def _seconds(name: str, value: Any) -> float:
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or math.isnan(seconds):
+    # A comparison with itself, since math.isnan refuses an int that no float can hold.
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds != seconds:
         moment = ", a timedelta or a datetime" if name == "expires" else " or a timedelta"
         raise ContractInvalid(f"{name} should be seconds{moment}, got {type(value).__name__}")
     if not 0 <= seconds <= MAX_SECONDS:
-        raise ContractInvalid(f"{name} should be 0 to {MAX_SECONDS:,} seconds, got {seconds:g}")
+        raise ContractInvalid(f"{name} should be 0 to {MAX_SECONDS:,} seconds, got {printable(seconds)[:60]}")
     return float(seconds)
 
 
@@ -150,7 +150,10 @@ def _moment(name: str, value: Any) -> datetime | None:
         raise ContractInvalid(f"{name} should be a datetime, got {type(value).__name__}")
     if value.utcoffset() is None:
         raise ContractInvalid(f"{name} should have a time zone, got {value.isoformat()}")
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ContractInvalid(f"{name} should be in the years 1 to 9999 in UTC, got {value.isoformat()}") from None
 
 
 def _queue(value: Any) -> str | None:

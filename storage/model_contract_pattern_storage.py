@@ -27,7 +27,6 @@ __all__ = [
     "ModelContractPatternStorage",
     "ModelPatternRecord",
     "ModelResult",
-    "find_missing",
 ]
 
 

@@ -4,13 +4,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from psycopg.types.json import Jsonb
-
 from pattern_storage.storage.errors import RunOpen
 from pattern_storage.storage.import_locks import open_runs_key
-from pattern_storage.storage.import_runs import ImportRun, add, fetch_runs
+from pattern_storage.storage.import_runs import ImportRun, add, add_skipped, fetch_runs
 from pattern_storage.storage.rows import Connection
 from pattern_storage.storage.sql import block
+from pattern_storage.vocabulary import ImportRunState
 
 
 async def add_scheduled(connection: Connection, run_id: UUID, name: str, due: datetime, plan: dict[str, Any]) -> None:
@@ -20,8 +19,9 @@ async def add_scheduled(connection: Connection, run_id: UUID, name: str, due: da
     if present is None or present.run_id == run_id:
         await add(connection, run_id, name, due, plan)
         return
-    values = {"run_id": run_id, "name": name, "due": due, "plan": Jsonb(plan)}
-    await connection.execute(block("add_overlapped_run"), values | {"error": str(RunOpen(name, present.run_id))})
+    overlap = RunOpen(name, present.run_id)
+    state = ImportRunState.OVERLAPPED
+    await add_skipped(connection, run_id, name, due, plan, state, str(overlap), overlap.error_type)
 
 
 async def start(connection: Connection, name: str, plan: dict[str, Any], *, force: bool = False) -> UUID:
@@ -37,7 +37,7 @@ async def start(connection: Connection, name: str, plan: dict[str, Any], *, forc
 
 async def find_open(connection: Connection, name: str) -> ImportRun | None:
     """Return the run of an import that has not ended; the oldest, if an older release left several."""
-    runs = await fetch_runs(connection, block("find_open_run"), {"name": name})
+    runs = await list_open(connection, name, limit=1)
     return runs[0] if runs else None
 
 

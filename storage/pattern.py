@@ -5,7 +5,7 @@ may come as their ISO 8601 and hexadecimal texts, because that is how JSON carri
 """
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -98,13 +98,17 @@ Id = Annotated[UUID, Field(strict=False)]
 Time = Annotated[datetime, Field(strict=False)]
 
 
-def _not_naive(time: datetime) -> datetime:
+def _has_utc(time: datetime) -> datetime:
     if time.tzinfo is None:
         raise ValueError("must have a time zone, for example 2026-01-31T12:00:00Z")
+    try:
+        time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must be in the years 1 to 9999 in UTC") from None
     return time
 
 
-Moment = Annotated[Time, AfterValidator(_not_naive)]
+Moment = Annotated[Time, AfterValidator(_has_utc)]
 
 
 class Pattern(BaseModel):

@@ -1,4 +1,4 @@
-"""The database schema's version: look at it, bring it up, take it down. Safe from several processes at once."""
+"""Migrations of the database schema: upgrade, downgrade, inspect. Safe from several processes at once."""
 
 import time
 from collections.abc import Iterator
@@ -21,6 +21,7 @@ from pattern_storage.storage import schema_version
 from pattern_storage.storage.connection import connect_sync
 from pattern_storage.storage.errors import RightMissing, SchemaMismatch, StorageError
 from pattern_storage.storage.setup_errors import RevisionUnknown
+from pattern_storage.storage.sql import block
 from pattern_storage.storage.translation import translate
 
 #: Any number that nothing else of ours locks: the ASCII codes of "pattern".
@@ -32,7 +33,7 @@ CONNECT_TIMEOUT = 10.0
 
 @dataclass(frozen=True)
 class SchemaState:
-    """The schema of the tables, the revision it has (None before the first), and tables that it should have too."""
+    """The schema of the tables, its revision (None before the first), and the tables of that revision it lacks."""
 
     name: str
     revision: str | None
@@ -40,15 +41,20 @@ class SchemaState:
 
 
 def upgrade(database_url: str, revision: str = "head") -> None:
-    """Apply every migration up to `revision`, each in a transaction of its own but where it builds an index online.
+    """Apply every migration up to `revision`, each in its own transaction except where it builds an index online.
 
-    One that was killed half-way is finished by the next call. It works in the first schema of the search_path, wherever
-    that is said: URL, PGOPTIONS, service file or role. Raises StorageError.
+    The next call finishes a migration that was killed half-way. Tables are in the first schema of the search_path,
+    which URL, PGOPTIONS, service file or role may set. Raises StorageError.
     """
     scripts = _scripts()
     with _changing(), _connected(database_url) as connection, _locked(database_url):
         schema = schema_version.creation_schema(connection)
-        _check_tables(connection, schema, schema_version.read(connection, scripts, schema))
+        present = schema_version.read(connection, scripts, schema)
+        if present and (missing := schema_version.missing_tables(connection, scripts, schema, present)):
+            raise SchemaMismatch(
+                f"{schema}.{schema_version.VERSION_TABLE} says {present}, but {', '.join(missing)} is missing in that"
+                " schema; restore it from a backup"
+            )
         command.upgrade(_config(connection), revision)
 
 
@@ -89,22 +95,13 @@ def tables() -> list[str]:
 
 
 def inspect(database_url: str) -> SchemaState:
-    """Return what the schema is that workers use. Raises StorageError."""
+    """Return the state of the schema that workers use. Raises StorageError."""
     scripts = _scripts()
     with _connected(database_url) as connection:
         name = schema_version.installed_schema(connection)
         revision = schema_version.read(connection, scripts, name)
         missing = schema_version.missing_tables(connection, scripts, name, revision) if revision else []
     return SchemaState(name, revision, tuple(missing))
-
-
-def _check_tables(connection: Connection, schema: str, revision: str | None) -> None:
-    """Raise SchemaMismatch for a version table that speaks of tables which are not there."""
-    if revision and (missing := schema_version.missing_tables(connection, _scripts(), schema, revision)):
-        raise SchemaMismatch(
-            f"{schema}.{schema_version.VERSION_TABLE} says {revision}, but {', '.join(missing)} is missing in that"
-            " schema; restore it from a backup"
-        )
 
 
 def _scripts() -> ScriptDirectory:
@@ -127,10 +124,10 @@ def connect(database_url: str) -> psycopg.Connection:
 def _locked(database_url: str) -> Iterator[None]:
     """Hold the lock that lets one process migrate at a time, in a transaction of its own connection.
 
-    The first process, building an index online, waits for the end of every transaction that holds a snapshot at that
-    moment. So who waits for the lock ends its transaction after each question, however short its snapshots are, and who
-    has the lock holds no snapshot between statements, whatever isolation the database has as its default. A lock of the
-    session would need no transaction, but is lost in PgBouncer's transaction mode.
+    The process that builds an index online waits for the end of every transaction that holds a snapshot at that moment.
+    So a process that waits for the lock ends its transaction after each attempt, and the one that has the lock holds no
+    snapshot between statements, whatever isolation the database has as its default. A lock of the session would need no
+    transaction, but is lost in PgBouncer's transaction mode.
     """
     with connect(database_url) as holder:
         holder.isolation_level = IsolationLevel.READ_COMMITTED
@@ -141,19 +138,16 @@ def _locked(database_url: str) -> Iterator[None]:
 
 
 def _try_lock(holder: psycopg.Connection) -> bool:
-    # It stands still for as long as a migration takes.
-    holder.execute(
-        "SELECT set_config(name, '0', true) FROM pg_settings"
-        " WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')"
-    )
+    # The transaction is idle for as long as a migration takes.
+    holder.execute(block("lift_transaction_timeouts"))
     # The key stands in the text: a statement with parameters keeps its portal, and the snapshot, until the next.
-    asked = holder.execute(SQL("SELECT pg_try_advisory_xact_lock({})").format(Literal(MIGRATION_LOCK)))
-    return asked.fetchone() == (True,)
+    cursor = holder.execute(SQL("SELECT pg_try_advisory_xact_lock({})").format(Literal(MIGRATION_LOCK)))
+    return cursor.fetchone() == (True,)
 
 
 @contextmanager
 def _changing() -> Iterator[None]:
-    """Say why a migration failed: "run 'pattern-storage migrate'" is no advice to who has just done that."""
+    """Say why a migration failed: a user who has just run 'pattern-storage migrate' needs other advice than that."""
     try:
         yield
     except StorageError as error:
@@ -182,11 +176,7 @@ def _changing() -> Iterator[None]:
 @contextmanager
 def _connected(database_url: str) -> Iterator[Connection]:
     # psycopg opens the connection itself, so that every form of libpq's conninfo works.
-    engine = create_engine(
-        "postgresql+psycopg://",
-        creator=lambda: connect(database_url),
-        poolclass=NullPool,
-    )
+    engine = create_engine("postgresql+psycopg://", creator=lambda: connect(database_url), poolclass=NullPool)
     try:
         with engine.connect() as connection:
             yield connection

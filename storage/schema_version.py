@@ -1,4 +1,4 @@
-"""The version of the schema: a table of its own, beside the tables that it speaks of.
+"""The version of the schema, in a table of its own beside the tables of that version.
 
 An application may run its own Alembic in the same database, so neither `alembic_version` nor its revisions are ours.
 """
@@ -14,7 +14,7 @@ from pattern_storage.storage.sql import block
 #: Alembic's version table for our migrations.
 VERSION_TABLE = "pattern_storage_version"
 
-#: What our revisions were called in `alembic_version`, before there was a table of our own.
+#: Names of our revisions in `alembic_version`, before there was a table of our own.
 ALEMBIC_REVISIONS = {
     "pattern_storage_0001": "0001",
     "pattern_storage_0002": "0002",
@@ -49,7 +49,7 @@ def read(connection: Connection, scripts: ScriptDirectory, schema: str) -> str |
 
 
 def missing_tables(connection: Connection, scripts: ScriptDirectory, schema: str, revision: str) -> list[str]:
-    """Return the tables that a schema of this revision should have and has not."""
+    """Return the tables of this revision that the schema lacks."""
     known = {script.revision for script in scripts.walk_revisions()}
     if revision not in known:
         return []

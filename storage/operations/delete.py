@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, LiteralString, Self
+from typing import Any, Self
 from uuid import UUID
 
 from pattern_storage.storage.errors import ContractInvalid, PatternNotFound, VersionConflict
@@ -14,10 +14,10 @@ from pattern_storage.storage.sql import block
 
 @dataclass(frozen=True)
 class Delete:
-    """The pattern with this id is to go."""
+    """Removal of the pattern with this id."""
 
     pattern_id: UUID
-    #: When the pattern was last updated, as far as the caller knows; None: whenever.
+    #: When the caller expects the pattern to have been last updated; None for any time.
     expect: datetime | None = None
 
     @classmethod
@@ -30,19 +30,11 @@ class Delete:
 
     async def apply(self, connection: Connection) -> dict[str, Any]:
         """Return `pattern_id`, `pattern_name` and `deleted`. Raises PatternNotFound or VersionConflict."""
-        return self.read(await fetch_one(connection, *self.statement()))
-
-    def statement(self) -> tuple[LiteralString, dict[str, Any]]:
-        """Return the DELETE and its values."""
-        if self.expect is None:
-            return block("delete_pattern"), {"id": self.pattern_id}
-        return block("delete_expected_pattern"), {"id": self.pattern_id, "expect": self.expect}
-
-    def read(self, row: tuple[Any, ...] | None) -> dict[str, Any]:
-        """Return `ModelResult.data` for the row that came back. Raises PatternNotFound or VersionConflict."""
+        values = {"id": self.pattern_id, "expect": self.expect}
+        row = await fetch_one(connection, block("delete_pattern"), values)
         if row is None:
             raise PatternNotFound(self.pattern_id)
-        pattern_id, pattern_name, *present = row
+        pattern_id, pattern_name, present = row
         if pattern_id is None and self.expect is not None:
-            raise VersionConflict(self.pattern_id, self.expect, present[0])
+            raise VersionConflict(self.pattern_id, self.expect, present)
         return {"pattern_id": str(pattern_id), "pattern_name": pattern_name, "deleted": True}

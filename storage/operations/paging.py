@@ -9,23 +9,16 @@ from datetime import datetime
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, BeforeValidator, TypeAdapter
+from pydantic import BeforeValidator, TypeAdapter
 
-from pattern_storage.storage.pattern import Count, Fraction, Name
+from pattern_storage.storage.pattern import Count, Fraction, Moment, Name
 
+_IsoMoment = Annotated[Moment, BeforeValidator(datetime.fromisoformat)]
 
-def _has_time_zone(time: datetime) -> datetime:
-    if time.tzinfo is None:
-        raise ValueError("naive")
-    return time
-
-
-_Moment = Annotated[datetime, BeforeValidator(datetime.fromisoformat), AfterValidator(_has_time_zone)]
-
-#: What the columns that can be ordered by hold: a cursor from outside may claim anything.
+#: Values of the columns that can be ordered by: a cursor from outside may have any.
 _VALUES: dict[str, TypeAdapter[Any]] = {
-    "created_at": TypeAdapter(_Moment),
-    "updated_at": TypeAdapter(_Moment),
+    "created_at": TypeAdapter(_IsoMoment),
+    "updated_at": TypeAdapter(_IsoMoment),
     "pattern_name": TypeAdapter(Name),
     "confidence_score": TypeAdapter(Fraction),
     "success_rate": TypeAdapter(Fraction),

@@ -20,12 +20,8 @@ from pattern_storage.storage.sql import block
 
 STATEMENT = SQL(block("query_patterns"))
 
-#: Bytes of text after which a page ends, with one pattern in it at least: a result has to fit into Redis.
+#: Bytes of text after which a page ends, which has at least one pattern: a result has to fit into Redis.
 MAX_PAGE_BYTES = 16 * 1024 * 1024
-
-
-def _as_is(value: Any) -> Any:
-    return value
 
 
 def _part_of_a_name(text: str) -> str:
@@ -54,7 +50,7 @@ class Query:
         """Return the SQL of this query and the values of its placeholders."""
         params = self.params
         order = Identifier(params.order_by)
-        values = {name: ADAPT.get(name, _as_is)(value) for name, value in params.filters().items()}
+        values = {name: ADAPT[name](value) if name in ADAPT else value for name, value in params.filters().items()}
         filters: list[Composable] = [SQL(block(f"where_{name}")) for name in values]
         if params.cursor:
             after = Cursor.decode(params.cursor, params.order_by, params.descending)

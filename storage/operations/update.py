@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Self
 from uuid import UUID
 
-from psycopg.sql import SQL, Composed, Identifier, Placeholder
+from psycopg.sql import SQL, Identifier, Placeholder
 from pydantic_core import to_jsonable_python
 
 from pattern_storage.storage.errors import ContractInvalid, PatternNotFound, VersionConflict
@@ -16,7 +16,6 @@ from pattern_storage.storage.rows import Connection, fetch_one
 from pattern_storage.storage.sql import block
 
 STATEMENT = SQL(block("update_pattern"))
-EXPECTED = SQL(block("update_expected_pattern"))
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Update:
 
     pattern_id: UUID
     changes: dict[str, Any]
-    #: When the pattern was last updated, as far as the caller knows; None: whenever.
+    #: When the caller expects the pattern to have been last updated; None for any time.
     expect: datetime | None = None
 
     @classmethod
@@ -41,25 +40,18 @@ class Update:
 
         Raises PatternNotFound or VersionConflict.
         """
-        return self.read(await fetch_one(connection, *self.statement()))
-
-    def statement(self) -> tuple[Composed, dict[str, Any]]:
-        """Return the UPDATE and its values."""
-        # The names were found in our own list by check_changes.
+        # check_changes has found the names in our own list.
         assignments = SQL(", ").join(
             SQL("{} = {}").format(Identifier(column), Placeholder(column)) for column in self.changes
         )
         values = {column: adapt(column, value) for column, value in self.changes.items()}
-        statement = (STATEMENT if self.expect is None else EXPECTED).format(assignments=assignments)
-        return statement, {**values, "id": self.pattern_id, "expect": self.expect}
-
-    def read(self, row: tuple[Any, ...] | None) -> dict[str, Any]:
-        """Return `ModelResult.data` for the row that came back. Raises PatternNotFound or VersionConflict."""
+        values |= {"id": self.pattern_id, "expect": self.expect}
+        row = await fetch_one(connection, STATEMENT.format(assignments=assignments), values)
         if row is None:
             raise PatternNotFound(self.pattern_id)
-        pattern_id, pattern_name, updated_at, *present = row
+        pattern_id, pattern_name, updated_at, present = row
         if pattern_id is None and self.expect is not None:
-            raise VersionConflict(self.pattern_id, self.expect, present[0])
+            raise VersionConflict(self.pattern_id, self.expect, present)
         return {
             "pattern_id": str(pattern_id),
             "pattern_name": pattern_name,

@@ -5,44 +5,30 @@
 -- PostgreSQL walks all imports' runs by time, past those of every import that runs more often.
 
 -- name: add_run
--- Insert a queued run; no row comes back if it exists. One that is not to be published is due in a hundred years:
--- Python has no timestamp for infinity.
+-- Insert a queued run, unless it exists. One that is not to be published is due in a hundred years: Python has no
+-- timestamp for infinity.
 INSERT INTO import_runs (run_id, name, due, plan, force, publish_after)
 VALUES (
     %(run_id)s, %(name)s, %(due)s, %(plan)s, %(force)s,
     CASE WHEN %(publish)s THEN now() ELSE now() + interval '100 years' END
 )
 ON CONFLICT (run_id) DO NOTHING
-RETURNING run_id
 
 -- name: lock_open_runs
--- Have everybody who adds a run of this import wait until this transaction ends.
+-- Let all others who add a run of this import wait until this transaction ends.
 SELECT pg_advisory_xact_lock(%(key)s)
 
--- name: find_open_run
--- The oldest run of an import that has not ended.
-SELECT * FROM import_runs
-WHERE name = %(name)s AND finished_at IS NULL
-ORDER BY queued_at
-FETCH FIRST ROW ONLY
-
 -- name: list_open_runs
--- Runs of one import, or of all, that have not ended.
+-- Runs of one import, or of all, that have not ended, the oldest first.
 SELECT * FROM import_runs
 WHERE finished_at IS NULL AND (%(name)s::text IS NULL OR name = %(name)s)
 ORDER BY queued_at
 FETCH FIRST %(limit)s ROWS ONLY
 
--- name: add_overlapped_run
--- Insert a run that is skipped: another one of the import has not ended.
+-- name: add_skipped_run
+-- Insert a run that ends before it begins: overlapped or missed.
 INSERT INTO import_runs (run_id, name, due, plan, state, finished_at, error_type, error)
-VALUES (%(run_id)s, %(name)s, %(due)s, %(plan)s, 'overlapped', now(), 'import_overlap', %(error)s)
-ON CONFLICT (run_id) DO NOTHING
-
--- name: add_misfired_run
--- Insert a misfired run that is skipped.
-INSERT INTO import_runs (run_id, name, due, plan, state, finished_at, error)
-VALUES (%(run_id)s, %(name)s, %(due)s, %(plan)s, 'missed', now(), %(error)s)
+VALUES (%(run_id)s, %(name)s, %(due)s, %(plan)s, %(state)s, now(), %(error_type)s, %(error)s)
 ON CONFLICT (run_id) DO NOTHING
 
 -- name: begin_run

@@ -26,7 +26,7 @@ WITH written AS (
 
 -- name: update_pattern_in_group
 -- Change the given columns of one pattern, whose new values are JSON ($2), if it was last updated at the expected time
--- ($4) or none is expected; see update_pattern and update_expected_pattern.
+-- ($4) or none is expected; see update_pattern.
 WITH present AS (
     SELECT id, updated_at FROM pattern_templates WHERE id = $3::uuid FOR UPDATE
 ), changed AS (
@@ -71,42 +71,31 @@ WITH written AS (SELECT NULL::uuid AS id, NULL::json AS data, NULL::text AS pres
 COPY pattern_templates (id, {columns}) FROM STDIN
 
 -- name: update_pattern
--- Change the given columns of one pattern and say what it is called now. Each update has a later time than the one
--- before: transactions may begin at the same moment or commit in another order, and a group is one transaction.
-UPDATE pattern_templates
-SET {assignments}, updated_at = greatest(now(), updated_at + interval '1 microsecond')
-WHERE id = %(id)s
-RETURNING id, pattern_name, updated_at
-
--- name: update_expected_pattern
--- The same, only if the pattern was last updated at the expected time; return the time it really was as well. It is
--- locked first: after waiting for somebody else's update, PostgreSQL reads what that has written.
+-- Change the given columns of one pattern, if it was last updated at the expected time or none is expected; return its
+-- name, and when it was last updated before. Each update has a later time than the one before: transactions may begin at
+-- the same moment or commit in another order, and a group is one transaction. The pattern is locked first: after waiting
+-- for somebody else's update, PostgreSQL reads what that has written.
 WITH present AS (
     SELECT id, updated_at FROM pattern_templates WHERE id = %(id)s FOR UPDATE
 ), written AS (
     UPDATE pattern_templates
     SET {assignments}, updated_at = greatest(now(), pattern_templates.updated_at + interval '1 microsecond')
     FROM present
-    WHERE pattern_templates.id = present.id AND present.updated_at = %(expect)s
+    WHERE pattern_templates.id = present.id AND present.updated_at = coalesce(%(expect)s, present.updated_at)
     RETURNING pattern_templates.id, pattern_templates.pattern_name, pattern_templates.updated_at
 )
 SELECT written.id, written.pattern_name, written.updated_at, present.updated_at AS present_updated_at
 FROM present LEFT JOIN written ON written.id = present.id
 
 -- name: delete_pattern
--- Remove one pattern and say what it was called.
-DELETE FROM pattern_templates
-WHERE id = %(id)s
-RETURNING id, pattern_name
-
--- name: delete_expected_pattern
--- The same, only if the pattern was last updated at the expected time; return the time it really was as well.
+-- Remove one pattern, if it was last updated at the expected time or none is expected; return its name, and when it was
+-- last updated.
 WITH present AS (
     SELECT id, updated_at FROM pattern_templates WHERE id = %(id)s FOR UPDATE
 ), gone AS (
     DELETE FROM pattern_templates
     USING present
-    WHERE pattern_templates.id = present.id AND present.updated_at = %(expect)s
+    WHERE pattern_templates.id = present.id AND present.updated_at = coalesce(%(expect)s, present.updated_at)
     RETURNING pattern_templates.id, pattern_templates.pattern_name
 )
 SELECT gone.id, gone.pattern_name, present.updated_at AS present_updated_at

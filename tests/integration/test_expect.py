@@ -75,6 +75,8 @@ async def test_a_pattern_that_is_gone_is_not_found(node: NodePatternStorageEffec
     [
         ("2026-01-31T12:00:00", "expect: must have a time zone, for example 2026-01-31T12:00:00Z, got '2026"),
         ("yesterday", "expect should be a valid datetime"),
+        # The sentence of a conflict tells it in UTC.
+        ("9999-12-31T23:59:59-05:00", "expect: must be in the years 1 to 9999 in UTC, got '9999"),
     ],
 )
 def test_what_is_no_moment_is_refused(client: PatternStorageClient, expect: str, sentence: str) -> None:

@@ -24,6 +24,7 @@ from pattern_storage.tasks.imports.plan.model import ImportEntry
 from pattern_storage.tasks.imports.plan.schedule import Schedule
 from pattern_storage.tasks.imports.publisher import publish_runs
 from pattern_storage.tasks.reconnect import ReconnectBackoff
+from pattern_storage.vocabulary import ImportRunState
 
 logger = get_logger(__name__)
 
@@ -144,6 +145,7 @@ async def _decide_one(
     else:
         first = due.after(decided)
         error = f"no beat ran when this was due, from {first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S} UTC"
-        await import_runs.add_misfire(connection, run_id, entry.name, last, entry.content, error)
+        state = ImportRunState.MISSED
+        await import_runs.add_skipped(connection, run_id, entry.name, last, entry.content, state, error)
     await import_schedules.decide(connection, entry.name, last)
     return last
