@@ -1,4 +1,4 @@
-"""Broker differences: the settings that depend on whether the broker is Redis, Redis with Sentinels, or RabbitMQ."""
+"""Broker differences: the settings that depend on whether the broker is Redis or RabbitMQ."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -40,7 +40,6 @@ class Broker:
 
 
 REDIS = Broker("Redis", is_redis=True, least_delay=0.25)
-SENTINEL = Broker("Redis behind Sentinels", is_redis=True, least_delay=0.25)
 
 #: Its queues are quorum queues: a majority of the nodes keeps each on disk, so that no job is lost with one node.
 #: Celery recognizes that and turns off the global QoS, which quorum queues do not have. Retries then wait in RabbitMQ
@@ -57,9 +56,7 @@ RABBITMQ = Broker(
 
 def broker_of(url: str) -> Broker:
     """Return the kind of broker of a validated URL."""
-    if url.startswith(RABBITMQ_SCHEMES):
-        return RABBITMQ
-    return SENTINEL if sentinel.is_sentinel(url) else REDIS
+    return RABBITMQ if url.startswith(RABBITMQ_SCHEMES) else REDIS
 
 
 def transport_options(settings: "Settings") -> dict[str, Any]:

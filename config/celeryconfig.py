@@ -60,7 +60,10 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_prefetch_multiplier": settings.prefetch,
         "task_soft_time_limit": settings.task_soft_time_limit,
         "task_time_limit": settings.task_time_limit,
-        "task_annotations": {task: _limits(settings, operation) for task, operation in OPERATION_OF_TASK.items()},
+        "task_annotations": {
+            task: dict(zip(("soft_time_limit", "time_limit"), settings.time_limits(operation), strict=True))
+            for task, operation in OPERATION_OF_TASK.items()
+        },
         "worker_soft_shutdown_timeout": settings.soft_shutdown_timeout,
         "broker_transport_options": broker.transport_options(settings),
         "result_backend_transport_options": {
@@ -101,11 +104,6 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "timezone": "UTC",
         "enable_utc": True,
     }
-
-
-def _limits(settings: Settings, operation: str) -> dict[str, float]:
-    soft, hard = settings.time_limits(operation)
-    return {"soft_time_limit": soft, "time_limit": hard}
 
 
 def _queue(kind: broker.Broker, name: str) -> Queue:

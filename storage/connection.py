@@ -61,7 +61,7 @@ async def connect(
     database_url: str,
     *,
     application_name: str,
-    timeout: float,  # noqa: ASYNC109  # of each host, by libpq
+    timeout: float,  # of each host, by libpq
     prepare_threshold: int | None = None,
     keepalives: bool = False,
 ) -> AsyncConnection[Any]:

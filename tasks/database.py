@@ -32,7 +32,7 @@ class Database:
         """Whether a database is configured."""
         return self._settings.database_url is not None
 
-    async def state(self, correlation_id: UUID, timeout: float | None = None) -> tuple[JobState, ModelResult | None]:  # noqa: ASYNC109
+    async def state(self, correlation_id: UUID, timeout: float | None = None) -> tuple[JobState, ModelResult | None]:
         """Return a job's status and result; UNKNOWN also if no database is configured, or it does not answer."""
         if not self.is_configured:
             return JobState.UNKNOWN, None
@@ -45,7 +45,7 @@ class Database:
         """See `storage.ledger.cancel`. Raises SettingsInvalid without a database, or StorageError."""
         return await self.run(lambda connection: ledger.cancel(connection, correlation_id))
 
-    async def run(self, function: Callable[[Connection], Awaitable[T]], timeout: float | None = None) -> T:  # noqa: ASYNC109
+    async def run(self, function: Callable[[Connection], Awaitable[T]], timeout: float | None = None) -> T:
         """Run an async function of `storage` with a connection. Raises SettingsInvalid or StorageError.
 
         Args:

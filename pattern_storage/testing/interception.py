@@ -170,7 +170,7 @@ def _asynchronous(mode: Mode) -> dict[str, Any]:
     async def results(
         _: object,
         jobs: Iterable[AsyncJob],
-        timeout: float = 10.0,  # noqa: ASYNC109
+        timeout: float = 10.0,
     ) -> AsyncIterator[tuple[AsyncJob, ModelResult]]:
         pairs = _results(mode, jobs, timeout)
         while pair := await asyncio.to_thread(next, pairs, None):

@@ -1,8 +1,5 @@
 """Clients: enqueue storage jobs and read their results by correlation id. Applications import `pattern_storage`."""
 
-from pattern_storage.config.settings import SettingsInvalid
-from pattern_storage.storage import ModelContractPatternStorage, ModelPatternRecord, ModelResult
-from pattern_storage.storage.errors import ContractInvalid, CorrelationConflict, StorageError, UnsupportedOperation
 from pattern_storage.tasks.client.asynchronous import AsyncPatternStorageClient
 from pattern_storage.tasks.client.job import AsyncJob, Job
 from pattern_storage.tasks.client.synchronous import PatternStorageClient
@@ -18,18 +15,10 @@ __all__ = [
     "AsyncJob",
     "AsyncPatternStorageClient",
     "BrokerUnavailable",
-    "ContractInvalid",
-    "CorrelationConflict",
     "Job",
     "JobError",
     "JobTimeout",
-    "ModelContractPatternStorage",
-    "ModelPatternRecord",
-    "ModelResult",
     "PatternStorageClient",
     "ResultBackendUnavailable",
     "ServiceUnavailable",
-    "SettingsInvalid",
-    "StorageError",
-    "UnsupportedOperation",
 ]

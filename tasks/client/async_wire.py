@@ -118,7 +118,7 @@ class SharedWire:
         self._wire: AsyncWire | None = None
         self._opening = asyncio.Lock()
 
-    async def get(self, timeout: float) -> AsyncWire:  # noqa: ASYNC109  # redis-py's own
+    async def get(self, timeout: float) -> AsyncWire:
         """Return the connection. Raises redis.exceptions.RedisError if none can be opened in `timeout` seconds."""
         if self._wire is not None and self._wire.is_usable:
             return self._wire

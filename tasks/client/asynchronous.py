@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from contextlib import aclosing, suppress
-from types import TracebackType
 from typing import Any, Self, Unpack
 from uuid import UUID
 
@@ -27,7 +26,7 @@ from pattern_storage.tasks.client.many_results import collect_async
 from pattern_storage.tasks.client.operations import Operations
 from pattern_storage.tasks.client.outgoing import Outgoing, Request, prepare, reused_results
 from pattern_storage.tasks.client.result_collector import ResultCollector
-from pattern_storage.tasks.client.result_document import is_readable
+from pattern_storage.tasks.client.result_document import is_readable, result_key
 from pattern_storage.tasks.client.result_resolver import ResultResolver
 from pattern_storage.tasks.client.status import combined_status, parse_status
 from pattern_storage.tasks.client.synchronous import PatternStorageClient
@@ -76,9 +75,7 @@ class AsyncPatternStorageClient(
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:
@@ -166,12 +163,7 @@ class AsyncPatternStorageClient(
         status, _ = await self._client.database.state(correlation_id)
         return combined_status(meta, status)
 
-    async def _result(
-        self,
-        correlation_id: UUID,
-        request: Request | None,
-        timeout: float,  # noqa: ASYNC109
-    ) -> ModelResult:
+    async def _result(self, correlation_id: UUID, request: Request | None, timeout: float) -> ModelResult:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         fingerprint = None if request is None else request.fingerprint
@@ -183,7 +175,7 @@ class AsyncPatternStorageClient(
 
         here = self._here
         with translated_errors():
-            async with aclosing(here.listener.watch(correlation_id, deadline, resolver)) as updates:
+            async with aclosing(here.listener.watch(self._key(correlation_id), deadline, resolver)) as updates:
                 async for meta in updates:
                     result = resolver.on_result_backend(meta)
                     if result is None and resolver.needs_database:
@@ -195,10 +187,13 @@ class AsyncPatternStorageClient(
 
     async def _get(self, correlation_id: UUID) -> bytes | None:
         with translated_errors():
-            return await self._here.listener.get(correlation_id)
+            return await self._here.listener.get(self._key(correlation_id))
 
     @property
     def _here(self) -> LoopConnections:
         """The connections on the running event loop of this process."""
         self._connections = current(self._connections, self._client.settings)
         return self._connections
+
+    def _key(self, correlation_id: UUID) -> str:
+        return result_key(correlation_id, self._client.settings.key_prefix)

@@ -84,6 +84,6 @@ class AsyncJob(Generic[Data]):
         """See `Job.cancel`."""
         return await self._client.cancel(self.correlation_id)
 
-    async def result(self, timeout: float = 10.0) -> ModelResult[Data]:  # noqa: ASYNC109  # the same call as Job.result
+    async def result(self, timeout: float = 10.0) -> ModelResult[Data]:
         """See `Job.result`."""
         return await self._client._result(self.correlation_id, self._request, timeout)

@@ -6,13 +6,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TypeVar, cast
-from uuid import UUID
 
 import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
-from pattern_storage.tasks.client.result_document import result_key, unreadable
+from pattern_storage.tasks.client.result_document import unreadable
 from pattern_storage.tasks.client.result_resolver import POLL_INTERVAL, ResultResolver
 from pattern_storage.tasks.redis_errors import is_passing
 
@@ -59,25 +58,21 @@ class Arrivals:
 class ResultListener:
     """Waits for many results over a single connection, on one event loop."""
 
-    def __init__(self, connection: "redis.asyncio.Redis", prefix: str) -> None:
+    def __init__(self, connection: "redis.asyncio.Redis") -> None:
         self._redis = connection
-        self._prefix = prefix
         self._channel = connection.pubsub(ignore_subscribe_messages=True)
         #: Callbacks for a publication under each key.
         self._waiting: dict[str, set[Callable[[], None]]] = defaultdict(set)
         self._reader: asyncio.Task[None] | None = None
         self._connecting = asyncio.Lock()
 
-    async def watch(
-        self, correlation_id: UUID, deadline: float, resolver: ResultResolver
-    ) -> AsyncGenerator[bytes | None]:
-        """Yield the job's result document: now, after each publication, and once every POLL_INTERVAL.
+    async def watch(self, key: str, deadline: float, resolver: ResultResolver) -> AsyncGenerator[bytes | None]:
+        """Yield the document under a result key: now, after each publication, and once every POLL_INTERVAL.
 
         Ends when the loop's clock passes `deadline` (seconds). Raises redis.exceptions.RedisError if the server does
         not answer.
         """
-        key = result_key(correlation_id, self._prefix)
-        yield await self._get(key)
+        yield await self.get(key)
         loop = asyncio.get_running_loop()
         if loop.time() >= deadline:
             return
@@ -87,7 +82,7 @@ class ResultListener:
             while True:
                 # Cleared before reading, so that a publication during the read is noticed.
                 published.clear()
-                yield await self._get(key)
+                yield await self.get(key)
                 remaining = deadline - loop.time()
                 if remaining <= 0:
                     return
@@ -145,19 +140,16 @@ class ResultListener:
             if self._channel.connection is None:
                 await cancellable(self._channel.connect())  # type: ignore[no-untyped-call]
 
-    async def get(self, correlation_id: UUID) -> bytes | None:
-        """Return the job's result document. Raises redis.exceptions.RedisError."""
-        return await self._get(result_key(correlation_id, self._prefix))
-
-    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Return the documents under these result keys. Raises redis.exceptions.RedisError."""
-        return cast("list[bytes | None]", await cancellable(self._redis.mget(keys)))
-
-    async def _get(self, key: str) -> bytes | None:
+    async def get(self, key: str) -> bytes | None:
+        """Return the document under a result key. Raises redis.exceptions.RedisError."""
         try:
             return cast("bytes | None", await cancellable(self._redis.get(key)))
         except ResponseError as error:
             return unreadable(error)
+
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Return the documents under these result keys. Raises redis.exceptions.RedisError."""
+        return cast("list[bytes | None]", await cancellable(self._redis.mget(keys)))
 
     async def close(self) -> None:
         """Stop listening."""

@@ -28,7 +28,7 @@ class LoopConnections:
         self.loop = asyncio.get_running_loop()
         self.process_id = os.getpid()
         self.results = redis_connections.connect_async(settings, max_connections=MAX_CONNECTIONS)
-        self.listener = ResultListener(self.results, settings.key_prefix)
+        self.listener = ResultListener(self.results)
         self.database_slots = asyncio.Semaphore(MAX_DATABASE_CONNECTIONS)
         #: None if only kombu can publish.
         self.publisher: AsyncRedisPublisher | None = None

@@ -82,7 +82,7 @@ async def collect_async(
     listener: ResultListener,
     database: Database,
     slots: asyncio.Semaphore,
-    timeout: float,  # noqa: ASYNC109  # as `collect`
+    timeout: float,
 ) -> AsyncIterator[tuple[J, ModelResult]]:
     """Yield each job with its result, as `collect` does; `slots` limits lookups in PostgreSQL."""
     loop = asyncio.get_running_loop()

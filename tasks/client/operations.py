@@ -6,15 +6,14 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar, Unpack, cast
 from uuid import UUID
 
-from pattern_storage.storage import ModelContractPatternStorage
 from pattern_storage.storage.pattern import Pattern
 from pattern_storage.storage.pattern_columns import PatternChanges, PatternColumns
 from pattern_storage.tasks.client.call_options import CALL_OPTION_NAMES, CallOptions
-from pattern_storage.tasks.client.outgoing import Outgoing, build, prepare_insert
+from pattern_storage.tasks.client.outgoing import Outgoing, build, prepare, prepare_insert
 from pattern_storage.tasks.client.query_arguments import QueryArguments
 from pattern_storage.vocabulary import OperationName
 
-#: Return type of `submit`, a Job or an awaitable of an AsyncJob; then those of the operations, with their data.
+#: Return type of a client's methods, a Job or an awaitable of an AsyncJob; then those of each operation, with its data.
 Submitted = TypeVar("Submitted")
 Inserted = TypeVar("Inserted")
 Updated = TypeVar("Updated")
@@ -24,16 +23,12 @@ Queried = TypeVar("Queried")
 
 
 class Operations(ABC, Generic[Submitted, Inserted, Updated, Deleted, BatchInserted, Queried]):
-    """insert, update, delete, batch_insert and query, in terms of `submit`.
+    """insert, update, delete, batch_insert and query.
 
     Each takes `correlation_id` where the caller wants to choose the job's id, and the options of `CallOptions`:
     priority, delay or eta, expires, queue and connect_timeout. It raises ContractInvalid, before anything is sent, if
     a value breaks a rule.
     """
-
-    @abstractmethod
-    def submit(self, contract: ModelContractPatternStorage, **options: Unpack[CallOptions]) -> Submitted:
-        """Send one contract to the workers."""
 
     @abstractmethod
     def _enqueue_one(self, job: Outgoing, options: CallOptions) -> Submitted:
@@ -66,7 +61,7 @@ class Operations(ABC, Generic[Submitted, Inserted, Updated, Deleted, BatchInsert
         contract = build(
             OperationName.UPDATE, pattern_id=pattern_id, data=data, expect=expect, correlation_id=correlation_id
         )
-        return cast("Updated", self.submit(contract, **options))
+        return cast("Updated", self._enqueue_one(prepare(contract), options))
 
     def delete(
         self,
@@ -78,7 +73,7 @@ class Operations(ABC, Generic[Submitted, Inserted, Updated, Deleted, BatchInsert
     ) -> Deleted:
         """Remove one pattern; `expect` as for `update`."""
         contract = build(OperationName.DELETE, pattern_id=pattern_id, expect=expect, correlation_id=correlation_id)
-        return cast("Deleted", self.submit(contract, **options))
+        return cast("Deleted", self._enqueue_one(prepare(contract), options))
 
     def batch_insert(
         self,
@@ -89,7 +84,7 @@ class Operations(ABC, Generic[Submitted, Inserted, Updated, Deleted, BatchInsert
     ) -> BatchInserted:
         """Write up to 10,000 patterns in one transaction: all of them or none."""
         contract = build(OperationName.BATCH_INSERT, patterns=list(patterns), correlation_id=correlation_id)
-        return cast("BatchInserted", self.submit(contract, **options))
+        return cast("BatchInserted", self._enqueue_one(prepare(contract), options))
 
     def query(self, *, correlation_id: UUID | str | None = None, **query_params: Unpack[QueryArguments]) -> Queried:
         """Find patterns; the parameters are those of `storage.operations.query_params.QueryParams`.
@@ -97,6 +92,6 @@ class Operations(ABC, Generic[Submitted, Inserted, Updated, Deleted, BatchInsert
         Options are given in the same way: no parameter has the name of an option.
         """
         params: dict[str, Any] = dict(query_params)
-        options = {name: params.pop(name) for name in CALL_OPTION_NAMES & params.keys()}
+        options = cast("CallOptions", {name: params.pop(name) for name in CALL_OPTION_NAMES & params.keys()})
         contract = build(OperationName.QUERY, query_params=params, correlation_id=correlation_id)
-        return cast("Queried", self.submit(contract, **cast("CallOptions", options)))
+        return cast("Queried", self._enqueue_one(prepare(contract), options))

@@ -129,7 +129,7 @@ class AsyncRedisPublisher:
         if self._results is not None:
             await self._results.close()
 
-    async def publish(self, jobs: Sequence[Outgoing], timeout: float) -> None:  # noqa: ASYNC109  # as RedisPublisher
+    async def publish(self, jobs: Sequence[Outgoing], timeout: float) -> None:
         """Send the jobs. Raises BrokerUnavailable within `timeout` seconds; then some may have been sent."""
         sending = chunks(jobs, self._settings)
         unanswered: deque[Chunk] = deque()
@@ -146,13 +146,7 @@ class AsyncRedisPublisher:
         except ERRORS as error:
             raise unavailable(error) from error
 
-    async def _send(
-        self,
-        wire: AsyncWire,
-        sending: Iterator[Chunk],
-        unanswered: deque[Chunk],
-        timeout: float,  # noqa: ASYNC109
-    ) -> None:
+    async def _send(self, wire: AsyncWire, sending: Iterator[Chunk], unanswered: deque[Chunk], timeout: float) -> None:
         """Send the chunks that were unanswered on another connection, then the rest."""
         replies = deque(self._ask(wire, chunk, timeout) for chunk in unanswered)
         try:
@@ -174,10 +168,7 @@ class AsyncRedisPublisher:
         return wire.ask(chunk.pushes, chunk.push_count, timeout)
 
     async def _receive(
-        self,
-        unanswered: deque[Chunk],
-        replies: "deque[asyncio.Future[list[bytes]]]",
-        timeout: float,  # noqa: ASYNC109
+        self, unanswered: deque[Chunk], replies: "deque[asyncio.Future[list[bytes]]]", timeout: float
     ) -> None:
         unanswered[0].check(await replies[0])
         replies.popleft()

@@ -12,10 +12,10 @@ import redis.asyncio
 from pattern_storage import AsyncJob
 from pattern_storage.config.settings import Settings
 from pattern_storage.embedded import EmbeddedValkey
+from pattern_storage.storage.errors import ContractInvalid
 from pattern_storage.tasks.client import (
     AsyncPatternStorageClient,
     BrokerUnavailable,
-    ContractInvalid,
     JobTimeout,
     ResultBackendUnavailable,
 )

@@ -14,12 +14,11 @@ from celery import Celery
 from pattern_storage import Job
 from pattern_storage.config.settings import SettingsInvalid
 from pattern_storage.embedded import EmbeddedValkey
-from pattern_storage.storage.errors import UnsupportedOperation
+from pattern_storage.storage import ModelContractPatternStorage
+from pattern_storage.storage.errors import ContractInvalid, UnsupportedOperation
 from pattern_storage.tasks.client import (
     BrokerUnavailable,
-    ContractInvalid,
     JobTimeout,
-    ModelContractPatternStorage,
     PatternStorageClient,
     ResultBackendUnavailable,
 )
