@@ -82,7 +82,10 @@ class Message(virtual.Message):  # type: ignore[misc]  # kombu's is untyped
             or properties.get("body_encoding") != "base64"
             or "delivery_tag" not in properties
         ):
-            self._init_as_kombu(payload, channel, **options)
+            try:
+                super().__init__(payload, channel, **options)
+            except Exception as error:
+                raise Unreadable(f"its body cannot be decoded ({type(error).__name__})") from None
             return
         # The same attributes as kombu's two constructors set.
         self._raw, self.channel, self.headers, self.properties = payload, channel, headers, properties
@@ -91,12 +94,6 @@ class Message(virtual.Message):  # type: ignore[misc]  # kombu's is untyped
         self.content_type, self.content_encoding = payload.get("content-type"), payload.get("content-encoding")
         self.accept = self._decoded_cache = None
         self._state, self.encoded_body = "RECEIVED", body
-
-    def _init_as_kombu(self, payload: dict[str, Any], channel: Any, **options: Any) -> None:
-        try:
-            super().__init__(payload, channel, **options)
-        except Exception as error:
-            raise Unreadable(f"its body cannot be decoded ({type(error).__name__})") from None
 
     @property
     def body(self) -> Any:

@@ -202,11 +202,12 @@ def test_leftovers_come_back_when_a_consumer_starts_and_later(store: Store, redi
 
 @pytest.mark.parametrize(("holder", "finder"), [(STOCK, OURS), (OURS, STOCK)])
 def test_each_sweep_restores_what_the_other_transport_held(
-    redis_url: str, read: Open, holder: str, finder: str
+    store: Store, redis_url: str, read: Open, holder: str, finder: str
 ) -> None:
     publish(redis_url, "q", [1])
     held: list[Any] = []
     read(["q"], held.append, transport=holder).steps(lambda: held)
+    age(store, "unacked_index")
     got: list[Any] = []
     read(["q"], got.append, transport=finder, loop=True).steps(lambda: got)
     assert got[0].payload == 1
