@@ -1,4 +1,4 @@
-"""Blocking pops: for each queue key that is not watched a connection that waits on the server for a message."""
+"""Blocking pops: for each queue key that is not watched, a connection that waits on the server for a message."""
 
 from collections.abc import Callable, Iterable
 from time import monotonic

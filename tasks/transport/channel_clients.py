@@ -25,7 +25,7 @@ class ChannelClients(redis.Channel):  # type: ignore[misc]  # kombu's is untyped
 
     def leave_poller(self, connection: Any) -> None:
         """Unregister a connection that is about to be closed from the poller."""
-        # kombu asks the same before it tells the poller of one that has been closed.
+        # The same conditions as kombu has for a connection that has been closed.
         if self._registered and self.connection and self.connection.cycle and connection._sock is not None:
             self.connection.cycle.unregister(connection._sock)
 

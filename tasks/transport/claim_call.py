@@ -35,7 +35,7 @@ class ClaimReply(NamedTuple):
     #: Number of messages that still wait in the queues.
     waiting: int
     claimed: list[Claimed]
-    #: The error that ended the claim early, if any; what it had claimed by then is claimed all the same.
+    #: The error that ended the claim early, if any; the messages in `claimed` are claimed all the same.
     error: ResponseError | None
 
 

@@ -90,7 +90,7 @@ class Claims:
     def _end_claim(self) -> None:
         reply = self._call.end()
         if reply is None:
-            # Acknowledgements go with the next claim, and what was moved is in the `.claimed` lists.
+            # Its acknowledgements go with the next claim; moved messages stay in the `.claimed` lists until a sweep.
             return
         self.acks.confirm()
         self._queues_empty = not reply.waiting
@@ -173,7 +173,7 @@ class Claims:
     # --- leaving nothing behind ---
 
     def stop_waiting(self) -> None:
-        """End all blocking pops now, and put back what was moved meanwhile."""
+        """End all blocking pops now, and put back the messages that they have moved."""
         if not self._pops.pending and not self._pops.moved:
             return
         self._queues_empty = False
@@ -181,7 +181,7 @@ class Claims:
         self._flush()
 
     def _flush(self) -> None:
-        """Put back what was moved and send all acknowledgements, on a connection that no event loop has to know."""
+        """Put moved messages back and send all acknowledgements, waiting for the replies."""
         while self._pops.moved or self.acks.are_unconfirmed:
             moved, self._pops.moved = self._pops.moved, []
             client, keys = self._channel.plain_client, self._channel.unacked_keys
@@ -221,7 +221,7 @@ class Claims:
             sweep(self._channel, self._channel.active_queues)
 
     def on_consume(self, queue: str) -> None:
-        """Put back what a killed worker may have left of a queue that is consumed from now on."""
+        """Begin to consume from a queue: put back the messages that a killed worker may have left of it."""
         sweep(self._channel, [queue])
         self._queues_empty = False
 

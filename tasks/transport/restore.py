@@ -59,7 +59,7 @@ def restore(
 
 
 def sweep(channel: Any, queues: Iterable[str]) -> None:
-    """Put back what was moved to the `.claimed` lists of these queues by workers that ended before their claim."""
+    """Put back the messages in the `.claimed` lists of these queues, left there by workers that ended."""
     if keys := [queue_key.key for queue_key in channel.queue_keys(queues) if queue_key.needs_ack]:
         SWEEP.run(channel.plain_client, [*channel.unacked_keys, *keys], [])
         carry_over(channel)
