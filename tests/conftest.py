@@ -24,6 +24,8 @@ pytest_plugins = [
     "tests.fix_load",
     "tests.fix_proxy",
     "tests.fix_cli",
+    "tests.fix_up",
     "tests.fix_station",
     "tests.fix_embedded",
+    "tests.fix_client",
 ]

@@ -4,9 +4,8 @@
 `celery_setup` works as in its guide, with its matrix pinned to Redis.
 """
 
-import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -25,7 +24,7 @@ from pytest_docker_tools.exceptions import TimeoutError as LogTimeout
 
 from pattern_storage.config.celeryconfig import QUEUES
 from pattern_storage.embedded import EmbeddedValkey
-from pattern_storage.tasks.client import AsyncPatternStorageClient, PatternStorageClient
+from pattern_storage.storage import ModelResult
 from tests.fix_process import DEADLINE, ProcessGroup, clean_environment, signal_of, wait_until
 from tests.fix_servers import create_database, drop_database, on_database
 
@@ -226,57 +225,6 @@ def start_worker(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[
 
 
 @pytest.fixture
-def client(redis_url: str) -> Iterator[PatternStorageClient]:
-    """A client on this test's own Redis: without `start_worker` nobody does its jobs."""
-    with PatternStorageClient(redis_url=redis_url) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def async_client(redis_url: str) -> AsyncIterator[AsyncPatternStorageClient]:
-    """The same with await."""
-    async with AsyncPatternStorageClient(redis_url=redis_url) as opened:
-        yield opened
-
-
-@pytest.fixture
-def served_client(worker: StorageWorker) -> Iterator[PatternStorageClient]:
-    """A client whose jobs the shared `worker` does."""
-    with PatternStorageClient(redis_url=worker.redis_url) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def served_async_client(worker: StorageWorker) -> AsyncIterator[AsyncPatternStorageClient]:
-    """The same with await."""
-    # The time-out is also that of waiting for one of its connections, which three hundred tasks share.
-    async with AsyncPatternStorageClient(redis_url=worker.redis_url, connect_timeout=DEADLINE) as opened:
-        yield opened
-
-
-@pytest.fixture
-def lone_valkey(server_directory: Path) -> Iterator[EmbeddedValkey]:
-    """A Valkey of this test's own, to stop and to kill."""
-    number = sum(1 for _ in server_directory.glob("lone-*"))
-    with EmbeddedValkey(server_directory / f"lone-{number}", durable=False) as server:
-        yield server
-
-
-@pytest.fixture
-def deaf_url() -> Iterator[str]:
-    """A server that accepts and never answers."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        yield f"redis://127.0.0.1:{server.getsockname()[1]}/0"
-
-
-@pytest.fixture
-def absent_url() -> str:
-    """An address where nothing listens."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        return f"redis://127.0.0.1:{server.getsockname()[1]}/0"
-
-
-@pytest.fixture
 def celery_broker(lone_valkey: EmbeddedValkey) -> CeleryTestBroker:
     """pytest-celery's broker, not parametrized: Redis alone."""
     return CeleryTestBroker(ValkeyContainer(ValkeyServer(lone_valkey)))
@@ -296,13 +244,6 @@ def celery_worker(
     started = launch_worker(database_url, lone_valkey.url, tmp_path / "setup.log", app=celery_setup_app)
     yield started
     started.teardown()
-
-
-@pytest.fixture
-def plain_app(worker: StorageWorker) -> Iterator[Celery]:
-    """A Celery application that knows nothing of ours, on the shared worker's Redis."""
-    with Celery("plain", broker=worker.redis_url, backend=worker.redis_url, set_as_current=False) as app:
-        yield app
 
 
 @contextmanager
@@ -360,3 +301,6 @@ def worker_connections(database_url: str, where: SQL = SQL("TRUE")) -> list[int]
 #: Connections that wait for a lock, and such that have a transaction open.
 BLOCKED = SQL("wait_event_type = 'Lock'")
 IN_TRANSACTION = SQL("xact_start IS NOT NULL")
+
+
+Send = Callable[..., ModelResult]

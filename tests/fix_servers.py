@@ -6,8 +6,10 @@ keep apart by database: names of their own in PostgreSQL, numbers of their own i
 
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -98,3 +100,25 @@ def empty_database_url(postgres_url: str) -> Iterator[str]:
     name = create_database(postgres_url)
     yield on_database(postgres_url, name)
     drop_database(postgres_url, name)
+
+
+@pytest.fixture
+def lone_valkey(server_directory: Path) -> Iterator[EmbeddedValkey]:
+    """A Valkey of this test's own, to stop and to kill."""
+    number = sum(1 for _ in server_directory.glob("lone-*"))
+    with EmbeddedValkey(server_directory / f"lone-{number}", durable=False) as server:
+        yield server
+
+
+@pytest.fixture
+def deaf_url() -> Iterator[str]:
+    """A server that accepts and never answers."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        yield f"redis://127.0.0.1:{server.getsockname()[1]}/0"
+
+
+@pytest.fixture
+def absent_url() -> str:
+    """An address where nothing listens."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        return f"redis://127.0.0.1:{server.getsockname()[1]}/0"

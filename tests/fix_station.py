@@ -12,8 +12,9 @@ import pytest
 
 from pattern_storage import PatternColumns, PatternStorageClient
 from tests.fix_browser import DEADLINE
-from tests.fix_cli import Up, make_home
+from tests.fix_cli import make_home
 from tests.fix_flower import PASSWORD, free_port
+from tests.fix_up import Up
 
 LOGINS = {
     "viewer": ("vera", "viewer-password"), "operator": ("otto", "operator-password"), "admin": ("admin", PASSWORD),

@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 import psycopg
@@ -143,3 +145,24 @@ async def write_rows(connection: Connection, rows: Iterable[Row]) -> None:
         places = ", ".join(f"%({name})s" for name in values)
         statement = f"INSERT INTO pattern_templates ({', '.join(values)}) VALUES ({places})"
         await connection.execute(statement.encode(), values)
+
+
+MakeNode = Callable[..., AbstractAsyncContextManager[Node]]
+
+
+@pytest.fixture
+def node_with(database_url: str) -> MakeNode:
+    """A node whose sessions have these settings."""
+
+    @asynccontextmanager
+    async def make(**settings: str) -> AsyncIterator[Node]:
+        options = " ".join(f"-c {name}={value}" for name, value in settings.items())
+        async with create_pool(f"{database_url}?options={quote(options)}") as pool:
+            yield NodePatternStorageEffect(pool)
+
+    return make
+
+
+async def execute(connection: Connection, statement: str, *values: Any) -> list[DictRow]:
+    cursor = await connection.execute(statement.encode(), values)
+    return await cursor.fetchall() if cursor.description else []

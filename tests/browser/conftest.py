@@ -14,9 +14,10 @@ import pytest
 
 from pattern_storage.extract import harvest
 from pattern_storage.tasks.client import Job, PatternStorageClient
-from tests.fix_cli import Up, make_home
+from tests.fix_cli import make_home
 from tests.fix_flower import free_port
 from tests.fix_storage import contract
+from tests.fix_up import Up
 
 #: A job that has to wait for a lock is retried at once, and then after a while that is longer than the tests.
 PATIENCE: dict[str, Any] = {

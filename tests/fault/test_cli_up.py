@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 
 from pattern_storage.embedded import EmbeddedValkey, read_state
-from tests.fix_cli import PATTERN, Cli, Running, Said, Up, make_home, names_in
+from tests.fix_cli import PATTERN, Cli, Said, make_home, names_in
 from tests.fix_flower import ask, free_port
 from tests.fix_metrics import Scrape
 from tests.fix_process import ROOT, wait_until
+from tests.fix_up import Running, Up
 
 NOWHERE = "redis://127.0.0.1:1"
 

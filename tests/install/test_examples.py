@@ -15,9 +15,9 @@ import psycopg
 import pytest
 
 from tests.fix_celery import StorageWorker
-from tests.fix_cli import Running
 from tests.fix_install import Installation
 from tests.fix_process import ROOT, free_port, needs, wait_until
+from tests.fix_up import Running
 
 Install = Callable[..., Installation]
 EXAMPLES = ROOT / "examples"

@@ -10,9 +10,9 @@ import pytest
 
 from pattern_storage.embedded import read_state
 from tests import fix_cli
-from tests.fix_cli import Running
 from tests.fix_install import VERSIONS, Installation, find_python
 from tests.fix_process import free_port
+from tests.fix_up import Running
 
 Install = Callable[..., Installation]
 CURRENT = ".".join(map(str, sys.version_info[:2]))

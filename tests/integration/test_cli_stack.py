@@ -9,9 +9,10 @@ import psycopg
 import pytest
 import redis
 
-from tests.fix_cli import PATTERN, Cli, Said, Up, command_line, numbered, run_script
+from tests.fix_cli import PATTERN, Cli, Said, command_line, numbered, run_script
 from tests.fix_imports import write_lines
 from tests.fix_process import wait_until
+from tests.fix_up import Up
 
 Run = Callable[..., Said]
 

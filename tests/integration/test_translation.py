@@ -2,42 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
-from urllib.parse import quote
-from uuid import uuid4
 
 import psycopg
 import pytest
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
-from pattern_storage.storage import NodePatternStorageEffect, schema
 from pattern_storage.storage.errors import ContractInvalid, StorageError, TransactionConflict, TransientError
-from pattern_storage.storage.pool import create_pool
 from pattern_storage.storage.translation import translate
-from tests.fix_servers import on_database
-from tests.fix_storage import Connection, Node, Pool, contract, fail, make_pattern, succeed, until
-
-MakeNode = Callable[..., AbstractAsyncContextManager[Node]]
-
-
-@pytest.fixture
-def node_with(database_url: str) -> MakeNode:
-    """A node whose sessions have these settings."""
-
-    @asynccontextmanager
-    async def make(**settings: str) -> AsyncIterator[Node]:
-        options = " ".join(f"-c {name}={value}" for name, value in settings.items())
-        async with create_pool(f"{database_url}?options={quote(options)}") as pool:
-            yield NodePatternStorageEffect(pool)
-
-    return make
-
-
-async def execute(connection: Connection, statement: str, *values: Any) -> list[DictRow]:
-    cursor = await connection.execute(statement.encode(), values)
-    return await cursor.fetchall() if cursor.description else []
+from tests.fix_storage import Connection, MakeNode, Node, contract, execute, fail, make_pattern, succeed, until
 
 
 async def translated(awaitable: Awaitable[Any]) -> StorageError:
@@ -143,69 +117,6 @@ async def test_serialization_failure(node_with: MakeNode, connection: Connection
     assert result.error == "PostgreSQL asks to try again: could not serialize access due to concurrent update"
 
 
-async def test_a_read_only_database(node_with: MakeNode) -> None:
-    async with node_with(default_transaction_read_only="on") as node:
-        for operation, fields in (
-            ("insert", {"data": make_pattern()}),
-            ("batch_insert", {"patterns": [make_pattern()]}),
-            ("delete", {"pattern_id": uuid4()}),
-        ):
-            result = await fail(node, operation, **fields)
-            assert result.metadata["error_type"] == "server_unavailable"
-            assert str(result.error).startswith("the database is read-only: cannot execute ")
-        assert (await succeed(node, "query"))["count"] == 0
-
-
-async def test_a_database_without_the_table(empty_database_url: str) -> None:
-    async with create_pool(empty_database_url) as pool:
-        node = NodePatternStorageEffect(pool)
-        for operation, fields in (
-            ("query", {}),
-            ("insert", {"data": make_pattern()}),
-            ("batch_insert", {"patterns": [make_pattern()]}),
-        ):
-            result = await fail(node, operation, **fields)
-            assert result.metadata["error_type"] == "schema_mismatch"
-            assert result.error == (
-                "the database schema does not fit, run 'pattern-storage migrate': "
-                'relation "pattern_templates" does not exist'
-            )
-
-
-async def test_a_table_without_a_column(node: Node, connection: Connection) -> None:
-    await execute(connection, "ALTER TABLE pattern_templates DROP COLUMN source")
-    result = await fail(node, "query")
-    assert result.metadata["error_type"] == "schema_mismatch"
-    assert 'column "source" does not exist' in str(result.error)
-
-
-async def test_a_role_without_the_right(node_with: MakeNode) -> None:
-    async with node_with(role="pg_read_all_data") as node:
-        result = await fail(node, "insert", data=make_pattern())
-        assert result.metadata["error_type"] == "schema_mismatch"
-        assert "permission denied for table pattern_templates" in str(result.error)
-        await succeed(node, "query")
-
-
-async def test_a_role_that_may_not_see_the_parent(node_with: MakeNode, connection: Connection) -> None:
-    """PostgreSQL then names no id: nothing is made up in its place, and no row of a batch is blamed."""
-    await execute(
-        connection,
-        "GRANT INSERT, SELECT (id, pattern_name, pattern_type, language, created_at)"
-        " ON pattern_templates TO pg_monitor",
-    )
-    async with node_with(role="pg_monitor") as node:
-        await succeed(node, "insert", data=make_pattern())
-        for operation, fields in (
-            ("insert", {"data": make_pattern(parent_pattern_id=uuid4())}),
-            ("batch_insert", {"patterns": [make_pattern(), make_pattern(parent_pattern_id=uuid4())]}),
-        ):
-            result = await fail(node, operation, **fields)
-            assert result.metadata["error_type"] == "foreign_key_violation"
-            assert str(result.error).startswith("Invalid reference (foreign key violation): insert or update on table")
-            assert "failed_index" not in result.metadata
-
-
 @pytest.mark.parametrize(
     ("statement", "text"),
     [
@@ -250,65 +161,6 @@ async def test_a_session_that_idled_too_long_in_a_transaction(connection: Connec
     assert error is not None
     assert isinstance(translate(error), TransientError)
     assert translate(error).error_type == "connection_lost"
-
-
-async def test_no_free_connection(database_url: str) -> None:
-    async with create_pool(database_url, min_size=1, max_size=1, timeout=0.05) as pool:
-        await pool.wait(30)  # connecting may take longer than a caller would wait
-        node = NodePatternStorageEffect(pool)
-        async with pool.connection():
-            result = await fail(node, "query")
-        assert result.metadata["error_type"] == "pool_timeout"
-        assert str(result.error).startswith("no database connection became free in time: couldn't get a connection")
-        assert (await succeed(node, "query"))["count"] == 0
-
-
-async def test_too_many_wait_for_a_connection(database_url: str) -> None:
-    async with create_pool(database_url, min_size=1, max_size=1) as pool:
-        pool.max_waiting = 1
-        node = NodePatternStorageEffect(pool)
-        async with pool.connection():
-            first = asyncio.create_task(succeed(node, "query"))
-
-            async def waits() -> bool:
-                return pool.get_stats().get("requests_waiting") == 1
-
-            await until(waits)
-            result = await fail(node, "query")
-            assert result.metadata["error_type"] == "pool_timeout"
-        await first
-
-
-async def test_a_pool_that_is_closed_or_was_never_opened(pool: Pool, database_url: str) -> None:
-    await pool.close()
-    result = await fail(NodePatternStorageEffect(pool), "query")
-    assert result.metadata["error_type"] == "server_unavailable"
-    assert str(result.error).startswith("the connection pool is closed: ")
-    result = await fail(NodePatternStorageEffect(create_pool(database_url)), "query")
-    assert result.metadata["error_type"] == "server_unavailable"
-
-
-async def test_a_server_that_nobody_runs() -> None:
-    """The pool connects in the background, so its user learns of it as a wait in vain."""
-    pool = create_pool("postgresql://x:x@127.0.0.1:1/x", timeout=0.05)
-    await pool.open(wait=False)
-    try:
-        result = await fail(NodePatternStorageEffect(pool), "query")
-    finally:
-        await pool.close()
-    assert result.metadata["error_type"] == "pool_timeout"
-
-
-def test_connecting_in_vain(database_url: str) -> None:
-    for url, text in (
-        ("postgresql://x:x@127.0.0.1:1/x", "Connection refused"),
-        (on_database(database_url, "no_such_database"), 'database "no_such_database" does not exist'),
-        (on_database("postgresql://nobody:x@" + database_url.rpartition("@")[2], "postgres"), "authentication failed"),
-    ):
-        with pytest.raises(TransientError) as raised:
-            schema.current(url)
-        assert text in str(raised.value)
-        assert raised.value.error_type == "server_unavailable"
 
 
 async def test_an_error_nobody_foresaw_is_logged_with_its_traceback(

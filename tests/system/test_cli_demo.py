@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.fix_cli import Running, names_in
+from tests.fix_cli import names_in
 from tests.fix_process import wait_until
+from tests.fix_up import Running
 
 #: Servers of the user's own, which the demo must leave alone.
 ELSEWHERE: dict[str, Any] = {

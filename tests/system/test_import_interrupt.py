@@ -6,9 +6,9 @@ from pathlib import Path
 import psycopg
 
 from tests.fix_celery import locked_patterns
-from tests.fix_cli import Running
 from tests.fix_imports import count_patterns, patterns, runs_of, write_lines
 from tests.fix_process import wait_until
+from tests.fix_up import Running
 
 
 def test_an_interrupted_import_is_cancelled(database_url: str, tmp_path: Path) -> None:

@@ -4,9 +4,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.fix_cli import Said, Up, run_script
+from tests.fix_cli import Said, run_script
 from tests.fix_imports import IMPORTS_FILE, count_patterns, runs_of, write_imports_file
 from tests.fix_process import wait_until
+from tests.fix_up import Up
 
 
 def test_up_runs_imports_in_a_worker_of_their_own(home: Path, tmp_path: Path) -> None:

@@ -1,11 +1,15 @@
-"""Contracts that are refused: fields of another operation, wrong types, and batches too long or with a key twice."""
+"""Contracts that are refused: fields missing, unknown or of another operation, wrong types, and batches."""
 
+import re
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from pattern_storage.storage import ModelContractPatternStorage
+from pattern_storage import storage
+from pattern_storage.storage import (
+    ModelContractPatternStorage,
+)
 from pattern_storage.storage.errors import BatchInsertFailed, ContractInvalid, UniqueViolation, UnsupportedOperation
 from pattern_storage.storage.operations import check
 from pattern_storage.storage.operations.batch_insert import MAX_PATTERNS, BatchInsert
@@ -109,3 +113,102 @@ def test_case_and_kind_make_a_different_key() -> None:
         make_pattern(pattern_name="a", language="go"),
     ]
     assert check(contract("batch_insert", patterns=patterns))
+
+
+def without(*columns: str) -> dict[str, Any]:
+    return {name: value for name, value in make_pattern().items() if name not in columns}
+
+
+REFUSALS = [
+    (
+        {"operation": "insert"},
+        "Insert operation missing required fields: ['pattern_name', 'pattern_type', 'language', 'template_code']",
+    ),
+    (
+        {"operation": "insert", "data": without("language", "pattern_name")},
+        "Insert operation missing required fields: ['pattern_name', 'language']",
+    ),
+    (
+        {"operation": "insert", "data": make_pattern(template_code=None)},
+        "Insert operation missing required fields: ['template_code']",
+    ),
+    ({"operation": "update", "data": {"category": "x"}}, "Update operation requires 'pattern_id' field"),
+    ({"operation": "update", "pattern_id": ID}, "Update operation requires 'data' field with updates"),
+    ({"operation": "update"}, "Update operation requires 'pattern_id' field"),
+    ({"operation": "delete"}, "Delete operation requires 'pattern_id' field"),
+    ({"operation": "batch_insert"}, "Batch insert operation requires 'patterns' list"),
+    (
+        {"operation": "batch_insert", "patterns": [make_pattern(), without("language")]},
+        "Pattern 1 missing required fields: ['language']",
+    ),
+]
+
+
+@pytest.mark.parametrize(("fields", "text"), REFUSALS)
+def test_an_incomplete_contract_is_refused_when_it_is_built(fields: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(text)) as refusal:
+        ModelContractPatternStorage(**fields)
+    assert isinstance(refusal.value, ContractInvalid)
+    assert str(refusal.value) == text
+
+
+@pytest.mark.parametrize(("fields", "text"), REFUSALS)
+def test_a_contract_that_dodged_validation_is_refused_in_the_same_words(fields: dict[str, Any], text: str) -> None:
+    with pytest.raises(storage.errors.ContractInvalid) as refusal:
+        check(ModelContractPatternStorage.model_construct(**fields))
+    assert str(refusal.value) == text
+
+
+@pytest.mark.parametrize(
+    ("field", "suggestion"),
+    [
+        ("patern_id", "did you mean 'pattern_id'?"),
+        ("query_param", "did you mean 'query_params'?"),
+        ("zzz", "known are name, version, description, correlation_id, operation, node_type"),
+    ],
+)
+def test_an_unknown_field_is_refused_with_a_suggestion(field: str, suggestion: str) -> None:
+    with pytest.raises(ContractInvalid) as refusal:
+        contract("query", **{field: 1})
+    assert str(refusal.value).startswith(f"unknown field {field!r}; {suggestion}")
+
+
+@pytest.mark.parametrize("not_an_id", ["no uuid", 7, "01234567-89ab-cdef-0123"])
+def test_a_pattern_id_must_be_a_uuid(not_an_id: Any) -> None:
+    with pytest.raises(ContractInvalid) as refusal:
+        contract("delete", pattern_id=not_an_id)
+    assert str(refusal.value).startswith(("pattern_id ", "pattern_id: "))
+    assert repr(not_an_id) in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"pattern_name": "\ud800"},
+        {"\udfff": 1},
+        {"context": {"k": ["\ud800"]}},
+        {"context": object()},
+        {"usage_count": 10**5000},
+    ],
+)
+def test_what_json_cannot_carry_is_refused_when_the_contract_is_built(data: dict[str, Any]) -> None:
+    with pytest.raises(ContractInvalid) as refusal:
+        contract("insert", data=make_pattern(**data))
+    assert str(refusal.value).startswith("data: ")
+    str(refusal.value).encode()
+
+
+@pytest.mark.parametrize("field", ["name", "version", "description"])
+def test_a_contract_s_own_texts_have_limits(field: str) -> None:
+    """They are stored with a dead letter, where a NUL would make it unreadable."""
+    data = make_pattern()
+    with pytest.raises(ValueError, match=f"^{field}: .*NUL"):
+        contract("insert", data=data, **{field: "a\0b"})
+    with pytest.raises(ValueError, match="at most"):
+        contract("insert", data=data, **{field: "x" * (2**20 + 1)})
+
+
+def test_values_stay_out_of_a_refusal() -> None:
+    with pytest.raises(ContractInvalid) as refusal:
+        contract("insert", data={"template_code": "hunter2"})
+    assert "hunter2" not in str(refusal.value)
