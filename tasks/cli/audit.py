@@ -9,7 +9,7 @@ from pattern_storage.storage import audit as entries
 from pattern_storage.storage.audit import AuditEntry
 from pattern_storage.tasks.cli.jobs import Json
 from pattern_storage.tasks.cli.operator import query
-from pattern_storage.tasks.cli.output import err, plural, print_json, print_table
+from pattern_storage.tasks.cli.output import err, plural, print_json, print_table, utc
 
 #: Characters of an action's filter or jobs that are printed; --json has all of it.
 SHOWN = 60
@@ -27,9 +27,7 @@ def audit(
     if as_json:
         print_json([vars(entry) | {"at": entry.at.isoformat()} for entry in found])
         return
-    rows = [
-        (f"{e.at:%Y-%m-%d %H:%M:%S}".replace(" ", "\n"), e.actor, f"{e.action}\n{_about(e)}", e.count) for e in found
-    ]
+    rows = [(utc(entry.at), entry.actor, f"{entry.action}\n{_about(entry)}", entry.count) for entry in found]
     print_table(("time (UTC)", "who", "what", "jobs"), rows, title=plural(len(found), "action"))
     if len(found) == limit:
         err.print(f"There may be more: add --before {found[-1].id}")

@@ -28,7 +28,7 @@ from pattern_storage.tasks.cli.operator import (
     read_filter,
     report_count,
 )
-from pattern_storage.tasks.cli.output import err, plural, print_json, print_pairs, print_table
+from pattern_storage.tasks.cli.output import err, plural, print_json, print_pairs, print_table, utc
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.database import run_sync
 from pattern_storage.tasks.dead_letter_replay import read_contracts
@@ -61,10 +61,10 @@ def list_letters(
         print_json([_plain(letter) for letter in letters])
         return
     rows = [
-        (letter.correlation_id, _about(letter), letter.error_type, letter.attempts, letter.died_at)
+        (letter.correlation_id, _about(letter), letter.error_type, letter.attempts, utc(letter.died_at))
         for letter in letters
     ]  # fmt: skip
-    columns = ("correlation id", "job", "error", "attempts", "died")
+    columns = ("correlation id", "job", "error", "attempts", "died (UTC)")
     print_table(columns, rows, title=plural(len(rows), "dead letter"))
 
 

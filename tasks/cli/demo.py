@@ -31,24 +31,24 @@ BATCH_SIZE = 500
 TIMEOUT = 60.0  # seconds to wait for any one job
 
 
-class Story:
-    """What happened, step by step, and whether it was what should happen."""
+class Steps:
+    """The steps of the demo with their outcomes, and whether all were as expected."""
 
     def __init__(self, client: PatternStorageClient) -> None:
         self._client = client
-        self.steps: list[dict[str, Any]] = []
+        self.done: list[dict[str, Any]] = []
         self.as_expected = True
 
-    def tell(
+    def run(
         self, step: str, submit: Callable[[], Sequence[Job]], *, fails: str | None = None, count: int | None = None
     ) -> ModelResult:
         """Submit jobs, read their results back from Redis by correlation id, note the step, return the last result.
 
         Args:
-            step: what the table calls it.
+            step: its name in the table.
             submit: sends one or more jobs.
             fails: the error_type with which the last of them should fail; None if all should succeed.
-            count: how many patterns a query should find, where that is known.
+            count: how many patterns a query should find; None if that is not known.
         """
         started = time.perf_counter()
         jobs = submit()
@@ -60,14 +60,14 @@ class Story:
             right = right and last.data["count"] == count
         self.as_expected &= right
         worked = sum(result.metadata["duration_ms"] or 0 for result in results)
-        self.steps.append({
+        self.done.append({
             "ok": right, "step": step, "outcome": str(last.error or _summary(last, len(jobs))),
             "correlation_id": str(jobs[-1].correlation_id), "worker_ms": worked, "total_ms": took,
         })  # fmt: skip
         return last
 
     def print(self) -> None:
-        """Print it as a table."""
+        """Print the steps as a table."""
         rows = [
             (
                 Text("ok", "green") if step["ok"] else Text("WRONG", "bold red"),
@@ -76,7 +76,7 @@ class Story:
                 f"{step['worker_ms']:,.1f}",
                 f"{step['total_ms']:,.1f}",
             )
-            for step in self.steps
+            for step in self.done
         ]
         print_table(("", "step", "outcome, correlation id", "worker", "total"), rows)
 
@@ -101,17 +101,17 @@ def demo(
     ):
         say = err.print if as_json else out.print
         say(f"PostgreSQL, Valkey and a worker are up after {time.perf_counter() - started:.1f} s")
-        story = Story(client)
+        steps = Steps(client)
         found = list(_harvested(patterns))
-        story.tell(f"store {len(found):,} patterns", lambda: _store(client, found))
-        _single_operations(client, story, found)
+        steps.run(f"store {len(found):,} patterns", lambda: _store(client, found))
+        _single_operations(client, steps, found)
         if not as_json:
             out.print("\nWhat happened; each result was read back from Redis by its correlation id (times in ms):")
-            story.print()
+            steps.print()
     say(f"everything is stopped again; {time.perf_counter() - started:.1f} s in all")
     if as_json:
-        print_json({"ok": story.as_expected, "steps": story.steps})
-    if not story.as_expected:
+        print_json({"ok": steps.as_expected, "steps": steps.done})
+    if not steps.as_expected:
         err.print("At least one step did not end as it should: see WRONG above.", style="bold red")
         raise typer.Exit(Exit.FAILED)
     if not as_json:
@@ -120,16 +120,14 @@ def demo(
 
 
 def _program() -> str:
-    """Return what to type for this program: `pattern-storage`, or its path where that is not found."""
-    if shutil.which("pattern-storage"):
-        return "pattern-storage"
-    return os.path.relpath(sys.argv[0])
+    """Return the name of this program for a shell: its path, where it is not on PATH."""
+    return "pattern-storage" if shutil.which("pattern-storage") else os.path.relpath(sys.argv[0])
 
 
 @contextmanager
 def _system(workers: int) -> Iterator[Settings]:
     with tempfile.TemporaryDirectory(prefix="pattern-storage-demo-") as folder:
-        # PostgreSQL does not run as root; the account that it runs under has to enter.
+        # PostgreSQL does not run as root; the account that it runs under has to enter the folder.
         Path(folder).chmod(0o711)
         data_dir = Path(folder) / "data"
         with running_stack(data_dir) as (_, settings):
@@ -138,16 +136,19 @@ def _system(workers: int) -> Iterator[Settings]:
                 yield settings
 
 
-def _harvested(count: int) -> Iterator[Any]:
+def _progress_bar() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err if wants_json() else out) as progress:
+    return Progress(*columns, console=err if wants_json() else out)
+
+
+def _harvested(count: int) -> Iterator[Any]:
+    with _progress_bar() as progress:
         source = islice(harvest(standard_library()), count)
         yield from progress.track(source, total=count, description="harvest the standard library")
 
 
 def _store(client: PatternStorageClient, patterns: list[Any]) -> Sequence[Job]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err if wants_json() else out) as progress:
+    with _progress_bar() as progress:
         bar = progress.add_task("store them in PostgreSQL    ", total=len(patterns))
         batches = [patterns[start : start + BATCH_SIZE] for start in range(0, len(patterns), BATCH_SIZE)]
         jobs = [client.batch_insert(batch) for batch in batches]
@@ -157,7 +158,7 @@ def _store(client: PatternStorageClient, patterns: list[Any]) -> Sequence[Job]:
     return jobs
 
 
-def _single_operations(client: PatternStorageClient, story: Story, stored: list[Any]) -> None:
+def _single_operations(client: PatternStorageClient, steps: Steps, stored: list[Any]) -> None:
     """Insert, query, update and delete one pattern, and try two things that must be refused."""
     mine: PatternColumns = {
         "pattern_name": "demo.retry_with_backoff",
@@ -167,22 +168,22 @@ def _single_operations(client: PatternStorageClient, story: Story, stored: list[
         "tags": ["demo", "retry"],
         "confidence_score": 0.8,
     }
-    inserted = story.tell("insert one pattern", lambda: [client.insert(mine)])
-    story.tell("insert it again", lambda: [client.insert(mine)], fails="unique_violation")
+    inserted = steps.run("insert one pattern", lambda: [client.insert(mine)])
+    steps.run("insert it again", lambda: [client.insert(mine)], fails="unique_violation")
     batch: list[PatternColumns] = [{**mine, "pattern_name": f"demo.row_{index}"} for index in range(9)]
     batch.insert(7, stored[0])  # a pattern that is in the table already
-    story.tell("batch of 10, one row a duplicate", lambda: [client.batch_insert(batch)], fails="unique_violation")
-    story.tell("query: did any of its rows stay?", lambda: [client.query(name_contains="demo.row_")], count=0)
-    story.tell("query by tags", lambda: [client.query(tags_all=["demo", "retry"])], count=1)
-    story.tell("query by context", lambda: [client.query(context_contains={"complexity": 1}, limit=20)])
+    steps.run("batch of 10, one row a duplicate", lambda: [client.batch_insert(batch)], fails="unique_violation")
+    steps.run("query: did any of its rows stay?", lambda: [client.query(name_contains="demo.row_")], count=0)
+    steps.run("query by tags", lambda: [client.query(tags_all=["demo", "retry"])], count=1)
+    steps.run("query by context", lambda: [client.query(context_contains={"complexity": 1}, limit=20)])
     if inserted.success:
         pattern_id = inserted.data["pattern_id"]
-        story.tell(
+        steps.run(
             "update two columns", lambda: [client.update(pattern_id, {"confidence_score": 0.95, "usage_count": 1})]
         )
-        story.tell("delete it", lambda: [client.delete(pattern_id)])
-        story.tell("delete it again", lambda: [client.delete(pattern_id)], fails="validation_error")
-    story.tell("query: is it gone?", lambda: [client.query(pattern_name=mine["pattern_name"])], count=0)
+        steps.run("delete it", lambda: [client.delete(pattern_id)])
+        steps.run("delete it again", lambda: [client.delete(pattern_id)], fails="validation_error")
+    steps.run("query: is it gone?", lambda: [client.query(pattern_name=mine["pattern_name"])], count=0)
 
 
 def _summary(result: ModelResult, jobs: int) -> str:

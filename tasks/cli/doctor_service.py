@@ -16,8 +16,8 @@ from pattern_storage.storage.pauses import Pausable, Pause
 from pattern_storage.storage.rows import Connection
 from pattern_storage.tasks.cli import flower
 from pattern_storage.tasks.cli.finding import Finding
-from pattern_storage.tasks.cli.output import plural
-from pattern_storage.tasks.database import Database, run_sync
+from pattern_storage.tasks.cli.operator import query
+from pattern_storage.tasks.cli.output import plural, utc
 from pattern_storage.tasks.errors import ServiceUnavailable
 from pattern_storage.tasks.operate.queues import QueueDepth, depths
 from pattern_storage.tasks.queue_names import LONG
@@ -47,7 +47,7 @@ def check_service(settings: Settings, served: Collection[str] | None) -> Iterato
     """
     tables = None
     with suppress(StorageError):
-        tables = run_sync(Database(settings).run(_read))
+        tables = query(_read, settings)
     if tables is not None:
         yield _relay(tables.outbox)
         yield _beat(tables.beat_age)
@@ -116,7 +116,7 @@ def _queue(depth: QueueDepth, pause: Pause | None, is_served: bool) -> Finding:
         f"{plural(depth.waiting, 'job')} {'waits' if depth.waiting == 1 else 'wait'}",
     )
     if pause is not None:
-        found = f"paused by {pause.paused_by} since {pause.paused_at:%Y-%m-%d %H:%M} UTC, {found}"
+        found = f"paused by {pause.paused_by} since {utc(pause.paused_at)} UTC, {found}"
         advice = f"'pattern-storage queues resume {depth.name}'" if depth.waiting else ""
         return Finding(subject, not depth.waiting, found, advice)
     age = 0.0

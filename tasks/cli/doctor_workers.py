@@ -16,7 +16,8 @@ from pattern_storage.storage.errors import StorageError
 from pattern_storage.storage.installation import Installation
 from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.cli.finding import Finding
-from pattern_storage.tasks.database import Database, run_sync
+from pattern_storage.tasks.cli.operator import query
+from pattern_storage.tasks.cli.output import utc
 from pattern_storage.tasks.installation_signs import KEY, read_signs
 from pattern_storage.tasks.sender import create_app
 
@@ -80,7 +81,7 @@ def _other_installations(settings: Settings, answers: Answers) -> Iterator[Findi
     """Look for workers that take jobs from these queues, and write to the tables of another installation."""
     ours = None
     with suppress(StorageError):
-        ours = run_sync(Database(settings).run(installation.find))
+        ours = query(installation.find, settings)
     if ours is None:
         return
     is_redis = settings.broker_kind.is_redis
@@ -96,7 +97,7 @@ def _other_installations(settings: Settings, answers: Answers) -> Iterator[Findi
         if other not in running | {ours}:
             yield Finding(
                 "installation", False,
-                f"a worker took jobs from these queues at {seen_at:%Y-%m-%d %H:%M} UTC for {_location(other, ours)}",
+                f"a worker took jobs from these queues at {utc(seen_at)} UTC for {_location(other, ours)}",
                 f"{advice}; if that one is gone for good, delete the Redis key {settings.key_prefix}{KEY}",
             )  # fmt: skip
 

@@ -1,15 +1,16 @@
-"""The command `health`: checks whether a service can do its work, not only whether its process lives."""
+"""The command `health`: checks whether a service can do its work, not only whether its process is there."""
 
 import socket
 import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from pattern_storage.config.settings import Settings, load_settings
@@ -19,22 +20,23 @@ from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.cli import flower
 from pattern_storage.tasks.cli.exits import Exit
 from pattern_storage.tasks.cli.jobs import Json
-from pattern_storage.tasks.cli.output import err, out, print_json
-from pattern_storage.tasks.database import Database, run_sync
-from pattern_storage.tasks.errors import BrokerUnavailable, ResultBackendUnavailable
+from pattern_storage.tasks.cli.operator import query
+from pattern_storage.tasks.cli.output import err, out, print_json, utc
+from pattern_storage.tasks.errors import ResultBackendUnavailable
 from pattern_storage.tasks.imports.plan.imports_file import load_entries
 from pattern_storage.tasks.imports.plan.model import ImportEntry
+from pattern_storage.tasks.operate.queues import broker_errors
 from pattern_storage.tasks.sender import create_app
 
-#: A key that a check writes. A server that is full, or a replica, refuses it; it tells a reader nothing.
+#: A key that a check writes, and the seconds for which it stays. A server that is full, or a replica, refuses it.
 KEY, SECONDS = "pattern-storage-health", 60
 
-#: Seconds within which beat has written its file: it does so every three minutes, and is busy for less than the rest.
+#: Seconds after which the file of a beat that runs is written again: every three minutes, unless it is busy meanwhile.
 WRITTEN = 600
 
 
 class Service(StrEnum):
-    """What can be asked about."""
+    """Kinds of processes whose health can be checked."""
 
     WORKER = "worker"
     RELAY = "relay"
@@ -68,8 +70,8 @@ def health(
     try:
         if _uses_postgresql(service, settings):
             entries = load_entries(settings.imports_file) if service is Service.BEAT and settings.imports_file else []
-            asked = Database(settings).run(lambda connection: _postgresql(connection, service, oldest, entries))
-            if complaint := run_sync(asked):
+            check = partial(_postgresql, service=service, oldest=oldest, entries=entries)
+            if complaint := query(check, settings):
                 raise NotWorking(complaint)
         _redis(settings)
         match service:
@@ -85,24 +87,25 @@ def health(
                 _flower(settings)
     except NotWorking as reason:
         if as_json:
-            print_json({"service": str(service), "ok": False, "reason": str(reason)})
+            print_json({"service": service, "ok": False, "reason": str(reason)})
         else:
             err.print(str(reason))
         raise typer.Exit(Exit.FAILED) from None
     if as_json:
-        print_json({"service": str(service), "ok": True, "reason": None})
+        print_json({"service": service, "ok": True, "reason": None})
     else:
         out.print("ok")
 
 
 def _uses_postgresql(service: Service, settings: Settings) -> bool:
-    # Without a database, beat sends what housekeeping there is, and plans no imports.
+    # Without a database, beat sends housekeeping tasks only, and plans no imports.
     return service is not Service.FLOWER and (service is not Service.BEAT or settings.database_url is not None)
 
 
 async def _postgresql(
-    connection: Connection, service: Service, oldest: float, entries: list[ImportEntry]
+    connection: Connection, *, service: Service, oldest: float, entries: list[ImportEntry]
 ) -> str | None:
+    """Return what is wrong, if anything is."""
     if not await roles.can_write(connection):
         return "PostgreSQL answers, but takes no writes from this role: a standby, read-only, or no rights"
     if service is Service.RELAY and (waiting := await outbox.measure(connection)).age > oldest:
@@ -113,7 +116,7 @@ async def _postgresql(
 
 
 def _undecided(entries: list[ImportEntry], decided: dict[str, datetime], oldest: timedelta) -> str | None:
-    """Look whether some beat follows the imports file as it is now."""
+    """Return a complaint if no beat follows the imports file as it is now."""
     for entry in entries:
         if not entry.enabled or entry.due is None:
             continue
@@ -121,7 +124,7 @@ def _undecided(entries: list[ImportEntry], decided: dict[str, datetime], oldest:
             return f"no beat follows import {entry.name!r}; it reads the imports file when it starts"
         due = entry.due.after(decided[entry.name])
         if due is not None and datetime.now(UTC) - due > oldest:
-            return f"import {entry.name!r} was due at {due:%Y-%m-%d %H:%M:%S} UTC, and no beat has seen to it"
+            return f"import {entry.name!r} was due at {utc(due)} UTC, and no beat has seen to it"
     return None
 
 
@@ -136,21 +139,15 @@ def _redis(settings: Settings) -> None:
 
 
 def _broker(settings: Settings) -> None:
-    """Ask a broker that is not Redis, which was asked already."""
+    """Connect to a broker that is not Redis, which has its own check."""
     if settings.broker_kind.is_redis:
         return
-    app = create_app(settings)
-    try:
-        with app.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, interval_start=0)
-    except (OSError, OperationalError) as error:
-        raise BrokerUnavailable(f"the queue does not answer: {error}") from error
-    finally:
-        app.close()
+    with broker_errors(), closing(create_app(settings)) as app, app.connection_for_write() as connection:
+        connection.ensure_connection(max_retries=1, interval_start=0)
 
 
 def _beat(schedule: Path) -> None:
-    # One file or several, by Python's `dbm`.
+    # Python's `dbm` writes one file or several.
     written = max((path.stat().st_mtime for path in schedule.parent.glob(f"{schedule.name}*")), default=None)
     if written is None:
         raise NotWorking(f"beat has written no {schedule}")
@@ -166,12 +163,7 @@ def _flower(settings: Settings) -> None:
 
 
 def _worker(settings: Settings, name: str) -> None:
-    app = create_app(settings)
-    try:
+    with broker_errors(), closing(create_app(settings)) as app:
         answers = app.control.ping(destination=[name], timeout=settings.connect_timeout)
-    except (OSError, RedisError, OperationalError) as error:
-        raise BrokerUnavailable(f"the queue does not answer: {error}") from error
-    finally:
-        app.close()
     if not answers:
         raise NotWorking(f"{name} does not answer")

@@ -17,7 +17,7 @@ from pattern_storage.tasks.cli.exits import Exit, InputInvalid
 from pattern_storage.tasks.cli.import_file import finish_import
 from pattern_storage.tasks.cli.jobs import Json
 from pattern_storage.tasks.cli.operator import act_on, query, report_change
-from pattern_storage.tasks.cli.output import err, plural, print_id, print_json, print_table
+from pattern_storage.tasks.cli.output import err, plural, print_id, print_json, print_table, utc
 from pattern_storage.tasks.cli.progress import ProgressBar
 from pattern_storage.tasks.client import Job, JobTimeout, PatternStorageClient
 from pattern_storage.tasks.database import run_sync
@@ -50,7 +50,7 @@ def list_imports(as_json: Json = False) -> None:
         ])  # fmt: skip
         return
     table = [
-        (entry.name, _schedule(entry, entry.name in paused), _time(due), run and f"{run.state}\n{_rows(run)}")
+        (entry.name, _schedule(entry, entry.name in paused), utc(due), run and f"{run.state}\n{_rows(run)}")
         for entry, due, run in rows
     ]
     print_table(("name", "schedule", "next (UTC)", "last run"), table, title=plural(len(entries), "import"))
@@ -98,7 +98,11 @@ def pause(name: Name, as_json: Json = False) -> None:
 @cli.command()
 def resume(name: Name, as_json: Json = False) -> None:
     """Let beat start runs of an import again, from its next due time on."""
-    report_change("resumed", run_sync(act_on().resume_import(name)), as_json=as_json, name=name)
+    resumed = run_sync(act_on().resume_import(name))
+    # An import that was paused may have left the file since.
+    if not resumed:
+        _named(_entries()[1], name)
+    report_change("resumed", resumed, as_json=as_json, name=name)
 
 
 @cli.command()
@@ -115,8 +119,8 @@ def history(
     rows = [
         (
             run.run_id,
-            f"{run.name}\n{_time(run.due) or 'by hand'}",
-            f"{run.state}\n{_time(run.finished_at or run.started_at) or 'not yet'}",
+            f"{run.name}\n{utc(run.due) or 'by hand'}",
+            f"{run.state}\n{utc(run.finished_at or run.started_at) or 'not yet'}",
             _rows(run),
         )
         for run in runs
@@ -145,7 +149,7 @@ def next_runs(
     if as_json:
         print_json([{"due": due.isoformat(), "name": name} for due, name in found])
         return
-    print_table(("due (UTC)", "name"), [(_time(due), name) for due, name in found])
+    print_table(("due (UTC)", "name"), [(utc(due), name) for due, name in found])
 
 
 def _entries() -> tuple[Settings, list[ImportEntry]]:
@@ -165,7 +169,7 @@ def _named(entries: list[ImportEntry], name: str) -> ImportEntry:
 def _schedule(entry: ImportEntry, is_paused: bool) -> str:
     if not entry.enabled:
         return "disabled"
-    return f"{entry.when}\npaused" if is_paused else entry.when
+    return f"{entry.when}, paused" if is_paused else entry.when
 
 
 def _next(entry: ImportEntry, moment: datetime) -> datetime | None:
@@ -186,15 +190,11 @@ def _follow(job: Job, wait: float) -> ModelResult:
                 bar.show(about)
 
 
-def _time(moment: datetime | None) -> str | None:
-    return None if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
-
-
 def _rows(run: ImportRun) -> str:
     counts = {
         "new": run.rows_inserted, "changed": run.rows_updated, "skipped": run.rows_skipped, "bad": run.rows_rejected,
     }  # fmt: skip
-    return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count) or "none"
+    return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count) or "no rows"
 
 
 def _plain(run: ImportRun) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """Jobs as tables and as JSON."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from pattern_storage.storage.job_details import JobDetails
 from pattern_storage.storage.jobs import JobRow
-from pattern_storage.tasks.cli.output import print_pairs, print_table
+from pattern_storage.tasks.cli.output import print_pairs, print_table, utc
 from pattern_storage.tasks.operate.waiting_message import WaitingMessage
 
 
@@ -13,16 +13,12 @@ def job_row(job: JobRow) -> tuple[Any, ...]:
     """Return the cells of a job in a list."""
     about = f"{job.operation or 'job'}\n{job.pattern_name or ''}".rstrip()
     state = f"{job.state}\n{job.error_type or ''}".rstrip()
-    return job.correlation_id, about, state, _time(job.at), job.error
+    return job.correlation_id, about, state, utc(job.at), job.error
 
 
 def message_row(message: WaitingMessage) -> tuple[Any, ...]:
     """Return the cells of a job that waits in the broker."""
-    return message.id, message.description, message.state, _time(message.sent_at), None
-
-
-def _time(moment: datetime | None) -> str | None:
-    return None if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}".replace(" ", "\n")
+    return message.id, message.description, message.state, utc(message.sent_at), None
 
 
 def plain_job(job: JobRow) -> dict[str, Any]:
@@ -65,5 +61,5 @@ def print_details(found: JobDetails) -> None:
     }
     title = f"{found.job.operation or 'job'} {found.job.pattern_name or ''}".rstrip()
     print_pairs({name: value for name, value in shown.items() if value is not None}, title=title)
-    rows = [(f"{event.at:%Y-%m-%d %H:%M:%S}", event.what, event.error or event.worker) for event in found.events]
+    rows = [(utc(event.at), event.what, event.error or event.worker) for event in found.events]
     print_table(("time (UTC)", "what", "how"), rows)

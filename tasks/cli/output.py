@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -177,11 +178,11 @@ def _print_patterns(data: Mapping[str, Any]) -> None:
             pattern["id"],
             f"{pattern['pattern_name']}\n({pattern['pattern_type']}/{pattern['language']})",
             pattern["confidence_score"],
-            pattern["updated_at"][:19].replace("T", "\n"),
+            utc(datetime.fromisoformat(pattern["updated_at"])),
         )
         for pattern in data["patterns"]
     ]
-    print_table(("id", "pattern", "confidence", "updated"), rows, title=f"{data['count']} found")
+    print_table(("id", "pattern", "confidence", "updated (UTC)"), rows, title=f"{data['count']} found")
     if data["next_cursor"]:
         err.print(Text(f"There are more: add --cursor {data['next_cursor']}", "dim"))
 
@@ -196,6 +197,11 @@ def _cell(value: Any) -> Text:
         return Text(shown if len(value) <= SHOWN_ITEMS else f"{shown}, … ({len(value):,} in all)")
     # Stored text may hold sequences that command a terminal.
     return Text("\n".join(map(one_line, str(value).split("\n"))))
+
+
+def utc(moment: datetime | None) -> str | None:
+    """Return a time in UTC, to the second; PostgreSQL gives times in the time zone of its session."""
+    return None if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def plural(count: int, noun: str) -> str:

@@ -69,7 +69,7 @@ class RedisQueues:
 
     def names(self, known: Iterable[str] = (), *, seconds: float = SHORT) -> tuple[str, ...]:
         """Return the names of all queues, ours first; see `queue_names`."""
-        with _translated():
+        with broker_errors():
             return find_names(self._settings, self._server, known, seconds=seconds)
 
     def depths(self, known: Iterable[str] = (), *, seconds: float = SHORT) -> list[QueueDepth]:
@@ -77,7 +77,7 @@ class RedisQueues:
         known = {*QUEUES, *known}
         in_flight = [message.queue for message in self.in_flight()]
         names = self.names({*known, *filter(QUEUE_NAME.fullmatch, in_flight)}, seconds=seconds)
-        with _translated(), self._server.pipeline(transaction=False) as pipeline:
+        with broker_errors(), self._server.pipeline(transaction=False) as pipeline:
             for queue in names:
                 for key in self._keys(queue):
                     pipeline.llen(key)
@@ -108,7 +108,7 @@ class RedisQueues:
         """Whether there is such a queue: jobs wait in it, or a worker has ever taken from it."""
         if RESERVED.search(queue):
             return False
-        with _translated():
+        with broker_errors():
             try:
                 bound = self._server.smembers(f"{self._prefix}_kombu.binding.{queue}")
                 return bool(bound) or any(self._server.llen(key) for key in self._keys(queue))
@@ -124,7 +124,7 @@ class RedisQueues:
         deadline = time.monotonic() + SEARCH_SECONDS
         messages: list[WaitingMessage] = []
         place = offset
-        with _translated():
+        with broker_errors():
             lengths, total = self._lengths(queue)
             while place < total and len(messages) < limit and (place == offset or time.monotonic() < deadline):
                 chunk = self._read(lengths, place, CHUNK if wanted else min(CHUNK, limit - len(messages)))
@@ -142,7 +142,7 @@ class RedisQueues:
     def in_flight(self) -> list[WaitingMessage]:
         """Return the messages that workers have taken and not acknowledged: STARTED, RETRY, or QUEUED in a worker."""
         found: list[tuple[str, str]] = []
-        with _translated():
+        with broker_errors():
             key = f"{self._prefix}{UNACKED_KEYS['unacked_key']}"
             for _, raw in self._server.hscan_iter(key, count=CHUNK):
                 try:
@@ -158,7 +158,7 @@ class RedisQueues:
 
     def elements(self, queue: str) -> Iterator[bytes | str]:
         """Yield the raw messages that wait in a queue, read in steps: a worker may take some of them meanwhile."""
-        with _translated():
+        with broker_errors():
             place, (lengths, total) = 0, self._lengths(queue)
             while place < total and (chunk := self._read(lengths, place, CHUNK)):
                 yield from chunk
@@ -166,7 +166,7 @@ class RedisQueues:
 
     def take(self, queue: str, limit: int = CHUNK) -> list[WaitingMessage]:
         """Take the oldest messages out of a queue for good; return them, none if it is empty."""
-        with _translated():
+        with broker_errors():
             for key in self._keys(queue):
                 if taken := self._server.rpop(key, limit):
                     return [read_message(raw, queue) for raw in (taken if isinstance(taken, list) else [taken])]
@@ -221,13 +221,9 @@ def depths(settings: Settings, known: Iterable[str] = (), *, seconds: float = SH
     if settings.broker_kind.is_redis:
         with redis_queues(settings) as queues:
             return queues.depths(known, seconds=seconds)
-    app = create_app(settings)
-    try:
-        with closing(app), app.connection_for_read() as connection:
-            connection.connect()
-            return [QueueDepth(queue, _count_messages(connection, queue), None, None, None) for queue in QUEUES]
-    except (OSError, OperationalError) as error:
-        raise BrokerUnavailable(f"the queue does not answer: {error}") from error
+    with broker_errors(), closing(create_app(settings)) as app, app.connection_for_read() as connection:
+        connection.connect()
+        return [QueueDepth(queue, _count_messages(connection, queue), None, None, None) for queue in QUEUES]
 
 
 def _count_messages(connection: Any, queue: str) -> int:
@@ -240,8 +236,9 @@ def _count_messages(connection: Any, queue: str) -> int:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def broker_errors() -> Iterator[None]:
+    """Raise the errors of a broker, whichever library it is reached with, as BrokerUnavailable."""
     try:
         yield
-    except RedisError as error:
+    except (RedisError, OperationalError, OSError) as error:
         raise BrokerUnavailable(f"the queue does not answer: {error}") from error

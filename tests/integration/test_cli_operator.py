@@ -71,6 +71,9 @@ def test_jobs_are_found_shown_and_sent_again(run: Any, database_url: str) -> Non
     assert "sent again before" in run("jobs", "retry", failed).error
     shown = run("jobs", "show", failed, "--json").json
     assert (shown["retries"], shown["timeline"][-1]["what"]) == ([new], "FAILURE")
+    # Times are in UTC, whatever the time zone of PostgreSQL.
+    for command in (("jobs", "show", failed), ("audit",)):
+        assert run(*command, PGTZ="Asia/Tokyo").out == run(*command).out
     text = run("jobs", "show", new)
     assert (text.code, failed in text.out, "QUEUED" in text.out) == (0, True, True)
     unknown = run("jobs", "show", str(uuid4()))
@@ -143,7 +146,9 @@ def test_imports_are_paused_run_and_stopped(run: Any, database_url: str, tmp_pat
     assert imports("list", "--json").json[0]["paused"]
     assert "paused" in imports("list").out
     assert "nightly is resumed now" in imports("resume", "nightly").error
-    assert "there is no import 'x'" in imports("pause", "x").error
+    for action in ("pause", "resume", "run"):
+        said = imports(action, "x")
+        assert (said.code, said.error) == (2, "Error: there is no import 'x'; known are nightly")
     [started] = imports("run", "nightly", "--wait", "0").out.split()
     second = imports("run", "nightly", "--wait", "0")
     assert (second.code, second.error) == (1, f"Error: run {started} of 'nightly' has not ended yet")
