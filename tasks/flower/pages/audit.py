@@ -22,11 +22,11 @@ class AuditPage(PageHandler):
     """The audit, GET /audit."""
 
     tab = "audit"
+    filter_names = ("actor", "action")
 
     async def get(self) -> None:
         """Show the newest entries, or those before a given one."""
-        filters = {name: value for name in ("actor", "action") if (value := self.parameter(name))}
-        before = self.parameter("before")
+        filters, before = self.filters(), self.parameter("before")
         if before and not (before.isascii() and before.isdecimal() and int(before) <= LARGEST):
             raise web.HTTPError(400, "before should be the number of an entry")
         entries = await self.backend.run(

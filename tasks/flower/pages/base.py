@@ -42,6 +42,8 @@ class PageHandler(BaseHandler):  # type: ignore[misc]  # Flower has no types
     needed_role = Role.ADMIN
     #: Name of its tab in the navigation, see `routes.TABS`.
     tab = ""
+    #: Parameters of its URL that are filters.
+    filter_names: Iterable[str] = ()
 
     def set_default_headers(self) -> None:
         """Add the headers that keep a page to itself."""
@@ -93,6 +95,10 @@ class PageHandler(BaseHandler):  # type: ignore[misc]  # Flower has no types
         if len(value) > LONGEST:
             raise web.HTTPError(400, f"{name} should be at most {LONGEST} characters")
         return value
+
+    def filters(self) -> dict[str, str]:
+        """Return the filters that have a value."""
+        return {name: value for name in self.filter_names if (value := self.parameter(name))}
 
     def choice(self, name: str, known: Any, default: str = "") -> str:
         """Return a parameter that has to be one of the known formatting. Raises HTTPError 400."""

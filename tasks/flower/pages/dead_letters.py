@@ -16,8 +16,6 @@ from pattern_storage.tasks.flower.pages.actions import ActionHandler, Question
 from pattern_storage.tasks.flower.pages.base import PageHandler
 from pattern_storage.vocabulary import OperationName
 
-#: Parameters of the URL that are filters.
-FILTERS = ("id", "error_type", "reason", "operation", "name", "since", "until")
 #: A query is never a dead letter, and a run of an import has a page of its own.
 OPERATIONS = tuple(operation for operation in OperationName if operation != OperationName.QUERY)
 
@@ -38,6 +36,7 @@ class LettersHandler(PageHandler):
     """Base of list and actions, which have the same filter."""
 
     tab = "dead-letters"
+    filter_names = ("id", "error_type", "reason", "operation", "name", "since", "until")
 
     def wanted(self) -> LetterFilter:
         """Return the filter of the URL or the form. Raises HTTPError 400."""
@@ -46,10 +45,6 @@ class LettersHandler(PageHandler):
             reason=self.parameter("reason") or None, operation=self.choice("operation", OPERATIONS) or None,
             pattern_name=self.parameter("name") or None, since=self.moment("since"), until=self.moment("until"),
         )  # fmt: skip
-
-    def filters(self) -> dict[str, str]:
-        """Return the parameters of the filter that have a value."""
-        return {name: value for name in FILTERS if (value := self.parameter(name))}
 
 
 class DeadLettersPage(LettersHandler):

@@ -53,10 +53,7 @@ class JobsHandler(PageHandler):
     """Base of list and actions, which have the same filter."""
 
     tab = "jobs"
-
-    def filters(self) -> dict[str, str]:
-        """Return the parameters of the filter that have a value."""
-        return {name: value for name in FILTERS if (value := self.parameter(name))}
+    filter_names = FILTERS
 
     def wanted(self) -> JobFilter:
         """Return the filter. Raises FilterInvalid."""

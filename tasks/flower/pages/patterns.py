@@ -20,12 +20,12 @@ class PatternsPage(PageHandler):
     """The list, GET /patterns: by the time of the last write, or all of one name."""
 
     tab = "patterns"
+    filter_names = ("name", "since", "until")
 
     async def get(self) -> None:
         """Show the list."""
         name, since, until = self.parameter("name"), self.moment("since"), self.moment("until")
-        filters = {key: value for key in ("name", "since", "until") if (value := self.parameter(key))}
-        following = None
+        filters, following = self.filters(), None
         if name:
             found = await self.backend.run(pattern_pages.named, name=name)
         else:

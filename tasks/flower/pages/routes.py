@@ -14,6 +14,7 @@ from pattern_storage.tasks.flower.pages import (
     jobs,
     overview,
     patterns,
+    queue_actions,
     queues,
 )
 
@@ -23,11 +24,11 @@ TABS = (
     ("queues", "Queues"), ("patterns", "Patterns"), ("audit", "Audit"),
 )  # fmt: skip
 
+MODULES = (
+    overview, jobs, job_actions, job, dead_letters, imports, import_actions, queues, queue_actions, patterns, audit,
+)  # fmt: skip
+
 ROUTES = [
     url(r"/pages/static/(.*)", StaticFileHandler, {"path": str(Path(__file__).parents[1] / "static")}, "pages-static"),
-    *(
-        url(pattern, handler, name=name)
-        for module in (overview, jobs, job_actions, job, dead_letters, imports, import_actions, queues, patterns, audit)
-        for name, pattern, handler in module.ROUTES
-    ),
-]  # fmt: skip
+    *(url(pattern, handler, name=name) for module in MODULES for name, pattern, handler in module.ROUTES),
+]
