@@ -46,8 +46,10 @@ class CachedValue(Generic[T]):
         return self._value
 
     def invalidate(self) -> None:
-        """Forget the value, because an action has just changed what it describes."""
+        """Forget the value, also one that is being computed: an action has just changed what it describes."""
         self._value, self._tried_at = None, float("-inf")
+        if self._task is not None:
+            self._task.cancel()
 
     async def get(self, patience: float) -> T | None:
         """Return the last value; if there is none yet, wait for the first, `patience` seconds at most."""
