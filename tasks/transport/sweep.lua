@@ -1,4 +1,4 @@
--- A sweep: put back the messages in the `.claimed` lists, left by workers that ended or were cut off before their claim.
+-- A sweep: put back the messages in the `.claimed` lists, left by workers that ended before their claim.
 --
 -- KEYS  the hash of unacked messages, its index, then queue keys. Returns how many messages were put back.
 local swept = 0

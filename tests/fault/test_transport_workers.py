@@ -126,7 +126,8 @@ def test_workers_and_control_clients_find_each_other(start: Start, redis_url: st
     wait_until(lambda: "sync with 1 nodes" in second.text(), "it has met the other")
     with Celery("control", broker=redis_url, backend="disabled", set_as_current=False) as control:
         control.conf.broker_transport = OURS
-        assert len(control.control.ping(timeout=10, limit=2) or ()) == 2
+        # A worker that is ready subscribes to remote control a moment later.
+        wait_until(lambda: len(control.control.ping(timeout=1, limit=2) or ()) == 2, "both answer")
         assert len(control.control.inspect(timeout=10, limit=2).stats() or ()) == 2
     assert not list(store.scan_iter("*.reply.celery.pidbox*"))
     assert first.stop() == second.stop() == 0
