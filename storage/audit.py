@@ -14,7 +14,7 @@ from pattern_storage.storage.sql import block
 
 @dataclass(frozen=True)
 class AuditEntry:
-    """An action: its actor, what it was about (ids, a name or a filter), and how many jobs it changed."""
+    """An action: its actor, its target (ids, a name or a filter), and how many jobs it changed."""
 
     id: int
     at: datetime
@@ -38,6 +38,6 @@ async def entries(
     before: int | None = None,
     limit: int = 50,
 ) -> list[AuditEntry]:
-    """Return what was done, the newest first: by one actor or by all, one action or all, behind the entry `before`."""
+    """Return entries, the newest first: of one actor or all, of one action or all, older than the entry `before`."""
     values = {"actor": actor, "action": action, "before": before, "limit": limit}
     return await fetch_all(connection, class_row(AuditEntry), block("list_audit_entries"), values)

@@ -20,7 +20,7 @@ AsyncCallerConnection: TypeAlias = Any
 Execute = Callable[[LiteralString, str], Sequence[Sequence[Any]]]
 AsyncExecute = Callable[[LiteralString, str], Awaitable[Sequence[Sequence[Any]]]]
 
-#: What is recognized in the method resolution order of the connection's class: top-level module and name.
+#: Classes that are recognized among the bases of the connection's class: top-level module and name.
 SQLALCHEMY = {("sqlalchemy", "Connection"), ("sqlalchemy", "Session"), ("sqlalchemy", "scoped_session")}
 SQLALCHEMY_ASYNC = {
     ("sqlalchemy", "AsyncConnection"),
@@ -41,7 +41,7 @@ ACCEPTED_ASYNC = (
 
 
 def executor(connection: Any) -> Execute:
-    """Return how to execute on a synchronous connection. Raises ConnectionUnsupported."""
+    """Return the function that executes on a synchronous connection. Raises ConnectionUnsupported."""
     if isinstance(connection, psycopg.Cursor):
         connection = connection.connection
     if isinstance(connection, psycopg.Connection):
@@ -55,7 +55,7 @@ def executor(connection: Any) -> Execute:
 
 
 def async_executor(connection: Any) -> AsyncExecute:
-    """Return how to execute on an asynchronous connection. Raises ConnectionUnsupported."""
+    """Return the function that executes on an asynchronous connection. Raises ConnectionUnsupported."""
     if isinstance(connection, psycopg.AsyncCursor):
         connection = connection.connection
     if isinstance(connection, psycopg.AsyncConnection):
@@ -89,7 +89,7 @@ def _psycopg(connection: psycopg.Connection[Any]) -> Execute:
     _check_transaction(connection, "with connection.transaction()")
 
     def execute(statement: LiteralString, jobs: str) -> Sequence[Sequence[Any]]:
-        # A cursor of our own: the connection's may make other rows.
+        # Not the connection's own kind of cursor, whose rows may be dictionaries.
         with psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
             return cursor.execute(statement, {"jobs": jobs}).fetchall()
 
@@ -152,14 +152,14 @@ def _check_autocommit(given: Any, connection: Any) -> None:
 
 
 def _sqlalchemy(statement: LiteralString, jobs: str) -> tuple[Any, dict[str, str]]:
-    # It is there: the connection is one of its.
+    # It is installed: the connection is one of its own.
     from sqlalchemy import text
 
     return text(statement.replace("%(jobs)s", ":jobs")), {"jobs": jobs}
 
 
 def _check_dialect(connection: Any) -> None:
-    """Raise ConnectionUnsupported unless it is one to PostgreSQL; a session that is bound by class says so later."""
+    """Raise ConnectionUnsupported for another database; a session that is bound by class is not checked."""
     bind = getattr(connection, "bind", None) or connection
     dialect = getattr(getattr(bind, "dialect", None), "name", "postgresql")
     if dialect != "postgresql":

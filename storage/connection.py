@@ -1,8 +1,8 @@
-"""Every PostgreSQL connection of this product: pool, migrations, relay, client, command line, imports.
+"""PostgreSQL connections of this product: pool, migrations, relay, client, command line, imports.
 
-A session says itself what our code depends on, whatever server, database, role, URL or environment have as their
-default. What is the user's choice (search_path, time-outs, application_name) stays theirs, wherever they say it: URL,
-PGOPTIONS and the other variables of libpq, service file.
+Each session sets what our code depends on, whatever defaults the server, database, role, URL or environment have. The
+user's own choices (search_path, time-outs, application_name) stay, wherever they are made: in the URL, in PGOPTIONS and
+the other variables of libpq, or in a service file.
 """
 
 from typing import Any
@@ -28,14 +28,14 @@ _UNRESOLVED = "unresolved"
 
 
 def parameters(database_url: str, *, application_name: str, timeout: float, keepalives: bool = False) -> dict[str, Any]:
-    """Return what psycopg takes besides the URL. Raises ConninfoInvalid.
+    """Return psycopg's arguments besides the URL. Raises ConninfoInvalid.
 
     Args:
         database_url: a libpq connection URL or conninfo.
         application_name: what pg_stat_activity shows, unless the user has chosen a name.
-        timeout: seconds until connecting fails, unless the user has said connect_timeout. Several hosts share them:
+        timeout: seconds until connecting fails, unless the user has set connect_timeout. Several hosts share them:
             one that accepts and stays silent leaves time for the next.
-        keepalives: whether to notice a vanished host early; for connections that wait for long.
+        keepalives: whether to notice a vanished host early, as for connections that wait for long.
     """
     check_conninfo(database_url)
     given = _resolve(database_url)
@@ -52,7 +52,7 @@ def parameters(database_url: str, *, application_name: str, timeout: float, keep
 
 
 def check_conninfo(database_url: str) -> None:
-    """Raise ConninfoInvalid for a DATABASE_URL that no connection can be made with. Asks no server."""
+    """Raise ConninfoInvalid for a DATABASE_URL that no connection can be made with. Contacts no server."""
     if reason := conninfo.refusal(database_url):
         raise ConninfoInvalid(f"DATABASE_URL {reason}")
 
@@ -106,9 +106,9 @@ def connect_sync(
 async def set_up(
     connection: AsyncConnection[Any], *, statement_timeout: float = 0.0, lock_timeout: float = 0.0
 ) -> None:
-    """Have a new session say what we depend on, in one round trip. Raises DatabaseUnsuitable.
+    """Set up a new session, in one round trip. Raises DatabaseUnsuitable.
 
-    Time-outs, in seconds, are set only where the user has not said other ones for their connections.
+    Time-outs, in seconds, are set only where the user has not set others for their connections.
     """
     _check_encoding(connection)
     await connection.execute(block("set_up_session"), _limits(statement_timeout, lock_timeout), prepare=False)
@@ -117,7 +117,7 @@ async def set_up(
 def check_database(database_url: str, *, timeout: float) -> None:
     """Raise ConninfoInvalid or DatabaseUnsuitable for a database that this product cannot use.
 
-    For the start of what runs for long. A server that cannot be reached now may be the right one later.
+    Long-running services call this when they start. A server that cannot be reached now may be there later.
     """
     try:
         connect_sync(database_url, application_name="pattern-storage start", timeout=timeout).close()
@@ -145,7 +145,7 @@ def _check_encoding(connection: psycopg.Connection[Any] | AsyncConnection[Any]) 
 
 
 def _resolve(database_url: str) -> dict[str, str]:
-    """Return all parameters as libpq would use them, from URL, service file and environment. Asks no server."""
+    """Return all parameters as libpq would use them, from URL, service file and environment. Contacts no server."""
     attempt = pq.PGconn.connect_start(make_conninfo(database_url, sslmode=_UNRESOLVED).encode())
     try:
         return {option.keyword.decode(): option.val.decode() for option in attempt.info if option.val}

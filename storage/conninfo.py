@@ -1,4 +1,4 @@
-"""Validation of a connection URL by libpq, told without repeating its password; nothing is connected to."""
+"""Validation of a connection URL by libpq, which connects to nothing and never repeats the password."""
 
 from difflib import get_close_matches
 from urllib.parse import SplitResult, parse_qsl, urlsplit
@@ -24,12 +24,12 @@ UNREADABLE = (
 def refusal(conninfo: str) -> str | None:
     """Return why libpq refuses a URL or conninfo, as the end of a sentence about it; None if it takes it.
 
-    Whether the server exists and lets us in is another question.
+    A URL that passes may still name a server that is not there, or refuses us.
     """
     parts = urlsplit(conninfo) if "://" in conninfo else None
-    found = _reason(conninfo, parts)
+    reason = _reason(conninfo, parts)
     # A "/" or "?" in the password may end the address too early: what follows is then the rest of the password.
-    return UNREADABLE if found and parts and "@" in f"{parts.path}{parts.query}{parts.fragment}" else found
+    return UNREADABLE if reason and parts and "@" in f"{parts.path}{parts.query}{parts.fragment}" else reason
 
 
 def _reason(conninfo: str, parts: SplitResult | None) -> str | None:
@@ -54,11 +54,11 @@ def _reason(conninfo: str, parts: SplitResult | None) -> str | None:
 
 def _refused_value(given: dict[str, object]) -> str | None:
     """Return libpq's sentence about a value that it would refuse before it connects."""
-    said = _connect_error(given)
+    error = _connect_error(given)
     # With a user: libpq looks for the name of ours otherwise, and in a container there may be none.
-    if said == _connect_error({**NOWHERE, "user": "any"}):
+    if error == _connect_error({**NOWHERE, "user": "any"}):
         return None
-    return f"cannot be used: {said}; {RULE}"
+    return f"cannot be used: {error}; {RULE}"
 
 
 def _connect_error(given: dict[str, object]) -> str:

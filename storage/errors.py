@@ -16,7 +16,7 @@
     │   ├── ConninfoInvalid             validation_error
     │   ├── DatabaseUnsuitable          database_unsuitable
     │   ├── ConnectionUnsupported       validation_error, also a TypeError
-    │   ├── AlreadyDone                 (inside: answered with the first result)
+    │   ├── AlreadyDone                 (internal: answered with the first result)
     │   └── BatchInsertFailed           that of the row that failed
     └── TransientError                  (the same request may succeed later)
         ├── ConnectionLost              connection_lost
@@ -48,7 +48,7 @@ class StorageError(Exception):
 
     @property
     def fields(self) -> dict[str, Any]:
-        """What `ModelResult.metadata` says of this error besides its type."""
+        """Entries of `ModelResult.metadata` for this error besides its type."""
         return {}
 
 
@@ -61,7 +61,7 @@ class TransientError(StorageError):
 
     @property
     def fields(self) -> dict[str, Any]:
-        """`retryable`: nothing is decided yet."""
+        """`retryable`: the job is not decided yet."""
         return {"retryable": True}
 
 
@@ -72,7 +72,7 @@ class ContractInvalid(PermanentError, ValueError):
 
 
 class FilterInvalid(PermanentError, ValueError):
-    """A filter or a place in a list that an operator asked for breaks a rule; the text names the field."""
+    """A filter or a cursor of a list breaks a rule; the text names the field."""
 
     error_type = ErrorType.VALIDATION_ERROR
 
@@ -121,7 +121,7 @@ class UniqueViolation(PermanentError):
 
 
 class ForeignKeyViolation(PermanentError):
-    """A parent that does not exist, or the deletion of a pattern that is one."""
+    """A parent does not exist, or a pattern that is one was to be deleted."""
 
     error_type = ErrorType.FOREIGN_KEY_VIOLATION
 
@@ -167,7 +167,7 @@ class RunOpen(PermanentError):
 
 
 class AlreadyDone(PermanentError):
-    """The ledger has this job already: all that was done again has rolled back."""
+    """The ledger has this job already; its second execution has rolled back."""
 
     error_type = ErrorType.ALREADY_DONE
 
@@ -204,7 +204,7 @@ class RightMissing(SchemaMismatch):
 
 
 class InternalError(TransientError):
-    """Something nobody foresaw; the log has the traceback under the correlation id."""
+    """An unexpected error; the log has the traceback under the correlation id."""
 
     error_type = ErrorType.INTERNAL_ERROR
 

@@ -1,4 +1,4 @@
-"""From pydantic's findings to one clear sentence: the field, what it got, what it wants."""
+"""Explanation of pydantic's findings in one clear sentence: the field, what it got, what it wants."""
 
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
@@ -77,7 +77,7 @@ def _got(field: str, value: Any) -> str:
         return _shorten(repr(value))
     except ValueError:  # an int of more digits than Python prints
         return f"a very large {type(value).__name__}"
-    except Exception:  # a __repr__ that fails: of what is wrong, this is the least
+    except Exception:  # a __repr__ that fails must not hide the finding
         return f"a {type(value).__name__}"
 
 

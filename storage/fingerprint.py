@@ -1,4 +1,4 @@
-"""Fingerprint of a request: what tells it from another one under the same correlation id."""
+"""Fingerprint of a request, which tells it from another request with the same correlation id."""
 
 import hashlib
 from typing import Any
@@ -7,15 +7,15 @@ from pattern_storage.storage import numbers
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage, ModelResult
 from pattern_storage.vocabulary import OperationName
 
-#: What makes two requests the same: everything that decides the effect, or the answer to a query.
+#: Fields of a request: all that decide the effect of a write, or the result of a query.
 WRITE = {"operation", "pattern_id", "data", "patterns", "expect"}
 QUERY = {"operation", "query_params"}
 
 
 def fingerprint(contract: ModelContractPatternStorage) -> bytes:
-    """Return the SHA-256 of what the contract asks for; its name, description and version do not matter.
+    """Return the SHA-256 of a contract's request; its name, description and version have no part in it.
 
-    Equal numbers are the same however they are spelt: jsonb has another spelling for some than Python.
+    Equal numbers have equal fingerprints however they are spelt: jsonb spells some otherwise than Python.
     """
     return fingerprints(contract)[0]
 
@@ -24,11 +24,11 @@ def fingerprints(contract: ModelContractPatternStorage, *, jsonable: bool = Fals
     """Return the fingerprint, and that of older releases where it differs: they hashed numbers as they were spelt.
 
     Args:
-        contract: what is asked for.
-        jsonable: whether its values are those of a message, which has JSON types alone.
+        contract: the request.
+        jsonable: whether its values came in a message, which has only JSON types.
     """
     if jsonable and contract.expect is None and contract.operation != OperationName.QUERY:
-        # What the dump below makes of these, in a tenth of its time.
+        # Equal to the dump below, in a tenth of its time.
         request: dict[str, Any] = {
             "operation": contract.operation,
             "data": contract.data,
@@ -36,8 +36,8 @@ def fingerprints(contract: ModelContractPatternStorage, *, jsonable: bool = Fals
         }
         request["pattern_id"] = None if contract.pattern_id is None else str(contract.pattern_id)
     else:
-        asked = QUERY if contract.operation == OperationName.QUERY else WRITE
-        request = contract.model_dump(mode="json", include=asked)
+        fields = QUERY if contract.operation == OperationName.QUERY else WRITE
+        request = contract.model_dump(mode="json", include=fields)
     older = numbers.sorted_json(request)
     canonical = numbers.canonical_json(request, older)
     texts = (canonical,) if canonical == older else (canonical, older)
@@ -45,9 +45,9 @@ def fingerprints(contract: ModelContractPatternStorage, *, jsonable: bool = Fals
 
 
 def name_request(result: ModelResult, contract: ModelContractPatternStorage) -> bytes:
-    """Note in the result's metadata which request it answers, and return the request's fingerprint.
+    """Add the request's fingerprint to the result's metadata, and return it.
 
-    `request` is what clients of older releases compare, `canonical_request` is there where it differs.
+    `request` is the one that clients of older releases compare; `canonical_request` is added where it differs.
     """
     canonical, *older = fingerprints(contract)
     result.metadata["request"] = (older[0] if older else canonical).hex()

@@ -28,9 +28,9 @@ from pattern_storage.vocabulary import OperationName
 
 logger = get_logger(__name__)
 
-#: Seconds that a group waits for a lock: the row that somebody else holds must not hold all the other jobs.
+#: Seconds that a group waits for a lock: one row that is locked must not delay all the other jobs.
 LOCK_TIMEOUT = 0.2
-#: What may share a transaction, by the name of the operation.
+#: Operations that may share a transaction, by name.
 GROUPED: dict[str, type[Insert] | type[Update] | type[Delete]] = {
     OperationName.INSERT: Insert,
     OperationName.UPDATE: Update,
@@ -38,21 +38,21 @@ GROUPED: dict[str, type[Insert] | type[Update] | type[Delete]] = {
 }
 #: Seconds after which a session plans its statements anew: tables may have grown a thousandfold meanwhile.
 PLANS_KEPT = 10.0
-#: Is told the results of a transaction, by correlation id.
+#: Called with the results of a transaction, by correlation id.
 OnWritten = Callable[[Mapping[str, RecordedResult]], None]
 #: Seconds without a group after a connection could not be made: each would wait for the time-out.
 RETRY_DELAY = 5.0
 
 
 class GroupConnection:
-    """Executes groups, on a connection of its own that opens when it is first needed. For one thread.
+    """Executes groups, on a connection of its own that opens when it is first needed. Not thread-safe.
 
     Args:
         database_url: a libpq connection URL or conninfo.
         connect_timeout: seconds until connecting fails.
         statement_timeout: seconds after which PostgreSQL cancels a statement; 0 leaves it to the server.
-        pooler: whether the session forgets what it is told, as behind PgBouncer: each transaction says it then.
-        on_measured: is told the name and the milliseconds of what each job took.
+        pooler: whether the session loses its settings, as behind PgBouncer: each transaction sets them then.
+        on_measured: called with the name and the milliseconds of each job's measurement.
     """
 
     def __init__(
@@ -68,8 +68,8 @@ class GroupConnection:
         self._connect_timeout = connect_timeout
         self._statement_timeout = statement_timeout
         self._pooler = pooler
-        #: What a transaction says where the session cannot.
-        limits = [_milliseconds(one) for one in (statement_timeout, LOCK_TIMEOUT)]
+        #: Settings of a transaction where the session cannot have them.
+        limits = [_milliseconds(seconds) for seconds in (statement_timeout, LOCK_TIMEOUT)]
         self._limits: list[Statement] = [(block("limit_group"), limits)] if pooler else []
         self._on_measured = on_measured
         self._connection: PipelineConnection | None = None
@@ -79,40 +79,39 @@ class GroupConnection:
     def execute(
         self, contracts: Sequence[ModelContractPatternStorage], on_written: OnWritten = lambda results: None
     ) -> list[RecordedResult | None]:
-        """Do what the contracts ask for in one transaction, each once per correlation id, in this order.
+        """Execute the contracts in one transaction, each once per correlation id, in this order.
 
-        `on_written` is called with the results, by correlation id, before the commit is confirmed. It may only prepare,
-        and must not raise: the commit can still fail.
+        `on_written` is called with the results, by correlation id, before the commit is confirmed. It may only prepare
+        what follows, and must not raise: the commit can still fail.
 
-        Return a result for each, as `execute_once` would, or None for one that has to be executed alone: all of them
-        if the transaction failed. What is in the ledger already is left out and alone too, to be replayed.
+        Return for each contract its result, as `execute_once` would, or None if it has to be executed alone: all of
+        them if the transaction failed. Jobs that are in the ledger already are left out, to be replayed alone.
         """
         jobs: dict[str, Job] = {}
         places: dict[str, int] = {}
-        for place, one in enumerate(contracts):
-            job_id = str(one.correlation_id)
+        for place, contract in enumerate(contracts):
+            job_id = str(contract.correlation_id)
             # An id that comes twice is replayed the second time.
-            if job_id not in jobs and (operation := _checked(one)) is not None:
-                jobs[job_id], places[job_id] = Job(one, operation), place
+            if job_id not in jobs and (operation := _checked(contract)) is not None:
+                jobs[job_id], places[job_id] = Job(contract, operation), place
         results: Mapping[str, RecordedResult] = {}
         try:
             try:
                 results = self._execute(jobs, on_written)
             except AlreadyDone:
-                finished = self._find_finished(jobs)
-                # Nothing to leave out: the job that was in the way is being decided by another worker.
-                if finished:
-                    rest = {one: job for one, job in jobs.items() if one not in finished}
+                # None is found where another worker is deciding the job that was in the way.
+                if finished := self._find_finished(jobs):
+                    rest = {job_id: job for job_id, job in jobs.items() if job_id not in finished}
                     results = self._execute(rest, on_written)
         except Exception as raised:
             reason = translate(raised)
-            # One job says itself why it failed for good, when it has been executed alone.
+            # Of a single job that failed for good, its execution alone logs why.
             if len(contracts) > 1 or isinstance(reason, TransientError):
                 logger.info("%d jobs are executed alone, not as a group: %s", len(contracts), reason)
-        found: list[RecordedResult | None] = [None] * len(contracts)
+        in_order: list[RecordedResult | None] = [None] * len(contracts)
         for job_id, result in results.items():
-            found[places[job_id]] = result
-        return found
+            in_order[places[job_id]] = result
+        return in_order
 
     def open(self) -> PipelineConnection:
         """Return the connection, made if there is none. Raises StorageError."""
@@ -145,12 +144,12 @@ class GroupConnection:
         results: dict[str, RecordedResult] = {}
         before = [*self._limits, *self._stale_plans()]
 
-        def read(found: list[list[Row]]) -> None:
+        def read(rows_of_statements: list[list[Row]]) -> None:
             results.update(
-                (str(one, "ascii"), RecordedResult(state == b"SUCCESS", result))
-                for rows in found[len(before) :]
-                for one, result, state in rows
-                if one and result
+                (str(job_id, "ascii"), RecordedResult(state == b"SUCCESS", result))
+                for rows in rows_of_statements[len(before) :]
+                for job_id, result, state in rows
+                if job_id and result
             )
             on_written(results)
 
@@ -168,26 +167,26 @@ class GroupConnection:
         return results
 
     def _stale_plans(self) -> Iterator[Statement]:
-        """Return what a transaction begins with where plans are kept, once in PLANS_KEPT seconds."""
+        """Yield the statement that discards the session's plans, once in PLANS_KEPT seconds."""
         if not self._pooler and time.monotonic() > self._planned_at + PLANS_KEPT:
             self._planned_at = time.monotonic()
             yield block("discard_plans"), ()
 
     def _find_finished(self, ids: Iterable[str]) -> set[str]:
         """Return which of these jobs are in the ledger."""
-        wanted = f"{{{','.join(ids)}}}"
-        [rows] = self.open().transaction([(block("find_finished_of_group"), [wanted])])
-        return {str(one, "ascii") for (one,) in rows if one}
+        array = f"{{{','.join(ids)}}}"
+        [rows] = self.open().transaction([(block("find_finished_of_group"), [array])])
+        return {str(job_id, "ascii") for (job_id,) in rows if job_id}
 
 
 def _checked(contract: ModelContractPatternStorage) -> Insert | Update | Delete | StorageError | None:
-    """Return what the contract asks for, or why it is refused; None for what cannot share a transaction."""
+    """Return the contract's operation, or why it is refused; None if it cannot share a transaction."""
     if contract.operation not in GROUPED:
         return None
     try:
         return GROUPED[contract.operation].check(contract)
     except StorageError as error:
-        # Nobody has looked at its other values yet: one that no ledger can keep must not fail the others.
+        # Its other values are not checked yet: one that the ledger cannot keep must not fail the other jobs.
         return error if _is_jsonable(contract) else None
 
 

@@ -22,14 +22,14 @@ from pattern_storage.storage.pattern import WRITABLE, Pattern
 from pattern_storage.storage.pipeline import Statement
 from pattern_storage.storage.sql import block
 
-#: What an insert writes into the columns that it leaves out, where that is not NULL.
+#: Values of the columns that an insert leaves out, except NULL.
 DEFAULTS = {
     name: field.default
     for name, field in Pattern.model_fields.items()
     if not field.is_required() and field.default is not None
 }
 
-#: What a job has asked for, where it is sent as a whole.
+#: SQL of a job's contract, where it is sent as a whole.
 _CONTRACT = block("contract_of_job")
 
 
@@ -37,12 +37,12 @@ class Job(NamedTuple):
     """One job of a group."""
 
     contract: ModelContractPatternStorage
-    #: What it asks for, or why that is refused.
+    #: Its checked operation, or why it is refused.
     operation: Insert | Update | Delete | StorageError
 
 
 def statements(jobs: Iterable[Job]) -> Iterator[Statement]:
-    """Return the effects in this order, with their ledger rows; neighbouring inserts are one statement."""
+    """Yield the effects in this order, with their ledger rows; neighbouring inserts are one statement."""
     for kind, run in groupby(jobs, key=lambda job: type(job.operation)):
         if kind is Insert:
             yield _insert(list(run))
@@ -57,7 +57,7 @@ def statements(jobs: Iterable[Job]) -> Iterator[Statement]:
 def _insert(jobs: list[Any]) -> Statement:
     new = list(zip(new_ids(len(jobs)), jobs, strict=True))
     rows = [
-        _row(
+        _ledger_row(
             job.contract,
             job.operation.not_written,
             _labels(job.contract),
@@ -67,14 +67,14 @@ def _insert(jobs: list[Any]) -> Statement:
         for pattern_id, job in new
     ]
     # In key order: two groups that share keys wait for each other, where they would deadlock otherwise.
-    new.sort(key=lambda one: one[1].operation.pattern.key)
-    ids, patterns = ",".join(one for one, _ in new), [_columns(job) for _, job in new]
+    new.sort(key=lambda row: row[1].operation.pattern.key)
+    ids, patterns = ",".join(pattern_id for pattern_id, _ in new), [_columns(job) for _, job in new]
     statement = _record(block("insert_patterns"), *WRITABLE, contract=block("contract_of_insert"))
     return statement, [_json(rows), _json(patterns), f"{{{ids}}}"]
 
 
 def _labels(contract: ModelContractPatternStorage) -> dict[str, Any]:
-    """Return an insert's contract without its data, which PostgreSQL gets once; it puts both together where it must."""
+    """Return an insert's contract without its data: PostgreSQL has that as the columns, and can put it back."""
     return {
         "operation": contract.operation,
         "correlation_id": contract.correlation_id,
@@ -85,7 +85,7 @@ def _labels(contract: ModelContractPatternStorage) -> dict[str, Any]:
 
 
 def _columns(job: Any) -> dict[str, Any]:
-    """Return the columns of an insert as they were given: PostgreSQL reads all values as `Pattern` does, but ids."""
+    """Return the columns of an insert as given, except ids: PostgreSQL reads all other values as `Pattern` does."""
     given: dict[str, Any] = job.contract.data
     parent = job.operation.pattern.parent_pattern_id
     return given if parent is None else given | {"parent_pattern_id": parent}
@@ -93,22 +93,23 @@ def _columns(job: Any) -> dict[str, Any]:
 
 def _update(job: Any) -> Statement:
     changes, pattern_id = job.operation.changes, job.operation.pattern_id
-    values = [_one(job), _json(changes), str(pattern_id), _expected(job), _json(list(changes))]
+    values = [_ledger_rows(job), _json(changes), str(pattern_id), _expected(job), _json(list(changes))]
     return _record(block("update_pattern_in_group"), *changes), values
 
 
 def _delete(job: Any) -> Statement:
-    return _record(block("delete_pattern_in_group")), [_one(job), str(job.operation.pattern_id), _expected(job)]
+    return _record(block("delete_pattern_in_group")), [_ledger_rows(job), str(job.operation.pattern_id), _expected(job)]
 
 
 def _refuse(jobs: Iterable[Any]) -> Statement:
-    return _record(block("no_pattern")), [_json([_row(job.contract, job.operation, job.contract) for job in jobs])]
+    rows = [_ledger_row(job.contract, job.operation, job.contract) for job in jobs]
+    return _record(block("no_pattern")), [_json(rows)]
 
 
-def _one(job: Any) -> str:
+def _ledger_rows(job: Any) -> str:
     """Return the job of an update or a delete as `record_effect` takes it."""
     pattern_id, expect = job.operation.pattern_id, job.operation.expect
-    row = _row(job.contract, PatternNotFound(pattern_id), job.contract, pattern_id)
+    row = _ledger_row(job.contract, PatternNotFound(pattern_id), job.contract, pattern_id)
     # Its "?" becomes the time that PostgreSQL finds.
     return _json([row if expect is None else row | {"conflict": str(VersionConflict(pattern_id, expect, "?"))}])
 
@@ -125,15 +126,15 @@ def _record(effect: LiteralString, *columns: str, contract: LiteralString = _CON
     return SQL(block("record_effect")).format(effect=made, contract=SQL(contract).format()).as_string()
 
 
-def _row(
+def _ledger_row(
     contract: ModelContractPatternStorage,
     error: StorageError,
-    asked: object,
+    kept_contract: object,
     pattern_id: UUID | str | None = None,
     name: str | None = None,
 ) -> dict[str, Any]:
     """Return a job as `record_effect` takes it: with its pattern, and the error and contract if that is not written."""
-    canonical, *older = (one.hex() for one in fingerprints(contract, jsonable=True))
+    canonical, *older = (digest.hex() for digest in fingerprints(contract, jsonable=True))
     came = delivery.delivery_of(contract.correlation_id)
     return {
         "correlation_id": contract.correlation_id,
@@ -144,7 +145,7 @@ def _row(
         "pattern_name": name or delivery.pattern_name(contract),
         "error": str(error),
         "error_type": error.error_type,
-        "contract": asked,
+        "contract": kept_contract,
         "queue": came.queue,
         "worker": came.worker,
         "sent_at": came.sent_at,

@@ -1,4 +1,4 @@
-"""Ids of patterns that are made here and not by PostgreSQL: UUIDs of version 7, which ascend in time.
+"""Ids of patterns that workers make, as UUIDs of version 7, which ascend in time.
 
 New rows are then neighbours in the primary key and in every index that ends with the id (docs/performance.md).
 """
@@ -17,12 +17,12 @@ def new_id() -> UUID:
 
 
 def new_ids(count: int) -> list[str]:
-    """Return so many as texts, without the hyphens, which PostgreSQL does not need."""
+    """Return `count` ids as texts without hyphens, which PostgreSQL does not need."""
     now, random = time.time_ns(), os.urandom(RANDOM * count)
     return [f"{_number(now, random[first : first + RANDOM]):032x}" for first in range(0, len(random), RANDOM)]
 
 
-def _number(nanoseconds: int, given: bytes) -> int:
-    random = int.from_bytes(given)
+def _number(nanoseconds: int, random_bytes: bytes) -> int:
+    random = int.from_bytes(random_bytes)
     upper, lower = random >> 62 & 0xFFF, random & (1 << 62) - 1
     return nanoseconds // 1_000_000 << 80 | 0x7 << 76 | upper << 64 | 0b10 << 62 | lower

@@ -1,4 +1,4 @@
-"""One job with everything that PostgreSQL knows: its timeline, and its links to other jobs. Never its template code."""
+"""Details of one job as PostgreSQL knows them: its timeline, and its links to other jobs. Never its template code."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,14 +14,14 @@ from pattern_storage.storage.rows import Connection, fetch_all
 from pattern_storage.storage.sql import block
 from pattern_storage.vocabulary import FINAL_STATES, IMPORT_OPERATION, JobState, ListedState
 
-#: What happens to a job, in the words of its timeline; one that did not commit ends with its state.
+#: Events of a job's timeline; that of a job that did not commit ends with its state.
 SUBMITTED, CLAIMED, STARTED, COMMITTED = "submitted", "claimed", "started", "committed"
 FAILED_ATTEMPT, STORED = "attempt failed", "result stored"
 
 
 @dataclass(frozen=True)
 class Event:
-    """What happened to a job, and when."""
+    """An event of a job's timeline."""
 
     at: datetime
     what: str
@@ -32,14 +32,14 @@ class Event:
 
 @dataclass(frozen=True)
 class JobDetails:
-    """A job, its timeline in order of time, and what it leads to.
+    """A job, its timeline in order of time, and its links.
 
     Attributes:
         job: as in a list.
-        events: what is known of its way; the times of PostgreSQL and of the workers are those of their clocks.
-        can_be_retried: whether it can be sent again under a new id: it failed or was cancelled, and what was asked for
-            is known.
-        pattern_id: of the pattern that it wrote, of a batch the first.
+        events: its timeline; times are those of the clocks of PostgreSQL and of the workers.
+        can_be_retried: whether it can be sent again under a new id: it failed or was cancelled, and its contract is
+            known.
+        pattern_id: of the pattern that it wrote; of a batch, the first.
         retried_from: the failed job that this one was sent again for.
         retries: jobs that were sent again for this one, the oldest first.
     """
@@ -63,7 +63,7 @@ class JobDetails:
 
 
 async def find_job(connection: Connection, correlation_id: UUID) -> JobDetails | None:
-    """Return a job; None if PostgreSQL does not know it: one that waits in the broker, a query, or forgotten."""
+    """Return a job; None if PostgreSQL does not know it: it waits in the broker, is a query, or is forgotten."""
     jobs = (await list_jobs(connection, JobFilter(correlation_id=correlation_id))).jobs
     if not jobs:
         return None
@@ -77,7 +77,7 @@ async def find_job(connection: Connection, correlation_id: UUID) -> JobDetails |
     errors = [*before, *(ended.get("errors") or (open_errors[0] if open_errors else []))]
     return JobDetails(
         jobs[0],
-        # A letter that was replayed is told of twice as long as it is there.
+        # The death of a letter that was replayed is recorded twice for as long as it is there.
         sorted(
             {(event.at, event.what): event for event in _events(jobs[0], ended.get("claimed_at"), errors)}.values(),
             key=lambda event: event.at,
@@ -92,22 +92,23 @@ async def find_job(connection: Connection, correlation_id: UUID) -> JobDetails |
 
 
 def _events(job: JobRow, claimed_at: datetime | None, attempts: list[dict[str, Any]]) -> Iterator[Event]:
-    sent_at = job.sent_at or next((at for each in attempts if (at := _unix_time(each, "sent_at"))), None)
+    sent_at = job.sent_at or next((at for attempt in attempts if (at := _unix_time(attempt, "sent_at"))), None)
     if sent_at is not None:
         yield Event(sent_at, SUBMITTED)
-    for each in attempts:
-        at, worker, duration = datetime.fromisoformat(each["at"]), each.get("worker"), each.get("duration_ms")
-        if claimed := _unix_time(each, "claimed_at"):
+    for attempt in attempts:
+        at, worker, duration = datetime.fromisoformat(attempt["at"]), attempt.get("worker"), attempt.get("duration_ms")
+        if claimed := _unix_time(attempt, "claimed_at"):
             yield Event(claimed, CLAIMED, worker=worker)
         if duration is not None:
             yield Event(at - timedelta(milliseconds=duration), STARTED, worker=worker)
-        yield Event(at, each.get("what", FAILED_ATTEMPT), each.get("error_type"), each.get("error"), worker)
+        what = attempt.get("what", FAILED_ATTEMPT)
+        yield Event(at, what, attempt.get("error_type"), attempt.get("error"), worker)
     if claimed_at is not None:
         yield Event(claimed_at, CLAIMED, worker=job.worker)
     if job.state in FINAL_STATES or job.state == ListedState.DEAD:
         if job.duration_ms is not None:
             yield Event(job.at - timedelta(milliseconds=job.duration_ms), STARTED, worker=job.worker)
-        # What failed has written nothing but its outcome.
+        # A job that failed has committed nothing but its outcome.
         yield Event(job.at, COMMITTED if job.state == JobState.SUCCESS else str(job.state), job.error_type, job.error)
     elif job.state == ListedState.STARTED:
         yield Event(job.at, STARTED, worker=job.worker)
@@ -121,6 +122,6 @@ def _id(text: str | None) -> UUID | None:
 
 
 def _unix_time(attempt: dict[str, Any], name: str) -> datetime | None:
-    """Return a time of an attempt; older releases have noted none."""
+    """Return a time of an attempt; older releases have recorded none."""
     value = attempt.get(name)
     return datetime.fromtimestamp(value, UTC) if isinstance(value, int | float) else None

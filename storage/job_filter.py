@@ -1,4 +1,4 @@
-"""Filters of job lists, and places in them: what an operator asks for, checked."""
+"""Filters and cursors of job lists, parsed and checked."""
 
 import math
 from collections.abc import Mapping
@@ -18,9 +18,9 @@ SORTS = ("time", "duration")
 
 @dataclass(frozen=True)
 class JobFilter:
-    """Which jobs; all that is given must hold.
+    """Filter of jobs; all given conditions must hold.
 
-    `since` is inclusive, `until` is not. Both are about the time of the state: when a job ended, died, was written or
+    `since` is inclusive, `until` is not. Both refer to the time of the state: when a job ended, died, was written or
     began.
     """
 
@@ -35,7 +35,7 @@ class JobFilter:
 
     @classmethod
     def parse(cls, given: Mapping[str, str | None]) -> Self:
-        """Build it of texts, as from a URL or a command line; empty ones are left out. Raises FilterInvalid."""
+        """Build a filter from texts, as of a URL or a command line; empty ones are left out. Raises FilterInvalid."""
         known = [field.name for field in fields(cls)]
         values: dict[str, Any] = {}
         for name, text in given.items():
@@ -46,7 +46,7 @@ class JobFilter:
         return cls(**values)
 
     def to_dict(self) -> dict[str, str]:
-        """Return it as texts that `parse` reads, without what is not given."""
+        """Return the given conditions as texts that `parse` reads."""
         texts = {name: getattr(self, name) for name in (field.name for field in fields(self))}
         texts["states"] = ",".join(self.states)
         return {
@@ -61,11 +61,11 @@ class JobFilter:
         return not self.to_dict()
 
     def among(self, *states: ListedState) -> tuple[ListedState, ...]:
-        """Return those of these states that it lets through."""
+        """Return those of these states that the filter lets through."""
         return tuple(state for state in states if not self.states or state in self.states)
 
     def before(self, moment: datetime) -> Self:
-        """Return it with an end: what comes later is not meant."""
+        """Return the filter restricted to jobs before `moment`."""
         return replace(self, until=moment if self.until is None else min(self.until, moment))
 
 

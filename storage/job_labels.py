@@ -1,4 +1,4 @@
-"""Labels of jobs: what each is about, also where its own record has an id and no name, such as that of a delete."""
+"""Labels of jobs, which name a job's pattern also where its own record has only an id, such as that of a delete."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from pattern_storage.storage.sql import block
 
 @dataclass(frozen=True)
 class JobLabel:
-    """What a job is about, as far as its record and the patterns say.
+    """A job's operation and pattern, as far as its record and the patterns have them.
 
     Attributes:
         correlation_id: the job.
-        operation: what it does.
-        pattern_name: of the pattern; of a batch the first one's.
+        operation: its operation.
+        pattern_name: of its pattern; of a batch, of the first.
         pattern_id: of the pattern that it changes or removes.
-        patterns: how many a batch has.
+        patterns: number of patterns of a batch.
         due: when a delayed job is to begin; None for one that may begin at once.
     """
 
@@ -48,10 +48,10 @@ async def find(connection: Connection, ids: Iterable[UUID]) -> dict[UUID, JobLab
 
 
 async def pattern_names(connection: Connection, ids: Iterable[UUID]) -> dict[UUID, str]:
-    """Return the names of patterns that are there."""
+    """Return the names of the patterns that exist."""
     return dict(await fetch_all(connection, tuple_row, block("pattern_names"), {"ids": list(ids)}))
 
 
 async def ids_that_begin(connection: Connection, first: UUID, last: UUID) -> list[UUID]:
-    """Return jobs with an id of this range, two at most: whether it is one is what matters."""
+    """Return jobs with an id of this range, two at most: the caller wants to know whether there is just one."""
     return await fetch_all(connection, scalar_row, block("jobs_of_range"), {"first": first, "last": last})

@@ -22,7 +22,7 @@ QUEUE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
 class SubmitOptions(TypedDict, total=False):
-    """Options of `submit`, `insert` and the like. What is left out, or None, is the client's default.
+    """Options of `submit`, `insert` and the like. One that is left out, or None, is the client's default.
 
     Attributes:
         priority: "urgent" goes before everything that waits (of several, the last one first), "normal" in the order of
@@ -94,7 +94,7 @@ class JobOptions:
         return cls(_priority(fields.get("priority")), None, _moment("expires", expires), _queue(fields.get("queue")))
 
     def to_json(self) -> dict[str, str] | None:
-        """Return what the outbox keeps, beside when the job is due; None where that is nothing."""
+        """Return the options that the outbox keeps beside the due time; None if there are none."""
         kept = {
             "priority": None if self.priority is Priority.NORMAL else str(self.priority),
             "expires": None if self.expires is None else self.expires.isoformat(),
@@ -107,7 +107,7 @@ class JobOptions:
         return self if self.eta is None else replace(self, eta=None)
 
 
-#: What most jobs have.
+#: Options of most jobs.
 NO_OPTIONS = JobOptions()
 
 

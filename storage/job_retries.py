@@ -26,7 +26,7 @@ async def retry(connection: Connection, ids: Sequence[UUID], *, again: bool = Fa
     """Send jobs again, in the caller's transaction: they wait in the outbox until it commits.
 
     Args:
-        connection: writes the outbox and the links.
+        connection: of that transaction.
         ids: of jobs that failed or were cancelled; a dead letter is replayed instead, under its own id.
         again: also those that were sent again before. Without it two operators who click at the same time send one.
     """
@@ -68,5 +68,5 @@ async def retried_before(connection: Connection, ids: Sequence[UUID]) -> set[UUI
 
 
 async def purge(connection: Connection, *, days: int, step: int = 1_000) -> int:
-    """Forget up to `step` links between jobs that are older than `days` days; return how many."""
+    """Remove up to `step` links between jobs that are older than `days` days; return how many."""
     return (await connection.execute(block("purge_retries"), {"days": days, "step": step})).rowcount

@@ -1,4 +1,4 @@
-"""The contract (what a caller asks for) and the result (what became of it).
+"""The contract, which is a request for an operation, and the result of that operation.
 
 Names, defaults and refusal texts follow the ONEX conventions. A contract is refused when it is built if a
 field its operation needs is missing; the values inside `data`, `patterns` and `query_params` are checked
@@ -30,16 +30,16 @@ __all__ = [
 ]
 
 
-#: What a result has as its data: that of any operation, where nobody says which.
+#: Type of a result's data; Any where the operation is not known.
 Data = TypeVar("Data", default=Any, covariant=True)
 
 
-#: The context of a validation whose values came as JSON, and are looked at one by one before anything is done.
+#: Context of the validation of a message: its values are JSON already, and are checked later, one by one.
 OF_MESSAGE = {"of a message": True}
 
 
 def _jsonable(value: Any, info: ValidationInfo) -> Any:
-    """Bring UUIDs, datetimes and the like to their JSON form at once: what is stored is what was built.
+    """Convert UUIDs, datetimes and the like to JSON at once, so that the contract is stored as it was built.
 
     Raises ValueError for what JSON cannot carry there and back: half a surrogate pair, 201 levels, a cycle.
     """
@@ -69,23 +69,19 @@ JsonObject = Annotated[dict[str, Any], BeforeValidator(_jsonable)]
 JsonObjects = Annotated[list[dict[str, Any]], BeforeValidator(_jsonable)]
 
 
-def _is_none(value: object) -> bool:
-    return value is None
-
-
 class ModelResult(BaseModel, Generic[Data]):
-    """What became of an operation. Results never raise: a failure is `success=False` with an `error`.
+    """The result of an operation. Results never raise: a failure is `success=False` with an `error`.
 
     Attributes:
         success: whether the effect is in the database.
-        data: what the operation returns, see the table of operations in README.md; None on failure. On success a
-            dictionary with typed attributes (`storage.result_data`).
+        data: of a success, a dictionary with typed attributes (`storage.result_data`), see the table of operations in
+            README.md; None on failure.
         error: one plain-English sentence; None on success.
         metadata: always `correlation_id`, `operation`, `duration_ms`; on failure also `error_type`.
     """
 
     success: bool
-    # Not Optional: who has looked at `success` need not look again.
+    # Not Optional: code that has checked `success` need not check this as well.
     data: Data = None  # type: ignore[assignment]
     error: str | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
@@ -113,9 +109,9 @@ class ModelResult(BaseModel, Generic[Data]):
             error: one plain-English sentence.
             error_type: its kind, for programs; see `pattern_storage.vocabulary.ErrorType`.
             correlation_id: the job.
-            operation: what was asked for; None where that is not known.
-            duration_ms: milliseconds that it took; None where that is not known.
-            fields: what `metadata` says besides.
+            operation: its name; None where it is not known.
+            duration_ms: milliseconds that it took; None where they are not known.
+            fields: further entries of `metadata`.
         """
         metadata = {
             "correlation_id": str(correlation_id),
@@ -131,10 +127,10 @@ class ModelResult(BaseModel, Generic[Data]):
 
 
 class ModelContractBase(BaseModel):
-    """What every contract has. Unknown fields are refused, with a suggestion where one is close.
+    """Base of contracts. Unknown fields are refused, with a suggestion where a known one is close.
 
     Raises:
-        ContractInvalid: however it is built. Inside of another model, it is a finding of that one's ValidationError.
+        ContractInvalid: however it is built. Inside another model, it is an error of that model's ValidationError.
     """
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, ser_json_inf_nan="constants")
@@ -152,7 +148,7 @@ class ModelContractBase(BaseModel):
             except ValidationError as error:
                 raise ContractInvalid(explain(error)) from None
 
-        # Validation need not call it.
+        # It does nothing but translate errors, so pydantic may validate without calling it.
         __init__.__pydantic_base_init__ = True
 
         @classmethod
@@ -206,9 +202,9 @@ class ModelContractPatternStorage(ModelContractEffect):
     patterns: JsonObjects = Field(default_factory=list)
     query_params: JsonObject = Field(default_factory=dict)
     #: Left out where it is None: workers of older releases do not know it.
-    expect: Moment | None = Field(default=None, exclude_if=_is_none)
+    expect: Moment | None = Field(default=None, exclude_if=lambda value: value is None)
 
-    if TYPE_CHECKING:  # what it takes is more than what it has
+    if TYPE_CHECKING:  # it accepts more types than its fields have
 
         def __init__(
             self,

@@ -34,7 +34,7 @@ class TransactionContext:
         return ((self._ended or time.perf_counter()) - self._started) * 1000
 
     def end(self, error: BaseException | None = None) -> None:
-        """Note that the transaction is over, and what broke it, if anything did."""
+        """Mark the transaction as ended, by an error if there is one."""
         self._ended = time.perf_counter()
         self.end_time = datetime.now(UTC)
         self.success = error is None
@@ -46,9 +46,9 @@ class LightweightTransactionManager:
 
     @asynccontextmanager
     async def begin(self, transaction_id: UUID | str) -> AsyncIterator[TransactionContext]:
-        """Yield the context of a new transaction; an exception marks it as failed and goes on.
+        """Yield the context of a new transaction; an exception marks it as failed and is raised again.
 
-        It opens nothing in the database: the block itself does, on the connection it has.
+        This opens nothing in the database: the block itself does, on its own connection.
         """
         transaction = TransactionContext(transaction_id)
         about = {"transaction_id": str(transaction_id)}
@@ -67,12 +67,12 @@ class LightweightTransactionManager:
 
 
 class NodeBaseEffect(ABC):
-    """An effect node: executes contracts that change something outside, and measures itself."""
+    """An effect node: executes contracts that change something outside, and measures how long that takes."""
 
     def __init__(self) -> None:
         self.transaction_manager = LightweightTransactionManager()
         self._metrics: dict[str, dict[str, Any]] = {}
-        #: Told of every measurement as well: its name, value and unit.
+        #: Called with each measurement: its name, value and unit.
         self.observer: Callable[[str, float, str], None] | None = None
 
     @abstractmethod
@@ -88,7 +88,7 @@ class NodeBaseEffect(ABC):
         self._metrics.clear()
 
     def record_metric(self, name: str, value: float, unit: str = "ms") -> None:
-        """Note one measurement under a name."""
+        """Record a measurement under a name."""
         metric = self._metrics.setdefault(name, {"value": value, "unit": unit, "count": 0, "total": 0.0, "max": value})
         metric["value"] = value
         metric["count"] += 1

@@ -1,4 +1,4 @@
-"""Numbers in JSON: refused where a double cannot keep all digits, and of one spelling for each value in fingerprints.
+"""Numbers in JSON: refused where a double cannot keep all digits, and spelt in one way in fingerprints.
 
 jsonb, Python and other languages write the same number in different ways: 1e22 is 10000000000000000000000 in jsonb.
 """
@@ -30,15 +30,15 @@ class NumberInexact(ValueError):
 
 
 def loads(text: str | bytes) -> Any:
-    """Parse JSON. Raises ValueError for what is none, nests too deeply, or has a number that would lose digits."""
+    """Parse JSON. Raises ValueError if it is invalid, nests too deeply, or has a number that would lose digits."""
     value = from_json(text)
     check(text)
     return value
 
 
 def check(text: str | bytes) -> None:
-    """Raise NumberInexact for JSON with a number that a double cannot keep. What is no JSON is for others to say."""
-    # A surrogate is in no number.
+    """Raise NumberInexact for JSON with a number that a double cannot keep. Invalid JSON passes."""
+    # No number has a surrogate.
     given = text.encode(errors="replace") if isinstance(text, str) else text
     similar = given.translate(_SIMILAR, _SIGNS)
     if (_LONG not in similar and _EXPONENT not in similar) or _SUSPECT.search(given) is None:
@@ -73,22 +73,22 @@ def _has_whole_float(value: Any) -> bool:
     """Whether it has a float that jsonb, or another language, writes as a whole number."""
     waiting = [value]
     while waiting:
-        one = waiting.pop()
-        if type(one) is str:
+        item = waiting.pop()
+        if type(item) is str:
             continue
-        if isinstance(one, float):
-            if one.is_integer():
+        if isinstance(item, float):
+            if item.is_integer():
                 return True
-        elif isinstance(one, dict):
-            waiting.extend(one.values())
-        elif isinstance(one, list):
-            waiting.extend(one)
+        elif isinstance(item, dict):
+            waiting.extend(item.values())
+        elif isinstance(item, list):
+            waiting.extend(item)
     return False
 
 
 def _by_value(value: Any) -> Any:
     if isinstance(value, float) and math.isfinite(value):
-        # Of what is written, as jsonb does it: 1e23 is a one with 23 zeros, and the nearest double is not.
+        # The decimal text decides, as in jsonb: 1e23 is a one with 23 zeros, and the nearest double is not.
         written = Decimal(repr(value))
         return int(written) if written == written.to_integral_value() else value
     if isinstance(value, dict):

@@ -41,7 +41,7 @@ class OutboxJob:
 
 @dataclass(frozen=True)
 class OutboxSize:
-    """Jobs whose effect is not in the ledger yet, those never published, and seconds the oldest of these waits."""
+    """Number of jobs in the outbox, of those never published, and seconds for which the oldest of these is due."""
 
     jobs: int
     unpublished: int
@@ -66,7 +66,7 @@ async def add(connection: Any, *contracts: ModelContractPatternStorage, options:
     """
     jobs = _jobs(contracts)
     execute = async_executor(connection)
-    if present := _others(jobs, await execute(block("add_jobs"), _encode(jobs, options))):
+    if present := _present_ids(jobs, await execute(block("add_jobs"), _encode(jobs, options))):
         _compare(jobs, await execute(block("find_waiting_jobs"), present))
 
 
@@ -74,7 +74,7 @@ def add_sync(connection: Any, *contracts: ModelContractPatternStorage, options: 
     """Write jobs in the transaction of a synchronous connection (`caller_connection.executor`); see `add`."""
     jobs = _jobs(contracts)
     execute = executor(connection)
-    if present := _others(jobs, execute(block("add_jobs"), _encode(jobs, options))):
+    if present := _present_ids(jobs, execute(block("add_jobs"), _encode(jobs, options))):
         _compare(jobs, execute(block("find_waiting_jobs"), present))
 
 
@@ -90,19 +90,20 @@ def _jobs(contracts: Iterable[ModelContractPatternStorage]) -> dict[str, ModelCo
 
 
 def _encode(jobs: Mapping[str, ModelContractPatternStorage], options: JobOptions) -> str:
-    more = {"options": options.to_json(), "due": None if options.eta is None else options.eta.isoformat()}
-    rows = [{"correlation_id": job, "contract": one.model_dump(mode="json")} | more for job, one in jobs.items()]
-    return json.dumps(rows)
+    of_all = {"options": options.to_json(), "due": None if options.eta is None else options.eta.isoformat()}
+    return json.dumps(
+        [{"correlation_id": job, "contract": asked.model_dump(mode="json")} | of_all for job, asked in jobs.items()]
+    )
 
 
-def _others(jobs: Mapping[str, ModelContractPatternStorage], written: Sequence[Sequence[Any]]) -> str | None:
+def _present_ids(jobs: Mapping[str, ModelContractPatternStorage], written: Sequence[Sequence[Any]]) -> str | None:
     """Return the ids that were in the outbox before, as JSON; None if there are none."""
     present = jobs.keys() - {job for (job,) in written}
     return json.dumps(sorted(present)) if present else None
 
 
 def check_write(contract: ModelContractPatternStorage) -> None:
-    """Raise ContractInvalid or UnsupportedOperation for what the outbox does not take."""
+    """Raise ContractInvalid or UnsupportedOperation for a contract that the outbox does not take."""
     check(contract)
     if contract.operation == OperationName.QUERY:
         raise ContractInvalid("A query changes nothing that the outbox could guarantee; submit it instead")
@@ -144,21 +145,21 @@ def parse(text: str) -> dict[str, Any]:
 
 
 async def claim(connection: Connection, *, limit: int = CLAIM_LIMIT, idle_seconds: float = 30.0) -> list[OutboxJob]:
-    """Lock and return jobs that are due, none that somebody else holds. Call it in a transaction.
+    """Lock and return jobs that are due and not locked. Call it in a transaction.
 
-    Workers that finish such a job wait for its end, so PostgreSQL ends it after `idle_seconds` without a statement.
+    Workers that finish such a job wait for it, so PostgreSQL ends it after `idle_seconds` without a statement.
     """
     await connection.execute(block("limit_claim"), {"milliseconds": int(idle_seconds * 1000)})
     return await fetch_all(connection, class_row(OutboxJob), block("claim_jobs"), {"limit": limit, "size": CLAIM_SIZE})
 
 
 async def mark_published(connection: Connection, ids: Sequence[UUID], *, delay: float) -> None:
-    """Note that these jobs are on the queue: each is due again after `delay` seconds, doubled every time."""
+    """Record that these jobs are on the queue: each is due again after `delay` seconds, doubled every time."""
     await connection.execute(block("mark_published"), {"ids": list(ids), "delay": delay})
 
 
 async def remove(connection: Connection, ids: Sequence[UUID]) -> None:
-    """Forget these jobs."""
+    """Remove these jobs."""
     await connection.execute(block("remove_jobs"), {"ids": list(ids)})
 
 

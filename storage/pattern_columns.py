@@ -1,4 +1,4 @@
-"""The columns of a pattern as TypedDicts: what mypy and editors know of a plain dictionary.
+"""The columns of a pattern as TypedDicts, which tell mypy and editors what a plain dictionary has.
 
 A test keeps them equal to `Pattern`, which checks the values.
 """
@@ -11,7 +11,7 @@ from pydantic import ConfigDict, with_config
 # On Python 3.11 pydantic takes only these in models.
 from typing_extensions import TypedDict
 
-#: Where they are fields of a model, or the body of a request: a column that does not exist is refused, not left out.
+#: Validation of these dictionaries in a model or the body of a request: an unknown column is refused, not ignored.
 CHECKED = ConfigDict(strict=True, extra="forbid")
 
 

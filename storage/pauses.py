@@ -1,4 +1,4 @@
-"""Pauses: queues that no worker takes from, and imports that beat does not start, until somebody resumes them."""
+"""Pauses: queues that no worker takes from, and imports that beat does not start, until they are resumed."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +11,7 @@ from pattern_storage.storage.sql import block
 
 
 class Pausable(StrEnum):
-    """What can be paused: the column `pauses.kind`."""
+    """Kinds of what can be paused: the column `pauses.kind`."""
 
     QUEUE = "queue"
     IMPORT = "import"
@@ -19,7 +19,7 @@ class Pausable(StrEnum):
 
 @dataclass(frozen=True)
 class Pause:
-    """What is paused, since when, and by whom."""
+    """A paused queue or import, since when, and by whom."""
 
     name: str
     paused_at: datetime
@@ -27,17 +27,17 @@ class Pause:
 
 
 async def pause(connection: Connection, kind: Pausable, name: str, *, actor: str) -> bool:
-    """Pause it; return whether it was not paused."""
+    """Pause a queue or an import; return whether it was not paused before."""
     values = {"kind": kind, "name": name, "actor": actor}
     return await fetch_one(connection, block("add_pause"), values) is not None
 
 
 async def resume(connection: Connection, kind: Pausable, name: str) -> bool:
-    """Resume it; return whether it was paused."""
+    """Resume a queue or an import; return whether it was paused."""
     return await fetch_one(connection, block("remove_pause"), {"kind": kind, "name": name}) is not None
 
 
 async def paused(connection: Connection, kind: Pausable) -> dict[str, Pause]:
-    """Return what is paused, by name."""
+    """Return the pauses of a kind, by name."""
     pauses = await fetch_all(connection, class_row(Pause), block("list_pauses"), {"kind": kind})
     return {pause.name: pause for pause in pauses}

@@ -1,7 +1,7 @@
 """A connection on which a whole transaction is one round trip: BEGIN, its statements and COMMIT are sent together.
 
 psycopg's own pipeline mode adapts values, prepares and collects for each statement, which costs a short transaction
-five times as much CPU as this (docs/performance.md). Parameters are texts here, which PostgreSQL takes apart.
+five times as much CPU as this (docs/performance.md). Parameters are texts here, which PostgreSQL parses.
 https://www.postgresql.org/docs/18/libpq-pipeline-mode.html
 """
 
@@ -16,19 +16,19 @@ from psycopg import errors, pq
 
 #: Statements that a connection keeps prepared at most. Updates have one for each choice of columns.
 MAX_PREPARED = 50
-#: Seconds that it may take to tell the server that nobody waits any longer.
+#: Seconds that the request to cancel a transaction may take.
 CANCEL_TIMEOUT = 2.0
 
 #: A statement and its parameters ($1, $2, ...), each as PostgreSQL's text for it.
 Statement = tuple[str, Sequence[str]]
 #: A row, each value as PostgreSQL's text for it.
 Row = tuple[bytes | None, ...]
-#: Is told the rows of each statement.
+#: Called with the rows of each statement, before the commit is confirmed.
 OnRows = Callable[[list[list[Row]]], None]
 
 
 class PipelineConnection:
-    """Takes over an autocommit connection. For one thread."""
+    """An autocommit connection that sends each transaction as a whole. Not thread-safe."""
 
     def __init__(self, connection: psycopg.Connection[Any], *, prepare: bool) -> None:
         self._connection = connection
@@ -47,12 +47,12 @@ class PipelineConnection:
     def transaction(self, statements: Iterable[Statement], on_rows: OnRows = lambda rows: None) -> list[list[Row]]:
         """Execute the statements in one explicit transaction and return the rows of each.
 
-        `on_rows` is called with the rows before the commit is confirmed, while PostgreSQL syncs it. It may only
-        prepare: the commit can still fail.
+        `on_rows` is called with the rows while PostgreSQL syncs the commit. It may only prepare what follows: the
+        commit can still fail.
 
-        Raises psycopg.Error, after everything was rolled back; a connection that cannot be used any more is closed.
-        Interrupted by any other exception (a signal's, or one of `on_rows`) it tells the server so, closes the
-        connection and passes it on; whether the transaction was committed is not known then.
+        Raises psycopg.Error after everything was rolled back; a connection that cannot be used any more is closed.
+        Another exception (of a signal, or of `on_rows`) cancels the transaction, closes the connection and is raised
+        again; whether the transaction was committed is not known then.
         """
         try:
             rows, error = self._exchange(statements, on_rows)
@@ -60,7 +60,7 @@ class PipelineConnection:
             self.close()
             raise
         except BaseException:
-            # What was sent would be executed to its end, COMMIT and all.
+            # Otherwise PostgreSQL would execute all that was sent, COMMIT included.
             with suppress(Exception):
                 self._connection.cancel_safe(timeout=CANCEL_TIMEOUT)
             self.close()
@@ -72,7 +72,7 @@ class PipelineConnection:
         return rows
 
     def close(self) -> None:
-        """Close the connection, from whatever thread."""
+        """Close the connection. May be called from any thread."""
         with suppress(Exception):
             self._selector.close()
         self._connection.close()
@@ -92,7 +92,7 @@ class PipelineConnection:
         sent += self._send("COMMIT")
         wire.pipeline_sync()
         while wire.flush():
-            # Its answers to the first statements may have to be read before it takes the last.
+            # PostgreSQL may take the last statements only after its replies to the first have been read.
             if self._wait(EVENT_READ | EVENT_WRITE) & EVENT_READ:
                 wire.consume_input()
         replies, error = self._read(before_commit)
@@ -102,18 +102,18 @@ class PipelineConnection:
             replies += committed
         wire.exit_pipeline_mode()
         for text in filter(None, sent[len(replies) :]):
-            # PostgreSQL did not come to prepare it.
+            # PostgreSQL has not prepared it.
             del self._prepared[text]
         return _rows(replies, sent), error
 
     def _send(self, text: str, values: Sequence[str] = ()) -> list[str | None]:
-        """Send a statement; return for each command that it took the text that is prepared, None for the execution."""
+        """Send a statement; return an item for each command: the text that is prepared, None for the execution."""
         name, sent = self._prepared.get(text), []
         if name is None and self._prepare and len(self._prepared) < MAX_PREPARED:
             name = self._prepared[text] = b"group%d" % next(self._names)
             self._wire.send_prepare(name, text.encode())
             sent.append(text)
-        encoded = [one.encode() for one in values]
+        encoded = [value.encode() for value in values]
         if name is None:
             self._wire.send_query_params(text.encode(), encoded)
         else:
@@ -121,13 +121,13 @@ class PipelineConnection:
         return [*sent, None]
 
     def _read(self, commands: int = -1) -> tuple[list[list[Row]], psycopg.Error | None]:
-        """Read the rows of so many commands; after an error, or with no number, all to the end."""
+        """Read the rows of `commands` commands; without a number, or after an error, those of all that are left."""
         rows: list[list[Row]] = []
         error: psycopg.Error | None = None
         while len(rows) != commands and (result := self._next()).status != pq.ExecStatus.PIPELINE_SYNC:
             if result.status == pq.ExecStatus.TUPLES_OK:
                 columns = range(result.nfields)
-                rows.append([tuple(result.get_value(n, one) for one in columns) for n in range(result.ntuples)])
+                rows.append([tuple(result.get_value(n, column) for column in columns) for n in range(result.ntuples)])
             elif result.status == pq.ExecStatus.COMMAND_OK:
                 rows.append([])
             elif error is None and result.status == pq.ExecStatus.FATAL_ERROR:
@@ -135,7 +135,7 @@ class PipelineConnection:
         return rows, error
 
     def _next(self) -> Any:
-        """Return the next result; there is a None after those of each statement, and none after the last of all."""
+        """Return the next result, without the None that follows the results of each statement."""
         while True:
             while self._wire.is_busy():
                 self._wait(EVENT_READ)
@@ -150,13 +150,13 @@ class PipelineConnection:
         if events != EVENT_READ:
             self._selector.modify(self._wire.socket, events)
         try:
-            return sum(found for _, found in self._selector.select())
+            return sum(ready for _, ready in self._selector.select())
         finally:
             if events != EVENT_READ:
                 self._selector.modify(self._wire.socket, EVENT_READ)
 
 
 def _rows(replies: Sequence[list[Row]], sent: Sequence[str | None]) -> list[list[Row]]:
-    """Return the rows of the statements between BEGIN and COMMIT, as far as there are replies."""
+    """Return the rows of the statements between BEGIN and COMMIT that have a reply."""
     executed = [rows for rows, prepared in zip(replies, sent, strict=False) if prepared is None]
     return executed[1 : sent.count(None) - 1]

@@ -1,4 +1,4 @@
-"""The psycopg 3 async pool, set up the one way that storage needs."""
+"""The psycopg 3 async pool with the settings that storage needs."""
 
 from functools import partial
 from typing import Any
@@ -41,7 +41,7 @@ def create_pool(
         reconnect_timeout=max(timeout, 1.0),
         open=False,
         name=application_name,
-        # Said once a connection: PgBouncer does not keep time-outs (see `Settings.prepare_threshold`).
+        # Set once for each connection; PgBouncer does not keep time-outs (see `Settings.prepare_threshold`).
         configure=partial(set_up, statement_timeout=statement_timeout, lock_timeout=lock_timeout),
         kwargs={
             # No implicit BEGIN: every transaction is an explicit `async with connection.transaction()`.

@@ -1,7 +1,7 @@
-"""Quick check of a pattern's columns: its JSON, without building a `Pattern`, in less than half of the time.
+"""Quick check of a pattern's columns, in less than half of the time that `Pattern` takes.
 
-Pydantic's compiled part checks types and limits; the rules that are functions in `Pattern` are asked of the JSON text.
-Columns that do not pass here may be a pattern all the same, and `Pattern` says what is wrong if they are none.
+Pydantic's compiled part checks types and limits; rules that are functions in `Pattern` are checked on the JSON text.
+Columns that fail here may be valid: `Pattern` decides then, and says which rule they break.
 """
 
 from typing import Any
@@ -17,10 +17,10 @@ def _compiled(schema: Any) -> Any:
         if schema.get("type") in ("function-after", "function-before"):
             return _compiled(schema["schema"])
         return {name: _compiled(value) for name, value in schema.items()}
-    return [_compiled(one) for one in schema] if isinstance(schema, list) else schema
+    return [_compiled(item) for item in schema] if isinstance(schema, list) else schema
 
 
-#: Unknown columns, and those that the database sets, are none of the model's fields.
+#: The model's fields lack the columns that the database sets, so these are refused as unknown ones are.
 _has_types = SchemaValidator(
     _compiled(dict(Pattern.__pydantic_core_schema__)["schema"]),
     CoreConfig(strict=True, extra_fields_behavior="forbid"),
@@ -28,23 +28,23 @@ _has_types = SchemaValidator(
 
 
 def checked_json(columns: dict[str, Any]) -> bytes | None:
-    """Return the columns as JSON if `Pattern` takes them; None if it does not, or that is not told quickly."""
+    """Return the columns as JSON if `Pattern` accepts them; None if it does not, or if only `Pattern` can tell."""
     if not _has_types(columns):
         return None
     try:
         text = to_json(columns)
     except ValueError:
         return None
-    # The second is how JSON has a NUL character; what only looks like one is looked at again.
+    # JSON writes a NUL character as \u0000; a text may also have these six characters, which is valid.
     if len(text) > MAX_TEXT_BYTES or b"\\u0000" in text:
         return None
     return text if _is_json(columns.get("context", {})) else None
 
 
 def _is_json(context: dict[str, Any]) -> bool:
-    """Whether it is of JSON's own types, and surely within the limits of size and depth."""
+    """Whether it has only JSON's own types, and is surely within the limits of size and depth."""
     text = to_json(context)
-    # Spaces that the rule counts between values are fewer than the rest.
+    # The rule counts spaces between values, which are fewer than the other characters.
     if 2 * len(text) > MAX_CONTEXT_BYTES or text.count(b"[") + text.count(b"{") > MAX_CONTEXT_DEPTH:
         return False
     try:

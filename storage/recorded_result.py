@@ -1,4 +1,4 @@
-"""The result of a job as the ledger has it: JSON that PostgreSQL has put together, parsed only where it has to be."""
+"""The result of a job of a group: JSON that PostgreSQL has built for the ledger, parsed only where it has to be."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from pattern_storage.storage.model_contract_pattern_storage import ModelResult
 
 
 class RecordedResult(NamedTuple):
-    """One result of a group; its JSON goes on to the result backend as it is."""
+    """The result of one job; its JSON goes to the result backend unchanged."""
 
     success: bool
     #: A `ModelResult`, in UTF-8.

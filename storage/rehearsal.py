@@ -1,4 +1,4 @@
-"""Rehearsal: what jobs, relay, beat and clients do to each table, done once and rolled back. `doctor` asks for it."""
+"""Rehearsal for `doctor`: the statements of jobs, relay, beat and clients on each table, rolled back at the end."""
 
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
@@ -15,7 +15,7 @@ from pattern_storage.vocabulary import ErrorType, OperationName
 
 
 async def rehearse(connection: Connection) -> None:
-    """Do everything a worker does over this connection, and roll it back. Raises StorageError for what fails."""
+    """Execute the statements on this connection and roll them back. Raises StorageError for the first that fails."""
     try:
         async with connection.transaction(force_rollback=True):
             await _rehearse_jobs(connection)

@@ -1,4 +1,4 @@
-"""Fields that a contract of each operation has to have."""
+"""Required fields of a contract, by operation."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ REQUIRED_COLUMNS = ("pattern_name", "pattern_type", "language", "template_code")
 
 
 def find_missing(contract: "ModelContractPatternStorage") -> str | None:
-    """Return the sentence that refuses a contract which lacks something, or None if it is complete."""
+    """Return the sentence that refuses a contract which lacks a field, or None if it is complete."""
     match contract.operation:
         case OperationName.INSERT:
             if missing := _missing_columns(contract.data):

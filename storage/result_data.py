@@ -1,4 +1,4 @@
-"""Data of successful results: the dictionaries that they have always been, whose values have types as attributes.
+"""Data of successful results: dictionaries of JSON values, with the typed values as attributes.
 
 `result.data["pattern_id"]` is the text of the JSON, `result.data.pattern_id` a UUID.
 """
@@ -12,16 +12,16 @@ from pattern_storage.vocabulary import OperationName
 
 
 class _Stored(dict[str, Any]):
-    """What the data of all single writes have."""
+    """Data of a write of one pattern."""
 
     @property
     def pattern_id(self) -> UUID:
-        """The pattern."""
+        """The id of the pattern."""
         return UUID(self["pattern_id"])
 
     @property
     def pattern_name(self) -> str:
-        """What it is called, or was before it was deleted."""
+        """The name of the pattern, also of one that is deleted."""
         return str(self["pattern_name"])
 
 
@@ -62,8 +62,8 @@ class InsertedBatch(dict[str, Any]):
 
     @property
     def pattern_ids(self) -> list[UUID]:
-        """The patterns, in the order of the request."""
-        return [UUID(one) for one in self["pattern_ids"]]
+        """The ids of the patterns, in the order of the request."""
+        return [UUID(pattern_id) for pattern_id in self["pattern_ids"]]
 
     @property
     def pattern_names(self) -> list[str]:
@@ -72,7 +72,7 @@ class InsertedBatch(dict[str, Any]):
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of patterns."""
         return int(self["count"])
 
     @property
@@ -87,11 +87,11 @@ class PatternPage(dict[str, Any]):
     @property
     def patterns(self) -> list[ModelPatternRecord]:
         """The records of this page."""
-        return [ModelPatternRecord.model_validate(one) for one in self["patterns"]]
+        return [ModelPatternRecord.model_validate(record) for record in self["patterns"]]
 
     @property
     def count(self) -> int:
-        """How many are on this page."""
+        """The number of records of this page."""
         return int(self["count"])
 
     @property
@@ -101,7 +101,7 @@ class PatternPage(dict[str, Any]):
 
     @property
     def next_cursor(self) -> str | None:
-        """The `cursor` of the query for it."""
+        """The `cursor` of the query for the next page; None on the last."""
         cursor: str | None = self["next_cursor"]
         return cursor
 

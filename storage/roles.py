@@ -1,4 +1,4 @@
-"""Database roles: the owner changes the schema when it migrates, a service role only works with what is there."""
+"""Database roles: the owner of the tables migrates them, a service role may only use them."""
 
 import psycopg
 from psycopg.sql import SQL, Identifier
@@ -11,7 +11,7 @@ from pattern_storage.storage.translation import translate
 
 
 def grant(database_url: str, role: str) -> None:
-    """Give a role what services need, as the owner of the tables. Safe to repeat; run it after each migration.
+    """Give a role the rights that services need, as the owner of the tables. Run it again after each migration.
 
     Raises RoleUnknown, or another StorageError.
     """
@@ -28,5 +28,5 @@ def grant(database_url: str, role: str) -> None:
 
 
 async def can_write(connection: Connection) -> bool:
-    """Whether jobs can be done over this connection: not on a standby, not read-only, not without the rights."""
+    """Whether this connection can execute jobs: not to a standby, not read-only, not without the rights."""
     return bool(await fetch_value(connection, block("can_write")))

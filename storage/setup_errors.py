@@ -1,4 +1,4 @@
-"""Errors of what is set up around the operations: connections, roles, the schema and the database itself."""
+"""Errors of the setup around the operations: connections, roles, the schema and the database itself."""
 
 from collections.abc import Sequence
 
@@ -36,7 +36,7 @@ class ConninfoInvalid(PermanentError):
 
 
 class ConnectionUnsupported(PermanentError, TypeError):
-    """The outbox cannot be written by way of this object."""
+    """The outbox cannot be written through this object."""
 
     error_type = ErrorType.VALIDATION_ERROR
 

@@ -1,4 +1,4 @@
-"""The one place where psycopg's exceptions become ours.
+"""Translation of psycopg's exceptions into ours, in this module alone.
 
 SQLSTATE classes are those of https://www.postgresql.org/docs/18/errcodes-appendix.html
 """
@@ -34,7 +34,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 def translate(error: Exception) -> StorageError:
     """Turn any exception of an operation into one of our tree.
 
-    Our own errors come back as they are; what nobody foresaw becomes `InternalError`.
+    Our own errors are returned unchanged; an unexpected exception becomes `InternalError`.
     """
     if isinstance(error, StorageError):
         return error
@@ -72,7 +72,7 @@ def _translate_psycopg(error: psycopg.Error) -> StorageError:
                 f" 'pattern-storage migrate --grant-to ROLE': {message}"
             )
         case psycopg.DataError() if not state:
-            # psycopg itself found a value that PostgreSQL cannot hold, before sending it.
+            # psycopg itself refused a value that PostgreSQL cannot hold.
             return ContractInvalid(message)
         case psycopg.OperationalError() if not state:
             # libpq reports a broken or refused connection without any SQLSTATE.
@@ -104,10 +104,10 @@ def _unique_violation(error: psycopg.Error) -> StorageError:
 def _foreign_key_violation(error: psycopg.Error, message: str) -> StorageError:
     """The detail's wording depends on the server's language; the column and the id do not."""
     detail = error.diag.message_detail or ""
-    found = _UUID.search(detail)
-    if found is None:  # PostgreSQL hides the values from a role that may not read them
+    match = _UUID.search(detail)
+    if match is None:  # PostgreSQL hides the values from a role that may not read them
         return ForeignKeyViolation(message)
-    reference = UUID(found.group())
+    reference = UUID(match.group())
     if "(id)=(" in detail:
         return ForeignKeyViolation(f"pattern {reference} is the parent of other patterns", reference)
     return ForeignKeyViolation(f"parent_pattern_id {reference} does not exist", reference)
