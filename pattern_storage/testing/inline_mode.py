@@ -87,13 +87,10 @@ class InlineMode:
 
 @contextmanager
 def inline(database_url: str | None = None) -> Iterator[InlineMode]:
-    """Execute the jobs of every client in this process at once; `submit` returns when the job has its result.
+    """Execute the jobs of every client in this process at once, in a migrated database, by default DATABASE_URL's.
 
-    A job that `submit_in` has written is executed after the commit: when its status or result is asked for, or by
-    `run_outbox`.
-
-    Args:
-        database_url: a migrated database; by default DATABASE_URL.
+    `submit` returns when the job has its result. A job that `submit_in` has written is executed after the commit: when
+    its status or result is asked for, or by `run_outbox`.
     """
     mode = InlineMode(database_url or os.environ["DATABASE_URL"])
     try:

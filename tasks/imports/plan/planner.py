@@ -39,13 +39,7 @@ LOCKED_POLL_INTERVAL = 0.5
 
 
 class Planner:
-    """Plans imports for beat: decides due times, then publishes runs.
-
-    Args:
-        settings: PostgreSQL, and the delay after which an open run that is not executed is published again.
-        entries: those of the imports file.
-        app: the Celery application that publishes.
-    """
+    """Plans the imports of a file for beat: decides due times, then publishes runs by the Celery application."""
 
     def __init__(self, settings: Settings, entries: Sequence[ImportEntry], app: Celery) -> None:
         self._delay = settings.relay_republish_delay

@@ -59,14 +59,11 @@ class Rejects:
     def add(self, file: str, line: int, reason: str, row: Any) -> None:
         """Record a rejected row. Raises ImportBroken if the reject file cannot be written."""
         self.count += 1
+        bad = BadRow(file, line, reason)
         if len(self.first) < MAX_REPORTED:
-            self.first.append(BadRow(file, line, reason))
-        if not self.too_many:
-            self._keep(BadRow(file, line, reason), row)
-
-    def error(self) -> ImportBroken:
-        """Return the error to raise when there are too many."""
-        return bad_rows_error(ErrorType.BAD_ROWS, self.count, self.first)
+            self.first.append(bad)
+        if not self.too_many and not self._discarded:
+            self._write(bad, row)
 
     def write_report(self, about: dict[str, Any]) -> None:
         """Close the reject file and write the report beside it, if there was a bad row."""
@@ -103,16 +100,14 @@ class Rejects:
             self.path.unlink(missing_ok=True)
             self.report_path.unlink(missing_ok=True)
 
-    def _keep(self, bad: BadRow, row: Any) -> None:
-        if self._discarded:
-            return
-        text = row.decode("utf-8", "backslashreplace").rstrip("\r\n") if isinstance(row, bytes) else row
-        shown = text[:KEPT_CHARACTERS] if isinstance(text, str) else text
+    def _write(self, bad: BadRow, row: Any) -> None:
+        if isinstance(row, bytes):
+            row = row.decode("utf-8", "backslashreplace").rstrip("\r\n")[:KEPT_CHARACTERS]
         try:
             if self._stream is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._stream = self._opened.enter_context(_created(self.path))
-            self._stream.write(json.dumps(asdict(bad) | {"row": shown}, ensure_ascii=False, default=str) + "\n")
+            self._stream.write(json.dumps(asdict(bad) | {"row": row}, ensure_ascii=False, default=str) + "\n")
         except OSError as error:
             raise self._unwritable(error) from None
 

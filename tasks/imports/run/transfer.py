@@ -32,12 +32,7 @@ T = TypeVar("T")
 
 
 class Transfer:
-    """The transfer of one source.
-
-    Args:
-        plan: the import plan.
-        rejects: collects rejected rows.
-    """
+    """The transfer of one source; rejected rows go to `rejects`."""
 
     def __init__(self, plan: ImportPlan, rejects: Rejects) -> None:
         self._plan, self._rejects = plan, rejects
@@ -115,7 +110,7 @@ class Transfer:
                 await copy.write(chunk)
         await self._in_thread(self._source.check_unchanged)
         if self._rejects.too_many:
-            raise self._rejects.error()
+            raise bad_rows_error(ErrorType.BAD_ROWS, self._rejects.count, self._rejects.first)
         self.count()
         return rows
 
