@@ -39,8 +39,8 @@ class SettingsInvalid(ClickException, ValueError):
     exit_code = 2
 
 
-def _from(variable: str, default: Any = None) -> Any:
-    return Field(default=default, validation_alias=AliasChoices(variable, variable.lower()), repr=False)
+def _from(variable: str) -> Any:
+    return Field(default=None, validation_alias=AliasChoices(variable, variable.lower()), repr=False)
 
 
 class Settings(MonitoringSettings):

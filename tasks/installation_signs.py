@@ -32,7 +32,9 @@ def sign(client: Any, prefix: str, ours: Installation) -> None:
 
 def read_signs(client: Any, prefix: str) -> dict[Installation, datetime]:
     """Return the installations with the last time of each sign. Raises redis.exceptions.RedisError."""
-    members = client.zrangebyscore(f"{prefix}{KEY}", time.time() - KEPT, "+inf", withscores=True)
+    now = time.time()
+    # Limited at both ends: another program may have written a score that is no time.
+    members = client.zrangebyscore(f"{prefix}{KEY}", now - KEPT, now + KEPT, withscores=True)
     return {_read(member): datetime.fromtimestamp(score, UTC) for member, score in members}
 
 

@@ -28,11 +28,11 @@ STEP = 1_000
 #: calls only once.
 SHORT, LONG = 0.02, 1.0
 #: Seconds between the end of a scan and the beginning of the next.
-REST = 1.0
+SCAN_INTERVAL = 1.0
 #: Seconds for which a queue is known after its last message was seen.
 LATELY = 300.0
 #: Limit of other queues' names: every user who may write to Redis can make any number.
-MOST = 100
+MAX_NAMES = 100
 
 
 class KeyWalk:
@@ -60,7 +60,7 @@ class KeyWalk:
                     break
                 self._note(server, {self._queue_of(key): key for key in keys})
                 if not self._cursor:
-                    self._begins_at = time.monotonic() + REST
+                    self._begins_at = time.monotonic() + SCAN_INTERVAL
                 if time.monotonic() > deadline:
                     break
             oldest = time.monotonic() - LATELY
@@ -84,7 +84,7 @@ class KeyWalk:
                 self._seen[name] = now
             else:
                 asked[name] = key
-        if not asked or len(self._seen) >= MOST:
+        if not asked or len(self._seen) >= MAX_NAMES:
             return
         with server.pipeline(transaction=False) as pipeline:
             for key in asked.values():
@@ -92,7 +92,7 @@ class KeyWalk:
             # A key that may not be read, or is not a list any more, is not a queue.
             replies = pipeline.execute(raise_on_error=False)
         for name, raw in zip(asked, replies, strict=True):
-            if isinstance(raw, bytes | str) and len(self._seen) < MOST and _task(raw) in OPERATION_OF_TASK:
+            if isinstance(raw, bytes | str) and len(self._seen) < MAX_NAMES and _task(raw) in OPERATION_OF_TASK:
                 self._seen[name] = now
 
 
@@ -110,7 +110,7 @@ def _walk(broker: str, prefix: str) -> KeyWalk:
 
 
 def find_names(
-    settings: Settings, server: "redis.Redis", known: Iterable[str] = (), *, seconds: float = SHORT
+    settings: Settings, server: "redis.Redis", known: Iterable[str], *, seconds: float = SHORT
 ) -> tuple[str, ...]:
     """Return the names of all queues, ours first; `known` are those that the caller knows. Raises RedisError."""
     prefix = settings.key_prefix

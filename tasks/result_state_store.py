@@ -22,7 +22,7 @@ SCRIPT = files(__package__).joinpath("result_state_store.lua").read_text()
 DIGEST = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 #: Largest number of states in one call of the script, during which the server does nothing else.
-MOST = 100
+MAX_STATES = 100
 
 #: Result key, document, state, and lifetime in seconds (None: no limit).
 State = tuple[str | bytes, str | bytes, str, int | None]
@@ -51,7 +51,7 @@ def _calls(states: Sequence[State]) -> Iterator[list[State]]:
     """Split the states into calls of the script, which takes states of one lifetime, all final or none."""
     for _, alike in groupby(states, key=lambda state: (state[3], state[2] in FINAL_STATES)):
         run = list(alike)
-        yield from (run[first : first + MOST] for first in range(0, len(run), MOST))
+        yield from (run[first : first + MAX_STATES] for first in range(0, len(run), MAX_STATES))
 
 
 def _send(client: "redis.Redis", command: str, script: str, calls: Sequence[list[State]]) -> list[Any]:

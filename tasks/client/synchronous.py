@@ -183,7 +183,7 @@ class PatternStorageClient(
 
     def get(self, correlation_id: UUID | str) -> Job:
         """Return the job of this id, without asking a server. Raises ValueError if it is not a UUID."""
-        return Job(self, correlation_id if isinstance(correlation_id, UUID) else UUID(correlation_id))
+        return Job(self, correlation_id if isinstance(correlation_id, UUID) else UUID(str(correlation_id)))
 
     def results(self, jobs: Iterable[Job], timeout: float = 10.0) -> Iterator[tuple[Job, ModelResult]]:
         """Yield each job with its result as they complete, over one subscription; `timeout` seconds for all of them.

@@ -86,7 +86,7 @@ def test_a_second_installation_of_which_no_worker_runs(
         signs = wait_until(lambda: dict(theirs.zrange(KEY, 0, -1, withscores=True)), "its worker has signed")
         unreadable = dict.fromkeys(("not one of ours", "[" * 100_000), time.time())
         old = {'["1", "restored", "public"]': time.time() - KEPT - 60}
-        server.zadd(KEY, signs | unreadable | old)
+        server.zadd(KEY, signs | unreadable | old | {'["1", "no time", "public"]': float("inf")})
     said = doctor("--json", DATABASE_URL=database_url, REDIS_URL=redis_url)
     database = worker.database_url.rpartition("/")[2]
     strangers = {each["found"].partition(" for ")[2]: each for each in said.json if each["subject"] == "installation"}

@@ -209,7 +209,7 @@ class TestStatus:
             queue.publish(key, json.dumps(done))
             assert result.result(DEADLINE).data == 1
 
-    @pytest.mark.parametrize("text", ["no uuid", "", "1234"])
-    def test_id_that_is_no_uuid(self, client: PatternStorageClient, text: str) -> None:
+    @pytest.mark.parametrize("value", ["no uuid", "", "1234", 1234, None])
+    def test_id_that_is_no_uuid(self, client: PatternStorageClient, value: Any) -> None:
         with pytest.raises(ValueError, match="UUID"):
-            client.get(text)
+            client.get(value)
