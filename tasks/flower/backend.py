@@ -1,4 +1,4 @@
-"""Servers behind the pages: a small pool of PostgreSQL connections, a client, and threads for what blocks."""
+"""Access to the servers behind the pages: a small pool of PostgreSQL connections, a client, and threads."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -15,7 +15,7 @@ STALE = 3
 
 
 class CachedValue(Generic[T]):
-    """A value that is computed in the background when a page asks for it and it is old.
+    """A value that is computed in the background when a page asks for it and the last one is old.
 
     Args:
         compute: returns the value; while it raises, the last value stays.

@@ -1,4 +1,4 @@
-"""`celery flower`: Flower's own command, or the sentence that says which extra brings it.
+"""Command `celery flower`: Flower's own, or a sentence that names the extra which is missing.
 
 It is an entry point, because Celery looks for a command before it loads the application. Flower has an entry point of
 the same name; whichever of the two Celery takes, it is the same command. Every `celery` command line of the environment

@@ -1,4 +1,4 @@
-"""Replacements of Flower's own views: what is shown, to whom, and a Revoke that is durable."""
+"""Replacements of Flower's own views: private metrics, no results, a list without housekeeping, a durable Revoke."""
 
 from contextlib import suppress
 from typing import Any
@@ -36,7 +36,7 @@ class TaskPage(TaskView):  # type: ignore[misc]  # Flower has no types
 
     @web.authenticated
     def get(self, task_id: str) -> None:
-        """Show it, or redirect."""
+        """Show the page, or redirect."""
         if task_id not in self.application.events.state.tasks:
             with suppress(ValueError):
                 self.redirect(self.reverse_url("job", UUID(task_id)))

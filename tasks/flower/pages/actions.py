@@ -1,4 +1,4 @@
-"""Bases of the actions of our pages: each asks for confirmation, saying to how many, before it acts."""
+"""Bases of the actions of our pages: each asks for confirmation, with the number of jobs, before it acts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -43,11 +43,11 @@ class ActionHandler(PageHandler):
         raise NotImplementedError
 
     async def act(self) -> int:
-        """Act, write it into the audit, and return to how many it was done."""
+        """Act, write the action into the audit, and return on how many jobs or things it acted."""
         raise NotImplementedError
 
     def back(self, count: int) -> str:
-        """Return the URL of the page that says that it was done."""
+        """Return the URL of the page that confirms the action."""
         raise NotImplementedError
 
     async def get(self) -> None:
@@ -60,7 +60,7 @@ class ActionHandler(PageHandler):
         )  # fmt: skip
 
     async def post(self) -> None:
-        """Act, and lead to the page that says so."""
+        """Act, and lead to the page that confirms it."""
         count = await self.act()
         self.figures.checks.invalidate()
         self.redirect(self.back(count), status=303)
@@ -78,7 +78,7 @@ class NamedAction(ActionHandler):
         return self.parameter("name")
 
     async def question(self) -> Question:
-        """Ask about the one of this name."""
+        """Ask about the queue or import of this name."""
         about = {"name": await self.target()}
         return Question(f"{self.verb} {self.noun} {about['name']}?", self.href(self.tab), about, about)
 

@@ -101,7 +101,7 @@ class PageHandler(BaseHandler):  # type: ignore[misc]  # Flower has no types
         return {name: value for name in self.filter_names if (value := self.parameter(name))}
 
     def choice(self, name: str, known: Any, default: str = "") -> str:
-        """Return a parameter that has to be one of the known formatting. Raises HTTPError 400."""
+        """Return a parameter that has to be one of the known words. Raises HTTPError 400."""
         value = self.parameter(name)
         if value and value not in known:
             raise web.HTTPError(400, f"{name} should be one of {', '.join(known)}")

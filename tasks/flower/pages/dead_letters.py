@@ -102,7 +102,7 @@ class LetterAction(LettersHandler, ActionHandler):
         return count
 
     async def act_on(self, ids: list[UUID]) -> int:
-        """Act, and return on how many."""
+        """Act on these letters, and return on how many."""
         raise NotImplementedError
 
 
@@ -112,12 +112,12 @@ class ReplayLetters(LetterAction):
     needed_role = Role.OPERATOR
     verb, past, action = "Replay", "replayed", "replay dead letters"
     consequence = (
-        "Each is sent again under its own correlation id and stays a dead letter until it is done: nothing is lost,"
-        " and what fails again is here again."
+        "Each job is sent again under its own correlation id, and stays a dead letter until it is done. If it fails"
+        " again, it is listed here again."
     )
 
     async def act_on(self, ids: list[UUID]) -> int:
-        """Send them again, as many at a time as fit in memory."""
+        """Send the letters again, as many at a time as fit in memory."""
         sent, last = 0, None
         while entries := await self.backend.run(dead_letters.page, ids=ids, after=last):
             for chunk in dead_letters.chunks(entries):
@@ -136,10 +136,10 @@ class DiscardLetters(LetterAction):
 
     needed_role = Role.ADMIN
     verb, past, action, dangerous = "Discard", "discarded", "discard dead letters", True
-    consequence = "They are removed for good, with their contracts: nobody can replay them any more."
+    consequence = "They are removed for good, with their contracts, and cannot be replayed any more."
 
     async def act_on(self, ids: list[UUID]) -> int:
-        """Remove them."""
+        """Remove the letters."""
         return await self.backend.run(dead_letters.discard, ids=ids)
 
 

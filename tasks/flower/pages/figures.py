@@ -1,4 +1,4 @@
-"""Cached figures of the overview and the queues: each takes long, so all who look share one computation."""
+"""Cached figures of the overview and the queues: each takes long, so all users share one computation."""
 
 from dataclasses import dataclass
 from functools import partial

@@ -17,7 +17,8 @@ class RunNow(ImportsHandler, NamedAction):
 
     verb, past = "Run now", "started"
     consequence = (
-        "A worker of the queue `imports` runs it now, beside its schedule. One run at a time: an open one goes on."
+        "A worker of the queue `imports` runs it now, beside its schedule. There is one run at a time: if one is open,"
+        " no other is started."
     )
 
     async def question(self) -> Question:
@@ -27,13 +28,13 @@ class RunNow(ImportsHandler, NamedAction):
         return Question(f"Run {about['name']} now?", self.href("imports"), about, about)
 
     async def act(self) -> int:
-        """Start it. If the queue does not answer, beat sends the message later. Raises RunOpen where a run is open."""
+        """Start a run. If the queue does not answer, beat sends its message later. Raises RunOpen if one is open."""
         with suppress(BrokerUnavailable):
             await self.operator.run_import(self.parameter("name"), await self._plan(), force=True)
         return 1
 
     async def _plan(self) -> dict[str, Any]:
-        """Return its plan in the imports file, or that of its last run where Flower has no such file."""
+        """Return the plan of the import in the imports file, or that of its last run if it is not in the file."""
         name = self.parameter("name")
         entries, _ = await self.entries()
         if name in entries:
@@ -54,7 +55,7 @@ class PauseImport(ImportsHandler, NamedAction):
     )
 
     async def act(self) -> int:
-        """Pause it."""
+        """Pause the import."""
         return int(await self.operator.pause_import(self.parameter("name")))
 
 
@@ -65,7 +66,7 @@ class ResumeImport(ImportsHandler, NamedAction):
     consequence = "Beat runs it again when it is due."
 
     async def act(self) -> int:
-        """Resume it."""
+        """Resume the import."""
         return int(await self.operator.resume_import(self.parameter("name")))
 
 
@@ -74,7 +75,7 @@ class StopRun(ImportsHandler, ActionHandler):
 
     needed_role = Role.OPERATOR
     verb, past, dangerous = "Stop", "stopped", True
-    consequence = "It rolls back within seconds and writes nothing. It ends as cancelled, whatever a worker does later."
+    consequence = "It rolls back within seconds and writes nothing. Its state is then cancelled, for good."
 
     async def question(self) -> Question:
         """Ask about the run. Raises HTTPError 404."""
@@ -86,7 +87,7 @@ class StopRun(ImportsHandler, ActionHandler):
         )  # fmt: skip
 
     async def act(self) -> int:
-        """Cancel it durably, if it is open."""
+        """Cancel the run durably, if it is open."""
         run = await self.run(self.parameter("id"))
         if run.state not in OPEN:
             return 0

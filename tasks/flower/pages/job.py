@@ -36,7 +36,7 @@ class JobPage(PageHandler):
     tab = "jobs"
 
     async def get(self, text: str) -> None:
-        """Show the job from PostgreSQL, Redis and Flower's record, any of which may know what the others do not."""
+        """Show the job from PostgreSQL, Redis and Flower's record, each of which may know what the others do not."""
         try:
             job_id = UUID(text)
         except ValueError:

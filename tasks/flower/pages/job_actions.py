@@ -89,8 +89,8 @@ class CancelJobs(JobAction):
     verb, past, dangerous = "Cancel", "cancelled", True
     states = states_by_id = CANCELLABLE
     consequence = (
-        "Each ends as REVOKED and never commits, whenever a worker comes to it; one that runs rolls back. What has"
-        " ended by then stays as it is."
+        "Each job ends as REVOKED and never commits; a job that runs rolls back. Jobs that have ended by then stay as"
+        " they are."
     )
 
     async def count(self, wanted: JobFilter) -> tuple[int, bool]:
@@ -106,7 +106,7 @@ class CancelJobs(JobAction):
         return count + waiting.found, more or not waiting.complete
 
     async def act(self) -> int:
-        """Cancel them."""
+        """Cancel the jobs."""
         wanted = self.actionable()
         if wanted is None:
             return 0
@@ -123,9 +123,8 @@ class RetryJobs(JobAction):
     verb, past = "Send again", "sent-again"
     states, states_by_id = (ListedState.FAILURE,), RETRIABLE
     consequence = (
-        "Each is sent again under a new correlation id that remembers the old one, and does what it says. One that"
-        " was sent again before, a query, and a run of an import are left alone; a cancelled job is sent again from its"
-        " own page only."
+        "Each job is sent again under a new correlation id, which refers to the old one. Jobs that were sent again"
+        " before, queries and runs of imports are left out; a cancelled job is sent again from its own page only."
     )
 
     async def count(self, wanted: JobFilter) -> tuple[int, bool]:
@@ -134,7 +133,7 @@ class RetryJobs(JobAction):
         return count, count >= jobs.COUNT_LIMIT
 
     async def act(self) -> int:
-        """Send them again."""
+        """Send the jobs again."""
         wanted = self.actionable()
         if wanted is None:
             return 0

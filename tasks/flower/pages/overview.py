@@ -59,7 +59,7 @@ class OverviewPage(PageHandler):
     tab = "overview"
 
     async def get(self) -> None:
-        """Show it."""
+        """Show problems, figures and checks."""
         chosen = self.choice("span", SPANS, "hour")
         figures = self.figures
         state, trouble = None, ""

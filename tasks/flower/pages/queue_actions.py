@@ -23,12 +23,12 @@ class PauseQueue(QueueAction):
 
     verb, past = "Pause", "paused"
     consequence = (
-        "No worker takes a job from it until somebody resumes it, also after a restart of everything; what workers have"
-        " taken is done. Jobs can still be submitted, and wait."
+        "No worker takes a job from it until somebody resumes it, also after a restart of everything. Jobs that workers"
+        " have taken are done. Jobs can still be submitted, and wait."
     )
 
     async def act(self) -> int:
-        """Pause it."""
+        """Pause the queue."""
         return int(await self.operator.pause_queue(await self.target()))
 
 
@@ -39,7 +39,7 @@ class ResumeQueue(QueueAction):
     consequence = "Workers take jobs from it again within seconds."
 
     async def act(self) -> int:
-        """Resume it."""
+        """Resume the queue."""
         self.settings.pop("pattern_storage_workers_asked", None)
         return int(await self.operator.resume_queue(await self.target()))
 
@@ -49,7 +49,7 @@ class PurgeQueue(QueueAction):
 
     needed_role = Role.ADMIN
     verb, past, dangerous = "Purge", "purged", True
-    consequence = "Every job that waits in it is cancelled for good and taken out; jobs that workers have go on."
+    consequence = "Every job that waits in it is cancelled for good and removed. Jobs that workers have taken go on."
 
     async def question(self) -> Question:
         """Say how many jobs wait."""
@@ -59,7 +59,7 @@ class PurgeQueue(QueueAction):
         return Question(text, self.href("queues"), about, about, count=depth.waiting)
 
     async def act(self) -> int:
-        """Empty it."""
+        """Empty the queue."""
         return await self.operator.purge_queue(await self.target())
 
 

@@ -1,4 +1,4 @@
-"""Pages of the queues: what waits in each and since when, and which workers serve it."""
+"""Pages of the queues: the jobs that wait in each, since when, and the workers that serve it."""
 
 import asyncio
 import time
@@ -62,7 +62,7 @@ class QueuesHandler(PageHandler):
         return dict(found)
 
     async def depths(self, known: Iterable[str] = ()) -> list[QueueDepth]:
-        """Return the depth of each queue: ours, those that workers serve, and all in which something waits."""
+        """Return the depth of each queue: ours, those that workers serve, and all in which jobs wait."""
         return await self.backend.in_thread(depths, self.backend.settings, {*known, *self._answered()})
 
     async def depth(self, name: str) -> QueueDepth:
@@ -115,7 +115,7 @@ class QueuePage(QueuesHandler):
     """Messages that wait in one queue, GET /queues/of/NAME."""
 
     async def get(self, name: str) -> None:
-        """Show them, the oldest first."""
+        """Show the messages, the oldest first."""
         queue = await self.queue(name)
         offset = self.parameter("from")
         place = int(offset) if offset.isascii() and offset.isdecimal() and len(offset) < 10 else 0

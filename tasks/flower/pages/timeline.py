@@ -27,7 +27,7 @@ class Step:
 
 
 def steps(events: list[Event], seen: Any) -> list[Step]:
-    """Return the steps in order of time: the events, and what Flower has seen beside them."""
+    """Return the steps in order of time: the events, and those that only Flower has seen."""
     found = [
         Step(
             event.at, event.what,
