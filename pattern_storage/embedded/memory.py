@@ -4,6 +4,7 @@ PostgreSQL's own defaults are for a machine of the year 2000. A server that shar
 memory as cache, where a dedicated server would take a quarter; none of it is used before there is data.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -46,9 +47,10 @@ def memory_settings(memory: int) -> dict[str, str]:
 
 def free_disk(directory: Path) -> int:
     """Return the bytes that are free on the disk of a directory, which need not exist yet."""
-    while not directory.exists():
-        directory = directory.parent
-    return psutil.disk_usage(str(directory)).free
+    for parent in (directory, *directory.parents):
+        with suppress(OSError):  # it does not exist, or may not be entered, which the start reports
+            return psutil.disk_usage(str(parent)).free
+    return 0
 
 
 def wal_settings(free: int) -> dict[str, str]:

@@ -37,14 +37,6 @@ class Definition:
             return "method"
         return "async_function" if isinstance(self.node, ast.AsyncFunctionDef) else "function"
 
-    @property
-    def arguments(self) -> list[ast.arg]:
-        """Every parameter in the order of the signature, `*args` and `**kwargs` among them."""
-        if isinstance(self.node, ast.ClassDef):
-            return []
-        spec = self.node.args
-        return list(filter(None, [*spec.posonlyargs, *spec.args, spec.vararg, *spec.kwonlyargs, spec.kwarg]))
-
     def tags(self) -> list[str]:
         """Return the tags: the kind of code, then the last name of each decorator."""
         node, name = self.node, self.node.name
@@ -63,13 +55,12 @@ class Definition:
     def _is_typed(self, *, implicit_first: bool) -> bool:
         if isinstance(self.node, ast.ClassDef) or self.node.returns is None:
             return False
-        arguments = self.arguments[1:] if implicit_first else self.arguments
-        return all(argument.annotation for argument in arguments)
+        return all(argument.annotation for argument in _arguments(self.node)[implicit_first:])
 
     def details(self) -> dict[str, Any]:
         """Return the context of this kind of definition: a function's arguments, or a class's bases and methods."""
         if not isinstance(self.node, ast.ClassDef):
-            return {"arguments": [argument.arg for argument in self.arguments]}
+            return {"arguments": [argument.arg for argument in _arguments(self.node)]}
         methods = [member.name for member in _members(self.node) if not isinstance(member, ast.ClassDef)]
         bases = [dotted for dotted in map(_dotted, self.node.bases) if dotted]
         return {"bases": bases, "methods": list(dict.fromkeys(methods))}
@@ -113,6 +104,12 @@ def _members(scope: ast.AST) -> Iterator[DefinitionNode]:
             yield node
         else:
             pending.extend(reversed([child for child in ast.iter_child_nodes(node) if isinstance(child, blocks)]))
+
+
+def _arguments(node: FunctionNode) -> list[ast.arg]:
+    """Return every parameter in the order of the signature, `*args` and `**kwargs` among them."""
+    spec = node.args
+    return list(filter(None, [*spec.posonlyargs, *spec.args, spec.vararg, *spec.kwonlyargs, spec.kwarg]))
 
 
 def _complexity(node: DefinitionNode) -> int:

@@ -1,6 +1,7 @@
 """Memory settings of the embedded PostgreSQL, from a small container to a large machine."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -36,6 +37,18 @@ def test_a_quarter_of_the_memory_is_never_exceeded() -> None:
 @pytest.mark.parametrize(("free", "size"), [(GIB, "256MB"), (20 * GIB, "2048MB"), (900 * GIB, "4096MB")])
 def test_wal_takes_a_tenth_of_the_disk(free: int, size: str) -> None:
     assert wal_settings(free) == {"max_wal_size": size}
+
+
+def test_the_disk_of_a_directory_that_may_not_be_entered(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(path: str) -> SimpleNamespace:
+        if path.startswith("/closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return SimpleNamespace(free=7)
+
+    monkeypatch.setattr(psutil, "disk_usage", measure)
+    # As it is for root, who runs these tests in a container.
+    monkeypatch.setattr(Path, "exists", lambda _: True)
+    assert free_disk(Path("/closed/data")) == 7
 
 
 def test_the_disk_of_a_directory_to_come(tmp_path: Path) -> None:
