@@ -200,7 +200,7 @@ def _cell(value: Any) -> Text:
 
 
 def utc(moment: datetime | None) -> str | None:
-    """Return a time in UTC, to the second; PostgreSQL gives times in the time zone of its session."""
+    """Return a time in UTC, to the second, as tables show it."""
     return None if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
