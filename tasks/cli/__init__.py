@@ -14,8 +14,8 @@ from pattern_storage.tasks.cli import (
     health,
     import_file,
     imports,
-    job_lists,
     jobs,
+    operations,
     queues,
     schema,
     up,
@@ -36,12 +36,12 @@ cli = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
-    up.up, env, relay, demo, schema.migrate, *jobs.COMMANDS, harvest.harvest, doctor.doctor, health.health, audit,
+    up.up, env, relay, demo, schema.migrate, *operations.COMMANDS, harvest.harvest, doctor.doctor, health.health, audit,
 )  # fmt: skip
 for command in COMMANDS:
     cli.command()(command)
 cli.command("import")(import_file.import_source)
-cli.add_typer(job_lists.cli, name="jobs", no_args_is_help=True)
+cli.add_typer(jobs.cli, name="jobs", no_args_is_help=True)
 cli.add_typer(queues.cli, name="queues", no_args_is_help=True)
 cli.add_typer(imports.cli, name="imports", no_args_is_help=True)
 cli.add_typer(dead_letters.cli, name="dead-letters", no_args_is_help=True)

@@ -7,8 +7,8 @@ import typer
 
 from pattern_storage.storage import audit as entries
 from pattern_storage.storage.audit import AuditEntry
-from pattern_storage.tasks.cli.jobs import Json
 from pattern_storage.tasks.cli.operator import query
+from pattern_storage.tasks.cli.options import Json
 from pattern_storage.tasks.cli.output import err, plural, print_json, print_table, utc
 
 #: Characters of an action's filter or jobs that are printed; --json has all of it.

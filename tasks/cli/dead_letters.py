@@ -17,17 +17,8 @@ from pattern_storage.storage import dead_letters
 from pattern_storage.storage.dead_letters import PAGE_SIZE, DeadLetter, Entry
 from pattern_storage.storage.errors import ContractInvalid
 from pattern_storage.tasks.cli.exits import Exit, InputInvalid
-from pattern_storage.tasks.cli.jobs import Json
-from pattern_storage.tasks.cli.operator import (
-    DryRun,
-    ErrorTypeOption,
-    Ids,
-    act_on,
-    check_not_empty,
-    query,
-    read_filter,
-    report_count,
-)
+from pattern_storage.tasks.cli.operator import act_on, check_not_empty, query, read_filter, report_count
+from pattern_storage.tasks.cli.options import DryRun, ErrorTypeOption, Ids, Json
 from pattern_storage.tasks.cli.output import err, plural, print_json, print_pairs, print_table, utc
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.database import run_sync

@@ -21,7 +21,7 @@ from pattern_storage.extract import harvest, standard_library
 from pattern_storage.storage import ModelResult
 from pattern_storage.storage.pattern_columns import PatternColumns
 from pattern_storage.tasks.cli.exits import Exit, wants_json
-from pattern_storage.tasks.cli.jobs import Json
+from pattern_storage.tasks.cli.options import Json
 from pattern_storage.tasks.cli.output import err, out, print_json, print_table
 from pattern_storage.tasks.cli.services import running_services, running_stack
 from pattern_storage.tasks.client import Job, PatternStorageClient

@@ -10,7 +10,7 @@ from pattern_storage.tasks.cli.doctor_service import check_service
 from pattern_storage.tasks.cli.doctor_workers import ask_workers, check_workers
 from pattern_storage.tasks.cli.exits import Exit
 from pattern_storage.tasks.cli.finding import Finding
-from pattern_storage.tasks.cli.jobs import Json
+from pattern_storage.tasks.cli.options import Json
 from pattern_storage.tasks.cli.output import print_json, print_table
 
 

@@ -1,4 +1,4 @@
-"""Checks of PostgreSQL for `doctor`: over the connections of a worker, doing what a worker does."""
+"""Checks of PostgreSQL for `doctor`: they connect as a worker does, and do the work of one, rolled back."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -84,7 +84,7 @@ def _jobs(settings: Settings, role: str) -> Finding:
 
 
 def _timeouts(settings: Settings) -> Iterator[Finding]:
-    """Look whether PostgreSQL ends transactions earlier than our settings let a job take."""
+    """Yield a finding if PostgreSQL ends transactions earlier than our settings do."""
     with suppress(StorageError, psycopg.Error):
         with connect_sync(settings.database, application_name=NAME, timeout=settings.connect_timeout) as connection:
             limit = transaction_timeout(connection)

@@ -25,13 +25,13 @@ FULL = 0.8
 
 
 def check_redis_servers(settings: Settings) -> Iterator[Finding]:
-    """Yield what was found on the servers of queue and results."""
+    """Yield findings about the servers of queue and results."""
     for check in (_servers, _rights, _kind):
         yield from check(settings)
 
 
 def _subjects(settings: Settings) -> dict[str, str]:
-    """Return the URLs of Redis servers, and what a finding about each is called."""
+    """Return the URLs of Redis servers, and the subject of the findings about each."""
     urls = {"results": settings.result_backend}
     if settings.broker_kind.is_redis:
         urls["queue"] = settings.broker
@@ -52,7 +52,7 @@ def _servers(settings: Settings) -> Iterator[Finding]:
             yield Finding(subject, False, str(error), "correct REDIS_URL; docs/redis.md says what is supported")
         except RedisError as error:
             if (refusal := passing(error)) is not None:
-                # It runs, and starting it would not help.
+                # The server runs: starting it would not help.
                 yield _refuses(subject, refusal)
                 continue
             yield Finding(subject, False, str(error), "start Redis or Valkey, or correct REDIS_URL", unreachable=True)
@@ -64,7 +64,7 @@ def _kind(settings: Settings) -> Iterator[Finding]:
 
 
 def _rights(settings: Settings) -> Iterator[Finding]:
-    """Look for which services the user of each URL has enough rights, and what it lacks for the others."""
+    """Yield the services for which the user of each URL has enough rights, and what it lacks for the nearest other."""
     for url, subject in _subjects(settings).items():
         try:
             missing = {service: missing_rights(settings, url, service) for service in RIGHTS}
@@ -109,7 +109,7 @@ def _writes(subject: str, server: "redis.Redis", settings: Settings) -> Iterator
         # A write that changes nothing, to the key that `health` writes.
         server.setrange(f"{settings.key_prefix}{KEY}", 0, "")
     except NoPermissionError:
-        # Of which the finding about rights tells.
+        # The finding about rights names it.
         return
     except RedisError as error:
         if not isinstance(error, ResponseError) and passing(error) is None:
@@ -123,7 +123,7 @@ def _refuses(subject: str, error: Exception) -> Finding:
 
 
 def _keys(subject: str, server: "redis.Redis", settings: Settings) -> Iterator[Finding]:
-    """Look whether another application keeps something else under our names."""
+    """Look for keys with our names under which another application keeps something else."""
     kinds = dict.fromkeys(QUEUES, "list") | {
         UNACKED_KEYS["unacked_key"]: "hash",
         UNACKED_KEYS["unacked_index_key"]: "zset",

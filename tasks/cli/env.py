@@ -3,7 +3,7 @@
 import shlex
 
 from pattern_storage.config.settings import load_settings
-from pattern_storage.tasks.cli.jobs import Json
+from pattern_storage.tasks.cli.options import Json
 from pattern_storage.tasks.cli.output import print_json
 
 

@@ -29,7 +29,7 @@ from pattern_storage.vocabulary import ErrorType, JobState
 
 
 class Exit(IntEnum):
-    """What a command's exit status says."""
+    """Exit statuses of the commands."""
 
     DONE = 0
     FAILED = 1
@@ -43,7 +43,7 @@ class InputInvalid(ValueError):
 
 #: The exit code of each kind of error, in order: the first kind that fits decides.
 MEANINGS: tuple[tuple[tuple[type[Exception], ...], Exit], ...] = (
-    # BatchInsertFailed as an exception is a row that was refused before anything was sent.
+    # The client raises BatchInsertFailed for a row that is wrong, before anything is sent.
     ((InputInvalid, FilterInvalid, QueueUnreadable, HarvestError, ImportsFileInvalid, SettingsInvalid, ContractInvalid,
       BatchInsertFailed, UnsupportedOperation, RevisionUnknown, RoleUnknown, ConninfoInvalid, DatabaseUnsuitable,
       DirectoryUnusable, StackAlreadyRunning, ProgramMissing, ExtraMissing), Exit.BAD_INPUT),
@@ -54,7 +54,7 @@ MEANINGS: tuple[tuple[tuple[type[Exception], ...], Exit], ...] = (
 
 
 def wants_json() -> bool:
-    """Whether this command is to print JSON, its errors included."""
+    """Return whether the command prints JSON, errors included. Errors of its arguments come before these are read."""
     return "--json" in sys.argv[1:]
 
 

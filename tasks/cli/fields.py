@@ -11,7 +11,7 @@ from pattern_storage.storage.explanation import did_you_mean
 from pattern_storage.storage.pattern import WRITABLE
 from pattern_storage.tasks.cli.exits import InputInvalid
 
-#: Columns whose value is not a text; it is read as JSON (0.9, true, null, ["a"], {"k": 1}).
+#: Columns whose value is no text: it is read as JSON (0.9, true, null, ["a"], {"k": 1}).
 TYPED = frozenset({
     "confidence_score", "usage_count", "success_rate", "complexity_score", "maintainability_score",
     "performance_score", "is_deprecated", "tags", "context",
@@ -50,7 +50,7 @@ def _value(name: str, value: str) -> Any:
     try:
         return json.loads(value)
     except (ValueError, RecursionError):
-        # tags=async,io needs no quotes; anything else that is no JSON is refused by its column's rule.
+        # tags=async,io needs no quotes; the rule of any other column refuses a text that is no JSON.
         return [tag.strip() for tag in value.split(",")] if name == "tags" else value
 
 

@@ -14,7 +14,7 @@ from pattern_storage.embedded.files import read_or_create_secret
 from pattern_storage.embedded.ports import is_free, port_for
 from pattern_storage.tasks.cli.exits import InputInvalid
 
-#: Addresses that stand for all of this machine's; one of them is enough to find it.
+#: Addresses that stand for all of this machine's, and one of these for a browser.
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
@@ -22,12 +22,12 @@ def with_login(settings: Settings, folder: Path, port: int | None) -> Settings:
     """Return the settings with a port that is free and a password, made once and kept in the folder.
 
     Args:
-        settings: what the environment says; a port in it is meant, as `port` is.
+        settings: of the environment, which may name a port too.
         folder: where password and port are kept.
-        port: the one that the user has asked for.
+        port: of the command's option, if it was given.
 
     Raises:
-        InputInvalid: the port that was asked for is taken.
+        InputInvalid: the port of the option or the environment is taken.
     """
     wanted = port or settings.flower_port
     if not is_free(wanted):
@@ -42,7 +42,7 @@ def with_login(settings: Settings, folder: Path, port: int | None) -> Settings:
 
 
 def variables(settings: Settings) -> dict[str, str]:
-    """Return what only Flower is told: not as arguments, which every user of the machine can read."""
+    """Return environment variables for Flower alone; every user of the machine could read them as arguments."""
     password = settings.flower_password.get_secret_value() if settings.flower_password else ""
     return {f"{PREFIX}FLOWER_PORT": str(settings.flower_port), f"{PREFIX}FLOWER_PASSWORD": password}
 
@@ -59,29 +59,29 @@ def address(settings: Settings, *, login: bool = False) -> str:
 
 
 def workers(settings: Settings, timeout: float) -> dict[str, bool]:
-    """Return the workers that Flower has heard of, and whether each is there.
+    """Return the workers that Flower has heard of, and whether each is online.
 
     Args:
-        settings: where Flower is, and its login.
+        settings: the address of Flower, and its login.
         timeout: seconds to wait for its answer.
 
     Raises:
-        OSError: it does not answer, or does not let us in.
-        HTTPException: what answers there is no web server.
-        ValueError: nor is it Flower.
+        OSError: Flower does not answer, or refuses the login.
+        HTTPException: another program answers, which is no web server.
+        ValueError: another web server answers.
     """
     password = settings.flower_password.get_secret_value() if settings.flower_password else ""
     login = b64encode(f"{settings.flower_user}:{password}".encode()).decode()
     url = f"{address(settings)}api/workers?status=1"
     request = Request(url, headers={"Authorization": f"Basic {login}"})  # noqa: S310  # it begins with http://
-    # A proxy that the environment names is for the world outside.
+    # A proxy in the environment is for other hosts.
     with build_opener(ProxyHandler({})).open(request, timeout=timeout) as answer:
         found: dict[str, bool] = json.load(answer)
     return found
 
 
 def shows_a_worker(settings: Settings) -> bool:
-    """Tell whether Flower lets us in and has heard of a worker: from then on it misses no job."""
+    """Return whether Flower answers and has heard of a worker: from then on it misses no job."""
     try:
         return any(workers(settings, timeout=1).values())
     except OSError:

@@ -13,7 +13,7 @@ import typer
 from pattern_storage.extract import harvest as harvest_patterns
 from pattern_storage.extract import standard_library
 from pattern_storage.tasks.cli.exits import InputInvalid
-from pattern_storage.tasks.cli.jobs import Json
+from pattern_storage.tasks.cli.options import Json
 from pattern_storage.tasks.cli.output import err, print_json
 from pattern_storage.tasks.cli.progress import counting
 

@@ -19,8 +19,8 @@ from pattern_storage.storage.rows import Connection
 from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.cli import flower
 from pattern_storage.tasks.cli.exits import Exit
-from pattern_storage.tasks.cli.jobs import Json
 from pattern_storage.tasks.cli.operator import query
+from pattern_storage.tasks.cli.options import Json
 from pattern_storage.tasks.cli.output import err, out, print_json, utc
 from pattern_storage.tasks.errors import ResultBackendUnavailable
 from pattern_storage.tasks.imports.plan.imports_file import load_entries

@@ -16,7 +16,7 @@ from pattern_storage.storage.explanation import explain
 from pattern_storage.storage.pool import create_pool
 from pattern_storage.storage.translation import translate
 from pattern_storage.tasks.cli.exits import Exit, InputInvalid
-from pattern_storage.tasks.cli.jobs import Json
+from pattern_storage.tasks.cli.options import Json
 from pattern_storage.tasks.cli.output import print_failure, print_json, print_pairs
 from pattern_storage.tasks.cli.progress import ProgressBar
 from pattern_storage.tasks.imports.location import absolute

@@ -15,8 +15,8 @@ from pattern_storage.storage.import_runs import ImportRun
 from pattern_storage.storage.pauses import Pausable
 from pattern_storage.tasks.cli.exits import Exit, InputInvalid
 from pattern_storage.tasks.cli.import_file import finish_import
-from pattern_storage.tasks.cli.jobs import Json
 from pattern_storage.tasks.cli.operator import act_on, query, report_change
+from pattern_storage.tasks.cli.options import Json
 from pattern_storage.tasks.cli.output import err, plural, print_id, print_json, print_table, utc
 from pattern_storage.tasks.cli.progress import ProgressBar
 from pattern_storage.tasks.client import Job, JobTimeout, PatternStorageClient

@@ -17,14 +17,14 @@ RAISE_AGAIN_AFTER = 0.01
 def keep_interrupts() -> Iterator[None]:
     """Raise KeyboardInterrupt again where Python has printed and forgotten it.
 
-    A signal may arrive while the callback of a weak reference or a `__del__` runs, and what these raise goes
-    nowhere: the program would go on as if nobody had asked it to stop, and a service manager would kill it.
+    A signal may arrive while the callback of a weak reference or a `__del__` runs. Python ignores exceptions of these:
+    the program would go on as if it had not been interrupted, until a service manager kills it.
     """
     before = sys.unraisablehook
 
     def again(lost: "UnraisableHookArgs") -> None:
         if issubclass(lost.exc_type, KeyboardInterrupt):
-            # Not from here: what a hook raises is lost as well.
+            # Not from here: exceptions of this hook are ignored as well.
             signal.setitimer(signal.ITIMER_REAL, RAISE_AGAIN_AFTER)
         else:
             before(lost)

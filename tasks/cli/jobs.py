@@ -1,236 +1,202 @@
-"""Commands that enqueue jobs and read results: insert, update, delete, query, result, status."""
+"""Commands `jobs list`, `show`, `cancel` and `retry`: jobs of all states, also those that wait."""
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated, Any
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from operator import attrgetter
+from typing import Annotated
 from uuid import UUID
 
 import typer
 
-from pattern_storage.storage import ModelResult
+from pattern_storage.config.settings import load_settings
+from pattern_storage.storage import jobs
+from pattern_storage.storage.job_details import find_job
+from pattern_storage.storage.job_filter import Cursor, JobFilter
 from pattern_storage.tasks.cli.exits import Exit, InputInvalid
-from pattern_storage.tasks.cli.fields import parse_fields, read_patterns
-from pattern_storage.tasks.cli.output import err, print_id, print_json, print_result, print_table
-from pattern_storage.tasks.cli.progress import counting
-from pattern_storage.tasks.client import Job, JobTimeout, PatternStorageClient
-from pattern_storage.tasks.client.call_options import CallOptions
-from pattern_storage.tasks.client.outgoing import build
-from pattern_storage.vocabulary import ErrorType, OperationName, Priority
+from pattern_storage.tasks.cli.job_output import (
+    job_row,
+    message_row,
+    plain_details,
+    plain_job,
+    plain_message,
+    print_details,
+)
+from pattern_storage.tasks.cli.operator import act_on, confirm, query, read_filter, report_count
+from pattern_storage.tasks.cli.options import (
+    DryRun,
+    ErrorTypeOption,
+    Ids,
+    Json,
+    Name,
+    OperationOption,
+    Queue,
+    Since,
+    State,
+    Until,
+    Yes,
+)
+from pattern_storage.tasks.cli.output import err, out, plural, print_json, print_pairs, print_table
+from pattern_storage.tasks.client import PatternStorageClient
+from pattern_storage.tasks.errors import ServiceUnavailable
+from pattern_storage.tasks.operate.job_actions import CANCELLABLE, RETRIABLE
+from pattern_storage.tasks.operate.message_search import count_waiting, list_waiting
+from pattern_storage.tasks.operate.stored_result import find_stored_result
+from pattern_storage.vocabulary import JobState, ListedState
 
-FIELDS_HELP = "column=value; column=@FILE reads a text file. Numbers, tags and context are JSON; tags may be a,b,c."
-
-ORDER_HELP = "created_at, updated_at, pattern_name, confidence_score, success_rate or usage_count."
-
-#: Failed batches whose error is printed; 'pattern-storage result ID' tells the others.
-SHOWN_FAILURES = 5
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait for the result; 0 prints the correlation id.")]
-CorrelationId = Annotated[UUID | None, typer.Option("--id", help="The job's correlation id; a new one by default.")]
-Expect = Annotated[
-    str | None, typer.Option(help="Only if its updated_at is still this one; else a version_conflict, and no change.")
-]
-Urgency = Annotated[Priority | None, typer.Option("--priority", help="Before or after other jobs that wait.")]
-Delay = Annotated[float | None, typer.Option(min=0, help="Seconds until it may begin; add --wait 0, or as many more.")]
-Fields = Annotated[list[str] | None, typer.Argument(metavar="COLUMN=VALUE...", help=FIELDS_HELP)]
-
-
-def finish(job: Job, wait: float, as_json: bool) -> None:
-    """Wait for one job, print what became of it, and exit 1 if it failed."""
-    if not wait:
-        print_id(job.correlation_id, as_json=as_json)
-        return
-    result = job.result(timeout=wait)
-    print_result(result, as_json=as_json)
-    if not result.success:
-        raise typer.Exit(Exit.FAILED)
+cli = typer.Typer(help="Jobs of all states: find, cancel and retry them.")
 
 
-def insert(
-    fields: Fields = None,
-    file: Annotated[
-        Path | None,
-        typer.Option("--file", "-f", help="JSON object, JSON array or JSON Lines; '-' reads standard input."),
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, max=10_000, help="Patterns in one atomic job of a file.")] = 1_000,
-    correlation_id: CorrelationId = None,
-    priority: Urgency = None,
-    delay: Delay = None,
-    wait: Wait = 30.0,
-    as_json: Json = False,
-) -> None:
-    """Store one pattern, or every pattern of a file in atomic batches."""
-    if bool(fields) == (file is not None):
-        raise InputInvalid("give either COLUMN=VALUE arguments or --file, for example: pattern_name=Singleton ...")
-    # Whatever the user has written: the client checks it.
-    patterns: list[Any] = [parse_fields(fields)] if fields else read_patterns(file or Path("-"))
-    batches = [patterns[start : start + batch_size] for start in range(0, len(patterns), batch_size)]
-    if correlation_id is not None and len(batches) > 1:
-        raise InputInvalid(f"--id names one job, but {len(patterns)} patterns make {len(batches)}; raise --batch-size")
-    options: CallOptions = {"priority": priority, "delay": delay}
-    with PatternStorageClient() as client:
-        if len(patterns) == 1:
-            finish(client.insert(patterns[0], correlation_id=correlation_id, **options), wait, as_json)
-        elif len(batches) == 1:
-            finish(client.batch_insert(patterns, correlation_id=correlation_id, **options), wait, as_json)
-        else:
-            # All are checked before the first is sent: a wrong value at the end of a file leaves nothing stored.
-            contracts = [build(OperationName.BATCH_INSERT, patterns=batch) for batch in batches]
-            _finish_many(client.submit_many(contracts, **options), wait, as_json)
-
-
-def _finish_many(jobs: list[Job], wait: float, as_json: bool) -> None:
-    """Wait for several batches, print what became of each, and exit 1 if one failed, 3 if one has no result yet."""
-    if not wait:
-        ids = [str(job.correlation_id) for job in jobs]
-        print_json({"correlation_ids": ids}) if as_json else print("\n".join(ids))  # noqa: T201
-        return
-    results = []
-    with counting("storing", "batches", len(jobs)) as show:
-        for job in jobs:
-            results.append(_result_or_timeout(job, wait))
-            show(len(results))
-    if as_json:
-        print_json([result.to_dict() for result in results])
-    else:
-        rows = [
-            (index, result.metadata["correlation_id"], result.data["count"] if result.success else 0)
-            for index, result in enumerate(results)
-        ]
-        stored = sum(count for _, _, count in rows)
-        print_table(("batch", "correlation id", "stored"), rows, title=f"{stored:,} stored in {len(rows)} batches")
-        failures = [f"batch {index}: {result.error}" for index, result in enumerate(results) if result.error]
-        for failure in failures[:SHOWN_FAILURES]:
-            err.print(failure)
-    waiting = sum(result.metadata.get("error_type") == ErrorType.NO_RESULT_YET for result in results)
-    if failed := sum(not result.success for result in results) - waiting:
-        err.print(f"{failed} of {len(results)} batches failed and wrote nothing.")
-    if waiting:
-        err.print(f"{waiting} of {len(results)} batches have no result yet; 'pattern-storage result ID' asks again.")
-    if waiting or failed:
-        raise typer.Exit(Exit.UNREACHABLE if waiting else Exit.FAILED)
-
-
-def _result_or_timeout(job: Job, wait: float) -> ModelResult:
-    """Return a job's result; for a job that has none in time one that says so, so that no other job's is lost."""
-    try:
-        return job.result(timeout=wait)
-    except JobTimeout as error:
-        return ModelResult.failure(
-            str(error),
-            ErrorType.NO_RESULT_YET,
-            correlation_id=job.correlation_id,
-            operation=OperationName.BATCH_INSERT,
-        )
-
-
-def update(
-    pattern_id: Annotated[UUID, typer.Argument()],
-    fields: Annotated[list[str], typer.Argument(metavar="COLUMN=VALUE...", help=FIELDS_HELP)],
-    expect: Expect = None,
-    correlation_id: CorrelationId = None,
-    priority: Urgency = None,
-    delay: Delay = None,
-    wait: Wait = 30.0,
-    as_json: Json = False,
-) -> None:
-    """Change some columns of one pattern."""
-    options: CallOptions = {"priority": priority, "delay": delay}
-    with PatternStorageClient() as client:
-        changes: Any = parse_fields(fields)
-        job = client.update(pattern_id, changes, expect=expect, correlation_id=correlation_id, **options)
-        finish(job, wait, as_json)
-
-
-def delete(
-    pattern_id: Annotated[UUID, typer.Argument()],
-    expect: Expect = None,
-    correlation_id: CorrelationId = None,
-    priority: Urgency = None,
-    delay: Delay = None,
-    wait: Wait = 30.0,
-    as_json: Json = False,
-) -> None:
-    """Remove one pattern."""
-    options: CallOptions = {"priority": priority, "delay": delay}
-    with PatternStorageClient() as client:
-        finish(client.delete(pattern_id, expect=expect, correlation_id=correlation_id, **options), wait, as_json)
-
-
-def query(
-    pattern_id: Annotated[UUID | None, typer.Option("--pattern-id", help="This pattern alone.")] = None,
-    name: Annotated[str | None, typer.Option(help="Exact name.")] = None,
-    contains: Annotated[str | None, typer.Option(help="Part of the name.")] = None,
-    kind: Annotated[str | None, typer.Option("--type", help="Exact pattern_type.")] = None,
-    language: Annotated[str | None, typer.Option()] = None,
-    category: Annotated[str | None, typer.Option()] = None,
-    created_by: Annotated[str | None, typer.Option()] = None,
-    deprecated: Annotated[bool | None, typer.Option("--deprecated/--not-deprecated")] = None,
-    parent: Annotated[UUID | None, typer.Option(help="Derived from this pattern.")] = None,
-    tag_any: Annotated[list[str] | None, typer.Option(help="At least one of these tags; repeat it.")] = None,
-    tag_all: Annotated[list[str] | None, typer.Option(help="All of these tags; repeat it.")] = None,
-    context: Annotated[str | None, typer.Option(help="JSON object that the context contains.")] = None,
-    min_confidence: Annotated[float | None, typer.Option(help="0 to 1.")] = None,
-    min_success_rate: Annotated[float | None, typer.Option(help="0 to 1.")] = None,
-    created_after: Annotated[str | None, typer.Option(help="ISO 8601 with time zone, inclusive.")] = None,
-    created_before: Annotated[str | None, typer.Option(help="ISO 8601 with time zone, exclusive.")] = None,
-    updated_after: Annotated[str | None, typer.Option(help="ISO 8601 with time zone, inclusive.")] = None,
-    updated_before: Annotated[str | None, typer.Option(help="ISO 8601 with time zone, exclusive.")] = None,
-    order_by: Annotated[str, typer.Option(help=ORDER_HELP)] = "created_at",
-    ascending: Annotated[bool, typer.Option("--ascending", help="Smallest or oldest first.")] = False,
-    limit: Annotated[int, typer.Option(help="1 to 1,000.")] = 50,
+@cli.command("list")
+def list_jobs(
+    state: State = None,
+    operation: OperationOption = None,
+    error_type: ErrorTypeOption = None,
+    name: Name = None,
+    queue: Queue = None,
+    since: Since = None,
+    until: Until = None,
+    sort: Annotated[str, typer.Option(help="time, or duration for the slowest first.")] = "time",
+    ascending: Annotated[bool, typer.Option("--ascending", help="Oldest or quickest first.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=jobs.MAX_LIMIT)] = 50,
     cursor: Annotated[str | None, typer.Option(help="Where the page before ended.")] = None,
-    wait: Wait = 30.0,
     as_json: Json = False,
 ) -> None:
-    """Find patterns; all given filters must hold."""
-    params: dict[str, Any] = {
-        "id": pattern_id,
-        "pattern_name": name,
-        "name_contains": contains,
-        "pattern_type": kind,
-        "language": language,
-        "category": category,
-        "created_by": created_by,
-        "is_deprecated": deprecated,
-        "parent_pattern_id": parent,
-        "tags_any": tag_any,
-        "tags_all": tag_all,
-        "context_contains": parse_fields([f"context={context}"])["context"] if context is not None else None,
-        "min_confidence": min_confidence,
-        "min_success_rate": min_success_rate,
-        "created_after": created_after,
-        "created_before": created_before,
-        "updated_after": updated_after,
-        "updated_before": updated_before,
-        "order_by": order_by,
-        "descending": not ascending,
-        "limit": limit,
-        "cursor": cursor,
-    }
-    given = {name: value for name, value in params.items() if value is not None}
-    with PatternStorageClient() as client:
-        finish(client.query(**given), wait, as_json)
+    """List jobs, the newest first; with --state QUEUED those that wait in the queues, the oldest first."""
+    settings = load_settings()
+    wanted = read_filter(state, operation, error_type, name, queue, since, until)
+    after = Cursor.parse(cursor, sort) if cursor else None
+    listing = partial(jobs.list_jobs, wanted=wanted, sort=sort, descending=not ascending, after=after, limit=limit)
+    page = query(listing, settings)
+    waiting = list_waiting(settings, wanted, limit) if wanted.states == (ListedState.QUEUED,) and not after else []
+    if as_json:
+        print_json({
+            "jobs": [plain_job(job) for job in page.jobs],
+            "waiting": [plain_message(message) for message in waiting],
+            "next_cursor": page.next and str(page.next),
+        })  # fmt: skip
+        return
+    rows = [*map(message_row, waiting), *map(job_row, page.jobs)]
+    columns = ["correlation id", "job", "state", "since (UTC)"] + ([] if out.is_terminal else ["error"])
+    print_table(columns, [row[: len(columns)] for row in rows], title=plural(len(rows), "job"))
+    if page.next:
+        err.print(f"There are more: add --cursor {page.next}")
+    if len(waiting) == limit:
+        err.print("More may wait: raise --limit; 'pattern-storage queues list' counts them")
 
 
-def result(
-    correlation_id: Annotated[UUID, typer.Argument()],
-    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for it.")] = 0.0,
+@cli.command()
+def show(correlation_id: Annotated[UUID, typer.Argument()], as_json: Json = False) -> None:
+    """Show one job: its timeline, and the jobs that it was sent again for or as."""
+    settings = load_settings()
+    found = query(partial(find_job, correlation_id=correlation_id), settings)
+    stored = None
+    with suppress(ServiceUnavailable):
+        stored = find_stored_result(settings, correlation_id)
+    if found is None:
+        _show_unlisted(correlation_id, as_json)
+        return
+    if stored is not None:
+        found = replace(found, events=sorted([*found.events, *stored.events], key=attrgetter("at")))
+    if as_json:
+        print_json(plain_details(found))
+    else:
+        print_details(found)
+
+
+@cli.command()
+def cancel(
+    ids: Ids = None,
+    state: State = None,
+    operation: OperationOption = None,
+    name: Name = None,
+    queue: Queue = None,
+    since: Since = None,
+    until: Until = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Print what became of a job."""
-    with PatternStorageClient() as client:
-        found = client.get(correlation_id).result(timeout=wait)
-    print_result(found, as_json=as_json)
-    if not found.success:
+    """Cancel jobs that have not ended, durably: these, or all that the options let through."""
+    settings = load_settings()
+    wanted = read_filter(state, operation, None, name, queue, since, until)
+    _check_selection(ids, wanted)
+    wanted = _narrowed(wanted, CANCELLABLE, "cancelled")
+    operator = act_on(settings)
+    if ids:
+        count = len(ids) if dry_run else len(asyncio.run(operator.cancel(ids)))
+    else:
+        count = query(partial(jobs.count_jobs, wanted=wanted), settings) + count_waiting(settings, wanted)
+        if count and not dry_run:
+            confirm(f"{plural(count, 'job')} would be cancelled.", yes=yes)
+            count = asyncio.run(operator.cancel_matching(wanted))
+    report_count("cancelled", count, dry_run=dry_run, as_json=as_json)
+
+
+@cli.command()
+def retry(
+    ids: Ids = None,
+    state: State = None,
+    operation: OperationOption = None,
+    error_type: ErrorTypeOption = None,
+    name: Name = None,
+    queue: Queue = None,
+    since: Since = None,
+    until: Until = None,
+    again: Annotated[bool, typer.Option("--again", help="Also a job that was sent again before.")] = False,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Send jobs that failed or were cancelled again, each under a new id. For dead letters: dead-letters replay."""
+    settings = load_settings()
+    wanted = read_filter(state, operation, error_type, name, queue, since, until)
+    _check_selection(ids, wanted)
+    wanted = _narrowed(wanted, RETRIABLE, "retried")
+    operator = act_on(settings)
+    refused: dict[UUID, str] = {}
+    if ids and not dry_run:
+        done = asyncio.run(operator.retry(ids, again=again))
+        count, refused = len(done.sent), done.refused
+        for old, new in done.sent if not as_json else ():
+            print(f"{old} {new.correlation_id}")  # noqa: T201
+    else:
+        count = len(ids) if ids else query(partial(jobs.count_jobs, wanted=wanted), settings)
+        if count and not dry_run:
+            confirm(f"{plural(count, 'job')} would be sent again.", yes=yes)
+            count, refused = asyncio.run(operator.retry_matching(wanted))
+    for job, reason in refused.items() if not as_json else ():
+        err.print(f"{job} is not sent again: {reason}")
+    reasons = {str(job): reason for job, reason in refused.items()}
+    report_count("sent again", count, dry_run=dry_run, as_json=as_json, refused=reasons)
+    if refused and ids:
         raise typer.Exit(Exit.FAILED)
 
 
-def status(correlation_id: Annotated[UUID, typer.Argument()], as_json: Json = False) -> None:
-    """Print where a job is: UNKNOWN, QUEUED, STARTED, PROGRESS, RETRY, SUCCESS, FAILURE or REVOKED."""
+def _check_selection(ids: Sequence[UUID] | None, wanted: JobFilter) -> None:
+    if bool(ids) == (not wanted.is_empty):
+        raise InputInvalid("say which jobs: correlation ids, or options such as --state, --operation and --since")
+
+
+def _narrowed(wanted: JobFilter, states: tuple[ListedState, ...], done: str) -> JobFilter:
+    """Return the filter with the states that can be acted on. Raises InputInvalid if none of its own is one."""
+    among = wanted.among(*states)
+    if not among:
+        raise InputInvalid(f"--state is {','.join(wanted.states)}; {', '.join(states)} can be {done}")
+    return replace(wanted, states=among)
+
+
+def _show_unlisted(correlation_id: UUID, as_json: bool) -> None:
+    """Show a job that is in none of our tables: it waits in the broker, was a query, or is not known at all."""
     with PatternStorageClient() as client:
-        found = client.get(correlation_id).status()
-    print_json({"correlation_id": str(correlation_id), "status": found}) if as_json else print(found)  # noqa: T201
-
-
-COMMANDS: tuple[Callable[..., None], ...] = (insert, update, delete, query, result, status)
+        status = client.get(correlation_id).status()
+    if as_json:
+        print_json({"correlation_id": str(correlation_id), "state": status, "timeline": []})
+    elif status != JobState.UNKNOWN:
+        print_pairs({"state": status}, title=f"job {correlation_id}")
+    else:
+        err.print(f"No job is known under {correlation_id}, or it has been forgotten.")
+    if status == JobState.UNKNOWN:
+        raise typer.Exit(Exit.FAILED)

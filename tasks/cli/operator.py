@@ -1,12 +1,11 @@
-"""Shared parts of operators' commands: options, who acts, filters of jobs, a confirmation, and reports of actions."""
+"""Shared parts of operators' commands: who acts, filters of jobs, a confirmation, and reports of actions."""
 
 import getpass
 import socket
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Annotated, Any, TypeVar
-from uuid import UUID
+from typing import Any, TypeVar
 
 import typer
 
@@ -20,21 +19,6 @@ from pattern_storage.tasks.database import Database, run_sync
 from pattern_storage.tasks.operate.operator import Operator
 
 T = TypeVar("T")
-
-Ids = Annotated[list[UUID] | None, typer.Argument(metavar="[CORRELATION_ID]...", help="These jobs.")]
-State = Annotated[
-    str | None, typer.Option("--state", help="QUEUED, STARTED, RETRY, SUCCESS, FAILURE, DEAD, REVOKED; several: a,b.")
-]
-OperationOption = Annotated[
-    str | None, typer.Option("--operation", help="insert, update, delete, batch_insert or import.")
-]
-ErrorTypeOption = Annotated[str | None, typer.Option("--error-type", help="Only those that failed in this way.")]
-Name = Annotated[str | None, typer.Option("--name", help="Exact name of the pattern, or of the import.")]
-Queue = Annotated[str | None, typer.Option("--queue", help="storage, batch, imports, or a name that jobs were given.")]
-Since = Annotated[str | None, typer.Option("--since", help="ISO 8601, inclusive; UTC without a zone.")]
-Until = Annotated[str | None, typer.Option("--until", help="ISO 8601, exclusive; UTC without a zone.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing, and say what would be done.")]
 
 
 def actor() -> str:

@@ -34,10 +34,10 @@ SHOWN_ITEMS = 3
 
 @contextmanager
 def flush_output() -> Iterator[None]:
-    """Write what is printed inside before the block ends. Raises OSError if that cannot be; nothing is left then.
+    """Write the output of the block before it ends. Raises OSError if that is not possible.
 
-    Python itself writes it as its last act, when all it can do about a full disk is to print a traceback. As with
-    Click, a reader who has gone is no error to speak of, but exit code 1.
+    Otherwise Python writes it as the last thing it does, and prints a traceback where a disk is full. As with Click, a
+    reader that has closed the pipe ends the program with code 1 and no message.
     """
     try:
         try:
@@ -47,7 +47,7 @@ def flush_output() -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.EPIPE, *FULL):
             raise
-        # What cannot be written now cannot be written at the end either.
+        # Python would try to write the rest again at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if error.errno == errno.EPIPE:
             raise SystemExit(1) from None
@@ -66,7 +66,7 @@ def print_id(correlation_id: UUID, *, as_json: bool) -> None:
 
 
 def print_result(result: ModelResult, *, as_json: bool) -> None:
-    """Print what became of a job."""
+    """Print the result of a job."""
     if as_json:
         print_json(result.to_dict())
         return

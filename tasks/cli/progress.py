@@ -1,4 +1,4 @@
-"""Progress bars, on standard error and only on a terminal: of an import, and of anything that is counted."""
+"""Progress bars, on standard error and only on a terminal: of an import, and of any count."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ class ProgressBar:
         self._bar.stop()
 
     def show(self, about: dict[str, Any]) -> None:
-        """Show what `Progress.to_dict` says."""
+        """Show the values of `Progress.to_dict`."""
         rows = f"{about['current']:,} rows, {about['rate']:,.0f} rows/s"
         if (left := about["seconds_left"]) is not None:
             rows += f", {timedelta(seconds=round(left))} left"
@@ -38,7 +38,7 @@ class ProgressBar:
 
 @contextmanager
 def counting(what: str, unit: str, total: int | None = None, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
-    """Show how many there are so far, of `total` where that is known; yields what to tell the number to."""
+    """Show a count, of `total` where that is known; yields a function that is called with the count so far."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"))
     with Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal) as bar:
         task = bar.add_task(what, total=total, count="")

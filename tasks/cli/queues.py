@@ -10,8 +10,8 @@ from pattern_storage.config.settings import load_settings
 from pattern_storage.storage import pauses, queue_rates
 from pattern_storage.storage.pauses import Pausable, Pause
 from pattern_storage.storage.rows import Connection
-from pattern_storage.tasks.cli.jobs import Json
-from pattern_storage.tasks.cli.operator import DryRun, Yes, act_on, confirm, query, report_change, report_count
+from pattern_storage.tasks.cli.operator import act_on, confirm, query, report_change, report_count
+from pattern_storage.tasks.cli.options import DryRun, Json, Yes
 from pattern_storage.tasks.cli.output import plural, print_json, print_table
 from pattern_storage.tasks.cli.progress import counting
 from pattern_storage.tasks.database import run_sync

@@ -7,7 +7,7 @@ import typer
 from pattern_storage.config.settings import load_settings
 from pattern_storage.storage import roles, schema
 from pattern_storage.tasks.cli.exits import InputInvalid
-from pattern_storage.tasks.cli.jobs import Json
+from pattern_storage.tasks.cli.options import Json
 from pattern_storage.tasks.cli.output import out, print_json
 
 

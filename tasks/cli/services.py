@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +23,11 @@ from pattern_storage.tasks.sender import create_app
 
 #: Seconds until a started worker, and Flower, must answer.
 START_TIMEOUT = 60.0
-#: Seconds between two starts of what has ended by itself.
-RESTART_INTERVAL = 3.0
-#: Services that are commands of ours.
+#: Seconds between two looks for processes that have ended by themselves, and between two starts of the same one.
+POLL_INTERVAL, RESTART_INTERVAL = 0.2, 3.0
+#: Services that are commands of ours; the others are Celery's.
 OWN = frozenset({"relay"})
-#: What Celery calls a service of another name.
+#: Celery's commands for services of another name.
 SUBCOMMANDS = {"imports": "worker"}
 
 
@@ -40,9 +40,9 @@ class Services:
 
 
 @contextmanager
-def running_stack(data_dir: Path, *, durable: bool = True) -> Iterator[tuple[EmbeddedStack, Settings]]:
+def running_stack(data_dir: Path) -> Iterator[tuple[EmbeddedStack, Settings]]:
     """Run migrated embedded servers in a folder; yields them with settings that point there."""
-    with EmbeddedStack(data_dir, durable=durable) as stack:
+    with EmbeddedStack(data_dir) as stack:
         schema.upgrade(stack.database_url)
         # All of them, so that no variable sends a job elsewhere.
         urls = dict.fromkeys(("redis_url", "broker_url", "result_backend_url"), stack.redis_url)
@@ -64,19 +64,18 @@ def make_folder(folder: Path) -> Path:
 def running_services(
     settings: Settings, folder: Path, ports: Mapping[str, int] | None = None, **commands: Sequence[str]
 ) -> Iterator[Services]:
-    """Run services, each by its name with its arguments, until the block ends; then stop them gracefully.
+    """Run services until the block ends; then stop them gracefully.
 
     Args:
-        settings: whose servers they use.
+        settings: the servers that they use.
         folder: where they run, keep their files and write their logs (`<name>.log`).
-        ports: where a service serves its metrics, by its name; the others serve none.
-        commands: for example `worker=["--concurrency=2"]`; all but those of `OWN` are Celery's.
+        ports: the ports of metrics, by the names of services; the others serve none.
+        commands: the arguments of each service by its name, for example `worker=["--concurrency=2"]`.
 
     Raises:
         EmbeddedError: if one does not start; it shows the end of its log.
     """
-    # In a folder of our own: the user's may hold packages called tasks, storage or config.
-    # Without CELERY_* and FLOWER_*, which the own application of the user may have set and Celery and Flower prefer.
+    # Celery and Flower prefer CELERY_* and FLOWER_*, which may be meant for an application of the user's.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("CELERY_", "FLOWER_"))}
     environment = inherited | {
         "DATABASE_URL": settings.database,
@@ -100,6 +99,7 @@ def running_services(
             service = launch(
                 name, command,
                 account=ourselves, log=ServerLog(folder / f"{name}.log"), death_signal=signal.SIGTERM,
+                # Not the user's folder, which may hold packages called tasks, storage or config.
                 directory=folder,
                 environment=environment
                 | {"PATTERN_STORAGE_METRICS_PORT": str((ports or {}).get(name, 0))}
@@ -111,7 +111,8 @@ def running_services(
 
         services = {name: start(name) for name in commands}
         if "worker" in services:
-            wait_for_worker(settings, services["worker"])
+            with closing(create_app(settings)) as app:
+                services["worker"].wait_ready(lambda: bool(app.control.ping(timeout=0.3)), timeout=START_TIMEOUT)
         if "flower" in services:
             services["flower"].wait_ready(lambda: flower.shows_a_worker(settings), timeout=START_TIMEOUT)
         yield Services(services, start)
@@ -120,7 +121,7 @@ def running_services(
 def metrics_ports(settings: Settings, folder: Path, *names: str) -> dict[str, int]:
     """Return a free port for the metrics of each service: the same at every start, as long as it stays free.
 
-    The first one's is the setting's, where it names one. Raises EmbeddedError if there is none.
+    The first service has the port of the settings, where these name one. Raises EmbeddedError if no port is free.
     """
     make_folder(folder)
     ports = {name: port_for(folder / f"{name}-metrics.port") for name in names}
@@ -129,35 +130,26 @@ def metrics_ports(settings: Settings, folder: Path, *names: str) -> dict[str, in
     return ports
 
 
-def wait_for_worker(settings: Settings, worker: ServerProcess) -> None:
-    """Return when a worker answers. Raises EmbeddedError if the process ends or is silent for a minute."""
-    app = create_app(settings)
-    try:
-        worker.wait_ready(lambda: bool(app.control.ping(timeout=0.3)), timeout=START_TIMEOUT)
-    finally:
-        app.close()
-
-
-def supervise(services: Services, embedded: EmbeddedStack | None, poll: float = 0.2) -> None:
-    """Start Flower and the embedded servers again when they end by themselves; never return. Interrupt it to go on.
+def supervise(services: Services, embedded: EmbeddedStack | None) -> None:
+    """Start Flower and the embedded servers again when they end by themselves, until interrupted.
 
     Raises:
         EmbeddedError: another service has ended, or a server cannot be started again where it was.
     """
     servers = [embedded.postgres, embedded.valkey] if embedded else []
-    again: dict[str, float] = {}
+    next_start: dict[str, float] = {}
 
-    def due(name: str) -> bool:
+    def may_start(name: str) -> bool:
         now = time.monotonic()
-        if now < again.get(name, 0.0):
+        if now < next_start.get(name, 0.0):
             return False
-        again[name] = now + RESTART_INTERVAL
+        next_start[name] = now + RESTART_INTERVAL
         err.print(f"{name} has ended by itself and is started again")
         return True
 
     while True:
         for server in servers:
-            if not server.running and due(server.NAME):
+            if not server.running and may_start(server.NAME):
                 before = server.url
                 server.start()
                 if server.url != before:
@@ -165,9 +157,9 @@ def supervise(services: Services, embedded: EmbeddedStack | None, poll: float = 
         for name, service in services.processes.items():
             if service.running:
                 continue
-            # It only shows: nothing of the system waits for it.
+            # Nothing depends on Flower, which only shows.
             if name != "flower":
                 raise EmbeddedError(f"{name} has ended by itself; the end of its log:\n{service.log_tail}")
-            if due(name):
+            if may_start(name):
                 services.processes[name] = services.start(name)
-        time.sleep(poll)
+        time.sleep(POLL_INTERVAL)
