@@ -34,9 +34,12 @@ def read_address(url: str) -> SentinelAddress:
     return SentinelAddress([(part.hostname or "127.0.0.1", part.port or PORT) for part in parts], credentials)
 
 
-def sentinel_arguments(settings: "Settings") -> dict[str, Any]:
-    """Return redis-py's arguments to connect to a Sentinel, whose password is not that of Redis."""
-    timeout = settings.connect_timeout
+def sentinel_arguments(settings: "Settings", count: int) -> dict[str, Any]:
+    """Return redis-py's arguments to connect to each of some Sentinels, whose password is not that of Redis.
+
+    They share the timeout: they are asked one after the other, and the caller waits for all.
+    """
+    timeout = settings.connect_timeout / count
     arguments: dict[str, Any] = {"socket_connect_timeout": timeout, "socket_timeout": timeout}
     if settings.sentinel_password is not None:
         arguments["password"] = settings.sentinel_password.get_secret_value()
@@ -47,4 +50,5 @@ def transport_options(settings: "Settings", url: str) -> dict[str, Any]:
     """Return the options with which kombu and Celery find the primary; none for a URL of Redis itself."""
     if not is_sentinel(url):
         return {}
-    return {"master_name": settings.sentinel_master, "sentinel_kwargs": sentinel_arguments(settings)}
+    arguments = sentinel_arguments(settings, len(read_address(url).sentinels))
+    return {"master_name": settings.sentinel_master, "sentinel_kwargs": arguments}

@@ -33,8 +33,8 @@ def connect(settings: Settings, url: str | None = None, **options: Any) -> redis
         limits = {"retry": Retry(NoBackoff(), ATTEMPTS_MORE), **limits, **options}
         return redis.Redis.from_url(for_redis_py(address), **limits)
     sentinels, credentials = read_address(address)
-    asked = sentinel_arguments(settings) | {"retry": Retry(NoBackoff(), 0)} | _shared_timeout(settings, sentinels)
-    manager = SentinelGroup(sentinels, sentinel_kwargs=asked, **{**limits, **options}, **credentials)  # type: ignore[no-untyped-call]
+    asked = sentinel_arguments(settings, len(sentinels))
+    manager = SentinelGroup(sentinels, sentinel_kwargs=asked, **{**limits, **options}, **credentials)
     return redis.Redis.from_pool(SentinelPool(settings.sentinel_master, manager, **manager.connection_kwargs))  # type: ignore[no-untyped-call]
 
 
@@ -54,8 +54,8 @@ def connect_async(
             redis.asyncio.BlockingConnectionPool.from_url(for_redis_py(address), **limits, **shared)
         )
     sentinels, credentials = read_address(address)
-    asked = sentinel_arguments(settings) | {"retry": AsyncRetry(NoBackoff(), 0)} | _shared_timeout(settings, sentinels)
-    manager = AsyncSentinelGroup(sentinels, sentinel_kwargs=asked, **{**limits, **options}, **credentials)  # type: ignore[no-untyped-call]
+    asked = sentinel_arguments(settings, len(sentinels))
+    manager = AsyncSentinelGroup(sentinels, sentinel_kwargs=asked, **{**limits, **options}, **credentials)
     # master_for would give its client a pool without a bound, and would not close it.
     pool = BlockingSentinelPool(settings.sentinel_master, manager, **manager.connection_kwargs, **shared)  # type: ignore[no-untyped-call]
     return redis.asyncio.Redis.from_pool(pool)
@@ -65,11 +65,6 @@ def _timeouts(settings: Settings, address: str) -> dict[str, Any]:
     """Return the timeouts of a connection to Redis itself; redis-py has none for connecting to a socket file."""
     names = ("socket_timeout",) if is_socket(address) else ("socket_connect_timeout", "socket_timeout")
     return dict.fromkeys(names, settings.connect_timeout)
-
-
-def _shared_timeout(settings: Settings, sentinels: list[Any]) -> dict[str, float]:
-    """Return the timeouts of each Sentinel: they are asked one after the other, and the caller waits for all."""
-    return dict.fromkeys(("socket_connect_timeout", "socket_timeout"), settings.connect_timeout / len(sentinels))
 
 
 @contextmanager

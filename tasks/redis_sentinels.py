@@ -6,6 +6,9 @@ from typing import Any
 
 import redis.asyncio.sentinel
 import redis.sentinel
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 
 class SentinelGroup(redis.sentinel.Sentinel):
@@ -15,6 +18,15 @@ class SentinelGroup(redis.sentinel.Sentinel):
     searches at once, one can overwrite a Sentinel in the list, which is then never asked again and never closed, or
     ask one Sentinel twice and pass over the one that knows the primary.
     """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)  # type: ignore[no-untyped-call]
+        self.forbid_retries()
+
+    def forbid_retries(self) -> None:
+        """Ask each Sentinel once: redis-py's retries come seconds apart, and the next Sentinel answers at once."""
+        for sentinel in self.sentinels:
+            sentinel.set_retry(Retry(NoBackoff(), 0))
 
     def discover_master(self, service_name: str) -> Any:
         """Return the address of the primary. Asks the Sentinel that answered last before the others."""
@@ -32,6 +44,11 @@ class SentinelGroup(redis.sentinel.Sentinel):
 
 class AsyncSentinelGroup(redis.asyncio.sentinel.Sentinel):
     """The same for asyncio."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)  # type: ignore[no-untyped-call]
+        for sentinel in self.sentinels:
+            sentinel.set_retry(AsyncRetry(NoBackoff(), 0))
 
     async def discover_master(self, service_name: str) -> Any:
         """Return the address of the primary. Asks the Sentinel that answered last before the others."""

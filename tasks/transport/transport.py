@@ -117,8 +117,9 @@ class SentinelChannel(channel.Channel, redis.SentinelChannel):  # type: ignore[m
 
     def _sentinel_managed_pool(self, asynchronous: bool = False) -> Any:
         pool = super()._sentinel_managed_pool(asynchronous)
-        # kombu builds redis-py's own, which a pool of threads must not share.
+        # kombu builds redis-py's own class.
         pool.sentinel_manager.__class__ = SentinelGroup
+        pool.sentinel_manager.forbid_retries()
         return pool
 
 

@@ -63,6 +63,8 @@ def test_sentinels_are_asked_for_the_primary(settings: Settings) -> None:
     for options in (found["broker_transport_options"], found["result_backend_transport_options"]):
         assert options["master_name"] == "m"
         assert options["sentinel_kwargs"]["password"] == "s"
+        # They are asked one after the other.
+        assert options["sentinel_kwargs"]["socket_timeout"] == settings.connect_timeout / 2
     assert found["broker_transport_options"]["visibility_timeout"] == 700
     assert celery_settings(settings)["result_backend_transport_options"] == {"global_keyprefix": ""}
 

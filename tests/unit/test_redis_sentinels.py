@@ -59,6 +59,11 @@ def sentinel(ask: Callable[[], dict[str, Any]], closed: list[str], name: str) ->
     return SimpleNamespace(sentinel_masters=ask, close=lambda: closed.append(name), name=name)
 
 
+def test_each_sentinel_is_asked_once(manager: Any) -> None:
+    retries = [one.connection_pool.connection_kwargs["retry"].get_retries() for one in manager.sentinels]
+    assert retries == [0, 0]
+
+
 def test_threads_that_ask_at_once_lose_no_sentinel(manager: Any) -> None:
     together = threading.Barrier(2, timeout=DEADLINE)
     closed: list[str] = []
@@ -111,6 +116,8 @@ class AsyncSentinel:
 async def test_coroutines_that_ask_at_once_lose_no_sentinel() -> None:
     client = redis_connections.connect_async(SETTINGS, max_connections=4)
     pool: Any = client.connection_pool
+    retries = [one.connection_pool.connection_kwargs["retry"].get_retries() for one in pool.sentinel_manager.sentinels]
+    assert retries == [0, 0]
     together = asyncio.Barrier(2)
     sentinels = [AsyncSentinel(together, knows=False), AsyncSentinel(together, knows=True)]
     pool.sentinel_manager.sentinels = list(sentinels)
