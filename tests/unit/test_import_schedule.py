@@ -106,6 +106,12 @@ def test_no_interval(text: str) -> None:
         Every(text)
 
 
+def test_an_interval_has_a_next_time() -> None:
+    assert Every("36500d").after(SPRING).year == 2069
+    with pytest.raises(ValueError, match="every is '9999999d'; it should be at most 36500d"):
+        Every("9999999d")
+
+
 @pytest.mark.parametrize("text", ["", "@daily", "* * * *", "* * * * * *", "x * * * *", "0 24 * * *", "0 0 30 2 *"])
 def test_no_cron(text: str) -> None:
     with pytest.raises(ValueError, match="schedule is"):

@@ -17,6 +17,9 @@ _FIELDS = {"minute": 60, "hour": 24, "day of month": 31, "month": 12, "day of we
 
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
+#: The longest interval, in days: no datetime has the due times of one that is much longer.
+MAX_DAYS = 36_500
+
 
 @dataclass(frozen=True)
 class Every:
@@ -27,6 +30,8 @@ class Every:
     def __post_init__(self) -> None:
         if not self.seconds:
             raise ValueError(f"every is {self.text!r}; it should be a number with s, m, h or d, such as '15m'")
+        if self.seconds > MAX_DAYS * _UNITS["d"]:
+            raise ValueError(f"every is {self.text!r}; it should be at most {MAX_DAYS}d")
 
     @property
     def seconds(self) -> int:
