@@ -22,7 +22,7 @@ from psycopg.types.json import Json
 
 from bench.growth import cpu
 from pattern_storage.embedded import EmbeddedPostgres
-from pattern_storage.storage import ModelContractPatternStorage, ModelResult, jobs, ledger, overview, schema
+from pattern_storage.storage import ModelContractPatternStorage, ModelResult, figures, jobs, ledger, schema
 from pattern_storage.storage.delivery import Delivery, delivered
 from pattern_storage.storage.fingerprint import name_request
 from pattern_storage.storage.job_filter import JobFilter
@@ -105,9 +105,9 @@ async def measure(url: str, rows: int) -> None:
                 lambda w=wanted: jobs.list_jobs(connection, w, sort="duration"),  # type: ignore[misc]
             ]
             print(f"{about:>30}", *[f"{await longest(pid, call):8.1f}" for call in calls], flush=True)
-        for about, (seconds, spans) in {"hour": overview.HOUR, "day": overview.DAY}.items():
-            took = await longest(pid, lambda s=seconds, n=spans: overview.rates(connection, seconds=s, spans=n))  # type: ignore[misc]
-            more = await longest(pid, lambda s=seconds, n=spans: overview.quantiles(connection, seconds=s * n))  # type: ignore[misc]
+        for about, (seconds, spans) in {"hour": figures.HOUR, "day": figures.DAY}.items():
+            took = await longest(pid, lambda s=seconds, n=spans: figures.rates(connection, seconds=s, spans=n))  # type: ignore[misc]
+            more = await longest(pid, lambda s=seconds, n=spans: figures.quantiles(connection, seconds=s * n))  # type: ignore[misc]
             print(f"{'plots of the last ' + about:>30} {took:8.1f} {'quantiles':>8} {more:8.1f}", flush=True)
 
 

@@ -4,6 +4,7 @@ Libraries are recognized by the names of their classes, so none of them is impor
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, LiteralString, TypeAlias
 
 import psycopg
@@ -45,12 +46,18 @@ def executor(connection: Any) -> Execute:
     if isinstance(connection, psycopg.Cursor):
         connection = connection.connection
     if isinstance(connection, psycopg.Connection):
-        return _psycopg(connection)
+        _check_transaction(connection, "with connection.transaction()")
+        # Not the connection's own kind of cursor, whose rows may be dictionaries.
+        return _with_cursor(partial(psycopg.Cursor, connection, row_factory=tuple_row))
     kinds = _kinds(connection)
     if kinds & SQLALCHEMY:
         return _of_sqlalchemy(connection, is_session=("sqlalchemy", "Connection") not in kinds)
     if kinds & DJANGO:
-        return _django(connection)
+        if connection.vendor != "postgresql":
+            raise ConnectionUnsupported(connection, f"one to PostgreSQL, not to {connection.vendor}")
+        if connection.get_autocommit():
+            raise ConnectionUnsupported(connection, "one inside `with transaction.atomic()`")
+        return _with_cursor(connection.cursor)
     raise ConnectionUnsupported(connection, ACCEPTED)
 
 
@@ -59,6 +66,7 @@ def async_executor(connection: Any) -> AsyncExecute:
     if isinstance(connection, psycopg.AsyncCursor):
         connection = connection.connection
     if isinstance(connection, psycopg.AsyncConnection):
+        _check_transaction(connection, "async with connection.transaction()")
         return _psycopg_async(connection)
     kinds = _kinds(connection)
     if kinds & SQLALCHEMY_ASYNC:
@@ -85,38 +93,20 @@ def _check_transaction(connection: psycopg.Connection[Any] | psycopg.AsyncConnec
         raise ConnectionUnsupported(connection, f"one inside `{inside}`, as it is in autocommit mode")
 
 
-def _psycopg(connection: psycopg.Connection[Any]) -> Execute:
-    _check_transaction(connection, "with connection.transaction()")
-
+def _with_cursor(open_cursor: Callable[[], Any]) -> Execute:
     def execute(statement: LiteralString, jobs: str) -> Sequence[Sequence[Any]]:
-        # Not the connection's own kind of cursor, whose rows may be dictionaries.
-        with psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
-            return cursor.execute(statement, {"jobs": jobs}).fetchall()
+        with open_cursor() as cursor:
+            cursor.execute(statement, {"jobs": jobs})
+            rows: Sequence[Sequence[Any]] = cursor.fetchall()
+            return rows
 
     return execute
 
 
 def _psycopg_async(connection: psycopg.AsyncConnection[Any]) -> AsyncExecute:
-    _check_transaction(connection, "async with connection.transaction()")
-
     async def execute(statement: LiteralString, jobs: str) -> Sequence[Sequence[Any]]:
         async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
             return await (await cursor.execute(statement, {"jobs": jobs})).fetchall()
-
-    return execute
-
-
-def _django(connection: Any) -> Execute:
-    if connection.vendor != "postgresql":
-        raise ConnectionUnsupported(connection, f"one to PostgreSQL, not to {connection.vendor}")
-    if connection.get_autocommit():
-        raise ConnectionUnsupported(connection, "one inside `with transaction.atomic()`")
-
-    def execute(statement: LiteralString, jobs: str) -> Sequence[Sequence[Any]]:
-        with connection.cursor() as cursor:
-            cursor.execute(statement, {"jobs": jobs})
-            rows: Sequence[Sequence[Any]] = cursor.fetchall()
-            return rows
 
     return execute
 

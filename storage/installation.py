@@ -1,12 +1,9 @@
-"""Identity of an installation: the place of its tables in all the world's databases."""
+"""Identity of an installation: the server, the database and the schema of its tables."""
 
 from typing import NamedTuple
 
 from pattern_storage.storage.rows import Connection, fetch_one
 from pattern_storage.storage.sql import block
-
-#: The remote control command by which a worker tells its own.
-COMMAND = "installation"
 
 
 class Installation(NamedTuple):

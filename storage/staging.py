@@ -13,6 +13,7 @@ from psycopg import AsyncCopy
 from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Composable, Identifier
 
+from pattern_storage.storage.errors import UniqueViolation
 from pattern_storage.storage.operations.base import identifiers
 from pattern_storage.storage.pattern import WRITABLE
 from pattern_storage.storage.rows import Connection, fetch_all, fetch_one, fetch_value
@@ -28,7 +29,7 @@ KEY = ("pattern_name", "pattern_type", "language")
 class RejectedRow:
     """A staged row that cannot be merged. `file` counts from 0 in the order of the copy, `line` is the row's number.
 
-    `earlier`: file and line of the row that it duplicates. `row`: its values, where the caller has them no more.
+    `earlier`: file and line of the row that it duplicates. `row`: its values, where they are no longer in the table.
     """
 
     file: int
@@ -65,8 +66,8 @@ async def find_duplicates(connection: Connection, *, limit: int) -> tuple[int, l
         return 0, []
     rows = await fetch_all(connection, tuple_row, block("find_duplicates"), {"limit": limit})
     return count, [
-        RejectedRow(file, line, f"the same pattern again: {_name(key)}", (first_file, first_line))
-        for file, line, first_file, first_line, *key in rows
+        RejectedRow(file, line, f"the same pattern again: {name} ({kind}/{language})", (first_file, first_line))
+        for file, line, first_file, first_line, name, kind, language in rows
     ]
 
 
@@ -115,17 +116,12 @@ async def merge(connection: Connection, on_conflict: OnConflict, given: Collecti
 async def find_existing(connection: Connection, *, limit: int) -> tuple[int, list[RejectedRow]]:
     """After a merge: find staged rows whose key existed before: their number, and the first of them."""
     rows = await fetch_all(connection, tuple_row, block("find_existing"), {"limit": limit})
-    findings = [RejectedRow(file, line, f"Pattern already exists: {_name(key)}") for file, line, *key in rows]
+    findings = [RejectedRow(file, line, str(UniqueViolation(*key))) for file, line, *key in rows]
     return await fetch_value(connection, block("count_existing")), findings
 
 
 def _of(table: str, columns: Iterable[str]) -> Composable:
     return SQL(", ").join(Identifier(table, column) for column in columns)
-
-
-def _name(key: Any) -> str:
-    name, kind, language = key
-    return f"{name} ({kind}/{language})"
 
 
 def _no_parent(parent: Any) -> str:

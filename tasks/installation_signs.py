@@ -7,6 +7,8 @@ from typing import Any
 
 from pattern_storage.storage.installation import Installation
 
+#: The remote control command that a worker answers with its own installation.
+COMMAND = "installation"
 #: A sorted set of installations; the score is the last time at which one of its workers ran. The name is like that of
 #: the queue `storage`, so that every Redis user who may take from the queue may write it.
 KEY = "storage.installations"

@@ -1,4 +1,4 @@
--- Figures out of the ledger, for operators; see storage/overview.py and storage/queue_rates.py.
+-- Figures out of the ledger, for operators; see storage/figures.py.
 
 -- name: spans
 -- So many equal spans of time until now, numbered from the newest.

@@ -18,7 +18,7 @@ from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.cli.finding import Finding
 from pattern_storage.tasks.cli.operator import query
 from pattern_storage.tasks.cli.output import utc
-from pattern_storage.tasks.installation_signs import KEY, read_signs
+from pattern_storage.tasks.installation_signs import COMMAND, KEY, read_signs
 from pattern_storage.tasks.sender import create_app
 
 #: Seconds to wait for the workers' answers at most.
@@ -47,7 +47,7 @@ def ask_workers(settings: Settings) -> Workers:
     with closing(create_app(settings)) as app:
         try:
             names = sorted(name for name, _ in _broadcast(app, "ping", timeout))
-            installations = _broadcast(app, installation.COMMAND, timeout, names)
+            installations = _broadcast(app, COMMAND, timeout, names)
             consumers = _broadcast(app, "active_queues", timeout, names)
         except (OSError, RedisError, OperationalError) as error:
             return Workers(error=error)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from pattern_storage.config.settings import load_settings
-from pattern_storage.storage import pauses, queue_rates
+from pattern_storage.storage import figures, pauses
 from pattern_storage.storage.pauses import Pausable, Pause
 from pattern_storage.storage.rows import Connection
 from pattern_storage.tasks.cli.operator import act_on, confirm, query, report_change, report_count
@@ -62,7 +62,7 @@ async def _known(connection: Connection) -> tuple[dict[str, Pause], dict[str, fl
     """Return the queues that are paused, and those whose jobs ended lately: they are listed though they are empty."""
     return (
         await pauses.paused(connection, Pausable.QUEUE),
-        await queue_rates.rates(connection, seconds=LATELY),
+        await figures.queue_rates(connection, seconds=LATELY),
     )
 
 

@@ -23,7 +23,7 @@ async def learn(connection: Connection) -> None:
         _found[0] = await installation.find(connection)
 
 
-@inspect_command(name=installation.COMMAND)
+@inspect_command(name=installation_signs.COMMAND)
 def tell(_: Any) -> list[str] | None:
     """Return server, database and schema of the tables that this worker writes, None as long as it does not know."""
     return None if _found[0] is None else list(_found[0])

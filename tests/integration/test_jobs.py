@@ -15,11 +15,11 @@ from pattern_storage.storage import (
     NodePatternStorageEffect,
     attempts,
     dead_letters,
+    figures,
     import_runs,
     jobs,
     ledger,
     outbox,
-    overview,
 )
 from pattern_storage.storage.delivery import Delivery, delivered
 from pattern_storage.storage.errors import FilterInvalid
@@ -289,20 +289,20 @@ async def test_the_timeline_of_a_job(reader: Connection, known: dict[str, UUID])
 
 
 async def test_figures_of_the_last_hour(reader: Connection) -> None:
-    seconds, spans = overview.HOUR
-    found = await overview.rates(reader, seconds=seconds, spans=spans)
+    seconds, spans = figures.HOUR
+    found = await figures.rates(reader, seconds=seconds, spans=spans)
     assert len(found) == spans
     assert [(span.jobs, span.failures, span.cancelled) for span in found if span.jobs]
     assert sum(span.jobs for span in found) == 6
     assert (sum(span.failures for span in found), sum(span.cancelled for span in found)) == (1, 1)
-    quantiles = await overview.quantiles(reader, seconds=3_600)
+    quantiles = await figures.quantiles(reader, seconds=3_600)
     assert quantiles.waited is not None
     assert 2_000 < quantiles.waited[0] <= quantiles.waited[1]
 
 
 async def test_an_empty_ledger_has_no_figures(connection: Connection) -> None:
-    assert await overview.quantiles(connection, seconds=60) == overview.Quantiles(None, None)
-    (span,) = await overview.rates(connection, seconds=60, spans=1)
+    assert await figures.quantiles(connection, seconds=60) == figures.Quantiles(None, None)
+    (span,) = await figures.rates(connection, seconds=60, spans=1)
     assert (span.jobs, span.duration, span.waited) == (0, None, None)
 
 
@@ -310,7 +310,7 @@ async def test_a_job_without_a_time_of_sending_has_no_part_in_how_long_jobs_wait
     node: NodePatternStorageEffect, connection: Connection
 ) -> None:
     assert (await node.execute_once(contract("insert", data=make_pattern()))).success
-    quantiles = await overview.quantiles(connection, seconds=600)
+    quantiles = await figures.quantiles(connection, seconds=600)
     assert (quantiles.duration is None, quantiles.waited) == (False, None)
-    (span,) = await overview.rates(connection, seconds=600, spans=1)
+    (span,) = await figures.rates(connection, seconds=600, spans=1)
     assert (span.jobs, span.duration is None, span.waited) == (1, False, None)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from functools import partial
 
-from pattern_storage.storage import overview, queue_rates
-from pattern_storage.storage.overview import Quantiles, Span
+from pattern_storage.storage import figures
+from pattern_storage.storage.figures import Quantiles, Span
 from pattern_storage.tasks.cli.doctor import check_all
 from pattern_storage.tasks.cli.finding import Finding
 from pattern_storage.tasks.flower.backend import Backend
@@ -12,7 +12,7 @@ from pattern_storage.tasks.flower.cached_value import CachedValue
 from pattern_storage.tasks.operate.queues import QueueDepth, depths
 
 #: Plots that the overview offers: seconds of one span, and the number of spans.
-SPANS = {"hour": overview.HOUR, "day": overview.DAY}
+SPANS = {"hour": figures.HOUR, "day": figures.DAY}
 
 #: Seconds for which each is fresh.
 FRESH = {"hour": 10.0, "day": 60.0, "checks": 20.0, "depths": 3.0, "throughput": 10.0}
@@ -49,9 +49,9 @@ class Figures:
             partial(backend.in_thread, check_all, backend.settings), "what is wrong", FRESH["checks"]
         )
         self.throughput = CachedValue[dict[str, list[float]]](
-            partial(backend.run, queue_rates.history), "the throughput of the queues", FRESH["throughput"]
+            partial(backend.run, figures.queue_history), "the throughput of the queues", FRESH["throughput"]
         )
 
     async def _rates(self, seconds: float, count: int) -> Rates:
-        spans = await self._backend.run(overview.rates, seconds=seconds, spans=count)
-        return Rates(spans, await self._backend.run(overview.quantiles, seconds=seconds * count))
+        spans = await self._backend.run(figures.rates, seconds=seconds, spans=count)
+        return Rates(spans, await self._backend.run(figures.quantiles, seconds=seconds * count))

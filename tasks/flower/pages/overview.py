@@ -6,9 +6,9 @@ from datetime import UTC
 from typing import Any
 
 from pattern_storage.storage import dead_letters, import_progress, outbox
+from pattern_storage.storage.figures import Quantiles, Span
 from pattern_storage.storage.import_progress import StuckRun
 from pattern_storage.storage.outbox import OutboxSize
-from pattern_storage.storage.overview import Quantiles, Span
 from pattern_storage.storage.rows import Connection
 from pattern_storage.tasks.cli.finding import Finding
 from pattern_storage.tasks.flower.pages import formatting

@@ -9,7 +9,7 @@ from typing import Any
 from tornado import web
 
 from pattern_storage.config.celeryconfig import QUEUES
-from pattern_storage.storage import pauses, queue_rates
+from pattern_storage.storage import figures, pauses
 from pattern_storage.storage.errors import FilterInvalid
 from pattern_storage.storage.job_options import QUEUE_NAME
 from pattern_storage.storage.pauses import Pausable, Pause
@@ -104,7 +104,7 @@ class QueuesPage(QueuesHandler):
         paused, history = await self.paused(), await self.history()
         # A queue that is empty and has no worker at this moment is shown for an hour after its last job.
         queues = await self.depths(name for name in (*paused, *history) if QUEUE_NAME.fullmatch(name))
-        rates = await self.backend.run(queue_rates.rates)
+        rates = await self.backend.run(figures.queue_rates)
         self.page(
             "queues.html", queues=queues, paused=paused, rates=rates, servers=servers, known=known,
             plots={name: sparkline(values, label_of(values)) for name, values in history.items()},
