@@ -28,6 +28,7 @@ from pattern_storage.storage.errors import StorageError
 from pattern_storage.storage.job_options import JobOptions
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.storage.outbox import OutboxJob
+from pattern_storage.storage.rows import Connection
 from pattern_storage.storage.translation import translate
 from pattern_storage.tasks.client import PatternStorageClient, ServiceUnavailable
 from pattern_storage.tasks.client.call_options import refuse_impossible
@@ -40,8 +41,6 @@ logger = get_logger(__name__)
 
 #: Seconds that a stopping worker waits for the last round trip of its relay.
 STOP_TIMEOUT = 10.0
-
-Connection = psycopg.AsyncConnection[Any]
 
 
 class Relay:
