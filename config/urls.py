@@ -1,7 +1,7 @@
 """Server URLs: their validation, whose errors never repeat a password, and one spelling for all readers of them.
 
 redis-py, kombu and Celery each read a Redis URL in their own way; only what all three understand is allowed. libpq
-validates DATABASE_URL further where it is used (tasks/database_url.py): this package must not import psycopg.
+validates DATABASE_URL further where it is used (tasks/database.py): this package must not import psycopg.
 """
 
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit

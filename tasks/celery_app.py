@@ -10,7 +10,7 @@ from pattern_storage.config.celeryconfig import celery_settings
 from pattern_storage.config.settings import SettingsInvalid, environment_settings
 from pattern_storage.config.urls import complete
 from pattern_storage.tasks.celery_command import OPTION
-from pattern_storage.tasks.database_url import check_database, check_database_url
+from pattern_storage.tasks.database import check_database, check_database_url
 from pattern_storage.tasks.observability import (
     logs,  # noqa: F401  # connects to Celery's signals
     traces,

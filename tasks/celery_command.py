@@ -9,10 +9,15 @@ import click
 from kombu.utils.imports import symbol_by_name
 
 from pattern_storage.extras import ExtraMissing, require
-from pattern_storage.tasks.command_errors import CommandUnusable
 
 #: The extras whose modules each command needs; the first includes the others.
 EXTRAS = {"worker": ("worker",), "beat": ("worker",), "flower": ("flower", "worker")}
+
+
+class CommandUnusable(click.ClickException):
+    """A command lacks an extra: Celery prints the text and ends with code 2, without a traceback."""
+
+    exit_code = 2
 
 
 def prepare(context: click.Context, _: click.Parameter, value: Any) -> Any:

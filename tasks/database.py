@@ -1,4 +1,4 @@
-"""PostgreSQL for clients and commands, which use it rarely: a connection for each call."""
+"""PostgreSQL for clients and commands: a connection for each call, and the validation of DATABASE_URL by libpq."""
 
 import asyncio
 import sys
@@ -7,11 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
-from pattern_storage.config.settings import Settings
+from pattern_storage.config.settings import Settings, SettingsInvalid
 from pattern_storage.storage import ModelResult, ledger
-from pattern_storage.storage.connection import connect
+from pattern_storage.storage.connection import check_conninfo, connect
+from pattern_storage.storage.connection import check_database as check_connection
 from pattern_storage.storage.errors import ServerUnavailable, StorageError
 from pattern_storage.storage.rows import Connection
+from pattern_storage.storage.setup_errors import ConninfoInvalid, DatabaseUnsuitable
 from pattern_storage.storage.translation import translate
 from pattern_storage.vocabulary import JobState
 
@@ -64,6 +66,23 @@ class Database:
             raise ServerUnavailable(f"PostgreSQL did not answer within {seconds:g} s") from None
         except Exception as error:
             raise translate(error) from error
+
+
+def check_database_url(settings: Settings) -> None:
+    """Raise SettingsInvalid, with libpq's reason, for a DATABASE_URL that libpq cannot parse."""
+    if settings.database_url is not None:
+        try:
+            check_conninfo(settings.database_url)
+        except ConninfoInvalid as error:
+            raise SettingsInvalid(str(error)) from None
+
+
+def check_database(settings: Settings) -> None:
+    """Raise SettingsInvalid at the start of a service without a database, or whose database cannot hold every text."""
+    try:
+        check_connection(settings.database, timeout=settings.connect_timeout)
+    except (ConninfoInvalid, DatabaseUnsuitable) as error:
+        raise SettingsInvalid(str(error)) from None
 
 
 def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:

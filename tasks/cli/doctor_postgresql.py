@@ -18,8 +18,7 @@ from pattern_storage.storage.errors import (
 from pattern_storage.storage.rehearsal import rehearse
 from pattern_storage.storage.setup_errors import DatabaseUnsuitable
 from pattern_storage.tasks.cli.finding import Finding
-from pattern_storage.tasks.database import run_sync
-from pattern_storage.tasks.database_url import check_database_url
+from pattern_storage.tasks.database import check_database_url, run_sync
 
 OLDEST_POSTGRESQL = 130_000
 

@@ -3,7 +3,7 @@
 import signal
 
 from pattern_storage.config.settings import load_settings
-from pattern_storage.tasks.database_url import check_database
+from pattern_storage.tasks.database import check_database
 from pattern_storage.tasks.observability import logs, metrics, traces
 from pattern_storage.tasks.redis_server import check_redis
 from pattern_storage.tasks.relay import Relay, silence_client

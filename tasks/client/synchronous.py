@@ -35,8 +35,7 @@ from pattern_storage.tasks.client.result_collector import ResultCollector
 from pattern_storage.tasks.client.result_document import result_key
 from pattern_storage.tasks.client.result_reader import ResultReader
 from pattern_storage.tasks.client.subscriptions import Subscriptions
-from pattern_storage.tasks.database import Database
-from pattern_storage.tasks.database_url import check_database_url
+from pattern_storage.tasks.database import Database, check_database_url
 from pattern_storage.tasks.redis_connections import translated_errors
 
 

@@ -8,7 +8,7 @@ imports this module, so it imports nothing that takes time.
 import click
 
 from pattern_storage.extras import ExtraMissing
-from pattern_storage.tasks.command_errors import CommandUnusable
+from pattern_storage.tasks.celery_command import CommandUnusable
 
 __all__ = ["flower"]
 

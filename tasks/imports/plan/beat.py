@@ -9,7 +9,7 @@ from celery.beat import PersistentScheduler, SchedulingError
 
 from pattern_storage.config.settings import environment_settings
 from pattern_storage.storage.logs import get_logger
-from pattern_storage.tasks.database_url import check_database
+from pattern_storage.tasks.database import check_database
 from pattern_storage.tasks.imports.plan.imports_file import load_entries
 from pattern_storage.tasks.imports.plan.model import ImportEntry
 from pattern_storage.tasks.imports.plan.planner import Planner
