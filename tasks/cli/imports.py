@@ -1,8 +1,11 @@
 """Commands `imports list`, `run`, `stop`, `pause`, `resume`, `history` and `next`, for those of the imports file."""
 
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
+from heapq import merge
+from itertools import islice
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -80,10 +83,10 @@ def stop(name: Name, as_json: Json = False) -> None:
     stopped = [str(run_id) for run_id in run_sync(act_on().stop_import(name))]
     if as_json:
         print_json({"action": "stopped", "name": name, "runs": stopped})
-        return
-    for run_id in stopped:
-        print(run_id)  # noqa: T201
-    err.print(f"stopped: {len(stopped)}")
+    else:
+        for run_id in stopped:
+            print(run_id)  # noqa: T201
+        err.print(f"stopped: {len(stopped)}")
     if not stopped:
         raise typer.Exit(Exit.FAILED)
 
@@ -136,16 +139,8 @@ def next_runs(
     count: Annotated[int, typer.Option(min=1, max=1_000, help="How many.")] = 10, as_json: Json = False
 ) -> None:
     """Show the next due times of all imports."""
-    _, entries = _entries()
-    found: list[tuple[datetime, str]] = []
-    for entry in entries:
-        due = _next(entry, datetime.now(UTC))
-        for _ in range(count):
-            if due is None:
-                break
-            found.append((due, entry.name))
-            due = _next(entry, due)
-    found = sorted(found)[:count]
+    now = datetime.now(UTC)
+    found = list(islice(merge(*(_due_times(entry, now) for entry in _entries()[1])), count))
     if as_json:
         print_json([{"due": due.isoformat(), "name": name} for due, name in found])
         return
@@ -174,6 +169,12 @@ def _schedule(entry: ImportEntry, is_paused: bool) -> str:
 
 def _next(entry: ImportEntry, moment: datetime) -> datetime | None:
     return entry.due.after(moment) if entry.enabled and entry.due else None
+
+
+def _due_times(entry: ImportEntry, moment: datetime) -> Iterator[tuple[datetime, str]]:
+    while due := _next(entry, moment):
+        yield due, entry.name
+        moment = due
 
 
 def _follow(job: Job, wait: float) -> ModelResult:

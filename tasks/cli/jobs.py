@@ -130,7 +130,7 @@ def cancel(
     else:
         count = query(partial(jobs.count_jobs, wanted=wanted), settings) + count_waiting(settings, wanted)
         if count and not dry_run:
-            confirm(f"{plural(count, 'job')} would be cancelled.", yes=yes)
+            confirm(f"{_amount(count)} would be cancelled.", yes=yes)
             count = asyncio.run(operator.cancel_matching(wanted))
     report_count("cancelled", count, dry_run=dry_run, as_json=as_json)
 
@@ -163,10 +163,11 @@ def retry(
         for old, new in done.sent if not as_json else ():
             print(f"{old} {new.correlation_id}")  # noqa: T201
     else:
-        count = len(ids) if ids else query(partial(jobs.count_jobs, wanted=wanted), settings)
+        counting = partial(jobs.count_jobs, wanted=wanted, can_be_retried=not again)
+        count = len(ids) if ids else query(counting, settings)
         if count and not dry_run:
-            confirm(f"{plural(count, 'job')} would be sent again.", yes=yes)
-            count, refused = asyncio.run(operator.retry_matching(wanted))
+            confirm(f"{_amount(count)} would be sent again.", yes=yes)
+            count, refused = asyncio.run(operator.retry_matching(wanted, again=again))
     for job, reason in refused.items() if not as_json else ():
         err.print(f"{job} is not sent again: {reason}")
     reasons = {str(job): reason for job, reason in refused.items()}
@@ -186,6 +187,10 @@ def _narrowed(wanted: JobFilter, states: tuple[ListedState, ...], done: str) -> 
     if not among:
         raise InputInvalid(f"--state is {','.join(wanted.states)}; {', '.join(states)} can be {done}")
     return replace(wanted, states=among)
+
+
+def _amount(count: int) -> str:
+    return plural(count, "job") if count < jobs.COUNT_LIMIT else f"{count:,} jobs or more"
 
 
 def _show_unlisted(correlation_id: UUID, as_json: bool) -> None:

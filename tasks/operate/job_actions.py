@@ -9,7 +9,7 @@ from functools import partial
 from uuid import UUID
 
 from pattern_storage.storage import ModelContractPatternStorage, audit, job_retries, jobs, outbox
-from pattern_storage.storage.job_filter import Cursor, JobFilter
+from pattern_storage.storage.job_filter import JobFilter
 from pattern_storage.storage.job_retries import Retried
 from pattern_storage.storage.rows import Connection
 from pattern_storage.tasks.client import PatternStorageClient
@@ -60,8 +60,8 @@ class JobActions(Actions):
         await self._publish([contract for _, contract in done.sent])
         return done
 
-    async def retry_matching(self, wanted: JobFilter) -> tuple[int, dict[UUID, str]]:
-        """Send the jobs that a filter lets through again, those that failed or were cancelled.
+    async def retry_matching(self, wanted: JobFilter, *, again: bool = False) -> tuple[int, dict[UUID, str]]:
+        """Send the jobs that a filter lets through again, those that failed or were cancelled; `again` as in `retry`.
 
         Return how many were sent, and the reasons why others were not, of some hundred jobs at most.
         """
@@ -69,7 +69,7 @@ class JobActions(Actions):
         refused: dict[UUID, str] = {}
 
         async def page(found: list[jobs.JobRow]) -> int:
-            done = await self.retry([job.correlation_id for job in found])
+            done = await self.retry([job.correlation_id for job in found], again=again)
             if len(refused) < STEP:
                 refused.update(done.refused)
             return len(done.sent)
@@ -104,7 +104,7 @@ class JobActions(Actions):
                 total += await act(page.jobs)
             if page.next is None:
                 return total
-            after = Cursor.parse(str(page.next))
+            after = page.next
 
     async def _publish(self, contracts: Sequence[ModelContractPatternStorage]) -> None:
         """Publish jobs of the outbox at once; a relay, or beat, does it later if the queue does not answer."""

@@ -69,8 +69,12 @@ def test_jobs_are_found_shown_and_sent_again(run: Any, database_url: str) -> Non
     old, new = done.out.split()
     assert old == failed
     assert "sent again before" in run("jobs", "retry", failed).error
+    # A filter lets through only what was not sent again before, unless that is asked for.
+    by_filter = ("jobs", "retry", "--state", "FAILURE", "--json")
+    assert run(*by_filter, "--dry-run").json["count"] == run(*by_filter, "--yes").json["count"] == 0
+    assert run(*by_filter, "--again", "--yes").json["count"] == 1
     shown = run("jobs", "show", failed, "--json").json
-    assert (shown["retries"], shown["timeline"][-1]["what"]) == ([new], "FAILURE")
+    assert (shown["retries"][0], len(shown["retries"]), shown["timeline"][-1]["what"]) == (new, 2, "FAILURE")
     text = run("jobs", "show", new)
     assert (text.code, failed in text.out, "QUEUED" in text.out) == (0, True, True)
     unknown = run("jobs", "show", str(uuid4()))
@@ -151,7 +155,7 @@ def test_imports_are_paused_run_and_stopped(run: Any, database_url: str, tmp_pat
     assert (second.code, second.error) == (1, f"Error: run {started} of 'nightly' has not ended yet")
     stopped = imports("stop", "nightly", "--json")
     assert stopped.json["runs"] == [started]
-    assert imports("stop", "nightly").code == 1
+    assert imports("stop", "nightly").code == imports("stop", "nightly", "--json").code == 1
     assert [run["state"] for run in runs_of(database_url)] == ["cancelled"]
     audit = run("audit", "--json").json
     assert [entry["action"] for entry in audit] == ["stop import", "run import", "resume import", "pause import"]
