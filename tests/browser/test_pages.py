@@ -93,6 +93,7 @@ def test_a_job_leads_to_its_pattern(person: Callable[..., Any], pictures: Path) 
     page = person("viewer")
     page.goto("/jobs?name=heapq.nsmallest&state=SUCCESS")
     page.locator("section[aria-label=Jobs] tbody a").first.click()
+    page.wait_for_url("**/jobs/*-*")
     assert page.locator(".pages-timeline li.good strong").all_inner_texts() == ["committed"]
     page.locator(".detail-row", has_text="Pattern id").get_by_role("link").click()
     page.wait_for_url("**/patterns/*")
