@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 import redis
+import redis.asyncio
 from celery import Celery
 from kombu import Connection
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from pattern_storage.config.settings import Settings
 from pattern_storage.tasks import redis_connections
@@ -55,8 +59,14 @@ def manager(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return POOLS[request.param]().sentinel_manager
 
 
+def pool_at(host: str) -> Any:
+    return SimpleNamespace(connection_kwargs={"host": host, "port": 1})
+
+
 def sentinel(ask: Callable[[], dict[str, Any]], closed: list[str], name: str) -> Any:
-    return SimpleNamespace(sentinel_masters=ask, close=lambda: closed.append(name), name=name)
+    return SimpleNamespace(
+        sentinel_masters=ask, close=lambda: closed.append(name), name=name, connection_pool=pool_at(name)
+    )
 
 
 def test_each_sentinel_is_asked_once(manager: Any) -> None:
@@ -98,19 +108,47 @@ def test_a_search_asks_each_sentinel_whatever_another_has_found(manager: Any) ->
     assert [one.name for one in manager.sentinels] == ["knowing", "ignorant"]
 
 
+DOWN = {"m": STATE["m"] | {"is_odown": True}}
+WHY_NOT = (
+    r"^no Sentinel names the primary 'm' \(127\.0\.0\.1:1: [^;]*; a:1: no such primary; b:1: the primary is down\)$"
+)
+
+
+def test_an_error_has_a_reason_for_each_and_no_password(manager: Any) -> None:
+    dead = redis.Redis("127.0.0.1", 1, password="hush", retry=Retry(NoBackoff(), 0))
+    manager.sentinels = [dead, sentinel(dict, [], "a"), sentinel(lambda: DOWN, [], "b")]
+    with pytest.raises(redis.ConnectionError, match=WHY_NOT) as caught:
+        manager.discover_master("m")
+    assert "hush" not in str(caught.value)
+
+
 class AsyncSentinel:
     """A Sentinel that answers all who ask at once together, and knows the primary or not."""
 
-    def __init__(self, together: asyncio.Barrier, *, knows: bool) -> None:
-        self._together, self._knows = together, knows
+    def __init__(self, together: asyncio.Barrier, answer: dict[str, Any], name: str = "") -> None:
+        self._together, self._answer = together, answer
+        self.connection_pool = pool_at(name)
         self.is_closed = False
 
     async def sentinel_masters(self) -> dict[str, Any]:
         await self._together.wait()
-        return STATE if self._knows else {}
+        return self._answer
 
     async def aclose(self) -> None:
         self.is_closed = True
+
+
+async def test_an_error_for_asyncio_says_the_same() -> None:
+    client = redis_connections.connect_async(SETTINGS, max_connections=4)
+    pool: Any = client.connection_pool
+    manager = pool.sentinel_manager
+    dead = redis.asyncio.Redis(host="127.0.0.1", port=1, password="hush", retry=AsyncRetry(NoBackoff(), 0))
+    alone = asyncio.Barrier(1)
+    manager.sentinels = [dead, AsyncSentinel(alone, {}, "a"), AsyncSentinel(alone, DOWN, "b")]
+    with pytest.raises(redis.ConnectionError, match=WHY_NOT) as caught:
+        await manager.discover_master("m")
+    assert "hush" not in str(caught.value)
+    await client.aclose()
 
 
 async def test_coroutines_that_ask_at_once_lose_no_sentinel() -> None:
@@ -119,7 +157,7 @@ async def test_coroutines_that_ask_at_once_lose_no_sentinel() -> None:
     retries = [one.connection_pool.connection_kwargs["retry"].get_retries() for one in pool.sentinel_manager.sentinels]
     assert retries == [0, 0]
     together = asyncio.Barrier(2)
-    sentinels = [AsyncSentinel(together, knows=False), AsyncSentinel(together, knows=True)]
+    sentinels = [AsyncSentinel(together, {}), AsyncSentinel(together, STATE)]
     pool.sentinel_manager.sentinels = list(sentinels)
     found: Any = await asyncio.gather(pool.get_master_address(), pool.get_master_address())
     assert found == [("p", 5), ("p", 5)]
@@ -140,7 +178,7 @@ def test_a_publisher_that_is_closed_leaves_no_sentinel_open() -> None:
 
 async def test_an_asyncio_publisher_that_is_closed_leaves_no_sentinel_open() -> None:
     clients = [redis_connections.connect_async(SETTINGS, max_connections=1) for _ in range(2)]
-    sentinels = [AsyncSentinel(asyncio.Barrier(1), knows=True) for _ in clients]
+    sentinels = [AsyncSentinel(asyncio.Barrier(1), STATE) for _ in clients]
     for client, one in zip(clients, sentinels, strict=True):
         pool: Any = client.connection_pool
         pool.sentinel_manager.sentinels = [one]
