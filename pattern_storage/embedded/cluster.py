@@ -71,14 +71,9 @@ def create_cluster(
         password_file.unlink(missing_ok=True)
     before = {entry.name for entry in (new / "base").iterdir()}
     single: list[str | Path] = [programs.postgres, "--single", *([] if durable else ["-F"]), "-D", new, "template1"]
-    launch(
-        "PostgreSQL in single-user mode",
-        single,
-        account=account,
-        log=log,
-        death_signal=signal.SIGKILL,
-        stdin=f"CREATE DATABASE {NAME}\n",
-    ).wait_done(timeout=TIMEOUT)
+    name, statement = "PostgreSQL in single-user mode", f"CREATE DATABASE {NAME}\n"
+    server = launch(name, single, account=account, log=log, death_signal=signal.SIGKILL, stdin=statement)
+    server.wait_done(timeout=TIMEOUT)
     # It ends with status 0 also if the statement failed; a database is a directory.
     if {entry.name for entry in (new / "base").iterdir()} == before:
         raise EmbeddedError(f"PostgreSQL did not create database {NAME}; the end of {log.path}:\n{log.tail()}")

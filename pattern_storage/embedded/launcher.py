@@ -105,7 +105,7 @@ def launch(
             # Python 3.12 and later warn of a fork beside threads; this child calls two C functions and execs.
             warnings.simplefilter("ignore", DeprecationWarning)
             return subprocess.Popen(
-                [str(argument) for argument in arguments],
+                list(arguments),
                 stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,

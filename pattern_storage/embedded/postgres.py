@@ -67,14 +67,8 @@ class EmbeddedPostgres(EmbeddedServer):
 
     def _prepare(self, account: Account, password: str) -> None:
         if not self._data.exists():
-            create_cluster(
-                self._data,
-                find_postgres(self._copies, account),
-                account,
-                password=password,
-                durable=self._durable,
-                log=self._log,
-            )
+            programs = find_postgres(self._copies, account)
+            create_cluster(self._data, programs, account, password=password, durable=self._durable, log=self._log)
         super()._prepare(account, password)
         self._remove_foreign_pid_file()
 

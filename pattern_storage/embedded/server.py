@@ -120,13 +120,8 @@ class EmbeddedServer(ABC):
     def _start_on_some_port(self, account: Account, password: str) -> int:
         for attempt in range(1, PORT_ATTEMPTS + 1):
             port = port_for(self.directory / "port", keep=attempt == 1)
-            process = launch(
-                self.NAME,
-                self._command(account, port, password),
-                account=account,
-                log=self._log,
-                death_signal=self.STOP_SIGNALS[0],
-            )
+            command = self._command(account, port, password)
+            process = launch(self.NAME, command, account=account, log=self._log, death_signal=self.STOP_SIGNALS[0])
             self._process = process
             try:
                 self._wait_ready(process, port, password)
