@@ -45,10 +45,27 @@ Moment = Annotated[str, AfterValidator(_moment)] | None
 Limit = Annotated[float, Field(ge=0, le=LONGEST)] | None
 
 
-class Options(BaseModel):
-    """Headers that change how a job is executed or shown. A plain job has none of them, see `group.request`."""
+class Identity(BaseModel):
+    """The headers that every job may have."""
 
     model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+
+    task: Name
+    id: Name
+    root_id: Text = None
+    parent_id: Text = None
+    argsrepr: Text = None
+    kwargsrepr: Text = None
+    origin: Text = None
+    lang: Text = None
+    ignore_result: bool | None = None
+
+
+class Headers(Identity):
+    """All headers of protocol 2 that Celery reads, and the body of protocol 1.
+
+    Those that are added here change how a job is executed or shown: a plain job has none (`group.plain_message`).
+    """
 
     shadow: Annotated[str, AfterValidator(_one_line)] | None = None
     group: Text = None
@@ -62,20 +79,6 @@ class Options(BaseModel):
     stamped_headers: list[str] | None = None
     stamps: dict[str, Any] | None = None
     utc: bool | None = None
-
-
-class Headers(Options):
-    """What the headers of protocol 2 say of a job, and the body of protocol 1."""
-
-    task: Name
-    id: Name
-    root_id: Text = None
-    parent_id: Text = None
-    argsrepr: Text = None
-    kwargsrepr: Text = None
-    origin: Text = None
-    lang: Text = None
-    ignore_result: bool | None = None
 
 
 class Properties(BaseModel):

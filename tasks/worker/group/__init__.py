@@ -3,18 +3,19 @@
 A job that goes alone costs a pool message, a trip to the event loop thread and back, a transaction and two writes to
 Redis; most of that costs as much for many jobs as for one. The modules, in the order in which a job meets them:
 
-    strategy      in the main process: gives plain jobs to the grouper, and all other messages to Celery
-    request       recognises a message of a plain job, and is its lean request
-    grouper       collects requests, and gives them to the pool when a process is free, whole groups one ahead of that
-    call          one pool call for many requests; what the pool reports of it is reported to each request
-    pool_process  Celery's prefork pool, which writes such calls at once or ahead, and the loop of its processes
-    child         in the pool process: one transaction, then all results at once
-    conclusion    of each job after that: by Celery's own tracer where a signal or a hook has a receiver
+    strategy       in the main process: gives plain jobs to the grouper, and all other messages to Celery
+    plain_message  which messages are those of plain jobs
+    request        the lean request of such a job
+    grouper        collects requests, and gives them to the pool when a process is free, whole groups one ahead of that
+    call           one pool call for many requests; what the pool reports of it is reported to each request
+    pool_process   Celery's prefork pool, which writes such calls at once or ahead, and the loop of its processes
+    child          in the pool process: one transaction, then all results at once
+    conclusion     of each job after that: by Celery's own tracer where a signal or a hook has a receiver
 
 Nothing waits for company: what arrived in one turn of the event loop, or while all processes were busy, goes together.
 One job that is alone goes the same way, which costs less than Celery's own.
 
-Messages that are not plain (`request.is_plain`) go alone, on Celery's own path: jobs that were delivered before, since
+Messages that are not plain (`plain_message`) go alone, on Celery's own path: jobs that were delivered before, since
 one that kills its process must not take others' attempts along, and jobs with options, limits or an expiry of their
 own. So does what a group could not do, in whole or in part (`child`), for example a job with links, whose callbacks
 may need the result in Redis at once. Order as ever: commit, result, acknowledgement. The transaction itself is

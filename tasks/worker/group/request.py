@@ -1,7 +1,7 @@
 """Request of a plain job: like Celery's, but the message's body stays as it came, for the pool process to decode.
 
 Celery decodes each message in the main process, builds two promises and some dictionaries, and does so one by one.
-A job without options and limits of its own needs an id, its headers and its acknowledgement.
+A plain job needs an id, its headers and its acknowledgement.
 """
 
 from time import monotonic, time
@@ -9,45 +9,11 @@ from typing import Any
 
 from celery.app.task import Context
 from celery.worker import state
-from pydantic import TypeAdapter
 from pydantic_core import to_json
 
-from pattern_storage.tasks.worker.message_validation import Headers, MessageInvalid, Options, Properties, check_job
+from pattern_storage.tasks.worker.group.plain_message import raw_body
+from pattern_storage.tasks.worker.message_validation import MessageInvalid, check_job
 from pattern_storage.tasks.worker.request import StorageRequest
-
-_OPTIONS = tuple(name for name in Options.model_fields if name != "timelimit")
-#: Celery writes a pair for the two limits that a job does not have.
-_NO_LIMITS: tuple[Any, ...] = (None, [None, None])
-#: First characters of a body that is a JSON list: in base64, as text, as bytes. An object is a mix of two protocols.
-_LIST = ("W", "[", b"[")
-_has_valid_headers = TypeAdapter(Headers).validator.isinstance_python
-_has_valid_properties = TypeAdapter(Properties).validator.isinstance_python
-
-
-def is_plain(message: Any) -> bool:
-    """Return whether a message is the first delivery of a job without options and limits of its own.
-
-    Nothing is known of its body then, except that it is no object: the pool process finds out.
-    """
-    headers, delivery, body = message.headers, message.delivery_info, raw_body(message)
-    return (
-        not any(map(headers.get, _OPTIONS))
-        and headers.get("timelimit") in _NO_LIMITS
-        and isinstance(delivery, dict)
-        and isinstance(delivery.get("routing_key"), str)
-        and not delivery.get("redelivered")
-        and message.content_type == "application/json"
-        and message.content_encoding == "utf-8"
-        and isinstance(body, str | bytes)
-        and body[:1] in _LIST
-        and _has_valid_headers(headers)
-        and _has_valid_properties(message.properties)
-    )
-
-
-def raw_body(message: Any) -> Any:
-    """Return the body as it came: in base64 from our transport, as text or bytes from kombu's."""
-    return getattr(message, "encoded_body", None) or message.body
 
 
 class PlainRequest(StorageRequest):

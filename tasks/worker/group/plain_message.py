@@ -1,0 +1,41 @@
+"""Messages of plain jobs: how they are recognised without decoding the body."""
+
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from pattern_storage.tasks.worker.message_validation import Headers, Identity, Properties
+
+#: Of the options, Celery writes a pair for the two time limits that a job does not have.
+_OPTIONS = tuple(Headers.model_fields.keys() - Identity.model_fields.keys() - {"timelimit"})
+_NO_LIMITS: tuple[Any, ...] = (None, [None, None])
+#: First characters of a body that is a JSON list: in base64, as text, as bytes. An object is a mix of two protocols.
+_LIST = ("W", "[", b"[")
+_has_identity = TypeAdapter(Identity).validator.isinstance_python
+_has_valid_properties = TypeAdapter(Properties).validator.isinstance_python
+
+
+def is_plain(message: Any) -> bool:
+    """Return whether a message is the first delivery of a job without options and limits of its own.
+
+    Nothing is known of its body then, except that it is no object: the pool process finds out.
+    """
+    headers, delivery, body = message.headers, message.delivery_info, raw_body(message)
+    return (
+        not any(map(headers.get, _OPTIONS))
+        and headers.get("timelimit") in _NO_LIMITS
+        and isinstance(delivery, dict)
+        and isinstance(delivery.get("routing_key"), str)
+        and not delivery.get("redelivered")
+        and message.content_type == "application/json"
+        and message.content_encoding == "utf-8"
+        and isinstance(body, (str, bytes))
+        and body[:1] in _LIST
+        and _has_identity(headers)
+        and _has_valid_properties(message.properties)
+    )
+
+
+def raw_body(message: Any) -> Any:
+    """Return the body as it came: in base64 from our transport, as text or bytes from kombu's."""
+    return getattr(message, "encoded_body", None) or message.body
