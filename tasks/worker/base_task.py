@@ -19,23 +19,23 @@ class ResultTask(Task[Any, Any]):
     max_retries = None
     # Seconds until a job whose process was killed runs again; Celery's own default is three minutes.
     default_retry_delay = 1
-    # An operation that failed is a result, not a fault of the worker: no traceback in its log.
+    # A failed operation is a result, not a fault of the worker: its log has no traceback.
     throws = (StorageOperationFailed,)
 
     def end_as_retry(self, result: ModelResult, delay: float, **options: Any) -> NoReturn:
         """End this attempt as RETRY, to begin again after `delay` seconds.
 
-        If the new message cannot be sent, the old one goes back to the queue, where Celery would drop it.
+        If the new message cannot be sent, the old one goes back to the queue; Celery would drop it.
         """
         retry: Any = self.retry
+        headers = last_failure.headers(self.request, result)
         try:
-            told = last_failure.headers(self.request, result)
-            raise retry(exc=StorageUnavailable(result.to_dict()), countdown=delay, headers=told, **options)
+            raise retry(exc=StorageUnavailable(result.to_dict()), countdown=delay, headers=headers, **options)
         except Reject as error:
             raise Reject(error, requeue=True) from error
 
     def end(self, result: ModelResult) -> dict[str, Any]:
-        """Return the result as JSON types, or raise what makes Celery set the state FAILURE or REVOKED."""
+        """Return the result as JSON types, or raise the exception by which Celery sets FAILURE or REVOKED."""
         if result.metadata.get("error_type") == ErrorType.REVOKED:
             self._end_as_revoked(result)
         if not result.success:
@@ -43,7 +43,7 @@ class ResultTask(Task[Any, Any]):
         return result.to_dict()
 
     def _end_as_revoked(self, result: ModelResult) -> NoReturn:
-        """End a cancelled job as REVOKED, in the result backend and for Flower."""
+        """End a cancelled job as REVOKED, in the result backend and in Flower."""
         self.backend.mark_as_revoked(str(self.request.id), str(result.error), request=self.request)
         self.send_event("task-revoked", terminated=False, signum=None, expired=False)
         signals.task_revoked.send(sender=self, request=self.request, terminated=False, signum=None, expired=False)

@@ -1,4 +1,4 @@
-"""Celery's consumer of a worker, except that no message ends it: jobs, remote control, and events of other workers."""
+"""Celery's consumer of a worker, which no message can end, be it a job, remote control or another worker's event."""
 
 from collections.abc import Callable
 from inspect import signature
@@ -22,29 +22,29 @@ celery_consumer: Any = consumer.Consumer
 
 
 class Mailbox(pidbox.Pidbox):
-    """Remote control. Celery's answers each odd message with a traceback, and connects anew."""
+    """Remote control. Celery's own answers each invalid message with a traceback, and connects anew."""
 
     c: Any
 
     def on_message(self, body: Any, message: Any) -> None:
-        """Do what a remote control message asks for, or say in one line why not."""
+        """Execute the command of a remote control message, or log in one line why it is refused."""
         self.c.app.clock.forward()
         try:
             check_control(body, self.node)
             self.node.handle_message(body, message)
         except MessageInvalid as error:
             logger.error("refused a remote control message: %s; it is not kept", error)
-        # An answer that could not be sent, most of all; a connection that is broken is noticed by all others as well.
+        # Most of all an answer that could not be sent; all other users of a broken connection notice that as well.
         except Exception as error:
             logger.error("a remote control message failed: %s: %s", type(error).__name__, error)
 
 
 class GreenMailbox(Mailbox, pidbox.gPidbox):
-    """The same for pools of greenlets, which listen on a connection of their own."""
+    """Remote control of a worker with a pool of greenlets, which listens on a connection of its own."""
 
 
 def check_control(body: Any, node: Any) -> None:
-    """Raise MessageInvalid for a remote control message that is none of a command of this node."""
+    """Raise MessageInvalid for a remote control message that is no valid call of a command of this node."""
     if not isinstance(body, dict):
         raise MessageInvalid(f"it should be a JSON object, got {type(body).__name__}")
     handler = node.handlers.get(body["method"]) if isinstance(body.get("method"), str) else None
@@ -63,7 +63,7 @@ def check_control(body: Any, node: Any) -> None:
 
 
 class Control(control.Control):
-    """The bootstep with that mailbox."""
+    """Celery's bootstep of remote control, with our mailbox."""
 
     def __init__(self, c: Any, **options: Any) -> None:
         super().__init__(c, **options)
@@ -73,10 +73,10 @@ class Control(control.Control):
 
 
 class Gossip(gossip.Gossip):
-    """The bootstep that follows the events of other workers, which may come from anybody."""
+    """Celery's bootstep that follows the events of other workers, which may come from anybody."""
 
     def on_message(self, prepare: Callable[..., Any], message: Any) -> None:
-        """Take note of an event, or say in one line why not."""
+        """Handle an event, or log in one line why it is refused."""
         try:
             check_event(message)
             super().on_message(prepare, message)
@@ -85,7 +85,7 @@ class Gossip(gossip.Gossip):
 
 
 def check_event(message: Any) -> None:
-    """Raise MessageInvalid for what is no event; of elections, only who is elected for what."""
+    """Raise MessageInvalid for a message that is no event, or that lacks a field of an election."""
     needed = {"worker.elect": ELECTION, "worker.elect.ack": ("id", "hostname")}
     fields = needed.get(message.delivery_info.get("routing_key"), ())
     if not isinstance(message.payload, dict):
@@ -94,37 +94,37 @@ def check_event(message: Any) -> None:
         raise MessageInvalid(f"it lacks {', '.join(missing)}")
 
 
-#: The bootsteps that take the place of Celery's.
-OURS = {
+#: Our bootsteps, by the names of Celery's that they replace.
+BOOTSTEPS = {
     "celery.worker.consumer.control:Control": f"{__name__}:Control",
     "celery.worker.consumer.gossip:Gossip": f"{__name__}:Gossip",
 }
 
 
 class Consumer(celery_consumer):  # type: ignore[misc]  # its stubs know no blueprint
-    """Celery's consumer with these, and with messages that are validated before it sees them."""
+    """Celery's consumer with our bootsteps, and with messages that are validated before Celery reads them."""
 
     class Blueprint(celery_consumer.Blueprint):  # type: ignore[misc]
-        """Its steps."""
+        """The bootsteps of the consumer."""
 
-        default_steps = tuple(OURS.get(step, step) for step in celery_consumer.Blueprint.default_steps)
+        default_steps = tuple(BOOTSTEPS.get(step, step) for step in celery_consumer.Blueprint.default_steps)
 
         def info(self, parent: Any) -> dict[str, Any]:
-            """Return what `inspect stats` and Flower show, which is anybody's who reaches the broker: no passwords."""
-            told: dict[str, Any] = super().info(parent)
-            broker = told.get("broker")
-            return told | ({"broker": filter_hidden_settings(broker)} if isinstance(broker, dict) else {})
+            """Return what `inspect stats` and Flower show to everybody who reaches the broker: without passwords."""
+            info: dict[str, Any] = super().info(parent)
+            broker = info.get("broker")
+            return info | ({"broker": filter_hidden_settings(broker)} if isinstance(broker, dict) else {})
 
     def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], Any]:
-        """Return Celery's handler of messages, behind the check; plain jobs do not need it."""
+        """Return the handler of messages: plain jobs go to their strategy, others are validated and go to Celery's."""
         handle = super().create_task_handler(*arguments, **options)
         strategies = self.strategies
 
         def handle_checked(message: Any) -> Any:
             if (
                 isinstance(task := message.headers.get("task"), str)
-                and isinstance(grouping := strategies.get(task), GroupStrategy)
-                and grouping.receive(message)
+                and isinstance(strategy := strategies.get(task), GroupStrategy)
+                and strategy.receive(message)
             ):
                 return None
             try:
@@ -138,5 +138,5 @@ class Consumer(celery_consumer):  # type: ignore[misc]  # its stubs know no blue
         return handle_checked
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
-        """Refuse a message that kombu could not build: one whose compression is none, for example."""
+        """Refuse a message that kombu could not build, for example because its compression is unknown."""
         refuse(message, MessageInvalid(f"it cannot be decoded ({type(exc).__name__})"))

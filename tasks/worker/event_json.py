@@ -4,12 +4,12 @@ from typing import Any
 
 from pydantic_core import to_json
 
-#: What every JSON encoder writes in the same way.
+#: Types that every JSON encoder writes in the same way.
 PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 def encode_events(batch: list[dict[str, Any] | str]) -> str | None:
-    """Return events as kombu's JSON, in an eighth of the time; None if some hold what kombu has a notation for."""
+    """Return events as kombu's JSON, in an eighth of its time; None if a value needs a notation of kombu's own."""
     texts = []
     for event in batch:
         if not isinstance(event, str):
@@ -17,7 +17,7 @@ def encode_events(batch: list[dict[str, Any] | str]) -> str | None:
                 return None
             try:
                 event = to_json(event).decode()
-            # Half a surrogate pair.
+            # Half of a surrogate pair.
             except ValueError:
                 return None
         texts.append(event)

@@ -1,6 +1,6 @@
-"""Dispatcher of events for Flower: job events leave in one publication a quarter of a second, and none can harm a job.
+"""Dispatcher of events for Flower: job events leave in one publication each quarter of a second, and harm no job.
 
-Celery publishes what a turn of its event loop gave rise to, which at a thousand jobs a second is a third of a
+Celery publishes the events of each turn of its event loop, which at a thousand jobs a second takes a third of a
 worker's time. Here events about jobs wait for a timer of the same loop; those about the worker leave at once.
 """
 
@@ -25,25 +25,25 @@ from pattern_storage.tasks.worker.event_json import encode_events
 
 logger = get_logger(__name__)
 
-#: Celery's heartbeat tries without end, holding the dispatcher's lock: a worker whose broker had gone could then not
-#: be stopped. One more try renews a broken connection; what is not sent then waits with the other events.
+#: Celery's heartbeat tries without end while it holds the dispatcher's lock: a worker whose broker had gone could then
+#: not be stopped. One more try renews a broken connection; an event that is not sent then waits with the others.
 ONCE_MORE = {"max_retries": 1, "interval_start": 0}
 
-#: Seconds that an event about a job waits for others, and that all wait for a broker that did not take the last ones.
+#: Seconds that an event about a job waits for others, and that all wait after the broker did not take a publication.
 FLUSH_INTERVAL, RETRY_INTERVAL = 0.25, 5.0
 #: Events in one publication: a few hundred kilobytes.
 BATCH_SIZE = 1_000
-#: Seconds that are one moment to Flower.
+#: Seconds within which events of one type get the same time: Flower sees no difference.
 MOMENT = 0.001
 NO_MOMENT = ("", 0.0, None)
-#: Events kept while the broker is away, the newest; those about jobs, and those about the worker.
+#: The newest events that are kept while the broker is away: about jobs, and about the worker.
 KEPT_JOB_EVENTS, KEPT_WORKER_EVENTS = 10_000, 100
 
 
 class Dispatcher(EventDispatcher):
-    """Celery's dispatcher of events, except that it never raises, never tries for ever, and keeps a bounded number.
+    """Celery's dispatcher of events, except that it never raises, never retries for ever, and keeps a bounded number.
 
-    Events about jobs wait for the timer where a worker has an event loop, see `flush_on_timer`; in the processes of
+    Where a worker has an event loop, events about jobs wait for the timer, see `flush_on_timer`; in the processes of
     its pool, and in pools without such a loop, each leaves at once.
     """
 
@@ -63,25 +63,25 @@ class Dispatcher(EventDispatcher):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        # Celery's class either raises or keeps without bound.
+        # Celery's own buffer has no bound; without it, its class raises.
         self._keeps, self.buffer_while_offline = self.buffer_while_offline and self.enabled, False
         self._outbound_buffer = deque(maxlen=KEPT_WORKER_EVENTS)
-        #: As dictionaries, or as JSON.
+        #: Each a dictionary, or JSON already.
         self._job_events: deque[dict[str, Any] | str] = deque(maxlen=KEPT_JOB_EVENTS)
         self._hub: Any = None
         self._flush_is_due = False
         self._broker_is_away = False
-        #: For which type of event, until when, and what `send_text` begins with; None if no such events are sent.
+        #: Type and end of the moment, and the JSON with which its events begin; None for a type that is not sent.
         self._moment: tuple[str, float, str | None] = NO_MOMENT
 
     def flush_on_timer(self, hub: Any) -> None:
-        """Have job events wait from now on for a timer of the worker's event loop."""
+        """Let job events wait for a timer of the worker's event loop from now on."""
         self._hub = hub
         if self._job_events:
             self._call_flush()
 
     def send(self, type: str, *args: Any, **fields: Any) -> None:  # noqa: A002  # Celery's name for it
-        """Send an event now, or have it wait for the timer if it is about a job."""
+        """Send an event now, or let it wait for the timer if it is about a job."""
         self._moment = NO_MOMENT
         try:
             if (group := group_from(type)) not in self.buffer_group:
@@ -95,11 +95,11 @@ class Dispatcher(EventDispatcher):
             logger.warning("cannot send the event %s: %r", type, error)
 
     def send_text(self, type: str, fields: str) -> None:  # noqa: A002  # Celery's name for it
-        """Have an event about a job wait for the timer, whose own fields are JSON already.
+        """Let an event about a job wait for the timer; `fields` are its own fields as JSON, without braces.
 
-        Those that follow each other at one moment have the same time and clock, and begin with the same text.
+        Events that follow each other within one moment have the same time and clock, and begin with the same text.
         """
-        # At once: with a pool of threads others begin moments of their own.
+        # One reading of all three: with a pool of threads others begin moments of their own.
         begun, until, text = self._moment
         if type != begun or time.time() > until:
             text = self._begin_moment(type)
@@ -127,7 +127,7 @@ class Dispatcher(EventDispatcher):
             self._call_flush()
 
     def flush(self, errors: bool = True, groups: bool = True) -> None:
-        """Publish what waits while the broker takes it, in order; the rest goes on waiting."""
+        """Publish the events that wait, in order, as long as the broker takes them; the rest goes on waiting."""
         with self.mutex:
             if self._closed:
                 return
@@ -144,10 +144,10 @@ class Dispatcher(EventDispatcher):
                     return
 
     def _publish(self, event: Any, producer: Any, routing_key: str, retry: bool = False, **options: Any) -> bool:
-        """Publish an event or a list of them. False if the broker did not take it; it is kept then where it can be."""
+        """Publish an event or a list of events; return whether the broker took it. If not, keep it where possible."""
         policy = {"retry": True, "retry_policy": ONCE_MORE} if retry else {}
         try:
-            text = encode_events(event) if isinstance(event, list) and producer and self.serializer == "json" else None
+            text = encode_events(event) if isinstance(event, list) and self.serializer == "json" else None
             if text is not None:
                 producer.publish(
                     text, content_type="application/json", content_encoding="utf-8", routing_key=routing_key,
@@ -156,15 +156,15 @@ class Dispatcher(EventDispatcher):
                 )  # fmt: skip
             else:
                 if isinstance(event, list):
-                    event = [from_json(one) if isinstance(one, str) else one for one in event]
+                    event = [from_json(part) if isinstance(part, str) else part for part in event]
                 super()._publish(event, producer, routing_key, **options | policy)  # type: ignore[misc]  # unknown to celery-types
         except SoftTimeLimitExceeded:
             raise
         except EncodeError as error:
-            # It would be refused every time, and hold up all behind it.
+            # It would be refused every time, and hold up all events behind it.
             logger.warning("dropped an event that is no %s: %s", self.serializer, error)
-            # In the serializer's own terms by now, none is text.
-            rest = [each for each in event if self._is_encodable(each)] if isinstance(event, list) else []
+            # All are dictionaries by now.
+            rest = [part for part in event if self._is_encodable(part)] if isinstance(event, list) else []
             return not rest or self._publish(rest, producer, routing_key, retry, **options)
         except Exception as error:
             if not self._broker_is_away:
@@ -183,13 +183,13 @@ class Dispatcher(EventDispatcher):
         return False
 
     def extend_buffer(self, other: Any) -> None:
-        """Take over what another dispatcher still has, as after the connection to the broker was lost."""
+        """Take over the events of another dispatcher, whose connection to the broker was lost."""
         super().extend_buffer(other)
         self._job_events.extend(other._job_events)
 
 
 class Events(events.Events):
-    """Celery's `app.events` with that dispatcher."""
+    """Celery's `app.events` with our dispatcher."""
 
     dispatcher_cls = "pattern_storage.tasks.worker.events:Dispatcher"
 
@@ -197,12 +197,12 @@ class Events(events.Events):
     def default_dispatcher(
         self, hostname: str | None = None, enabled: bool = True, buffer_while_offline: bool = False
     ) -> Iterator[Any]:
-        """Yield a dispatcher for an event that a job sends; one that sends nothing if the broker cannot be reached."""
+        """Yield a dispatcher for the events of a job; it sends nothing if the broker cannot be reached."""
         app: Any = self.app
         with ExitStack() as stack:
             try:
                 producer = stack.enter_context(app.amqp.producer_pool.acquire(block=True))
-                # Celery's own tries for seconds.
+                # Celery itself retries for seconds.
                 producer.connection.ensure_connection(**ONCE_MORE)
                 dispatcher = self.Dispatcher(
                     producer.connection, hostname, enabled, producer.channel, buffer_while_offline
@@ -226,7 +226,7 @@ class FlushEvents(bootsteps.StartStopStep):
             c.event_dispatcher.flush_on_timer(c.hub)
 
     def stop(self, c: Any) -> None:
-        """Do nothing: what waits goes to the dispatcher of the next connection."""
+        """Do nothing: the events that wait go to the dispatcher of the next connection."""
 
     def shutdown(self, c: Any) -> None:
         """Flush after the pool has ended, while the connection is still open."""

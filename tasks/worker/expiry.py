@@ -1,4 +1,4 @@
-"""Expiry of jobs: one whose `expires` has passed before it begins, or begins again, fails and is never executed."""
+"""Expiry of jobs: a job whose `expires` has passed before it begins, or begins again, fails without being executed."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -10,7 +10,7 @@ from pattern_storage.vocabulary import ErrorType, OperationName
 
 
 def has_expired(expires: str | datetime | None) -> bool:
-    """Whether this moment, of a message's header, has passed; it was validated when the message came."""
+    """Return whether the time of this header has passed. The header was validated when the message was received."""
     if expires is None:
         return False
     moment = datetime.fromisoformat(expires) if isinstance(expires, str) else expires
@@ -19,7 +19,7 @@ def has_expired(expires: str | datetime | None) -> bool:
 
 
 def expire(contract: ModelContractPatternStorage, expires: str | datetime) -> ModelResult:
-    """Record the job as expired, and return that; or its first result, if an earlier delivery of it was done.
+    """Record the job as expired and return that failure, or the first result if an earlier delivery was executed.
 
     The result has `metadata["retryable"]` where PostgreSQL cannot tell which.
     """

@@ -1,7 +1,7 @@
-"""Garbage collection of worker processes: what is there when a process begins to work is not looked through again.
+"""Garbage collection of worker processes: objects that exist when a process begins to work are never collected.
 
-That is all of the program, a few hundred thousand objects, which each full collection would walk in search of what
-some jobs have left behind.
+They are the whole program, a few hundred thousand objects, and each full collection would walk them in search of the
+garbage of a few jobs.
 """
 
 import gc
@@ -9,19 +9,19 @@ from typing import Any
 
 from celery import signals
 
-#: Objects that are new before the youngest are looked through, and how often that happens before older ones are. What
-#: a job leaves behind goes without the collector; Python's 700 are a few messages.
+#: New objects before the youngest generation is collected, and collections of each before the next older one. A job's
+#: objects are freed without the collector; Python's default of 700 is a few messages.
 THRESHOLDS = (50_000, 20, 100)
 
 
 @signals.worker_ready.connect
 @signals.worker_process_init.connect
 def freeze(**_: Any) -> None:
-    """Have the collector leave out what is there now."""
+    """Exclude all objects that exist now from collections."""
     gc.freeze()
 
 
 @signals.worker_ready.connect
 def collect_rarely(**_: Any) -> None:
-    """Have the collector of a worker's main process look seldom; in pool processes it made no difference."""
+    """Collect seldom in the main process of a worker; in pool processes it made no difference."""
     gc.set_threshold(*THRESHOLDS)

@@ -1,4 +1,4 @@
-"""The installation of a worker: told to `pattern-storage doctor` by remote control, and signed in Redis.
+"""The installation of a worker: asked for by `pattern-storage doctor` through remote control, and signed in Redis.
 
 Workers of two installations on one broker without prefixes of their own take each other's jobs, and nothing fails.
 """
@@ -13,26 +13,26 @@ from pattern_storage.storage.installation import Installation
 from pattern_storage.storage.rows import Connection
 from pattern_storage.tasks import installation_signs
 
-#: Of this process, as the last connection to PostgreSQL found it.
+#: The installation of this process according to its last connection to PostgreSQL, in a list of one.
 _found: list[Installation | None] = [None]
 
 
 async def learn(connection: Connection) -> None:
-    """Find out once more; a role that may not ask, or a server that is away, leaves what was known."""
+    """Ask PostgreSQL for the installation; if it cannot answer, or the role may not ask, keep the last answer."""
     with suppress(Exception):
         _found[0] = await installation.find(connection)
 
 
 @inspect_command(name=installation_signs.COMMAND)
 def tell(_: Any) -> list[str] | None:
-    """Return server, database and schema of the tables that this worker writes, None as long as it does not know."""
+    """Return server, database and schema of the tables that this worker writes, None as long as they are unknown."""
     return None if _found[0] is None else list(_found[0])
 
 
 def sign(consumer: Any) -> None:
-    """Leave a sign of it in Redis, where the broker is one; call it on the thread of the consumer.
+    """Leave a sign of the installation in a broker that is Redis; to be called on the thread of the consumer.
 
-    It is only told: a server that refuses it has had none.
+    Nothing depends on it: a server that refuses it simply has none.
     """
     with suppress(Exception):
         channel = consumer.task_consumer.channel

@@ -17,7 +17,7 @@ STEP = 1_000
 def purge_ledger() -> int:
     """Forget jobs that finished longer ago than the ledger's retention; return how many."""
     days = environment_settings().ledger_retention_days
-    # First: such a letter is not shown while the ledger has the job.
+    # First: a dead letter is hidden as long as the ledger has its job.
     runtime.on_connection(dead_letters.purge_finished, days=days)
     runtime.on_connection(attempts.purge, days=days)
     _in_steps(partial(runtime.on_connection, job_retries.purge, days=days))
@@ -31,7 +31,7 @@ def purge_imports() -> int:
 
 
 def _in_steps(purge: Callable[..., int]) -> int:
-    """Call it until a step finds nothing more to purge; return how many there were in all."""
+    """Call `purge` until there is nothing left; return the number of all rows."""
     purged = 0
     while step := purge(step=STEP):
         purged += step
@@ -42,8 +42,8 @@ def _in_steps(purge: Callable[..., int]) -> int:
 def sweep_outbox() -> int:
     """Publish what is due in the outbox, as a relay would at once; return how many jobs.
 
-    Without any relay the outbox works too, up to a minute late. First the rows of the ledger are described that workers
-    of an older release have written: there are none but while releases change.
+    Without any relay the outbox works too, up to a minute late. Before that, rows of the ledger that workers of an
+    older release have written get their description; there are some only while releases change.
     """
     for table in (ledger, dead_letters):
         _in_steps(partial(runtime.on_connection, table.describe))

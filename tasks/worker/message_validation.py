@@ -1,4 +1,4 @@
-"""Message validation: everything in a task message that Celery would use unchecked, before Celery sees it.
+"""Message validation: the parts of a task message that Celery uses unchecked are checked before Celery reads them.
 
 Stock Celery unpacks messages as they come. A header of a wrong type ends the worker that takes the message, puts the
 message back, and so ends the next one. The fields: https://docs.celeryq.dev/en/stable/internals/protocol.html
@@ -20,11 +20,11 @@ LONGEST = 1e9
 
 
 class MessageInvalid(ValueError):
-    """A message is none that can be worked on; the text names the field and the rule, and shows no content."""
+    """A message is invalid; the text names the field and the rule, and shows no content."""
 
 
 def _one_line(text: str) -> str:
-    # It is shown in log lines; a line break in it would begin a line of its own.
+    # It appears in log lines, where a line break would begin a line that looks like one of ours.
     if not text.isprintable():
         raise ValueError("should be printable text in one line")
     return text
@@ -82,7 +82,7 @@ class Headers(Identity):
 
 
 class Properties(BaseModel):
-    """What a message's properties say."""
+    """The properties of a message that Celery reads."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
@@ -92,7 +92,7 @@ class Properties(BaseModel):
 
 
 class Embed(BaseModel):
-    """What is to follow a job: the third part of a body, or part of the only one of protocol 1."""
+    """The links of a job, which are called after it: the third part of a body, or fields of one of protocol 1."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
@@ -103,7 +103,7 @@ class Embed(BaseModel):
 
 
 class Call(TypedDict):
-    """What is to be called: the body of protocol 1, beside what `Headers` and `Embed` say of it."""
+    """The arguments of a job in a body of protocol 1, which also has the fields of `Headers` and `Embed`."""
 
     args: NotRequired[list[Any]]
     kwargs: NotRequired[dict[str, Any]]
@@ -115,13 +115,13 @@ BODY: TypeAdapter[Any] = TypeAdapter(tuple[list[Any], dict[str, Any], Embed | No
 
 
 def check_job(message: Any) -> None:
-    """Raise MessageInvalid, with one sentence, for a task message that Celery would not survive."""
+    """Raise MessageInvalid, with one sentence, for a task message that would end Celery's worker."""
     try:
         payload = message.payload
-    # kombu's own errors, and those of whatever its content type chooses: codecs, JSON, deep nesting.
+    # kombu's own errors, and those of the decoder that the content type chooses: codecs, JSON, deep nesting.
     except Exception as error:
         raise MessageInvalid(f"its body cannot be decoded ({type(error).__name__})") from None
-    # Of other encodings, which kombu decodes.
+    # Our transport refuses deep JSON itself; kombu decodes other encodings, of any depth.
     if nests_too_deeply(payload):
         raise MessageInvalid("its body nests too deeply")
     headers = message.headers if "task" in message.headers else payload
@@ -158,7 +158,7 @@ def refuse(message: Any, reason: Exception) -> None:
 
 
 def label(message: Any) -> str:
-    """Return what of a message is safe to show: its task and its id, where these are what they should be."""
-    found = (message.headers.get("task"), message.headers.get("id"))
-    task, job = (each if isinstance(each, str) and each.isprintable() and len(each) <= 100 else "?" for each in found)
+    """Return task and id of a message as far as they are safe to show, with `?` in place of others."""
+    names = (message.headers.get("task"), message.headers.get("id"))
+    task, job = (name if isinstance(name, str) and name.isprintable() and len(name) <= 100 else "?" for name in names)
     return f"{task}[{job}]"

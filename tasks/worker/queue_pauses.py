@@ -1,7 +1,7 @@
-"""Paused queues: a worker takes no message from them, until an operator resumes them.
+"""Paused queues: a worker takes no messages from them until an operator resumes them.
 
-PostgreSQL has the pauses, so they outlast restarts of everything, and hold on every broker. Each worker looks once a
-second, on a connection of its own. A job that it had taken before the pause goes on.
+Pauses are rows in PostgreSQL, so they outlast restarts of everything, and work with every broker. Each worker polls
+them once a second, on a connection of its own. Jobs that it has taken before the pause go on.
 """
 
 import asyncio
@@ -27,11 +27,11 @@ from pattern_storage.tasks.worker import installation
 
 logger = get_logger(__name__)
 
-#: Seconds between two looks.
-LOOK_INTERVAL = 1.0
-#: Seconds that the start of a worker waits for the first look: without PostgreSQL no job could be done anyway.
-FIRST_LOOK = 3.0
-#: Seconds that a worker which ends waits for the connection to be closed.
+#: Seconds between two polls.
+POLL_INTERVAL = 1.0
+#: Seconds that the start of a worker waits for the first poll: without PostgreSQL no job could be executed anyway.
+FIRST_POLL = 3.0
+#: Seconds that the end of a worker waits for the connection to be closed.
 CLOSING = 3.0
 
 
@@ -42,12 +42,12 @@ class QueuePauses(bootsteps.StartStopStep):
 
     def __init__(self, c: Any, **options: Any) -> None:
         super().__init__(c, **options)
-        #: Queues of this worker that are not consumed from because they are paused.
+        #: Queues of this worker that it does not consume from because they are paused.
         self.held: set[str] = set()
         self._watch: PauseWatch | None = None
 
     def start(self, c: Any) -> None:
-        """Begin to obey, for each connection to the broker anew, before the first message is taken."""
+        """Begin to watch pauses, for each connection to the broker anew, before the first message is taken."""
         watch: PauseWatch
         watch = PauseWatch(
             environment_settings(),
@@ -59,7 +59,7 @@ class QueuePauses(bootsteps.StartStopStep):
             self.obey(c, watch, names)
 
     def stop(self, c: Any) -> None:
-        """End the looks; the next start begins anew."""
+        """Stop the watch; the next start begins another."""
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
@@ -67,7 +67,7 @@ class QueuePauses(bootsteps.StartStopStep):
     shutdown = stop
 
     def obey(self, c: Any, watch: "PauseWatch", names: frozenset[str]) -> None:
-        """Stop consuming from queues that are paused, and start again with those that are not any more."""
+        """Stop consuming from queues that are paused, and consume again from those that were resumed."""
         if watch is not self._watch:
             return
         for queue in sorted(names & set(c.app.amqp.queues.consume_from)):
@@ -81,35 +81,38 @@ class QueuePauses(bootsteps.StartStopStep):
 
 
 class PauseWatch:
-    """A thread that looks which queues are paused, and tells when that has changed.
+    """A thread that polls which queues are paused.
 
-    Its connection also finds out whose tables the worker writes; `sign` is called then, and from time to time.
+    Args:
+        settings: those of the worker.
+        on_change: called with the names of all paused queues when they have changed.
+        sign: called from time to time, after the connection has shown whose tables the worker writes.
     """
 
-    def __init__(self, settings: Settings, tell: Callable[[frozenset[str]], Any], sign: Callable[[], Any]) -> None:
-        self._settings, self._tell, self._sign = settings, tell, sign
-        self._known: frozenset[str] | None = None
-        self._looked, self._stopped = threading.Event(), threading.Event()
+    def __init__(self, settings: Settings, on_change: Callable[[frozenset[str]], Any], sign: Callable[[], Any]) -> None:
+        self._settings, self._on_change, self._sign = settings, on_change, sign
+        self._paused: frozenset[str] | None = None
+        self._polled, self._stopped = threading.Event(), threading.Event()
         self._cancel: Callable[[], Any] = lambda: None
         self._thread = threading.Thread(target=self._run, name="queue pauses", daemon=True)
         self._thread.start()
 
     def first(self) -> frozenset[str] | None:
-        """Wait for the first look and return what is paused; None if PostgreSQL did not answer in time."""
-        self._looked.wait(FIRST_LOOK)
-        return self._known
+        """Wait for the first poll and return the paused queues; None if PostgreSQL does not answer in time."""
+        self._polled.wait(FIRST_POLL)
+        return self._paused
 
     def stop(self) -> None:
-        """Look no more, and close the connection: a worker that ends leaves none to PostgreSQL."""
+        """Stop polling and close the connection: a worker that ends leaves no session in PostgreSQL."""
         self._stopped.set()
         self._cancel()
         self._thread.join(CLOSING)
 
     def _run(self) -> None:
         with suppress(asyncio.CancelledError):
-            asyncio.run(self._look_again_and_again())
+            asyncio.run(self._poll_until_stopped())
 
-    async def _look_again_and_again(self) -> None:
+    async def _poll_until_stopped(self) -> None:
         self._cancel = partial(_cancel, asyncio.get_running_loop(), asyncio.current_task())
         backoff, loop = ReconnectBackoff("cannot see", "paused queues"), asyncio.get_running_loop()
         while not self._stopped.is_set():
@@ -118,30 +121,30 @@ class PauseWatch:
                 async with await self._connect() as connection:
                     sign_at = loop.time()
                     while not self._stopped.is_set():
-                        async with asyncio.timeout(max(self._settings.connect_timeout, FIRST_LOOK)):
+                        async with asyncio.timeout(max(self._settings.connect_timeout, FIRST_POLL)):
                             if loop.time() >= sign_at:
                                 sign_at = loop.time() + SIGN_INTERVAL
                                 await installation.learn(connection)
                                 self._call(self._sign)
-                            await self._look(connection)
+                            await self._poll(connection)
                         backoff.succeeded()
-                        await asyncio.sleep(LOOK_INTERVAL)
+                        await asyncio.sleep(POLL_INTERVAL)
             except Exception as error:
                 pause = backoff.failed(translate(error))
             await asyncio.sleep(pause)
 
-    async def _look(self, connection: Connection) -> None:
+    async def _poll(self, connection: Connection) -> None:
         names = frozenset(await pauses.paused(connection, Pausable.QUEUE))
-        if names != self._known:
-            self._known = names
-            self._call(self._tell, names)
-        self._looked.set()
+        if names != self._paused:
+            self._paused = names
+            self._call(self._on_change, names)
+        self._polled.set()
 
-    def _call(self, told: Callable[..., Any], *arguments: Any) -> None:
+    def _call(self, callback: Callable[..., Any], *arguments: Any) -> None:
         if not self._stopped.is_set():
-            # Its worker may be gone by now.
+            # The worker may have ended by now.
             with suppress(Exception):
-                told(*arguments)
+                callback(*arguments)
 
     async def _connect(self) -> Connection:
         return await connect(
@@ -153,7 +156,7 @@ class PauseWatch:
 
 
 def _cancel(loop: asyncio.AbstractEventLoop, task: "asyncio.Task[Any] | None") -> None:
-    """Cancel a task of a loop that runs in another thread, or has ended by itself."""
+    """Cancel a task of an event loop in another thread; that loop may have ended by itself."""
     with suppress(RuntimeError):
         if task is not None:
             loop.call_soon_threadsafe(task.cancel)

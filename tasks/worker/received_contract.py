@@ -1,4 +1,4 @@
-"""The contract of a message: built and checked again in the worker."""
+"""The contract of a message, which the worker validates again."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from pattern_storage.storage.errors import ContractInvalid
 def receive(
     operation: str, task_id: str, contract: Any, context: dict[str, Any] | None = None
 ) -> ModelContractPatternStorage:
-    """Build the contract of a message. A producer is never trusted: everything is checked again.
+    """Build the contract of a message. A producer is never trusted: everything is validated again.
 
-    What the task's name and id say may be left out of the contract. `context` is that of the validation. Raises
-    ContractInvalid.
+    The contract may leave out operation and correlation id, which are the task's name and id. `context` is pydantic's
+    for the validation. Raises ContractInvalid.
     """
     if not isinstance(contract, dict):
         raise ContractInvalid(f"contract should be a JSON object, got {type(contract).__name__}")

@@ -29,14 +29,14 @@ _holders: WeakKeyDictionary[Pool, asyncio.Semaphore] = WeakKeyDictionary()
 async def execute_again(
     node: NodePatternStorageEffect, contract: ModelContractPatternStorage, max_attempts: int
 ) -> tuple[int, ModelResult | None]:
-    """Count the attempt and execute the contract; return how often it has begun again, and its result.
+    """Count the attempt and execute the contract; return how often the job has begun again, and its result.
 
-    The result is None, and nothing was executed, if it has begun too often. Nothing is counted without PostgreSQL.
+    The result is None, and nothing was executed, if it has begun too often. Without PostgreSQL nothing is counted.
     """
     holders = _holders.setdefault(node.pool, asyncio.Semaphore(max(node.pool.max_size // 2, 1)))
     try:
         async with holders, node.pool.connection() as connection, connection.transaction():
-            # It stands still for as long as the job takes; its end would be taken for the job's.
+            # This transaction is idle while the job runs, and its end by a time-out would be taken for the job's.
             await lift_transaction_timeouts(connection)
             if await attempts.try_lock(connection, contract.correlation_id):
                 async with node.pool.connection() as counting:
@@ -45,5 +45,5 @@ async def execute_again(
     except Exception as error:
         problem = translate(error)
         logger.warning("cannot count the attempts of %s: %s", contract.correlation_id, problem)
-    # Another copy is being executed, whose result this one returns; or nothing can be counted.
+    # Another copy is running, whose result this one returns, or nothing can be counted.
     return 0, await node.execute_once(contract)

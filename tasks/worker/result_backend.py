@@ -1,14 +1,14 @@
-"""Result backend of the workers: Celery's Redis backend, whose writes take no final state back and lose no job.
+"""Result backend of the workers: Celery's Redis backend, whose writes never replace a final state and lose no job.
 
-The documents are Celery's own, so a plain `AsyncResult` of any application reads them. What differs:
+The documents are Celery's own, so a plain `AsyncResult` of any application reads them. The differences:
 
 - Each write is the conditional store (`tasks/result_state_store.lua`) in one round trip, where Celery GETs first and a
-  late PROGRESS can still land on a REVOKED.
-- A result is only told to someone. A state that is not final (STARTED, PROGRESS, RETRY) is tried once: a server that
-  refuses it must not decide whether the job runs. A final one is tried again for WAIT seconds while the error may
-  pass. Then the job ends as it did: PostgreSQL has its outcome, and a client with DATABASE_URL finds it there.
-- An outcome that PostgreSQL does not have (a query's rows, a message that was refused) goes back to the queue with its
-  message: `Reject(requeue=True)`.
+  late PROGRESS can still replace a REVOKED.
+- A write that fails does not fail the job. A state that is not final (STARTED, PROGRESS, RETRY) is tried once. A final
+  state is tried again for WAIT seconds while the error may pass. Then the job ends with the outcome that it has:
+  PostgreSQL has it too, and a client with DATABASE_URL finds it there.
+- Where PostgreSQL does not have the outcome (a query's rows, a message that was refused), the message goes back to the
+  queue: `Reject(requeue=True)`.
 """
 
 import time
@@ -39,14 +39,15 @@ from pattern_storage.vocabulary import FINAL_STATES, JobState, OperationName
 #: Seconds that a job waits for a result backend that refuses its final state, counted from the beginning of the outage:
 #: a hundred jobs that each wait would stop the worker for as long as Redis is full.
 WAIT = 10.0
-#: The same in the worker's main process, which has other jobs to look after.
+#: Seconds that the worker's main process waits, which has other jobs to look after.
 MAIN_WAIT = 1.0
-#: Seconds that states which are not final are left out after a failure: each would cost its job the connect timeout.
+#: Seconds after a failure during which states that are not final are skipped: each would cost its job the connect
+#: timeout.
 SKIP = 5.0
-#: Seconds between two attempts of one job: the first, doubled up to the last.
+#: Seconds between two attempts for one job: the first pause, doubled up to the last.
 FIRST_PAUSE, LAST_PAUSE = 0.1, 1.0
 
-#: What stands under a result key and is no result of any Celery application.
+#: Errors of a value under a result key that is no result of any Celery application.
 UNREADABLE = (KombuError, SecurityError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
 
 OPERATIONS = frozenset(OperationName)
@@ -70,7 +71,7 @@ class Outcome(NamedTuple):
 
 
 class DocumentAround:
-    """Celery's document of a success, around a result that is JSON already: a text that is made once."""
+    """Celery's document of a success, around a result that is JSON already: a template that is made once."""
 
     def __init__(self, backend: "StorageRedisBackend") -> None:
         self._backend = backend
@@ -81,7 +82,7 @@ class DocumentAround:
         self._template = text.replace("{date_done}", "%(date_done)b").replace("{task_id}", "%(task_id)b").encode()
 
     def outcome(self, task_id: str, result: RecordedResult, date_done: bytes) -> Outcome:
-        """Return what is to be stored of a success that the ledger has. The id has nothing that JSON escapes."""
+        """Return the outcome to store for a success that is in the ledger. JSON escapes no character of the id."""
         name = task_id.encode()
         document = self._template % {b"result": result.json, b"date_done": date_done, b"task_id": name}
         key = self._key.replace(b"{task_id}", name)
@@ -111,7 +112,7 @@ class StorageRedisBackend(RedisBackend):
     def store_result(
         self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **_: Any
     ) -> Any:
-        """Store one state. Raises Reject, inside a job, where its outcome would otherwise be known to nobody."""
+        """Store one state. Raises Reject, inside a job, where its outcome would otherwise be lost."""
         in_job = get_current_task() is not None
         outcome = self._outcome(task_id, result, state, request, traceback)
         if self._store([outcome], WAIT if in_job else MAIN_WAIT) and in_job:
@@ -119,12 +120,12 @@ class StorageRedisBackend(RedisBackend):
         return self.encode_result(result, state)
 
     def prepare(self, results: Iterable[Result]) -> list[Outcome]:
-        """Return what `store_prepared` takes for the states of many tasks.
+        """Return the states of many tasks as `store_prepared` takes them.
 
-        Takes `(task_id, result, state, request)` for each; the result is what `store_result` takes: a value for
-        SUCCESS, the exception for FAILURE and RETRY; or a success as the ledger has it, without a request.
+        Takes `(task_id, result, state, request)` for each. The result is a value for SUCCESS and the exception for
+        FAILURE and RETRY, as for `store_result`, or a success as the ledger has it, without a request.
         """
-        # What Celery writes; its own clock takes three times as long.
+        # As Celery writes it; its own clock takes three times as long.
         date_done = datetime.now(self.app.timezone).isoformat().encode()
         return [
             self._around.outcome(task_id, result, date_done)
@@ -139,8 +140,8 @@ class StorageRedisBackend(RedisBackend):
         Never raises because a server refuses or is away. It may wait as long as `store_result`, WAIT seconds for all of
         them together.
 
-        Return the ids of the tasks whose outcome is now known to neither Redis nor PostgreSQL: their messages must go
-        back to the queue (`Reject(requeue=True)`). All others may be acknowledged.
+        Return the ids of the tasks whose outcome neither Redis nor PostgreSQL has: their messages must go back to the
+        queue (`Reject(requeue=True)`). All others may be acknowledged.
         """
         return [outcome.task_id for outcome in self._store(outcomes, WAIT)]
 
@@ -169,7 +170,7 @@ class StorageRedisBackend(RedisBackend):
             raise Reject(error, requeue=True) from error
 
     def _get_task_meta_for(self, task_id: str) -> Any:
-        """Return the task's result document; one that is unreadable is none, and must not end the worker."""
+        """Return the task's result document; an unreadable one counts as none, and must not end the worker."""
         try:
             return super()._get_task_meta_for(task_id)  # type: ignore[misc]  # unknown to celery-types
         except ResponseError as error:
@@ -189,7 +190,7 @@ class StorageRedisBackend(RedisBackend):
         return Outcome(task_id, state_of_task, is_durable(result))
 
     def _store(self, outcomes: list[Outcome], wait: float) -> list[Outcome]:
-        """Store what can be stored; return the outcomes that are known to nobody now, and may be later."""
+        """Store the outcomes; return those that neither Redis nor PostgreSQL has, though Redis may take them later."""
         kind = StorageRedisBackend
         if time.monotonic() < kind._last_failure + SKIP:
             outcomes = [outcome for outcome in outcomes if outcome.final]
@@ -198,7 +199,7 @@ class StorageRedisBackend(RedisBackend):
         try:
             while outcomes:
                 failed = self._send(outcomes)
-                # What is refused for good is not waited for: the log names the error.
+                # Permanent errors are not retried: the log names them.
                 outcomes = [outcome for outcome, error in failed if outcome.final and is_passing(error)]
                 lost = [outcome for outcome in outcomes if not outcome.durable]
                 began = time.monotonic() if kind._outage_began is None else kind._outage_began
@@ -212,7 +213,7 @@ class StorageRedisBackend(RedisBackend):
         return lost
 
     def _send(self, outcomes: list[Outcome]) -> list[tuple[Outcome, Exception]]:
-        """Store in one round trip; return what was not stored, and why."""
+        """Store in one round trip; return the outcomes that were not stored, each with its error."""
         kind = StorageRedisBackend
         failed: list[tuple[Outcome, Exception]]
         try:
@@ -225,7 +226,7 @@ class StorageRedisBackend(RedisBackend):
             kind._outage_began = kind._outage_began or kind._last_failure
             kind._backoff.failed(failed[0][1])
             if any(isinstance(error, ReadOnlyError) for _, error in failed):
-                # This connection leads to what was the primary; a new one may lead to what is.
+                # This connection leads to the former primary; a new one may lead to the present one.
                 self.client.connection_pool.disconnect()
         elif kind._outage_began is not None:
             kind._outage_began, kind._last_failure = None, float("-inf")
@@ -234,17 +235,17 @@ class StorageRedisBackend(RedisBackend):
 
 
 class StorageSentinelBackend(StorageRedisBackend, SentinelBackend):
-    """The same behind Sentinels."""
+    """The result backend behind Sentinels."""
 
     #: Where Celery looks up the class of the Sentinels, in place of redis-py's module.
     sentinel: Any = SimpleNamespace(Sentinel=SentinelGroup)
 
 
 def is_durable(result: Any) -> bool:
-    """Whether PostgreSQL knows this outcome of a storage job too; for what is no result of ours, nobody needs it."""
+    """Return whether PostgreSQL has this outcome of a storage job too; other results count as if it had them."""
     document = result.result if isinstance(result, StorageOperationFailed) else result
     metadata = document.get("metadata") if isinstance(document, dict) else None
     if not isinstance(metadata, dict) or metadata.get("operation") not in OPERATIONS:
         return True
-    # A message that was refused has never reached the ledger, which notes the request in what it keeps.
+    # The ledger adds `request` to each result that it keeps; a message that was refused has never reached it.
     return metadata["operation"] != OperationName.QUERY and bool(metadata.get("request") or metadata.get("dead_letter"))

@@ -1,4 +1,4 @@
-"""Retry policy: the delay before a job that failed in a way that may pass is tried again."""
+"""Retry policy: the delay before the next attempt of a job that failed for a transient reason."""
 
 from celery.utils.time import get_exponential_backoff_interval
 
@@ -6,11 +6,11 @@ from pattern_storage.config.settings import Settings
 
 
 def retry_delay(settings: Settings, retries: int, asked: float = 0.0) -> float:
-    """Return the seconds until the next attempt of a job that was retried so often: anything up to the bound.
+    """Return the seconds until the next attempt of a job that was retried so often: a random part of the backoff.
 
-    Full jitter: jobs that failed together, as in an outage, do not come back together. Never less than the broker's
-    least delay, nor than what a server `asked` for; but a message that waits longer than half the visibility timeout
-    could be delivered again meanwhile.
+    Full jitter: jobs that failed together, as in an outage, do not come back together. The delay is at least the
+    broker's least delay, and at least the `asked` seconds of a server, up to half the visibility timeout: a message
+    that waits longer could be delivered again meanwhile.
     """
     backoff = get_exponential_backoff_interval(
         settings.retry_backoff, min(retries, 30), settings.retry_backoff_max, full_jitter=True

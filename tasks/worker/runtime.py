@@ -1,14 +1,13 @@
 """The asyncio side of a worker process: one event loop in one thread, one connection pool, one effect node.
 
-Celery's tasks are plain functions; psycopg's pool is asyncio. `run` carries a coroutine from one to the other,
-under any Celery pool: prefork (a runtime a child process), threads (one that all threads share) and solo.
+Celery's tasks are plain functions; psycopg's pool is asyncio. `run` carries a coroutine from one to the other, under
+any Celery pool: prefork (a runtime in each child process), threads (one that all threads share) and solo.
 """
 
 import asyncio
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from queue import LifoQueue
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -31,7 +30,7 @@ T = TypeVar("T")
 #: Seconds that closing waits for connections in use.
 CLOSE_TIMEOUT = 10.0
 
-#: Seconds after which a job is worth a word that it has begun.
+#: Seconds after which STARTED is stored for a job that is still running.
 SLOW = 0.5
 
 
@@ -47,9 +46,9 @@ class Runtime:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="storage-runtime", daemon=True)
         self._thread.start()
-        # Behind PgBouncer in transaction mode a connection has no settings of its own: each transaction says them.
+        # Behind PgBouncer in transaction mode a connection has no settings of its own: each transaction sets them.
         pooler = settings.prepare_threshold < 0
-        #: Of the connections that the process may have, those on which groups are executed.
+        #: Connections on which groups are executed; they count among those that the process may have.
         self._groups = [
             GroupConnection(
                 settings.database,
@@ -61,8 +60,8 @@ class Runtime:
             for _ in range(group_connections)
         ]
         self._free_groups = LifoQueue[GroupConnection]()
-        for one in self._groups:
-            self._free_groups.put(one)
+        for connection in self._groups:
+            self._free_groups.put(connection)
         self.pool = create_pool(
             settings.database,
             min_size=max(settings.pool_min_size - len(self._groups), 0),
@@ -73,7 +72,7 @@ class Runtime:
             lock_timeout=0.0 if pooler else settings.lock_timeout,
             application_name="pattern-storage worker",
         )
-        # What equals the connection's own limit need not be said again in each transaction.
+        # A transaction need not set a limit that equals the connection's own.
         limits = settings.statement_timeouts.items()
         self.node = NodePatternStorageEffect(
             self.pool,
@@ -81,17 +80,17 @@ class Runtime:
             lock_timeout=settings.lock_timeout if pooler else None,
         )
         self.node.observer = metrics.observer()
-        # Does not wait for a connection: a worker that starts before PostgreSQL is up fails jobs, not itself.
+        # Without waiting for a connection: a worker that starts before PostgreSQL fails jobs, not itself.
         self.run(self.pool.open(wait=False))
         metrics.watch_pool(self.pool, self._loop)
 
     def run(self, coroutine: Coroutine[Any, Any, T], on_slow: Callable[[], None] | None = None) -> T:
-        """Run the coroutine on the loop thread and wait for what it returns or raises.
+        """Run the coroutine on the loop thread; return what it returns, or raise what it raises.
 
-        `on_slow` is called once, here, if that takes longer than SLOW seconds.
+        `on_slow` is called once, in the caller's thread, if that takes longer than SLOW seconds.
 
-        If the wait is interrupted (Celery's soft time limit), the coroutine is cancelled and has ended,
-        its transaction rolled back, before the interruption goes on.
+        If the wait is interrupted (Celery's soft time limit), the coroutine is cancelled and has ended, its transaction
+        rolled back, before the interruption goes on.
 
         Raises:
             WrongProcess: in a process that was forked after this runtime was opened.
@@ -116,7 +115,12 @@ class Runtime:
 
         future = asyncio.run_coroutine_threadsafe(tracked(), self._loop)
         try:
-            return future.result() if on_slow is None else _result(future, on_slow)
+            if on_slow is not None:
+                with suppress(TimeoutError):
+                    return future.result(SLOW)
+                if not future.done():
+                    on_slow()
+            return future.result()
         except BaseException:
             if not future.done():
                 future.cancel()
@@ -125,7 +129,7 @@ class Runtime:
 
     @contextmanager
     def group_connection(self) -> Iterator[GroupConnection]:
-        """Lend a connection on which this thread may execute groups; it waits for one that is free."""
+        """Wait for a free connection of groups and lend it to this thread."""
         lent = self._free_groups.get()
         try:
             yield lent
@@ -133,29 +137,21 @@ class Runtime:
             self._free_groups.put(lent)
 
     def open_groups(self) -> None:
-        """Open the connections of groups; a server that is down is told by the jobs."""
-        for one in self._groups:
+        """Open the connections of groups. A server that is down is reported by the jobs."""
+        for connection in self._groups:
             with suppress(StorageError):
-                one.open()
+                connection.open()
 
     def close(self) -> None:
         """Close all connections and stop the loop. Harmless in a forked child, whose parent still owns both."""
         if os.getpid() != self.process_id or self._loop.is_closed():
             return
-        for one in self._groups:
-            one.close()
+        for connection in self._groups:
+            connection.close()
         self.run(self.pool.close(CLOSE_TIMEOUT))
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(CLOSE_TIMEOUT)
         self._loop.close()
-
-
-def _result(future: Future[T], on_slow: Callable[[], None]) -> T:
-    with suppress(TimeoutError):
-        future.result(SLOW)
-    if not future.done():
-        on_slow()
-    return future.result()
 
 
 _lock = threading.Lock()
@@ -174,7 +170,7 @@ def runtime() -> Runtime:
 
 
 def _group_connections(settings: Settings) -> int:
-    """Return how many connections are for groups: one in a process of a pool, half of all where threads share them."""
+    """Return the number of connections for groups: one in a process of a pool, half of all where threads share them."""
     if not settings.group_execution:
         return 0
     if current_process().name != "MainProcess":
@@ -183,7 +179,7 @@ def _group_connections(settings: Settings) -> int:
 
 
 def give_threads_groups() -> None:
-    """Have connections for groups in this process, whose jobs are done by threads. Call it before the first job."""
+    """Reserve connections for groups in this process, whose threads execute jobs. To be called before the first job."""
     global _threads_have_groups
     _threads_have_groups = True
 
@@ -215,9 +211,7 @@ def on_connection(function: Callable[Concatenate[Connection, P], Awaitable[T]], 
 @signals.worker_process_init.connect
 def _open(**_: Any) -> None:
     """Open in each prefork child before its first job, so that no job pays for connecting."""
-    opened = runtime()
-    if current_process().name != "MainProcess":
-        opened.open_groups()
+    runtime().open_groups()
 
 
 @signals.worker_process_shutdown.connect

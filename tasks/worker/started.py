@@ -1,4 +1,4 @@
-"""The state STARTED, for jobs that are still running after a moment: what ends at once need not say that it began."""
+"""The state STARTED, which is stored only for jobs that are still running after half a second: most have ended."""
 
 from collections.abc import Iterable
 from typing import cast
@@ -15,7 +15,7 @@ logger = get_logger(__name__)
 
 
 def mark_started(ids: Iterable[str]) -> None:
-    """Say that these jobs are running. It is only told to someone: an error is logged and decides nothing."""
+    """Store that these jobs are running. An error is logged and has no other consequence."""
     if not environment_settings().track_started:
         return
     try:

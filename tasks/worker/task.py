@@ -1,4 +1,4 @@
-"""Base of the five storage tasks: from a message to an outcome that Celery, Flower and the client understand."""
+"""Base class of the five storage tasks: from a message to an outcome that Celery, Flower and the client understand."""
 
 import threading
 import time
@@ -26,7 +26,7 @@ from pattern_storage.tasks.worker.received_contract import receive
 from pattern_storage.tasks.worker.redelivery import execute_again
 from pattern_storage.tasks.worker.retry import retry_delay
 from pattern_storage.tasks.worker.started import mark_started
-from pattern_storage.tasks.worker.unfinished import never_ended, settle_late, too_late
+from pattern_storage.tasks.worker.unfinished import never_ended, record_late, too_late
 from pattern_storage.vocabulary import ErrorType, OperationName
 
 logger = get_logger(__name__)
@@ -37,22 +37,22 @@ T = TypeVar("T")
 class StorageTask(ResultTask):
     """Runs one contract, once per correlation id.
 
-    A success is SUCCESS, a permanent failure FAILURE. A failure that may pass is RETRY, with full jitter, until the
+    A success is SUCCESS, a permanent failure FAILURE. A transient failure is RETRY, with full jitter, until the
     attempts are used up: then the job is a dead letter and FAILURE. A cancelled job is REVOKED.
     """
 
     abstract = True
-    # Said after a moment instead, by us; see `started`.
+    # We store STARTED after half a second instead, see `started`.
     track_started = False
     Request = "pattern_storage.tasks.worker.request:StorageRequest"
     Strategy = "pattern_storage.tasks.worker.group.strategy:strategy"
-    # Flower shows the beginning of a result; a query's would soon come to the template code.
+    # Flower shows the beginning of a result; more of a query's would have the template code in it.
     resultrepr_maxsize = 100
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the job. Raises StorageOperationFailed if a producer sent anything but `contract`."""
         outcome = vars(self.request).get("outcome")
-        # Of a group; any header of a message is there too, and none is a ModelResult.
+        # Set by a group. All headers of the message are attributes as well, but JSON makes no ModelResult.
         if isinstance(outcome, ModelResult):
             return ShownResult(self.end(outcome))
         if not args and kwargs.keys() == {"contract"}:
@@ -60,7 +60,7 @@ class StorageTask(ResultTask):
                 try:
                     return self.run(**kwargs)
                 finally:
-                    # Storing the result takes what is left of the job's time.
+                    # From here on the time counts as that for storing the result.
                     vars(self.request)["done_at"] = time.perf_counter()
         names = ", ".join(map(repr, kwargs)) or "none"
         error = ContractInvalid(
@@ -69,15 +69,15 @@ class StorageTask(ResultTask):
         raise self.refused(str(self.name).rpartition(".")[2], error)
 
     def apply_async(self, args: Any = None, kwargs: Any = None, *options: Any, **more: Any) -> Any:
-        """Send the job, from wherever: a retry, or Celery itself after its process was lost.
+        """Send the job, also for a retry, or when Celery itself sends it after its process was lost.
 
-        Headers and events then have a description of it, where Celery would put the `repr` of the template.
+        Headers and events have a description of it, where Celery would put the `repr` of the template.
         """
         more |= {"argsrepr": describe_call(str(self.name), kwargs), "kwargsrepr": ""}
         return super().apply_async(args, kwargs, *options, **more)
 
     def execute(self, operation: str, contract: Any) -> dict[str, Any]:
-        """Run one contract in one transaction and return its ModelResult as JSON types.
+        """Execute one contract in one transaction and return its ModelResult as JSON types.
 
         Raises StorageOperationFailed, with the ModelResult in it, for an operation that failed.
         """
@@ -87,7 +87,7 @@ class StorageTask(ResultTask):
             raise self.refused(operation, error) from None
         begun_again, result = 0, None
         try:
-            # A header as it came; celery-types takes it for a number.
+            # The header, a text; celery-types takes it for a number.
             expires: Any = self.request.expires
             if has_expired(expires):
                 result = expire(received, expires)
@@ -105,20 +105,20 @@ class StorageTask(ResultTask):
                 raise
         if result.metadata.get("retryable"):
             self._try_again(received, result, begun_again)
-        # Whatever enters a job in the ledger clears what was kept of it as well.
+        # In all other cases the transaction that records the job in the ledger clears its attempts as well.
         if result.metadata.get("replayed") or (begun_again and operation == OperationName.QUERY):
-            self._forget(received)
+            self._clear_attempts(received)
         return self.end(result)
 
     def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
-        """After a conflict has been reported, put back the outcome of the job that the id belongs to.
+        """After a conflict, store the outcome of the job that the id belongs to again.
 
-        After the hard time limit, settle the job; Celery calls this in the worker's main process then.
+        After the hard time limit, when Celery calls this in the worker's main process, record the failure.
         """
         if isinstance(exc, TimeLimitExceeded):
-            # Not here: the main process has other jobs to look after.
-            given = (str(self.name).rpartition(".")[2], task_id, (kwargs or {}).get("contract"))
-            threading.Thread(target=settle_late, args=given, name="settle late job", daemon=True).start()
+            # In a thread: the main process has other jobs to look after.
+            values = (str(self.name).rpartition(".")[2], task_id, (kwargs or {}).get("contract"))
+            threading.Thread(target=record_late, args=values, name="record late job", daemon=True).start()
         if not isinstance(exc, StorageOperationFailed) or exc.error_type != ErrorType.CORRELATION_CONFLICT:
             return
         try:
@@ -127,12 +127,12 @@ class StorageTask(ResultTask):
             logger.warning("cannot put back the first outcome of %s: %s", task_id, error)
             return
         if found is not None:
-            first = found[1].to_dict()
-            outcome = first if found[1].success else StorageOperationFailed(first)
-            self.backend.store_result(task_id, outcome, SUCCESS if found[1].success else FAILURE, request=self.request)
+            _, first = found
+            outcome = first.to_dict() if first.success else StorageOperationFailed(first.to_dict())
+            self.backend.store_result(task_id, outcome, SUCCESS if first.success else FAILURE, request=self.request)
 
     def refused(self, operation: str, error: ContractInvalid) -> StorageOperationFailed:
-        """Return what to raise for a job that never reached the effect node."""
+        """Return the exception for a job whose contract was refused before it reached the effect node."""
         failure = ModelResult.failure(
             str(error), error.error_type, correlation_id=str(self.request.id), operation=operation, duration_ms=0.0
         )
@@ -144,17 +144,18 @@ class StorageTask(ResultTask):
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return runtime.run(coroutine, on_slow=lambda: mark_started([str(self.request.id)]))
 
-    def _forget(self, contract: ModelContractPatternStorage) -> None:
-        """Clear what was kept of a job that ended; what stays behind does no harm."""
+    def _clear_attempts(self, contract: ModelContractPatternStorage) -> None:
+        """Delete the attempts of a job that ended; rows that stay behind do no harm."""
         try:
             runtime.on_connection(attempts.clear, contract.correlation_id)
         except StorageError as error:
             logger.warning("cannot clear what was kept of %s: %s", self.request.id, error)
 
     def _first_result(self, contract: ModelContractPatternStorage) -> ModelResult | None:
-        """Return the result of a job whose time was over just when it was done; otherwise see that it never is.
+        """Return the result of a job that had committed when it passed its time limit; otherwise record the failure.
 
-        Its COMMIT may have been on the way: PostgreSQL has done it, or would do it later, and nobody hears of it.
+        Its COMMIT may have been on the way when it was interrupted. With the failure in the ledger it cannot succeed
+        later.
         """
         if contract.operation == OperationName.QUERY:
             return None
@@ -167,25 +168,22 @@ class StorageTask(ResultTask):
         return None if first is late else first
 
     def _try_again(self, contract: ModelContractPatternStorage, result: ModelResult, begun_again: int) -> NoReturn:
-        """End this attempt as RETRY, or the job as a dead letter if it was the last."""
+        """End this attempt as RETRY, or make the job a dead letter if it was the last attempt."""
         settings = environment_settings()
         if begun_again + 1 >= settings.max_attempts:
             self._dead_letter(contract, result, begun_again + 1)
         if contract.operation != OperationName.QUERY:
-            self._note_failure(contract, result)
+            # For the job's timeline; it is often PostgreSQL that has failed.
+            with suppress(StorageError):
+                runtime.on_connection(attempts.note_failure, contract, result)
         self.end_as_retry(result, retry_delay(settings, self.request.retries or 0))
-
-    def _note_failure(self, contract: ModelContractPatternStorage, result: ModelResult) -> None:
-        """Keep the reason for the job's timeline; where PostgreSQL is what failed, there is none."""
-        with suppress(StorageError):
-            runtime.on_connection(attempts.note_failure, contract, result)
 
     def _dead_letter(
         self, contract: ModelContractPatternStorage, result: ModelResult, count: int
     ) -> ModelResult | None:
-        """Keep the job as a dead letter and end it as FAILURE; if PostgreSQL cannot take it now, go on trying.
+        """Store the job as a dead letter and end it as FAILURE. If PostgreSQL cannot store it now, return None.
 
-        Return the job's first result if it turns out to be done: only its answer was lost so many times.
+        Return the job's first result if it turns out to have committed: only its answer was lost so many times.
         """
         try:
             if not runtime.on_connection(dead_letters.add, contract, result, attempts=count):
@@ -199,7 +197,7 @@ class StorageTask(ResultTask):
 
 
 class ShownResult(UserDict[str, Any]):
-    """A result that is stored elsewhere: Celery only shows its beginning, for which it would walk through all of it."""
+    """A result that is stored already. Celery only shows its beginning, for which it would walk through all of it."""
 
     def __repr__(self) -> str:
         return repr(self.data)[:100]

@@ -1,4 +1,4 @@
-"""Results of jobs that could not end by themselves: their time was over, or their worker died each time."""
+"""Results of jobs that could not end by themselves: they passed their time limit, or their worker died each time."""
 
 from typing import Any
 
@@ -14,10 +14,10 @@ from pattern_storage.vocabulary import ErrorType, OperationName
 logger = get_logger(__name__)
 
 
-def settle_late(operation: str, task_id: str, contract: Any) -> None:
-    """Enter a job whose process was killed at its hard limit as failed for good, unless it has committed.
+def record_late(operation: str, task_id: str, contract: Any) -> None:
+    """Record a job whose process was killed at its hard time limit as failed for good, unless it has committed.
 
-    The outbox would send it again for ever, each time as if it were the first.
+    Otherwise the outbox would publish it again for ever, each time as if it were the first.
     """
     try:
         received = receive(operation, task_id, contract)
@@ -29,11 +29,11 @@ def settle_late(operation: str, task_id: str, contract: Any) -> None:
                 )
             )
     except StorageError as error:
-        logger.warning("cannot settle %s, which was killed at its time limit: %s", task_id, error)
+        logger.warning("cannot record that %s was killed at its time limit: %s", task_id, error)
 
 
 def too_late(contract: ModelContractPatternStorage) -> ModelResult:
-    """Return the result of a job whose time was over."""
+    """Return the result of a job that passed its time limit."""
     return ModelResult.failure(
         "The job did not end within its time limit",
         ErrorType.TIME_LIMIT_EXCEEDED,
@@ -43,7 +43,7 @@ def too_late(contract: ModelContractPatternStorage) -> ModelResult:
 
 
 def never_ended(contract: ModelContractPatternStorage, count: int, failure: LastFailure | None) -> ModelResult:
-    """Return the result of a job that was begun `count` times and did not end, the last time for that reason."""
+    """Return the result of a job that was begun `count` times and never ended; `failure` is its last, if known."""
     reason = (
         "its worker was killed or lost each time" if failure is None else f"the last time it failed: {failure.error}"
     )

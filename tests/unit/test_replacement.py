@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pattern_storage import app
-from pattern_storage.tasks.worker.replacement import LOOK_INTERVAL, Replacement
+from pattern_storage.tasks.worker.replacement import CHECK_INTERVAL, Replacement
 
 
 @pytest.mark.parametrize(
@@ -19,5 +19,5 @@ def test_it_looks_where_processes_end(limits: dict[str, int], looks: bool) -> No
     worker = SimpleNamespace(**{"max_tasks_per_child": None, "max_memory_per_child": None} | limits, pool=pool)
     hub = SimpleNamespace(call_repeatedly=lambda interval, call: calls.append((interval, call)))
     Replacement.__new__(Replacement).register_with_event_loop(worker, hub)
-    assert calls == ([(LOOK_INTERVAL, pool._pool.maintain_pool)] if looks else [])
+    assert calls == ([(CHECK_INTERVAL, pool._pool.maintain_pool)] if looks else [])
     assert f"{Replacement.__module__}:Replacement" in app.steps["worker"]
