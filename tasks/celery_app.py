@@ -52,13 +52,9 @@ class StorageCelery(Celery):
         if settings.group_execution:
             self.steps["worker"].add("pattern_storage.tasks.worker.group.pool_process:GroupPool")
         if settings.metrics_port:
-            from pattern_storage.tasks.observability.metrics.worker import Endpoint
-
-            self.steps["worker"].add(Endpoint)
+            self.steps["worker"].add("pattern_storage.tasks.observability.bootsteps:Endpoint")
         if traces.wanted(settings):
-            from pattern_storage.tasks.observability.traces.worker import Tracing
-
-            self.steps["worker"].add(Tracing)
+            self.steps["worker"].add("pattern_storage.tasks.observability.bootsteps:Tracing")
 
 
 def _agree_with(variable: str, ours: str) -> None:

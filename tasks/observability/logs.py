@@ -1,6 +1,6 @@
 """Log filters and formats: the correlation id in every line about one job, message bodies in none; text or JSON.
 
-`-` stands where a line is about no single job; Celery's own line that a process was killed does not know its job.
+Lines about no single job have `-` in place of the id, and so has Celery's own line that a process was killed.
 A message's body is never logged: template code belongs to the database alone.
 """
 
@@ -16,25 +16,25 @@ from pattern_storage.storage.logs import CorrelationFilter
 _PLACE = "[%(asctime)s: %(levelname)s/%(processName)s]"
 LOG_FORMAT = f"{_PLACE} [%(correlation_id)s] %(message)s"
 
-#: What a JSON line has, beside `timestamp` (ISO 8601, UTC), `exc_info` where there is one, and what a record adds.
+#: Fields of a JSON line, beside `timestamp` (ISO 8601, UTC), `exc_info` where there is one, and the record's extras.
 JSON_FIELDS = {"levelname": "level", "name": "logger", "processName": "process"}
 
 
 class JobFilter(CorrelationFilter):
-    """Puts the id of the job on Celery's own records about it, which are made outside of the job."""
+    """Adds the id of the job to Celery's own records about it, which are made outside of the job."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Complete the record and let it pass."""
-        about = getattr(record, "data", None)
-        if isinstance(about, dict) and "id" in about:
-            record.correlation_id = about["id"]
+        data = getattr(record, "data", None)
+        if isinstance(data, dict) and "id" in data:
+            record.correlation_id = data["id"]
         return super().filter(record)
 
 
 class BodyFilter(logging.Filter):
-    """Says what Celery's complaint about a message says, but for the body, and of the headers no more than task and id.
+    """Removes from Celery's lines about invalid messages the body, and of the headers all but task and id.
 
-    An application that misspells a task's name has put the `repr` of its arguments into both.
+    Both have the `repr` of the arguments if an application has misspelled the name of a task.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -60,14 +60,14 @@ logging.getLogger("celery.worker.consumer.consumer").addFilter(BodyFilter())
 
 
 class LineFormatter(logging.Formatter):
-    """One line a record, whatever a message's headers or an error have put into it; a traceback is indented.
+    """Formats a record as one line, whatever a message's headers or an error have put into it; tracebacks are indented.
 
-    A line that begins as ours do was written by us: with a line break in `shadow`, an id or the text of an exception
-    anybody could write one.
+    So a line that begins like ours is ours: with a line break in `shadow`, in an id or in the text of an exception
+    anybody could forge one.
     """
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # Python's name for it
-        """Return the line, with what would begin another, or command a terminal, escaped."""
+        """Return the line, with line breaks and control characters escaped."""
         return one_line(super().formatMessage(record))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
@@ -81,10 +81,10 @@ class LineFormatter(logging.Formatter):
 
 
 def formatter(log_format: str, text: str = LOG_FORMAT) -> logging.Formatter:
-    """Return what the setting asks for; `text` is the line for people."""
+    """Return the formatter for the setting; `text` is the format of lines for people."""
     if log_format == "text":
         return LineFormatter(text)
-    # Only here: the extra `worker` brings it, and an application that sends logs in its own way.
+    # Imported only here: the plain install does not have it.
     from pythonjsonlogger.core import RESERVED_ATTRS
     from pythonjsonlogger.json import JsonFormatter
 
@@ -92,7 +92,7 @@ def formatter(log_format: str, text: str = LOG_FORMAT) -> logging.Formatter:
         [*JSON_FIELDS, "correlation_id", "message"],
         rename_fields=JSON_FIELDS,
         timestamp=True,
-        # Celery hangs a job's arguments and its result on its records, template code and all.
+        # Celery adds a job's arguments and result to its records, template code and all.
         reserved_attrs=[*RESERVED_ATTRS, "data"],
     )
 
@@ -108,7 +108,7 @@ def set_up(log_format: str, level: str, text: str) -> None:
 @signals.after_setup_logger.connect
 @signals.after_setup_task_logger.connect
 def complete_records(logger: logging.Logger, **_: Any) -> None:
-    """Have every handler of Celery's put the correlation id on its records, which the format asks for."""
+    """Add the filter of correlation ids, and our format, to each of Celery's handlers."""
     for handler in logger.handlers:
         handler.addFilter(JobFilter())
         handler.setFormatter(formatter(environment_settings().log_format))
@@ -116,6 +116,6 @@ def complete_records(logger: logging.Logger, **_: Any) -> None:
 
 @signals.celeryd_init.connect
 def omit_banner(instance: Any, **_: Any) -> None:
-    """Print no picture between lines that are to be JSON."""
+    """Leave out Celery's banner where lines are to be JSON."""
     if environment_settings().log_format == "json":
         instance.quiet = True

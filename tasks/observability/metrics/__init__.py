@@ -1,6 +1,6 @@
 """Metrics for Prometheus, which docs/metrics.md lists.
 
-Everything that runs calls these functions. They do nothing, and prometheus_client is not even imported, unless this
+All parts of the program call these functions. They do nothing, and prometheus_client is not even imported, unless this
 process, or the worker it was forked from, has opened an endpoint (PATTERN_STORAGE_METRICS_PORT).
 """
 
@@ -23,20 +23,19 @@ _recorder: "Recorder | None" = None
 def open_endpoint(settings: Settings, queues: Callable[[], Collection[str]] = tuple) -> None:
     """Serve this process's metrics, and those of its children, if the settings say so.
 
-    `queues` returns those that this process takes jobs from.
-
-    Call it before any fork. Raises SettingsInvalid if the address cannot be listened on.
+    `queues` returns the queues that this process takes jobs from. To be called before any fork. Raises SettingsInvalid
+    if the address cannot be listened on.
     """
     global _recorder
     if settings.metrics_port and _recorder is None:
-        # Only here: a process that measures nothing does not pay for the import.
+        # Imported only here: a process that measures nothing does not pay for it.
         from pattern_storage.tasks.observability.metrics.endpoint import serve
 
         _recorder = serve(settings, queues)
 
 
 def observer() -> Callable[[str, float, str], None] | None:
-    """Return what the effect node tells its measurements to; None if nobody wants them."""
+    """Return the function to which the effect node reports its measurements; None in a process without metrics."""
     return None if _recorder is None else _recorder.observe
 
 
@@ -47,23 +46,18 @@ def watch_pool(pool: "AsyncConnectionPool[Any]", loop: asyncio.AbstractEventLoop
 
 
 def relayed(published: int, refused: int) -> None:
-    """Note how many jobs of the outbox were published, and how many could never be."""
+    """Count jobs of the outbox that were published, and those that were refused for good."""
     if _recorder is not None:
         _recorder.relayed(published, refused)
 
 
 def broker_failed() -> None:
-    """Note that jobs could not be sent, because the broker was down, silent or refused them."""
+    """Count a call that could not send jobs, because the broker was down, silent or refused them."""
     if _recorder is not None:
         _recorder.broker_failed()
 
 
 def imported(name: str, *, rows: Mapping[str, int]) -> None:
-    """Note one run of an import.
-
-    Args:
-        name: the import's name in its definition.
-        rows: how many rows by what became of them: `read`, `inserted`, `updated`, `skipped`, `rejected`.
-    """
+    """Count the rows of one run of an import, by outcome: `read`, `inserted`, `updated`, `skipped`, `rejected`."""
     if _recorder is not None:
         _recorder.imported(name, rows)

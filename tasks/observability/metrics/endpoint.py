@@ -1,8 +1,8 @@
 """The endpoint: files that the processes of a worker write and its main process serves.
 
 prometheus_client's multiprocess mode names files by process id, so that a worker whose children come and go
-(`worker_max_tasks_per_child`) would gather them without end. Here they are named by the child's place in the pool:
-the child that takes the place of one that ended goes on with its counters, and its gauges are cleared.
+(`worker_max_tasks_per_child`) would gather files without end. Here they are named by the child's place in the pool: a
+child that replaces another goes on with its counters, and the gauges are cleared.
 """
 
 import atexit
@@ -38,13 +38,13 @@ class _ProcessSlot:
         if os.getpid() != self._process_id:
             index = current_process_index()
             self._process_id, self._name = os.getpid(), "main" if index is None else str(index)
-            # Of a child that was killed, and whose place this is now.
+            # Clears the gauges of a child that was killed, and whose place this is now.
             mark_process_dead(self._name)  # type: ignore[no-untyped-call]
         return self._name
 
 
 def serve(settings: Settings, queues: Callable[[], Collection[str]]) -> Recorder:
-    """Open the endpoint of this process and of those it will fork; return what counts in all of them.
+    """Open the endpoint of this process and of those it will fork; return the recorder for all of them.
 
     Raises SettingsInvalid if the address cannot be listened on.
     """
@@ -52,8 +52,8 @@ def serve(settings: Settings, queues: Callable[[], Collection[str]]) -> Recorder
     os.environ[DIRECTORY] = str(directory)
     atexit.register(_remove, directory, os.getpid())
     slot = _ProcessSlot()
-    # prometheus_client chooses when it is first imported, which Celery's command line does, for Flower's sake,
-    # before any of our code runs.
+    # prometheus_client chooses when it is first imported. Celery's command line imports it, through Flower, before any
+    # of our code runs.
     values.ValueClass = values.MultiProcessValue(slot)  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()
     MultiProcessCollector(registry, str(directory))  # type: ignore[no-untyped-call]

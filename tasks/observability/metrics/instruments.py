@@ -4,22 +4,22 @@ from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram
 
-#: Of what PostgreSQL and Redis do: from half a millisecond to the longest time limit.
+#: Buckets of work in PostgreSQL and Redis: from half a millisecond to the longest time limit.
 WORK = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 300.0)
-#: Of what waits: from milliseconds to hours.
+#: Buckets of waiting: from milliseconds to hours.
 WAIT = (0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0)
-#: Of what is counted, up to the largest batch.
+#: Buckets of counts, up to the largest batch.
 SIZE = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000)
 
 
 class Instruments:
     """The instruments of one process. Gauges of the servers are read at each scrape instead: see `.servers`.
 
-    Build it after the value class was chosen (`tasks.observability.metrics.endpoint`).
+    To be built after the value class was chosen (`.endpoint`).
     """
 
     def __init__(self) -> None:
-        # In no registry: the files that the processes share are what is exported.
+        # In no registry: the endpoint exports the files that the processes share.
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"pattern_storage_{name}", text, labels, registry=None)
 
@@ -29,7 +29,7 @@ class Instruments:
         def gauge(name: str, text: str, *labels: str, mode: Any) -> Gauge:
             return Gauge(f"pattern_storage_{name}", text, labels, multiprocess_mode=mode, registry=None)
 
-        # The texts are docs/metrics.md's as well.
+        # docs/metrics.md has the same texts.
         self.jobs = counter(
             "jobs", "Jobs that ended: success, failure, dead or revoked", "operation", "outcome", "error_type"
         )

@@ -1,4 +1,4 @@
-"""Counts of a process: observer of Celery's signals, the effect node, the connection pool, the relay and imports."""
+"""Recorder of a process: counts what Celery's signals, the effect node, the pool, the relay and imports report."""
 
 import asyncio
 import functools
@@ -21,12 +21,12 @@ logger = get_logger(__name__)
 
 Note = TypeVar("Note", bound=Callable[..., None])
 
-#: Seconds between two looks at a pool. Prometheus looks every 15 seconds; a look costs microseconds.
+#: Seconds between two readings of a pool. Prometheus scrapes every 15 seconds; a reading costs microseconds.
 POOL_INTERVAL = 1.0
 
 
 def harmless(note: Note) -> Note:
-    """Have a method that notes something never raise: metrics on a full disk must not decide what becomes of a job."""
+    """Decorate a method that counts something so that it never raises: a full disk must not fail jobs."""
 
     @functools.wraps(note)
     def noted(self: "Recorder", *args: Any, **kwargs: Any) -> None:
@@ -39,15 +39,12 @@ def harmless(note: Note) -> Note:
 
 
 class Recorder:
-    """Counts what happens in this process and, after a fork, in the child.
-
-    Every method may be called from any thread.
-    """
+    """Counts events of this process and, after a fork, of the child. Every method may be called from any thread."""
 
     def __init__(self) -> None:
         self._instruments = Instruments()
-        # prometheus_client has locks of its own: a thread that held one in the moment of a fork, as the relay's
-        # might, would leave it locked for ever in the child. No fork happens while this lock is held.
+        # prometheus_client has locks of its own: if a thread, for example the relay's, held one during a fork, it would
+        # stay locked for ever in the child. No fork happens while this lock is held.
         self._lock = threading.Lock()
         os.register_at_fork(
             before=self._lock.acquire, after_in_parent=self._lock.release, after_in_child=self._lock.release
@@ -64,7 +61,7 @@ class Recorder:
         signals.task_revoked.connect(self._revoked, weak=False)
 
     def complain(self, error: Exception) -> None:
-        """Log that something could not be counted; once, because it will be the same for every job."""
+        """Log that something could not be counted; only once, because the reason is the same for every job."""
         if not self._complained:
             self._complained = True
             logger.warning(
@@ -77,12 +74,12 @@ class Recorder:
     def _begun(self, task: Any, **_: Any) -> None:
         sent_at = getattr(task.request, "sent_at", None)
         again = task.request.retries or (task.request.delivery_info or {}).get("redelivered")
-        # Only the first delivery: a retry waits because it is told to. A stock producer does not say when it sent.
-        # An import's wait is that for the imports before it, which `import_open_seconds` measures.
+        # Only first deliveries: a retry waits on purpose. Messages of a stock producer have no time of sending. An
+        # import waits for the imports before it, which `import_open_seconds` measures.
         operation = None if task.name == IMPORT_TASK else OPERATION_OF_TASK.get(task.name)
         if operation and isinstance(sent_at, int | float) and not again:
             with self._lock:
-                # Two hosts, two clocks.
+                # The clocks of two hosts differ.
                 self._instruments.queue_wait.labels(operation).observe(max(time.time() - sent_at, 0.0))
 
     @harmless
@@ -121,10 +118,10 @@ class Recorder:
 
     def _ended(self, task: Any, metadata: Mapping[str, Any], outcome: str, error_type: str) -> None:
         operation = OPERATION_OF_TASK[task.name]
-        # None where the main process ends the job of a child.
+        # None where the main process ends a child's job.
         done_at = getattr(task.request, "done_at", None)
         with self._lock:
-            # A run is put on the queue again while it waits; each message but the first finds it ended.
+            # A run is published again while it waits; each message but the first finds that it has ended.
             if operation != IMPORT_OPERATION or not metadata.get("replayed"):
                 self._instruments.jobs.labels(operation, outcome, error_type).inc()
             if metadata.get("replayed"):
@@ -132,27 +129,27 @@ class Recorder:
             if done_at is not None:
                 self._instruments.result_store.labels(operation).observe(time.perf_counter() - done_at)
 
-    # --- what others tell ---
+    # --- reports of our own code ---
 
     @harmless
     def observe(self, name: str, value: float, unit: str) -> None:
-        """Note a measurement of the effect node."""
+        """Record a measurement of the effect node."""
         if unit == "ms" and name.endswith("_duration_ms"):
             with self._lock:
                 self._instruments.transaction.labels(name.removesuffix("_duration_ms")).observe(value / 1000)
 
     def watch_pool(self, pool: AsyncConnectionPool[Any], loop: asyncio.AbstractEventLoop) -> None:
-        """Look at the pool now and every second, as long as the loop runs."""
+        """Read the pool's statistics now and every second, as long as the loop runs."""
 
-        def look() -> None:
-            self._look(pool)
+        def read() -> None:
+            self._read_pool(pool)
             if not pool.closed:
-                loop.call_later(POOL_INTERVAL, look)
+                loop.call_later(POOL_INTERVAL, read)
 
-        loop.call_soon_threadsafe(look)
+        loop.call_soon_threadsafe(read)
 
     @harmless
-    def _look(self, pool: AsyncConnectionPool[Any]) -> None:
+    def _read_pool(self, pool: AsyncConnectionPool[Any]) -> None:
         stats = pool.get_stats()
         size, idle = stats.get("pool_size", 0), stats.get("pool_available", 0)
         with self._lock:
@@ -169,14 +166,14 @@ class Recorder:
 
     @harmless
     def relayed(self, published: int, refused: int) -> None:
-        """Note what a relay did."""
+        """See `metrics.relayed`."""
         with self._lock:
             self._instruments.outbox_published.inc(published)
             self._instruments.outbox_refused.inc(refused)
 
     @harmless
     def imported(self, name: str, rows: Mapping[str, int]) -> None:
-        """Note one run of an import."""
+        """See `metrics.imported`."""
         with self._lock:
             for outcome, count in rows.items():
                 self._instruments.import_rows.labels(name, outcome).inc(count)

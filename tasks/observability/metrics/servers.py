@@ -4,13 +4,12 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import closing
 from typing import Any
 
 from prometheus_client import Metric
-from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from pattern_storage.config.celeryconfig import QUEUES
@@ -21,7 +20,7 @@ from pattern_storage.storage.import_health import ImportHealth
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.storage.outbox import OutboxSize
 from pattern_storage.tasks import redis_connections
-from pattern_storage.tasks.observability.metrics.imports import of_imports, of_schedules
+from pattern_storage.tasks.observability.metrics.gauges import of_broker, of_imports, of_postgresql, of_servers
 from pattern_storage.tasks.queue_names import find_names
 from pattern_storage.tasks.sender import create_app
 
@@ -32,7 +31,7 @@ TIMEOUT = 2.0
 
 
 class Probe:
-    """Asks one server. Late answers are discarded, and nothing else is asked until one has come."""
+    """Asks one server. Late answers are discarded, and the server is not asked again before it has answered."""
 
     def __init__(self, server: str, ask: Callable[[], Any]) -> None:
         self.server = server
@@ -76,12 +75,12 @@ BrokerAnswer = tuple[list[tuple[str, str, int]], int | None, dict[str, float]]
 
 
 class ServersCollector(Collector):
-    """The gauges of docs/metrics.md that come from servers; what a server does not answer is left out."""
+    """The gauges of docs/metrics.md that come from servers. Those of a server that does not answer are left out."""
 
     def __init__(self, settings: Settings, queues: Callable[[], Collection[str]] = tuple) -> None:
         self._settings = settings
         self._queues = queues
-        #: One that is paused is taken from no more, and has its figures all the same.
+        #: Queues that this worker has ever taken jobs from: one that is paused is still measured.
         self._served: set[str] = set()
         self._probes = [
             Probe("postgresql", lambda: asyncio.run(self._ask_postgresql())),
@@ -90,21 +89,17 @@ class ServersCollector(Collector):
         ]
 
     def collect(self) -> Iterator[Metric]:
-        """Ask all servers at the same time."""
+        """Ask all servers at the same time; yield the gauges of their answers."""
         deadline = time.monotonic() + TIMEOUT
         asked = [(probe, probe.begin()) for probe in self._probes]
         answers = {probe.server: probe.end(future, deadline) for probe, future in asked}
-        up = GaugeMetricFamily("pattern_storage_up", "1 if the server answered this scrape, else 0", labels=["server"])
-        for server, answer in answers.items():
-            up.add_metric([server], 0.0 if answer is None else 1.0)
-        yield up
+        yield of_servers({server: answer is not None for server, answer in answers.items()})
         if answers["postgresql"] is not None:
-            size, letters, imports, age = answers["postgresql"]
-            yield from _of_postgresql(size, letters)
-            yield from of_imports(imports)
-            yield from of_schedules(age)
+            size, letters, imports, schedules_age = answers["postgresql"]
+            yield from of_postgresql(size, letters)
+            yield from of_imports(imports, schedules_age)
         if answers["broker"] is not None:
-            yield from _of_broker(*answers["broker"])
+            yield from of_broker(*answers["broker"])
 
     async def _ask_postgresql(self) -> tuple[OutboxSize, int, list[ImportHealth], float | None]:
         async with asyncio.timeout(TIMEOUT):
@@ -119,7 +114,7 @@ class ServersCollector(Collector):
                 )
 
     def _ask_broker(self) -> BrokerAnswer:
-        """Return messages by queue and state; where the broker says so, also how many are unacknowledged, and ages."""
+        """Return messages by queue and state; of Redis also the number of unacknowledged messages, and ages."""
         app = create_app(self._settings)
         with closing(app), app.connection_for_read() as connection:
             connection.connect()
@@ -133,7 +128,7 @@ class ServersCollector(Collector):
                     for step in channel.priority_steps:
                         key = channel._q_for_pri(queue, step)
                         pipeline.llen(key).llen(f"{key}.claimed")
-                        # The oldest is the last; kombu leaves this command's key as it is.
+                        # The oldest is the last; kombu adds the prefix to other commands' keys, not to this one's.
                         pipeline.lindex(f"{channel.global_keyprefix}{key}", -1)
                 *lengths, unacked = pipeline.hlen(channel.unacked_key).execute()
         width = 3 * len(channel.priority_steps)
@@ -145,7 +140,7 @@ class ServersCollector(Collector):
         return depths, unacked, ages
 
     def _names(self) -> tuple[str, ...]:
-        """Return the names of all queues: those that this worker has, and those in which jobs wait."""
+        """Return the names of all queues: those that this worker consumes from, and those in which jobs wait."""
         self._served.update(self._queues())
         with redis_connections.connect(self._settings, self._settings.broker) as server:
             return find_names(self._settings, server, self._served)
@@ -166,7 +161,7 @@ def _age(oldest: Iterable[bytes | None]) -> float:
 def _sent_at(raw: bytes | None) -> float | None:
     try:
         return float(json.loads(raw or b"")["headers"]["sent_at"])
-    # Anybody may have put it there.
+    # Anybody may have put the message there.
     except (ValueError, TypeError, LookupError, RecursionError):
         return None
 
@@ -178,37 +173,3 @@ def _declared(connection: Any, queue: str) -> int:
             return int(channel.queue_declare(queue, passive=True).message_count)
     except connection.channel_errors:
         return 0
-
-
-def _of_postgresql(size: OutboxSize, letters: int) -> Iterator[Metric]:
-    jobs = GaugeMetricFamily("pattern_storage_outbox_jobs", "Jobs in the outbox, by state", labels=["state"])
-    jobs.add_metric(["unpublished"], size.unpublished)
-    jobs.add_metric(["published"], size.jobs - size.unpublished)
-    yield jobs
-    yield GaugeMetricFamily(
-        "pattern_storage_outbox_age_seconds", "How long the oldest job that was never published waits", value=size.age
-    )
-    yield GaugeMetricFamily("pattern_storage_dead_letters", "Dead letters that nobody has dealt with", value=letters)
-
-
-def _of_broker(depths: list[tuple[str, str, int]], unacked: int | None, ages: Mapping[str, float]) -> Iterator[Metric]:
-    messages = GaugeMetricFamily(
-        "pattern_storage_queue_messages", "Messages in a queue, all priorities: waiting, or claimed in this moment",
-        labels=["queue", "state"],
-    )  # fmt: skip
-    for queue, state, count in depths:
-        messages.add_metric([queue, state], count)
-    yield messages
-    if ages:
-        oldest = GaugeMetricFamily(
-            "pattern_storage_queue_oldest_seconds",
-            "How long a queue's oldest message has waited",
-            labels=["queue"],
-        )
-        for queue, age in ages.items():
-            oldest.add_metric([queue], age)
-        yield oldest
-    if unacked is not None:
-        yield GaugeMetricFamily(
-            "pattern_storage_unacked_messages", "Messages that workers have taken and not acknowledged", value=unacked
-        )

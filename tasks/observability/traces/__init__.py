@@ -20,14 +20,14 @@ CORRELATION_ID = "pattern_storage.correlation_id"
 #: OpenTelemetry's own variables for the address of the collector.
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
-#: Whether the API is to load a provider when it is first asked for one.
+#: Whether OpenTelemetry's API loads a provider by name when it is first asked for one.
 _PROVIDER_IS_NAMED = "OTEL_PYTHON_TRACER_PROVIDER" in os.environ
 
 _installed = False
 
 
 def wanted(settings: Settings) -> bool:
-    """Whether this process is to export traces.
+    """Return whether this process exports traces.
 
     Raises SettingsInvalid where the setting asks for them and the extra is not installed.
     """
@@ -39,7 +39,7 @@ def wanted(settings: Settings) -> bool:
         import opentelemetry.instrumentation.psycopg
         import opentelemetry.instrumentation.redis  # noqa: F401
     except ImportError as error:
-        # A variable that is not ours may be meant for another program.
+        # OpenTelemetry's variable may be meant for another program.
         if settings.traces is None:
             return False
         raise SettingsInvalid(
@@ -49,10 +49,10 @@ def wanted(settings: Settings) -> bool:
 
 
 def set_up(settings: Settings) -> None:
-    """Export this process's traces and those of its children, if they are wanted. Call it before any fork."""
+    """Export the traces of this process and its children, if they are wanted. To be called before any fork."""
     global _installed
     if wanted(settings) and not _installed:
-        # Only here: it takes a fifth of a second to import.
+        # Imported only here: it takes a fifth of a second.
         from pattern_storage.tasks.observability.traces.export import install
 
         install()
@@ -60,17 +60,17 @@ def set_up(settings: Settings) -> None:
 
 
 def has_context() -> bool:
-    """Whether the caller is part of a trace, or records its own, and `set_up` has not instrumented Celery."""
-    # An application that traces has imported it; all others pay for one look. What `set_up` has installed does it
-    # for every message of Celery's.
+    """Return whether the caller is part of a trace, or records its own, and `set_up` has not instrumented Celery."""
+    # An application that traces has imported OpenTelemetry; others pay for one lookup. The instrumentation of `set_up`
+    # adds the context to all of Celery's messages itself.
     trace: Any = sys.modules.get("opentelemetry.trace")
     if _installed or trace is None:
         return False
     span = trace.get_current_span()
     if span is not trace.INVALID_SPAN and span.get_span_context().is_valid:
         return True
-    # redis-py imports it too: without a tracer there is nothing to say. Asked for the provider, the API looks into the
-    # environment each time until there is one, which takes longer than a message.
+    # redis-py imports it too, which makes no tracer. Asked for the provider, the API reads the environment each time
+    # until there is one, which takes longer than a message.
     if vars(trace).get("_TRACER_PROVIDER", trace) is None and not _PROVIDER_IS_NAMED:
         return False
     return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)

@@ -29,16 +29,15 @@ from pattern_storage.tasks.observability.traces import CORRELATION_ID
 #: Seconds that the end of a process waits for a collector to take the last spans.
 FLUSH_TIMEOUT = 2.0
 
-
 #: The id of the message that is being published.
 _published: ContextVar[str | None] = ContextVar("published", default=None)
 
 
 class Correlation(SpanProcessor):
-    """Hands the correlation id down from a job's span to all spans below it."""
+    """Copies the correlation id of a job's span to all spans below it."""
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Copy the attribute of the parent; a message that no job sends has its own."""
+        """Copy the attribute of the parent; the span of a message that no job sends gets the message's own id."""
         inherited = getattr(trace.get_current_span(parent_context), "attributes", None) or {}
         correlation_id = inherited.get(CORRELATION_ID)
         if span.kind is trace.SpanKind.PRODUCER:
@@ -48,10 +47,10 @@ class Correlation(SpanProcessor):
 
 
 class JobSpans(BatchSpanProcessor):
-    """Exports what belongs to a job: a worker's own commands, polls and heartbeats by the thousand, do not."""
+    """Exports the spans of jobs; a worker's own commands, polls and heartbeats by the thousand, are left out."""
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Keep the span of a job."""
+        """Keep the span if it has a correlation id."""
         if CORRELATION_ID in (span.attributes or {}):
             super().on_end(span)
 
@@ -80,7 +79,7 @@ def install() -> None:
     def name_job(task_id: str, **_: Any) -> None:
         trace.get_current_span().set_attribute(CORRELATION_ID, task_id)
 
-    # A prefork child ends without running what was registered with atexit.
+    # A prefork child ends without running atexit's functions.
     @signals.worker_process_shutdown.connect(weak=False)
     @signals.worker_shutdown.connect(weak=False)
     def flush(**_: Any) -> None:
@@ -91,7 +90,7 @@ def install() -> None:
 
 
 def _trace_copy(tracer: trace.Tracer) -> None:
-    """Give COPY, which is how batches are written, a span: like the others, with its text and no rows."""
+    """Give COPY, by which batches are written, a span: like the others, with its text and no rows."""
     original = psycopg.AsyncCursor.copy
 
     @asynccontextmanager
