@@ -10,14 +10,13 @@ import redis
 from celery import Celery, signals
 from celery.contrib.testing import tasks as _ping  # noqa: F401  # start_worker sends it
 from celery.contrib.testing.worker import start_worker
-from celery.result import AsyncResult
 
 from pattern_storage.config.settings import Settings
 from pattern_storage.storage import ModelContractPatternStorage
 from pattern_storage.tasks.client import AsyncPatternStorageClient, BrokerUnavailable, PatternStorageClient
 from pattern_storage.tasks.client.outgoing import prepare
 from pattern_storage.tasks.client.publisher import KombuPublisher, is_direct
-from tests.fix_process import DEADLINE
+from tests.fix_process import DEADLINE, wait_until
 from tests.fix_storage import contract, make_pattern
 
 #: What differs between any two messages.
@@ -108,8 +107,9 @@ async def test_a_stock_worker_consumes_them(redis_url: str) -> None:
             jobs = [client.insert(pattern).correlation_id for pattern in patterns[:2]]
         async with AsyncPatternStorageClient(redis_url=redis_url) as other:
             jobs.append((await other.insert(patterns[2])).correlation_id)
-        results: list[AsyncResult[Any]] = [AsyncResult(str(job), app=app) for job in jobs]
-        assert [result.get(timeout=DEADLINE) for result in results] == [one["pattern_name"] for one in patterns]
+        # Without AsyncResult, whose subscription would outlive the test.
+        wait_until(lambda: all(app.backend.get_state(str(job)) == "SUCCESS" for job in jobs), "all have succeeded")
+        assert [app.backend.get_result(str(job)) for job in jobs] == [one["pattern_name"] for one in patterns]
 
 
 def test_celery_s_publish_signals_are_sent(redis_url: str) -> None:

@@ -89,13 +89,13 @@ class TestRun:
                 await asyncio.sleep(0.3)
                 ended.set()
 
-        def interrupted(*_: object) -> None:
+        def interrupt() -> None:
             assert begun.wait(DEADLINE)
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(runtime, "_result", interrupted)
+        monkeypatch.setattr(runtime, "SLOW", 0.01)
         with pytest.raises(KeyboardInterrupt):
-            opened.run(rolls_back(), on_slow=lambda: None)
+            opened.run(rolls_back(), on_slow=interrupt)
         assert ended.is_set()
 
     def test_interruption_cancels_and_rolls_back(self, opened: runtime.Runtime, database_url: str) -> None:
