@@ -90,6 +90,9 @@ def _finish_many(jobs: list[Job], wait: float, as_json: bool) -> None:
         for job in jobs:
             results.append(_result_or_timeout(job, wait))
             show(len(results))
+            if results[-1].metadata.get("error_type") == ErrorType.NO_RESULT_YET:
+                # Perhaps no worker runs: the others are only looked at, or each would be waited for as long.
+                wait = 0.0
     if as_json:
         print_json([result.to_dict() for result in results])
     else:
