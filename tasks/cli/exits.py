@@ -85,7 +85,7 @@ def explain_and_exit(error: Exception) -> int:
 def _explanation(error: Exception) -> tuple[Exit | None, str]:
     """Return the exit code of an error and a sentence about it; no code for one that is not known."""
     if isinstance(error, typer.Abort):
-        return Exit.FAILED, "stopped"
+        return Exit.FAILED, "nothing was done: the answer was not yes"
     if hasattr(error, "format_message"):  # Click's, which Typer may have taken in under a name of its own
         # Some releases of Typer check values with pydantic, whose words these are.
         sentence = str(error.format_message()).replace(": Value error, ", ": ").replace(": Input should", ": it should")

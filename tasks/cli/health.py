@@ -49,7 +49,7 @@ class NotWorking(Exception):
 
 
 def health(
-    service: Annotated[Service, typer.Argument(help="The kind of process that should be able to work.")],
+    service: Annotated[Service, typer.Argument(help="The kind of process to check.")],
     name: Annotated[
         str | None, typer.Option(help="Of a worker: its node name, by default celery@ and the name of this host.")
     ] = None,

@@ -36,26 +36,24 @@ def import_source(
     file_format: Annotated[
         str | None, typer.Option("--format", help="jsonl, csv, parquet or python; told by the suffix if left out.")
     ] = None,
-    on_conflict: Annotated[
-        str, typer.Option(help="What becomes of patterns that exist: error, skip or update.")
-    ] = "error",
+    on_conflict: Annotated[str, typer.Option(help="For patterns that exist already: error, skip or update.")] = "error",
     column: Annotated[
         list[str] | None,
         typer.Option(
             metavar="COLUMN=NAME",
-            help="What a CSV or Parquet file calls a column; if any is named, those not named are left out.",
+            help="The name of a column in a CSV or Parquet file; once one is given, columns without are left out.",
         ),
     ] = None,
-    separator: Annotated[str | None, typer.Option(help="Between tags in CSV; JSON if left out.")] = None,
+    separator: Annotated[str | None, typer.Option(help="Between tags in CSV; by default they are JSON.")] = None,
     delimiter: Annotated[
         str, typer.Option(help="Between the values of a CSV line: a character, or 'tab'.", show_default="a comma")
     ] = ",",
-    max_bad_rows: Annotated[int, typer.Option(min=0, help="Rows that may be wrong.")] = 0,
+    max_bad_rows: Annotated[int, typer.Option(min=0, help="Wrong rows to leave out; more fail the import.")] = 0,
     build_indexes_last: Annotated[
         bool,
-        typer.Option("--build-indexes-last", help="Of a first load; all others wait for it, also those that read."),
+        typer.Option("--build-indexes-last", help="Faster for a first load; even readers of the table wait."),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Do everything and take it back.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Import, and roll it back.")] = False,
     as_json: Json = False,
 ) -> None:
     """Import one file now, all rows or none, in this process: it needs PostgreSQL and no worker."""

@@ -62,7 +62,7 @@ def list_imports(as_json: Json = False) -> None:
 @cli.command()
 def run(
     name: Name,
-    force: Annotated[bool, typer.Option("--force", help="Even if the source has not changed.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Import even if the source has not changed.")] = False,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the result; 0 prints the run's id.")] = 3_600,
     as_json: Json = False,
 ) -> None:

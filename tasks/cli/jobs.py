@@ -59,9 +59,9 @@ def list_jobs(
     since: Since = None,
     until: Until = None,
     sort: Annotated[str, typer.Option(help="time, or duration for the slowest first.")] = "time",
-    ascending: Annotated[bool, typer.Option("--ascending", help="Oldest or quickest first.")] = False,
+    ascending: Annotated[bool, typer.Option("--ascending", help="The oldest or quickest first.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=jobs.MAX_LIMIT)] = 50,
-    cursor: Annotated[str | None, typer.Option(help="Where the page before ended.")] = None,
+    cursor: Annotated[str | None, typer.Option(help="Go on after the page that printed this cursor.")] = None,
     as_json: Json = False,
 ) -> None:
     """List jobs, the newest first; with --state QUEUED those that wait in the queues, the oldest first."""

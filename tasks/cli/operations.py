@@ -28,10 +28,11 @@ SHOWN_FAILURES = 5
 Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait for the result; 0 prints the correlation id.")]
 CorrelationId = Annotated[UUID | None, typer.Option("--id", help="The job's correlation id; a new one by default.")]
 Expect = Annotated[
-    str | None, typer.Option(help="Only if its updated_at is still this one; else a version_conflict, and no change.")
+    str | None,
+    typer.Option(help="Only if its updated_at is still this one; else fail with version_conflict."),
 ]
-Urgency = Annotated[Priority | None, typer.Option("--priority", help="Before or after other jobs that wait.")]
-Delay = Annotated[float | None, typer.Option(min=0, help="Seconds until it may begin; add --wait 0, or as many more.")]
+Urgency = Annotated[Priority | None, typer.Option("--priority", help="Goes before or after other jobs that wait.")]
+Delay = Annotated[float | None, typer.Option(min=0, help="Seconds until it may begin; use it with --wait 0.")]
 Fields = Annotated[list[str] | None, typer.Argument(metavar="COLUMN=VALUE...", help=FIELDS_HELP)]
 
 
@@ -52,7 +53,7 @@ def insert(
         Path | None,
         typer.Option("--file", "-f", help="JSON object, JSON array or JSON Lines; '-' reads standard input."),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, max=10_000, help="Patterns in one atomic job of a file.")] = 1_000,
+    batch_size: Annotated[int, typer.Option(min=1, max=10_000, help="Patterns of a file in one atomic job.")] = 1_000,
     correlation_id: CorrelationId = None,
     priority: Urgency = None,
     delay: Delay = None,
@@ -161,7 +162,7 @@ def delete(
 
 
 def query(
-    pattern_id: Annotated[UUID | None, typer.Option("--pattern-id", help="This pattern alone.")] = None,
+    pattern_id: Annotated[UUID | None, typer.Option("--pattern-id", help="Only the pattern with this id.")] = None,
     name: Annotated[str | None, typer.Option(help="Exact name.")] = None,
     contains: Annotated[str | None, typer.Option(help="Part of the name.")] = None,
     kind: Annotated[str | None, typer.Option("--type", help="Exact pattern_type.")] = None,
@@ -169,9 +170,9 @@ def query(
     category: Annotated[str | None, typer.Option()] = None,
     created_by: Annotated[str | None, typer.Option()] = None,
     deprecated: Annotated[bool | None, typer.Option("--deprecated/--not-deprecated")] = None,
-    parent: Annotated[UUID | None, typer.Option(help="Derived from this pattern.")] = None,
-    tag_any: Annotated[list[str] | None, typer.Option(help="At least one of these tags; repeat it.")] = None,
-    tag_all: Annotated[list[str] | None, typer.Option(help="All of these tags; repeat it.")] = None,
+    parent: Annotated[UUID | None, typer.Option(help="Only patterns derived from this one.")] = None,
+    tag_any: Annotated[list[str] | None, typer.Option(help="Has at least one of these tags; may be repeated.")] = None,
+    tag_all: Annotated[list[str] | None, typer.Option(help="Has all of these tags; may be repeated.")] = None,
     context: Annotated[str | None, typer.Option(help="JSON object that the context contains.")] = None,
     min_confidence: Annotated[float | None, typer.Option(help="0 to 1.")] = None,
     min_success_rate: Annotated[float | None, typer.Option(help="0 to 1.")] = None,
@@ -182,7 +183,7 @@ def query(
     order_by: Annotated[str, typer.Option(help=ORDER_HELP)] = "created_at",
     ascending: Annotated[bool, typer.Option("--ascending", help="Smallest or oldest first.")] = False,
     limit: Annotated[int, typer.Option(help="1 to 1,000.")] = 50,
-    cursor: Annotated[str | None, typer.Option(help="Where the page before ended.")] = None,
+    cursor: Annotated[str | None, typer.Option(help="Go on after the page that printed this cursor.")] = None,
     wait: Wait = 30.0,
     as_json: Json = False,
 ) -> None:
@@ -218,7 +219,7 @@ def query(
 
 def result(
     correlation_id: Annotated[UUID, typer.Argument()],
-    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for it.")] = 0.0,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the result.")] = 0.0,
     as_json: Json = False,
 ) -> None:
     """Print what became of a job."""

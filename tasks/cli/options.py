@@ -6,10 +6,10 @@ from uuid import UUID
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing, and say what would be done.")]
 
-Ids = Annotated[list[UUID] | None, typer.Argument(metavar="[CORRELATION_ID]...", help="These jobs.")]
+Ids = Annotated[list[UUID] | None, typer.Argument(metavar="[CORRELATION_ID]...", help="Only these jobs.")]
 State = Annotated[
     str | None, typer.Option("--state", help="QUEUED, STARTED, RETRY, SUCCESS, FAILURE, DEAD, REVOKED; several: a,b.")
 ]

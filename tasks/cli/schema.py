@@ -18,7 +18,10 @@ def migrate(
     ] = None,
     grant_to: Annotated[
         str | None,
-        typer.Option(metavar="ROLE", help="Then let this database role work with the tables, but not change them."),
+        typer.Option(
+            metavar="ROLE",
+            help="Then grant this database role what services need.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
