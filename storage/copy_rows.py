@@ -1,7 +1,8 @@
 """Patterns as rows of COPY's binary format.
 
-Not by psycopg, because this runs in another thread than the connection's. The binary format needs no escaping, and no
-parsing of numbers: half of what the text format costs here, and an eighth less in PostgreSQL (docs/performance.md).
+psycopg cannot encode them, because this runs in another thread than the connection's. The binary format needs no
+escaping, and no parsing of numbers: half of what the text format costs here, and an eighth less in PostgreSQL
+(docs/performance.md).
 https://www.postgresql.org/docs/current/sql-copy.html has the format; each value is its length and what `*recv` reads.
 """
 
@@ -40,7 +41,7 @@ class JsonText(str):
     __slots__ = ()
 
 
-#: The beginning of a row that has the writable columns alone.
+#: The beginning of a row that has only the writable columns.
 UNPLACED = Struct("!h").pack(len(WRITABLE))
 _placed = Struct("!hiiiq").pack
 

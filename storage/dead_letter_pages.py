@@ -1,4 +1,4 @@
-"""Dead letters as an operator looks through them: grouped by reason, filtered, a page at a time."""
+"""Dead letters for an operator's pages: grouped by reason, filtered, a page at a time."""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -10,19 +10,19 @@ from psycopg.rows import class_row, scalar_row
 from pattern_storage.storage.rows import Connection, fetch_all, fetch_value
 from pattern_storage.storage.sql import block
 
-#: Characters of a contract that say what it is about.
+#: Characters that a list reads of a contract, enough to find its operation and pattern.
 CHARACTERS = 2_000
-
-#: Groups on a page, and letters that one action changes at most.
+#: Groups in a list at most.
 GROUPS = 200
-#: Letters that are grouped: their reasons are taken apart, which takes a second for a hundred thousand.
+#: Newest letters that are grouped: to take their reasons apart takes a second for a hundred thousand.
 GROUPED = 5_000
+#: Letters that one action changes at most.
 MOST = 100_000
 
 
 @dataclass(frozen=True)
 class LetterFilter:
-    """Which dead letters; what is None lets all through. `reason`: see `LetterGroup`."""
+    """Filter of dead letters; all given conditions must hold. `reason`: see `LetterGroup`."""
 
     correlation_id: UUID | None = None
     error_type: str | None = None
@@ -74,10 +74,10 @@ async def page(
 
 
 async def count(connection: Connection, wanted: LetterFilter) -> int:
-    """Return how many there are."""
+    """Return the number of dead letters that the filter lets through."""
     return int(await fetch_value(connection, block("count_letters"), asdict(wanted)))
 
 
-async def ids(connection: Connection, wanted: LetterFilter, *, limit: int = MOST) -> list[UUID]:
-    """Return their ids, the oldest first."""
-    return await fetch_all(connection, scalar_row, block("letter_ids"), asdict(wanted) | {"limit": limit})
+async def ids(connection: Connection, wanted: LetterFilter) -> list[UUID]:
+    """Return the ids of the dead letters that the filter lets through, the oldest first, MOST at most."""
+    return await fetch_all(connection, scalar_row, block("letter_ids"), asdict(wanted) | {"limit": MOST})

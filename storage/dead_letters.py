@@ -1,7 +1,7 @@
 """Dead letters: jobs that ran out of attempts, or that no worker could take, kept until replayed or discarded.
 
-They are read in pages: first which there are, then as many of their contracts as fit in memory. One contract may be
-a batch of ten thousand patterns, and after an outage there are many.
+They are read in two steps: pages without contracts, then chunks of contracts that fit in memory. One contract may be a
+batch of ten thousand patterns, and after an outage there are many dead letters.
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,7 +35,7 @@ FETCH_LIMIT = 1_000
 class DeadLetter:
     """A dead letter with its contract, whose JSON is left as text: an application may have written it with SQL.
 
-    A text that cannot be read, nested too deeply for example, must not hide the other letters.
+    A contract that cannot be read, for example one that is nested too deeply, must not hide the other letters.
     """
 
     correlation_id: UUID
@@ -53,7 +53,7 @@ class DeadLetter:
 
 @dataclass(frozen=True)
 class Entry:
-    """A dead letter's place in a page, and the bytes that its contract takes in the table."""
+    """A dead letter in a page, without its contract; `size`: bytes that the contract takes in the table."""
 
     correlation_id: UUID
     died_at: datetime
@@ -65,8 +65,8 @@ async def add(
 ) -> bool:
     """Keep a job that ran out of attempts, with its last result; a later success removes it.
 
-    Return whether it is a dead letter now: a job that is in the ledger has ended, however often its worker was lost
-    before it could say so.
+    Return whether it is a dead letter now: a job that is in the ledger has ended, and its workers were lost only before
+    they could acknowledge it.
     """
     values = {
         "contract": Json(contract.model_dump(mode="json")),
@@ -95,9 +95,9 @@ async def page(
     after: Entry | None = None,
     limit: int = PAGE_SIZE,
 ) -> list[Entry]:
-    """Return dead letters from the newest on, or behind `after`: all, or those with these ids and of what is given.
+    """Return a page of dead letters, the newest first, behind the entry `after`; all given conditions must hold.
 
-    One that dies again meanwhile moves to the front, so whoever goes on from page to page meets none twice.
+    A letter that dies again meanwhile moves to the front, so no later page has it again.
     """
     values = {
         "ids": None if ids is None else list(ids),
@@ -137,7 +137,7 @@ async def count(connection: Connection) -> int:
 
 
 async def note_replay(connection: Connection, ids: Sequence[UUID]) -> None:
-    """Note that dead letters are replayed now, for the timelines of their jobs. Call it before they are sent."""
+    """Record that dead letters are replayed now, for the timelines of their jobs. Call it before they are sent."""
     await connection.execute(block("note_replay"), {"ids": list(ids)})
 
 
@@ -149,11 +149,11 @@ async def discard(connection: Connection, ids: Sequence[UUID]) -> int:
 async def purge_finished(connection: Connection, *, days: int) -> int:
     """Remove dead letters of jobs that the ledger has: they became one while another delivery was committing.
 
-    `days` is the ledger's retention: of what died before it the ledger knows nothing.
+    `days` is the ledger's retention: the ledger knows nothing of letters that died before it.
     """
     return (await connection.execute(block("purge_finished_dead_letters"), {"days": days})).rowcount
 
 
 async def describe(connection: Connection, *, step: int = 1_000) -> int:
-    """Fill the columns to list dead letters by where they are empty, of up to `step`; return how many."""
+    """Fill the columns that lists need of up to `step` dead letters that lack them; return how many."""
     return (await connection.execute(block("describe_dead_letters"), {"step": step})).rowcount

@@ -1,4 +1,4 @@
-"""Progress of running imports, kept in PostgreSQL: for every process that looks, and for runs of the command line."""
+"""Progress of running imports in PostgreSQL, where every process can read it, also that of the command line's runs."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from psycopg.types.json import Jsonb
 from pattern_storage.storage.rows import Connection, fetch_all
 from pattern_storage.storage.sql import block
 
-#: Seconds without progress after which a run is said to hang.
-HANGS = 30.0
+#: Seconds without progress after which a run is stuck.
+STUCK_AFTER = 30.0
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class ProgressReport:
 
 
 async def save(connection: Connection, run_id: UUID, progress: Mapping[str, Any]) -> None:
-    """Keep how far a run is. It goes when the run ends."""
+    """Save the progress of a run. It is removed when the run ends."""
     await connection.execute(block("save_progress"), {"run_id": run_id, "progress": Jsonb(dict(progress))})
 
 
@@ -38,13 +38,13 @@ async def find(connection: Connection, ids: Iterable[UUID]) -> dict[UUID, Progre
 
 @dataclass(frozen=True)
 class StuckRun:
-    """A run that is being read and does not move; `updated_at`: when it last did."""
+    """A run that reads its source and makes no progress; `updated_at`: when it last did."""
 
     run_id: UUID
     name: str
     updated_at: datetime
 
 
-async def stuck(connection: Connection, *, seconds: float = HANGS) -> list[StuckRun]:
-    """Return the runs that have read nothing for so long, the longest first."""
-    return await fetch_all(connection, class_row(StuckRun), block("stuck_runs"), {"seconds": seconds})
+async def stuck(connection: Connection) -> list[StuckRun]:
+    """Return the runs that have read nothing for STUCK_AFTER seconds, the longest first."""
+    return await fetch_all(connection, class_row(StuckRun), block("stuck_runs"), {"seconds": STUCK_AFTER})

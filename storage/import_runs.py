@@ -152,7 +152,7 @@ async def postpone(connection: Connection, run_id: UUID, *, delay: float) -> Non
 
 
 async def uncount_attempt(connection: Connection, run_id: UUID) -> None:
-    """Take an attempt off the count: the worker stopped, and the run is not to blame."""
+    """Take an attempt off the count: it ended because the worker stopped, not because of the run."""
     await connection.execute(block("uncount_run_attempt"), {"run_id": run_id})
 
 
@@ -211,7 +211,7 @@ async def mark_published(connection: Connection, ids: Sequence[UUID], *, delay: 
 
 
 async def unmark_published(connection: Connection, ids: Sequence[UUID]) -> None:
-    """Undo `mark_published`: these runs did not reach the queue, or perhaps not."""
+    """Undo `mark_published`: these runs may not have reached the queue."""
     await connection.execute(block("unmark_runs_published"), {"ids": list(ids)})
 
 

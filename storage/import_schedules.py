@@ -27,7 +27,7 @@ async def server_time(connection: Connection) -> datetime:
 async def lock(connection: Connection, names: Sequence[str], now: datetime) -> list[ScheduleState]:
     """Lock these schedules in the caller's transaction; one that is new is decided up to `now`.
 
-    Those that another beat decides at this moment are left out. Of the others it is noted that a beat sees to them.
+    Schedules that another beat has locked are left out; the others record that a beat looks at them.
     """
     await connection.execute(block("add_schedules"), {"names": list(names), "now": now})
     locked = await fetch_all(connection, class_row(ScheduleState), block("lock_schedules"), {"names": list(names)})
@@ -36,7 +36,7 @@ async def lock(connection: Connection, names: Sequence[str], now: datetime) -> l
 
 
 async def decide(connection: Connection, name: str, until: datetime) -> None:
-    """Note up to when a schedule has been decided."""
+    """Record up to when a schedule has been decided."""
     await connection.execute(block("decide_schedule"), {"name": name, "until": until})
 
 

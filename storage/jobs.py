@@ -28,12 +28,10 @@ COUNT_LIMIT = 100_000
 #: Newest jobs among which a list by duration finds those of less than 100 ms, which no index has.
 QUICK = 100_000
 
-#: Conditions for what follows a cursor, by sort and whether that is descending.
-BEYOND: dict[tuple[str, bool], LiteralString] = {
-    ("time", True): block("job_is_before_time"),
-    ("time", False): block("job_is_after_time"),
-    ("duration", True): block("job_is_before_duration"),
-    ("duration", False): block("job_is_after_duration"),
+#: Condition for what follows a cursor, by sort.
+BEYOND: dict[str, LiteralString] = {
+    "time": block("job_is_beyond_time"),
+    "duration": block("job_is_beyond_duration"),
 }
 
 ENDED = (ListedState.SUCCESS, ListedState.FAILURE, ListedState.REVOKED)
@@ -103,11 +101,11 @@ async def list_jobs(
         raise FilterInvalid(f"limit is {limit}; it should be 1 to {MAX_LIMIT:,}")
     if after is not None and isinstance(after.value, float) != (sort == "duration"):
         raise FilterInvalid("cursor belongs to a list in another order; leave it out to begin")
-    values = _values(wanted, after, descending) | {"limit": limit + 1, "last": QUICK}
-    direction = SQL("DESC" if descending else "ASC")
+    values = _values(wanted, after) | {"limit": limit + 1, "last": QUICK}
+    order = {"direction": SQL("DESC" if descending else "ASC"), "beyond": SQL("<" if descending else ">")}
     found: list[JobRow] = []
     for source, state in _open_sources(wanted) if sort == "time" else ():
-        statement = SQL(block("list_open_jobs")).format(source=SQL(source), direction=direction)
+        statement = SQL(block("list_open_jobs")).format(source=SQL(source), **order)
         found += await _rows(connection, statement, values | {"state": state})
     for state in _ended_states(wanted):
         for statement in _ended_lists(wanted, state, sort, after, descending):
@@ -130,7 +128,7 @@ async def count_jobs(
     `can_be_retried`: of those that have ended, count only what an operator can send again and has not yet.
     """
     total = 0
-    values = _values(wanted, None, True) | {"limit": limit}
+    values = _values(wanted) | {"limit": limit}
     for source, state in _open_sources(wanted):
         statement = SQL(block("count_open_jobs")).format(source=SQL(source))
         total += await fetch_value(connection, statement, values | {"state": state})
@@ -172,7 +170,7 @@ def _ended_lists(
 ) -> Iterator[Composed]:
     """Yield the statements that list jobs which have ended; the next one is for a page that is not full yet."""
     direction = SQL("DESC" if descending else "ASC")
-    beyond = SQL(BEYOND[sort, descending] if after else "true")
+    beyond = SQL(BEYOND[sort] if after else "true").format(beyond=SQL("<" if descending else ">"))
     filters = _filters(wanted, state, sort)
     # With the table's name: the list's own columns of these names are in no index.
     if sort == "time" or descending:
@@ -184,10 +182,9 @@ def _ended_lists(
         yield SQL(block("list_quick_jobs")).format(filters=filters, beyond=beyond, direction=direction)
 
 
-def _values(wanted: JobFilter, after: Cursor | None, descending: bool) -> dict[str, Any]:
+def _values(wanted: JobFilter, after: Cursor | None = None) -> dict[str, Any]:
     return {
         **{name: value for name, value in vars(wanted).items() if name != "states"},
-        "descending": descending,
         "cursor_id": after and after.correlation_id,
         "cursor_at": after.value if after and isinstance(after.value, datetime) else None,
         "cursor_duration": after.value if after and isinstance(after.value, float) else None,

@@ -28,7 +28,7 @@ REVOKED = "The job was cancelled before it was done"
 async def record(connection: Connection, contract: ModelContractPatternStorage, result: ModelResult) -> None:
     """Record the job as finished, in the caller's transaction. Raises psycopg's UniqueViolation if it is there.
 
-    Notes in the result's metadata which `request` it answers, so that a caller who reused an id can tell.
+    Adds the `request` to the result's metadata, so that a caller who has reused an id can tell.
     """
     request, name = name_request(result, contract), delivery.pattern_name(contract, result)
     # An operator sends only failed jobs again.
@@ -145,7 +145,7 @@ def _revoked(correlation_id: UUID) -> ModelResult:
 
 
 async def cancel_all(connection: Connection, jobs: Mapping[UUID, ModelContractPatternStorage | None]) -> set[UUID]:
-    """Cancel many jobs as `cancel` does one; return those that are cancelled by this, the others had ended."""
+    """Cancel many jobs as `cancel` does one; return those that this has cancelled, the others had ended."""
     values = {
         "ids": list(jobs),
         "results": [Json(_revoked(job).to_dict()) for job in jobs],
@@ -189,10 +189,10 @@ async def state(connection: Connection, correlation_id: UUID) -> tuple[JobState,
 
 
 async def purge(connection: Connection, *, days: int, step: int = 1_000) -> int:
-    """Forget up to `step` jobs that finished more than `days` days ago; return how many."""
+    """Remove up to `step` jobs that finished more than `days` days ago; return how many."""
     return (await connection.execute(block("purge_ledger"), {"days": days, "step": step})).rowcount
 
 
 async def describe(connection: Connection, *, step: int = 1_000) -> int:
-    """Fill the columns to list jobs by of up to `step` rows that an older release has written; return how many."""
+    """Fill the columns that lists need of up to `step` rows that an older release has written; return how many."""
     return (await connection.execute(block("describe_ledger"), {"step": step})).rowcount

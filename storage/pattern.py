@@ -40,7 +40,7 @@ def _storable_text(text: str) -> str:
     return text
 
 
-#: One for all: it costs as much to make as to use.
+#: Shared, since making an encoder costs as much as using it.
 _encode = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
 
 
@@ -52,7 +52,7 @@ def _storable_json(context: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(TOO_DEEP) from None
     except (TypeError, ValueError) as error:
         raise ValueError(f"must be a JSON object: {error}") from None
-    # It cannot be deeper than it has brackets, which are quicker to count.
+    # The number of brackets, which is quicker to find, is a bound of the depth.
     if text.count("[") + text.count("{") > MAX_CONTEXT_DEPTH and _depth(context) > MAX_CONTEXT_DEPTH:
         raise ValueError(TOO_DEEP)
     if "\\u0000" in text and _has_nul(context):
@@ -139,7 +139,7 @@ class Pattern(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _known_columns(cls, given: Any) -> Any:
-        # Nearly always: this runs for every job, twice.
+        # The subset is nearly always true, and quick: this runs twice for every job.
         if isinstance(given, dict) and not given.keys() <= _WRITABLE:
             for column in READ_ONLY:
                 if column in given:

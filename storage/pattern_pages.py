@@ -1,4 +1,4 @@
-"""Patterns as an operator looks at them: one with its relatives, and lists. Never their code."""
+"""Patterns for an operator's pages: one with its relatives, and lists. Never their code."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +10,7 @@ from psycopg.rows import class_row
 from pattern_storage.storage.rows import Connection, fetch_all
 from pattern_storage.storage.sql import block
 
-#: Relatives of a pattern that are shown at most.
+#: Patterns in a list of relatives at most.
 RELATIVES = 50
 
 
@@ -30,7 +30,7 @@ class PatternRow:
 
 @dataclass(frozen=True)
 class ShownPattern(PatternRow):
-    """A pattern; of its template, its example and its context only how many bytes they have."""
+    """A pattern; of its template, its example and its context only their sizes."""
 
     category: str | None
     description: str | None
@@ -73,7 +73,7 @@ async def changed(
     after: tuple[datetime, UUID] | None = None,
     limit: int = 50,
 ) -> list[PatternRow]:
-    """Return a page of those last written from `since` to `until`, the newest first; `after`: the last one seen."""
+    """Return a page of patterns last written from `since` to `until`, the newest first, behind the place `after`."""
     place = {"after": after and after[0], "after_id": after and after[1]}
     return await _rows(connection, block("changed_patterns"), since=since, until=until, limit=limit, **place)
 

@@ -1,6 +1,6 @@
 """Secondary indexes of the patterns, dropped before a first large load and built again after it, in one transaction.
 
-Building an index is a sort; filling it row by row is a search for each. All others wait while the transaction lasts,
+Building an index is one sort; filling it row by row is a search for each row. All other transactions wait for this one,
 also readers: DROP INDEX locks the table. If it rolls back, the indexes are as they were.
 """
 
@@ -13,7 +13,7 @@ from pattern_storage.storage.sql import block
 
 
 class SecondaryIndex(NamedTuple):
-    """An index that is no constraint: statements to drop it, and to have it again with statistics and comment."""
+    """An index that is no constraint: statements to drop it, and to build it again with statistics and comment."""
 
     drop: str
     create: list[str]

@@ -1,4 +1,4 @@
-"""The five operations, by the name a contract calls them."""
+"""The five operations by name, and the check of a contract."""
 
 from datetime import datetime
 from typing import Any
@@ -52,7 +52,7 @@ def check(contract: ModelContractPatternStorage) -> Operation:
 
 
 def _check_kinds(contract: ModelContractPatternStorage) -> None:
-    """Raise ContractInvalid if a field is not of the kind that pydantic would have made sure of."""
+    """Raise ContractInvalid if a field does not have the type that pydantic would have ensured."""
     for field, kind in _KINDS.items():
         value: Any = getattr(contract, field, None)
         if not isinstance(value, kind):

@@ -40,7 +40,7 @@ def checked(validate: Callable[..., T], value: Any) -> T:
 
 
 def refuse_unused(contract: ModelContractPatternStorage, *used: str) -> None:
-    """Refuse what this operation would ignore: nothing a caller sends is dropped in silence."""
+    """Raise ContractInvalid for a given field that this operation would ignore."""
     for field in ("pattern_id", "data", "patterns", "query_params", "expect"):
         if field not in used and getattr(contract, field):
             raise ContractInvalid(f"{field} has no meaning for the operation {contract.operation!r}; leave it out")

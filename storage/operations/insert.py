@@ -45,5 +45,5 @@ class Insert:
 
     @property
     def not_written(self) -> UniqueViolation:
-        """The error if no row comes back."""
+        """The error of an insert that no row comes back from."""
         return UniqueViolation(*self.pattern.key)

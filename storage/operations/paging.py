@@ -28,7 +28,7 @@ _VALUES: dict[str, TypeAdapter[Any]] = {
 
 @dataclass(frozen=True)
 class Cursor:
-    """The place after one record in one order. Opaque to callers."""
+    """A place in an order: that after one record. Opaque to callers."""
 
     order_by: str
     descending: bool

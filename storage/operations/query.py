@@ -54,8 +54,8 @@ class Query:
         filters: list[Composable] = [SQL(block(f"where_{name}")) for name in values]
         if params.cursor:
             after = Cursor.decode(params.cursor, params.order_by, params.descending)
-            beyond = SQL(block("where_before" if params.descending else "where_after"))
-            filters.append(beyond.format(order=order))
+            beyond = SQL("<" if params.descending else ">")
+            filters.append(SQL(block("where_beyond")).format(order=order, beyond=beyond))
             values |= {"cursor_value": after.value, "cursor_id": after.id}
         values |= {"fetch": params.limit + 1, "bytes": MAX_PAGE_BYTES}
         statement = STATEMENT.format(

@@ -1,5 +1,5 @@
--- Dead letters as an operator looks through them; see storage/dead_letter_pages.py. Their contracts are left alone: one
--- that an application wrote with SQL may be such that PostgreSQL cannot look into it.
+-- Dead letters for an operator's pages; see storage/dead_letter_pages.py. Their contracts are read as texts alone: an
+-- application may have written one with SQL that PostgreSQL cannot read as JSON.
 
 -- name: dead_letter_reason
 -- The reason of a dead letter without what differs from job to job: quoted values, ids and numbers.

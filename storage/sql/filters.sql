@@ -38,9 +38,6 @@ updated_at >= %(updated_after)s
 -- name: where_updated_before
 updated_at < %(updated_before)s
 
--- name: where_after
--- The rest of a page in ascending order.
-({order}, id) > (%(cursor_value)s, %(cursor_id)s)
--- name: where_before
--- The rest of a page in descending order.
-({order}, id) < (%(cursor_value)s, %(cursor_id)s)
+-- name: where_beyond
+-- What follows a cursor, in an ascending or a descending order.
+({order}, id) {beyond} (%(cursor_value)s, %(cursor_id)s)

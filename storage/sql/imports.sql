@@ -1,5 +1,5 @@
--- Runs of imports and their schedules; see storage/import_runs.py, open_runs.py, import_schedules.py, import_progress.py,
--- import_locks.py and import_health.py.
+-- Runs of imports and their schedules; see storage/import_runs.py, open_runs.py, import_schedules.py, import_progress.py
+-- and import_health.py.
 --
 -- The newest runs of a name are looked for with BETWEEN, and in the order of the index (name, queued_at): with `=`
 -- PostgreSQL walks all imports' runs by time, past those of every import that runs more often.
@@ -13,10 +13,6 @@ VALUES (
     CASE WHEN %(publish)s THEN now() ELSE now() + interval '100 years' END
 )
 ON CONFLICT (run_id) DO NOTHING
-
--- name: lock_open_runs
--- Let all others who add a run of this import wait until this transaction ends.
-SELECT pg_advisory_xact_lock(%(key)s)
 
 -- name: list_open_runs
 -- Runs of one import, or of all, that have not ended, the oldest first.
@@ -180,33 +176,6 @@ UPDATE import_schedules SET decided_until = %(until)s WHERE name = %(name)s
 -- name: forget_schedules
 -- Delete every schedule but these.
 DELETE FROM import_schedules WHERE name <> ALL (%(names)s)
-
--- name: lift_transaction_timeouts
--- Limits that the server, the database or the role sets on a whole transaction (new in PostgreSQL 17) or on idling in one.
-SELECT set_config(name, '0', true) FROM pg_settings
-WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')
-
--- name: set_keepalives
--- TCP keepalives of this transaction, where the server has such settings: it ends soon after its client's host vanishes.
-SELECT set_config(wanted.name, wanted.setting, true)
-FROM (VALUES ('tcp_keepalives_idle', '10'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '3'),
-             ('tcp_user_timeout', '30000')) AS wanted (name, setting)
-JOIN pg_settings USING (name)
-
--- name: set_client_check
--- The same during a statement, which does not read from the client. New in PostgreSQL 14.
-SELECT set_config(name, '5s', true) FROM pg_settings WHERE name = 'client_connection_check_interval'
-
--- name: try_lock
--- Try an advisory lock of the transaction.
-SELECT pg_try_advisory_xact_lock(%(key)s)
-
--- name: held_locks
--- Keys of all advisory locks held in this database.
-SELECT (classid::bigint << 32) | objid::bigint
-FROM pg_locks
-WHERE locktype = 'advisory' AND objsubid = 1 AND granted
-  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 
 -- name: measure_imports
 -- Health of each import of the imports file that is scheduled, has an open run, or was started in the last week.

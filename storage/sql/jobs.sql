@@ -56,14 +56,10 @@ duration_ms >= 100
 contract IS NOT NULL AND operation IS DISTINCT FROM 'query'
 AND (SELECT true FROM job_retries WHERE retried_from = job_ledger.correlation_id AND correlation_id <> retried_from
      FETCH FIRST ROW ONLY) IS NULL
--- name: job_is_before_time
-(finished_at, correlation_id) < (%(cursor_at)s, %(cursor_id)s)
--- name: job_is_after_time
-(finished_at, correlation_id) > (%(cursor_at)s, %(cursor_id)s)
--- name: job_is_before_duration
-(duration_ms, correlation_id) < (%(cursor_duration)s::real, %(cursor_id)s)
--- name: job_is_after_duration
-(duration_ms, correlation_id) > (%(cursor_duration)s::real, %(cursor_id)s)
+-- name: job_is_beyond_time
+(finished_at, correlation_id) {beyond} (%(cursor_at)s, %(cursor_id)s)
+-- name: job_is_beyond_duration
+(duration_ms, correlation_id) {beyond} (%(cursor_duration)s::real, %(cursor_id)s)
 
 -- name: open_job_matches
 -- Each filter that is asked for.
@@ -80,9 +76,7 @@ AND (%(until)s::timestamptz IS NULL OR at < %(until)s)
 -- Jobs of one table that have not ended. They are few: what waits in the broker is in none of our tables.
 SELECT * FROM ({source}) AS job
 WHERE {{open_job_matches}}
-  AND (%(cursor_at)s::timestamptz IS NULL
-       OR (%(descending)s AND (at, correlation_id) < (%(cursor_at)s, %(cursor_id)s::uuid))
-       OR (NOT %(descending)s AND (at, correlation_id) > (%(cursor_at)s, %(cursor_id)s::uuid)))
+  AND (%(cursor_at)s::timestamptz IS NULL OR (at, correlation_id) {beyond} (%(cursor_at)s, %(cursor_id)s::uuid))
 ORDER BY at {direction}, correlation_id {direction}
 FETCH FIRST %(limit)s ROWS ONLY
 

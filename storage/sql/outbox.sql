@@ -14,7 +14,7 @@ ON CONFLICT (correlation_id) DO NOTHING
 RETURNING CAST(correlation_id AS text)
 
 -- name: readable_contract
--- The contract of a row for who looks into it; null where it has a NUL, which cannot be read out of its JSON.
+-- The contract of a row as JSON that can be read; null where it has a NUL, which PostgreSQL cannot read out of JSON.
 (SELECT CASE WHEN strpos(outbox.contract::text, '\u0000') = 0 THEN outbox.contract END AS contract OFFSET 0) AS readable
 
 -- name: find_waiting_jobs
@@ -26,7 +26,7 @@ WHERE correlation_id IN (
 )
 
 -- name: claim_jobs
--- Lock the jobs that are due, the longest due first, no more than fit in memory. Nobody waits for anybody.
+-- Lock the jobs that are due, the longest due first, no more than fit in memory. No relay waits for another.
 -- Not EXISTS: PostgreSQL might read the whole ledger for that.
 WITH due AS (
     SELECT correlation_id, contract, options, published, publish_after
@@ -61,7 +61,7 @@ SET publish_after = clock_timestamp() + make_interval(secs => %(delay)s * 2 ^ le
 WHERE correlation_id = ANY (%(ids)s)
 
 -- name: remove_jobs
--- Forget jobs that nobody needs to publish any more.
+-- Remove jobs that need no publication any more.
 DELETE FROM outbox WHERE correlation_id = ANY (%(ids)s)
 
 -- name: next_publication

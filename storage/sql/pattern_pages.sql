@@ -1,4 +1,4 @@
--- Patterns as an operator looks at them; see storage/pattern_pages.py. What is code, or may hold any, is measured alone.
+-- Patterns for an operator's pages; see storage/pattern_pages.py. Of columns that are or may have code, only the size.
 
 -- name: pattern_row
 -- What a list shows of a pattern.
