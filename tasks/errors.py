@@ -18,13 +18,14 @@ Names of errors say what happened, as in `storage/errors.py`.
 from typing import Any
 from uuid import UUID
 
+from pattern_storage.storage.errors import PicklableError
 from pattern_storage.vocabulary import ErrorType
 
 #: Name of a dead letter's exception in events.
 DEAD_LETTER = "StorageDeadLetter"
 
 
-class JobError(Exception):
+class JobError(PicklableError):
     """Base class of all errors around a job."""
 
 

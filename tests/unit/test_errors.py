@@ -1,5 +1,6 @@
 """The tree of errors, and what becomes of exceptions. tests/integration/test_translation.py has the real ones."""
 
+import pickle
 import re
 from collections.abc import Iterator
 from uuid import UUID
@@ -31,6 +32,8 @@ from pattern_storage.storage.errors import (
 )
 from pattern_storage.storage.explanation import did_you_mean, printable
 from pattern_storage.storage.translation import translate
+from pattern_storage.tasks.errors import BrokerUnavailable, ImportBroken, JobTimeout
+from pattern_storage.vocabulary import ErrorType
 
 ID = UUID("01234567-89ab-cdef-0123-456789abcdef")
 
@@ -69,6 +72,27 @@ def test_errors_carry_fields() -> None:
     assert UnsupportedOperation("x").operation == "x"
     assert ContractInvalid("x").fields == {}
     assert issubclass(ContractInvalid, ValueError)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ContractInvalid("x"),
+        UnsupportedOperation("x"),
+        UniqueViolation("a", "b", "c"),
+        BatchInsertFailed(3, PatternNotFound(ID)),
+        JobTimeout(ID, 1.5, "QUEUED", others=2),
+        BrokerUnavailable("x"),
+        ImportBroken(ErrorType.BAD_ROWS, "x", rows=1),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_cross_the_pipe_of_a_process_pool(error: Exception) -> None:
+    restored = pickle.loads(pickle.dumps(error))
+    assert type(restored) is type(error)
+    assert (str(restored), repr(restored.args)) == (str(error), repr(error.args))
+    assert vars(restored).keys() == vars(error).keys()
+    assert {str(value) for value in vars(restored).values()} == {str(value) for value in vars(error).values()}
 
 
 @pytest.mark.parametrize("cause", [ContractInvalid("x"), UniqueViolation("a", "b", "c"), ForeignKeyViolation("x")])
