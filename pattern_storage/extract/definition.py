@@ -55,7 +55,8 @@ class Definition:
     def _is_typed(self, *, implicit_first: bool) -> bool:
         if isinstance(self.node, ast.ClassDef) or self.node.returns is None:
             return False
-        return all(argument.annotation for argument in _arguments(self.node)[implicit_first:])
+        arguments = _arguments(self.node)
+        return all(argument.annotation for argument in (arguments[1:] if implicit_first else arguments))
 
     def details(self) -> dict[str, Any]:
         """Return the context of this kind of definition: a function's arguments, or a class's bases and methods."""

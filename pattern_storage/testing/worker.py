@@ -6,14 +6,17 @@ which is emptied between tests.
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 import psycopg
-import redis
 from psycopg.sql import SQL, Identifier
 
 from pattern_storage.extras import require
+
+if TYPE_CHECKING:
+    from pattern_storage.config.settings import Settings
 
 
 class ThreadWorker:
@@ -24,21 +27,25 @@ class ThreadWorker:
 
     def reset(self) -> None:
         """Remove all rows and all waiting jobs, for the next test."""
-        from pattern_storage.config.celeryconfig import QUEUES
         from pattern_storage.storage import schema
+        from pattern_storage.tasks.sender import create_app
 
-        with redis.Redis.from_url(self.redis_url) as connection:
-            connection.delete(*QUEUES)
+        with closing(create_app(self._settings())) as app:
+            app.control.purge()
         tables = SQL(", ").join(map(Identifier, schema.tables()))
         with psycopg.connect(self.database_url, autocommit=True) as connection:
             connection.execute(SQL("TRUNCATE {}").format(tables))
 
     def run_outbox(self) -> int:
         """Publish the jobs of the outbox as a relay does; return how many there were."""
-        from pattern_storage.config.settings import load_settings
         from pattern_storage.tasks.relay import Relay
 
-        return Relay(load_settings(database_url=self.database_url, redis_url=self.redis_url)).sweep()
+        return Relay(self._settings()).sweep()
+
+    def _settings(self) -> "Settings":
+        from pattern_storage.config.settings import load_settings
+
+        return load_settings(database_url=self.database_url, redis_url=self.redis_url)
 
 
 @contextmanager

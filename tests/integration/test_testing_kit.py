@@ -10,6 +10,7 @@ from unittest import TestCase, result
 
 import psycopg
 import pytest
+import redis
 
 from pattern_storage import (
     AsyncPatternStorageClient,
@@ -23,6 +24,7 @@ from pattern_storage.testing import (
     InlineMode,
     RecordedJobs,
     TestServers,
+    ThreadWorker,
     make_contract,
     make_full_pattern,
     make_pattern,
@@ -176,6 +178,16 @@ def test_servers_of_the_kit_may_have_urls_with_parameters(
     with pytest.raises(psycopg.OperationalError, match="does not exist"):
         psycopg.connect(url)
     assert servers.worker_redis_url.endswith("?health_check_interval=3")
+
+
+def test_a_worker_is_reset_to_empty_queues_of_all_priorities(pattern_storage_servers: TestServers) -> None:
+    worker = ThreadWorker(pattern_storage_servers.create_database(), pattern_storage_servers.empty_redis())
+    with PatternStorageClient(redis_url=worker.redis_url) as client:
+        for priority in ("urgent", "normal", "low", "lowest"):
+            client.insert(make_pattern(), priority=priority)
+    worker.reset()
+    with redis.Redis.from_url(worker.redis_url) as connection:
+        assert list(connection.scan_iter(_type="LIST")) == []
 
 
 SUITE = """
