@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
-from pattern_storage.config.settings import load_settings
+from pattern_storage.config.settings import SettingsInvalid, load_settings
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, ledger, outbox
 from pattern_storage.storage.errors import ContractInvalid
 from pattern_storage.tasks.worker.received_contract import receive
@@ -90,9 +90,12 @@ def inline(database_url: str | None = None) -> Iterator[InlineMode]:
     """Execute the jobs of every client in this process at once, in a migrated database, by default DATABASE_URL's.
 
     `submit` returns when the job has its result. A job that `submit_in` has written is executed after the commit: when
-    its status or result is asked for, or by `run_outbox`.
+    its status or result is asked for, or by `run_outbox`. Raises SettingsInvalid if there is no database.
     """
-    mode = InlineMode(database_url or os.environ["DATABASE_URL"])
+    url = database_url or os.environ.get("DATABASE_URL")
+    if not url:
+        raise SettingsInvalid("inline() needs a database: pass database_url, or set DATABASE_URL")
+    mode = InlineMode(url)
     try:
         with intercepted(mode, DATABASE_URL=mode.database_url):
             yield mode

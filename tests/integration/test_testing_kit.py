@@ -15,6 +15,7 @@ import redis
 from pattern_storage import (
     AsyncPatternStorageClient,
     PatternStorageClient,
+    SettingsInvalid,
     testing,
 )
 from pattern_storage.extras import MODULES, ExtraMissing
@@ -25,6 +26,7 @@ from pattern_storage.testing import (
     RecordedJobs,
     TestServers,
     ThreadWorker,
+    inline,
     make_contract,
     make_full_pattern,
     make_pattern,
@@ -151,6 +153,12 @@ def test_a_missing_extra_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> Non
         TestServers().create_database()
     with pytest.raises(ExtraMissing, match=rf"^a Redis for tests {sentence}"):
         TestServers().empty_redis()
+
+
+def test_inline_mode_without_a_database_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    with pytest.raises(SettingsInvalid, match=r"^inline\(\) needs a database: pass database_url, or set"), inline():
+        pass
 
 
 def test_other_names_are_refused() -> None:
