@@ -24,7 +24,7 @@ from pattern_storage.tasks.observability.traces import add_context, has_context
 from pattern_storage.vocabulary import Priority
 
 #: kombu's numbers of priorities on Redis, where 0 is first. An urgent job goes to the head of the list of 0.
-NUMBERS = {Priority.URGENT: 0, Priority.NORMAL: 0, Priority.LOW: 6, Priority.LOWEST: 9}
+PRIORITY_NUMBERS = {Priority.URGENT: 0, Priority.NORMAL: 0, Priority.LOW: 6, Priority.LOWEST: 9}
 
 EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
@@ -69,12 +69,14 @@ def encode_for_redis(job: Outgoing) -> tuple[str, bytes]:
         # As unique as kombu's UUID, in half the time.
         b"delivery_tag": os.urandom(16).hex().encode(),
     }
-    return queue, _template(f"storage.{job.operation}", queue, NUMBERS[job.options.priority], os.getpid()) % values
+    return queue, _template(
+        f"storage.{job.operation}", queue, PRIORITY_NUMBERS[job.options.priority], os.getpid()
+    ) % values
 
 
 def _encode_with_signals(job: Outgoing) -> tuple[str, bytes]:
     task, queue, headers, body = build_message(job)
-    properties = _properties(headers["id"], queue, NUMBERS[job.options.priority], str(uuid4()))
+    properties = _properties(headers["id"], queue, PRIORITY_NUMBERS[job.options.priority], str(uuid4()))
     about = {"sender": task, "body": body, "exchange": "", "routing_key": queue}
     if before_task_publish.receivers:
         before_task_publish.send(**about, declare=[], headers=headers, properties=properties, retry_policy={})

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from pattern_storage.config.settings import Settings
-from pattern_storage.tasks.client.message import NUMBERS, encode_for_redis
+from pattern_storage.tasks.client.message import PRIORITY_NUMBERS, encode_for_redis
 from pattern_storage.tasks.client.outgoing import Outgoing
 from pattern_storage.tasks.client.result_document import result_key
 from pattern_storage.tasks.client.status import QUEUED
@@ -84,7 +84,7 @@ def _place(job: Outgoing, queue: str) -> tuple[bytes, str]:
         return LAST, queue
     if priority is Priority.URGENT:
         return FIRST, queue
-    return LAST, f"{queue}{SEPARATOR}{NUMBERS[priority]}"
+    return LAST, f"{queue}{SEPARATOR}{PRIORITY_NUMBERS[priority]}"
 
 
 def _key(job: Outgoing, prefix: str) -> bytes:

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from pattern_storage.config.sentinel import is_sentinel
 from pattern_storage.config.settings import Settings
 from pattern_storage.tasks import redis_connections
-from pattern_storage.tasks.client.message import NUMBERS, build_message
+from pattern_storage.tasks.client.message import PRIORITY_NUMBERS, build_message
 from pattern_storage.tasks.client.outgoing import Outgoing
 from pattern_storage.tasks.client.redis_publisher import RedisPublisher, unavailable
 from pattern_storage.tasks.client.status import mark_queued
@@ -117,7 +117,7 @@ class KombuPublisher:
     def _route(self, job: Outgoing, queue: str) -> dict[str, Any]:
         """Return the routing arguments of a job; on RabbitMQ a delayed one goes through the delaying exchange."""
         if self._settings.broker_kind.is_redis:
-            return {"queue": queue, "priority": NUMBERS[job.options.priority]}
+            return {"queue": queue, "priority": PRIORITY_NUMBERS[job.options.priority]}
         eta = job.options.eta
         # Whole seconds, as kombu's delaying queues need them; rounded up so that no job begins too early.
         seconds = 0 if eta is None else math.ceil((eta - datetime.now(UTC)).total_seconds())
