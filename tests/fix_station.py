@@ -149,7 +149,7 @@ def confirm(page: Any, question: str, verb: str) -> None:
     """Answer the question that a button has led to."""
     assert re.search(question, page.inner_text("h1")), page.inner_text("h1")
     page.get_by_role("button", name=verb, exact=True).click()
-    page.get_by_role("status").filter(has_text="Done.").wait_for()
+    page.get_by_role("status").filter(has_text="Done:").wait_for()
 
 
 def fits(page: Any) -> None:

@@ -54,13 +54,13 @@ def test_what_waits_is_listed_and_cancelled(pages: Pages, client: PatternStorage
     # One, from its own page.
     [cancel] = re.findall(r'href="(/jobs/cancel[^"]*)"', operator.get(f"/jobs/{jobs[0].correlation_id}").text)
     shown = operator.submit(cancel)
-    assert "Done. cancelled: 1." in shown.text
+    assert "Done: 1 cancelled." in shown.text
     assert ">REVOKED</span>" in shown.text
     assert jobs[0].status() == "REVOKED"
 
     # All that match, with their number in the question.
     assert "Cancel 3 jobs?" in operator.get("/jobs/cancel", name="p1").text
-    assert "Done. cancelled: 3." in operator.submit("/jobs/cancel", name="p1").text
+    assert "Done: 3 cancelled." in operator.submit("/jobs/cancel", name="p1").text
     assert {job.status() for job in jobs[1::2]} == {"REVOKED"}
     assert {job.status() for job in (*jobs[2::2], batch)} == {"QUEUED"}
     assert audit(pages) == [("otto", "cancel", 1), ("otto", "cancel", 3), ("otto", "cancel by filter", 3)]
@@ -69,7 +69,7 @@ def test_what_waits_is_listed_and_cancelled(pages: Pages, client: PatternStorage
 def test_a_failed_job_is_sent_again_under_a_new_id(pages: Pages) -> None:
     failed = [end(pages, "FAILURE", error_type="pool_timeout", error="no") for _ in range(3)]
     operator = pages.visitor("operator")
-    assert "Done. sent again: 1." in operator.submit("/jobs/retry", id=failed[0]).text
+    assert "Done: 1 sent again." in operator.submit("/jobs/retry", id=failed[0]).text
     page = operator.get(f"/jobs/{failed[0]}").text
     [new] = re.findall(r'<dt>Sent again as</dt><dd><a href="/jobs/([^"]*)"', page)
     assert f'<dt>Sent again for</dt><dd><a href="/jobs/{failed[0]}"' in operator.get(f"/jobs/{new}").text or (
@@ -77,7 +77,7 @@ def test_a_failed_job_is_sent_again_under_a_new_id(pages: Pages) -> None:
     )
     # The rest by filter; the one that was sent again is left alone.
     assert "Send again 2 jobs?" in operator.get("/jobs/retry", error_type="pool_timeout").text
-    assert "Done. sent again: 2." in operator.submit("/jobs/retry", error_type="pool_timeout").text
+    assert "Done: 2 sent again." in operator.submit("/jobs/retry", error_type="pool_timeout").text
     with redis.Redis.from_url(pages.redis_url) as server:
         assert server.llen("storage") == 3
     assert pages.execute("SELECT count(DISTINCT retried_from) FROM job_retries") == [(3,)]
@@ -106,17 +106,17 @@ def test_queues_are_paused_resumed_and_purged(pages: Pages, client: PatternStora
     assert "def secret" not in waiting
     assert "insert pattern " in waiting
 
-    assert "Done. paused: 1." in operator.submit("/queues/pause", name="storage").text
+    assert "Done: 1 paused." in operator.submit("/queues/pause", name="storage").text
     listed = operator.get("/queues").text
     assert "by otto" in listed
     assert "none while it is paused" in listed
     assert "/queues/resume?name=storage" in listed
     assert pages.execute("SELECT kind, name FROM pauses") == [("queue", "storage")]
-    assert "Done. resumed: 1." in operator.submit("/queues/resume", name="storage").text
+    assert "Done: 1 resumed." in operator.submit("/queues/resume", name="storage").text
 
     assert "/queues/purge" not in operator.get("/queues").text
     assert "Purge 4 jobs from the queue storage?" in admin.get("/queues/purge", name="storage").text
-    assert "Done. purged: 4." in admin.submit("/queues/purge", name="storage").text
+    assert "Done: 4 purged." in admin.submit("/queues/purge", name="storage").text
     assert {job.status() for job in jobs} == {"REVOKED"}
     assert audit(pages)[:2] == [("otto", "pause queue", 1), ("otto", "resume queue", 1)]
     for path in ("/queues/of/x", "/queues/pause?name=x", "/queues/purge?name="):
@@ -130,12 +130,12 @@ def test_a_queue_of_another_name_is_like_ours(pages: Pages, client: PatternStora
     assert "quick one" in admin.get("/queues/of/fast").text
     assert "quick one" in admin.get("/jobs", state="QUEUED").text
     assert "quick one" in admin.get("/jobs", queue="fast", name="quick one").text
-    assert "paused: 1" in admin.submit("/queues/pause", name="fast").text
+    assert "1 paused" in admin.submit("/queues/pause", name="fast").text
     assert "Purge 1 job from the queue fast?" in admin.get("/queues/purge", name="fast").text
-    assert "purged: 1" in admin.submit("/queues/purge", name="fast").text
+    assert "1 purged" in admin.submit("/queues/purge", name="fast").text
     # Paused, it is there though nothing is in it.
     assert "/queues/resume?name=fast" in admin.get("/queues/of/fast").text
-    assert "resumed: 1" in admin.submit("/queues/resume", name="fast").text
+    assert "1 resumed" in admin.submit("/queues/resume", name="fast").text
 
 
 def test_throughput_is_a_plot_beside_the_figure(pages: Pages) -> None:
@@ -161,9 +161,9 @@ def test_throughput_is_a_plot_beside_the_figure(pages: Pages) -> None:
 def test_imports_are_paused_and_resumed(pages: Pages) -> None:
     pages.imports_file.write_text('[[import]]\nname = "nightly"\nsource = "x.csv"\nevery = "1h"\n')
     operator = pages.visitor("operator")
-    assert "Done. paused: 1." in operator.submit("/imports/pause", name="nightly").text
+    assert "Done: 1 paused." in operator.submit("/imports/pause", name="nightly").text
     assert "by otto" in operator.get("/imports").text
-    assert "Done. resumed: 1." in operator.submit("/imports/resume", name="nightly").text
+    assert "Done: 1 resumed." in operator.submit("/imports/resume", name="nightly").text
     assert audit(pages) == [("otto", "pause import", 1), ("otto", "resume import", 1)]
 
 

@@ -131,7 +131,7 @@ def test_run_now(pages: Pages) -> None:
     add_run(pages, "gone", "done")
     operator = pages.visitor("operator")
     for name in ("nightly", "gone"):
-        assert "Done. started: 1." in operator.submit("/imports/run", name=name).text
+        assert "Done: 1 started." in operator.submit("/imports/run", name=name).text
     runs = pages.execute(
         "SELECT name, state, published, plan ->> 'source' FROM import_runs WHERE due IS NULL AND force"
     )
@@ -152,7 +152,7 @@ def test_stop(pages: Pages) -> None:
     run, ended = add_run(pages, "nightly", "running"), add_run(pages, "nightly", "done")
     operator = pages.visitor("operator")
     page = operator.submit("/imports/stop", id=run)
-    assert "Done. stopped: 1." in page.text
+    assert "Done: 1 stopped." in page.text
     assert ">cancelled</span>" in page.text
     assert pages.execute("SELECT state FROM import_runs WHERE run_id = %s", run) == [("cancelled",)]
     assert pages.execute("SELECT state FROM job_ledger WHERE correlation_id = %s", run) == [("REVOKED",)]

@@ -101,7 +101,7 @@ def test_replay_by_filter(pages: Pages, operator: Visitor, letters: dict[str, li
     assert "No dead letter matches" in operator.get("/dead-letters", name=one, operation="delete").text
     assert operator.get("/dead-letters", operation="drop").status == 400
     shown = operator.submit("/dead-letters/replay", error_type="transaction_conflict", operation="insert")
-    assert "replayed: 8" in shown.text
+    assert "8 replayed" in shown.text
     assert waiting(pages) == set(letters["locked"])
     # They stay until they are done.
     assert left(pages) == {*letters["locked"], *letters["lost"], broken}
@@ -110,7 +110,7 @@ def test_replay_by_filter(pages: Pages, operator: Visitor, letters: dict[str, li
 def test_discard_by_filter(pages: Pages, admin: Visitor, letters: dict[str, list[UUID]]) -> None:
     assert "removed for good" in admin.get("/dead-letters/discard", error_type="worker_lost").text
     shown = admin.submit("/dead-letters/discard", error_type="worker_lost")
-    assert "Done. discarded: 2." in shown.text
+    assert "Done: 2 discarded." in shown.text
     assert left(pages) == set(letters["locked"])
 
 

@@ -155,7 +155,7 @@ class PageHandler(BaseHandler):  # type: ignore[misc]  # Flower has no types
 
     def _did(self) -> str:
         action, count = self.parameter("did"), self.parameter("count")
-        return f"{action.replace('-', ' ')}: {int(count):,}" if action in DONE and count.isdecimal() else ""
+        return f"{int(count):,} {action.replace('-', ' ')}" if action in DONE and count.isdecimal() else ""
 
     def log_exception(self, kind: Any, error: Any, trace: Any) -> None:
         """Log an error that is explained in one line, without a traceback."""
