@@ -33,7 +33,7 @@ def check_url(variable: str, url: str | None, schemes: tuple[str, ...]) -> None:
 
 
 def complete(url: str) -> str:
-    """Return a validated Redis URL in the spelling that redis-py, kombu and Celery all understand alike.
+    """Return a validated URL of Redis or RabbitMQ in the spelling that redis-py, kombu and Celery understand alike.
 
     Without ssl_cert_reqs kombu uses no TLS at all and Celery refuses to start; redis-py's safe default is added. The
     spelling CERT_REQUIRED is Celery's alone.
@@ -48,7 +48,9 @@ def _check_part(variable: str, url: str, schemes: tuple[str, ...]) -> None:
     )
     try:
         parts = urlsplit(url)
-        _ = parts.port if "," not in url else None
+        # libpq takes "postgresql://one:5432,two:5433/name", whose ports are not one number.
+        if not (variable == "DATABASE_URL" and "," in url):
+            _ = parts.port
     except ValueError:
         raise unreadable from None
     if parts.scheme not in schemes:
@@ -120,6 +122,8 @@ def _complete_part(url: str) -> str:
     parts = urlsplit(url)
     if is_socket(url):
         return f"redis+socket://{parts.netloc}{parts.path}?{urlencode({'virtual_host': _socket_database(parts)})}"
+    # geturl leaves out the "//" before an empty host.
+    parts = parts._replace(netloc=parts.netloc or "localhost")
     if parts.scheme in REDIS_SCHEMES:
         # kombu cannot read the number in "/15/".
         parts = parts._replace(path=parts.path.rstrip("/"))

@@ -126,6 +126,7 @@ def test_values_that_do_not_agree(monkeypatch: pytest.MonkeyPatch, values: dict[
         f"user:{SECRET}@host:6379",
         f"redis://user:{SECRET}@[::1/0",
         f"redis://user:{SECRET}/x@host:6379/0",
+        f"redis://user:{SECRET},x@host:65536/0",
         f"postgresql://user:{SECRET}/x@host:5432/db",
         "",
         "localhost",
@@ -216,6 +217,8 @@ def test_what_only_some_programs_would_read_in_a_url_of_redis(url: str, says: st
         ("rediss://host?ssl_check_hostname=False", "rediss://host?ssl_cert_reqs=required&ssl_check_hostname=false"),
         ("rediss://host?ssl_ca_certs=/CERT_/A", "rediss://host?ssl_cert_reqs=required&ssl_ca_certs=%2FCERT_%2FA"),
         ("redis://host/1", "redis://host/1"),
+        ("redis://", "redis://localhost"),
+        ("redis:///1", "redis://localhost/1"),
         ("sentinel://:x@one/0;sentinel://two", "sentinel://:x@one/0;sentinel://two"),
     ],
 )
