@@ -9,7 +9,8 @@ from pattern_storage.storage import audit as entries
 from pattern_storage.storage.audit import AuditEntry
 from pattern_storage.tasks.cli.operator import query
 from pattern_storage.tasks.cli.options import Json
-from pattern_storage.tasks.cli.output import err, plural, print_json, print_table, utc
+from pattern_storage.tasks.cli.output import err, plural, print_json, utc
+from pattern_storage.tasks.cli.tables import print_table
 
 #: Characters of an action's filter or jobs that are printed; --json has all of it.
 SHOWN = 60

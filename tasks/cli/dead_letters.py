@@ -19,7 +19,8 @@ from pattern_storage.storage.errors import ContractInvalid
 from pattern_storage.tasks.cli.exits import Exit, InputInvalid
 from pattern_storage.tasks.cli.operator import act_on, check_not_empty, query, read_filter, report_count
 from pattern_storage.tasks.cli.options import DryRun, ErrorTypeOption, Ids, Json
-from pattern_storage.tasks.cli.output import err, plural, print_json, print_pairs, print_table, utc
+from pattern_storage.tasks.cli.output import err, plural, print_json, utc
+from pattern_storage.tasks.cli.tables import print_pairs, print_table
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.database import run_sync
 from pattern_storage.tasks.dead_letter_replay import read_contracts

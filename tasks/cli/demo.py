@@ -22,8 +22,9 @@ from pattern_storage.storage import ModelResult
 from pattern_storage.storage.pattern_columns import PatternColumns
 from pattern_storage.tasks.cli.exits import Exit, wants_json
 from pattern_storage.tasks.cli.options import Json
-from pattern_storage.tasks.cli.output import err, out, print_json, print_table
+from pattern_storage.tasks.cli.output import err, out, print_json
 from pattern_storage.tasks.cli.services import running_services, running_stack
+from pattern_storage.tasks.cli.tables import print_table
 from pattern_storage.tasks.client import Job, PatternStorageClient
 from pattern_storage.vocabulary import OperationName
 

@@ -11,7 +11,8 @@ from pattern_storage.tasks.cli.doctor_workers import ask_workers, check_workers
 from pattern_storage.tasks.cli.exits import Exit
 from pattern_storage.tasks.cli.finding import Finding
 from pattern_storage.tasks.cli.options import Json
-from pattern_storage.tasks.cli.output import print_json, print_table
+from pattern_storage.tasks.cli.output import print_json
+from pattern_storage.tasks.cli.tables import print_table
 
 
 def doctor(as_json: Json = False) -> None:

@@ -17,8 +17,10 @@ from pattern_storage.storage.pool import create_pool
 from pattern_storage.storage.translation import translate
 from pattern_storage.tasks.cli.exits import Exit, InputInvalid
 from pattern_storage.tasks.cli.options import Json
-from pattern_storage.tasks.cli.output import print_failure, print_json, print_pairs
+from pattern_storage.tasks.cli.output import print_json
 from pattern_storage.tasks.cli.progress import ProgressBar
+from pattern_storage.tasks.cli.results import print_failure
+from pattern_storage.tasks.cli.tables import print_pairs
 from pattern_storage.tasks.imports.location import absolute
 from pattern_storage.tasks.imports.plan.model import ImportPlan
 from pattern_storage.tasks.imports.redaction import redact

@@ -20,8 +20,10 @@ from pattern_storage.tasks.cli.exits import Exit, InputInvalid
 from pattern_storage.tasks.cli.import_file import finish_import
 from pattern_storage.tasks.cli.operator import act_on, query, report_change
 from pattern_storage.tasks.cli.options import Json
-from pattern_storage.tasks.cli.output import err, plural, print_id, print_json, print_table, utc
+from pattern_storage.tasks.cli.output import err, plural, print_json, utc
 from pattern_storage.tasks.cli.progress import ProgressBar
+from pattern_storage.tasks.cli.results import print_id
+from pattern_storage.tasks.cli.tables import print_table
 from pattern_storage.tasks.client import Job, JobTimeout, PatternStorageClient
 from pattern_storage.tasks.database import run_sync
 from pattern_storage.tasks.imports.plan.imports_file import load_entries

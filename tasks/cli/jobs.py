@@ -38,7 +38,8 @@ from pattern_storage.tasks.cli.options import (
     Until,
     Yes,
 )
-from pattern_storage.tasks.cli.output import err, out, plural, print_json, print_pairs, print_table
+from pattern_storage.tasks.cli.output import err, out, plural, print_json
+from pattern_storage.tasks.cli.tables import print_pairs, print_table
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.errors import ServiceUnavailable
 from pattern_storage.tasks.operate.job_actions import CANCELLABLE, RETRIABLE

@@ -11,8 +11,10 @@ from pattern_storage.storage import ModelResult
 from pattern_storage.tasks.cli.exits import Exit, InputInvalid
 from pattern_storage.tasks.cli.fields import parse_fields, read_patterns
 from pattern_storage.tasks.cli.options import Json
-from pattern_storage.tasks.cli.output import err, print_id, print_json, print_result, print_table
+from pattern_storage.tasks.cli.output import err, print_json
 from pattern_storage.tasks.cli.progress import counting
+from pattern_storage.tasks.cli.results import print_id, print_result
+from pattern_storage.tasks.cli.tables import print_table
 from pattern_storage.tasks.client import Job, JobTimeout, PatternStorageClient
 from pattern_storage.tasks.client.call_options import CallOptions
 from pattern_storage.tasks.client.outgoing import build

@@ -12,8 +12,9 @@ from pattern_storage.storage.pauses import Pausable, Pause
 from pattern_storage.storage.rows import Connection
 from pattern_storage.tasks.cli.operator import act_on, confirm, query, report_change, report_count
 from pattern_storage.tasks.cli.options import DryRun, Json, Yes
-from pattern_storage.tasks.cli.output import plural, print_json, print_table
+from pattern_storage.tasks.cli.output import plural, print_json
 from pattern_storage.tasks.cli.progress import counting
+from pattern_storage.tasks.cli.tables import print_table
 from pattern_storage.tasks.database import run_sync
 from pattern_storage.tasks.operate import queues as broker_queues
 from pattern_storage.tasks.operate.queue_actions import check_queue

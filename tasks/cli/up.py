@@ -13,7 +13,7 @@ from pattern_storage.embedded import EmbeddedStack
 from pattern_storage.extras import require
 from pattern_storage.storage import schema
 from pattern_storage.tasks.cli import flower
-from pattern_storage.tasks.cli.output import err, out, print_pairs
+from pattern_storage.tasks.cli.output import err, out
 from pattern_storage.tasks.cli.services import (
     make_folder,
     metrics_ports,
@@ -21,6 +21,7 @@ from pattern_storage.tasks.cli.services import (
     running_stack,
     supervise,
 )
+from pattern_storage.tasks.cli.tables import print_pairs
 from pattern_storage.tasks.imports.plan.imports_file import load_entries
 
 #: Services that have metrics.

@@ -1,4 +1,4 @@
-"""What is printed: nothing is cut, nothing is taken for markup, and JSON is JSON."""
+"""Tables, results and JSON: nothing is cut, nothing is taken for markup, and JSON is JSON."""
 
 import json
 from collections import Counter
@@ -9,7 +9,9 @@ import pytest
 from rich.console import Console
 
 from pattern_storage.storage import ModelResult
-from pattern_storage.tasks.cli.output import print_json, print_pairs, print_result, print_table
+from pattern_storage.tasks.cli.output import print_json
+from pattern_storage.tasks.cli.results import print_result
+from pattern_storage.tasks.cli.tables import print_pairs, print_table
 
 LONG = "z" * 300
 
@@ -17,12 +19,12 @@ LONG = "z" * 300
 @pytest.fixture(autouse=True)
 def _narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Console(width=80, highlight=False, force_terminal=True, color_system=None)
-    monkeypatch.setattr("pattern_storage.tasks.cli.output.out", terminal)
+    monkeypatch.setattr("pattern_storage.tasks.cli.tables.out", terminal)
 
 
 @pytest.fixture
 def _pipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pattern_storage.tasks.cli.output.out", Console(highlight=False, force_terminal=False))
+    monkeypatch.setattr("pattern_storage.tasks.cli.tables.out", Console(highlight=False, force_terminal=False))
 
 
 def pattern(name: str) -> dict[str, Any]:
@@ -197,7 +199,7 @@ def test_no_character_of_a_table_is_lost(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int, extra: int
 ) -> None:
     monkeypatch.setattr(
-        "pattern_storage.tasks.cli.output.out",
+        "pattern_storage.tasks.cli.tables.out",
         Console(width=width, highlight=False, force_terminal=True, color_system=None),
     )
     columns = ["run id", "import, due (UTC)", "state, since", *(f"column {number}" for number in range(extra))]

@@ -1,0 +1,61 @@
+"""Results of jobs, as tables and as JSON."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from rich.text import Text
+
+from pattern_storage.storage import ModelResult
+from pattern_storage.storage.explanation import one_line
+from pattern_storage.tasks.cli.output import err, print_json, utc
+from pattern_storage.tasks.cli.tables import print_pairs, print_table
+from pattern_storage.vocabulary import OperationName
+
+
+def print_id(correlation_id: UUID, *, as_json: bool) -> None:
+    """Print the id of a job that is not waited for."""
+    print_json({"correlation_id": str(correlation_id)}) if as_json else print(correlation_id)  # noqa: T201
+
+
+def print_result(result: ModelResult, *, as_json: bool) -> None:
+    """Print the result of a job."""
+    if as_json:
+        print_json(result.to_dict())
+        return
+    operation = result.metadata.get("operation") or "job"
+    if not result.success:
+        print_failure(result, operation)
+    elif operation == OperationName.QUERY:
+        _print_patterns(result.data)
+    else:
+        print_pairs(result.data, title=f"{operation} done")
+    err.print(Text(_footer(result.metadata), "dim"))
+
+
+def print_failure(result: ModelResult, operation: str) -> None:
+    """Print why a job failed. The error may quote stored text, which may hold sequences that command a terminal."""
+    err.print(Text.assemble((f"{operation} failed ", "bold red"), f"({result.metadata.get('error_type')})"))
+    err.print(one_line(str(result.error)))
+
+
+def _print_patterns(data: Mapping[str, Any]) -> None:
+    rows = [
+        (
+            pattern["id"],
+            f"{pattern['pattern_name']}\n({pattern['pattern_type']}/{pattern['language']})",
+            pattern["confidence_score"],
+            utc(datetime.fromisoformat(pattern["updated_at"])),
+        )
+        for pattern in data["patterns"]
+    ]
+    print_table(("id", "pattern", "confidence", "updated (UTC)"), rows, title=f"{data['count']} found")
+    if data["next_cursor"]:
+        err.print(Text(f"There are more: add --cursor {data['next_cursor']}", "dim"))
+
+
+def _footer(metadata: Mapping[str, Any]) -> str:
+    duration = metadata.get("duration_ms")
+    took = f", {duration:.1f} ms in the worker" if duration is not None else ""
+    return f"correlation id {metadata.get('correlation_id')}{took}"
