@@ -71,7 +71,7 @@ async def add(
     values = {
         "contract": Json(contract.model_dump(mode="json")),
         "error_type": result.metadata["error_type"],
-        "error": result.error,
+        "error": storable(result.error),
         "attempts": attempts,
     }
     values |= failed_attempt(contract, result)

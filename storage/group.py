@@ -187,15 +187,16 @@ def _checked(contract: ModelContractPatternStorage) -> Insert | Update | Delete 
         return GROUPED[contract.operation].check(contract)
     except StorageError as error:
         # Its other values are not checked yet: one that the ledger cannot keep must not fail the other jobs.
-        return error if _is_jsonable(contract) else None
+        return error if _is_storable(contract) else None
 
 
-def _is_jsonable(contract: ModelContractPatternStorage) -> bool:
+def _is_storable(contract: ModelContractPatternStorage) -> bool:
+    """Whether PostgreSQL can read the contract as part of a statement's JSON: it refuses NUL characters there."""
     try:
-        ModelContractPatternStorage.model_validate(dict(contract))
+        validated = ModelContractPatternStorage.model_validate(dict(contract))
     except ContractInvalid:
         return False
-    return True
+    return "\\u0000" not in validated.model_dump_json()
 
 
 def _milliseconds(seconds: float) -> str:

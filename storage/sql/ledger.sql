@@ -128,10 +128,12 @@ SELECT correlation_id FROM taken
 SELECT fingerprint, result FROM job_ledger WHERE correlation_id = %(correlation_id)s
 
 -- name: job_state
--- What PostgreSQL knows of a job: its result, its dead letter, or that it waits in the outbox.
+-- What PostgreSQL knows of a job: its result, its dead letter, or that it waits in the outbox. An application may have
+-- written a NUL into the contract of a dead letter, which cannot be read out of its JSON.
 SELECT (SELECT result FROM job_ledger WHERE correlation_id = %(correlation_id)s),
-       (SELECT json_build_object('operation', contract -> 'operation', 'error_type', error_type,
-                                 'error', error, 'attempts', attempts)
+       (SELECT json_build_object(
+            'operation', CASE WHEN strpos(contract::text, '\u0000') = 0 THEN contract -> 'operation' END,
+            'error_type', error_type, 'error', error, 'attempts', attempts)
         FROM dead_letters WHERE correlation_id = %(correlation_id)s),
        EXISTS (SELECT FROM outbox WHERE correlation_id = %(correlation_id)s)
 

@@ -155,6 +155,7 @@ def test_what_no_ledger_can_keep_spoils_no_neighbour(group: GroupConnection) -> 
     for _ in range(300):
         deep = [deep]
     bad = [received(pattern_name="\ud800"), received(context={"deep": deep}), received(no_column="\udfff")]
+    bad.append(received(pattern_name="a\x00b"))
     refused, good, *others = group.execute([received(confidence_score=7), received(), *bad])
     assert refused is not None
     assert (refused.success, refused.parse().metadata["error_type"]) == (False, "validation_error")

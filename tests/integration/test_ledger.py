@@ -8,11 +8,13 @@ import pytest
 
 from pattern_storage.storage import (
     ModelContractPatternStorage,
+    ModelResult,
     attempts,
     dead_letters,
     ledger,
     outbox,
 )
+from pattern_storage.storage.errors import UnsupportedOperation
 from tests.fix_storage import Connection, Node, Pool, contract, make_pattern, succeed, until
 
 
@@ -221,6 +223,27 @@ async def test_dead_letter_until_it_is_done(node: Node, connection: Connection) 
     assert await dead_letters.fetch(connection, ids=[uuid4()]) == []
     await succeed_once(node, asked)
     assert await dead_letters.fetch(connection) == []
+
+
+async def test_a_dead_letter_whose_error_has_a_nul_is_kept(connection: Connection) -> None:
+    """An unexpected exception may have any text; a job without its dead letter would be retried for ever."""
+    asked = contract("insert", data=make_pattern())
+    failed = ModelResult.failure("a\x00b", "internal_error", correlation_id=asked.correlation_id, operation="insert")
+    assert await dead_letters.add(connection, asked, failed, attempts=5)
+    assert [letter.error for letter in await dead_letters.fetch(connection)] == ["a\\x00b"]
+
+
+async def test_the_state_of_a_dead_letter_with_a_nul(connection: Connection) -> None:
+    """An application may have written it into the outbox with SQL."""
+    asked = uuid4()
+    await connection.execute(
+        "INSERT INTO outbox (correlation_id, contract) VALUES (%s, %s)", [asked, '{"operation": "in\\u0000sert"}']
+    )
+    await dead_letters.move_from_outbox(connection, asked, UnsupportedOperation("in\x00sert"))
+    state, result = await ledger.state(connection, asked)
+    assert state == "FAILURE"
+    assert result is not None
+    assert (result.error, result.metadata["operation"]) == ("Unsupported operation: in\\x00sert", None)
 
 
 async def test_dead_letters_of_jobs_that_ended_after_all(node: Node, connection: Connection) -> None:
