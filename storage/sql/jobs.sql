@@ -148,9 +148,12 @@ ORDER BY created_at
 FETCH FIRST 100 ROWS ONLY
 
 -- name: retriable_contracts
--- Contracts of jobs that failed or were cancelled, null for one of which nobody kept it.
+-- Contracts of jobs that failed or were cancelled, null for one whose contract was not kept. The rows are locked: of two
+-- operators who send a job again at the same time, the second waits, and finds the link of the first.
 SELECT correlation_id, contract::text FROM job_ledger
 WHERE correlation_id = ANY (%(ids)s) AND state <> 'SUCCESS'
+ORDER BY correlation_id
+FOR NO KEY UPDATE
 
 -- name: already_retried
 -- Which of these jobs were sent again before.

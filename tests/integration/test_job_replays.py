@@ -1,9 +1,7 @@
 """Jobs that are sent again: what their timelines say before and after."""
 
-from typing import Any
+import asyncio
 from uuid import uuid4
-
-import psycopg
 
 from pattern_storage.storage import (
     NodePatternStorageEffect,
@@ -12,10 +10,9 @@ from pattern_storage.storage import (
     job_retries,
 )
 from pattern_storage.storage.job_details import find_job
+from pattern_storage.storage.job_retries import Retried
 from pattern_storage.storage.model_contract_pattern_storage import ModelResult
-from tests.fix_storage import contract, make_pattern
-
-Connection = psycopg.AsyncConnection[Any]
+from tests.fix_storage import Connection, Pool, contract, make_pattern, until
 
 
 async def test_attempts_are_in_the_timeline_of_a_job_that_was_done_at_last(
@@ -82,3 +79,28 @@ async def test_a_failed_job_is_sent_again_under_a_new_id(
     assert await job_retries.purge(connection, days=30) == 0
     await connection.execute("UPDATE job_retries SET created_at = now() - interval '31 days'")
     assert await job_retries.purge(connection, days=30) == 1
+
+
+async def test_two_operators_who_send_a_job_again_at_the_same_time_send_it_once(
+    node: NodePatternStorageEffect, connection: Connection, pool: Pool
+) -> None:
+    job = contract("delete", pattern_id=uuid4())
+    assert not (await node.execute_once(job)).success
+
+    async def retry() -> Retried:
+        async with pool.connection() as other, other.transaction():
+            return await job_retries.retry(other, [job.correlation_id])
+
+    async with pool.connection() as watching:
+
+        async def waits_or_is_done() -> bool:
+            question = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            return second.done() or (await watching.execute(question)).rowcount == 1
+
+        async with connection.transaction():
+            first = await job_retries.retry(connection, [job.correlation_id])
+            second = asyncio.create_task(retry())
+            await until(waits_or_is_done)
+        refused = (await second).refused
+    assert [old for old, _ in first.sent] == [job.correlation_id]
+    assert refused == {job.correlation_id: "it was sent again before"}
