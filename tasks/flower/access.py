@@ -62,16 +62,13 @@ def current_user(handler: web.RequestHandler) -> User:
     return user
 
 
-def needed_role(handler: web.RequestHandler) -> Role:
-    """Return the role that a request needs: viewer if it only reads, else its handler's `needed_role`, or admin."""
-    if handler.request.method in SAFE_METHODS:
-        return Role.VIEWER
-    return getattr(handler, "needed_role", Role.ADMIN)
-
-
 def check(handler: web.RequestHandler) -> None:
-    """Raise HTTPError 401 or 403 unless the user may send this request."""
-    require(handler, needed_role(handler))
+    """Raise HTTPError 401 or 403 for a request that changes something and needs more than the user's role.
+
+    It needs the handler's `needed_role`, and the role of an admin where the handler has none.
+    """
+    if handler.request.method not in SAFE_METHODS:
+        require(handler, getattr(handler, "needed_role", Role.ADMIN))
 
 
 def require(handler: web.RequestHandler, needed: Role) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import cached_property, partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -11,6 +12,7 @@ from pattern_storage.storage.pool import create_pool
 from pattern_storage.storage.rows import Connection
 from pattern_storage.storage.translation import translate
 from pattern_storage.tasks.client import PatternStorageClient
+from pattern_storage.tasks.errors import ServiceUnavailable
 from pattern_storage.tasks.operate.operator import Operator
 
 P = ParamSpec("P")
@@ -58,6 +60,12 @@ class Backend:
     async def in_thread(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         """Call a function that blocks, in a thread."""
         return await asyncio.get_running_loop().run_in_executor(None, partial(function, *arguments, **named))
+
+    async def try_in_thread(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T | None:
+        """Call a function that blocks, in a thread; return None if its server is not available."""
+        with suppress(ServiceUnavailable):
+            return await self.in_thread(function, *arguments, **named)
+        return None
 
     def operator(self, actor: str) -> Operator:
         """Return the actions of operators; the audit has them under this name."""

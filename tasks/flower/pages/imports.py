@@ -11,7 +11,6 @@ from tornado import web
 from pattern_storage.storage import import_health, import_progress, import_runs, pauses
 from pattern_storage.storage.import_runs import ImportRun
 from pattern_storage.storage.pauses import Pausable
-from pattern_storage.tasks.errors import ServiceUnavailable
 from pattern_storage.tasks.flower.pages import formatting
 from pattern_storage.tasks.flower.pages.base import PageHandler
 from pattern_storage.tasks.flower.pages.plots import Bar, bars
@@ -149,21 +148,17 @@ class RunPage(ImportsHandler):
     async def get(self, text: str) -> None:
         """Show the progress of the run, or its outcome."""
         run = await self.run(text)
-        progress: dict[str, Any] = {}
+        progress: dict[str, Any] | None = None
         stuck = (await self.stuck()).get(run.run_id)
         if run.state in OPEN:
-            with suppress(ServiceUnavailable):
-                progress = await self.backend.in_thread(self._progress, run.run_id)
+            progress = await self.backend.try_in_thread(self.backend.client.get(run.run_id).progress)
         self.page(
-            "import_run.html", run=run, progress=figures(progress), stuck=stuck, duration=duration, redact=redact,
-            is_open=run.state in OPEN, succeeded=run.state in SUCCESSFUL_RUN_STATES,
+            "import_run.html", run=run, progress=valid_figures(progress or {}), stuck=stuck, duration=duration,
+            redact=redact, is_open=run.state in OPEN, succeeded=run.state in SUCCESSFUL_RUN_STATES,
         )  # fmt: skip
 
-    def _progress(self, run_id: UUID) -> dict[str, Any]:
-        return self.backend.client.get(run_id).progress() or {}
 
-
-def figures(progress: dict[str, Any]) -> dict[str, Any]:
+def valid_figures(progress: dict[str, Any]) -> dict[str, Any]:
     """Return the valid figures of a progress report, which comes from Redis and may hold anything."""
     found: dict[str, Any] = {}
     for name in ("current", "total", "rate", "percent", "seconds_left", "bytes", "bytes_total"):

@@ -1,7 +1,6 @@
 """Page of a job: state, reason, timeline and links, but never its template code."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +10,6 @@ from pattern_storage.config.flower_roles import Role
 from pattern_storage.storage import job_labels
 from pattern_storage.storage.job_details import SUBMITTED, Event, JobDetails, find_job
 from pattern_storage.storage.job_labels import JobLabel
-from pattern_storage.tasks.errors import ServiceUnavailable
 from pattern_storage.tasks.flower.pages import formatting
 from pattern_storage.tasks.flower.pages.base import PageHandler
 from pattern_storage.tasks.flower.pages.broker_jobs import describe_message
@@ -44,12 +42,16 @@ class JobPage(PageHandler):
         details = await self.backend.run(find_job, correlation_id=job_id)
         label = (await self.backend.run(job_labels.find, ids=[job_id])).get(job_id)
         seen = self.application.events.state.tasks.get(str(job_id))
-        status = await self._status(job_id)
+        status = await self.backend.try_in_thread(self.backend.client.get(job_id).status) or JobState.UNKNOWN
         if details is None and seen is None and status == JobState.UNKNOWN:
             raise web.HTTPError(404, "Nothing is known under this id: never submitted, or forgotten")
-        stored = await self._stored_result(job_id)
+        settings = self.backend.settings
+        stored = await self.backend.try_in_thread(find_stored_result, settings, job_id)
         state = details.job.state if details else str(status if status != JobState.UNKNOWN else seen.state)
-        waiting = await self._message(job_id) if details is None and state not in ENDED else None
+        waiting = None
+        if details is None and state not in ENDED:
+            found = await self.backend.try_in_thread(find_messages, settings, [job_id], seconds=SEARCH_SECONDS)
+            waiting = (found or {}).get(job_id)
         self.page(
             "job.html", job_id=job_id, state=state, is_final=state in ENDED,
             title=await self._title(job_id, details, label, seen, waiting),
@@ -64,24 +66,6 @@ class JobPage(PageHandler):
                 seen,
             ),
         )  # fmt: skip
-
-    async def _status(self, job_id: UUID) -> str:
-        with suppress(ServiceUnavailable):
-            return await self.backend.in_thread(self.backend.client.get(job_id).status)
-        return JobState.UNKNOWN
-
-    async def _stored_result(self, job_id: UUID) -> StoredResult | None:
-        with suppress(ServiceUnavailable):
-            return await self.backend.in_thread(find_stored_result, self.backend.settings, job_id)
-        return None
-
-    async def _message(self, job_id: UUID) -> WaitingMessage | None:
-        """Return the job's message, unless it is far behind in a queue."""
-        with suppress(ServiceUnavailable):
-            settings = self.backend.settings
-            found = await self.backend.in_thread(find_messages, settings, [job_id], seconds=SEARCH_SECONDS)
-            return found.get(job_id)
-        return None
 
     async def _title(
         self,
