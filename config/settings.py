@@ -137,7 +137,7 @@ class Settings(MonitoringSettings):
 
     # --- results and clients ---
     #: Seconds a result stays in Redis. A day: long enough to see in the morning what failed at night.
-    result_expires: Annotated[int, Field(ge=1)] = 86_400
+    result_expires: Annotated[int, Field(ge=1, le=3_153_600_000)] = 86_400
     #: Seconds that a client waits for a server to accept or answer before it reports it as down.
     connect_timeout: Annotated[float, Field(gt=0, le=600)] = 5.0
 

@@ -62,6 +62,7 @@ def test_default_data_dir(monkeypatch: pytest.MonkeyPatch) -> None:
         ("IMPORT_TIME_LIMIT", "0", "should be greater than or equal to 1"),
         ("IMPORT_HISTORY_DAYS", "0", "should be greater than or equal to 1"),
         ("RESULT_EXPIRES", "0", "should be greater than or equal to 1"),
+        ("RESULT_EXPIRES", "10000000000000000", "should be less than or equal to 3153600000"),
         ("KEY_PREFIX", "team", "should be letters, digits and .:_- and end in one of these four, as in 'team-a:'"),
         ("KEY_PREFIX", "a*:", "should be letters, digits and .:_- and end in one of these four, as in 'team-a:'"),
         ("CONNECT_TIMEOUT", "601", "should be less than or equal to 600"),
