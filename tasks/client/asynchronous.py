@@ -21,7 +21,7 @@ from pattern_storage.storage.result_data import (
 from pattern_storage.tasks.client.call_options import CallOptions, split, with_options
 from pattern_storage.tasks.client.job import AsyncJob
 from pattern_storage.tasks.client.listener import cancellable
-from pattern_storage.tasks.client.loop_connections import LoopConnections, current
+from pattern_storage.tasks.client.loop_connections import LoopConnections, reuse_or_open
 from pattern_storage.tasks.client.many_results import collect_async
 from pattern_storage.tasks.client.operations import Operations
 from pattern_storage.tasks.client.outgoing import Outgoing, Request, prepare, reused_results
@@ -104,16 +104,16 @@ class AsyncPatternStorageClient(
         return (await self._enqueue((job,), options))[0]
 
     async def _enqueue(self, jobs: Sequence[Outgoing], options: CallOptions) -> list[AsyncJob]:
-        here, settings = self._here, self._client.settings
+        connections, settings = self._open(), self._client.settings
         job_options, timeout = split(options, self._client.defaults)
         sending = with_options(jobs, job_options, settings)
-        if here.publisher is None:
+        if connections.publisher is None:
             await asyncio.to_thread(self._client.publish, sending, timeout)
         else:
             if old_results := reused_results(jobs, settings.key_prefix):
                 with suppress(RedisError):
-                    await cancellable(here.results.delete(*old_results))
-            await here.publisher.publish(sending, timeout or settings.connect_timeout)
+                    await cancellable(connections.results.delete(*old_results))
+            await connections.publisher.publish(sending, timeout or settings.connect_timeout)
         return [AsyncJob(self, job.correlation_id, Request(job)) for job in jobs]
 
     async def submit_in(
@@ -147,10 +147,10 @@ class AsyncPatternStorageClient(
 
     def results(self, jobs: Iterable[AsyncJob], timeout: float = 10.0) -> AsyncIterator[tuple[AsyncJob, ModelResult]]:
         """See `PatternStorageClient.results`."""
-        here, database = self._here, self._client.database
+        connections, database = self._open(), self._client.database
         prefix = self._client.settings.key_prefix
         collector = ResultCollector(jobs, prefix, has_database=database.is_configured)
-        return collect_async(collector, here.listener, database, here.database_slots, timeout)
+        return collect_async(collector, connections.listener, database, connections.database_slots, timeout)
 
     async def cancel(self, correlation_id: UUID | str) -> ModelResult:
         """See `Job.cancel`."""
@@ -170,12 +170,12 @@ class AsyncPatternStorageClient(
         resolver = ResultResolver(correlation_id, fingerprint, has_database=self._client.database.is_configured)
 
         async def look_up() -> ModelResult | None:
-            async with here.database_slots:
+            async with connections.database_slots:
                 return resolver.on_database(*await self._client.database.state(correlation_id, deadline - loop.time()))
 
-        here = self._here
+        connections = self._open()
         with translated_errors():
-            async with aclosing(here.listener.watch(self._key(correlation_id), deadline, resolver)) as updates:
+            async with aclosing(connections.listener.watch(self._key(correlation_id), deadline, resolver)) as updates:
                 async for meta in updates:
                     result = resolver.on_result_backend(meta)
                     if result is None and resolver.needs_database:
@@ -187,12 +187,11 @@ class AsyncPatternStorageClient(
 
     async def _get(self, correlation_id: UUID) -> bytes | None:
         with translated_errors():
-            return await self._here.listener.get(self._key(correlation_id))
+            return await self._open().listener.get(self._key(correlation_id))
 
-    @property
-    def _here(self) -> LoopConnections:
-        """The connections on the running event loop of this process."""
-        self._connections = current(self._connections, self._client.settings)
+    def _open(self) -> LoopConnections:
+        """Return the connections on the running event loop of this process."""
+        self._connections = reuse_or_open(self._connections, self._client.settings)
         return self._connections
 
     def _key(self, correlation_id: UUID) -> str:

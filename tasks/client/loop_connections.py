@@ -48,7 +48,7 @@ class LoopConnections:
             await self.results.aclose()
 
 
-def current(connections: LoopConnections | None, settings: Settings) -> LoopConnections:
+def reuse_or_open(connections: LoopConnections | None, settings: Settings) -> LoopConnections:
     """Return these connections, or new ones in a forked process or after their event loop was closed.
 
     Raises RuntimeError on another event loop while the first is still open.
