@@ -69,7 +69,7 @@ def up(
             services = stack.enter_context(running_services(settings, folder, ports, **commands))
             about = {
                 "folder": settings.data_dir,
-                "worker": f"{concurrency} processes, log in {folder / 'worker.log'}",
+                "worker": f"concurrency {concurrency}, log in {folder / 'worker.log'}",
                 **{name: f"log in {folder / f'{name}.log'}" for name in commands if name != "worker"},
                 **{
                     f"{name}'s metrics": f"http://{settings.metrics_address}:{port}/metrics"
