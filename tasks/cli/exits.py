@@ -2,6 +2,7 @@
 
 import sys
 from enum import IntEnum
+from typing import TypeGuard
 
 import typer
 from rich.text import Text
@@ -67,7 +68,7 @@ def explain_and_exit(error: Exception) -> int:
     if code is None:
         # A bug of ours keeps its traceback.
         raise error
-    if wants_json():
+    if wants_json() and not _is_full(error):
         print_json({"error": sentence, "error_type": _error_type(error, code), "exit_code": int(code)})
         return code
     # There is none where a group was called without a command: its help is printed.
@@ -90,9 +91,14 @@ def _explanation(error: Exception) -> tuple[Exit | None, str]:
         # Some releases of Typer check values with pydantic, whose words these are.
         sentence = str(error.format_message()).replace(": Value error, ", ": ").replace(": Input should", ": it should")
         return Exit.BAD_INPUT, sentence
-    if isinstance(error, OSError) and error.errno in FULL:
+    if _is_full(error):
         return Exit.FAILED, f"cannot write the output: {error.strerror}"
     return next((code for kinds, code in MEANINGS if isinstance(error, kinds)), None), str(error)
+
+
+def _is_full(error: Exception) -> TypeGuard[OSError]:
+    """Return whether standard output takes no more."""
+    return isinstance(error, OSError) and error.errno in FULL
 
 
 def _help(error: Exception) -> str:

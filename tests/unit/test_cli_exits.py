@@ -1,5 +1,6 @@
 """Every kind of exception has its exit code, and anything unknown keeps its traceback."""
 
+import errno
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,6 +132,13 @@ def test_the_error_type_in_json(
     assert explain_and_exit(error) == code
     document = json.loads(capsys.readouterr().out)
     assert (document["error_type"], document["exit_code"]) == (error_type, code)
+
+
+def test_a_full_disk_is_no_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The document would go where nothing can be written."""
+    monkeypatch.setattr("sys.argv", ["pattern-storage", "query", "--json"])
+    assert explain_and_exit(OSError(errno.ENOSPC, "No space left on device")) == 1
+    assert capsys.readouterr() == ("", "Error: cannot write the output: No space left on device\n")
 
 
 def test_a_wrong_option_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
