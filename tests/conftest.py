@@ -2,8 +2,8 @@
 
 pytest_plugins = [
     "tests.fix_servers",
-    "tests.fix_storage",
     "tests.fix_process",
+    "tests.fix_storage",
     "tests.fix_celery",
     "tests.fix_reader",
     "tests.fix_redis_fault",

@@ -24,7 +24,6 @@ from pytest_docker_tools.exceptions import TimeoutError as LogTimeout
 
 from pattern_storage.config.celeryconfig import QUEUES
 from pattern_storage.embedded import EmbeddedValkey
-from pattern_storage.storage import ModelResult
 from tests.fix_process import DEADLINE, ProcessGroup, clean_environment, signal_of, wait_until
 from tests.fix_servers import create_database, drop_database, on_database
 
@@ -153,6 +152,9 @@ class StorageWorker(CeleryTestWorker):  # type: ignore[misc]
             wait_until(lambda: log in self.logs(), message or f"{self.name()} logs {log!r}", timeout)
         except AssertionError as error:
             raise LogTimeout(str(error)) from None
+
+
+StartWorker = Callable[..., StorageWorker]
 
 
 def launch_worker(
@@ -301,6 +303,3 @@ def worker_connections(database_url: str, where: SQL = SQL("TRUE")) -> list[int]
 #: Connections that wait for a lock, and such that have a transaction open.
 BLOCKED = SQL("wait_event_type = 'Lock'")
 IN_TRANSACTION = SQL("xact_start IS NOT NULL")
-
-
-Send = Callable[..., ModelResult]

@@ -27,6 +27,9 @@ from tests.fix_process import DEADLINE, OURS, clean_environment
 
 #: The console script, as users start it.
 SCRIPT = Path(sys.executable).with_name("pattern-storage")
+#: Servers that nobody runs: the port is never open.
+ABSENT_REDIS = "redis://127.0.0.1:1"
+ABSENT_POSTGRES = "postgresql://127.0.0.1:1/x"
 PATTERN = ("pattern_type=function", "language=python", "template_code=pass")
 
 

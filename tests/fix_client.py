@@ -11,8 +11,10 @@ from celery import Celery
 
 from pattern_storage.storage import ModelResult
 from pattern_storage.tasks.client import AsyncPatternStorageClient, PatternStorageClient
-from tests.fix_celery import Send, StorageWorker
+from tests.fix_celery import StorageWorker
 from tests.fix_process import DEADLINE
+
+Send = Callable[..., ModelResult]
 
 
 @pytest.fixture
@@ -39,8 +41,7 @@ def served_client(worker: StorageWorker) -> Iterator[PatternStorageClient]:
 @pytest.fixture
 async def served_async_client(worker: StorageWorker) -> AsyncIterator[AsyncPatternStorageClient]:
     """The same with await."""
-    # The time-out is also that of waiting for one of its connections, which three hundred tasks share.
-    async with AsyncPatternStorageClient(redis_url=worker.redis_url, connect_timeout=DEADLINE) as opened:
+    async with AsyncPatternStorageClient(redis_url=worker.redis_url) as opened:
         yield opened
 
 

@@ -2,11 +2,10 @@
 
 import base64
 import json
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +15,7 @@ import pytest
 from celery import Celery
 
 from tests.fix_celery import StorageWorker
-from tests.fix_process import ProcessGroup, clean_environment, wait_until
+from tests.fix_process import ProcessGroup, clean_environment, free_port, wait_until
 
 USER, PASSWORD = "admin", "correct-horse"
 _open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
@@ -42,11 +41,6 @@ def ask(url: str, login: str | None = f"{USER}:{PASSWORD}", data: bytes | None =
     except urllib.error.HTTPError as error:
         with error:
             return Answer(error.code, error.read().decode())
-
-
-def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        return int(server.getsockname()[1])
 
 
 class Servers(Protocol):

@@ -146,12 +146,6 @@ def runs_of(database_url: str) -> list[dict[str, Any]]:
         return connection.execute("SELECT * FROM import_runs ORDER BY queued_at").fetchall()
 
 
-def count_patterns(database_url: str) -> int:
-    with psycopg.connect(database_url) as connection:
-        [(count,)] = connection.execute("SELECT count(*) FROM pattern_templates").fetchall()
-    return int(count)
-
-
 #: An imports file: one that is due by night, one with a secret in its source, and one that is off.
 IMPORTS_FILE = """
 [[import]]

@@ -79,6 +79,9 @@ class Installation:
         return environment(**cached | paths | variables)
 
 
+Install = Callable[..., Installation]
+
+
 @pytest.fixture(scope="session")
 def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the sdist, `wheel/` built from the checkout and `again/` built from the sdist."""

@@ -1,7 +1,6 @@
 """The outbox: an application, a relay, and what is on the queue."""
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, LiteralString
 
 import psycopg
@@ -9,8 +8,9 @@ import pytest
 import redis
 
 from pattern_storage.storage import ModelContractPatternStorage, outbox
-from tests.fix_process import ProcessGroup, wait_until
-from tests.fix_storage import contract, make_pattern
+from tests.fix_process import ProcessGroup, StartProcess, wait_until
+from tests.fix_servers import messages_on
+from tests.fix_storage import contract, fetch, make_pattern
 
 
 def insertion(**fields: Any) -> ModelContractPatternStorage:
@@ -26,9 +26,7 @@ def application(database_url: str) -> Iterator[psycopg.Connection]:
 
 
 @pytest.fixture
-def start_relay(
-    start_process: Callable[..., ProcessGroup], database_url: str, redis_url: str
-) -> Callable[..., ProcessGroup]:
+def start_relay(start_process: StartProcess, database_url: str, redis_url: str) -> StartProcess:
     """Start `pattern-storage relay` on this test's servers."""
 
     def start(**variables: str) -> ProcessGroup:
@@ -40,24 +38,17 @@ def start_relay(
 
 
 @pytest.fixture
-def relay(start_relay: Callable[..., ProcessGroup]) -> ProcessGroup:
+def relay(start_relay: StartProcess) -> ProcessGroup:
     """A running relay."""
     started = start_relay()
     wait_until(lambda: "relay: started" in started.text(), "the relay has started")
     return started
 
 
-def fetch(database_url: str, statement: LiteralString, values: Any = None) -> list[Any]:
-    """Return the rows of a statement, on a connection of its own."""
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        return connection.execute(statement, values).fetchall()
-
-
 def queued(redis_url: str, queue: str = "storage") -> list[str]:
     """Return the ids of the messages on a queue, the oldest first."""
-    with redis.Redis.from_url(redis_url) as server:
-        messages: Any = server.lrange(queue, 0, -1)
-    return [json.loads(message)["headers"]["id"] for message in reversed(messages)]
+    with redis.Redis.from_url(redis_url) as store:
+        return [message["headers"]["id"] for message in messages_on(store, queue)]
 
 
 def write_jobs(database_url: str, count: int, size: int = 50) -> list[str]:

@@ -17,6 +17,7 @@ import pytest
 import redis
 from psycopg.sql import SQL, Identifier
 
+from pattern_storage.tasks.client import PatternStorageClient
 from tests.fix_flower import PASSWORD, Answer, Flower, GivenServers
 from tests.fix_servers import create_database, drop_database, on_database
 
@@ -133,3 +134,19 @@ def pages(
     yield Pages(flower.ready(), url, valkey_url, imports)
     flower.group.discard()
     drop_database(postgres_url, name)
+
+
+@pytest.fixture
+def clean_pages(pages: Pages) -> Iterator[None]:
+    """Deletes all jobs and messages after a test."""
+    yield
+    pages.empty("job_ledger", "job_attempts", "dead_letters", "outbox", "job_retries", "audit_log", "pauses")
+    with redis.Redis.from_url(pages.redis_url) as server:
+        server.flushdb()
+
+
+@pytest.fixture(scope="module")
+def pages_client(pages: Pages) -> Iterator[PatternStorageClient]:
+    """A client whose jobs the pages show."""
+    with PatternStorageClient(redis_url=pages.redis_url, database_url=pages.database_url) as opened:
+        yield opened

@@ -161,6 +161,9 @@ class ProcessGroup:
         self.start()
 
 
+StartProcess = Callable[..., ProcessGroup]
+
+
 def signal_of(name: str | int | None) -> signal.Signals:
     return signal.Signals[name] if isinstance(name, str) else signal.Signals(name or signal.SIGKILL)
 

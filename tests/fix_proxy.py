@@ -146,6 +146,9 @@ class Proxy:
             _end(*pair)
 
 
+ProxyTo = Callable[[str], Proxy]
+
+
 def _end(*sockets: socket.socket) -> None:
     for one in sockets:
         with suppress(OSError):

@@ -99,6 +99,9 @@ class Reader:
             self.hub.close()
 
 
+Open = Callable[..., Reader]
+
+
 def bodies(raw_messages: Any) -> list[int]:
     """The bodies of messages as they are in Redis."""
     decoded = [json.loads(raw) for raw in raw_messages]
@@ -147,13 +150,6 @@ def sockets_in_child(reader: Reader) -> tuple[set[int], set[int]]:
         after = json.loads(answer.read())
     os.waitpid(child, 0)
     return before, set(after)
-
-
-@pytest.fixture
-def store(redis_url: str) -> Iterator[redis.Redis]:
-    """A client to look at what is in this test's Redis."""
-    with redis.Redis.from_url(redis_url) as client:
-        yield client
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ Every pytest-xdist worker is a process of its own and so has servers of its own.
 keep apart by database: names of their own in PostgreSQL, numbers of their own in Redis.
 """
 
+import json
 import os
 import shutil
 import socket
@@ -11,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -18,6 +20,8 @@ import redis
 from pattern_storage.embedded import EmbeddedPostgres, EmbeddedValkey
 from pattern_storage.storage import schema
 from pattern_storage.testing.databases import create_database, drop_database, on_database
+
+Store = redis.Redis
 
 __all__ = ["WORKER", "create_database", "drop_database", "on_database"]
 
@@ -75,6 +79,18 @@ def redis_url(valkey_url: str) -> str:
     with redis.Redis.from_url(valkey_url) as client:
         client.flushdb()
     return valkey_url
+
+
+@pytest.fixture
+def store(redis_url: str) -> Iterator[Store]:
+    """A client of this test's Redis, beside those of the code under test."""
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
+
+
+def messages_on(store: Store, queue: str = "storage") -> list[dict[str, Any]]:
+    """Return the messages of a queue, the next one first."""
+    return [json.loads(message) for message in reversed(store.lrange(queue, 0, -1))]
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,8 @@ import pytest
 from pattern_storage import PatternColumns, PatternStorageClient
 from tests.fix_browser import DEADLINE
 from tests.fix_cli import make_home
-from tests.fix_flower import PASSWORD, free_port
+from tests.fix_flower import PASSWORD
+from tests.fix_process import free_port
 from tests.fix_up import Up
 
 LOGINS = {

@@ -19,6 +19,7 @@ from pattern_storage.storage import ModelContractPatternStorage, ModelResult, No
 from pattern_storage.storage.group import GroupConnection
 from pattern_storage.storage.pool import create_pool
 from pattern_storage.testing import make_pattern
+from tests.fix_process import DEADLINE
 
 __all__ = ["contract", "fail", "make_pattern", "succeed", "until"]
 
@@ -74,7 +75,7 @@ async def fail(node: NodePatternStorageEffect, operation: str, **fields: Any) ->
     return result
 
 
-async def until(question: Callable[[], Awaitable[object]], deadline: float = 30.0) -> None:
+async def until(question: Callable[[], Awaitable[object]], deadline: float = DEADLINE) -> None:
     """Ask again and again until the answer is true. Fails after `deadline` seconds."""
     async with asyncio.timeout(deadline):
         while not await question():  # noqa: ASYNC110  # the server has no event to wait for
@@ -166,3 +167,15 @@ def node_with(database_url: str) -> MakeNode:
 async def execute(connection: Connection, statement: str, *values: Any) -> list[DictRow]:
     cursor = await connection.execute(statement.encode(), values)
     return await cursor.fetchall() if cursor.description else []
+
+
+def fetch(database_url: str, statement: str, values: Any = None) -> list[Any]:
+    """Return the rows of a statement, on a connection of its own."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        return connection.execute(statement.encode(), values).fetchall()
+
+
+def count_patterns(database_url: str) -> int:
+    """Return how many patterns are stored."""
+    [(count,)] = fetch(database_url, "SELECT count(*) FROM pattern_templates")
+    return int(count)

@@ -15,7 +15,7 @@ import pytest
 from pattern_storage.extract import harvest
 from pattern_storage.tasks.client import Job, PatternStorageClient
 from tests.fix_cli import make_home
-from tests.fix_flower import free_port
+from tests.fix_process import free_port
 from tests.fix_storage import contract
 from tests.fix_up import Up
 

@@ -16,13 +16,11 @@ from typing import Any
 import pytest
 
 from pattern_storage.embedded import EmbeddedValkey, read_state
-from tests.fix_cli import PATTERN, Cli, Said, make_home, names_in
-from tests.fix_flower import ask, free_port
+from tests.fix_cli import ABSENT_POSTGRES, ABSENT_REDIS, PATTERN, Cli, Said, make_home, names_in
+from tests.fix_flower import ask
 from tests.fix_metrics import Scrape
-from tests.fix_process import ROOT, wait_until
+from tests.fix_process import ROOT, free_port, wait_until
 from tests.fix_up import Running, Up
-
-NOWHERE = "redis://127.0.0.1:1"
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +57,8 @@ def test_between_foreign_packages_until_ctrl_c(cli: Cli, start: Callable[..., Up
         (home / "project" / package / "__init__.py").write_text("raise SystemExit('the wrong package')")
     up = start(
         data_dir, "--flower-port", str(free_port()), flower=True, cwd=home / "project",
-        CELERY_BROKER_URL=NOWHERE, CELERY_BROKER_READ_URL=NOWHERE, CELERY_RESULT_BACKEND=NOWHERE, FLOWER_PORT="1",
+        CELERY_BROKER_URL=ABSENT_REDIS, CELERY_BROKER_READ_URL=ABSENT_REDIS, CELERY_RESULT_BACKEND=ABSENT_REDIS,
+        FLOWER_PORT="1",
     ).ready()  # fmt: skip
     assert insert(cli, "first", **up.variables).code == 0
     assert up.count("first") == 1
@@ -185,9 +184,9 @@ def test_interrupted_while_it_starts(start: Callable[..., Up], data_dir: Path) -
     ("variables", "missing"),
     [
         ({"DATABASE_URL": "postgresql://127.0.0.1:1/x"}, "REDIS_URL"),
-        ({"REDIS_URL": NOWHERE}, "DATABASE_URL"),
+        ({"REDIS_URL": ABSENT_REDIS}, "DATABASE_URL"),
         ({"BROKER_URL": "amqp://127.0.0.1:1"}, "DATABASE_URL"),
-        ({"RESULT_BACKEND_URL": NOWHERE}, "DATABASE_URL"),
+        ({"RESULT_BACKEND_URL": ABSENT_REDIS}, "DATABASE_URL"),
     ],
 )
 def test_some_servers_but_not_all(cli: Cli, home: Path, variables: dict[str, Any], missing: str) -> None:
@@ -199,7 +198,10 @@ def test_some_servers_but_not_all(cli: Cli, home: Path, variables: dict[str, Any
 
 def test_given_servers_that_do_not_answer(cli: Cli, home: Path) -> None:
     said = cli(
-        "up", PATTERN_STORAGE_DATA_DIR=str(home / "data"), DATABASE_URL="postgresql://127.0.0.1:1/x", REDIS_URL=NOWHERE
+        "up",
+        PATTERN_STORAGE_DATA_DIR=str(home / "data"),
+        DATABASE_URL=ABSENT_POSTGRES,
+        REDIS_URL=ABSENT_REDIS,
     )
     assert said.code == 3
     assert "PostgreSQL" in said.error
@@ -209,7 +211,7 @@ def test_given_servers_that_do_not_answer(cli: Cli, home: Path) -> None:
 @pytest.mark.parametrize("given", [False, True])
 def test_a_data_directory_that_cannot_be(cli: Cli, home: Path, database_url: str, given: bool) -> None:
     (home / "file").write_text("")
-    urls: dict[str, Any] = {"DATABASE_URL": database_url, "REDIS_URL": NOWHERE} if given else {}
+    urls: dict[str, Any] = {"DATABASE_URL": database_url, "REDIS_URL": ABSENT_REDIS} if given else {}
     said = cli("up", "--data-dir", str(home / "file" / "data"), **urls)
     assert said.code == 2
     assert said.err.startswith("Error: Cannot ")

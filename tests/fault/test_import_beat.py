@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -17,9 +16,7 @@ from pattern_storage.embedded import EmbeddedValkey
 from pattern_storage.tasks.imports.plan import beat as beat_module
 from pattern_storage.tasks.imports.plan.beat import ImportScheduler
 from tests.fix_imports import patterns, runs_of, write_lines
-from tests.fix_process import DEADLINE, ProcessGroup, run_python, wait_until
-
-StartProcess = Callable[..., ProcessGroup]
+from tests.fix_process import DEADLINE, ProcessGroup, StartProcess, run_python, wait_until
 
 #: Many due times in few seconds, and an import that nobody should start.
 FILE = """

@@ -2,7 +2,6 @@
 
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,8 +14,9 @@ from pattern_storage.embedded import EmbeddedPostgres, EmbeddedValkey
 from pattern_storage.tasks.client import PatternStorageClient
 from tests.fix_celery import IN_TRANSACTION, worker_connections
 from tests.fix_faults import AT_ONCE, SOON, Launch, crash, start_again
-from tests.fix_imports import SlowFile, count_patterns, make_plan, patterns, queue_run, runs_of, write_lines
-from tests.fix_process import DEADLINE, ProcessGroup, wait_until
+from tests.fix_imports import SlowFile, make_plan, patterns, queue_run, runs_of, write_lines
+from tests.fix_process import DEADLINE, StartProcess, wait_until
+from tests.fix_storage import count_patterns
 
 #: One process, for imports alone, as a deployment has it.
 IMPORTS: dict[str, Any] = {"queues": ["imports"], "concurrency": 1}
@@ -57,7 +57,7 @@ def test_a_worker_killed_in_mid_import_and_redis_delivers_again(
 
 def test_a_worker_killed_in_mid_merge_and_beat_publishes_again(
     launch: Launch,
-    start_process: Callable[..., ProcessGroup],
+    start_process: StartProcess,
     database_url: str,
     redis_url: str,
     tmp_path: Path,

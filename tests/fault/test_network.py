@@ -6,9 +6,8 @@ from itertools import chain
 from tests.fix_faults import SAFE, SOON, Launch
 from tests.fix_load import VERBS, Load
 from tests.fix_process import DEADLINE, wait_until
-from tests.fix_proxy import Proxy, through
+from tests.fix_proxy import Proxy, ProxyTo, through
 
-ProxyTo = Callable[[str], Proxy]
 #: Enough that no job runs out of attempts: these tests are about coming back.
 #: kombu's own transport loses the message whose answer is lost, too.
 PATIENT = SOON | SAFE | {"PATTERN_STORAGE_MAX_ATTEMPTS": "20", "PATTERN_STORAGE_POOL_TIMEOUT": "0.5"}

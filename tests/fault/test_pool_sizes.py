@@ -1,17 +1,14 @@
 """Pools of changing size and tasks with a rate limit: groups follow both, and each job is done once."""
 
-from collections.abc import Callable
-
 import psycopg
 import redis
 from celery import Celery
 
 from pattern_storage.tasks.client import PatternStorageClient
-from tests.fix_celery import StorageWorker, locked_patterns
+from tests.fix_celery import StartWorker, locked_patterns
 from tests.fix_process import DEADLINE, wait_until
 from tests.fix_storage import contract, make_pattern
 
-StartWorker = Callable[..., StorageWorker]
 ALONE = ("--without-mingle", "--without-gossip")
 
 

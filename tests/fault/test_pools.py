@@ -2,7 +2,6 @@
 
 import os
 import signal
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,15 +14,14 @@ from pattern_storage.tasks.client import PatternStorageClient
 from tests.fix_celery import (
     BLOCKED,
     IN_TRANSACTION,
+    StartWorker,
     StorageWorker,
     listening,
     locked_patterns,
     worker_connections,
 )
-from tests.fix_process import DEADLINE, ProcessGroup, wait_until
+from tests.fix_process import DEADLINE, StartProcess, wait_until
 from tests.fix_storage import make_pattern
-
-StartWorker = Callable[..., StorageWorker]
 
 
 def names(database_url: str) -> list[str]:
@@ -165,7 +163,7 @@ def test_pytest_celerys_setup(celery_setup: CeleryTestSetup, database_url: str) 
     assert {info["pid"] for info in worker.get_running_processes_info(["pid"])} == {worker.pid, *worker.children()}
 
 
-def test_beat_starts_and_stops(start_process: Callable[..., ProcessGroup], redis_url: str, tmp_path: Path) -> None:
+def test_beat_starts_and_stops(start_process: StartProcess, redis_url: str, tmp_path: Path) -> None:
     schedule = str(tmp_path / "schedule")
     beat = start_process("celery", "-A", "pattern_storage", "beat", "-l", "DEBUG", "-s", schedule, REDIS_URL=redis_url)
     wait_until(lambda: "beat: Waking up in" in beat.text(), "beat has started and sleeps")

@@ -6,21 +6,15 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import psutil
 import pytest
 
 from pattern_storage.tasks.client import PatternStorageClient
-from tests.fix_celery import BLOCKED, StorageWorker, locked_patterns, worker_connections
+from tests.fix_celery import BLOCKED, StartWorker, locked_patterns, worker_connections
 from tests.fix_outbox import assert_done_once, queued, relay_connections, unpublished, write_jobs
-from tests.fix_process import DEADLINE, ROOT, ProcessGroup, clean_environment, wait_until
-
-StartProcess = Callable[..., ProcessGroup]
-
-
-StartWorker = Callable[..., StorageWorker]
-
+from tests.fix_process import DEADLINE, ROOT, StartProcess, clean_environment, wait_until
 
 #: Has everything imported and forks a relay for each line it reads, which may say where the relay ends itself.
 FORGE = """
@@ -80,9 +74,7 @@ def forge(database_url: str, redis_url: str) -> Iterator[Forge]:
     opened.close()
 
 
-def test_three_at_once(
-    start_relay: Callable[..., ProcessGroup], start_worker: StartWorker, database_url: str, redis_url: str
-) -> None:
+def test_three_at_once(start_relay: StartProcess, start_worker: StartWorker, database_url: str, redis_url: str) -> None:
     relays = [start_relay() for _ in range(3)]
     for relay in relays:
         wait_until(lambda relay=relay: "relay: started" in relay.text(), "it has started")  # type: ignore[misc]
@@ -133,7 +125,7 @@ def test_killed_at_random(forge: Forge, start_worker: StartWorker, database_url:
 
 
 def test_a_worker_killed_with_the_only_message(
-    start_relay: Callable[..., ProcessGroup], start_worker: StartWorker, database_url: str, redis_url: str
+    start_relay: StartProcess, start_worker: StartWorker, database_url: str, redis_url: str
 ) -> None:
     """Celery would give it back after ten minutes; the outbox does not wait for that."""
     start_relay(PATTERN_STORAGE_RELAY_REPUBLISH_DELAY="1")
@@ -147,7 +139,7 @@ def test_a_worker_killed_with_the_only_message(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_orderly_end(start_relay: Callable[..., ProcessGroup], database_url: str, number: signal.Signals) -> None:
+def test_an_orderly_end(start_relay: StartProcess, database_url: str, number: signal.Signals) -> None:
     """Also in the middle of a long pause."""
     relay = start_relay(PATTERN_STORAGE_RELAY_POLL_INTERVAL="3600")
     wait_until(lambda: relay_connections(database_url), "it is connected")

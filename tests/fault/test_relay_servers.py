@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,11 +14,11 @@ from pattern_storage.embedded import EmbeddedPostgres, EmbeddedValkey
 from pattern_storage.storage import schema
 from tests.fix_celery import BLOCKED, launch_worker, locked_patterns, worker_connections
 from tests.fix_outbox import assert_done_once, number, queued, relay_connections, unpublished, write_jobs
-from tests.fix_process import ProcessGroup, wait_until
+from tests.fix_process import StartProcess, wait_until
 
 
 def test_flushed_redis(
-    start_relay: Callable[..., ProcessGroup], database_url: str, lone_valkey: EmbeddedValkey, tmp_path: Path
+    start_relay: StartProcess, database_url: str, lone_valkey: EmbeddedValkey, tmp_path: Path
 ) -> None:
     """One job is being done, another waits: both come again after the delay, and each is done once."""
     start_relay(REDIS_URL=lone_valkey.url, PATTERN_STORAGE_RELAY_REPUBLISH_DELAY="1")
@@ -43,9 +43,7 @@ def lone_postgres(server_directory: Path) -> Iterator[EmbeddedPostgres]:
         yield server
 
 
-def test_postgresql_restarts(
-    start_relay: Callable[..., ProcessGroup], lone_postgres: EmbeddedPostgres, redis_url: str
-) -> None:
+def test_postgresql_restarts(start_relay: StartProcess, lone_postgres: EmbeddedPostgres, redis_url: str) -> None:
     relay = start_relay(DATABASE_URL=lone_postgres.url)
     ids: list[str] = []
     for stop in (lone_postgres.stop, lone_postgres.kill):
@@ -66,9 +64,7 @@ def test_postgresql_restarts(
     assert relay.stop() == 0
 
 
-def test_the_queue_restarts(
-    start_relay: Callable[..., ProcessGroup], database_url: str, lone_valkey: EmbeddedValkey
-) -> None:
+def test_the_queue_restarts(start_relay: StartProcess, database_url: str, lone_valkey: EmbeddedValkey) -> None:
     relay = start_relay(REDIS_URL=lone_valkey.url, PATTERN_STORAGE_CONNECT_TIMEOUT="1")
     wait_until(lambda: "relay: started" in relay.text(), "it has started")
     lone_valkey.kill()
@@ -84,9 +80,7 @@ def test_the_queue_restarts(
     assert "Traceback" not in relay.text()
 
 
-def test_a_relay_that_is_cut_connects_again(
-    start_relay: Callable[..., ProcessGroup], database_url: str, redis_url: str
-) -> None:
+def test_a_relay_that_is_cut_connects_again(start_relay: StartProcess, database_url: str, redis_url: str) -> None:
     relay = start_relay()
     [first] = wait_until(lambda: relay_connections(database_url), "it is connected")
     with psycopg.connect(database_url, autocommit=True) as connection:
@@ -97,7 +91,7 @@ def test_a_relay_that_is_cut_connects_again(
     assert "Traceback" not in relay.text()
 
 
-def test_ends_while_its_servers_are_down(start_relay: Callable[..., ProcessGroup], absent_url: str) -> None:
+def test_ends_while_its_servers_are_down(start_relay: StartProcess, absent_url: str) -> None:
     database_url = absent_url.replace("redis", "postgresql")
     relay = start_relay(REDIS_URL=absent_url, DATABASE_URL=database_url)
     wait_until(lambda: "cannot publish" in relay.text(), "it notices")

@@ -1,7 +1,7 @@
 """The result backend refuses: every accepted job is done all the same, and nobody is told anything wrong."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -13,12 +13,11 @@ from pattern_storage.embedded import EmbeddedValkey
 from pattern_storage.tasks.client import AsyncPatternStorageClient, PatternStorageClient
 from pattern_storage.tasks.client.result_document import result_key
 from pattern_storage.tasks.client.result_resolver import ResultResolver
-from tests.fix_celery import BLOCKED, StorageWorker, locked_patterns, worker_connections
+from tests.fix_celery import BLOCKED, StartWorker, locked_patterns, worker_connections
 from tests.fix_faults import Launch
 from tests.fix_process import DEADLINE, wait_until
 from tests.fix_storage import contract, make_pattern
 
-Start = Callable[..., StorageWorker]
 JOBS = 30
 
 
@@ -53,7 +52,7 @@ def test_accepted_jobs_are_done(
     refusal: str,
     results: "redis.Redis",
     lone_valkey: EmbeddedValkey,
-    start_worker: Start,
+    start_worker: StartWorker,
     database_url: str,
     redis_url: str,
 ) -> None:
@@ -76,7 +75,7 @@ async def test_a_caller_that_waits_is_told_by_postgresql(
     refusal: str,
     results: "redis.Redis",
     lone_valkey: EmbeddedValkey,
-    start_worker: Start,
+    start_worker: StartWorker,
     database_url: str,
     redis_url: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -108,7 +107,7 @@ async def test_a_caller_that_waits_is_told_by_postgresql(
 
 
 def test_keys_of_another_type(
-    results: "redis.Redis", lone_valkey: EmbeddedValkey, start_worker: Start, database_url: str, redis_url: str
+    results: "redis.Redis", lone_valkey: EmbeddedValkey, start_worker: StartWorker, database_url: str, redis_url: str
 ) -> None:
     asked = [contract("insert", data=make_pattern()) for _ in range(JOBS)]
     for one in asked:
@@ -140,7 +139,7 @@ def test_one_full_redis(launch: Launch, results: "redis.Redis", lone_valkey: Emb
 
 
 def test_a_query_is_answered_when_there_is_room_again(
-    results: "redis.Redis", lone_valkey: EmbeddedValkey, start_worker: Start, database_url: str, redis_url: str
+    results: "redis.Redis", lone_valkey: EmbeddedValkey, start_worker: StartWorker, database_url: str, redis_url: str
 ) -> None:
     """Its rows stand nowhere else, so its message goes back to the queue."""
     with PatternStorageClient(broker_url=redis_url, result_backend_url=lone_valkey.url) as client:

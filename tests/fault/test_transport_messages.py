@@ -2,7 +2,6 @@
 
 import base64
 import json
-from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -12,10 +11,8 @@ from celery import Celery
 
 from pattern_storage import PatternStorageClient
 from pattern_storage.config.broker import UNACKED_KEYS
-from tests.fix_celery import StorageWorker
+from tests.fix_celery import StartWorker
 from tests.fix_process import DEADLINE, wait_until
-
-StartWorker = Callable[..., StorageWorker]
 
 SECRET = "def top_secret(): pass"
 CALL: Any = [

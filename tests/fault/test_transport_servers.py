@@ -4,7 +4,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,9 @@ from pattern_storage.embedded import EmbeddedValkey
 from pattern_storage.embedded.account import server_account
 from pattern_storage.embedded.binaries import find_valkey
 from tests.fix_process import wait_until
-from tests.fix_reader import Reader, acknowledged, publish, sockets_in_child, where
+from tests.fix_reader import Open, Reader, acknowledged, publish, sockets_in_child, where
 from tests.fix_redis_fault import Forge, read_report
-
-Store = redis.Redis
-Open = Callable[..., Reader]
+from tests.fix_servers import Store
 
 #: Of Python 3.12: other threads may run while a test forks. The children do next to nothing.
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")

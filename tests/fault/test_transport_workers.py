@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections.abc import Callable
 from typing import Any
 
 import psutil
@@ -12,11 +11,9 @@ from celery import Celery
 from kombu import Queue, pools
 
 from pattern_storage.tasks.transport.bootstep import ClaimingTransport
-from tests.fix_process import ProcessGroup, wait_until
+from tests.fix_process import ProcessGroup, StartProcess, wait_until
 from tests.fix_reader import OURS, SOON, waiting
-
-Store = redis.Redis
-Start = Callable[..., ProcessGroup]
+from tests.fix_servers import Store
 
 app = Celery("transport", broker=os.environ.get("REDIS_URL"), backend="disabled", set_as_current=False)
 app.conf.update(
@@ -46,7 +43,7 @@ def sender(redis_url: str) -> Celery:
 
 
 @pytest.fixture
-def start(start_process: Start, redis_url: str) -> Start:
+def start(start_process: StartProcess, redis_url: str) -> StartProcess:
     """Start a worker and return when it is ready."""
 
     def launch(pool: str, *options: str, **environment: str) -> ProcessGroup:
@@ -77,7 +74,7 @@ def nothing_left(store: Store) -> bool:
 @pytest.mark.parametrize(
     ("pool", "acks"), [("prefork", "late"), ("prefork", "early"), ("solo", "early"), ("threads", "late")]
 )
-def test_every_job_is_done_once(start: Start, sender: Celery, store: Store, pool: str, acks: str) -> None:
+def test_every_job_is_done_once(start: StartProcess, sender: Celery, store: Store, pool: str, acks: str) -> None:
     worker = start(pool, ACKS=acks)
     send(sender, range(100))
     wait_until(lambda: len(done(store)) == 100, "all are done")
@@ -96,7 +93,7 @@ def test_every_job_is_done_once(start: Start, sender: Celery, store: Store, pool
 
 
 @pytest.mark.parametrize("pool", ["prefork", "solo"])
-def test_a_killed_worker_loses_nothing(start: Start, sender: Celery, store: Store, pool: str) -> None:
+def test_a_killed_worker_loses_nothing(start: StartProcess, sender: Celery, store: Store, pool: str) -> None:
     worker = start(pool, VISIBILITY="3")
     send(sender, range(60), seconds=0.02)
     for share in (5, 25):
@@ -107,7 +104,7 @@ def test_a_killed_worker_loses_nothing(start: Start, sender: Celery, store: Stor
     wait_until(lambda: nothing_left(store), "all are acknowledged")
 
 
-def test_a_stopping_worker_gives_back_what_it_has_not_begun(start: Start, sender: Celery, store: Store) -> None:
+def test_a_stopping_worker_gives_back_what_it_has_not_begun(start: StartProcess, sender: Celery, store: Store) -> None:
     worker = start("prefork")
     send(sender, range(20), seconds=3)
     wait_until(lambda: store.hlen("unacked") >= 8, "it holds what it may")
@@ -121,7 +118,7 @@ def test_a_stopping_worker_gives_back_what_it_has_not_begun(start: Start, sender
     assert not store.exists("unacked", "unacked_index", "one.claimed", "two.claimed")
 
 
-def test_workers_and_control_clients_find_each_other(start: Start, redis_url: str, store: Store) -> None:
+def test_workers_and_control_clients_find_each_other(start: StartProcess, redis_url: str, store: Store) -> None:
     first, second = start("prefork", "-n", "first@%h"), start("solo", "-n", "second@%h")
     wait_until(lambda: "sync with 1 nodes" in second.text(), "it has met the other")
     with Celery("control", broker=redis_url, backend="disabled", set_as_current=False) as control:
@@ -133,7 +130,7 @@ def test_workers_and_control_clients_find_each_other(start: Start, redis_url: st
     assert first.stop() == second.stop() == 0
 
 
-def test_a_cancelled_queue_is_left_alone(start: Start, sender: Celery, store: Store) -> None:
+def test_a_cancelled_queue_is_left_alone(start: StartProcess, sender: Celery, store: Store) -> None:
     start("prefork")
     wait_until(lambda: waiting(store) == 2, "it waits")
     assert sender.control.cancel_consumer("two", reply=True, timeout=5, limit=1)
@@ -147,7 +144,7 @@ def test_a_cancelled_queue_is_left_alone(start: Start, sender: Celery, store: St
 
 
 def test_a_process_that_replaces_another_has_none_of_the_worker_s_connections(
-    start: Start, sender: Celery, store: Store
+    start: StartProcess, sender: Celery, store: Store
 ) -> None:
     group = start("prefork")
     worker = psutil.Process(group.process.pid)

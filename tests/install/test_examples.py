@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -15,11 +14,10 @@ import psycopg
 import pytest
 
 from tests.fix_celery import StorageWorker
-from tests.fix_install import Installation
+from tests.fix_install import Install, Installation
 from tests.fix_process import ROOT, free_port, needs, wait_until
 from tests.fix_up import Running
 
-Install = Callable[..., Installation]
 EXAMPLES = ROOT / "examples"
 #: How each runs its own tests.
 PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")

@@ -2,16 +2,15 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
 from pattern_storage.extras import MODULES
-from tests.fix_install import Installation
+from tests.fix_install import Install
 
-Install = Callable[..., Installation]
 EXTRAS = ["", "worker", "flower", "embedded", "up", "otel", "parquet", "s3", "gcs", "testing", "all"]
 #: What each extra of more than its own modules brings.
 INCLUDED = {

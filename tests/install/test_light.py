@@ -1,11 +1,9 @@
 """An application that only enqueues: what it installs, and what importing the client costs."""
 
-from collections.abc import Callable
 from pathlib import Path
 
-from tests.fix_install import Installation
+from tests.fix_install import Install
 
-Install = Callable[..., Installation]
 #: Seconds of CPU, the least of several: `python -c MEASURE`.
 MEASURE = """
 import resource

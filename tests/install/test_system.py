@@ -3,18 +3,17 @@
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pattern_storage.embedded import read_state
 from tests import fix_cli
-from tests.fix_install import VERSIONS, Installation, find_python
+from tests.fix_install import VERSIONS, Install, Installation, find_python
 from tests.fix_process import free_port
 from tests.fix_up import Running
 
-Install = Callable[..., Installation]
 CURRENT = ".".join(map(str, sys.version_info[:2]))
 #: An application that has modules of the names of our folders, and uses both.
 APPLICATION = """

@@ -22,14 +22,9 @@ from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.installation_signs import KEPT, KEY, read_signs, sign
 from pattern_storage.tasks.operate.queues import QueueDepth
 from tests.fix_celery import StorageWorker
-from tests.fix_cli import Said, found_wrong
+from tests.fix_cli import ABSENT_POSTGRES, ABSENT_REDIS, Said, found_wrong
 from tests.fix_process import wait_until
 from tests.fix_storage import make_pattern
-
-NOBODY_REDIS = "redis://127.0.0.1:1"
-
-
-NOBODY_POSTGRESQL = "postgresql://127.0.0.1:1/x"
 
 
 def test_all_is_well(doctor: Callable[..., Said], worker: StorageWorker) -> None:
@@ -194,14 +189,14 @@ def test_everything_that_can_be_wrong_with_servers_that_answer(
 
 
 def test_servers_that_cannot_be_reached(doctor: Callable[..., Said]) -> None:
-    said = doctor("--json", DATABASE_URL=NOBODY_POSTGRESQL, REDIS_URL=NOBODY_REDIS)
+    said = doctor("--json", DATABASE_URL=ABSENT_POSTGRES, REDIS_URL=ABSENT_REDIS)
     assert said.code == 3
     assert {subject: finding["advice"] for subject, finding in found_wrong(said).items()} == {
         "PostgreSQL": "start PostgreSQL, or correct DATABASE_URL",
         "Redis, results and queue": "start Redis or Valkey, or correct REDIS_URL",
         "workers": "see the lines above",
     }
-    table = doctor(DATABASE_URL=NOBODY_POSTGRESQL, REDIS_URL=NOBODY_REDIS)
+    table = doctor(DATABASE_URL=ABSENT_POSTGRES, REDIS_URL=ABSENT_REDIS)
     assert table.code == 3
     assert table.out.count("WRONG") == 3
     assert table.err == ""

@@ -7,13 +7,8 @@ import redis
 
 from pattern_storage.embedded import EmbeddedValkey
 from pattern_storage.tasks.cli.doctor_redis import _server
-from tests.fix_cli import Said, found_wrong
+from tests.fix_cli import ABSENT_POSTGRES, ABSENT_REDIS, Said, found_wrong
 from tests.fix_loading import LoadingValkey, loading
-
-NOBODY_REDIS = "redis://127.0.0.1:1"
-
-
-NOBODY_POSTGRESQL = "postgresql://127.0.0.1:1/x"
 
 
 def test_what_is_wrong_with_redis(doctor: Callable[..., Said], database_url: str, lone_valkey: EmbeddedValkey) -> None:
@@ -54,7 +49,7 @@ def test_queue_and_results_are_looked_at_apart(
     doctor: Callable[..., Said], database_url: str, lone_valkey: EmbeddedValkey
 ) -> None:
     urls = {"DATABASE_URL": database_url, "RESULT_BACKEND_URL": lone_valkey.url}
-    said = doctor("--json", BROKER_URL=NOBODY_REDIS, **urls)
+    said = doctor("--json", BROKER_URL=ABSENT_REDIS, **urls)
     assert (said.code, set(found_wrong(said)) >= {"Redis, queue", "workers"}) == (3, True)
     assert "Redis, results" not in found_wrong(said)
     # RabbitMQ is no Redis to look into; that nobody is there is found by asking for workers.
@@ -76,7 +71,7 @@ def test_a_wrong_password_is_not_taken_for_a_server_that_is_down(
     doctor: Callable[..., Said], lone_valkey: EmbeddedValkey
 ) -> None:
     url = lone_valkey.url.replace("@", "wrong@")
-    said = doctor("--json", DATABASE_URL=NOBODY_POSTGRESQL, REDIS_URL=url)
+    said = doctor("--json", DATABASE_URL=ABSENT_POSTGRES, REDIS_URL=url)
     assert said.code == 3
     found = found_wrong(said)["Redis, results and queue"]["found"]
     assert "password" in found

@@ -7,8 +7,8 @@ import pytest
 
 from tests.fix_celery import StorageWorker
 from tests.fix_cli import Cli, run_script
-from tests.fix_imports import count_patterns, patterns, runs_of, write_imports_file, write_lines
-from tests.fix_storage import make_pattern
+from tests.fix_imports import patterns, runs_of, write_imports_file, write_lines
+from tests.fix_storage import count_patterns, make_pattern
 
 
 @pytest.fixture

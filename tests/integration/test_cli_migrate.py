@@ -5,12 +5,7 @@ from typing import Any
 import pytest
 
 from pattern_storage.storage import schema
-from tests.fix_cli import Cli, Said
-
-NOBODY_REDIS = "redis://127.0.0.1:1"
-
-
-NOBODY_POSTGRESQL = "postgresql://127.0.0.1:1/x"
+from tests.fix_cli import ABSENT_POSTGRES, ABSENT_REDIS, Cli, Said
 
 
 @pytest.mark.parametrize(
@@ -30,7 +25,7 @@ NOBODY_POSTGRESQL = "postgresql://127.0.0.1:1/x"
 def test_a_wrong_url_is_bad_input_to_every_command(
     cli: Cli, command: tuple[str, ...], variable: str, url: str, says: str
 ) -> None:
-    urls: dict[str, Any] = {"DATABASE_URL": NOBODY_POSTGRESQL, "REDIS_URL": NOBODY_REDIS} | {variable: url}
+    urls: dict[str, Any] = {"DATABASE_URL": ABSENT_POSTGRES, "REDIS_URL": ABSENT_REDIS} | {variable: url}
     said = cli(*command, **urls)
     assert (said.code, said.out, len(said.err.splitlines())) == (2, "", 1)
     assert said.err.startswith(f"Error: {variable} {says}")

@@ -1,7 +1,7 @@
 """The client: what it sends, what a worker answers, and what it says of a job."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID, uuid4
@@ -21,19 +21,8 @@ from pattern_storage.tasks.client import (
 )
 from tests.fix_celery import BLOCKED, StorageWorker, locked_patterns, worker_connections
 from tests.fix_process import DEADLINE, wait_until
+from tests.fix_servers import Store, messages_on
 from tests.fix_storage import contract, make_pattern
-
-
-@pytest.fixture
-def queue(redis_url: str) -> Iterator["redis.Redis"]:
-    """This test's Redis, as the broker's operator sees it."""
-    with redis.Redis.from_url(redis_url) as connection:
-        yield connection
-
-
-def waiting(queue: "redis.Redis", name: str = "storage") -> list[dict[str, Any]]:
-    """Messages of a queue, the next one first."""
-    return [json.loads(message) for message in reversed(queue.lrange(name, 0, -1))]
 
 
 class TestOperations:
@@ -77,36 +66,36 @@ class TestOperations:
 class TestSending:
     """What is put on the queue, with nobody there to take it."""
 
-    def test_twelve_hundred_keep_their_order(self, client: PatternStorageClient, queue: "redis.Redis") -> None:
+    def test_twelve_hundred_keep_their_order(self, client: PatternStorageClient, store: Store) -> None:
         contracts = [contract("insert", data=make_pattern()) for _ in range(1_200)]
         jobs = client.submit_many(contracts)
         sent = [str(each.correlation_id) for each in contracts]
         assert [str(job.correlation_id) for job in jobs] == sent
-        assert [message["headers"]["id"] for message in waiting(queue)] == sent
+        assert [message["headers"]["id"] for message in messages_on(store)] == sent
         assert {job.status() for job in jobs[::100]} == {"QUEUED"}
 
-    def test_none(self, client: PatternStorageClient, queue: "redis.Redis") -> None:
+    def test_none(self, client: PatternStorageClient, store: Store) -> None:
         assert client.submit_many([]) == []
-        assert queue.llen("storage") == 0
+        assert store.llen("storage") == 0
 
-    def test_batches_have_a_queue_of_their_own(self, client: PatternStorageClient, queue: "redis.Redis") -> None:
+    def test_batches_have_a_queue_of_their_own(self, client: PatternStorageClient, store: Store) -> None:
         client.batch_insert([make_pattern()])
-        assert (queue.llen("storage"), queue.llen("batch")) == (0, 1)
+        assert (store.llen("storage"), store.llen("batch")) == (0, 1)
 
-    def test_message_shows_a_description(self, client: PatternStorageClient, queue: "redis.Redis") -> None:
+    def test_message_shows_a_description(self, client: PatternStorageClient, store: Store) -> None:
         pattern = make_pattern(template_code="def top_secret(): pass")
         client.insert(pattern)
-        (message,) = waiting(queue)
+        (message,) = messages_on(store)
         assert message["headers"]["argsrepr"] == f"insert {pattern['pattern_name']} (function/python)"
         assert "top_secret" not in str(message["headers"])
         assert message["content-type"] == "application/json"
 
-    def test_nothing_is_sent_if_one_value_is_wrong(self, client: PatternStorageClient, queue: "redis.Redis") -> None:
+    def test_nothing_is_sent_if_one_value_is_wrong(self, client: PatternStorageClient, store: Store) -> None:
         good = contract("insert", data=make_pattern())
         bad = contract("insert", data=make_pattern(confidence_score=2))
         with pytest.raises(ContractInvalid, match="confidence_score"):
             client.submit_many([good, good, bad])
-        assert queue.keys() == []
+        assert store.keys() == []
         assert client.get(good.correlation_id).status() == "UNKNOWN"
 
     @pytest.mark.parametrize(
@@ -122,26 +111,26 @@ class TestSending:
         ],
     )
     def test_wrong_call_is_refused_at_once(
-        self, client: PatternStorageClient, queue: "redis.Redis", call: Callable[[Any], object], says: str
+        self, client: PatternStorageClient, store: Store, call: Callable[[Any], object], says: str
     ) -> None:
         with pytest.raises(ContractInvalid, match=says) as caught:
             call(client)
         assert isinstance(caught.value, ValueError)
-        assert queue.keys() == []
+        assert store.keys() == []
 
-    def test_unknown_operation_is_refused(self, client: PatternStorageClient, queue: "redis.Redis") -> None:
+    def test_unknown_operation_is_refused(self, client: PatternStorageClient, store: Store) -> None:
         with pytest.raises(UnsupportedOperation, match=r"^Unsupported operation: explode$"):
             client.submit(ModelContractPatternStorage(operation="explode"))
-        assert queue.keys() == []
+        assert store.keys() == []
 
     def test_celery_variables_of_the_application_are_not_ours(
-        self, monkeypatch: pytest.MonkeyPatch, redis_url: str, queue: "redis.Redis"
+        self, monkeypatch: pytest.MonkeyPatch, redis_url: str, store: Store
     ) -> None:
         for name in ("CELERY_BROKER_URL", "CELERY_BROKER_WRITE_URL", "CELERY_RESULT_BACKEND"):
             monkeypatch.setenv(name, "redis://127.0.0.1:1/5")
         with PatternStorageClient(redis_url=redis_url, connect_timeout=10) as client:
             client.insert(make_pattern())
-        assert queue.llen("storage") == 1
+        assert store.llen("storage") == 1
 
     def test_nothing_configured(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
         for name in ("REDIS_URL", "BROKER_URL", "RESULT_BACKEND_URL", "DATABASE_URL"):
@@ -197,16 +186,16 @@ class TestStatus:
         assert str(caught.value) == f"job {job.correlation_id} has no result after 0.05 s; its status is QUEUED"
         assert isinstance(caught.value, TimeoutError)
 
-    def test_result_that_comes_while_waiting(self, client: PatternStorageClient, queue: "redis.Redis") -> None:
+    def test_result_that_comes_while_waiting(self, client: PatternStorageClient, store: Store) -> None:
         """Published under the key, as Celery does; first a state that is not the end."""
         job: Job[Any] = client.insert(make_pattern())
         key = f"celery-task-meta-{job.correlation_id}"
         done = {"status": "SUCCESS", "result": {"success": True, "data": 1, "error": None, "metadata": {}}}
         with ThreadPoolExecutor(1) as pool:
             result = pool.submit(job.result, DEADLINE)
-            wait_until(lambda: dict(queue.pubsub_numsub(key)).get(key.encode()), "the client listens")
-            queue.publish(key, json.dumps({"status": "STARTED", "result": {}}))
-            queue.publish(key, json.dumps(done))
+            wait_until(lambda: dict(store.pubsub_numsub(key)).get(key.encode()), "the client listens")
+            store.publish(key, json.dumps({"status": "STARTED", "result": {}}))
+            store.publish(key, json.dumps(done))
             assert result.result(DEADLINE).data == 1
 
     @pytest.mark.parametrize("value", ["no uuid", "", "1234", 1234, None])

@@ -16,6 +16,7 @@ from pattern_storage.tasks.client import (
     ResultBackendUnavailable,
 )
 from tests.fix_process import DEADLINE, wait_until
+from tests.fix_servers import Store
 from tests.fix_storage import contract, make_pattern
 
 T = TypeVar("T")
@@ -39,13 +40,6 @@ def bounded(call: Callable[[], T]) -> T:
     if not returned:
         raise value
     return value  # type: ignore[no-any-return]
-
-
-@pytest.fixture
-def queue(redis_url: str) -> Iterator["redis.Redis"]:
-    """This test's Redis, as the broker's operator sees it."""
-    with redis.Redis.from_url(redis_url) as connection:
-        yield connection
 
 
 class TestServersThatDoNotAnswer:
@@ -75,11 +69,11 @@ class TestServersThatDoNotAnswer:
             bounded(lambda: job.result(DEADLINE))
 
     def test_accepted_job_stays_accepted_without_result_backend(
-        self, redis_url: str, absent_url: str, queue: "redis.Redis"
+        self, redis_url: str, absent_url: str, store: Store
     ) -> None:
         with PatternStorageClient(redis_url=redis_url, result_backend_url=absent_url, connect_timeout=10) as client:
             job = bounded(lambda: client.insert(make_pattern()))
-            assert queue.llen("storage") == 1
+            assert store.llen("storage") == 1
             with pytest.raises(ResultBackendUnavailable):
                 bounded(job.status)
 

@@ -1,7 +1,7 @@
 """Results from the ledger once expired in Redis, cancelling, and dead letters on the command line."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from uuid import uuid4
 
 import psycopg
@@ -13,11 +13,9 @@ from pattern_storage.storage import ModelContractPatternStorage, ModelResult, de
 from pattern_storage.tasks.cli import main
 from pattern_storage.tasks.client import AsyncPatternStorageClient, JobTimeout, PatternStorageClient
 from pattern_storage.tasks.database import Database, run_sync
-from tests.fix_celery import StorageWorker
+from tests.fix_celery import StartWorker
 from tests.fix_process import wait_until
 from tests.fix_storage import contract, make_pattern
-
-Start = Callable[..., StorageWorker]
 
 
 @pytest.fixture
@@ -33,7 +31,7 @@ def forget(redis_url: str) -> None:
 
 
 async def test_results_outlive_redis(
-    knowing_client: PatternStorageClient, start_worker: Start, database_url: str, redis_url: str
+    knowing_client: PatternStorageClient, start_worker: StartWorker, database_url: str, redis_url: str
 ) -> None:
     start_worker()
     pattern = make_pattern()
@@ -66,7 +64,7 @@ def test_a_database_that_does_not_answer(redis_url: str) -> None:
 
 
 def test_cancel_before_a_worker_comes(
-    knowing_client: PatternStorageClient, start_worker: Start, database_url: str
+    knowing_client: PatternStorageClient, start_worker: StartWorker, database_url: str
 ) -> None:
     job, other = knowing_client.insert(make_pattern()), knowing_client.insert(make_pattern())
     assert job.cancel().metadata["error_type"] == "revoked"
@@ -80,7 +78,9 @@ def test_cancel_before_a_worker_comes(
         assert connection.execute("SELECT count(*) FROM pattern_templates").fetchone() == (1,)
 
 
-def test_the_worker_says_revoked_too(knowing_client: PatternStorageClient, start_worker: Start, redis_url: str) -> None:
+def test_the_worker_says_revoked_too(
+    knowing_client: PatternStorageClient, start_worker: StartWorker, redis_url: str
+) -> None:
     """A client that dies after it has cancelled leaves the rest to the worker."""
     job = knowing_client.insert(make_pattern())
     run_sync(knowing_client.database.cancel(job.correlation_id))
@@ -92,7 +92,7 @@ def test_the_worker_says_revoked_too(knowing_client: PatternStorageClient, start
 
 
 async def test_cancel_after_it_was_done(
-    knowing_client: PatternStorageClient, start_worker: Start, database_url: str, redis_url: str
+    knowing_client: PatternStorageClient, start_worker: StartWorker, database_url: str, redis_url: str
 ) -> None:
     start_worker()
     job = knowing_client.insert(make_pattern())
@@ -112,7 +112,7 @@ def add_dead_letter(database: Database, error_type: str = "connection_lost") -> 
 
 def test_dead_letters(
     knowing_client: PatternStorageClient,
-    start_worker: Start,
+    start_worker: StartWorker,
     database_url: str,
     redis_url: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -154,7 +154,7 @@ def test_dead_letters(
 
 
 def test_beat_s_housekeeping(
-    knowing_client: PatternStorageClient, start_worker: Start, database_url: str, redis_url: str
+    knowing_client: PatternStorageClient, start_worker: StartWorker, database_url: str, redis_url: str
 ) -> None:
     start_worker()
     assert all(knowing_client.insert(make_pattern()).result(timeout=60).success for _ in range(3))
@@ -186,7 +186,7 @@ def test_beat_s_housekeeping(
 
 
 async def test_an_id_that_was_used_before(
-    knowing_client: PatternStorageClient, start_worker: Start, database_url: str, redis_url: str
+    knowing_client: PatternStorageClient, start_worker: StartWorker, database_url: str, redis_url: str
 ) -> None:
     """Whoever reuses an id for another request is told so, and not given the first one's result."""
     start_worker()
@@ -202,7 +202,7 @@ async def test_an_id_that_was_used_before(
         assert (await third.result(timeout=60)).metadata["error_type"] == "correlation_conflict"
 
 
-def test_a_finished_query_cannot_be_cancelled(knowing_client: PatternStorageClient, start_worker: Start) -> None:
+def test_a_finished_query_cannot_be_cancelled(knowing_client: PatternStorageClient, start_worker: StartWorker) -> None:
     start_worker()
     job = knowing_client.query()
     result = job.result(timeout=60)

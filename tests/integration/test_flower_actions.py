@@ -1,7 +1,6 @@
 """What the pages do: cancel, send again, pause, resume and purge, each asked first and written into the audit."""
 
 import re
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -16,21 +15,9 @@ from tests.fix_process import wait_until
 from tests.fix_storage import make_pattern
 from tests.integration.test_flower_jobs import end
 
+pytestmark = pytest.mark.usefixtures("clean_pages")
+
 ACTIONS = [str(route.regex.pattern) for route in ROUTES if issubclass(route.target, ActionHandler)]
-
-
-@pytest.fixture(scope="module")
-def client(pages: Pages) -> Iterator[PatternStorageClient]:
-    with PatternStorageClient(redis_url=pages.redis_url, database_url=pages.database_url) as opened:
-        yield opened
-
-
-@pytest.fixture(autouse=True)
-def _clean(pages: Pages) -> Iterator[None]:
-    yield
-    pages.empty("job_ledger", "job_attempts", "dead_letters", "outbox", "job_retries", "audit_log", "pauses")
-    with redis.Redis.from_url(pages.redis_url) as server:
-        server.flushdb()
 
 
 def audit(pages: Pages) -> list[tuple[Any, ...]]:
@@ -41,9 +28,9 @@ def states(pages: Pages) -> dict[UUID, str]:
     return dict(pages.execute("SELECT correlation_id, state FROM job_ledger"))
 
 
-def test_what_waits_is_listed_and_cancelled(pages: Pages, client: PatternStorageClient) -> None:
-    jobs = [client.insert(make_pattern(pattern_name=f"p{n % 2}")) for n in range(6)]
-    batch = client.batch_insert([make_pattern()])
+def test_what_waits_is_listed_and_cancelled(pages: Pages, pages_client: PatternStorageClient) -> None:
+    jobs = [pages_client.insert(make_pattern(pattern_name=f"p{n % 2}")) for n in range(6)]
+    batch = pages_client.batch_insert([make_pattern()])
     operator = pages.visitor("operator")
     listed = operator.get("/jobs", state="QUEUED").text
     assert "7 jobs in the broker" in listed
@@ -94,8 +81,8 @@ def test_nothing_is_done_to_jobs_in_other_states(pages: Pages) -> None:
     assert (states(pages), audit(pages)) == ({done: "SUCCESS"}, [])
 
 
-def test_queues_are_paused_resumed_and_purged(pages: Pages, client: PatternStorageClient) -> None:
-    jobs = [client.insert(make_pattern()) for _ in range(3)]
+def test_queues_are_paused_resumed_and_purged(pages: Pages, pages_client: PatternStorageClient) -> None:
+    jobs = [pages_client.insert(make_pattern()) for _ in range(3)]
     with redis.Redis.from_url(pages.redis_url) as server:
         # What a foreign producer says of its job may be the whole template.
         server.lpush("storage", b'{"headers": {"id": "x", "task": "t", "argsrepr": "def secret(): ..."}, "body": "?"}')
@@ -123,8 +110,8 @@ def test_queues_are_paused_resumed_and_purged(pages: Pages, client: PatternStora
         assert admin.get(path).status == 404
 
 
-def test_a_queue_of_another_name_is_like_ours(pages: Pages, client: PatternStorageClient) -> None:
-    client.insert(make_pattern(pattern_name="quick one"), queue="fast")
+def test_a_queue_of_another_name_is_like_ours(pages: Pages, pages_client: PatternStorageClient) -> None:
+    pages_client.insert(make_pattern(pattern_name="quick one"), queue="fast")
     admin = pages.visitor("admin")
     wait_until(lambda: "/queues/of/fast" in admin.get("/queues").text, "the walk over the keys has come to it")
     assert "quick one" in admin.get("/queues/of/fast").text
@@ -168,10 +155,10 @@ def test_imports_are_paused_and_resumed(pages: Pages) -> None:
 
 
 @pytest.mark.parametrize("path", ACTIONS)
-def test_nobody_acts_who_may_not(pages: Pages, client: PatternStorageClient, path: str) -> None:
+def test_nobody_acts_who_may_not(pages: Pages, pages_client: PatternStorageClient, path: str) -> None:
     path = path.removesuffix("$")
     failed = end(pages, "FAILURE", error_type="pool_timeout", error="no")
-    job, before = client.insert(make_pattern()), states(pages)
+    job, before = pages_client.insert(make_pattern()), states(pages)
     fields = {"name": "storage", "id": str(job.correlation_id)}
     viewer, operator = pages.visitor("viewer"), pages.visitor("operator")
     refused = [

@@ -1,11 +1,9 @@
 """Flower's own list and buttons as ours: dead letters, housekeeping, and a Revoke that is durable."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
-import pytest
 from celery import Celery
 from flower.urls import handlers
 from tornado.routing import URLSpec
@@ -18,12 +16,6 @@ from tests.fix_process import wait_until
 from tests.fix_storage import make_pattern
 
 TABLE = "/tasks/datatable?draw=1&start=0&length=99&order[0][column]=0&order[0][dir]=desc&columns[0][data]=received"
-
-
-@pytest.fixture(scope="module")
-def client(pages: Pages) -> Iterator[PatternStorageClient]:
-    with PatternStorageClient(redis_url=pages.redis_url, database_url=pages.database_url) as opened:
-        yield opened
 
 
 def tell(pages: Pages, job: str, *events: dict[str, Any]) -> None:
@@ -75,9 +67,9 @@ def test_housekeeping_is_left_out_unless_it_is_searched_for(pages: Pages) -> Non
     assert list(listed(pages, "maintenance")) == [kept]
 
 
-def test_revoke_is_durable_and_says_when_it_is_too_late(pages: Pages, client: PatternStorageClient) -> None:
+def test_revoke_is_durable_and_says_when_it_is_too_late(pages: Pages, pages_client: PatternStorageClient) -> None:
     operator, path = pages.visitor("operator"), "/api/task/revoke"
-    job = client.insert(make_pattern())
+    job = pages_client.insert(make_pattern())
     answer = operator.post(f"{path}/{job.correlation_id}", terminate="true")
     assert (answer.status, "for good" in answer.json["message"]) == (200, True)
     assert job.status() == "REVOKED"
@@ -99,8 +91,8 @@ def test_revoke_is_durable_and_says_when_it_is_too_late(pages: Pages, client: Pa
     assert pages.execute("SELECT FROM job_ledger WHERE correlation_id = %s", other) == []
 
 
-def test_a_viewer_revokes_nothing(pages: Pages, client: PatternStorageClient) -> None:
-    job = client.insert(make_pattern())
+def test_a_viewer_revokes_nothing(pages: Pages, pages_client: PatternStorageClient) -> None:
+    job = pages_client.insert(make_pattern())
     tell(pages, str(job.correlation_id), {"type": "task-received", "name": "storage.insert"})
     wait_until(lambda: str(job.correlation_id) in listed(pages), "it is listed")
     page = f"/task/{job.correlation_id}"

@@ -3,20 +3,20 @@
 import html
 import json
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-import redis
 from psycopg.types.json import Json
 
 from pattern_storage.tasks.client import PatternStorageClient
 from tests.fix_pages import Pages
 from tests.fix_process import wait_until
 from tests.fix_storage import make_pattern
+
+pytestmark = pytest.mark.usefixtures("clean_pages")
 
 TEMPLATE = "def a_template_that_no_page_shows(): ..."
 ENDED = """
@@ -40,14 +40,6 @@ def end(pages: Pages, state: str = "SUCCESS", **given: Any) -> UUID:
     values |= {"id": job, "state": state, "result": json.dumps(result), "contract": json.dumps(contract)}
     pages.execute_named(ENDED, values)
     return job
-
-
-@pytest.fixture(autouse=True)
-def _clean(pages: Pages) -> Iterator[None]:
-    yield
-    pages.empty("job_ledger", "job_attempts", "dead_letters", "outbox", "job_retries", "audit_log", "pauses")
-    with redis.Redis.from_url(pages.redis_url) as server:
-        server.flushdb()
 
 
 def before(**span: float) -> str:

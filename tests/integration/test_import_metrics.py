@@ -1,7 +1,6 @@
 """What a scrape says of imports comes from PostgreSQL: of runs that failed, wait or never were, whoever did them."""
 
 import asyncio
-from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,7 +19,7 @@ from pattern_storage.tasks.imports.publisher import publish_runs
 from pattern_storage.tasks.observability.metrics.servers import ServersCollector
 from pattern_storage.tasks.sender import create_app
 from pattern_storage.vocabulary import ImportRunState
-from tests.fix_celery import StorageWorker
+from tests.fix_celery import StartWorker
 from tests.fix_imports import make_plan, patterns, queue_run, write_lines
 from tests.fix_metrics import Scrape, free_port
 from tests.fix_process import wait_until
@@ -105,7 +104,7 @@ async def test_beat_lives_as_long_as_it_looks_at_its_schedules(connection: Conne
 
 
 def test_two_workers_say_the_same_of_a_run_that_failed(
-    start_worker: Callable[..., StorageWorker],
+    start_worker: StartWorker,
     client: PatternStorageClient,
     database_url: str,
     redis_url: str,

@@ -17,12 +17,11 @@ from psycopg.types.json import Jsonb
 
 from pattern_storage.config.broker import UNACKED_KEYS
 from pattern_storage.tasks.client import AsyncPatternStorageClient, PatternStorageClient
-from tests.fix_celery import IN_TRANSACTION, StorageWorker, worker_connections
-from tests.fix_imports import SlowFile, count_patterns, make_plan, patterns, queue_run, runs_of, write_lines
+from tests.fix_celery import IN_TRANSACTION, StartWorker, StorageWorker, worker_connections
+from tests.fix_imports import SlowFile, make_plan, patterns, queue_run, runs_of, write_lines
 from tests.fix_process import DEADLINE, wait_until
-from tests.fix_storage import make_pattern
+from tests.fix_storage import count_patterns, make_pattern
 
-StartWorker = Callable[..., StorageWorker]
 SOON = {"PATTERN_STORAGE_RETRY_BACKOFF": "0", "PATTERN_STORAGE_RETRY_BACKOFF_MAX": "1"}
 
 

@@ -1,8 +1,6 @@
 """Options of jobs on their way: what a message says, which goes first, what a worker does with a late one."""
 
 import asyncio
-import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,24 +20,14 @@ from pattern_storage.tasks.relay import Relay
 from pattern_storage.vocabulary import ErrorType, JobState, Priority
 from tests.fix_celery import BLOCKED, StorageWorker, locked_patterns, worker_connections
 from tests.fix_process import DEADLINE, wait_until
+from tests.fix_servers import messages_on
 from tests.fix_storage import contract, make_pattern
 
 LOW, LOWEST = "storage\x06\x166", "storage\x06\x169"
 
 
-@pytest.fixture
-def store(redis_url: str) -> Iterator["redis.Redis"]:
-    with redis.Redis.from_url(redis_url) as opened:
-        yield opened
-
-
-def waiting(store: "redis.Redis", queue: str = "storage") -> list[dict[str, Any]]:
-    """The messages of one list, the first to be taken first."""
-    return [json.loads(element) for element in reversed(store.lrange(queue, 0, -1))]
-
-
 def ids(store: "redis.Redis", queue: str = "storage") -> list[str]:
-    return [message["headers"]["id"] for message in waiting(store, queue)]
+    return [message["headers"]["id"] for message in messages_on(store, queue)]
 
 
 async def test_a_stock_consumer_takes_the_urgent_first(redis_url: str) -> None:
@@ -93,12 +81,12 @@ def test_what_a_message_says(redis_url: str, store: "redis.Redis") -> None:
         job = prepare(asked)._replace(options=JobOptions(Priority.LOW, begin, end, "fast"))
         KombuPublisher(settings, store).publish([job], DEADLINE)
         client.query(limit=1, priority="normal", queue="storage", delay=50)
-    ours, theirs = waiting(store, "fast\x06\x166")
+    ours, theirs = messages_on(store, "fast\x06\x166")
     assert (ours["headers"]["eta"], ours["headers"]["expires"]) == (begin.isoformat(), end.isoformat())
     for message in (ours, theirs):
         del message["headers"]["sent_at"], message["properties"]["delivery_tag"], message["body"]
     assert ours == theirs
-    [query] = waiting(store)
+    [query] = messages_on(store)
     assert datetime.fromisoformat(query["headers"]["eta"]) > datetime.now(UTC)
     assert query["headers"]["expires"] is None
 
@@ -182,13 +170,13 @@ def test_options_in_the_outbox(database_url: str, redis_url: str, store: "redis.
         connection.commit()
         assert sweep(database_url, redis_url) == 2
         assert (ids(store), ids(store, LOW)) == ([str(plain.correlation_id)], [str(low.correlation_id)])
-        assert waiting(store, LOW)[0]["headers"]["expires"] == end.isoformat()
+        assert messages_on(store, LOW)[0]["headers"]["expires"] == end.isoformat()
         assert later.status() == JobState.QUEUED
         connection.execute("UPDATE outbox SET publish_after = now() WHERE options ->> 'queue' = 'fast'")
         connection.commit()
         assert sweep(database_url, redis_url) == 1
         assert ids(store, "fast") == [str(later.correlation_id)]
-        assert waiting(store, "fast")[0]["headers"]["eta"] is None
+        assert messages_on(store, "fast")[0]["headers"]["eta"] is None
     assert asyncio.run(add_lowest(database_url, redis_url)) == sweep_ids(database_url, redis_url, store, LOWEST)
 
 
@@ -230,7 +218,7 @@ def test_options_of_the_sql_function(database_url: str, redis_url: str, store: "
         assert due == [(later,)]
         assert sweep(database_url, redis_url) == 3
         assert (ids(store, LOW), ids(store, "fast"), ids(store)) == ([low], [fast], [plain])
-        assert waiting(store, "fast")[0]["headers"]["expires"] == "2099-12-31T22:00:00+00:00"
+        assert messages_on(store, "fast")[0]["headers"]["expires"] == "2099-12-31T22:00:00+00:00"
         # What nobody could send is a dead letter, and holds nobody up.
         connection.execute("UPDATE outbox SET publish_after = now(), options = '{\"priority\": 3}' WHERE published = 0")
         assert sweep(database_url, redis_url) == 1

@@ -1,14 +1,13 @@
 """Worker, relay and beat log JSON where the setting says so."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from pattern_storage.tasks.client import PatternStorageClient
-from tests.fix_celery import StorageWorker
-from tests.fix_process import ProcessGroup, wait_until
+from tests.fix_celery import StartWorker
+from tests.fix_process import ProcessGroup, StartProcess, wait_until
 from tests.fix_storage import make_pattern
 
 JSON = {"PATTERN_STORAGE_LOG_FORMAT": "json"}
@@ -23,7 +22,7 @@ def logged(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (lines if text.endswith("\n") else lines[:-1])]
 
 
-def test_worker(start_worker: Callable[..., StorageWorker], client: PatternStorageClient) -> None:
+def test_worker(start_worker: StartWorker, client: PatternStorageClient) -> None:
     worker = start_worker(env=JSON)
     pattern = make_pattern()
     assert client.insert(pattern).result(timeout=60).success
@@ -40,9 +39,7 @@ def test_worker(start_worker: Callable[..., StorageWorker], client: PatternStora
     assert pattern["template_code"] not in worker.logs()
 
 
-def test_relay_and_beat(
-    start_process: Callable[..., ProcessGroup], database_url: str, redis_url: str, tmp_path: Path
-) -> None:
+def test_relay_and_beat(start_process: StartProcess, database_url: str, redis_url: str, tmp_path: Path) -> None:
     urls = {"DATABASE_URL": database_url, "REDIS_URL": redis_url} | JSON
     relay = start_process("pattern_storage", "relay", **urls)
     options = ("--loglevel", "INFO", "--schedule", str(tmp_path / "schedule"))

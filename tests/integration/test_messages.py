@@ -2,7 +2,6 @@
 
 import json
 from base64 import b64decode
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,16 +16,11 @@ from pattern_storage.tasks.client import AsyncPatternStorageClient, BrokerUnavai
 from pattern_storage.tasks.client.outgoing import prepare
 from pattern_storage.tasks.client.publisher import KombuPublisher, is_direct
 from tests.fix_process import DEADLINE, wait_until
+from tests.fix_servers import messages_on
 from tests.fix_storage import contract, make_pattern
 
 #: What differs between any two messages.
 OWN = {"delivery_tag", "sent_at"}
-
-
-@pytest.fixture
-def store(redis_url: str) -> Iterator["redis.Redis"]:
-    with redis.Redis.from_url(redis_url) as opened:
-        yield opened
 
 
 def contracts() -> list[ModelContractPatternStorage]:
@@ -38,10 +32,6 @@ def contracts() -> list[ModelContractPatternStorage]:
         contract("batch_insert", patterns=[make_pattern(), make_pattern(context={"a": [1, 2.5, None]})]),
         contract("query", query_params={"limit": 1}),
     ]
-
-
-def waiting(store: "redis.Redis", queue: str) -> list[dict[str, Any]]:
-    return [json.loads(element) for element in reversed(store.lrange(queue, 0, -1))]
 
 
 def without_own(message: dict[str, Any]) -> dict[str, Any]:
@@ -60,7 +50,9 @@ def test_each_is_what_kombu_would_send(store: "redis.Redis", redis_url: str) -> 
         kombu = KombuPublisher(settings, store)
         for publish in (client.submit_many, lambda some: kombu.publish([prepare(one) for one in some], DEADLINE)):
             publish(asked)
-            found.append([without_own(message) for queue in ("storage", "batch") for message in waiting(store, queue)])
+            found.append(
+                [without_own(message) for queue in ("storage", "batch") for message in messages_on(store, queue)]
+            )
             assert len(
                 {message["properties"]["delivery_tag"] for message in found[-1] if "delivery_tag" in message}
             ) in (0, 5)
@@ -77,7 +69,7 @@ def test_a_plain_application_sends_the_same_keys(store: "redis.Redis", redis_url
         client.submit(asked)
     with Celery("plain", broker=redis_url, set_as_current=False) as plain:
         plain.send_task("storage.delete", kwargs={"contract": {}}, task_id=str(asked.correlation_id), queue="storage")
-    ours, theirs = waiting(store, "storage")
+    ours, theirs = messages_on(store, "storage")
     assert ours.keys() == theirs.keys()
     assert ours["headers"].keys() - {"sent_at"} == theirs["headers"].keys()
     assert ours["properties"] | {"reply_to": "", "delivery_tag": ""} == theirs["properties"] | {
@@ -128,7 +120,7 @@ def test_celery_s_publish_signals_are_sent(redis_url: str) -> None:
     try:
         with PatternStorageClient(redis_url=redis_url) as client, redis.Redis.from_url(redis_url) as store:
             client.insert(make_pattern())
-            [message] = waiting(store, "storage")
+            [message] = messages_on(store, "storage")
     finally:
         signals.before_task_publish.disconnect(before)
         signals.after_task_publish.disconnect(after)

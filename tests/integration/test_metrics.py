@@ -6,7 +6,6 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -15,9 +14,9 @@ import pytest
 import redis
 
 from pattern_storage.tasks.client import PatternStorageClient
-from tests.fix_celery import StorageWorker, locked_patterns
+from tests.fix_celery import StartWorker, locked_patterns
 from tests.fix_metrics import Measured, Scrape, alerts, expressions, free_port
-from tests.fix_process import ROOT, ProcessGroup, run_python, wait_until
+from tests.fix_process import ROOT, StartProcess, run_python, wait_until
 from tests.fix_storage import contract, make_pattern
 
 PORT = "PATTERN_STORAGE_METRICS_PORT"
@@ -134,9 +133,7 @@ def test_every_alert_says_what_to_do() -> None:
 
 
 @pytest.mark.parametrize("pool", ["threads", "solo"])
-def test_other_pools(
-    pool: str, start_worker: Callable[..., StorageWorker], client: PatternStorageClient, tmp_path: Path
-) -> None:
+def test_other_pools(pool: str, start_worker: StartWorker, client: PatternStorageClient, tmp_path: Path) -> None:
     port = free_port(tmp_path)
     worker = start_worker(pool=pool, env={PORT: str(port)})
     with locked_patterns(worker.database_url):
@@ -152,9 +149,7 @@ def test_other_pools(
     wait_until(lambda: Scrape(port).value("jobs_total", operation="query", outcome="success") == 1, "it is counted")
 
 
-def test_children_that_come_and_go(
-    start_worker: Callable[..., StorageWorker], client: PatternStorageClient, tmp_path: Path
-) -> None:
+def test_children_that_come_and_go(start_worker: StartWorker, client: PatternStorageClient, tmp_path: Path) -> None:
     port = free_port(tmp_path)
     # Other tests' workers have folders of theirs, elsewhere.
     environment = {PORT: str(port), "TMPDIR": str(tmp_path)}
@@ -181,7 +176,7 @@ def test_children_that_come_and_go(
 
 
 def test_a_server_that_is_down_breaks_no_scrape(
-    start_worker: Callable[..., StorageWorker],
+    start_worker: StartWorker,
     database_url: str,
     absent_url: str,
     tmp_path: Path,
@@ -203,7 +198,7 @@ def test_a_server_that_is_down_breaks_no_scrape(
 
 
 def test_a_relay_says_what_it_knows(
-    start_process: Callable[..., ProcessGroup], database_url: str, redis_url: str, tmp_path: Path
+    start_process: StartProcess, database_url: str, redis_url: str, tmp_path: Path
 ) -> None:
     port = free_port(tmp_path)
     relay = start_process(

@@ -12,11 +12,7 @@ import pytest
 from pattern_storage.storage import schema
 from pattern_storage.storage.errors import SchemaMismatch, ServerUnavailable, StorageError
 from tests.fix_process import wait_until
-
-
-def ask(url: str, statement: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        return connection.execute(statement.encode()).fetchall()
+from tests.fix_storage import fetch
 
 
 def test_up_down_and_up_again(empty_database_url: str) -> None:
@@ -24,15 +20,15 @@ def test_up_down_and_up_again(empty_database_url: str) -> None:
     assert schema.current(url) is None
     schema.upgrade(url)
     assert schema.current(url) == schema.head()
-    first = ask(url, "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1")
+    first = fetch(url, "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1")
     schema.upgrade(url)  # nothing left to do
     schema.downgrade(url, "base")
     assert schema.current(url) is None
     tables = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
-    assert ask(url, tables) == [("pattern_storage_version",)]
+    assert fetch(url, tables) == [("pattern_storage_version",)]
     schema.upgrade(url)
     assert schema.current(url) == schema.head()
-    assert ask(url, "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1") == first
+    assert fetch(url, "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1") == first
 
 
 def test_one_step_at_a_time(empty_database_url: str) -> None:
@@ -69,7 +65,7 @@ def test_the_second_waits_for_the_lock_of_the_first(empty_database_url: str) -> 
             "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
             " AND application_name = 'pattern-storage migrate' AND query LIKE '%try_advisory%'"
         )
-        wait_until(lambda: ask(empty_database_url, asked), "it has asked for the lock")
+        wait_until(lambda: fetch(empty_database_url, asked), "it has asked for the lock")
         assert not upgrade.done()
         assert schema.current(empty_database_url) is None
         holder.commit()
@@ -87,8 +83,8 @@ def test_who_waits_for_the_lock_ends_each_transaction(empty_database_url: str) -
         holder.execute("SELECT pg_advisory_xact_lock(%s)", [schema.MIGRATION_LOCK])
         upgrade = threads.submit(schema.upgrade, empty_database_url)
         try:
-            first = wait_until(lambda: ask(empty_database_url, waiter), "it waits")
-            wait_until(lambda: ask(empty_database_url, waiter) not in ([], first), "it waits in another transaction")
+            first = wait_until(lambda: fetch(empty_database_url, waiter), "it waits")
+            wait_until(lambda: fetch(empty_database_url, waiter) not in ([], first), "it waits in another transaction")
         finally:
             holder.commit()
         upgrade.result(timeout=60)
@@ -160,6 +156,6 @@ def test_nobody_stays_connected(empty_database_url: str) -> None:
         " WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name LIKE 'pattern-storage%'"
     )
     for _ in range(10_000):  # a backend takes a moment to leave the list
-        if not (left := ask(empty_database_url, others)):
+        if not (left := fetch(empty_database_url, others)):
             break
     assert left == []

@@ -3,19 +3,13 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import psycopg
 import pytest
 
 from pattern_storage.storage import schema
 from tests.fix_process import wait_until
-
-
-def ask(url: str, statement: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        return connection.execute(statement.encode()).fetchall()
-
+from tests.fix_storage import fetch
 
 #: The revision before indexes are built online.
 BEFORE_ONLINE = "pattern_storage_0003"
@@ -66,7 +60,7 @@ def test_old_processes_write_while_an_index_is_built(before_online: str) -> None
         old.commit()
         upgrade.result(timeout=60)
     assert indexes(before_online) == dict.fromkeys(NEW, True)
-    assert ask(before_online, "SELECT count(*) FROM pattern_templates") == [(2,)]
+    assert fetch(before_online, "SELECT count(*) FROM pattern_templates") == [(2,)]
 
 
 def test_a_migration_killed_half_way_is_finished_by_the_next(before_online: str) -> None:
@@ -100,16 +94,16 @@ def test_a_builder_whose_client_was_killed_is_waited_for(before_online: str) -> 
         killed.kill()
         killed.wait()
         which = f"SELECT '{NEW[0]}'::regclass::oid"
-        built = ask(before_online, which)
+        built = fetch(before_online, which)
         upgrade = threads.submit(schema.upgrade, before_online)
         looks = (
             "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
             " AND query LIKE '%pg_stat_progress_create_index%' AND pid <> pg_backend_pid()"
         )
-        wait_until(lambda: ask(before_online, looks), "the next one sees the builder")
+        wait_until(lambda: fetch(before_online, looks), "the next one sees the builder")
         old.commit()
         upgrade.result(timeout=60)
-    assert ask(before_online, which) == built
+    assert fetch(before_online, which) == built
     assert indexes(before_online) == dict.fromkeys(NEW, True)
 
 
@@ -122,4 +116,4 @@ def test_an_index_of_another_installation_is_left_alone(empty_database_url: str)
         connection.execute("CREATE INDEX pattern_templates_category ON theirs.pattern_templates USING hash (category)")
     schema.upgrade(empty_database_url + "?options=-csearch_path%3Dours%2Cpublic%2Ctheirs")
     found = "SELECT schemaname FROM pg_indexes WHERE indexname = 'pattern_templates_category'"
-    assert ask(empty_database_url, found) == [("theirs",)]
+    assert fetch(empty_database_url, found) == [("theirs",)]

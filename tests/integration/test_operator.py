@@ -1,7 +1,6 @@
 """Actions of an operator on what waits in Redis and stands in PostgreSQL, and what the audit says. No worker."""
 
 import json
-from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 from uuid import UUID, uuid4
@@ -36,12 +35,6 @@ def operator(settings: Settings) -> Operator:
     return Operator(settings, "ann")
 
 
-@pytest.fixture
-def server(redis_url: str) -> Iterator["redis.Redis"]:
-    with redis.Redis.from_url(redis_url) as opened:
-        yield opened
-
-
 def names(settings: Settings, queue: str = "storage", **given: str) -> list[str | None]:
     with redis_queues(settings) as queues:
         page = queues.waiting(queue, JobFilter.parse(given) if given else None)
@@ -53,13 +46,13 @@ async def actions(connection: Connection) -> list[tuple[str, str, int]]:
 
 
 def test_what_waits_is_listed_the_oldest_first(
-    settings: Settings, client: PatternStorageClient, server: "redis.Redis"
+    settings: Settings, client: PatternStorageClient, store: "redis.Redis"
 ) -> None:
     sent = [client.insert(make_pattern(pattern_name=f"n{n}")) for n in range(5)]
     client.batch_insert([make_pattern()])
-    server.lpush("storage", "no message", json.dumps({"headers": {"id": 7, "sent_at": "x", "task": ["\x1b[2J"]}}))
-    urgent = json.loads(server.lindex("storage", -1) or "")
-    server.lpush("storage\x06\x163", json.dumps(urgent | {"headers": {"task": "other.task"}}))
+    store.lpush("storage", "no message", json.dumps({"headers": {"id": 7, "sent_at": "x", "task": ["\x1b[2J"]}}))
+    urgent = json.loads(store.lindex("storage", -1) or "")
+    store.lpush("storage\x06\x163", json.dumps(urgent | {"headers": {"task": "other.task"}}))
     assert names(settings) == ["n0", "n1", "n2", "n3", "n4", None, None, "n0"]
     assert names(settings, pattern_name="n3") == ["n3"]
     assert names(settings, correlation_id=str(sent[1].correlation_id)) == ["n1"]
@@ -81,14 +74,14 @@ def test_what_waits_is_listed_the_oldest_first(
 
 
 def test_what_is_in_flight_is_listed_with_its_state(
-    settings: Settings, client: PatternStorageClient, server: "redis.Redis"
+    settings: Settings, client: PatternStorageClient, store: "redis.Redis"
 ) -> None:
     for state in ("STARTED", "RETRY"):
         job = client.insert(make_pattern(pattern_name=state))
-        message = json.loads(server.rpop("storage") or "")  # type: ignore[arg-type]
-        server.hset("pattern-storage.unacked", state, json.dumps([message, "", "storage"]))
-        server.set(f"celery-task-meta-{job.correlation_id}", json.dumps({"status": state, "result": None}))
-    server.hset("pattern-storage.unacked", "odd", "7")
+        message = json.loads(store.rpop("storage") or "")  # type: ignore[arg-type]
+        store.hset("pattern-storage.unacked", state, json.dumps([message, "", "storage"]))
+        store.set(f"celery-task-meta-{job.correlation_id}", json.dumps({"status": state, "result": None}))
+    store.hset("pattern-storage.unacked", "odd", "7")
     with redis_queues(settings) as queues:
         found = {message.pattern_name: message.state for message in queues.in_flight()}
     assert found == {"STARTED": "STARTED", "RETRY": "RETRY"}
@@ -133,14 +126,14 @@ async def test_cancelling_is_durable_wherever_a_job_is(
 
 async def test_a_queue_is_emptied_for_good(
     settings: Settings, operator: Operator, client: PatternStorageClient, connection: Connection,
-    server: "redis.Redis",
+    store: "redis.Redis",
 ) -> None:  # fmt: skip
     sent = [client.insert(make_pattern()) for _ in range(3)]
-    server.lpush("storage", "no message")
+    store.lpush("storage", "no message")
     seen: list[int] = []
     assert await operator.purge_queue("storage", seen.append) == 4
     assert seen == [4]
-    assert server.llen("storage") == 0
+    assert store.llen("storage") == 0
     assert {job.status() for job in sent} == {"REVOKED"}
     assert (await ledger.state(connection, sent[0].correlation_id))[0] == "REVOKED"
     assert await actions(connection) == [("ann", "purge queue", 4)]
@@ -157,7 +150,7 @@ async def test_pauses_are_in_the_audit_and_only_of_queues_that_are(operator: Ope
 
 
 async def test_a_queue_of_another_name(
-    settings: Settings, operator: Operator, client: PatternStorageClient, server: "redis.Redis"
+    settings: Settings, operator: Operator, client: PatternStorageClient, store: "redis.Redis"
 ) -> None:
     with pytest.raises(FilterInvalid, match="there is no queue 'fast'"):
         await operator.pause_queue("fast")
@@ -174,26 +167,26 @@ async def test_a_queue_of_another_name(
     with pytest.raises(FilterInvalid):
         await operator.resume_queue("fast")
     # What workers have claimed is no queue, nor is a key of another type.
-    server.lpush("storage.claimed", "x")
-    server.set("text", "x")
+    store.lpush("storage.claimed", "x")
+    store.set("text", "x")
     for name in ("storage.claimed", "text", "celery-task-meta-*", "a b"):
         with pytest.raises(FilterInvalid):
             await operator.purge_queue(name)
 
 
 async def test_queues_of_other_names_are_found(
-    settings: Settings, operator: Operator, client: PatternStorageClient, server: "redis.Redis", connection: Connection
+    settings: Settings, operator: Operator, client: PatternStorageClient, store: "redis.Redis", connection: Connection
 ) -> None:
     """Of everything under Redis's keys, those lists that have jobs of ours; nobody has to name them."""
     client.insert(make_pattern())
-    message: Any = server.lindex("storage", -1)
+    message: Any = store.lindex("storage", -1)
     foreign = json.loads(message)
     foreign["headers"]["task"] = "theirs.task"
-    server.lpush("celery", json.dumps(foreign))
-    server.lpush("a list", message)
-    server.lpush("words", "one", "two")
-    server.lpush("storage.claimed", message)
-    server.set("slow", "no list")
+    store.lpush("celery", json.dumps(foreign))
+    store.lpush("a list", message)
+    store.lpush("words", "one", "two")
+    store.lpush("storage.claimed", message)
+    store.set("slow", "no list")
     slow = [client.insert(make_pattern(pattern_name=f"s{n}"), queue="slow.er", priority="low") for n in range(3)]
     found = {depth.name: depth.waiting for depth in depths(settings, {"slow"}, seconds=LONG)}
     assert found == {"storage": 1, "batch": 0, "imports": 0, "slow.er": 3}
@@ -207,21 +200,21 @@ async def test_queues_of_other_names_are_found(
     assert (cancelled.job.queue, cancelled.can_be_retried) == ("slow.er", True)
     # One whose jobs are all with workers is none the less.
     taken = [json.loads(message), "", "slow.er"]
-    server.hset("pattern-storage.unacked", "tag", json.dumps(taken))
-    server.delete("slow.er\x06\x166")
+    store.hset("pattern-storage.unacked", "tag", json.dumps(taken))
+    store.delete("slow.er\x06\x166")
     assert {depth.name: depth.unacked for depth in depths(settings)}["slow.er"] == 1
 
 
-def test_the_walk_over_the_keys_goes_on_where_it_ended(client: PatternStorageClient, server: "redis.Redis") -> None:
+def test_the_walk_over_the_keys_goes_on_where_it_ended(client: PatternStorageClient, store: "redis.Redis") -> None:
     client.insert(make_pattern(), queue="far")
-    server.mset({f"key {n}": "" for n in range(5 * STEP)})
+    store.mset({f"key {n}": "" for n in range(5 * STEP)})
     walk, calls = KeyWalk(""), 1
-    while "far" not in walk.names(server, 0.0):
+    while "far" not in walk.names(store, 0.0):
         calls += 1
         assert calls <= 20
     # It is known for a while, also when nothing waits there.
-    server.flushdb()
-    assert walk.names(server, 1.0) == {"far"}
+    store.flushdb()
+    assert walk.names(store, 1.0) == {"far"}
 
 
 async def test_a_queue_that_a_worker_serves_is_known(settings: Settings, operator: Operator) -> None:

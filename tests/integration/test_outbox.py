@@ -1,6 +1,5 @@
 """The outbox: jobs that exist if and only if the application's transaction commits."""
 
-from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -10,10 +9,10 @@ from psycopg.rows import dict_row
 from pattern_storage.storage import ModelContractPatternStorage
 from pattern_storage.storage.errors import ContractInvalid, CorrelationConflict, UnsupportedOperation
 from pattern_storage.tasks.client import AsyncPatternStorageClient, PatternStorageClient
-from tests.fix_celery import StorageWorker
-from tests.fix_outbox import fetch, insertion, queued
+from tests.fix_celery import StartWorker
+from tests.fix_outbox import insertion, queued
 from tests.fix_process import DEADLINE, ProcessGroup, wait_until
-from tests.fix_storage import Connection, contract, make_pattern
+from tests.fix_storage import Connection, contract, fetch, make_pattern
 
 
 async def test_rolled_back_is_never_published(
@@ -39,7 +38,7 @@ async def test_every_write_from_commit_to_effect(
     client: PatternStorageClient,
     application: psycopg.Connection,
     relay: ProcessGroup,
-    start_worker: Callable[..., StorageWorker],
+    start_worker: StartWorker,
     database_url: str,
 ) -> None:
     start_worker()

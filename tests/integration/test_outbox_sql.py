@@ -1,7 +1,6 @@
 """The SQL function of the outbox, for applications in any language, and rows that no worker could take."""
 
 import json
-from collections.abc import Callable
 from typing import Any, LiteralString
 from uuid import UUID, uuid4
 
@@ -14,16 +13,16 @@ from pattern_storage.storage.errors import ContractInvalid
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.client.outgoing import request_fingerprint
 from pattern_storage.tasks.client.result_document import matches_request
-from tests.fix_celery import StorageWorker
-from tests.fix_outbox import fetch, insertion, queued
+from tests.fix_celery import StartWorker
+from tests.fix_outbox import insertion, queued
 from tests.fix_process import DEADLINE, ProcessGroup, wait_until
-from tests.fix_storage import Connection, contract, make_pattern
+from tests.fix_storage import Connection, contract, fetch, make_pattern
 
 ENQUEUE: LiteralString = "SELECT enqueue_pattern_job(%s)"
 
 
 def test_sql_function_from_a_foreign_application(
-    database_url: str, redis_url: str, relay: ProcessGroup, start_worker: Callable[..., StorageWorker]
+    database_url: str, redis_url: str, relay: ProcessGroup, start_worker: StartWorker
 ) -> None:
     start_worker()
     asked = {"operation": "insert", "data": make_pattern(confidence_score=0.25)}

@@ -1,20 +1,18 @@
 """A paused queue: no worker takes from it, from its start on and at any time later, until it is resumed."""
 
-from collections.abc import Callable
-
 import redis
 
 from pattern_storage.storage import pauses
 from pattern_storage.storage.job_details import find_job
 from pattern_storage.storage.pauses import Pausable
 from pattern_storage.tasks.client import PatternStorageClient
-from tests.fix_celery import StorageWorker
+from tests.fix_celery import StartWorker
 from tests.fix_process import DEADLINE, wait_until
 from tests.fix_storage import Connection, make_pattern
 
 
 async def test_workers_obey_a_pause_that_was_there_before_them_and_one_that_comes(
-    start_worker: Callable[..., StorageWorker],
+    start_worker: StartWorker,
     client: PatternStorageClient,
     connection: Connection,
     redis_url: str,

@@ -3,7 +3,7 @@
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -19,11 +19,9 @@ from pattern_storage.tasks.client.result_document import result_key
 from pattern_storage.tasks.client.status import marker
 from pattern_storage.tasks.database import run_sync
 from pattern_storage.vocabulary import JobState
-from tests.fix_celery import StorageWorker
+from tests.fix_celery import StartWorker
 from tests.fix_process import DEADLINE, wait_until
 from tests.fix_storage import contract, make_pattern
-
-Start = Callable[..., StorageWorker]
 
 
 @pytest.fixture
@@ -59,7 +57,7 @@ def failed(job: UUID) -> ModelResult:
 
 
 async def test_ids_that_are_used_twice(
-    client: PatternStorageClient, start_worker: Start, database_url: str, redis_url: str
+    client: PatternStorageClient, start_worker: StartWorker, database_url: str, redis_url: str
 ) -> None:
     start_worker()
     taken = make_pattern()
@@ -106,7 +104,7 @@ async def test_ids_that_are_used_twice(
 
 
 def test_cancelled_queries_and_dead_letters(
-    client: PatternStorageClient, start_worker: Start, redis_url: str, database_url: str
+    client: PatternStorageClient, start_worker: StartWorker, redis_url: str, database_url: str
 ) -> None:
     pending = client.query(limit=1)
     assert pending.cancel().metadata["error_type"] == "revoked"
@@ -141,7 +139,7 @@ def test_cancelled_queries_and_dead_letters(
 
 
 def test_dead_letters_of_jobs_that_ended_after_all(
-    client: PatternStorageClient, start_worker: Start, database_url: str, redis_url: str
+    client: PatternStorageClient, start_worker: StartWorker, database_url: str, redis_url: str
 ) -> None:
     """One delivery was given up while another was committing."""
 

@@ -1,11 +1,10 @@
 """The schema: the 22 columns of the facts, their keys and rules."""
 
-from typing import Any
-
 import psycopg
 import pytest
 
 from pattern_storage.storage.pattern import COLUMNS
+from tests.fix_storage import fetch
 
 TEXT, FLOAT, TIME = "text", "double precision", "timestamp with time zone"
 
@@ -37,13 +36,8 @@ FACTS = [
 ]
 
 
-def ask(url: str, statement: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        return connection.execute(statement.encode()).fetchall()
-
-
 def test_the_columns_are_those_of_the_facts(database_url: str) -> None:
-    found = ask(
+    found = fetch(
         database_url,
         "SELECT column_name, data_type, is_nullable, column_default FROM information_schema.columns"
         " WHERE table_name = 'pattern_templates' ORDER BY ordinal_position",
@@ -56,7 +50,7 @@ def test_the_columns_are_those_of_the_facts(database_url: str) -> None:
 def test_ids_made_by_the_server_ascend_in_time(database_url: str) -> None:
     """Of version 7, so that new rows are neighbours in every index that ends with the id."""
     statement = "SELECT time_ordered_id(), extract(epoch FROM clock_timestamp()) * 1000 FROM generate_series(1, 1000)"
-    found = ask(database_url, statement)
+    found = fetch(database_url, statement)
     assert len({made for made, _ in found}) == 1000
     for made, milliseconds in found:
         assert made.version == 7
@@ -64,7 +58,7 @@ def test_ids_made_by_the_server_ascend_in_time(database_url: str) -> None:
 
 
 def test_keys_and_references(database_url: str) -> None:
-    found = ask(
+    found = fetch(
         database_url,
         "SELECT contype, pg_get_constraintdef(oid) FROM pg_constraint"
         " WHERE conrelid = 'pattern_templates'::regclass AND contype IN ('p', 'u', 'f') ORDER BY contype",

@@ -3,24 +3,15 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import redis
 
 from pattern_storage import PatternStorageClient, ResultBackendUnavailable
 from tests.fix_process import DEADLINE
 from tests.fix_storage import make_pattern
 
 REVOKED = b'{"status": "REVOKED", "result": null}'
-
-
-@pytest.fixture
-def store(redis_url: str) -> Iterator[Any]:
-    """A plain client of the server."""
-    with redis.Redis.from_url(redis_url) as opened:
-        yield opened
 
 
 def subscriber(store: Any, channel: str) -> Any:

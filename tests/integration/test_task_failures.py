@@ -4,27 +4,16 @@ from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
-import psycopg
 import pytest
 from celery import Celery
 
-from pattern_storage.storage import ModelResult
 from pattern_storage.tasks.client import JobTimeout, PatternStorageClient
 from tests.fix_celery import StorageWorker
+from tests.fix_client import Send
 from tests.fix_process import DEADLINE, wait_until
-from tests.fix_storage import make_pattern
+from tests.fix_storage import count_patterns, make_pattern
 
 MISSING_ID = "00000000-0000-4000-8000-000000000000"
-
-
-Send = Callable[..., ModelResult]
-
-
-def count(worker: StorageWorker) -> int:
-    with psycopg.connect(worker.database_url) as connection:
-        row = connection.execute("SELECT count(*) FROM pattern_templates").fetchone()
-        assert row
-        return int(row[0])
 
 
 class TestFailures:
@@ -63,13 +52,13 @@ class TestFailures:
     def test_batch_with_one_bad_row_writes_nothing(
         self, served_client: PatternStorageClient, worker: StorageWorker
     ) -> None:
-        before = count(worker)
+        before = count_patterns(worker.database_url)
         patterns = [make_pattern(), make_pattern(), make_pattern(parent_pattern_id=MISSING_ID), make_pattern()]
         result = served_client.batch_insert(patterns).result(DEADLINE)
         assert str(result.error).startswith("Batch insert failed at pattern 2: ")
         assert result.metadata["failed_index"] == 2
         assert result.metadata["error_type"] == "foreign_key_violation"
-        assert count(worker) == before
+        assert count_patterns(worker.database_url) == before
 
     def test_operation_that_does_not_exist(self, send: Send) -> None:
         result = send("storage.insert", {"contract": {"operation": "explode", "data": make_pattern()}})

@@ -12,19 +12,16 @@ from celery import Celery
 from celery.result import AsyncResult
 
 from pattern_storage.config.settings import load_settings
-from pattern_storage.storage import ModelResult
 from pattern_storage.storage.job_details import find_job
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.errors import StorageOperationFailed
 from pattern_storage.tasks.operate.stored_result import find_stored_result
 from tests.fix_celery import StorageWorker
+from tests.fix_client import Send
 from tests.fix_process import DEADLINE, wait_until
 from tests.fix_storage import contract, make_pattern
 
 MISSING_ID = "00000000-0000-4000-8000-000000000000"
-
-
-Send = Callable[..., ModelResult]
 
 
 class TestResultInRedis:

@@ -33,6 +33,7 @@ from pattern_storage.testing import (
 )
 from pattern_storage.testing import servers as testing_servers
 from tests.fix_process import DEADLINE, clean_environment
+from tests.fix_storage import count_patterns
 
 
 @pytest.fixture(scope="session")
@@ -44,12 +45,6 @@ def pattern_storage_servers(postgres_url: str, valkey_url: str) -> Iterator[Test
         servers = TestServers()
         yield servers
         servers.close()
-
-
-def count_patterns(url: str) -> int:
-    with psycopg.connect(url) as connection:
-        [(count,)] = connection.execute("SELECT count(*) FROM pattern_templates").fetchall()
-    return int(count)
 
 
 @pytest.mark.parametrize("name", testing.__all__)

@@ -1,6 +1,5 @@
 """Garbage under a result key: every call says `unreadable_result`, or what PostgreSQL knows, and raises nothing."""
 
-from collections.abc import Iterator
 from uuid import uuid4
 
 import psycopg
@@ -12,12 +11,6 @@ from pattern_storage.tasks.client.result_document import result_key
 from tests.fix_storage import make_pattern
 
 GARBAGE = [b"", b"not json", b"\xff", b"[]", b"null", b'{"status": 5}', b'{"status": "FAILURE"}', b"[" * 100_000]
-
-
-@pytest.fixture
-def store(redis_url: str) -> Iterator["redis.Redis"]:
-    with redis.Redis.from_url(redis_url) as opened:
-        yield opened
 
 
 def put(store: "redis.Redis", key: str, garbage: bytes | None) -> None:

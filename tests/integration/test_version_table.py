@@ -1,17 +1,11 @@
 """The version table: of an older installation, beside an application with its own alembic, and gone."""
 
-from typing import Any
-
 import psycopg
 import pytest
 
 from pattern_storage.storage import schema
 from pattern_storage.storage.errors import SchemaMismatch
-
-
-def ask(url: str, statement: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        return connection.execute(statement.encode()).fetchall()
+from tests.fix_storage import fetch
 
 
 def as_before_it_had_a_version_table_of_its_own(url: str, revision: str) -> None:
@@ -29,7 +23,7 @@ def test_an_older_installation_is_carried_over(empty_database_url: str, revision
     assert schema.current(empty_database_url) == f"pattern_storage_{revision}"
     schema.upgrade(empty_database_url)
     assert schema.current(empty_database_url) == schema.head()
-    assert ask(empty_database_url, "SELECT * FROM alembic_version") == []
+    assert fetch(empty_database_url, "SELECT * FROM alembic_version") == []
 
 
 def test_an_application_with_its_own_alembic(empty_database_url: str) -> None:
@@ -39,10 +33,10 @@ def test_an_application_with_its_own_alembic(empty_database_url: str) -> None:
         connection.execute("INSERT INTO alembic_version VALUES ('0003')")
     assert schema.current(empty_database_url) is None
     schema.upgrade(empty_database_url)
-    assert ask(empty_database_url, "SELECT count(*) FROM pattern_templates") == [(0,)]
-    assert ask(empty_database_url, "SELECT * FROM alembic_version") == [("0003",)]
+    assert fetch(empty_database_url, "SELECT count(*) FROM pattern_templates") == [(0,)]
+    assert fetch(empty_database_url, "SELECT * FROM alembic_version") == [("0003",)]
     schema.downgrade(empty_database_url, "base")
-    assert ask(empty_database_url, "SELECT * FROM alembic_version") == [("0003",)]
+    assert fetch(empty_database_url, "SELECT * FROM alembic_version") == [("0003",)]
 
 
 def test_an_older_installation_whose_alembic_version_an_application_has_taken(empty_database_url: str) -> None:
@@ -51,7 +45,7 @@ def test_an_older_installation_whose_alembic_version_an_application_has_taken(em
         connection.execute("UPDATE alembic_version SET version_num = 'ae1027a6acf'")
     schema.upgrade(empty_database_url)
     assert schema.current(empty_database_url) == schema.head()
-    assert ask(empty_database_url, "SELECT * FROM alembic_version") == [("ae1027a6acf",)]
+    assert fetch(empty_database_url, "SELECT * FROM alembic_version") == [("ae1027a6acf",)]
 
 
 def test_a_table_of_another_application_is_not_taken_for_ours(empty_database_url: str) -> None:

@@ -1,6 +1,5 @@
 """PostgreSQL behind PgBouncer in transaction mode: no session keeps anything from one transaction to the next."""
 
-from collections.abc import Callable
 from contextlib import closing
 
 import pytest
@@ -11,7 +10,7 @@ from tests.fix_everything import PATIENT, do_everything
 from tests.fix_faults import Launch
 from tests.fix_load import Load
 from tests.fix_pgbouncer import PgBouncer
-from tests.fix_process import ProcessGroup
+from tests.fix_process import StartProcess
 
 #: What a deployment behind PgBouncer sets.
 POOLED = {"PATTERN_STORAGE_PREPARE_THRESHOLD": "-1"}
@@ -23,7 +22,7 @@ def pooled_url(pgbouncer: PgBouncer, database_url: str) -> str:
 
 
 def test_everything(
-    pooled_url: str, database_url: str, redis_url: str, launch: Launch, start_process: Callable[..., ProcessGroup]
+    pooled_url: str, database_url: str, redis_url: str, launch: Launch, start_process: StartProcess
 ) -> None:
     """Commands, worker, relay and an application that writes into the outbox, all of them through PgBouncer."""
     urls = {"DATABASE_URL": pooled_url, "REDIS_URL": redis_url, **POOLED}

@@ -1,6 +1,6 @@
 """RabbitMQ as the queue: quorum queues, retries that wait in the broker, and messages that come again."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -15,12 +15,10 @@ from tests.fix_cli import run_script
 from tests.fix_everything import PATIENT, do_everything
 from tests.fix_faults import SOON, Launch, crash, start_again
 from tests.fix_load import Load
-from tests.fix_process import DEADLINE, ProcessGroup, wait_until
-from tests.fix_proxy import Proxy, through
+from tests.fix_process import DEADLINE, StartProcess, wait_until
+from tests.fix_proxy import ProxyTo, through
 from tests.fix_rabbitmq import RabbitMQ
 from tests.fix_storage import make_pattern
-
-Start = Callable[..., ProcessGroup]
 
 
 @pytest.fixture
@@ -48,7 +46,7 @@ def settled(load: Load, rabbitmq: RabbitMQ, number: int) -> None:
 
 
 def test_everything(
-    rabbitmq: RabbitMQ, rabbit_load: Load, on_rabbitmq: dict[str, str], launch: Launch, start_process: Start
+    rabbitmq: RabbitMQ, rabbit_load: Load, on_rabbitmq: dict[str, str], launch: Launch, start_process: StartProcess
 ) -> None:
     urls: dict[str, Any] = {"DATABASE_URL": rabbit_load.database_url, "REDIS_URL": rabbit_load.redis_url, **on_rabbitmq}
     worker = launch(rabbit_load.database_url, rabbit_load.redis_url, env=on_rabbitmq | PATIENT)
@@ -107,9 +105,7 @@ def test_another_application_sends_by_name(
         assert result.get(timeout=DEADLINE)["success"]
 
 
-def test_a_silent_broker(
-    rabbitmq: RabbitMQ, on_rabbitmq: dict[str, str], redis_url: str, proxy_to: Callable[[str], Proxy]
-) -> None:
+def test_a_silent_broker(rabbitmq: RabbitMQ, on_rabbitmq: dict[str, str], redis_url: str, proxy_to: ProxyTo) -> None:
     """One that takes a message and never confirms it is reported as down, and a job is sent once it is back."""
     proxy = proxy_to(rabbitmq.url)
     urls: dict[str, Any] = {"redis_url": redis_url, "broker_url": through(rabbitmq.url, proxy)}

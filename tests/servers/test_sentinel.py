@@ -1,7 +1,7 @@
 """Redis behind Sentinel as queue and result store, and a failover while jobs run."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -14,11 +14,10 @@ from tests.fix_cli import run_script
 from tests.fix_everything import PATIENT, do_everything
 from tests.fix_faults import SOON, Launch
 from tests.fix_load import Load
-from tests.fix_process import DEADLINE, ProcessGroup, wait_until
+from tests.fix_process import DEADLINE, StartProcess, wait_until
 from tests.fix_sentinel import MASTER, SENTINEL_PASSWORD, Sentinels
 from tests.fix_storage import contract, make_pattern
 
-Start = Callable[..., ProcessGroup]
 #: Seconds; what a dead worker or server held comes again in a few.
 PATIENCE = 180.0
 
@@ -43,7 +42,7 @@ def guarded_load(database_url: str, sentinels: Sentinels, behind: dict[str, Any]
 
 
 def test_everything(
-    sentinels: Sentinels, guarded_load: Load, behind: dict[str, Any], launch: Launch, start_process: Start
+    sentinels: Sentinels, guarded_load: Load, behind: dict[str, Any], launch: Launch, start_process: StartProcess
 ) -> None:
     load = guarded_load
     worker = launch(load.database_url, sentinels.url, env=behind | PATIENT)
@@ -72,7 +71,7 @@ def connections(sentinels: Sentinels) -> set[tuple[int, int]]:
 
 
 def test_failover_under_load(
-    sentinels: Sentinels, guarded_load: Load, behind: dict[str, Any], launch: Launch, start_process: Start
+    sentinels: Sentinels, guarded_load: Load, behind: dict[str, Any], launch: Launch, start_process: StartProcess
 ) -> None:
     """The primary is killed while jobs run: what the replica has is done once, and so is all that the outbox has."""
     load = guarded_load

@@ -1,7 +1,6 @@
 """Upgrades without downtime: old processes on the new schema, new processes on the old one."""
 
 import re
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -10,13 +9,11 @@ from alembic.script import ScriptDirectory
 
 from pattern_storage.storage import schema
 from pattern_storage.tasks.client import PatternStorageClient
-from tests.fix_celery import StorageWorker
+from tests.fix_celery import StartWorker
 from tests.fix_faults import Launch
 from tests.fix_load import Load
 from tests.fix_process import DEADLINE, wait_until
 from tests.fix_storage import make_pattern
-
-StartWorker = Callable[..., StorageWorker]
 
 #: What the first release has. Nothing was ever on an older schema.
 FIRST_RELEASE = {f"pattern_storage_000{number}" for number in range(1, 9)}

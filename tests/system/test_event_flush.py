@@ -1,13 +1,12 @@
 """Events of a real worker: the last ones are not lost with it, and many leave in few publications."""
 
-from collections.abc import Callable
 from signal import SIGTERM
 
 import pytest
 import redis
 
 from pattern_storage.tasks.client import PatternStorageClient
-from tests.fix_celery import BLOCKED, StorageWorker, listening, locked_patterns, worker_connections
+from tests.fix_celery import BLOCKED, StartWorker, listening, locked_patterns, worker_connections
 from tests.fix_process import DEADLINE, wait_until
 from tests.fix_storage import make_pattern
 
@@ -15,7 +14,7 @@ from tests.fix_storage import make_pattern
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
 def test_a_worker_that_ends_sends_its_last_events(
     pool: str,
-    start_worker: Callable[..., StorageWorker],
+    start_worker: StartWorker,
     client: PatternStorageClient,
     database_url: str,
     redis_url: str,
@@ -37,7 +36,7 @@ def test_a_worker_that_ends_sends_its_last_events(
 
 
 def test_many_events_leave_in_few_publications(
-    start_worker: Callable[..., StorageWorker], client: PatternStorageClient, redis_url: str
+    start_worker: StartWorker, client: PatternStorageClient, redis_url: str
 ) -> None:
     worker = start_worker(options=("--without-mingle", "--without-gossip", "--without-heartbeat"))
     jobs = 100

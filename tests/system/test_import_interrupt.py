@@ -6,8 +6,9 @@ from pathlib import Path
 import psycopg
 
 from tests.fix_celery import locked_patterns
-from tests.fix_imports import count_patterns, patterns, runs_of, write_lines
+from tests.fix_imports import patterns, runs_of, write_lines
 from tests.fix_process import wait_until
+from tests.fix_storage import count_patterns
 from tests.fix_up import Running
 
 

@@ -4,13 +4,12 @@ A class that exists twice is not itself: `except`, `isinstance` and signals woul
 """
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pattern_storage import PatternStorageClient
-from tests.fix_process import ROOT, ProcessGroup, free_port, wait_until
+from tests.fix_process import ROOT, StartProcess, free_port, wait_until
 from tests.fix_storage import make_pattern
 
 #: Read by every Python that starts with its folder on the path: writes down, at the end, which file has which names.
@@ -43,8 +42,6 @@ COMMANDS = (
     ("relay", "--help"),
 )
 
-Start = Callable[..., ProcessGroup]
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -75,7 +72,7 @@ def assert_one_name_each(names: dict[str, list[str]]) -> None:
 @pytest.mark.parametrize("application", ["tasks", "pattern_storage"])
 @pytest.mark.parametrize("service", SERVICES)
 def test_of_a_service(
-    start_process: Start, database_url: str, redis_url: str, folder: Path, application: str, service: str
+    start_process: StartProcess, database_url: str, redis_url: str, folder: Path, application: str, service: str
 ) -> None:
     arguments, sign = SERVICES[service]
     process = start_process(
@@ -96,7 +93,7 @@ def test_of_a_service(
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=lambda arguments: arguments[0])
 def test_of_a_command(
-    start_process: Start, database_url: str, redis_url: str, folder: Path, arguments: tuple[str, ...]
+    start_process: StartProcess, database_url: str, redis_url: str, folder: Path, arguments: tuple[str, ...]
 ) -> None:
     process = start_process(
         "pattern_storage", *arguments, DATABASE_URL=database_url, REDIS_URL=redis_url, PYTHONPATH=str(folder)

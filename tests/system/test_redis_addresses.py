@@ -15,12 +15,10 @@ from pattern_storage import PatternStorageClient
 from pattern_storage.config.urls import complete, for_redis_py
 from pattern_storage.embedded.account import Account
 from pattern_storage.embedded.binaries import find_valkey
-from tests.fix_celery import StorageWorker
+from tests.fix_celery import StartWorker
 from tests.fix_cli import Said
 from tests.fix_process import DEADLINE, clean_environment, free_port, wait_until
 from tests.fix_storage import make_pattern
-
-Launch = Callable[..., StorageWorker]
 
 
 @contextmanager
@@ -57,7 +55,7 @@ def socket_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("url", ["unix://:p%40ss@{}?db=2", "redis+socket://:p%40ss@{}?virtual_host=2"])
-def test_a_job_over_a_unix_socket(launch: Launch, database_url: str, socket_path: Path, url: str) -> None:
+def test_a_job_over_a_unix_socket(launch: StartWorker, database_url: str, socket_path: Path, url: str) -> None:
     url = url.format(socket_path)
     worker = launch(database_url, url)
     with PatternStorageClient(redis_url=url, database_url=database_url) as client:

@@ -7,7 +7,7 @@ import pytest
 from pattern_storage.config.settings import Settings, SettingsInvalid
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.observability import traces
-from tests.fix_celery import StorageWorker
+from tests.fix_celery import StartWorker
 from tests.fix_otlp import Collector, Span
 from tests.fix_process import run_python
 from tests.fix_storage import make_pattern
@@ -45,7 +45,7 @@ def _sql(word: str, correlation_id: str) -> Callable[[Span], bool]:
 
 
 def test_one_trace_from_the_application_to_the_sql(
-    start_worker: Callable[..., StorageWorker], collector: Collector, redis_url: str
+    start_worker: StartWorker, collector: Collector, redis_url: str
 ) -> None:
     # Half a second instead of the SDK's five: nobody wants to wait for the batch to be sent.
     variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "500"}
@@ -89,7 +89,7 @@ def _is(span: Span, correlation_id: str) -> bool:
 
 
 def test_a_collector_that_is_down_costs_no_job(
-    start_worker: Callable[..., StorageWorker], client: PatternStorageClient, absent_url: str
+    start_worker: StartWorker, client: PatternStorageClient, absent_url: str
 ) -> None:
     worker = start_worker(env={"OTEL_EXPORTER_OTLP_ENDPOINT": absent_url.replace("redis", "http").removesuffix("/0")})
     assert client.insert(make_pattern()).result(timeout=60).success

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.fix_cli import Said, run_script
-from tests.fix_imports import IMPORTS_FILE, count_patterns, runs_of, write_imports_file
+from tests.fix_imports import IMPORTS_FILE, runs_of, write_imports_file
 from tests.fix_process import wait_until
+from tests.fix_storage import count_patterns
 from tests.fix_up import Up
 
 

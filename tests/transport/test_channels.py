@@ -1,7 +1,6 @@
 """Channels of the transport as kombu's others are: simple queues, prefixes, broadcasts, limits, and closing."""
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,12 +9,8 @@ from kombu import Connection, Consumer, Exchange, Queue
 
 from pattern_storage.tasks.transport import transport
 from pattern_storage.tasks.transport.channel import Channel
-from tests.fix_reader import OURS, Reader, acknowledged, publish, where
-
-Store = redis.Redis
-
-
-Open = Callable[..., Reader]
+from tests.fix_reader import OURS, Open, acknowledged, publish, where
+from tests.fix_servers import Store
 
 
 def test_single_messages_and_simple_queues(store: Store, redis_url: str) -> None:

@@ -3,22 +3,15 @@
 import json
 import socket
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-import redis
 
 from pattern_storage.tasks.transport import claim_call
 from pattern_storage.tasks.transport.queue_keys import QueueKey
 from pattern_storage.tasks.transport.scripts import SWEEP
-from tests.fix_reader import OURS, STOCK, Reader, acknowledged, bodies, publish, waiting, where
-
-Store = redis.Redis
-
-
-Open = Callable[..., Reader]
-
+from tests.fix_reader import OURS, STOCK, Open, acknowledged, bodies, publish, waiting, where
+from tests.fix_servers import Store
 
 both_paths = pytest.mark.parametrize("loop", [False, True], ids=["without loop", "loop"])
 

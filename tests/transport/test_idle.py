@@ -1,18 +1,14 @@
 """What the transport does while nothing happens, and how fast it notices that something does."""
 
 import time
-from collections.abc import Callable
 from itertools import product
 from typing import Any
 
 import pytest
-import redis
 
 from tests.fix_process import wait_until
-from tests.fix_reader import Reader, acknowledged, publish, waiting
-
-Store = redis.Redis
-Open = Callable[..., Reader]
+from tests.fix_reader import Open, acknowledged, publish, waiting
+from tests.fix_servers import Store
 
 QUEUES = ["a", "b", "c"]
 

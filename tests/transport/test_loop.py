@@ -2,22 +2,18 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
-import redis
 
 from pattern_storage.tasks.transport import acknowledgements
 from pattern_storage.tasks.transport.scripts import SWEEP
 from tests.fix_process import DEADLINE, wait_until
-from tests.fix_proxy import Proxy, through
-from tests.fix_reader import Reader, acknowledged, publish, sockets_in_child, waiting, where
-
-Store = redis.Redis
-Open = Callable[..., Reader]
-ProxyTo = Callable[[str], Proxy]
+from tests.fix_proxy import ProxyTo, through
+from tests.fix_reader import Open, Reader, acknowledged, publish, sockets_in_child, waiting, where
+from tests.fix_servers import Store
 
 #: Of Python 3.12: threads of proxies may run. The children do next to nothing.
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")

@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,10 +9,9 @@ import redis
 
 from pattern_storage.config.broker import UNACKED_KEYS
 from tests.fix_process import DEADLINE
-from tests.fix_reader import OURS, SOON, STOCK, Reader, acknowledged, bodies, publish
+from tests.fix_reader import OURS, SOON, STOCK, Open, Reader, acknowledged, bodies, publish
 
 Store = Any  # redis-py types what it returns too widely
-Open = Callable[..., Reader]
 
 HASH, INDEX = UNACKED_KEYS["unacked_key"], UNACKED_KEYS["unacked_index_key"]
 

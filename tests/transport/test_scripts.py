@@ -14,8 +14,7 @@ from pattern_storage.tasks.transport.claim_call import ClaimReply
 from pattern_storage.tasks.transport.queue_keys import QueueKey
 from pattern_storage.tasks.transport.scripts import PUT_ASIDE, RELEASE, SWEEP
 from tests.fix_reader import bodies, publish, where
-
-Store = redis.Redis
+from tests.fix_servers import Store
 
 KEYS = ("unacked", "unacked_index")
 Q = QueueKey("q", "q", needs_ack=True)

@@ -1,13 +1,10 @@
 """Code of a harvested pattern: dedented, with its strings as they were, and of limited size."""
 
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
 
 from pattern_storage.extract import MAX_CODE_BYTES
-from tests.fix_harvest import named, skipped
-
-Write = Callable[[str, str], Path]
+from tests.fix_harvest import Write, named, skipped
 
 
 def test_dedenting_moves_code_and_docstrings_but_changes_no_other_string(write_source: Write) -> None:

@@ -1,15 +1,11 @@
 """Columns of a harvested pattern: description, tags, complexity, and the kinds of definitions."""
 
 import textwrap
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from pattern_storage.extract import harvest
-from tests.fix_harvest import named, only
-
-Write = Callable[[str, str], Path]
+from tests.fix_harvest import Write, named, only
 
 
 def test_a_function_becomes_the_data_of_an_insert(write_source: Write) -> None:

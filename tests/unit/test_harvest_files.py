@@ -3,15 +3,12 @@
 import ast
 import os
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pattern_storage.extract import MAX_FILE_BYTES, HarvestError, harvest
-from tests.fix_harvest import named, only, skipped
-
-Write = Callable[[str, str], Path]
+from tests.fix_harvest import Write, named, only, skipped
 
 
 @pytest.mark.parametrize(

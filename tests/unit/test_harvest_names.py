@@ -1,13 +1,10 @@
 """Names of harvested patterns: of their module, distinct, and no longer than the table takes."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from pattern_storage.extract import harvest
-from tests.fix_harvest import named, only
-
-Write = Callable[[str, str], Path]
+from tests.fix_harvest import Write, named, only
 
 
 def test_a_module_has_one_name_whichever_path_leads_to_it(write_source: Write, tmp_path: Path) -> None:
