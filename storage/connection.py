@@ -133,9 +133,14 @@ def transaction_timeout(connection: psycopg.Connection[Any]) -> float | None:
     return None if row is None else row[0] / 1000
 
 
+def milliseconds(seconds: float) -> str:
+    """Return a time-out as PostgreSQL's text for it."""
+    return str(round(seconds * 1000))
+
+
 def _limits(statement_timeout: float, lock_timeout: float) -> dict[str, str | None]:
     limits = {"statement_timeout": statement_timeout, "lock_timeout": lock_timeout}
-    return {name: str(round(seconds * 1000)) if seconds else None for name, seconds in limits.items()}
+    return {name: milliseconds(seconds) if seconds else None for name, seconds in limits.items()}
 
 
 def _check_encoding(connection: psycopg.Connection[Any] | AsyncConnection[Any]) -> None:

@@ -12,7 +12,7 @@ it has at hand together, and one that is alone in the same way. What makes that 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from pattern_storage.storage.connection import connect_sync
+from pattern_storage.storage.connection import connect_sync, milliseconds
 from pattern_storage.storage.errors import AlreadyDone, ContractInvalid, StorageError, TransientError
 from pattern_storage.storage.group_statements import Job, statements
 from pattern_storage.storage.logs import get_logger
@@ -69,7 +69,7 @@ class GroupConnection:
         self._statement_timeout = statement_timeout
         self._pooler = pooler
         #: Settings of a transaction where the session cannot have them.
-        limits = [_milliseconds(seconds) for seconds in (statement_timeout, LOCK_TIMEOUT)]
+        limits = [milliseconds(seconds) for seconds in (statement_timeout, LOCK_TIMEOUT)]
         self._limits: list[Statement] = [(block("limit_group"), limits)] if pooler else []
         self._on_measured = on_measured
         self._connection: PipelineConnection | None = None
@@ -128,7 +128,7 @@ class GroupConnection:
             )
             connection.autocommit = True
             if not self._pooler:
-                connection.execute(block("set_up_group_session"), {"lock": _milliseconds(LOCK_TIMEOUT)})
+                connection.execute(block("set_up_group_session"), {"lock": milliseconds(LOCK_TIMEOUT)})
             self._connection = PipelineConnection(connection, prepare=not self._pooler)
             self._retry_at = 0.0
         return self._connection
@@ -197,7 +197,3 @@ def _is_storable(contract: ModelContractPatternStorage) -> bool:
     except ContractInvalid:
         return False
     return "\\u0000" not in validated.model_dump_json()
-
-
-def _milliseconds(seconds: float) -> str:
-    return str(round(seconds * 1000))

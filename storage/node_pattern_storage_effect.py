@@ -9,6 +9,7 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from pattern_storage.storage import ledger
+from pattern_storage.storage.connection import milliseconds
 from pattern_storage.storage.errors import AlreadyDone, InternalError, StorageError, TransientError
 from pattern_storage.storage.explanation import printable
 from pattern_storage.storage.fingerprint import name_request
@@ -134,7 +135,7 @@ class NodePatternStorageEffect(NodeBaseEffect):
         """Set this transaction's own limits, if it has any."""
         limits = {"statement": self._timeouts.get(operation), "lock": self._lock_timeout}
         if any(limits.values()):
-            values = {name: None if limit is None else str(round(limit * 1000)) for name, limit in limits.items()}
+            values = {name: None if limit is None else milliseconds(limit) for name, limit in limits.items()}
             await connection.execute(block("set_limits"), values)
 
 

@@ -30,7 +30,7 @@ class RevisionUnknown(PermanentError):
 
 
 class ConninfoInvalid(PermanentError):
-    """libpq cannot make a connection of this URL or conninfo, whatever the server; the text has no password."""
+    """libpq refuses this URL or conninfo, whatever the server; the text never has the password."""
 
     error_type = ErrorType.VALIDATION_ERROR
 

@@ -11,8 +11,8 @@
 finished_at >= span.since AND finished_at < span.until
 
 -- name: times_of_job
--- In ms how long a job of the ledger took, and how long it waited before; null where nobody noted when it was sent, for
--- which greatest() alone would have 0.
+-- In ms how long a job of the ledger took, and how long it waited before; null where it is not known when it was sent:
+-- greatest() alone would be 0 then.
 duration_ms::double precision AS duration_ms,
 CASE WHEN sent_at IS NOT NULL
      THEN greatest(extract(epoch FROM finished_at - sent_at) * 1000 - coalesce(duration_ms, 0), 0)::double precision

@@ -14,10 +14,10 @@ SELECT %(correlation_id)s, %(fingerprint)s, %(result)s, clock_timestamp(), %(sta
 FROM (SELECT) AS job LEFT JOIN job_attempts ON correlation_id = %(correlation_id)s
 
 -- name: record_effect
--- Make one effect of a group, which ends with written (id, data, present), and record the jobs that asked for it, as record_job
--- does. Their results are put together here, so that COMMIT can be sent in the same breath: a job whose pattern was not
--- written has its `error`, or its `conflict` if the pattern is there and was last updated at another time, `present`.
--- Fails if one of them is in the ledger already.
+-- Make one effect of a group, which ends with written (id, data, present), and record its jobs, as record_job does. Their
+-- results are built here, so that COMMIT can be sent together with this: a job whose pattern was not written has its
+-- `error`, or its `conflict` if the pattern is there and was last updated at another time, `present`. Fails if one of the
+-- jobs is in the ledger already.
 {effect}, outcome AS (
     SELECT job.*, data, present, data IS NOT NULL AS done,
            round(extract(epoch FROM clock_timestamp() - now()) * 1000, 3) AS milliseconds,
@@ -46,7 +46,7 @@ FROM outcome
 RETURNING correlation_id, result, state
 
 -- name: contract_of_job
--- What a job of a group that was not done has asked for.
+-- The contract of a job of a group that failed.
 contract
 
 -- name: contract_of_insert
