@@ -22,7 +22,8 @@ from pattern_storage.tasks.errors import ServiceUnavailable
 from pattern_storage.tasks.operate.queues import QueueDepth, depths
 from pattern_storage.tasks.queue_names import LONG
 
-#: Seconds after which a job of the outbox, or a look of beat, is late: beat sweeps the outbox once a minute.
+#: Seconds after which an unpublished job of the outbox, or beat's last look at the schedules, is late: beat sweeps the
+#: outbox once a minute.
 LATE = 120.0
 #: Seconds that a job may wait in a queue before that is a backlog.
 BACKLOG = 300.0

@@ -27,7 +27,7 @@ from pattern_storage.tasks.imports.redaction import redact
 from pattern_storage.tasks.imports.run.execution import RunExecutor
 from pattern_storage.tasks.imports.run.progress import Progress
 
-#: Seconds until a run that this process executes would be published: never, the file may be on no other machine.
+#: Seconds until the run would be published for workers: never, since the file may be on this machine alone.
 NEVER = 100 * 365 * 86_400.0
 #: The extra of a format, or of a protocol.
 EXTRAS = {"parquet": "parquet", "s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
@@ -83,7 +83,7 @@ def import_source(
     for kind in (plan.format, plan.source.partition("://")[0]):
         if kind in EXTRAS:
             require(f"pattern-storage import {redact(plan.source)}", EXTRAS[kind])
-    # Says at once why a server cannot be reached; a pool only says that it has waited.
+    # This says at once why a server cannot be reached; a pool says only that it has waited.
     schema.current(settings.database)
     with ProgressBar() as bar:
         try:
@@ -122,7 +122,7 @@ async def _import_now(
         try:
             result = await now.execute()
         except asyncio.CancelledError:
-            # Ctrl-C: it has rolled back, and nobody else would ever end the run.
+            # Ctrl-C: it has rolled back, and no other process would ever end the run.
             if not dry_run:
                 async with pool.connection() as connection:
                     await ledger.cancel(connection, run_id)

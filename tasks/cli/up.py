@@ -26,7 +26,7 @@ from pattern_storage.tasks.imports.plan.imports_file import load_entries
 
 #: Services that have metrics.
 MEASURED = frozenset({"worker", "imports", "relay"})
-#: Queues of a worker beside one for imports, and that one.
+#: Arguments of the worker for short jobs and of the one for imports, where an imports file is set.
 SHORT = ("-Q", "storage,batch")
 IMPORTS = ("-Q", "imports", "--concurrency", "1", "-n", "imports@%h")
 
@@ -81,7 +81,7 @@ def up(
                 address = flower.address(settings, login=True)
                 if embedded:
                     embedded.update_state(flower_url=address)
-                # Outside of the table, where it would be folded: it is there to be clicked or copied.
+                # Not in the table, and on one line: it is there to be clicked or copied.
                 out.print(Text.assemble("Flower, with its login: ", (address, "bold")), soft_wrap=True)
             print_pairs(about, title="pattern-storage is up; Ctrl-C stops it")
             supervise(services, embedded)

@@ -15,7 +15,7 @@ from pattern_storage.storage.rows import Connection
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.errors import BrokerUnavailable
 from pattern_storage.tasks.operate.actions import STEP, Actions
-from pattern_storage.tasks.operate.message_search import held, searched
+from pattern_storage.tasks.operate.message_search import searched_queues, waiting_in_workers
 from pattern_storage.tasks.operate.queues import redis_queues
 from pattern_storage.vocabulary import ListedState
 
@@ -35,8 +35,8 @@ class JobActions(Actions):
             done += await self._each_page(replace(wanted, states=(state,)), self._cancel_page)
         if wanted.among(ListedState.QUEUED) and self._settings.broker_kind.is_redis:
             with redis_queues(self._settings) as queues:
-                names = await asyncio.to_thread(searched, queues, wanted)
-                taken = await asyncio.to_thread(held, queues, wanted)
+                names = await asyncio.to_thread(searched_queues, queues, wanted)
+                taken = await asyncio.to_thread(waiting_in_workers, queues, wanted)
             # These first: a message that a worker puts back meanwhile is in a queue, and is met there.
             for queue in sorted({message.queue for message in taken}):
                 own = [message for message in taken if message.queue == queue]

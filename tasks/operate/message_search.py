@@ -60,12 +60,12 @@ def _all_queues(queues: RedisQueues, missing: Collection[str], deadline: float) 
         yield from queues.names(seconds=LONG if left > LONG else SHORT)[len(QUEUES) :]
 
 
-def searched(queues: RedisQueues, wanted: JobFilter) -> tuple[str, ...]:
+def searched_queues(queues: RedisQueues, wanted: JobFilter) -> tuple[str, ...]:
     """Return the names of the queues in which messages that the filter lets through may wait."""
     return queues.names(seconds=LONG) if wanted.queue is None else (wanted.queue,)
 
 
-def held(queues: RedisQueues, wanted: JobFilter) -> list[WaitingMessage]:
+def waiting_in_workers(queues: RedisQueues, wanted: JobFilter) -> list[WaitingMessage]:
     """Return messages that wait in a worker, mostly of delayed jobs: they are in no list of a queue any more."""
     wanted = replace(wanted, states=(ListedState.QUEUED,))
     return [message for message in queues.in_flight() if message.matches(wanted)]
@@ -86,8 +86,8 @@ def _waiting(settings: Settings, wanted: JobFilter) -> Generator[WaitingMessage]
     if not settings.broker_kind.is_redis:
         return
     with redis_queues(settings) as queues:
-        yield from held(queues, wanted)
-        for queue in searched(queues, wanted):
+        yield from waiting_in_workers(queues, wanted)
+        for queue in searched_queues(queues, wanted):
             place: int | None = 0
             while place is not None:
                 page = queues.waiting(queue, wanted, offset=place, limit=CHUNK)
