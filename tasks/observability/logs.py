@@ -72,11 +72,10 @@ class LineFormatter(logging.Formatter):
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
         """Return the traceback, each of its lines indented."""
-        lines = super().formatException(ei).splitlines()
-        return "\n".join(f"  {one_line(line)}" for line in lines)
+        return self.formatStack(super().formatException(ei))
 
     def formatStack(self, stack_info: str) -> str:  # noqa: N802
-        """Return the stack in the same way."""
+        """Return the stack, each of its lines indented."""
         return "\n".join(f"  {one_line(line)}" for line in stack_info.splitlines())
 
 

@@ -60,9 +60,9 @@ def deadly_prepare(self, written):
     prepare(self, written)
     die("with the rows, before the commit is known")
 
-def deadly_store(self, committed):
+def deadly_store(self):
     die("before the results")
-    store(self, committed)
+    store(self)
     die("after the results")
 
 def deadly_end(self, outcomes):

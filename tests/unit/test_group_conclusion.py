@@ -49,10 +49,10 @@ def test_documents_that_cannot_be_prepared_are_said_after_the_commit(monkeypatch
 
     monkeypatch.setattr(child, "current_app", App())
     job = child.GroupedJob("storage.insert", str(uuid4()), {}, "")
-    documents = child.Documents([job])
+    documents = child.Documents({job.id: job})
     documents.prepare({job.id: recorded()})
     with pytest.raises(KeyError, match="a fault of ours"):
-        documents.store([job])
+        documents.store()
 
 
 DATA = {"pattern_name": "a", "pattern_type": "function", "language": "python", "template_code": "x = 1"}

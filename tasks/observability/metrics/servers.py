@@ -146,10 +146,8 @@ class ServersCollector(Collector):
             return find_names(self._settings, server, self._served)
 
     def _ask_results(self) -> bool:
-        app = create_app(self._settings)
-        with closing(app):
-            backend: Any = app.backend
-            return bool(backend.client.ping())
+        with redis_connections.connect(self._settings) as server:
+            return bool(server.ping())
 
 
 def _age(oldest: Iterable[bytes | None]) -> float:

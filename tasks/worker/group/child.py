@@ -2,7 +2,7 @@
 
 import time
 from base64 import b64decode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from celery import current_app
@@ -53,7 +53,8 @@ def _run(jobs: Sequence[GroupedJob]) -> list[Outcome | None]:
     began = time.monotonic()
     contracts = [_contract(job) for job in jobs]
     received = [(job, contract) for job, contract in zip(jobs, contracts, strict=True) if contract is not None]
-    documents = Documents(job for job, _ in received)
+    # Of two jobs with one id the group executes the first; the second goes alone.
+    documents = Documents({job.id: job for job, _ in reversed(received)})
     with (
         delivered({contract.correlation_id: delivery_from(job.request) for job, contract in received}),
         runtime.runtime().group_connection() as connection,
@@ -61,7 +62,8 @@ def _run(jobs: Sequence[GroupedJob]) -> list[Outcome | None]:
         written = iter(connection.execute([contract for _, contract in received], documents.prepare))
     results = [None if contract is None else next(written) for contract in contracts]
     committed = time.perf_counter()
-    documents.store(job for job, result in zip(jobs, results, strict=True) if result is not None)
+    if any(results):
+        documents.store()
     group = Group(began, time.perf_counter() - committed, listened({job.task for job in jobs}))
     return [
         None if result is None else conclude(job.task, job.request, result, group)
@@ -92,13 +94,10 @@ def _contract(job: GroupedJob) -> ModelContractPatternStorage | None:
 class Documents:
     """Result documents of a group, prepared while its commit is synced."""
 
-    def __init__(self, jobs: Iterable[GroupedJob]) -> None:
+    def __init__(self, jobs: Mapping[str, GroupedJob]) -> None:
         self._backend = cast("result_backend.StorageRedisBackend", current_app.backend)
-        # Of two jobs with one id the group executes the first; the second goes alone.
-        self._jobs: dict[str, GroupedJob] = {}
-        for job in jobs:
-            self._jobs.setdefault(job.id, job)
-        self._prepared: dict[str, result_backend.Outcome] = {}
+        self._jobs = jobs
+        self._prepared: list[result_backend.Outcome] = []
         self._failure: Exception | None = None
 
     def prepare(self, written: Mapping[str, RecordedResult]) -> None:
@@ -106,20 +105,19 @@ class Documents:
         wanted = ((self._jobs[job_id], result) for job_id, result in written.items())
         try:
             extended = self._backend.extends_results
-            outcomes = self._backend.prepare(
+            self._prepared = self._backend.prepare(
                 _state(job, result, extended) for job, result in wanted if not job.request.get("ignore_result")
             )
-            self._prepared = {outcome.task_id: outcome for outcome in outcomes}
         except SoftTimeLimitExceeded:
             raise
         except Exception as error:
             self._failure = error
 
-    def store(self, committed: Iterable[GroupedJob]) -> None:
-        """Store the documents of committed jobs in one round trip. What Redis does not take now is in the ledger."""
+    def store(self) -> None:
+        """Store the documents after the commit, in one round trip. What Redis does not take now is in the ledger."""
         if self._failure is not None:
             raise self._failure
-        self._backend.store_prepared([self._prepared[job.id] for job in committed if job.id in self._prepared])
+        self._backend.store_prepared(self._prepared)
 
 
 def _state(job: GroupedJob, result: RecordedResult, extended: bool) -> tuple[str, Any, str, Context | None]:
