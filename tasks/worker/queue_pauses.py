@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from celery import bootsteps
 from celery.worker.consumer import Tasks
@@ -48,15 +48,10 @@ class QueuePauses(bootsteps.StartStopStep):
 
     def start(self, c: Any) -> None:
         """Begin to watch pauses, for each connection to the broker anew, before the first message is taken."""
-        watch: PauseWatch
-        watch = PauseWatch(
-            environment_settings(),
-            lambda names: c.call_soon(self.obey, c, watch, names),
-            lambda: c.call_soon(installation.sign, c),
-        )
-        self._watch = watch
-        if (names := watch.first()) is not None:
-            self.obey(c, watch, names)
+        on_change, sign = partial(c.call_soon, self.obey, c), partial(c.call_soon, installation.sign, c)
+        self._watch = PauseWatch(environment_settings(), on_change, sign)
+        if (names := self._watch.first()) is not None:
+            self.obey(c, self._watch, names)
 
     def stop(self, c: Any) -> None:
         """Stop the watch; the next start begins another."""
@@ -85,11 +80,13 @@ class PauseWatch:
 
     Args:
         settings: those of the worker.
-        on_change: called with the names of all paused queues when they have changed.
+        on_change: called with the watch and the names of all paused queues when they have changed.
         sign: called from time to time, after the connection has shown whose tables the worker writes.
     """
 
-    def __init__(self, settings: Settings, on_change: Callable[[frozenset[str]], Any], sign: Callable[[], Any]) -> None:
+    def __init__(
+        self, settings: Settings, on_change: Callable[["PauseWatch", frozenset[str]], Any], sign: Callable[[], Any]
+    ) -> None:
         self._settings, self._on_change, self._sign = settings, on_change, sign
         self._paused: frozenset[str] | None = None
         self._polled, self._stopped = threading.Event(), threading.Event()
@@ -105,7 +102,9 @@ class PauseWatch:
     def stop(self) -> None:
         """Stop polling and close the connection: a worker that ends leaves no session in PostgreSQL."""
         self._stopped.set()
-        self._cancel()
+        # Its event loop may have ended by itself.
+        with suppress(RuntimeError):
+            self._cancel()
         self._thread.join(CLOSING)
 
     def _run(self) -> None:
@@ -113,8 +112,9 @@ class PauseWatch:
             asyncio.run(self._poll_until_stopped())
 
     async def _poll_until_stopped(self) -> None:
-        self._cancel = partial(_cancel, asyncio.get_running_loop(), asyncio.current_task())
-        backoff, loop = ReconnectBackoff("cannot see", "paused queues"), asyncio.get_running_loop()
+        loop, task = asyncio.get_running_loop(), cast("asyncio.Task[None]", asyncio.current_task())
+        self._cancel = partial(loop.call_soon_threadsafe, task.cancel)
+        backoff = ReconnectBackoff("cannot see", "paused queues")
         while not self._stopped.is_set():
             pause = 0.0
             try:
@@ -137,7 +137,7 @@ class PauseWatch:
         names = frozenset(await pauses.paused(connection, Pausable.QUEUE))
         if names != self._paused:
             self._paused = names
-            self._call(self._on_change, names)
+            self._call(self._on_change, self, names)
         self._polled.set()
 
     def _call(self, callback: Callable[..., Any], *arguments: Any) -> None:
@@ -153,10 +153,3 @@ class PauseWatch:
             timeout=self._settings.connect_timeout,
             keepalives=True,
         )
-
-
-def _cancel(loop: asyncio.AbstractEventLoop, task: "asyncio.Task[Any] | None") -> None:
-    """Cancel a task of an event loop in another thread; that loop may have ended by itself."""
-    with suppress(RuntimeError):
-        if task is not None:
-            loop.call_soon_threadsafe(task.cancel)
