@@ -50,7 +50,7 @@ class BodyFilter(logging.Filter):
                 about = f"undecodable message ({type(error).__name__}, type {kind}, encoding {encoding})"
             case _:
                 about, body = "unknown message", ""
-        # Celery ends what it shows of a body with its size, as in "(123b)".
+        # Celery's text of a body ends with its size, as in "(123b)".
         size = body.rpartition("(")[2].rstrip("b)") or "?"
         record.msg, record.args = "Received and discarded an %s; its body (%s bytes) is not shown", (about, size)
         return True

@@ -9,7 +9,7 @@ from pattern_storage.tasks.celery_app import app
 from pattern_storage.tasks.relay import Relay
 from pattern_storage.tasks.worker import runtime
 
-#: Rows deleted in one transaction: short enough to disturb nobody.
+#: Rows deleted in one transaction: short enough not to disturb others.
 STEP = 1_000
 
 
@@ -40,7 +40,7 @@ def _in_steps(purge: Callable[..., int]) -> int:
 
 @app.task(name="maintenance.sweep_outbox", ignore_result=True)
 def sweep_outbox() -> int:
-    """Publish what is due in the outbox, as a relay would at once; return how many jobs.
+    """Publish the jobs that are due in the outbox, as a relay does at once; return their number.
 
     Without any relay the outbox works too, up to a minute late. Before that, rows of the ledger that workers of an
     older release have written get their description; there are some only while releases change.

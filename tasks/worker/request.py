@@ -11,7 +11,7 @@ from pattern_storage.tasks.description import describe_call
 
 
 class StorageRequest(Request):
-    """Shows `describe_contract(...)` as the arguments of a job, whoever sent it.
+    """A request that shows `describe_contract(...)` as the arguments of a job, whichever application sent it.
 
     A plain `send_task` puts the `repr` of its arguments into the message's headers, template code and all;
     Celery passes that on to logs, events and Flower. Our own client sends the description to begin with.
@@ -45,12 +45,12 @@ class StorageRequest(Request):
         super().send_event(type, routing_key=self.delivery_info.get("routing_key"), **fields)
 
     def on_failure(self, *failure: Any, **options: Any) -> Any:
-        """Do what Celery does when a job's process fails or is lost; what it logs of that has the job's id."""
+        """Handle a job whose process failed or was lost as Celery does, with the job's id in the log."""
         with correlated(str(self.id)):
             return super().on_failure(*failure, **options)
 
     def on_timeout(self, soft: bool, timeout: float) -> Any:
-        """Do what Celery does when a job's time is over, in the same way."""
+        """Handle a job that passed a time limit as Celery does, with the job's id in the log."""
         with correlated(str(self.id)):
             return super().on_timeout(soft, timeout)
 
@@ -61,7 +61,7 @@ class StorageRequest(Request):
         """
 
     def revoked(self) -> Any:
-        """Do what Celery does to find out whether a job was revoked, in the same way."""
+        """Find out whether the job was revoked as Celery does, with the job's id in the log."""
         if not (self._already_revoked or self.id in state.revoked or self.expires or self.stamped_headers):
             return False
         with correlated(str(self.id)):

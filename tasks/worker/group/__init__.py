@@ -7,17 +7,17 @@ Redis; most of that costs as much for many jobs as for one. The modules, in the 
     plain_message  which messages are those of plain jobs
     request        the lean request of such a job
     grouper        collects requests, and gives them to the pool when a process is free, whole groups one ahead of that
-    call           one pool call for many requests; what the pool reports of it is reported to each request
+    call           one pool call for many requests, which hands on the pool's reports to each request
     pool_process   Celery's prefork pool, which writes such calls at once or ahead, and the loop of its processes
     child          in the pool process: one transaction, then all results at once
     conclusion     of each job after that: by Celery's own tracer where a signal or a hook has a receiver
 
-Nothing waits for company: what arrived in one turn of the event loop, or while all processes were busy, goes together.
-One job that is alone goes the same way, which costs less than Celery's own.
+No job waits for others: jobs that arrived in one turn of the event loop, or while all processes were busy, go together.
+One that is alone goes the same way, which costs less than Celery's own.
 
 Messages that are not plain (`plain_message`) go alone, on Celery's own path: jobs that were delivered before, since
 one that kills its process must not take others' attempts along, and jobs with options, limits or an expiry of their
-own. So does what a group could not do, in whole or in part (`child`), for example a job with links, whose callbacks
-may need the result in Redis at once. Order as ever: commit, result, acknowledgement. The transaction itself is
+own. So do jobs that a group could not execute (`child`), for example those with links, whose callbacks may need the
+result in Redis at once. The order is the same as alone: commit, result, acknowledgement. The transaction itself is in
 `storage.group`.
 """

@@ -1,4 +1,4 @@
-"""One pool call for many requests: what the pool reports of it is reported to each request."""
+"""One pool call for many requests, which hands on the pool's reports to each request."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -31,7 +31,9 @@ class GroupCall:
         if not self._grouper.in_loop:
             # A thread that begins the group may not set the timer.
             self._call_if_slow()
-        jobs = [GroupedJob(one.type, one.id, one.request_dict, one.raw_body) for one in self._requests]
+        jobs = [
+            GroupedJob(request.type, request.id, request.request_dict, request.raw_body) for request in self._requests
+        ]
         # Of several limits the longest: a group that passes it is rolled back, and each job goes alone.
         tasks = {request.task for request in self._requests}
         result = pool.apply_async(
@@ -85,7 +87,8 @@ class GroupCall:
     def _on_lost(self, failure: Any) -> None:
         """Execute each job alone: the process was lost, and one of them may be the reason.
 
-        What had committed is replayed. No job's attempts are counted for it; the guilty one's will be.
+        Jobs that had committed are replayed. The loss counts as an attempt of none of them; if the guilty one kills its
+        process again, that counts.
         """
         self._end()
         if state.should_terminate:
@@ -109,7 +112,7 @@ class GroupCall:
 
 
 def _report(request: PlainRequest, report: Callable[..., Any], *values: Any) -> None:
-    """Call what reports something to a request, and log what it raises: the others must hear of their ends as well."""
+    """Call a method that reports something to a request, and log its errors: the other requests need their reports."""
     try:
         report(*values)
     except Exception:

@@ -44,7 +44,7 @@ def run_group(jobs: Sequence[GroupedJob]) -> list[Outcome | None]:
         # Rolled back, unless the commit was on its way: then the jobs are replayed when they are executed alone.
         pass
     except Exception:
-        # What had committed by then is replayed as well.
+        # Jobs that had committed by then are replayed as well.
         logger.exception("a group of %d jobs failed; each is executed alone", len(jobs))
     return [None] * len(jobs)
 
@@ -101,7 +101,7 @@ class Documents:
         self._failure: Exception | None = None
 
     def prepare(self, written: Mapping[str, RecordedResult]) -> None:
-        """Prepare the documents of these results, by job id. What is raised for them is raised by `store`."""
+        """Prepare the documents of these results, by job id. An error is raised by `store`: the commit must go on."""
         wanted = ((self._jobs[job_id], result) for job_id, result in written.items())
         try:
             extended = self._backend.extends_results
@@ -114,7 +114,7 @@ class Documents:
             self._failure = error
 
     def store(self) -> None:
-        """Store the documents after the commit, in one round trip. What Redis does not take now is in the ledger."""
+        """Store the documents after the commit, in one round trip. If Redis refuses them, the ledger has the results."""
         if self._failure is not None:
             raise self._failure
         self._backend.store_prepared(self._prepared)

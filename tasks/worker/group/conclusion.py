@@ -19,7 +19,7 @@ from pydantic_core import from_json
 from pattern_storage.storage.recorded_result import RecordedResult
 from pattern_storage.tasks.worker.task import StorageTask
 
-#: What the main process gets of a job: whether it failed, the text of the result (or the failure), seconds.
+#: The outcome of a job for the main process: whether it failed, the text of the result (or the failure), seconds.
 Outcome = tuple[int, Any, float]
 
 #: Signals of a job that succeeds.

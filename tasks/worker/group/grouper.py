@@ -45,7 +45,7 @@ class Grouper:
 
     @property
     def _is_open(self) -> bool:
-        """Whether jobs may begin: not after the connection broke, nor while the pool ends. What waits comes again."""
+        """Whether jobs may begin: not after the connection broke, nor while the pool ends. They are delivered again."""
         return bool(self._consumer.pool.active) and self._consumer.connection is self.connection
 
     def add(self, request: PlainRequest) -> None:
@@ -130,7 +130,7 @@ class Grouper:
 def grouper_of(consumer: Any) -> Grouper | None:
     """Return the grouper of the consumer's connection; None where jobs are not executed in groups.
 
-    Each connection has its own: what waited when one broke is delivered again.
+    Each connection has its own: requests that waited when a connection broke are delivered again.
     """
     settings = environment_settings()
     # Groups have a connection of their own beside that of jobs that go alone.

@@ -26,7 +26,7 @@ class PoolProcess(asynpool.Worker):
     wait_for_job: Callable[..., Any]
 
     def workloop(self, *args: Any, **options: Any) -> Any:
-        """Execute what the main process sends, until the limit is reached."""
+        """Execute the calls of the main process until the limit is reached."""
         limit, self.maxtasks = self.maxtasks, None
         if limit is not None:
             receive, begun = self.wait_for_job, 0
@@ -34,7 +34,7 @@ class PoolProcess(asynpool.Worker):
             def wait_for_job(*args: Any) -> Any:
                 nonlocal begun
                 if begun >= limit:
-                    # As billiard's loop ends itself; what it has answered is waited for on the way out.
+                    # billiard's loop ends in the same way; on the way out it waits until its answers have been read.
                     sys.exit(EX_RECYCLE)
                 if received := receive(*args):
                     _, (_, _, function, arguments, _) = received
@@ -94,7 +94,7 @@ class Pool(asynpool.AsynPool):
                 # Calls that have waited longer go first.
                 return
             if free := self._all_inqueues - self._busy_workers - self._active_writes:
-                # Celery writes later what the pipe does not take now.
+                # Celery writes the rest later if the pipe does not take all of it now.
                 write([min(free)])
             elif is_group and (pipe := self._pipe_ahead()) is not None:
                 self._busy_workers.discard(pipe)

@@ -76,7 +76,7 @@ class PlainRequest(StorageRequest):
         }  # fmt: skip
         return type(cls.__name__, (cls,), constants)
 
-    # --- what Celery's constructor decodes ---
+    # --- attributes that Celery's constructor decodes ---
 
     @property
     def _body(self) -> Any:
@@ -115,7 +115,7 @@ class PlainRequest(StorageRequest):
     def _on_reject(self, logger: Any, errors: Any, requeue: bool) -> None:
         self._consumer.call_soon_ack(self._message.reject_log_error, logger, errors, requeue)
 
-    # --- what Celery does, without what a plain job does not need ---
+    # --- Celery's reports of the pool, without the parts that a plain job does not need ---
 
     def on_received(self) -> None:
         """Send the event."""
