@@ -51,23 +51,20 @@ def run_group(jobs: Sequence[GroupedJob]) -> list[Outcome | None]:
 
 def _run(jobs: Sequence[GroupedJob]) -> list[Outcome | None]:
     began = time.monotonic()
-    contracts = [_contract(job) for job in jobs]
-    received = [(job, contract) for job, contract in zip(jobs, contracts, strict=True) if contract is not None]
+    contracts = {place: contract for place, job in enumerate(jobs) if (contract := _contract(job)) is not None}
     # Of two jobs with one id the group executes the first; the second goes alone.
-    documents = Documents({job.id: job for job, _ in reversed(received)})
-    with (
-        delivered({contract.correlation_id: delivery_from(job.request) for job, contract in received}),
-        runtime.runtime().group_connection() as connection,
-    ):
-        written = iter(connection.execute([contract for _, contract in received], documents.prepare))
-    results = [None if contract is None else next(written) for contract in contracts]
-    committed = time.perf_counter()
-    if any(results):
+    documents = Documents({jobs[place].id: jobs[place] for place in reversed(contracts)})
+    deliveries = {contract.correlation_id: delivery_from(jobs[place].request) for place, contract in contracts.items()}
+    with delivered(deliveries), runtime.runtime().group_connection() as connection:
+        results = connection.execute(list(contracts.values()), documents.prepare)
+    committed_at = time.perf_counter()
+    committed = {place: result for place, result in zip(contracts, results, strict=True) if result is not None}
+    if committed:
         documents.store()
-    group = Group(began, time.perf_counter() - committed, listened({job.task for job in jobs}))
+    group = Group(began, time.perf_counter() - committed_at, listened({job.task for job in jobs}))
     return [
-        None if result is None else conclude(job.task, job.request, result, group)
-        for job, result in zip(jobs, results, strict=True)
+        conclude(job.task, job.request, committed[place], group) if place in committed else None
+        for place, job in enumerate(jobs)
     ]
 
 
@@ -114,7 +111,7 @@ class Documents:
             self._failure = error
 
     def store(self) -> None:
-        """Store the documents after the commit, in one round trip. If Redis refuses them, the ledger has the results."""
+        """Store the documents after the commit, in one round trip. What Redis refuses now is in the ledger."""
         if self._failure is not None:
             raise self._failure
         self._backend.store_prepared(self._prepared)
