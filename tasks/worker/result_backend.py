@@ -56,8 +56,8 @@ OPERATIONS = frozenset(OperationName)
 Result = tuple[str, Any, str, Any]
 
 
-class Outcome(NamedTuple):
-    """One state to store."""
+class PreparedState(NamedTuple):
+    """A state of a task, ready to be stored."""
 
     task_id: str
     state: State
@@ -81,12 +81,12 @@ class DocumentAround:
         text = str(backend.encode(document | slots)).replace("%", "%%").replace('"{result}"', "%(result)b")
         self._template = text.replace("{date_done}", "%(date_done)b").replace("{task_id}", "%(task_id)b").encode()
 
-    def outcome(self, task_id: str, result: RecordedResult, date_done: bytes) -> Outcome:
-        """Return the outcome to store for a success that is in the ledger. JSON escapes no character of the id."""
+    def prepare(self, task_id: str, result: RecordedResult, date_done: bytes) -> PreparedState:
+        """Return the state of a success that is in the ledger. JSON escapes no character of the id."""
         name = task_id.encode()
         document = self._template % {b"result": result.json, b"date_done": date_done, b"task_id": name}
         key = self._key.replace(b"{task_id}", name)
-        return Outcome(task_id, (key, document, SUCCESS, self._backend.expires), durable=True)
+        return PreparedState(task_id, (key, document, SUCCESS, self._backend.expires), durable=True)
 
 
 class StorageRedisBackend(RedisBackend):
@@ -114,12 +114,12 @@ class StorageRedisBackend(RedisBackend):
     ) -> Any:
         """Store one state. Raises Reject, inside a job, where its outcome would otherwise be lost."""
         in_job = get_current_task() is not None
-        outcome = self._outcome(task_id, result, state, request, traceback)
-        if self._store([outcome], WAIT if in_job else MAIN_WAIT) and in_job:
+        prepared = self._prepare(task_id, result, state, request, traceback)
+        if self._store([prepared], WAIT if in_job else MAIN_WAIT) and in_job:
             raise Reject("its result cannot be stored now, and PostgreSQL does not have it", requeue=True)
         return self.encode_result(result, state)
 
-    def prepare(self, results: Iterable[Result]) -> list[Outcome]:
+    def prepare(self, results: Iterable[Result]) -> list[PreparedState]:
         """Return the states of many tasks as `store_prepared` takes them.
 
         Takes `(task_id, result, state, request)` for each. The result is a value for SUCCESS and the exception for
@@ -128,13 +128,13 @@ class StorageRedisBackend(RedisBackend):
         # As Celery writes it; its own clock takes three times as long.
         date_done = datetime.now(self.app.timezone).isoformat().encode()
         return [
-            self._around.outcome(task_id, result, date_done)
+            self._around.prepare(task_id, result, date_done)
             if isinstance(result, RecordedResult)
-            else self._outcome(task_id, result, state, request)
+            else self._prepare(task_id, result, state, request)
             for task_id, result, state, request in results
         ]
 
-    def store_prepared(self, outcomes: list[Outcome]) -> list[str]:
+    def store_prepared(self, states: list[PreparedState]) -> list[str]:
         """Store and publish the states of many tasks in one round trip, for jobs that ran in one group.
 
         Never raises because a server refuses or is away. It may wait as long as `store_result`, WAIT seconds for all of
@@ -143,7 +143,7 @@ class StorageRedisBackend(RedisBackend):
         Return the ids of the tasks whose outcome neither Redis nor PostgreSQL has: their messages must go back to the
         queue (`Reject(requeue=True)`). All others may be acknowledged.
         """
-        return [outcome.task_id for outcome in self._store(outcomes, WAIT)]
+        return [prepared.task_id for prepared in self._store(states, WAIT)]
 
     def store_many(self, results: Iterable[Result]) -> list[str]:
         """Prepare and store the states of many tasks."""
@@ -180,30 +180,30 @@ class StorageRedisBackend(RedisBackend):
             pass
         return {"status": "PENDING", "result": None}
 
-    def _outcome(self, task_id: str, result: Any, state: str, request: Any, traceback: Any = None) -> Outcome:
+    def _prepare(self, task_id: str, result: Any, state: str, request: Any, traceback: Any = None) -> PreparedState:
         document = self._get_result_meta(
             result=self.encode_result(result, state), state=state, traceback=traceback, request=request
         )
         document["task_id"] = bytes_to_str(task_id)
         seconds = self.failure_expires if state == JobState.FAILURE else self.expires
         state_of_task = (self.get_key_for_task(task_id), self.encode(document), state, seconds)
-        return Outcome(task_id, state_of_task, is_durable(result))
+        return PreparedState(task_id, state_of_task, is_durable(result))
 
-    def _store(self, outcomes: list[Outcome], wait: float) -> list[Outcome]:
-        """Store the outcomes; return those that neither Redis nor PostgreSQL has, though Redis may take them later."""
+    def _store(self, states: list[PreparedState], wait: float) -> list[PreparedState]:
+        """Store the states; return those that neither Redis nor PostgreSQL has, though Redis may take them later."""
         kind = StorageRedisBackend
         if time.monotonic() < kind._last_failure + SKIP:
-            outcomes = [outcome for outcome in outcomes if outcome.final]
+            states = [prepared for prepared in states if prepared.final]
         deadline, pause = time.monotonic() + wait, FIRST_PAUSE
-        lost: list[Outcome] = []
+        lost: list[PreparedState] = []
         try:
-            while outcomes:
-                failed = self._send(outcomes)
+            while states:
+                failed = self._send(states)
                 # Permanent errors are not retried: the log names them.
-                outcomes = [outcome for outcome, error in failed if outcome.final and is_passing(error)]
-                lost = [outcome for outcome in outcomes if not outcome.durable]
+                states = [prepared for prepared, error in failed if prepared.final and is_passing(error)]
+                lost = [prepared for prepared in states if not prepared.durable]
                 began = time.monotonic() if kind._outage_began is None else kind._outage_began
-                if not outcomes or time.monotonic() > (deadline if lost else min(deadline, began + WAIT)):
+                if not states or time.monotonic() > (deadline if lost else min(deadline, began + WAIT)):
                     break
                 time.sleep(pause)
                 pause = min(2 * pause, LAST_PAUSE)
@@ -212,15 +212,15 @@ class StorageRedisBackend(RedisBackend):
             pass
         return lost
 
-    def _send(self, outcomes: list[Outcome]) -> list[tuple[Outcome, Exception]]:
-        """Store in one round trip; return the outcomes that were not stored, each with its error."""
+    def _send(self, states: list[PreparedState]) -> list[tuple[PreparedState, Exception]]:
+        """Store in one round trip; return the states that were not stored, each with its error."""
         kind = StorageRedisBackend
-        failed: list[tuple[Outcome, Exception]]
+        failed: list[tuple[PreparedState, Exception]]
         try:
-            errors = store(self.client, [outcome.state for outcome in outcomes])
-            failed = [(outcome, error) for outcome, error in zip(outcomes, errors, strict=True) if error is not None]
+            errors = store(self.client, [prepared.state for prepared in states])
+            failed = [(prepared, error) for prepared, error in zip(states, errors, strict=True) if error is not None]
         except (RedisError, OSError) as error:
-            failed = [(outcome, error) for outcome in outcomes]
+            failed = [(prepared, error) for prepared in states]
         if failed:
             kind._last_failure = time.monotonic()
             kind._outage_began = kind._outage_began or kind._last_failure

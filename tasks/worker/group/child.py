@@ -94,7 +94,7 @@ class Documents:
     def __init__(self, jobs: Mapping[str, GroupedJob]) -> None:
         self._backend = cast("result_backend.StorageRedisBackend", current_app.backend)
         self._jobs = jobs
-        self._prepared: list[result_backend.Outcome] = []
+        self._prepared: list[result_backend.PreparedState] = []
         self._failure: Exception | None = None
 
     def prepare(self, written: Mapping[str, RecordedResult]) -> None:
