@@ -2,10 +2,11 @@
 
 -- name: record_job
 -- Record a finished job, and clear what was kept while it was not. Fails if the job is in the ledger already. All that
--- end a job write the ledger before any other table: two that end the same job wait there, and never deadlock.
-WITH delivered AS (DELETE FROM job_attempts WHERE correlation_id = %(correlation_id)s),
-     published AS (DELETE FROM outbox WHERE correlation_id = %(correlation_id)s),
-     dead AS (DELETE FROM dead_letters WHERE correlation_id = %(correlation_id)s)
+-- end a job write the ledger before any other table: two that end the same job wait there, and never deadlock. After it
+-- come attempts, dead letter and outbox, as in add_dead_letter: PostgreSQL executes these from the last to the first.
+WITH published AS (DELETE FROM outbox WHERE correlation_id = %(correlation_id)s),
+     dead AS (DELETE FROM dead_letters WHERE correlation_id = %(correlation_id)s),
+     delivered AS (DELETE FROM job_attempts WHERE correlation_id = %(correlation_id)s)
 INSERT INTO job_ledger (correlation_id, fingerprint, result, finished_at, state, operation, pattern_name, error_type,
                         queue, worker, sent_at, claimed_at, duration_ms, contract, attempts, errors)
 SELECT %(correlation_id)s, %(fingerprint)s, %(result)s, clock_timestamp(), %(state)s, %(operation)s, %(pattern_name)s,
@@ -55,9 +56,9 @@ contract
 
 -- name: clear_jobs
 -- Remove what was kept of the jobs of a group while they were not finished.
-WITH delivered AS (DELETE FROM job_attempts WHERE correlation_id = ANY ($1::uuid[])),
-     published AS (DELETE FROM outbox WHERE correlation_id = ANY ($1::uuid[]))
-DELETE FROM dead_letters WHERE correlation_id = ANY ($1::uuid[])
+WITH published AS (DELETE FROM outbox WHERE correlation_id = ANY ($1::uuid[])),
+     dead AS (DELETE FROM dead_letters WHERE correlation_id = ANY ($1::uuid[]))
+DELETE FROM job_attempts WHERE correlation_id = ANY ($1::uuid[])
 
 -- name: describe_ledger
 -- Fill the columns to list jobs by, of rows that a release before them has written, a step at a time. A text with a NUL
@@ -115,9 +116,9 @@ WITH taken AS (
     ORDER BY correlation_id
     ON CONFLICT (correlation_id) DO NOTHING
     RETURNING correlation_id
-), delivered AS (DELETE FROM job_attempts WHERE correlation_id IN (SELECT correlation_id FROM taken)),
-   published AS (DELETE FROM outbox WHERE correlation_id IN (SELECT correlation_id FROM taken)),
+), published AS (DELETE FROM outbox WHERE correlation_id IN (SELECT correlation_id FROM taken)),
    dead AS (DELETE FROM dead_letters WHERE correlation_id IN (SELECT correlation_id FROM taken)),
+   delivered AS (DELETE FROM job_attempts WHERE correlation_id IN (SELECT correlation_id FROM taken)),
    ended AS (UPDATE import_runs
              SET state = 'cancelled', finished_at = clock_timestamp(), error_type = 'revoked', error = %(error)s
              WHERE run_id IN (SELECT correlation_id FROM taken) AND finished_at IS NULL)
@@ -151,6 +152,6 @@ WHERE ctid = ANY (ARRAY(
 
 -- name: open_query
 -- Before a query: what the ledger says of its id, and what was kept of it is cleared if the query ends well.
-WITH delivered AS (DELETE FROM job_attempts WHERE correlation_id = %(correlation_id)s),
-     dead AS (DELETE FROM dead_letters WHERE correlation_id = %(correlation_id)s)
+WITH dead AS (DELETE FROM dead_letters WHERE correlation_id = %(correlation_id)s),
+     delivered AS (DELETE FROM job_attempts WHERE correlation_id = %(correlation_id)s)
 SELECT fingerprint, result FROM job_ledger WHERE correlation_id = %(correlation_id)s

@@ -225,6 +225,33 @@ async def test_dead_letter_until_it_is_done(node: Node, connection: Connection) 
     assert await dead_letters.fetch(connection) == []
 
 
+async def test_a_job_ends_while_another_delivery_of_it_is_given_up(
+    node: Node, connection: Connection, pool: Pool
+) -> None:
+    """Both lock what is known of the job in the same order, or they would wait for each other."""
+    asked = contract("insert", data=make_pattern())
+    failed = ModelResult.failure("no", "internal_error", correlation_id=asked.correlation_id, operation="insert")
+    await dead_letters.add(connection, asked, failed, attempts=5)
+    await attempts.count_delivery(connection, asked.correlation_id)
+    waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    async with pool.connection() as third:
+        async with third.transaction():
+            await third.execute("SELECT FROM job_attempts FOR UPDATE")
+
+            async def all_wait() -> bool:
+                return (await third.execute(waiting)).rowcount == len(running)
+
+            running: list[asyncio.Task[Any]] = [
+                asyncio.create_task(dead_letters.add(connection, asked, failed, attempts=5))
+            ]
+            await until(all_wait)
+            running.append(asyncio.create_task(node.execute_once(asked)))
+            await until(all_wait)
+        _, done = await asyncio.gather(*running)
+    assert done.success
+    assert await dead_letters.fetch(connection) == []
+
+
 async def test_a_dead_letter_whose_error_has_a_nul_is_kept(connection: Connection) -> None:
     """An unexpected exception may have any text; a job without its dead letter would be retried for ever."""
     asked = contract("insert", data=make_pattern())
