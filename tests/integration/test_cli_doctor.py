@@ -48,7 +48,7 @@ def test_all_is_well(doctor: Callable[..., Said], worker: StorageWorker) -> None
     assert found["Redis, results and queue"].startswith("Valkey ")
     assert worker.hostname() in found["workers"]
     settings = load_settings(**{name.lower(): url for name, url in urls.items()})
-    assert wait_until(lambda: ask_workers(settings).queues, "the worker tells its queues") == set(QUEUES)
+    assert wait_until(lambda: ask_workers(settings).queues == frozenset(QUEUES), "the worker tells its queues")
     assert table.code == 0
     assert sum(line.startswith("ok") for line in table.out.splitlines()) == len(said.json) == 16
     assert "WRONG" not in table.out
