@@ -51,6 +51,14 @@ def free_port() -> int:
 
 
 @pytest.fixture
+def clean_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No variable of ours is set, but for a data directory in which no stack runs."""
+    for name in [name for name in os.environ if name.startswith(OURS)]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PATTERN_STORAGE_DATA_DIR", str(tmp_path))
+
+
+@pytest.fixture
 def log_levels_kept() -> Iterator[None]:
     """Give the root logger its level back: a Celery worker in this process sets it, and later tests read logs."""
     level = logging.root.level

@@ -1,6 +1,5 @@
 """Flower's part in `up`: which port and password it gets, and what is printed of it."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,8 @@ from pattern_storage.config.settings import Settings
 from pattern_storage.embedded import ports
 from pattern_storage.tasks.cli import flower
 from pattern_storage.tasks.cli.exits import InputInvalid
-from tests.fix_process import OURS
 
-
-@pytest.fixture(autouse=True)
-def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith(OURS)]:
-        monkeypatch.delenv(name)
+pytestmark = pytest.mark.usefixtures("clean_variables")
 
 
 @pytest.fixture

@@ -14,16 +14,10 @@ from tornado.ioloop import IOLoop
 from pattern_storage.config.flowerconfig import COLUMNS, flower_options
 from pattern_storage.config.settings import Settings, SettingsInvalid, load_settings
 from pattern_storage.tasks.flower.start import _install, make_folder, set_options
-from tests.fix_process import OURS
+
+pytestmark = pytest.mark.usefixtures("clean_variables")
 
 PASSWORD = "pa55-word"
-
-
-@pytest.fixture(autouse=True)
-def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in [name for name in os.environ if name.startswith(OURS)]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PATTERN_STORAGE_DATA_DIR", str(tmp_path))
 
 
 def with_password(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Settings:
