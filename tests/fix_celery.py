@@ -7,7 +7,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,7 +16,6 @@ import psycopg
 import pytest
 import redis
 from celery import Celery
-from celery.events import EventReceiver
 from psycopg.sql import SQL
 from pytest_celery import CeleryTestBackend, CeleryTestBroker, CeleryTestContainer, CeleryTestWorker
 from pytest_docker_tools.exceptions import TimeoutError as LogTimeout
@@ -254,40 +252,6 @@ def locked_patterns(database_url: str) -> Iterator[psycopg.Connection]:
     with psycopg.connect(database_url) as connection:
         connection.execute("LOCK TABLE pattern_templates IN ACCESS EXCLUSIVE MODE")
         yield connection
-
-
-EventOf = Callable[[str, Any], dict[str, Any]]
-
-
-@contextmanager
-def listening(redis_url: str) -> Iterator[EventOf]:
-    """Receive events as Flower does; wait for one of a kind and job with the function it yields."""
-    events: list[dict[str, Any]] = []
-    ready = Event()
-
-    class Listener(EventReceiver):
-        def on_consume_ready(self, *_: Any, **__: Any) -> None:
-            ready.set()
-
-    app = Celery("listener", broker=redis_url, set_as_current=False)
-    with app.connection_for_read() as connection:
-        listener = Listener(connection, handlers={"*": events.append}, app=app)
-        thread = Thread(target=listener.capture, kwargs={"limit": None, "timeout": None, "wakeup": False})
-        thread.start()
-        assert ready.wait(DEADLINE)
-
-        def event(kind: str, job_id: Any) -> dict[str, Any]:
-            wanted = (kind, str(job_id))
-            found = wait_until(
-                lambda: [event for event in events if (event["type"], event.get("uuid")) == wanted], f"event {wanted}"
-            )
-            return dict(found[0])
-
-        try:
-            yield event
-        finally:
-            listener.should_stop = True
-            thread.join()
 
 
 def worker_connections(database_url: str, where: SQL = SQL("TRUE")) -> list[int]:  # noqa: B008

@@ -11,15 +11,8 @@ from celery import Celery
 from pytest_celery import CeleryTestSetup
 
 from pattern_storage.tasks.client import PatternStorageClient
-from tests.fix_celery import (
-    BLOCKED,
-    IN_TRANSACTION,
-    StartWorker,
-    StorageWorker,
-    listening,
-    locked_patterns,
-    worker_connections,
-)
+from tests.fix_celery import BLOCKED, IN_TRANSACTION, StartWorker, StorageWorker, locked_patterns, worker_connections
+from tests.fix_events import listening
 from tests.fix_process import DEADLINE, StartProcess, wait_until
 from tests.fix_storage import make_pattern
 

@@ -13,7 +13,8 @@ import pytest
 from celery import Celery
 
 from pattern_storage.tasks.client import PatternStorageClient
-from tests.fix_celery import BLOCKED, EventOf, StorageWorker, listening, locked_patterns, worker_connections
+from tests.fix_celery import BLOCKED, StorageWorker, locked_patterns, worker_connections
+from tests.fix_events import EventOf, listening
 from tests.fix_process import DEADLINE, ROOT, clean_environment, wait_until
 from tests.fix_storage import make_pattern
 

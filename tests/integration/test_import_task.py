@@ -1,9 +1,7 @@
 """The task `imports.run` in real workers: progress, cancelling, retries, limits, and what goes on meanwhile."""
 
 import asyncio
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,6 +16,7 @@ from psycopg.types.json import Jsonb
 from pattern_storage.config.broker import UNACKED_KEYS
 from pattern_storage.tasks.client import AsyncPatternStorageClient, PatternStorageClient
 from tests.fix_celery import IN_TRANSACTION, StartWorker, StorageWorker, worker_connections
+from tests.fix_events import EventOf, listening
 from tests.fix_imports import SlowFile, make_plan, patterns, queue_run, runs_of, write_lines
 from tests.fix_process import DEADLINE, wait_until
 from tests.fix_storage import count_patterns, make_pattern
@@ -25,32 +24,11 @@ from tests.fix_storage import count_patterns, make_pattern
 SOON = {"PATTERN_STORAGE_RETRY_BACKOFF": "0", "PATTERN_STORAGE_RETRY_BACKOFF_MAX": "1"}
 
 
-class Events:
-    """Collects the events of one kind until it has been closed."""
-
-    def __init__(self, redis_url: str, kind: str) -> None:
-        self.seen: list[dict[str, Any]] = []
-        self._app = Celery(broker=redis_url, set_as_current=False)
-        self._connection = self._app.connection_for_read()
-        self._receiver = self._app.events.Receiver(self._connection, handlers={kind: self.seen.append})
-        ready = threading.Event()
-        self._receiver.on_consume_ready = lambda *_, **__: ready.set()
-        self._thread = threading.Thread(target=self._receiver.capture, kwargs={"wakeup": False}, daemon=True)
-        self._thread.start()
-        assert ready.wait(DEADLINE)
-
-    def close(self) -> None:
-        self._receiver.should_stop = True
-        self._thread.join(DEADLINE)
-        self._connection.close()
-        self._app.close()
-
-
 @pytest.fixture
-def listen(redis_url: str) -> Iterator[Callable[[str], Events]]:
-    """Listen to the events of one kind."""
-    with ExitStack() as opened:
-        yield lambda kind: opened.enter_context(closing(Events(redis_url, kind)))
+def event(redis_url: str) -> Iterator[EventOf]:
+    """Wait for an event of a run."""
+    with listening(redis_url) as event:
+        yield event
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
@@ -60,28 +38,25 @@ def test_a_long_run_tells_how_far_it_is_and_holds_nobody_up(
     slow_file: SlowFile,
     database_url: str,
     redis_url: str,
-    listen: Callable[[str], Events],
+    event: EventOf,
     pool: str,
 ) -> None:
     worker = start_worker(pool=pool)
-    events = listen("task-progress")
     job = client.get(queue_run(database_url, redis_url, make_plan(slow_file.url)))
     # Half of it is read, and the server says nothing more.
     about = wait_until(lambda: (found := job.progress()) and found["current"] >= 200 and found, "half of it is read")
     assert job.status() == "PROGRESS"
     assert (about["name"], about["phase"], about["total"]) == ("nightly", "reading", None)
     assert 40 < about["percent"] < 60
-    wait_until(lambda: any(event["current"] >= 200 for event in events.seen), "the event was sent")
-    event = events.seen[-1]
-    assert event["uuid"] == str(job.correlation_id)
-    assert event["hostname"] == worker.hostname()
-    assert event["import_name"] == "nightly"
+    progress = event("task-progress", job.correlation_id, lambda sent: sent["current"] >= 200)
+    assert progress["hostname"] == worker.hostname()
+    assert progress["import_name"] == "nightly"
     # As Flower sees it.
     state: Any = State()
-    state.event({**event, "type": "task-received", "name": "imports.run"})
-    state.event({**event})
-    assert (state.tasks[event["uuid"]].name, state.tasks[event["uuid"]].state) == ("imports.run", "PROGRESS")
-    assert {"current", "total", "rate", "percent", "seconds_left"} <= event.keys()
+    state.event({**progress, "type": "task-received", "name": "imports.run"})
+    state.event({**progress})
+    assert (state.tasks[progress["uuid"]].name, state.tasks[progress["uuid"]].state) == ("imports.run", "PROGRESS")
+    assert {"current", "total", "rate", "percent", "seconds_left"} <= progress.keys()
 
     # Control commands, heartbeats and other jobs go on; under threads all jobs share one event loop.
     with Celery(broker=redis_url, set_as_current=False) as operator:

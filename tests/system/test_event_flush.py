@@ -6,7 +6,8 @@ import pytest
 import redis
 
 from pattern_storage.tasks.client import PatternStorageClient
-from tests.fix_celery import BLOCKED, StartWorker, listening, locked_patterns, worker_connections
+from tests.fix_celery import BLOCKED, StartWorker, locked_patterns, worker_connections
+from tests.fix_events import listening
 from tests.fix_process import DEADLINE, wait_until
 from tests.fix_storage import make_pattern
 
