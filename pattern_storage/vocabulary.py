@@ -127,7 +127,7 @@ class ImportRunState(StrEnum):
     """The run before it had not ended yet. Final."""
 
     CANCELLED = "cancelled"
-    """Somebody cancelled it before it was done. Final."""
+    """Cancelled before it was done. Final."""
 
     MISSED = "missed"
     """A misfire: no beat ran at its due time, and its schedule does not make up for that. Final."""
@@ -170,7 +170,7 @@ class ErrorType(StrEnum):
     """The database's encoding is not UTF8: it could not hold every text. Use another database."""
 
     ALREADY_DONE = "already_done"
-    """The ledger has the job. Never seen outside: it is answered with the first result."""
+    """The ledger has the job already. Internal: no result has it, since the first result is returned."""
 
     REVOKED = "revoked"
     """The job was cancelled before it was done."""
@@ -205,7 +205,7 @@ class ErrorType(StrEnum):
     """The database lacks a table, a column or a right that this version needs."""
 
     INTERNAL_ERROR = "internal_error"
-    """Something nobody foresaw; the worker's log has the traceback under the correlation id."""
+    """An unexpected error; the worker's log has the traceback under the correlation id."""
 
     STORAGE_ERROR = "storage_error"
     """Any other failure of storage."""
@@ -239,7 +239,7 @@ class ErrorType(StrEnum):
     UNKNOWN_RUN = "unknown_run"
     """There is no run of this id."""
 
-    # --- said by clients ---
+    # --- of clients ---
 
     UNREADABLE_RESULT = "unreadable_result"
     """What the result backend has under the id is no result of ours."""

@@ -78,7 +78,7 @@ class NodePatternStorageEffect(NodeBaseEffect):
             except Exception as raised:
                 error = translate(raised)
                 if isinstance(error, InternalError):
-                    logger.exception("the operation failed in a way nobody foresaw")
+                    logger.exception("the operation failed with an unexpected error")
                 return _failed(contract, error, started)
 
     async def _execute(self, contract: ModelContractPatternStorage, started: float) -> ModelResult:
