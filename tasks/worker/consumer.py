@@ -1,7 +1,6 @@
 """Celery's consumer of a worker, which no message can end, be it a job, remote control or another worker's event."""
 
 from collections.abc import Callable
-from inspect import signature
 from typing import Any
 
 from celery import signals
@@ -10,13 +9,11 @@ from celery.worker import pidbox
 from celery.worker.consumer import consumer, control, gossip
 from kombu.log import get_logger
 
+from pattern_storage.tasks.worker.control_validation import check_control, check_event
 from pattern_storage.tasks.worker.group.strategy import GroupStrategy
 from pattern_storage.tasks.worker.message_validation import MessageInvalid, check_job, refuse
 
 logger = get_logger(__name__)
-
-#: The fields of an event by which a worker stands for election.
-ELECTION = ("id", "clock", "hostname", "pid", "topic", "action", "cver")
 
 celery_consumer: Any = consumer.Consumer
 
@@ -43,25 +40,6 @@ class GreenMailbox(Mailbox, pidbox.gPidbox):
     """Remote control of a worker with a pool of greenlets, which listens on a connection of its own."""
 
 
-def check_control(body: Any, node: Any) -> None:
-    """Raise MessageInvalid for a remote control message that is no valid call of a command of this node."""
-    if not isinstance(body, dict):
-        raise MessageInvalid(f"it should be a JSON object, got {type(body).__name__}")
-    handler = node.handlers.get(body["method"]) if isinstance(body.get("method"), str) else None
-    if handler is None:
-        raise MessageInvalid("its method should be the name of a command")
-    kinds: dict[str, tuple[type, ...]] = {"arguments": (dict,), "destination": (list, str), "reply_to": (dict,)}
-    for field, allowed in kinds.items():
-        if body.get(field) is not None and not isinstance(body[field], allowed):
-            raise MessageInvalid(f"its {field} should be {allowed[0].__name__}, got {type(body[field]).__name__}")
-    if (to := body.get("reply_to")) and not all(isinstance(to.get(name), str) for name in ("exchange", "routing_key")):
-        raise MessageInvalid("its reply_to should have an exchange and a routing_key")
-    try:
-        signature(handler).bind(node.state, **body.get("arguments") or {})
-    except TypeError as error:
-        raise MessageInvalid(f"its arguments are none of {body['method']}: {error}") from None
-
-
 class Control(control.Control):
     """Celery's bootstep of remote control, with our mailbox."""
 
@@ -82,16 +60,6 @@ class Gossip(gossip.Gossip):
             super().on_message(prepare, message)
         except Exception as error:
             logger.error("refused an event (%s: %s); it is not kept", type(error).__name__, error)
-
-
-def check_event(message: Any) -> None:
-    """Raise MessageInvalid for a message that is no event, or that lacks a field of an election."""
-    needed = {"worker.elect": ELECTION, "worker.elect.ack": ("id", "hostname")}
-    fields = needed.get(message.delivery_info.get("routing_key"), ())
-    if not isinstance(message.payload, dict):
-        raise MessageInvalid(f"it should be a JSON object, got {type(message.payload).__name__}")
-    if missing := [field for field in fields if field not in message.payload]:
-        raise MessageInvalid(f"it lacks {', '.join(missing)}")
 
 
 #: Our bootsteps, by the names of Celery's that they replace.
