@@ -28,4 +28,6 @@ pytest_plugins = [
     "tests.fix_station",
     "tests.fix_embedded",
     "tests.fix_client",
+    "tests.fix_celery_setup",
+    "tests.fix_slow_file",
 ]

@@ -1,7 +1,6 @@
-"""Real Celery workers without containers: pytest-celery's classes over process groups and an embedded Valkey.
+"""Real Celery workers: pytest-celery's classes over process groups in place of containers.
 
-`worker` is one that all tests share, `start_worker` starts workers of the test's own, and pytest-celery's own
-`celery_setup` works as in its guide, with its matrix pinned to Redis.
+`worker` is one that all tests share, `start_worker` starts workers of the test's own.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,62 +16,12 @@ import pytest
 import redis
 from celery import Celery
 from psycopg.sql import SQL
-from pytest_celery import CeleryTestBackend, CeleryTestBroker, CeleryTestContainer, CeleryTestWorker
+from pytest_celery import CeleryTestContainer, CeleryTestWorker
 from pytest_docker_tools.exceptions import TimeoutError as LogTimeout
 
 from pattern_storage.config.celeryconfig import QUEUES
-from pattern_storage.embedded import EmbeddedValkey
-from tests.fix_process import DEADLINE, ProcessGroup, clean_environment, signal_of, wait_until
+from tests.fix_process import DEADLINE, ProcessGroup, clean_environment, wait_until
 from tests.fix_servers import create_database, drop_database, on_database
-
-
-class ValkeyServer:
-    """The embedded Valkey with the face of a docker container."""
-
-    id = name = "valkey"
-
-    def __init__(self, server: EmbeddedValkey) -> None:
-        self.server = server
-        self.attrs: dict[str, Any] = {"NetworkSettings": {"Networks": {}, "Ports": {}}}
-
-    @property
-    def status(self) -> str:
-        return "running" if self.server.running else "exited"
-
-    def reload(self) -> None:
-        """Forget what was cached: nothing is."""
-
-    def logs(self) -> bytes:
-        return self.server.log_file.read_bytes()
-
-    def kill(self, signal: str | int | None = None) -> None:
-        if signal_of(signal) == signal_of("SIGKILL"):
-            self.server.kill()
-        else:
-            self.server.stop()
-
-    def restart(self, timeout: float = DEADLINE) -> None:
-        self.server.stop()
-        self.server.start()
-
-
-class ValkeyContainer(CeleryTestContainer):  # type: ignore[misc]  # pytest-celery has no type hints
-    """Broker and result backend of `celery_setup`."""
-
-    @property
-    def url(self) -> str:
-        return str(self._container.server.url)
-
-    @property
-    def port(self) -> int:
-        return urlsplit(self.url).port or 6379
-
-    @property
-    def celeryconfig(self) -> dict[str, Any]:
-        return {"url": self.url, "host_url": self.url, "hostname": "127.0.0.1", "port": self.port}
-
-    def _wait_ready(self, timeout: int = 30) -> bool:
-        return True  # its start() returns when it answers
 
 
 class WorkerContainer(CeleryTestContainer):  # type: ignore[misc]
@@ -222,28 +171,6 @@ def start_worker(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[
     yield start
     for one in started:
         one.teardown()
-
-
-@pytest.fixture
-def celery_broker(lone_valkey: EmbeddedValkey) -> CeleryTestBroker:
-    """pytest-celery's broker, not parametrized: Redis alone."""
-    return CeleryTestBroker(ValkeyContainer(ValkeyServer(lone_valkey)))
-
-
-@pytest.fixture
-def celery_backend(lone_valkey: EmbeddedValkey) -> CeleryTestBackend:
-    """pytest-celery's result backend: the same server."""
-    return CeleryTestBackend(ValkeyContainer(ValkeyServer(lone_valkey)))
-
-
-@pytest.fixture
-def celery_worker(
-    lone_valkey: EmbeddedValkey, database_url: str, tmp_path: Path, celery_setup_app: Celery
-) -> Iterator[StorageWorker]:
-    """pytest-celery's worker: ours, on this test's database."""
-    started = launch_worker(database_url, lone_valkey.url, tmp_path / "setup.log", app=celery_setup_app)
-    yield started
-    started.teardown()
 
 
 @contextmanager

@@ -1,42 +1,38 @@
 """Imports: files to import, and runs in this process."""
 
-import sys
-from collections.abc import Callable
-from uuid import uuid4
-
-from psycopg.rows import DictRow
-
-from pattern_storage.storage.pattern import WRITABLE
-from tests.fix_storage import Connection, make_pattern
-
-if sys.version_info >= (3, 14):
-    pass
-else:
-    pass
 import asyncio
+import bz2
+import gzip
 import json
+import sys
 import threading
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from psycopg.rows import dict_row
+from psycopg.rows import DictRow, dict_row
 
 from pattern_storage.config.settings import Settings
 from pattern_storage.storage import ModelResult, import_runs
+from pattern_storage.storage.pattern import WRITABLE
 from pattern_storage.tasks.database import Database, run_sync
 from pattern_storage.tasks.imports.plan.model import ImportPlan
 from pattern_storage.tasks.imports.publisher import publish_runs
 from pattern_storage.tasks.imports.run.execution import RunExecutor
 from pattern_storage.tasks.imports.sources.files import Source
 from pattern_storage.tasks.sender import create_app
-from tests.fix_process import DEADLINE
-from tests.fix_storage import Pool
+from tests.fix_storage import Connection, Pool, make_pattern
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {"gz": gzip.compress, "bz2": bz2.compress, "zst": zstd.compress}
 
 
 def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
@@ -71,57 +67,6 @@ def importing(pool: Pool, tmp_path: Path) -> Importing:
         return await RunExecutor(pool, plan, chosen, rejects=tmp_path / "rejects", seconds=60, **options).execute()
 
     return start
-
-
-class SlowFile(ThreadingHTTPServer):
-    """JSON Lines over HTTP: the first half at once, the second when the test says so."""
-
-    def __init__(self, rows: list[dict[str, Any]]) -> None:
-        self.halves = ["".join(json.dumps(row) + "\n" for row in half).encode() for half in (rows[::2], rows[1::2])]
-        self.go_on = threading.Event()
-        #: Times that somebody began to read it.
-        self.begun = 0
-        self.status = 200
-        super().__init__(("127.0.0.1", 0), _SlowHandler)
-        self.url = f"http://127.0.0.1:{self.server_port}/rows.jsonl"
-        threading.Thread(target=self.serve_forever, args=[0.01], daemon=True).start()
-
-    def handle_error(self, *_: Any) -> None:
-        """Say nothing of readers that were killed."""
-
-
-class _SlowHandler(BaseHTTPRequestHandler):
-    server: SlowFile
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
-
-    def do_HEAD(self) -> None:
-        self.send_response(self.server.status)
-        self.send_header("ETag", '"always"')
-        self.send_header("Content-Length", str(sum(map(len, self.server.halves))))
-        self.end_headers()
-
-    def do_GET(self) -> None:
-        self.do_HEAD()
-        if self.server.status != 200:
-            return
-        self.wfile.write(self.server.halves[0])
-        self.wfile.flush()
-        self.server.begun += 1
-        self.server.go_on.wait(DEADLINE)
-        self.wfile.write(self.server.halves[1])
-
-
-@pytest.fixture
-def slow_file() -> Iterator[SlowFile]:
-    """A source that ends when the test wants it to: 400 patterns, more than a chunk in each half."""
-    rows = patterns(400, description="x" * 2_000)
-    server = SlowFile(rows)
-    yield server
-    server.go_on.set()
-    server.shutdown()
-    server.server_close()
 
 
 def queue_run(

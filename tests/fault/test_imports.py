@@ -14,8 +14,9 @@ from pattern_storage.embedded import EmbeddedPostgres, EmbeddedValkey
 from pattern_storage.tasks.client import PatternStorageClient
 from tests.fix_celery import IN_TRANSACTION, worker_connections
 from tests.fix_faults import AT_ONCE, SOON, Launch, crash, start_again
-from tests.fix_imports import SlowFile, make_plan, patterns, queue_run, runs_of, write_lines
+from tests.fix_imports import make_plan, patterns, queue_run, runs_of, write_lines
 from tests.fix_process import DEADLINE, StartProcess, wait_until
+from tests.fix_slow_file import SlowFile
 from tests.fix_storage import count_patterns
 
 #: One process, for imports alone, as a deployment has it.

@@ -1,26 +1,14 @@
 """Imports of CSV and TSV: columns, constants, delimiters, numbers, and rows that are wrong."""
 
-import bz2
 import csv
-import gzip
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.fix_imports import Importing, make_plan
+from tests.fix_imports import COMPRESS, FULL_ROW, Importing, make_plan, stored_rows, with_defaults
 from tests.fix_storage import Connection, make_pattern
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
-from tests.fix_imports import FULL_ROW, stored_rows, with_defaults
-
-COMPRESS: dict[str, Callable[[bytes], bytes]] = {"gz": gzip.compress, "bz2": bz2.compress, "zst": zstd.compress}
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]], delimiter: str = ",") -> Path:

@@ -1,25 +1,23 @@
 """Every format and every compression, read and stored, and what is said of a file that is none."""
 
-import bz2
 import gzip
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from tests.fix_imports import Importing, make_plan, patterns, write_lines
+from tests.fix_imports import (
+    COMPRESS,
+    FULL_ROW,
+    Importing,
+    make_plan,
+    patterns,
+    stored_rows,
+    with_defaults,
+    write_lines,
+)
 from tests.fix_storage import Connection, make_pattern
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
-from tests.fix_imports import FULL_ROW, stored_rows, with_defaults
-
-COMPRESS: dict[str, Callable[[bytes], bytes]] = {"gz": gzip.compress, "bz2": bz2.compress, "zst": zstd.compress}
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".bz2", ".zst"])
@@ -71,7 +69,7 @@ BROKEN = [
     ("a.jsonl", b"\xff\xfe\n", "source_unreadable", "it is UTF-16; save it as UTF-8"),
     ("a.csv", "a,b\n".encode("utf-16"), "source_unreadable", "it is UTF-16; save it as UTF-8"),
     ("a.jsonl", gzip.compress(b"{}", mtime=0), "source_unreadable", "its name should end with .gz"),
-    ("a.csv", zstd.compress(b"a"), "source_unreadable", "its name should end with .zst"),
+    ("a.csv", COMPRESS["zst"](b"a"), "source_unreadable", "its name should end with .zst"),
     ("a.jsonl", b'{"pattern_name": ', "bad_rows", "line 1: Invalid JSON"),
     ("a.jsonl", b"7\n", "bad_rows", "line 1: "),
     ("a.csv", RUBBISH, "source_unreadable", "cannot be read to its end: line 1: "),

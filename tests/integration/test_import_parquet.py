@@ -12,14 +12,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from tests.fix_imports import Importing, make_plan
+from tests.fix_imports import FULL_ROW, Importing, make_plan, stored_rows, with_defaults
 from tests.fix_storage import Connection, make_pattern
-
-if sys.version_info >= (3, 14):
-    pass
-else:
-    pass
-from tests.fix_imports import FULL_ROW, stored_rows, with_defaults
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])

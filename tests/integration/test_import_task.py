@@ -17,8 +17,9 @@ from pattern_storage.config.broker import UNACKED_KEYS
 from pattern_storage.tasks.client import AsyncPatternStorageClient, PatternStorageClient
 from tests.fix_celery import IN_TRANSACTION, StartWorker, StorageWorker, worker_connections
 from tests.fix_events import EventOf, listening
-from tests.fix_imports import SlowFile, make_plan, patterns, queue_run, runs_of, write_lines
+from tests.fix_imports import make_plan, patterns, queue_run, runs_of, write_lines
 from tests.fix_process import DEADLINE, wait_until
+from tests.fix_slow_file import SlowFile
 from tests.fix_storage import count_patterns, make_pattern
 
 SOON = {"PATTERN_STORAGE_RETRY_BACKOFF": "0", "PATTERN_STORAGE_RETRY_BACKOFF_MAX": "1"}

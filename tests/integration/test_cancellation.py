@@ -1,0 +1,84 @@
+"""Cancelling of jobs in the ledger: job or canceller, whoever is first decides."""
+
+import asyncio
+from uuid import uuid4
+
+from pattern_storage.storage import (
+    ModelContractPatternStorage,
+    ledger,
+    outbox,
+)
+from tests.fix_storage import Connection, Node, Pool, contract, make_pattern, until
+
+
+async def count(connection: Connection, table: str) -> int:
+    row = await (await connection.execute(f"SELECT count(*) AS n FROM {table}")).fetchone()
+    assert row is not None
+    return int(row["n"])
+
+
+async def succeed_once(node: Node, asked: ModelContractPatternStorage) -> ModelContractPatternStorage:
+    result = await node.execute_once(asked)
+    assert result.success, result.error
+    return asked
+
+
+async def test_cancelled_before_it_ran(node: Node, connection: Connection) -> None:
+    asked = contract("insert", data=make_pattern())
+    assert (await ledger.cancel(connection, asked.correlation_id)).metadata["error_type"] == "revoked"
+    result = await node.execute_once(asked)
+    assert (result.metadata["error_type"], result.metadata["replayed"]) == ("revoked", True)
+    assert await count(connection, "pattern_templates") == 0
+
+
+async def test_cancelled_while_it_commits(node: Node, connection: Connection) -> None:
+    """Cancelling and committing at the same moment: both sides agree on who was first."""
+    for _ in range(30):
+        asked = contract("insert", data=make_pattern())
+        done, cancelled = await asyncio.gather(
+            node.execute_once(asked), ledger.cancel(connection, asked.correlation_id)
+        )
+        assert done.success == cancelled.success
+    assert await count(connection, "pattern_templates") == sum(
+        1
+        for row in await (await connection.execute("SELECT result FROM job_ledger")).fetchall()
+        if row["result"]["success"]
+    )
+
+
+async def test_cancelled_while_it_ends_and_a_relay_holds_its_row(
+    node: Node, connection: Connection, pool: Pool
+) -> None:
+    """Both write the ledger first: in another order the one would wait for the row, and the other for the first."""
+    asked = contract("insert", data=make_pattern())
+    async with connection.transaction():
+        await outbox.add(connection, asked)
+    waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    async with pool.connection() as relay:
+        async with relay.transaction():
+            assert await outbox.claim(relay)
+
+            async def both_wait() -> bool:
+                return (await relay.execute(waiting)).rowcount == len(running)
+
+            running = [asyncio.create_task(ledger.cancel(connection, asked.correlation_id))]
+            await until(both_wait)
+            running.append(asyncio.create_task(node.execute_once(asked)))
+            await until(both_wait)
+        results = await asyncio.gather(*running)
+    assert [result.metadata["error_type"] for result in results] == ["revoked", "revoked"]
+
+
+async def test_a_contract_with_a_nul_is_cancelled_among_others(connection: Connection) -> None:
+    """A message of another application may have one; it would be refused as soon as it is executed."""
+    jobs = {
+        one.correlation_id: one
+        for one in (contract("insert", data=make_pattern(pattern_name="\x00")), contract("delete", pattern_id=uuid4()))
+    }
+    assert await ledger.cancel_all(connection, jobs) == set(jobs)
+    assert [(await ledger.state(connection, job))[0] for job in jobs] == ["REVOKED", "REVOKED"]
+
+
+async def test_cancelled_after_it_was_done(node: Node, connection: Connection) -> None:
+    asked = await succeed_once(node, contract("insert", data=make_pattern()))
+    assert (await ledger.cancel(connection, asked.correlation_id)).success
