@@ -28,7 +28,7 @@ WITH written AS (
 -- Change the given columns of one pattern, whose new values are JSON ($2), if it was last updated at the expected time
 -- ($4) or none is expected; see update_pattern.
 WITH present AS (
-    SELECT id, updated_at FROM pattern_templates WHERE id = $3::uuid FOR UPDATE
+    SELECT id, updated_at FROM pattern_templates WHERE id = $3::uuid FOR NO KEY UPDATE
 ), changed AS (
     UPDATE pattern_templates AS pattern
     SET {assignments}, updated_at = greatest(now(), pattern.updated_at + interval '1 microsecond')
@@ -74,9 +74,10 @@ COPY pattern_templates (id, {columns}) FROM STDIN
 -- Change the given columns of one pattern, if it was last updated at the expected time or none is expected; return its
 -- name, and when it was last updated before. Each update has a later time than the one before: transactions may begin at
 -- the same moment or commit in another order, and a group is one transaction. The pattern is locked first: after waiting
--- for somebody else's update, PostgreSQL reads what that has written.
+-- for somebody else's update, PostgreSQL reads what that has written. As an UPDATE alone does, it waits for no transaction
+-- that inserts patterns with this parent: the lock of their foreign key is on the id.
 WITH present AS (
-    SELECT id, updated_at FROM pattern_templates WHERE id = %(id)s FOR UPDATE
+    SELECT id, updated_at FROM pattern_templates WHERE id = %(id)s FOR NO KEY UPDATE
 ), written AS (
     UPDATE pattern_templates
     SET {assignments}, updated_at = greatest(now(), pattern_templates.updated_at + interval '1 microsecond')

@@ -6,14 +6,17 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from pattern_storage.storage.group import GroupConnection
 from pattern_storage.storage.pattern import WRITABLE
 from tests.fix_storage import (
     FULL,
     Connection,
+    MakeNode,
     Node,
     all_rows,
     assert_metadata,
     contract,
+    execute,
     fail,
     make_pattern,
     row_of,
@@ -102,3 +105,26 @@ async def test_updated_at_moves_with_every_update(node: Node) -> None:
         times.append(data["updated_at"])
     moments = [datetime.fromisoformat(time) for time in times]
     assert moments == sorted(set(moments))
+
+
+async def test_an_update_does_not_wait_for_a_transaction_that_refers_to_the_pattern(
+    node_with: MakeNode, group: GroupConnection, connection: Connection
+) -> None:
+    async with node_with(lock_timeout="500") as node:
+        parent = await succeed(node, "insert", data=make_pattern())
+        changes = {"pattern_id": parent["pattern_id"], "data": {"category": "new"}}
+        # As an import does for minutes.
+        async with connection.transaction():
+            child = make_pattern(parent_pattern_id=parent["pattern_id"])
+            columns = ("pattern_name", "pattern_type", "language", "template_code", "parent_pattern_id")
+            await execute(
+                connection,
+                f"INSERT INTO pattern_templates ({', '.join(columns)}) VALUES (%s, %s, %s, %s, %s)",
+                *(child[column] for column in columns),
+            )
+            await succeed(node, "update", **changes)
+            [updated] = group.execute([contract("update", **changes)])
+            assert updated is not None
+            assert updated.success
+            expected = datetime.fromisoformat(updated.parse().data["updated_at"])
+            await succeed(node, "update", **changes, expect=expected)
