@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 import redis
 from kombu.exceptions import OperationalError
@@ -24,9 +23,9 @@ from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.client.result_document import read_document
 from pattern_storage.tasks.errors import BrokerUnavailable, QueueUnreadable
 from pattern_storage.tasks.operate.waiting_message import WaitingMessage, read_message
+from pattern_storage.tasks.queue_depths import count_messages, priority_keys, read_depths
 from pattern_storage.tasks.queue_names import RESERVED, SHORT, find_names
 from pattern_storage.tasks.sender import create_app
-from pattern_storage.tasks.transport.kombu_parts import redis as kombu_redis
 from pattern_storage.vocabulary import FINAL_STATES, JobState, ListedState
 
 #: Messages that are read in one round trip; one may have megabytes, most have a kilobyte.
@@ -77,31 +76,13 @@ class RedisQueues:
         known = {*QUEUES, *known}
         in_flight = [message.queue for message in self.in_flight()]
         names = self.names({*known, *filter(QUEUE_NAME.fullmatch, in_flight)}, seconds=seconds)
-        with broker_errors(), self._server.pipeline(transaction=False) as pipeline:
-            for queue in names:
-                for key in self._keys(queue):
-                    pipeline.llen(key)
-                    pipeline.llen(f"{key}.claimed")
-                    pipeline.lindex(key, -1)
-            replies = pipeline.execute(raise_on_error=False)
-        found, size = [], 3 * len(kombu_redis.Channel.priority_steps)
-        for index, queue in enumerate(names):
-            own = replies[index * size : (index + 1) * size]
-            if refused := next((reply for reply in own if isinstance(reply, ResponseError)), None):
-                if queue in QUEUES:
-                    raise BrokerUnavailable(f"the queue cannot be read: {refused}")
-                # A producer chose the name, and there may be a key of another type under it.
-                continue
-            oldest = [read_message(raw, queue).sent_at for raw in own[2::3] if raw is not None]
-            found.append(
-                QueueDepth(
-                    queue,
-                    waiting=sum(own[::3]),
-                    claimed=sum(own[1::3]),
-                    unacked=in_flight.count(queue),
-                    oldest_at=min((at for at in oldest if at is not None), default=None),
-                )
-            )
+        found: list[QueueDepth] = []
+        with broker_errors():
+            for depth in read_depths(self._server, names, self._prefix):
+                sent = [read_message(raw, depth.name).sent_at for raw in depth.oldest]
+                oldest_at = min((at for at in sent if at is not None), default=None)
+                unacked = in_flight.count(depth.name)
+                found.append(QueueDepth(depth.name, depth.waiting, depth.claimed, unacked, oldest_at))
         return [depth for depth in found if depth.name in known or depth.waiting or depth.unacked]
 
     def knows(self, queue: str) -> bool:
@@ -111,7 +92,7 @@ class RedisQueues:
         with broker_errors():
             try:
                 bound = self._server.smembers(f"{self._prefix}_kombu.binding.{queue}")
-                return bool(bound) or any(self._server.llen(key) for key in self._keys(queue))
+                return bool(bound) or any(self._server.llen(key) for key in priority_keys(queue, self._prefix))
             except ResponseError:
                 # A key of that name, but no list.
                 return False
@@ -167,20 +148,14 @@ class RedisQueues:
     def take(self, queue: str, limit: int = CHUNK) -> list[WaitingMessage]:
         """Take the oldest messages out of a queue for good; return them, none if it is empty."""
         with broker_errors():
-            for key in self._keys(queue):
+            for key in priority_keys(queue, self._prefix):
                 if taken := self._server.rpop(key, limit):
                     return [read_message(raw, queue) for raw in (taken if isinstance(taken, list) else [taken])]
         return []
 
-    def _keys(self, queue: str) -> list[str]:
-        """Return the lists of a queue, one for each priority, the first one taken from first."""
-        channel = kombu_redis.Channel
-        names = [queue if not step else f"{queue}{channel.sep}{step}" for step in channel.priority_steps]
-        return [f"{self._prefix}{name}" for name in names]
-
     def _lengths(self, queue: str) -> tuple[list[tuple[str, int]], int]:
         """Return the length of each list of a queue, and their sum."""
-        lengths = [(key, self._server.llen(key)) for key in self._keys(queue)]
+        lengths = [(key, self._server.llen(key)) for key in priority_keys(queue, self._prefix)]
         return lengths, sum(length for _, length in lengths)
 
     def _read(self, lengths: Sequence[tuple[str, int]], place: int, count: int) -> list[bytes | str]:
@@ -223,16 +198,7 @@ def depths(settings: Settings, known: Iterable[str] = (), *, seconds: float = SH
             return queues.depths(known, seconds=seconds)
     with broker_errors(), closing(create_app(settings)) as app, app.connection_for_read() as connection:
         connection.connect()
-        return [QueueDepth(queue, _count_messages(connection, queue), None, None, None) for queue in QUEUES]
-
-
-def _count_messages(connection: Any, queue: str) -> int:
-    """Return how many messages a queue of RabbitMQ has. Asking for one that was never declared closes the channel."""
-    try:
-        with connection.channel() as channel:
-            return int(channel.queue_declare(queue, passive=True).message_count)
-    except connection.channel_errors:
-        return 0
+        return [QueueDepth(queue, count_messages(connection, queue), None, None, None) for queue in QUEUES]
 
 
 @contextmanager
@@ -240,5 +206,7 @@ def broker_errors() -> Iterator[None]:
     """Raise the errors of a broker, whichever library it is reached with, as BrokerUnavailable."""
     try:
         yield
+    except ResponseError as error:
+        raise BrokerUnavailable(f"the queue cannot be read: {error}") from error
     except (RedisError, OperationalError, OSError) as error:
         raise BrokerUnavailable(f"the queue does not answer: {error}") from error

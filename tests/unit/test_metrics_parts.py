@@ -11,7 +11,8 @@ from celery import Celery
 
 from pattern_storage.tasks.observability.metrics.instruments import Instruments
 from pattern_storage.tasks.observability.metrics.recorder import Recorder
-from pattern_storage.tasks.observability.metrics.servers import Probe, _declared
+from pattern_storage.tasks.observability.metrics.servers import Probe
+from pattern_storage.tasks.queue_depths import count_messages
 
 
 @pytest.fixture
@@ -60,8 +61,8 @@ def test_queues_of_a_broker_that_is_not_redis() -> None:
         with connection.SimpleQueue("depths") as queue:
             queue.put("one")
             queue.put("two")
-            assert _declared(connection, "depths") == 2
-            assert _declared(connection, "never declared") == 0
+            assert count_messages(connection, "depths") == 2
+            assert count_messages(connection, "never declared") == 0
             queue.clear()
         connection.release()
 

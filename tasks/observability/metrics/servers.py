@@ -12,6 +12,7 @@ from typing import Any
 from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
+from pattern_storage.config.broker import UNACKED_KEYS
 from pattern_storage.config.celeryconfig import QUEUES
 from pattern_storage.config.settings import Settings
 from pattern_storage.storage import dead_letters, import_health, outbox
@@ -21,6 +22,7 @@ from pattern_storage.storage.logs import get_logger
 from pattern_storage.storage.outbox import OutboxSize
 from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.observability.metrics.gauges import of_broker, of_imports, of_postgresql, of_servers
+from pattern_storage.tasks.queue_depths import count_messages, read_depths
 from pattern_storage.tasks.queue_names import find_names
 from pattern_storage.tasks.sender import create_app
 
@@ -115,59 +117,37 @@ class ServersCollector(Collector):
 
     def _ask_broker(self) -> BrokerAnswer:
         """Return messages by queue and state; of Redis also the number of unacknowledged messages, and ages."""
-        app = create_app(self._settings)
-        with closing(app), app.connection_for_read() as connection:
-            connection.connect()
-            channel: Any = connection.channel()
-            if not hasattr(channel, "_q_for_pri"):
-                return [(queue, "waiting", _declared(connection, queue)) for queue in QUEUES], None, {}
-            names = self._names()
-            with channel.client.pipeline(transaction=False) as pipeline:
-                for queue in names:
-                    # Each priority of a queue is a key of its own, and the transport's claims are another.
-                    for step in channel.priority_steps:
-                        key = channel._q_for_pri(queue, step)
-                        pipeline.llen(key).llen(f"{key}.claimed")
-                        # The oldest is the last; kombu adds the prefix to other commands' keys, not to this one's.
-                        pipeline.lindex(f"{channel.global_keyprefix}{key}", -1)
-                *lengths, unacked = pipeline.hlen(channel.unacked_key).execute()
-        width = 3 * len(channel.priority_steps)
-        depths, ages = [], {}
-        for index, queue in enumerate(names):
-            own = lengths[index * width : (index + 1) * width]
-            depths += [(queue, "waiting", sum(own[::3])), (queue, "claimed", sum(own[1::3]))]
-            ages[queue] = _age(own[2::3])
-        return depths, unacked, ages
-
-    def _names(self) -> tuple[str, ...]:
-        """Return the names of all queues: those that this worker consumes from, and those in which jobs wait."""
+        settings = self._settings
+        if not settings.broker_kind.is_redis:
+            with closing(create_app(settings)) as app, app.connection_for_read() as connection:
+                connection.connect()
+                return [(queue, "waiting", count_messages(connection, queue)) for queue in QUEUES], None, {}
         self._served.update(self._queues())
-        with redis_connections.connect(self._settings, self._settings.broker) as server:
-            return find_names(self._settings, server, self._served)
+        with redis_connections.connect(settings, settings.broker) as server:
+            names = find_names(settings, server, self._served)
+            depths = list(read_depths(server, names, settings.key_prefix))
+            unacked = int(server.hlen(f"{settings.key_prefix}{UNACKED_KEYS['unacked_key']}"))
+        counts = [
+            (depth.name, state, count)
+            for depth in depths
+            for state, count in (("waiting", depth.waiting), ("claimed", depth.claimed))
+        ]
+        return counts, unacked, {depth.name: _age(depth.oldest) for depth in depths}
 
     def _ask_results(self) -> bool:
         with redis_connections.connect(self._settings) as server:
             return bool(server.ping())
 
 
-def _age(oldest: Iterable[bytes | None]) -> float:
+def _age(oldest: Iterable[bytes | str]) -> float:
     """Return how long the oldest of these messages waits, 0 if there is none, or none that says when it was sent."""
     sent = [at for raw in oldest if (at := _sent_at(raw)) is not None]
     return max(time.time() - min(sent), 0.0) if sent else 0.0
 
 
-def _sent_at(raw: bytes | None) -> float | None:
+def _sent_at(raw: bytes | str) -> float | None:
     try:
-        return float(json.loads(raw or b"")["headers"]["sent_at"])
+        return float(json.loads(raw)["headers"]["sent_at"])
     # Anybody may have put the message there.
     except (ValueError, TypeError, LookupError, RecursionError):
         return None
-
-
-def _declared(connection: Any, queue: str) -> int:
-    """Return the messages of a queue of RabbitMQ; one that was never declared has none, and costs its channel."""
-    try:
-        with connection.channel() as channel:
-            return int(channel.queue_declare(queue, passive=True).message_count)
-    except connection.channel_errors:
-        return 0
