@@ -19,7 +19,6 @@ from psycopg.sql import SQL, Identifier
 
 from pattern_storage.tasks.client import PatternStorageClient
 from tests.fix_flower import PASSWORD, Answer, Flower, GivenServers
-from tests.fix_servers import create_database, drop_database, on_database
 
 LOGINS = {
     "admin": f"admin:{PASSWORD}",
@@ -113,27 +112,22 @@ class Pages:
 
 
 @pytest.fixture(scope="module")
-def pages(
-    postgres_url: str, template_database: str, valkey_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Pages]:
+def pages(shared_database_url: str, valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
     """One Flower for the tests of a module, on a database of its own."""
-    name = create_database(postgres_url, template_database)
     with redis.Redis.from_url(valkey_url) as server:
         server.flushdb()
-    url = on_database(postgres_url, name)
     folder = tmp_path_factory.mktemp("pages")
     imports = folder / "imports.toml"
     imports.write_text("")
     flower = Flower(
-        GivenServers(url, valkey_url), folder,
+        GivenServers(shared_database_url, valkey_url), folder,
         PATTERN_STORAGE_FLOWER_VIEWERS=LOGINS["viewer"],
         PATTERN_STORAGE_FLOWER_OPERATORS=f"{LOGINS['operator']}\n{LOGINS['other operator']}",
         PATTERN_STORAGE_CONNECT_TIMEOUT="2",
         PATTERN_STORAGE_IMPORTS_FILE=str(imports),
     )  # fmt: skip
-    yield Pages(flower.ready(), url, valkey_url, imports)
+    yield Pages(flower.ready(), shared_database_url, valkey_url, imports)
     flower.group.discard()
-    drop_database(postgres_url, name)
 
 
 @pytest.fixture

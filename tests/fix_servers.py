@@ -110,6 +110,14 @@ def database_url(postgres_url: str, template_database: str) -> Iterator[str]:
     drop_database(postgres_url, name)
 
 
+@pytest.fixture(scope="module")
+def shared_database_url(postgres_url: str, template_database: str) -> Iterator[str]:
+    """A migrated database that the tests of a module share."""
+    name = create_database(postgres_url, template_database)
+    yield on_database(postgres_url, name)
+    drop_database(postgres_url, name)
+
+
 @pytest.fixture
 def empty_database_url(postgres_url: str) -> Iterator[str]:
     """A database without any table, this test's own."""

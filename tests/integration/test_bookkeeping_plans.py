@@ -11,7 +11,6 @@ from psycopg.types.json import Jsonb
 
 from bench.growth_rows import FILL
 from pattern_storage.storage.sql import block
-from tests.fix_servers import create_database, drop_database, on_database
 
 ROWS = 20_000
 STEP = 100
@@ -42,16 +41,14 @@ STATEMENTS: list[tuple[str, dict[str, Any], int]] = [
 
 
 @pytest.fixture(scope="module")
-def full(postgres_url: str, template_database: str) -> Iterator[psycopg.Connection]:
+def full(shared_database_url: str) -> Iterator[psycopg.Connection]:
     """A connection to full tables, their statistics fresh; nothing is to stay."""
-    name = create_database(postgres_url, template_database)
-    with psycopg.connect(on_database(postgres_url, name), autocommit=True) as connection:
+    with psycopg.connect(shared_database_url, autocommit=True) as connection:
         for table, statement in FILL.items():
             if table != "pattern_templates":
                 connection.execute(statement.format(start=0, rows=ROWS).encode())
         connection.execute("VACUUM ANALYZE")
         yield connection
-    drop_database(postgres_url, name)
 
 
 def read(plan: dict[str, Any]) -> Iterator[int]:

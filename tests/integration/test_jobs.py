@@ -1,7 +1,7 @@
 """Job lists: what each table knows of a job, one list in keyset pages, filters, and hostile ones."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -29,7 +29,6 @@ from pattern_storage.storage.model_contract_pattern_storage import ModelResult
 from pattern_storage.storage.pool import create_pool
 from pattern_storage.storage.sql import block
 from pattern_storage.vocabulary import ListedState
-from tests.fix_servers import create_database, drop_database, on_database
 from tests.fix_storage import contract, make_pattern
 
 Connection = psycopg.AsyncConnection[Any]
@@ -42,20 +41,12 @@ CLAIMED = SENT + timedelta(seconds=1)
 
 
 @pytest.fixture(scope="module")
-def url(postgres_url: str, template_database: str) -> Iterator[str]:
-    """A database with jobs of all states, that the tests of this module only read."""
-    name = create_database(postgres_url, template_database)
-    yield on_database(postgres_url, name)
-    drop_database(postgres_url, name)
-
-
-@pytest.fixture(scope="module")
-def known(url: str) -> dict[str, UUID]:
-    """The ids of those jobs, by what is particular about each."""
+def known(shared_database_url: str) -> dict[str, UUID]:
+    """The ids of jobs of all states, which tests only read, by what is particular about each."""
 
     async def make() -> dict[str, UUID]:
-        async with create_pool(url) as pool, pool.connection() as connection:
-            group = GroupConnection(url, connect_timeout=5.0)
+        async with create_pool(shared_database_url) as pool, pool.connection() as connection:
+            group = GroupConnection(shared_database_url, connect_timeout=5.0)
             try:
                 return await make_jobs(NodePatternStorageEffect(pool), group, connection)
             finally:
@@ -65,9 +56,9 @@ def known(url: str) -> dict[str, UUID]:
 
 
 @pytest.fixture
-async def reader(url: str, known: dict[str, UUID]) -> AsyncIterator[Connection]:
-    """A connection to it."""
-    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as opened:
+async def reader(shared_database_url: str, known: dict[str, UUID]) -> AsyncIterator[Connection]:
+    """A connection to those jobs."""
+    async with await psycopg.AsyncConnection.connect(shared_database_url, autocommit=True) as opened:
         yield opened
 
 

@@ -28,7 +28,6 @@ from pattern_storage import (
 )
 from pattern_storage.testing import RecordedMode, make_contract, make_pattern, recorded
 from tests.fix_applications import ASYNCHRONOUS, SYNCHRONOUS, AsyncOpened, Opened
-from tests.fix_servers import create_database, drop_database, on_database
 
 #: No test here needs a queue: the outbox is written in PostgreSQL alone.
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -39,11 +38,9 @@ class RollBack(Exception):
 
 
 @pytest.fixture(scope="module")
-def url(postgres_url: str, template_database: str) -> Iterator[str]:
-    """A database that the tests of this module share."""
-    name = create_database(postgres_url, template_database)
-    yield on_database(postgres_url, name)
-    drop_database(postgres_url, name)
+def url(shared_database_url: str) -> str:
+    """The same by a short name."""
+    return shared_database_url
 
 
 @pytest.fixture(scope="module")

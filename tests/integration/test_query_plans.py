@@ -17,7 +17,6 @@ from psycopg.sql import SQL
 from pattern_storage.storage.operations.paging import Cursor
 from pattern_storage.storage.operations.query import Query
 from pattern_storage.storage.operations.query_params import DEFAULT_LIMIT, QueryParams, SortColumn
-from tests.fix_servers import create_database, drop_database, on_database
 
 TABLE = "pattern_templates"
 ROWS = int(os.environ.get("PLAN_ROWS", "20000"))
@@ -101,10 +100,9 @@ Plan = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def planner(postgres_url: str, template_database: str) -> Iterator[psycopg.Connection]:
+def planner(shared_database_url: str) -> Iterator[psycopg.Connection]:
     """A connection to the full table, its statistics fresh."""
-    name = create_database(postgres_url, template_database)
-    with psycopg.connect(on_database(postgres_url, name), autocommit=True) as connection:
+    with psycopg.connect(shared_database_url, autocommit=True) as connection:
         connection.execute(FILL)
         connection.execute("VACUUM ANALYZE pattern_templates")
         firsts = connection.execute(
@@ -113,7 +111,6 @@ def planner(postgres_url: str, template_database: str) -> Iterator[psycopg.Conne
         )
         LEADING.update(firsts.fetchall())
         yield connection
-    drop_database(postgres_url, name)
 
 
 def nodes(plan: Plan) -> Iterator[Plan]:
