@@ -50,7 +50,7 @@ def test_the_overview_leads_to_what_is_wrong(person: Callable[..., Any], picture
     assert page.inner_text("h1") == "Dead letters"
 
 
-def test_a_job_is_found_by_each_filter(person: Callable[..., Any], station: Station, pictures: Path) -> None:
+def test_a_job_is_found_by_each_filter(person: Callable[..., Any], pictures: Path) -> None:
     page = person("viewer")
     page.goto("/jobs")
     shoot(page, pictures, "jobs")
@@ -107,7 +107,7 @@ def test_a_job_leads_to_its_pattern(person: Callable[..., Any], pictures: Path) 
     page.locator("section[aria-label=Patterns] a", has_text="heapq.merge").wait_for()
 
 
-def test_a_failed_job_is_sent_again(person: Callable[..., Any], station: Station) -> None:
+def test_a_failed_job_is_sent_again(person: Callable[..., Any]) -> None:
     page = person("operator")
     page.goto("/jobs?state=FAILURE&error_type=unique_violation")
     page.locator("section[aria-label=Jobs] tbody a").first.click()

@@ -125,7 +125,7 @@ def test_killed_at_random(forge: Forge, start_worker: StartWorker, database_url:
 
 
 def test_a_worker_killed_with_the_only_message(
-    start_relay: StartProcess, start_worker: StartWorker, database_url: str, redis_url: str
+    start_relay: StartProcess, start_worker: StartWorker, database_url: str
 ) -> None:
     """Celery would give it back after ten minutes; the outbox does not wait for that."""
     start_relay(PATTERN_STORAGE_RELAY_REPUBLISH_DELAY="1")

@@ -122,7 +122,7 @@ def test_idle_connections_that_the_server_closes_come_back(store: Store, redis_u
     reader.steps(lambda: len(got) == 2)
 
 
-def test_a_server_that_says_nothing_is_noticed(store: Store, read: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_says_nothing_is_noticed(read: Open) -> None:
     reader = read(["q"], print, loop=True, health_check_interval=1)
     for _ in range(5):
         reader.step()

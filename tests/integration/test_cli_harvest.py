@@ -63,7 +63,7 @@ def test_files_that_cannot_be_read_are_named(cli: Cli, source: Path) -> None:
     assert said.err.endswith(f"3 patterns from {source}, 1 files skipped\n")
 
 
-def test_a_closed_pipe_is_no_error_message(tmp_path: Path) -> None:
+def test_a_closed_pipe_is_no_error_message() -> None:
     command, environment = command_line("harvest")
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None

@@ -47,7 +47,7 @@ def test_pages(served_cli: Cli, name: str, tmp_path: Path) -> None:
     assert seen == [pattern["pattern_name"] for pattern in patterns]
 
 
-def test_a_table_keeps_ids_whole_and_takes_brackets_as_they_are(served_cli: Cli, name: str) -> None:
+def test_a_table_keeps_ids_whole_and_takes_brackets_as_they_are(served_cli: Cli) -> None:
     long = f"[bold]{uuid4().hex[:6]} " + "long " * 40
     record_id = insert(served_cli, long)["pattern_id"]
     said = served_cli("query", "--pattern-id", record_id, COLUMNS="80")

@@ -106,9 +106,7 @@ async def test_a_csv_row_with_too_few_values(importing: Importing, tmp_path: Pat
 CSV_HEADER = "pattern_name,pattern_type,language,template_code"
 
 
-async def test_a_bad_byte_spoils_its_row_and_not_the_file(
-    importing: Importing, connection: Connection, tmp_path: Path
-) -> None:
+async def test_a_bad_byte_spoils_its_row_and_not_the_file(importing: Importing, tmp_path: Path) -> None:
     rows = [f"n{number},code,go,x".encode() for number in range(3_000)]
     rows[1_999] = b"caf\xe9,code,go,x"
     path = tmp_path / "rows.csv"

@@ -125,7 +125,7 @@ async def test_an_unchanged_source_is_skipped_and_says_so(
     assert (await importing(plan)).data["state"] == "done"
 
 
-async def test_several_files(importing: Importing, connection: Connection, tmp_path: Path) -> None:
+async def test_several_files(importing: Importing, tmp_path: Path) -> None:
     for name in ("b", "a", "c"):
         write_lines(tmp_path / f"{name}.jsonl", [make_pattern(pattern_name=name)])
     (tmp_path / "folder.jsonl").mkdir()

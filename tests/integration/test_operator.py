@@ -125,9 +125,8 @@ async def test_cancelling_is_durable_wherever_a_job_is(
 
 
 async def test_a_queue_is_emptied_for_good(
-    settings: Settings, operator: Operator, client: PatternStorageClient, connection: Connection,
-    store: "redis.Redis",
-) -> None:  # fmt: skip
+    operator: Operator, client: PatternStorageClient, connection: Connection, store: "redis.Redis"
+) -> None:
     sent = [client.insert(make_pattern()) for _ in range(3)]
     store.lpush("storage", "no message")
     seen: list[int] = []

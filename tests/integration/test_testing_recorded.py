@@ -22,7 +22,7 @@ from pattern_storage.testing import (
 from pattern_storage.testing.transactions import Transaction, rolled_back
 
 
-def test_recorded_jobs_go_nowhere(recorded_jobs: RecordedMode, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recorded_jobs_go_nowhere(recorded_jobs: RecordedMode) -> None:
     with PatternStorageClient() as client:
         job = client.insert(make_pattern(pattern_name="Recorded"))
         client.batch_insert([make_pattern(pattern_name="First"), make_pattern(pattern_name="Second")])

@@ -219,7 +219,7 @@ def test_what_is_no_message_is_put_aside(store: Store, redis_url: str, read: Ope
     assert got[0].payload == 1
 
 
-def test_a_drain_without_messages_ends_in_time(redis_url: str, read: Open) -> None:
+def test_a_drain_without_messages_ends_in_time(read: Open) -> None:
     reader = read(["q"], print)
     begun = time.monotonic()
     with pytest.raises(socket.timeout):

@@ -49,7 +49,7 @@ def test_a_full_worker_asks_nothing(store: Store, redis_url: str, read: Open) ->
 
 
 @pytest.mark.parametrize("loop", [False, True], ids=["without loop", "loop"])
-def test_no_queue_adds_to_the_delay_of_another(store: Store, redis_url: str, read: Open, loop: bool) -> None:
+def test_no_queue_adds_to_the_delay_of_another(redis_url: str, read: Open, loop: bool) -> None:
     got: list[Any] = []
     reader = read(QUEUES, acknowledged(got), loop=loop)
     # Longer than the reader has: a queue that is looked at only after the wait for another never gets its turn.
@@ -93,7 +93,7 @@ def test_a_watch_survives_the_end_of_its_connection(store: Store, redis_url: str
         reader.steps(lambda number=number: got[-1:] == [number])  # type: ignore[misc]
 
 
-def test_a_watch_of_what_came_meanwhile(store: Store, redis_url: str, read: Open) -> None:
+def test_a_watch_of_what_came_meanwhile(redis_url: str, read: Open) -> None:
     """A message comes between the claim that found none and the question, or beside another's."""
     got: list[Any] = []
     reader = read(["a"], acknowledged(got), loop=True)

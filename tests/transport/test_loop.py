@@ -127,7 +127,7 @@ def test_answers_that_came_while_the_process_stood_still_are_read(store: Store, 
 
 
 @pytest.mark.parametrize("loop", [False, True], ids=["without loop", "loop"])
-def test_a_health_check_may_connect_again(store: Store, redis_url: str, proxy_to: ProxyTo, loop: bool) -> None:
+def test_a_health_check_may_connect_again(redis_url: str, proxy_to: ProxyTo, loop: bool) -> None:
     proxy = proxy_to(redis_url)
     got: list[Any] = []
     reader = Reader(
