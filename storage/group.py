@@ -12,6 +12,7 @@ it has at hand together, and one that is alone in the same way. What makes that 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from pattern_storage.storage import numbers
 from pattern_storage.storage.connection import connect_sync, milliseconds
 from pattern_storage.storage.errors import AlreadyDone, ContractInvalid, StorageError, TransientError
 from pattern_storage.storage.group_statements import Job, statements
@@ -191,9 +192,9 @@ def _checked(contract: ModelContractPatternStorage) -> Insert | Update | Delete 
 
 
 def _is_storable(contract: ModelContractPatternStorage) -> bool:
-    """Whether PostgreSQL can read the contract as part of a statement's JSON: it refuses NUL characters there."""
+    """Whether PostgreSQL can read the contract as part of a JSON value, where it refuses NUL characters and NaN."""
     try:
         validated = ModelContractPatternStorage.model_validate(dict(contract))
     except ContractInvalid:
         return False
-    return "\\u0000" not in validated.model_dump_json()
+    return numbers.are_json(validated.model_dump(mode="json")) and "\\u0000" not in validated.model_dump_json()

@@ -13,7 +13,7 @@ from psycopg.errors import UniqueViolation
 from psycopg.rows import scalar_row
 from psycopg.types.json import Json
 
-from pattern_storage.storage import delivery
+from pattern_storage.storage import delivery, numbers
 from pattern_storage.storage.errors import CorrelationConflict, TransactionConflict
 from pattern_storage.storage.fingerprint import fingerprints, name_request
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage, ModelResult
@@ -32,7 +32,7 @@ async def record(connection: Connection, contract: ModelContractPatternStorage, 
     """
     request, name = name_request(result, contract), delivery.pattern_name(contract, result)
     # An operator sends only failed jobs again.
-    kept = None if result.success else Json(contract.model_dump(mode="json"))
+    kept = None if result.success else _kept(contract)
     await _record(connection, contract.correlation_id, request, result, name, kept)
 
 
@@ -69,6 +69,12 @@ async def _record(
         "contract": contract,
     }
     await connection.execute(block("record_job"), values)
+
+
+def _kept(contract: ModelContractPatternStorage) -> Json | None:
+    """Return a contract as the ledger keeps it; None if it has a number that JSON does not have."""
+    fields = contract.model_dump(mode="json")
+    return Json(fields) if numbers.are_json(fields) else None
 
 
 def _state_of(result: ModelResult) -> JobState:
@@ -153,7 +159,7 @@ async def cancel_all(connection: Connection, jobs: Mapping[UUID, ModelContractPa
         "pattern_names": [contract and delivery.pattern_name(contract) for contract in jobs.values()],
         "queues": [delivery.delivery_of(job).queue for job in jobs],
         "sent_at": [delivery.delivery_of(job).sent_at for job in jobs],
-        "contracts": [contract and Json(contract.model_dump(mode="json")) for contract in jobs.values()],
+        "contracts": [contract and _kept(contract) for contract in jobs.values()],
         "error": REVOKED,
     }
     return set(await fetch_all(connection, scalar_row, block("cancel_jobs"), values))

@@ -36,6 +36,15 @@ def loads(text: str | bytes) -> Any:
     return value
 
 
+def are_json(value: Any) -> bool:
+    """Whether JSON has all numbers in a value: it has no NaN and no infinite ones, which Python's parsers take."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return False
+    return True
+
+
 def check(text: str | bytes) -> None:
     """Raise NumberInexact for JSON with a number that a double cannot keep. Invalid JSON passes."""
     # No number has a surrogate.

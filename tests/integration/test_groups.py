@@ -1,5 +1,6 @@
 """Groups in PostgreSQL: one round trip, outcomes as if each job had been alone, and nothing left behind."""
 
+import math
 import re
 import time
 from collections.abc import Iterator
@@ -155,7 +156,7 @@ def test_what_no_ledger_can_keep_spoils_no_neighbour(group: GroupConnection) -> 
     for _ in range(300):
         deep = [deep]
     bad = [received(pattern_name="\ud800"), received(context={"deep": deep}), received(no_column="\udfff")]
-    bad.append(received(pattern_name="a\x00b"))
+    bad += [received(pattern_name="a\x00b"), received(confidence_score=math.nan), received(context={"k": math.inf})]
     refused, good, *others = group.execute([received(confidence_score=7), received(), *bad])
     assert refused is not None
     assert (refused.success, refused.parse().metadata["error_type"]) == (False, "validation_error")

@@ -1,6 +1,7 @@
 """Once per correlation id: whoever comes second answers with the first result, and changes nothing."""
 
 import asyncio
+import math
 from typing import Any
 from uuid import uuid4
 
@@ -10,7 +11,7 @@ from pattern_storage.storage import (
     ModelContractPatternStorage,
     ledger,
 )
-from tests.fix_storage import Connection, Node, contract, make_pattern, succeed
+from tests.fix_storage import Connection, Node, contract, execute, make_pattern, succeed
 
 
 async def count(connection: Connection, table: str) -> int:
@@ -66,6 +67,24 @@ async def test_bad_values_are_decided_too(node: Node, connection: Connection) ->
     assert (await node.execute_once(asked)).metadata["error_type"] == "validation_error"
     assert (await node.execute_once(asked)).metadata["replayed"] is True
     assert await count(connection, "pattern_templates") == 0
+
+
+@pytest.mark.parametrize("columns", [{"confidence_score": math.nan}, {"context": {"k": [-math.inf]}}])
+async def test_numbers_that_json_does_not_have_are_decided_too(
+    node: Node, connection: Connection, columns: dict[str, Any]
+) -> None:
+    """Python's parser takes them out of a message; the contract cannot be kept, its failure can."""
+    asked = contract("insert", data=make_pattern(**columns))
+    first = await node.execute_once(asked)
+    assert first.metadata["error_type"] == "validation_error"
+    assert str(first.error).startswith(next(iter(columns)))
+    second = await node.execute_once(asked)
+    assert (second.error, second.metadata["replayed"]) == (first.error, True)
+    cancelled = contract("insert", data=make_pattern(**columns))
+    result = await ledger.cancel(connection, cancelled.correlation_id, cancelled)
+    assert result.metadata["error_type"] == "revoked"
+    kept = await execute(connection, "SELECT contract FROM job_ledger")
+    assert kept == [{"contract": None}] * 2
 
 
 @pytest.mark.parametrize("operation", ["insert", "update", "delete", "batch_insert"])
