@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from celery.worker import request as celery_request
+from celery.worker import state
 from kombu.asynchronous.semaphore import LaxBoundedSemaphore
 from kombu.transport.virtual import Message as KombuMessage
 
@@ -217,3 +218,27 @@ def test_a_body_that_is_none_is_refused_where_each_job_shows_its_own_statements(
     one._begin()
     assert refused == [message]
     assert one._slots.value == 1
+
+
+def test_a_message_of_a_lost_connection_is_not_refused() -> None:
+    """It is delivered again by now, and its channel cannot reject it: that would end the new connection too."""
+    refused: list[Any] = []
+    found = payload()
+    found["body"] = body("[{")
+    message = Message(found, SimpleNamespace(no_ack_consumers=None, refuse=refused.append))
+    consumer = SimpleNamespace(
+        hostname="here",
+        event_dispatcher=None,
+        connection_errors=(OSError,),
+        connection="another",
+        pool=SimpleNamespace(active=True),
+        on_task_request=pytest.fail,
+        hub=SimpleNamespace(call_soon=lambda callback, *values: callback(*values)),
+    )
+    lost: Any = grouper.Grouper.__new__(grouper.Grouper)
+    lost.connection, lost._consumer = "lost", consumer
+    request = PlainRequest.of_task(TASK, SimpleNamespace(), consumer, True)(message)
+    state.task_reserved(request)
+    lost.execute_alone(request)
+    assert not refused
+    assert request not in state.reserved_requests

@@ -58,16 +58,16 @@ class Grouper:
 
     def execute_alone(self, request: PlainRequest) -> None:
         """Hand a request to the pool as Celery does, or refuse its message. May be called from any thread."""
+        if not self._is_open:
+            state.task_ready(request)
+            return
         try:
             check_job(request.message)
         except MessageInvalid as error:
             state.task_ready(request)
             self._consumer.hub.call_soon(refuse, request.message, error)
-            return
-        if self._is_open:
-            self._consumer.on_task_request(request)
         else:
-            state.task_ready(request)
+            self._consumer.on_task_request(request)
 
     def end(self) -> None:
         """Note that a group has ended. May be called from any thread."""
