@@ -55,7 +55,9 @@ async def retry(connection: Connection, ids: Sequence[UUID], *, again: bool = Fa
 def _renewed(job: UUID, text: str | None) -> ModelContractPatternStorage:
     """Return the contract under a new id. Raises ContractInvalid for one that would fail again, or is not known."""
     if text is None:
-        raise ContractInvalid("nobody kept what it asked for: it is a run of an import, or older than this release")
+        raise ContractInvalid(
+            "its contract was not kept: it is a run of an import, is older than this release, or has a number like NaN"
+        )
     contract = outbox.read(job, text)
     if contract.operation == OperationName.QUERY:
         raise ContractInvalid("it is a query; ask it again")
