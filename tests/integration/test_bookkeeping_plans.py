@@ -7,7 +7,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from psycopg.types.json import Jsonb
+from psycopg.types.json import Json, Jsonb
 
 from bench.growth_rows import FILL
 from pattern_storage.storage.sql import block
@@ -20,11 +20,20 @@ EVERYTHING: dict[str, Any] = {
     "limit": STEP,
 }  # fmt: skip
 LATER = {"died_at": datetime(2026, 1, 1, tzinfo=UTC), "correlation_id": ABSENT}
+RECORDED: dict[str, Any] = dict.fromkeys(
+    ("fingerprint", "pattern_name", "error_type", "queue", "worker", "sent_at", "claimed_at", "duration_ms", "contract")
+) | {"correlation_id": ABSENT, "result": Json({}), "state": "SUCCESS", "operation": "insert"}
+CANCELLED: dict[str, Any] = {
+    "ids": [ABSENT], "results": [Json({})], "operations": [None], "pattern_names": [None], "queues": [None],
+    "sent_at": [None], "contracts": [None], "error": "cancelled",
+}  # fmt: skip
 
 #: Block, values, and rows that it may read.
 STATEMENTS: list[tuple[str, dict[str, Any], int]] = [
     ("purge_ledger", {"days": 30, "step": STEP}, 3 * STEP),
     ("find_job", {"correlation_id": ABSENT}, 1),
+    ("record_job", RECORDED, 1),
+    ("cancel_jobs", CANCELLED, 4),
     ("next_publication", {}, 1),
     ("claim_jobs", {"limit": STEP, "size": 1_000_000}, STEP),
     ("page_dead_letters", EVERYTHING, 2 * STEP + 2),
