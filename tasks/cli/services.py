@@ -13,9 +13,11 @@ from pattern_storage.config.settings import Settings, load_settings
 from pattern_storage.embedded import DirectoryUnusable, EmbeddedError, EmbeddedStack
 from pattern_storage.embedded.account import Account
 from pattern_storage.embedded.launcher import launch
+from pattern_storage.embedded.lock import DirectoryLock
 from pattern_storage.embedded.log import ServerLog
 from pattern_storage.embedded.ports import port_for
 from pattern_storage.embedded.process import ServerProcess
+from pattern_storage.embedded.state import LOCK_FILE, STATE_FILE
 from pattern_storage.storage import schema
 from pattern_storage.tasks.cli import flower
 from pattern_storage.tasks.cli.output import err
@@ -47,6 +49,24 @@ def running_stack(data_dir: Path) -> Iterator[tuple[EmbeddedStack, Settings]]:
         # All of them, so that no variable sends a job elsewhere.
         urls = dict.fromkeys(("redis_url", "broker_url", "result_backend_url"), stack.redis_url)
         yield stack, load_settings(data_dir=data_dir, database_url=stack.database_url, **urls)
+
+
+@contextmanager
+def held_folder(data_dir: Path) -> Iterator[None]:
+    """Hold a data directory whose servers run elsewhere, as `running_stack` holds that of its own.
+
+    Raises:
+        StackAlreadyRunning: another process holds it.
+        DirectoryUnusable: it cannot be created.
+    """
+    lock = DirectoryLock(make_folder(data_dir) / LOCK_FILE)
+    lock.acquire()
+    try:
+        # The file of a killed stack would be taken for that of a running one, now that the lock is held again.
+        (data_dir / STATE_FILE).unlink(missing_ok=True)
+        yield
+    finally:
+        lock.release()
 
 
 def make_folder(folder: Path) -> Path:

@@ -15,6 +15,7 @@ from pattern_storage.storage import schema
 from pattern_storage.tasks.cli import flower
 from pattern_storage.tasks.cli.output import err, out
 from pattern_storage.tasks.cli.services import (
+    held_folder,
     make_folder,
     metrics_ports,
     running_services,
@@ -102,5 +103,7 @@ def _servers(stack: ExitStack, data_dir: Path | None) -> tuple[EmbeddedStack | N
     if given.database_url is None or (given.redis_url or given.broker_url) is None:
         missing = "DATABASE_URL" if given.database_url is None else "REDIS_URL"
         raise SettingsInvalid(f"{missing} is not set; set both DATABASE_URL and REDIS_URL, or neither")
+    # Two in one folder would share beat's file, the logs and the ports, whatever servers they use.
+    stack.enter_context(held_folder(settings.data_dir))
     schema.upgrade(settings.database)
     return None, settings

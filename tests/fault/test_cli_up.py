@@ -159,7 +159,7 @@ def test_with_servers_of_the_users_own(
     # From `-m celery -A pattern_storage beat ...` and `-m pattern_storage.tasks.cli relay`.
     words = [" ".join(member.cmdline()).split(" -m ")[1].replace("celery -A ", "").split() for member in up.members]
     assert {name for _, name, *_ in words} == {"worker", "beat", "relay"}
-    assert names_in(home / "data") == ["celery"]
+    assert names_in(home / "data") == ["celery", "stack.lock"]
 
     up.member("beat").kill()
     assert up.wait() == 3
@@ -205,7 +205,7 @@ def test_given_servers_that_do_not_answer(cli: Cli, home: Path) -> None:
     )
     assert said.code == 3
     assert "PostgreSQL" in said.error
-    assert names_in(home) == []
+    assert names_in(home / "data") == ["stack.lock"]
 
 
 @pytest.mark.parametrize("given", [False, True])

@@ -1,5 +1,6 @@
 """A running `pattern-storage up`, which every command finds by itself, also as a real process."""
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,9 @@ import psycopg
 import pytest
 import redis
 
-from tests.fix_cli import PATTERN, Cli, Said, command_line, numbered, run_script
+from pattern_storage.embedded import read_state
+from pattern_storage.embedded.lock import DirectoryLock
+from tests.fix_cli import ABSENT_POSTGRES, ABSENT_REDIS, PATTERN, Cli, Said, command_line, numbered, run_script
 from tests.fix_imports import write_lines
 from tests.fix_process import wait_until
 from tests.fix_up import Up
@@ -59,6 +62,22 @@ def test_no_stack_at_all(cli: Cli, tmp_path: Path) -> None:
             f"Error: {variable} is not set and no stack runs in {tmp_path};"
             f" set {variable}, or start servers of your own with 'pattern-storage up'"
         )
+
+
+def test_a_folder_has_one_up_whatever_its_servers(cli: Cli, tmp_path: Path) -> None:
+    """In a shell that has the URLs of `env`, too."""
+    holder = DirectoryLock(tmp_path / "stack.lock")
+    given: dict[str, Any] = {"DATABASE_URL": ABSENT_POSTGRES, "REDIS_URL": ABSENT_REDIS}
+    (tmp_path / "state.json").write_text("of a stack that was killed")
+    holder.acquire()
+    said = cli("up", "--no-flower", "--data-dir", str(tmp_path), **given)
+    assert (said.code, said.out) == (2, "")
+    assert said.error.startswith(f"Error: {tmp_path} is in use by process {os.getpid()}: ")
+    holder.release()
+    assert cli("up", "--no-flower", "--data-dir", str(tmp_path), **given).code == 3
+    holder.acquire()  # what held the folder has released it
+    assert read_state(tmp_path) is None
+    holder.release()
 
 
 def test_batches_without_a_result_do_not_hide_the_others(run: Run, up: Up, name: str, tmp_path: Path) -> None:
