@@ -66,6 +66,14 @@ class StorageError(PicklableError):
 class PermanentError(StorageError):
     """The same request would fail again, however often it is tried."""
 
+    #: Index, counted from 0, of the contract among those that one call submits; None for a call that submits one.
+    contract_index: int | None = None
+
+    def name_contract(self, index: int) -> None:
+        """Begin the sentence with the contract that it is about."""
+        self.contract_index = index
+        self.args = (f"contract {index}: {self}",)
+
 
 class TransientError(StorageError):
     """The same request may succeed later, unchanged."""

@@ -15,7 +15,7 @@ from psycopg.rows import class_row
 
 from pattern_storage.storage import numbers
 from pattern_storage.storage.caller_connection import async_executor, executor
-from pattern_storage.storage.errors import ContractInvalid, CorrelationConflict, StorageError
+from pattern_storage.storage.errors import ContractInvalid, CorrelationConflict, PermanentError, StorageError
 from pattern_storage.storage.fingerprint import fingerprint
 from pattern_storage.storage.job_options import NO_OPTIONS, JobOptions
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage
@@ -78,11 +78,11 @@ def add_sync(connection: Any, *contracts: ModelContractPatternStorage, options: 
         _compare(jobs, execute(block("find_waiting_jobs"), present))
 
 
-def _jobs(contracts: Iterable[ModelContractPatternStorage]) -> dict[str, ModelContractPatternStorage]:
+def _jobs(contracts: Sequence[ModelContractPatternStorage]) -> dict[str, ModelContractPatternStorage]:
     """Return the contracts, every value checked, by their ids. Raises CorrelationConflict if two share one."""
+    check_writes(contracts)
     jobs: dict[str, ModelContractPatternStorage] = {}
     for contract in contracts:
-        check_write(contract)
         first = jobs.setdefault(str(contract.correlation_id), contract)
         if first is not contract and fingerprint(first) != fingerprint(contract):
             raise CorrelationConflict(contract.correlation_id)
@@ -100,6 +100,17 @@ def _present_ids(jobs: Mapping[str, ModelContractPatternStorage], written: Seque
     """Return the ids that were in the outbox before, as JSON; None if there are none."""
     present = jobs.keys() - {job for (job,) in written}
     return json.dumps(sorted(present)) if present else None
+
+
+def check_writes(contracts: Sequence[ModelContractPatternStorage]) -> None:
+    """Raise what `check_write` raises; of several contracts, the error names the one that it is about."""
+    for index, contract in enumerate(contracts):
+        try:
+            check_write(contract)
+        except PermanentError as error:
+            if len(contracts) > 1:
+                error.name_contract(index)
+            raise
 
 
 def check_write(contract: ModelContractPatternStorage) -> None:

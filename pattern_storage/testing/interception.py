@@ -72,12 +72,11 @@ def _accept(client: PatternStorageClient, mode: Mode, jobs: Sequence[Outgoing], 
 
 
 def _outbox_options(
-    client: PatternStorageClient, contracts: Iterable[ModelContractPatternStorage], options: SubmitOptions
+    client: PatternStorageClient, contracts: Sequence[ModelContractPatternStorage], options: SubmitOptions
 ) -> SubmitOptions:
     """Return the options with the client's defaults, after the checks of `submit_in`."""
     client._outbox_options(options)
-    for contract in contracts:
-        outbox.check_write(contract)
+    outbox.check_writes(contracts)
     return outbox_options(options, client.defaults)
 
 

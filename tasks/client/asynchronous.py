@@ -24,7 +24,7 @@ from pattern_storage.tasks.client.listener import cancellable
 from pattern_storage.tasks.client.loop_connections import LoopConnections, reuse_or_open
 from pattern_storage.tasks.client.many_results import collect_async
 from pattern_storage.tasks.client.operations import Operations
-from pattern_storage.tasks.client.outgoing import Outgoing, Request, prepare, reused_results
+from pattern_storage.tasks.client.outgoing import Outgoing, Request, naming_contract, prepare, reused_results
 from pattern_storage.tasks.client.result_collector import ResultCollector
 from pattern_storage.tasks.client.result_document import is_readable, result_key
 from pattern_storage.tasks.client.result_resolver import ResultResolver
@@ -94,10 +94,11 @@ class AsyncPatternStorageClient(
     ) -> list[AsyncJob]:
         """See `PatternStorageClient.submit_many`."""
         jobs: list[Outgoing] = []
-        for number, contract in enumerate(contracts, 1):
-            jobs.append(prepare(contract))
-            if number % PREPARED_AT_ONCE == 0:
-                await asyncio.sleep(0)
+        with naming_contract(jobs):
+            for number, contract in enumerate(contracts, 1):
+                jobs.append(prepare(contract))
+                if number % PREPARED_AT_ONCE == 0:
+                    await asyncio.sleep(0)
         return await self._enqueue(jobs, options)
 
     async def _enqueue_one(self, job: Outgoing, options: CallOptions) -> AsyncJob:

@@ -1,6 +1,7 @@
 """Contract to be sent: validated and serialized, so that later changes of the caller's objects have no effect."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
@@ -8,7 +9,7 @@ from uuid import UUID, uuid4
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from pattern_storage.storage import ModelContractPatternStorage
-from pattern_storage.storage.errors import ContractInvalid
+from pattern_storage.storage.errors import ContractInvalid, PermanentError
 from pattern_storage.storage.fingerprint import fingerprints
 from pattern_storage.storage.job_options import NO_OPTIONS, JobOptions
 from pattern_storage.storage.operations import check
@@ -56,6 +57,16 @@ def prepare(contract: ModelContractPatternStorage) -> Outgoing:
         describe_contract(contract.operation, vars(contract)),
         contract.operation == OperationName.QUERY and "correlation_id" in contract.model_fields_set,
     )
+
+
+@contextmanager
+def naming_contract(prepared: Sized) -> Iterator[None]:
+    """Give an error the index of its contract: that of the first one that is not among the prepared."""
+    try:
+        yield
+    except PermanentError as error:
+        error.name_contract(len(prepared))
+        raise
 
 
 def _to_json(contract: ModelContractPatternStorage) -> bytes:

@@ -29,7 +29,7 @@ from pattern_storage.tasks.client.call_options import (
 from pattern_storage.tasks.client.job import Job
 from pattern_storage.tasks.client.many_results import collect
 from pattern_storage.tasks.client.operations import Operations
-from pattern_storage.tasks.client.outgoing import Outgoing, Request, prepare, reused_results
+from pattern_storage.tasks.client.outgoing import Outgoing, Request, naming_contract, prepare, reused_results
 from pattern_storage.tasks.client.publisher import create_publisher
 from pattern_storage.tasks.client.result_collector import ResultCollector
 from pattern_storage.tasks.client.result_document import result_key
@@ -113,9 +113,14 @@ class PatternStorageClient(
     ) -> list[Job]:
         """Send many contracts, 100 to a round trip, each a job of its own; return the jobs in the same order.
 
-        Raises what `submit` raises. All values are checked before the first contract is sent.
+        Raises what `submit` raises. All values are checked before the first contract is sent. The error about one names
+        it, counted from 0, in its text (`contract 1234: ...`) and in `contract_index`.
         """
-        return self._enqueue([prepare(contract) for contract in contracts], options)
+        jobs: list[Outgoing] = []
+        with naming_contract(jobs):
+            for contract in contracts:
+                jobs.append(prepare(contract))
+        return self._enqueue(jobs, options)
 
     def _enqueue_one(self, job: Outgoing, options: CallOptions) -> Job:
         return self._enqueue((job,), options)[0]
@@ -169,7 +174,10 @@ class PatternStorageClient(
         contracts: Iterable[ModelContractPatternStorage],
         **options: Unpack[SubmitOptions],
     ) -> list[Job]:
-        """Write many jobs into the outbox in one statement, each as `submit_in` does; return the jobs in order."""
+        """Write many jobs into the outbox in one statement, each as `submit_in` does; return the jobs in order.
+
+        An error about one of several contracts names it as that of `submit_many` does.
+        """
         sending = list(contracts)
         outbox.add_sync(connection, *sending, options=self._outbox_options(options))
         return [Job(self, contract.correlation_id, Request(prepare(contract))) for contract in sending]

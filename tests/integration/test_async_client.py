@@ -155,8 +155,10 @@ async def test_before_a_worker_has_it(async_client: AsyncPatternStorageClient) -
 async def test_contract_is_checked_before_it_is_sent(
     async_client: AsyncPatternStorageClient, operator: "redis.asyncio.Redis"
 ) -> None:
-    with pytest.raises(ContractInvalid, match="confidence_score"):
-        await async_client.submit_many([contract("insert", data=make_pattern(confidence_score=2))])
+    good, bad = (contract("insert", data=make_pattern(confidence_score=score)) for score in (0.5, 2))
+    with pytest.raises(ContractInvalid, match=r"^contract 1: confidence_score should be ") as caught:
+        await async_client.submit_many([good, bad])
+    assert caught.value.contract_index == 1
     with pytest.raises(ContractInvalid, match="missing required fields"):
         await async_client.insert({})  # type: ignore[arg-type]
     assert await operator.keys() == []

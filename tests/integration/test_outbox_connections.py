@@ -164,8 +164,11 @@ def test_two_requests_under_one_id_are_a_conflict_before_anything_is_written(
         client.submit_many_in(connection, [same, same.model_copy(update={"name": "other"})])
         with pytest.raises(CorrelationConflict):
             client.submit_many_in(connection, [make_contract(), make_contract(correlation_id=job), same])
-        with pytest.raises(ContractInvalid, match="confidence_score"):
+        with pytest.raises(ContractInvalid, match=r"^contract 1: confidence_score should be ") as caught:
             client.submit_many_in(connection, [make_contract(), bad()])
+        assert caught.value.contract_index == 1
+        with pytest.raises(ContractInvalid, match=r"^confidence_score should be "):
+            client.submit_in(connection, bad())
     assert outbox(url) == [job]
 
 
