@@ -26,6 +26,8 @@ from pattern_storage.vocabulary import IMPORT_OPERATION, OperationName
 #: Seconds that a job has left to roll back and return its result when PostgreSQL has cancelled its statement.
 ROLLBACK_MARGIN = 20.0
 
+#: Fields of the servers' URLs.
+URLS = ("database_url", "redis_url", "broker_url", "result_backend_url")
 #: PostgreSQL counts milliseconds, in a 32-bit integer.
 Seconds = Annotated[float, Field(ge=0.001, le=2_147_483)]
 
@@ -210,13 +212,17 @@ class Settings(MonitoringSettings):
 
     @property
     def has_url(self) -> bool:
-        """Whether the URL of any server is set; without one the embedded stack is used."""
-        return any((self.database_url, self.redis_url, self.broker_url, self.result_backend_url))
+        """Whether the URL of any server is set; without one those of a running `up` are used."""
+        return any(getattr(self, name) for name in URLS)
 
     def _need(self, variable: str, url: str | None) -> str:
         if url is None:
-            if self.has_url:
-                raise SettingsInvalid(f"{variable} is not set; an embedded stack is used only where no URL is set")
+            if names := [name.upper() for name in URLS if getattr(self, name)]:
+                given = " and ".join(names)
+                raise SettingsInvalid(
+                    f"{variable} is not set, but {given} {'is' if len(names) == 1 else 'are'}:"
+                    f" set {variable} too, or unset {given} to use a running 'pattern-storage up'"
+                )
             raise SettingsInvalid(
                 f"{variable} is not set and no stack runs in {self.data_dir};"
                 f" set {variable}, or start servers of your own with 'pattern-storage up'"

@@ -123,6 +123,24 @@ def test_nothing_set_says_what_to_do(tmp_path: Path, name: str, variable: str) -
     )
 
 
+@pytest.mark.parametrize(
+    ("given", "missing", "name"),
+    [
+        ("DATABASE_URL", "REDIS_URL", "broker"),
+        ("REDIS_URL", "DATABASE_URL", "database"),
+        ("BROKER_URL", "REDIS_URL", "result_backend"),
+    ],
+)
+def test_half_of_the_urls_says_what_to_do(monkeypatch: pytest.MonkeyPatch, given: str, missing: str, name: str) -> None:
+    monkeypatch.setenv(given, "postgresql://mine" if given == "DATABASE_URL" else "redis://mine")
+    with pytest.raises(SettingsInvalid) as caught:
+        getattr(load_settings(), name)
+    assert str(caught.value) == (
+        f"{missing} is not set, but {given} is: set {missing} too,"
+        f" or unset {given} to use a running 'pattern-storage up'"
+    )
+
+
 @pytest.fixture
 def stack(tmp_path: Path) -> StackState:
     """The state file of a stack that has stopped without removing it."""
