@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pattern_storage.embedded.errors import DirectoryUnusable, EmbeddedError, ProgramMissing, StackAlreadyRunning
-from pattern_storage.embedded.state import StackState, default_data_dir, read_state
+from pattern_storage.embedded.state import StackState, default_data_dir, is_of_stopped_stack, read_state
 
 if TYPE_CHECKING:
     from pattern_storage.embedded.postgres import EmbeddedPostgres
@@ -25,6 +25,7 @@ __all__ = [
     "StackAlreadyRunning",
     "StackState",
     "default_data_dir",
+    "is_of_stopped_stack",
     "read_state",
 ]
 

@@ -7,12 +7,14 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import platformdirs
 
 from pattern_storage.embedded.errors import EmbeddedError
 from pattern_storage.embedded.files import write_private
 from pattern_storage.embedded.lock import DirectoryLock
+from pattern_storage.embedded.ports import HOST
 
 LOCK_FILE = "stack.lock"
 STATE_FILE = "state.json"
@@ -47,6 +49,21 @@ class StackState:
     redis_url: str
     started_at: datetime
     values: Mapping[str, object] = field(default_factory=dict)
+
+
+def is_of_stopped_stack(url: str, data_dir: Path, server: str) -> bool:
+    """Return whether a URL is that of the stack in `data_dir`, which does not run now.
+
+    Args:
+        url: for example of a shell that was told it while the stack ran.
+        data_dir: the folder of the stack.
+        server: "postgres" or "valkey".
+    """
+    with suppress(OSError, ValueError, EmbeddedError):
+        address = urlsplit(url)
+        kept = int((data_dir / server / "port").read_text(encoding="ascii"))
+        return (address.hostname, address.port) == (HOST, kept) and read_state(data_dir) is None
+    return False
 
 
 def write_state(data_dir: Path, state: StackState) -> None:

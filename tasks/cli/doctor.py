@@ -8,10 +8,11 @@ from pattern_storage.tasks.cli.doctor_postgresql import check_postgresql
 from pattern_storage.tasks.cli.doctor_redis import check_redis_servers
 from pattern_storage.tasks.cli.doctor_service import check_service
 from pattern_storage.tasks.cli.doctor_workers import ask_workers, check_workers
+from pattern_storage.tasks.cli.env import left_over
 from pattern_storage.tasks.cli.exits import Exit
 from pattern_storage.tasks.cli.finding import Finding
 from pattern_storage.tasks.cli.options import Json
-from pattern_storage.tasks.cli.output import print_json
+from pattern_storage.tasks.cli.output import err, print_json
 from pattern_storage.tasks.cli.tables import print_table
 
 
@@ -27,6 +28,8 @@ def doctor(as_json: Json = False) -> None:
         ]
         print_table(("", "what", "found", "what to do"), rows)
     if any(finding.unreachable for finding in findings):
+        if hint := left_over():
+            err.print(hint)
         raise typer.Exit(Exit.UNREACHABLE)
     if not all(finding.ok for finding in findings):
         raise typer.Exit(Exit.FAILED)

@@ -23,6 +23,7 @@ from pattern_storage.storage.errors import (
     UnsupportedOperation,
 )
 from pattern_storage.storage.setup_errors import ConninfoInvalid, DatabaseUnsuitable, RevisionUnknown, RoleUnknown
+from pattern_storage.tasks.cli.env import left_over
 from pattern_storage.tasks.cli.output import FULL, err, print_json
 from pattern_storage.tasks.errors import ImportFailed, JobTimeout, QueueUnreadable, ServiceUnavailable
 from pattern_storage.tasks.imports.plan.imports_file import ImportsFileInvalid
@@ -93,7 +94,9 @@ def _explanation(error: Exception) -> tuple[Exit | None, str]:
         return Exit.BAD_INPUT, sentence
     if _is_full(error):
         return Exit.FAILED, f"cannot write the output: {error.strerror}"
-    return next((code for kinds, code in MEANINGS if isinstance(error, kinds)), None), str(error)
+    code = next((code for kinds, code in MEANINGS if isinstance(error, kinds)), None)
+    hint = left_over() if code == Exit.UNREACHABLE else ""
+    return code, f"{error}. {hint}" if hint else str(error)
 
 
 def _is_full(error: Exception) -> TypeGuard[OSError]:

@@ -98,7 +98,7 @@ def _servers(stack: ExitStack, data_dir: Path | None) -> tuple[EmbeddedStack | N
     if settings.imports_file is not None:
         load_entries(settings.imports_file)
     given = Settings(data_dir=settings.data_dir)
-    if not (given.database_url or given.redis_url or given.broker_url or given.result_backend_url):
+    if not given.has_url:
         return stack.enter_context(running_stack(settings.data_dir))
     if given.database_url is None or (given.redis_url or given.broker_url) is None:
         missing = "DATABASE_URL" if given.database_url is None else "REDIS_URL"

@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import psycopg
 import pytest
 import redis
 
-from pattern_storage.embedded import read_state
+from pattern_storage.embedded import StackState, read_state
 from pattern_storage.embedded.lock import DirectoryLock
+from pattern_storage.embedded.state import write_state
 from tests.fix_cli import ABSENT_POSTGRES, ABSENT_REDIS, PATTERN, Cli, Said, command_line, numbered, run_script
 from tests.fix_imports import write_lines
 from tests.fix_process import wait_until
@@ -78,6 +80,32 @@ def test_a_folder_has_one_up_whatever_its_servers(cli: Cli, tmp_path: Path) -> N
     holder.acquire()  # what held the folder has released it
     assert read_state(tmp_path) is None
     holder.release()
+
+
+def test_a_shell_that_has_the_urls_of_a_stopped_up_is_told(cli: Cli, tmp_path: Path) -> None:
+    given: dict[str, Any] = {
+        "DATABASE_URL": ABSENT_POSTGRES, "REDIS_URL": ABSENT_REDIS, "PATTERN_STORAGE_DATA_DIR": str(tmp_path),
+    }  # fmt: skip
+    commands = (("up", "--no-flower"), ("query",), ("doctor",))
+    assert not any("has stopped" in cli(*command, **given).err for command in commands), "its servers may be any"
+    for server in ("postgres", "valkey"):
+        (tmp_path / server).mkdir()
+        (tmp_path / server / "port").write_text("1\n")
+    hint = (
+        "DATABASE_URL and REDIS_URL are left from a 'pattern-storage up' that has stopped:"
+        " 'unset DATABASE_URL REDIS_URL', and start it again."
+    )
+    for command in commands:
+        said = cli(*command, **given)
+        assert (said.code, said.error.endswith(hint)) == (3, True), said.err
+    assert hint in cli("query", "--json", **given).json["error"]
+    other = cli("query", **given | {"DATABASE_URL": "postgresql://127.0.0.1:2/x"})
+    assert "REDIS_URL is left from a 'pattern-storage up' that has stopped: 'unset REDIS_URL'" in other.error
+    lock = DirectoryLock(tmp_path / "stack.lock")
+    lock.acquire()
+    write_state(tmp_path, StackState(1, ABSENT_POSTGRES, ABSENT_REDIS, datetime.now(UTC)))
+    assert "has stopped" not in cli("query", **given).err
+    lock.release()
 
 
 def test_batches_without_a_result_do_not_hide_the_others(run: Run, up: Up, name: str, tmp_path: Path) -> None:
