@@ -17,6 +17,7 @@ from pattern_storage.storage import dead_letters
 from pattern_storage.storage.dead_letters import PAGE_SIZE, DeadLetter, Entry
 from pattern_storage.storage.errors import ContractInvalid
 from pattern_storage.tasks.cli.exits import Exit, InputInvalid
+from pattern_storage.tasks.cli.interrupts import explain_interrupt
 from pattern_storage.tasks.cli.operator import act_on, check_not_empty, query, read_filter, report_count
 from pattern_storage.tasks.cli.options import DryRun, ErrorTypeOption, Ids, Json
 from pattern_storage.tasks.cli.output import err, plural, print_json, utc
@@ -84,6 +85,8 @@ def replay(
     _check_selection(ids, wanted, every)
     found, report = 0, Report("replayed", "replay dead letters", wanted, dry_run, as_json)
     with ExitStack() as stack:
+        if not dry_run:
+            stack.enter_context(explain_interrupt())
         client = None if dry_run else stack.enter_context(PatternStorageClient())
         for letters in _fetch(ids, wanted):
             contracts, errors = read_contracts(letters)

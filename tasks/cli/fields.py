@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -71,27 +72,42 @@ def read_text(path: Path) -> str:
         raise InputInvalid(f"cannot read {path}: it is not UTF-8 text (byte {error.start})") from None
 
 
-def read_patterns(path: Path) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class PatternFile:
+    """The patterns of a file, and the line of each where every one has a line of its own."""
+
+    path: Path
+    patterns: list[Any]
+    lines: list[int] | None = None
+
+    def place(self, index: int) -> str:
+        """Return where the pattern of this index is: people count from 1."""
+        return f"{self.path}, " + (f"pattern {index + 1}" if self.lines is None else f"line {self.lines[index]}")
+
+
+def read_patterns(path: Path) -> PatternFile:
     """Return the patterns of a file: a JSON object, a JSON array, or JSON Lines. Raises InputInvalid."""
     # Some editors begin a file with a byte order mark; JSON has none.
     text = read_text(path).removeprefix("\ufeff")
     _check_numbers(str(path), text)
+    lines = None
     try:
         found = json.loads(text)
     except json.JSONDecodeError as error:
         # In JSON Lines the first line is a whole value: where it ends, a reader of one value finds more.
         if error.msg != "Extra data" or error.lineno == 1:
             raise _not_json(path, error, error.lineno) from None
-        found = [_line(path, number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+        numbered = {number: line for number, line in enumerate(text.split("\n"), start=1) if line.strip()}
+        found, lines = [_line(path, number, line) for number, line in numbered.items()], list(numbered)
     except (ValueError, RecursionError) as error:
         raise InputInvalid(f"cannot read {path}: {error}") from None
-    patterns = found if isinstance(found, list) else [found]
-    for index, pattern in enumerate(patterns):
+    file = PatternFile(path, found if isinstance(found, list) else [found], lines)
+    for index, pattern in enumerate(file.patterns):
         if not isinstance(pattern, dict):
-            raise InputInvalid(f"{path}: pattern {index} should be a JSON object, got {type(pattern).__name__}")
-    if not patterns:
+            raise InputInvalid(f"{file.place(index)} should be a JSON object, got {type(pattern).__name__}")
+    if not file.patterns:
         raise InputInvalid(f"{path} holds no pattern")
-    return patterns
+    return file
 
 
 def _line(path: Path, number: int, line: str) -> Any:

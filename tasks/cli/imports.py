@@ -1,5 +1,6 @@
 """Commands `imports list`, `run`, `stop`, `pause`, `resume`, `history` and `next`, for those of the imports file."""
 
+import shlex
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from pattern_storage.storage.import_runs import ImportRun
 from pattern_storage.storage.pauses import Pausable
 from pattern_storage.tasks.cli.exits import Exit, InputInvalid
 from pattern_storage.tasks.cli.import_file import finish_import
+from pattern_storage.tasks.cli.interrupts import explain_interrupt
 from pattern_storage.tasks.cli.operator import act_on, query, report_change
 from pattern_storage.tasks.cli.options import Json
 from pattern_storage.tasks.cli.output import err, plural, print_json, utc
@@ -76,7 +78,11 @@ def run(
         print_id(run_id, as_json=as_json)
         return
     with PatternStorageClient() as client:
-        finish_import(_follow(client.get(run_id), wait), as_json, "import done")
+        stop = f"'pattern-storage imports stop {shlex.quote(name)}' stops it"
+        look = f"'pattern-storage result {run_id}' tells its result"
+        with explain_interrupt(lambda: f"The run {run_id} goes on: {look}, {stop}."):
+            result = _follow(client.get(run_id), wait)
+        finish_import(result, as_json, "import done")
 
 
 @cli.command()

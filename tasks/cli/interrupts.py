@@ -1,10 +1,12 @@
-"""A guard against interrupts that Python prints and forgets."""
+"""Ctrl-C: a guard against interrupts that Python prints and forgets, and a sentence about jobs that go on."""
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from pattern_storage.tasks.cli.output import err
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
@@ -37,3 +39,20 @@ def keep_interrupts() -> Iterator[None]:
         sys.unraisablehook = before
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
+
+
+#: Said of jobs that are sent again, a page at a time; each page is written to the audit.
+SENT_AGAIN = (
+    "What was sent again until now goes on: 'pattern-storage audit' tells which jobs, 'pattern-storage jobs cancel ID'"
+    " cancels one."
+)
+
+
+@contextmanager
+def explain_interrupt(sentence: Callable[[], str] = lambda: SENT_AGAIN) -> Iterator[None]:
+    """Print on Ctrl-C which jobs go on: those that were sent do not end with the command."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        err.print(sentence())
+        raise

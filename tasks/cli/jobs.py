@@ -16,6 +16,7 @@ from pattern_storage.storage import jobs
 from pattern_storage.storage.job_details import find_job
 from pattern_storage.storage.job_filter import Cursor, JobFilter
 from pattern_storage.tasks.cli.exits import Exit, InputInvalid
+from pattern_storage.tasks.cli.interrupts import explain_interrupt
 from pattern_storage.tasks.cli.job_output import (
     job_row,
     message_row,
@@ -159,7 +160,8 @@ def retry(
     operator = act_on(settings)
     refused: dict[UUID, str] = {}
     if ids and not dry_run:
-        done = asyncio.run(operator.retry(ids, again=again))
+        with explain_interrupt():
+            done = asyncio.run(operator.retry(ids, again=again))
         count, refused = len(done.sent), done.refused
         for old, new in done.sent if not as_json else ():
             print(f"{old} {new.correlation_id}")  # noqa: T201
@@ -168,7 +170,8 @@ def retry(
         count = len(ids) if ids else query(counting, settings)
         if count and not dry_run:
             confirm(f"{_amount(count)} would be sent again.", yes=yes)
-            count, refused = asyncio.run(operator.retry_matching(wanted, again=again))
+            with explain_interrupt():
+                count, refused = asyncio.run(operator.retry_matching(wanted, again=again))
     for job, reason in refused.items() if not as_json else ():
         err.print(f"{job} is not sent again: {reason}")
     reasons = {str(job): reason for job, reason in refused.items()}

@@ -7,25 +7,19 @@ from uuid import UUID
 
 import typer
 
-from pattern_storage.storage import ModelResult
+from pattern_storage.tasks.cli.batches import Batches
 from pattern_storage.tasks.cli.exits import Exit, InputInvalid
 from pattern_storage.tasks.cli.fields import parse_fields, read_patterns
 from pattern_storage.tasks.cli.options import Json
-from pattern_storage.tasks.cli.output import err, print_json
-from pattern_storage.tasks.cli.progress import counting
-from pattern_storage.tasks.cli.results import print_id, print_result
-from pattern_storage.tasks.cli.tables import print_table
-from pattern_storage.tasks.client import Job, JobTimeout, PatternStorageClient
+from pattern_storage.tasks.cli.output import print_json
+from pattern_storage.tasks.cli.results import finish, print_result
+from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.client.call_options import CallOptions
-from pattern_storage.tasks.client.outgoing import build
-from pattern_storage.vocabulary import ErrorType, OperationName, Priority
+from pattern_storage.vocabulary import Priority
 
 FIELDS_HELP = "column=value; column=@FILE reads a text file. Numbers, tags and context are JSON; tags may be a,b,c."
 
 ORDER_HELP = "created_at, updated_at, pattern_name, confidence_score, success_rate or usage_count."
-
-#: Failed batches whose error is printed; 'pattern-storage result ID' tells the others.
-SHOWN_FAILURES = 5
 
 Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait for the result; 0 prints the correlation id.")]
 CorrelationId = Annotated[UUID | None, typer.Option("--id", help="The job's correlation id; a new one by default.")]
@@ -36,17 +30,6 @@ Expect = Annotated[
 Urgency = Annotated[Priority | None, typer.Option("--priority", help="Goes before or after other jobs that wait.")]
 Delay = Annotated[float | None, typer.Option(min=0, help="Seconds until it may begin; use it with --wait 0.")]
 Fields = Annotated[list[str] | None, typer.Argument(metavar="COLUMN=VALUE...", help=FIELDS_HELP)]
-
-
-def finish(job: Job, wait: float, as_json: bool) -> None:
-    """Wait for one job, print what became of it, and exit 1 if it failed."""
-    if not wait:
-        print_id(job.correlation_id, as_json=as_json)
-        return
-    result = job.result(timeout=wait)
-    print_result(result, as_json=as_json)
-    if not result.success:
-        raise typer.Exit(Exit.FAILED)
 
 
 def insert(
@@ -65,69 +48,14 @@ def insert(
     """Store one pattern, or every pattern of a file in atomic batches."""
     if bool(fields) == (file is not None):
         raise InputInvalid("give either COLUMN=VALUE arguments or --file, for example: pattern_name=Singleton ...")
-    # Of any shape: the client checks them.
-    patterns: list[Any] = [parse_fields(fields)] if fields else read_patterns(file or Path("-"))
-    batches = [patterns[start : start + batch_size] for start in range(0, len(patterns), batch_size)]
-    if correlation_id is not None and len(batches) > 1:
-        raise InputInvalid(f"--id names one job, but {len(patterns)} patterns make {len(batches)}; raise --batch-size")
     options: CallOptions = {"priority": priority, "delay": delay}
+    # Of any shape: the client checks it.
+    given: Any = parse_fields(fields) if fields else read_patterns(file or Path("-"))
     with PatternStorageClient() as client:
-        if len(patterns) == 1:
-            finish(client.insert(patterns[0], correlation_id=correlation_id, **options), wait, as_json)
-        elif len(batches) == 1:
-            finish(client.batch_insert(patterns, correlation_id=correlation_id, **options), wait, as_json)
+        if fields:
+            finish(client.insert(given, correlation_id=correlation_id, **options), wait, as_json)
         else:
-            # All are checked before the first is sent: a wrong value at the end of a file leaves nothing stored.
-            contracts = [build(OperationName.BATCH_INSERT, patterns=batch) for batch in batches]
-            _finish_many(client.submit_many(contracts, **options), wait, as_json)
-
-
-def _finish_many(jobs: list[Job], wait: float, as_json: bool) -> None:
-    """Wait for several batches, print what became of each, and exit 1 if one failed, 3 if one has no result yet."""
-    if not wait:
-        ids = [str(job.correlation_id) for job in jobs]
-        print_json({"correlation_ids": ids}) if as_json else print("\n".join(ids))  # noqa: T201
-        return
-    results = []
-    with counting("storing", "batches", len(jobs)) as show:
-        for job in jobs:
-            results.append(_result_or_timeout(job, wait))
-            show(len(results))
-            if results[-1].metadata.get("error_type") == ErrorType.NO_RESULT_YET:
-                # Perhaps no worker runs: the others are only looked at, or each would be waited for as long.
-                wait = 0.0
-    if as_json:
-        print_json([result.to_dict() for result in results])
-    else:
-        rows = [
-            (index, result.metadata["correlation_id"], result.data["count"] if result.success else 0)
-            for index, result in enumerate(results)
-        ]
-        stored = sum(count for _, _, count in rows)
-        print_table(("batch", "correlation id", "stored"), rows, title=f"{stored:,} stored in {len(rows)} batches")
-        failures = [f"batch {index}: {result.error}" for index, result in enumerate(results) if result.error]
-        for failure in failures[:SHOWN_FAILURES]:
-            err.print(failure)
-    waiting = sum(result.metadata.get("error_type") == ErrorType.NO_RESULT_YET for result in results)
-    if failed := sum(not result.success for result in results) - waiting:
-        err.print(f"{failed} of {len(results)} batches failed and wrote nothing.")
-    if waiting:
-        err.print(f"{waiting} of {len(results)} batches have no result yet; 'pattern-storage result ID' asks again.")
-    if waiting or failed:
-        raise typer.Exit(Exit.UNREACHABLE if waiting else Exit.FAILED)
-
-
-def _result_or_timeout(job: Job, wait: float) -> ModelResult:
-    """Return a job's result, or a failed one where there is none in time: the other jobs' results are still shown."""
-    try:
-        return job.result(timeout=wait)
-    except JobTimeout as error:
-        return ModelResult.failure(
-            str(error),
-            ErrorType.NO_RESULT_YET,
-            correlation_id=job.correlation_id,
-            operation=OperationName.BATCH_INSERT,
-        )
+            Batches(given, batch_size, wait, as_json).insert(client, correlation_id, options)
 
 
 def update(

@@ -1,17 +1,37 @@
 """Results of jobs, as tables and as JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import typer
 from rich.text import Text
 
 from pattern_storage.storage import ModelResult
 from pattern_storage.storage.explanation import one_line
+from pattern_storage.tasks.cli.exits import Exit
+from pattern_storage.tasks.cli.interrupts import explain_interrupt
 from pattern_storage.tasks.cli.output import err, print_json, utc
 from pattern_storage.tasks.cli.tables import print_pairs, print_table
+from pattern_storage.tasks.client import Job
 from pattern_storage.vocabulary import OperationName
+
+
+def finish(job: Job, wait: float, as_json: bool, error_of: Callable[[ModelResult], str | None] | None = None) -> None:
+    """Wait for one job, print what became of it, and exit 1 if it failed; `error_of` words its error for people."""
+    if not wait:
+        print_id(job.correlation_id, as_json=as_json)
+        return
+    look = f"'pattern-storage result {job.correlation_id}' tells its result"
+    cancel = f"'pattern-storage jobs cancel {job.correlation_id}' cancels it"
+    with explain_interrupt(lambda: f"The job {job.correlation_id} goes on: {look}, {cancel}."):
+        result = job.result(timeout=wait)
+    if error_of is not None and not as_json:
+        result = result.model_copy(update={"error": error_of(result)})
+    print_result(result, as_json=as_json)
+    if not result.success:
+        raise typer.Exit(Exit.FAILED)
 
 
 def print_id(correlation_id: UUID, *, as_json: bool) -> None:

@@ -8,7 +8,8 @@ from uuid import uuid4
 import pytest
 import redis
 
-from tests.fix_cli import Cli, insert, numbered, records
+from pattern_storage.tasks.client import Job
+from tests.fix_cli import PATTERN, Cli, insert, numbered, records
 from tests.fix_imports import write_lines
 
 
@@ -48,6 +49,7 @@ def test_of_several_batches_one_fails(served_cli: Cli, name: str, tmp_path: Path
     said = served_cli("insert", "--file", file, "--batch-size", "3")
     assert said.code == 1
     assert "3 of 3 batches failed" in said.error
+    assert f"batch 2: {file}, line 5: Pattern already exists" in said.error
     ids = [word for word in said.out.split() if len(word) == 36 and word.count("-") == 4]
     assert len(ids) == 3
     assert all(served_cli("status", job).out == "FAILURE\n" for job in ids)
@@ -79,6 +81,7 @@ def test_a_wrong_row_at_the_end_of_a_file_sends_nothing(
     patterns[5] |= wrong
     said = cli("insert", "--file", str(write_lines(tmp_path / "p", patterns)), "--batch-size", "2", REDIS_URL=redis_url)
     assert (said.code, said.out) == (2, "")
+    assert said.error.startswith(f"Error: {tmp_path / 'p'}, line 6: ")
     assert next(iter(wrong)) in said.error
     with redis.Redis.from_url(redis_url) as server:
         assert server.keys() == []
@@ -89,3 +92,15 @@ def test_a_file_that_is_no_json_names_the_line(served_cli: Cli, tmp_path: Path) 
     file.write_text('{"a": 1}\n{"b": \n')
     said = served_cli("insert", "--file", str(file))
     assert (said.code, said.error) == (2, f"Error: {file} is not JSON at line 2, column 7: Expecting value")
+
+
+def test_ctrl_c_leaves_code_130_and_the_id_of_the_job(
+    cli: Cli, name: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Job, "result", interrupted)
+    said = cli("insert", f"pattern_name={name}", *PATTERN, "--id", (job := str(uuid4())), REDIS_URL=redis_url)
+    assert (said.code, said.out) == (130, "")
+    assert said.error.startswith(f"The job {job} goes on: ")

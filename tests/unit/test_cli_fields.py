@@ -108,7 +108,7 @@ def standard_input(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
 
 def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     standard_input(monkeypatch, '[{"pattern_name": "é"}]'.encode())
-    assert read_patterns(Path("-")) == [{"pattern_name": "é"}]
+    assert read_patterns(Path("-")).patterns == [{"pattern_name": "é"}]
     standard_input(monkeypatch, "é\r\n".encode())
     assert parse_fields(["template_code=@-"]) == {"template_code": "é\r\n"}
     standard_input(monkeypatch, b"\xff")
@@ -131,7 +131,7 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_files_of_patterns(tmp_path: Path, text: str, patterns: list[dict[str, Any]]) -> None:
     (tmp_path / "p").write_bytes(text.encode())
-    assert read_patterns(tmp_path / "p") == patterns
+    assert read_patterns(tmp_path / "p").patterns == patterns
 
 
 @pytest.mark.parametrize(
@@ -145,10 +145,10 @@ def test_files_of_patterns(tmp_path: Path, text: str, patterns: list[dict[str, A
         # One document with a fault in it is not taken for many.
         ('[\n  {"a": 1},\n  {"a": }\n]', "{} is not JSON at line 3, column 9: Expecting value"),
         ("[]", "{} holds no pattern"),
-        ("[1]", "{}: pattern 0 should be a JSON object, got int"),
-        ('[{"a": 1}, "b"]', "{}: pattern 1 should be a JSON object, got str"),
-        ('{"a": 1}\n[]', "{}: pattern 1 should be a JSON object, got list"),
-        ("null", "{}: pattern 0 should be a JSON object, got NoneType"),
+        ("[1]", "{}, pattern 1 should be a JSON object, got int"),
+        ('[{"a": 1}, "b"]', "{}, pattern 2 should be a JSON object, got str"),
+        ('{"a": 1}\n\n[]', "{}, line 3 should be a JSON object, got list"),
+        ("null", "{}, pattern 1 should be a JSON object, got NoneType"),
     ],
 )
 def test_a_wrong_file_is_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
