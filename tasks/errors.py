@@ -19,7 +19,7 @@ from typing import Any
 from uuid import UUID
 
 from pattern_storage.storage.errors import PicklableError
-from pattern_storage.vocabulary import ErrorType
+from pattern_storage.vocabulary import ErrorType, JobState
 
 #: Name of a dead letter's exception in events.
 DEAD_LETTER = "StorageDeadLetter"
@@ -97,7 +97,14 @@ class JobTimeout(JobError, TimeoutError):
         self.status = status
         self.others = others
         more = f", and {others} more have none" if others else ""
-        super().__init__(f"job {correlation_id} has no result after {timeout:g} s{more}; its status is {status}")
+        hint = (
+            "no job is known under this id, or its result has expired"
+            if status == JobState.UNKNOWN
+            else "the job goes on; is a worker running? 'pattern-storage doctor' tells"
+        )
+        super().__init__(
+            f"job {correlation_id} has no result after {timeout:g} s{more}; its status is {status} ({hint})"
+        )
 
 
 class QueueUnreadable(JobError, ValueError):

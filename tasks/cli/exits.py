@@ -27,7 +27,7 @@ from pattern_storage.tasks.cli.env import left_over
 from pattern_storage.tasks.cli.output import FULL, err, print_json
 from pattern_storage.tasks.errors import ImportFailed, JobTimeout, QueueUnreadable, ServiceUnavailable
 from pattern_storage.tasks.imports.plan.imports_file import ImportsFileInvalid
-from pattern_storage.vocabulary import ErrorType, JobState
+from pattern_storage.vocabulary import ErrorType
 
 
 class Exit(IntEnum):
@@ -75,12 +75,6 @@ def explain_and_exit(error: Exception) -> int:
     # There is none where a group was called without a command: its help is printed.
     if sentence:
         err.print(Text.assemble(("Error: ", "bold red"), sentence, _help(error)))
-    if isinstance(error, JobTimeout):
-        err.print(
-            "No job is known under this id, or its result has expired."
-            if error.status == JobState.UNKNOWN
-            else "The job goes on. Is a worker running? 'pattern-storage doctor' tells."
-        )
     return code
 
 

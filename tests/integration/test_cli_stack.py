@@ -122,7 +122,7 @@ def test_batches_without_a_result_do_not_hide_the_others(run: Run, up: Up, name:
         one = run("insert", f"pattern_name={name}", *PATTERN, "--wait", "0.01")
         assert one.code == 3
         assert "its status is QUEUED" in one.error
-        assert "Is a worker running?" in one.error
+        assert "is a worker running?" in one.error
         job = one.error.split("job ")[1].split()[0]
         assert run("status", job).out == "QUEUED\n"
     finally:

@@ -190,7 +190,10 @@ class TestStatus:
         assert caught.value.correlation_id == job.correlation_id
         assert caught.value.timeout == 0.05
         assert caught.value.status == "QUEUED"
-        assert str(caught.value) == f"job {job.correlation_id} has no result after 0.05 s; its status is QUEUED"
+        assert str(caught.value) == (
+            f"job {job.correlation_id} has no result after 0.05 s; its status is QUEUED (the job"
+            " goes on; is a worker running? 'pattern-storage doctor' tells)"
+        )
         assert isinstance(caught.value, TimeoutError)
 
     def test_result_that_comes_while_waiting(self, client: PatternStorageClient, store: Store) -> None:
