@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import psycopg
 import pytest
 import redis
 
+from pattern_storage.config.settings import load_settings
 from pattern_storage.embedded.account import Account
 from pattern_storage.embedded.binaries import find_postgres
+from pattern_storage.tasks.relay import Relay
 from tests.fix_celery import StorageWorker
 from tests.fix_documents import BLOCK, DOCUMENTS
 from tests.fix_process import DEADLINE, ROOT, clean_environment
@@ -21,7 +24,8 @@ BLOCKS = [
     pytest.param(language, code, id=f"{document.name}-{language or 'plain'}-{number}")
     for document in DOCUMENTS
     for number, (language, code) in enumerate(BLOCK.findall(document.read_text(encoding="utf-8")))
-    if (document.name, language) != ("redis.md", "text")  # the ACL file: tests/integration/test_redis_rights.py
+    # The ACL file: tests/integration/test_redis_rights.py; README's examples: the last test.
+    if (document.name, language) not in (("redis.md", "text"), ("README.md", "python"))
 ]
 
 
@@ -61,6 +65,17 @@ def folder(tmp_path: Path, worker: StorageWorker) -> Iterator[Path]:
             connection.execute("DROP ROLE patterns_service")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _relay(worker: StorageWorker) -> Iterator[None]:
+    """What `up` has besides: README's example of the outbox waits for its result."""
+    relay = Relay(load_settings(database_url=worker.database_url, redis_url=worker.redis_url))
+    thread = threading.Thread(target=relay.run)
+    thread.start()
+    yield
+    relay.stop()
+    thread.join(DEADLINE)
+
+
 @pytest.mark.parametrize(("language", "code"), BLOCKS)
 def test_block_runs(language: str, code: str, folder: Path, worker: StorageWorker) -> None:
     if language == "python":
@@ -80,12 +95,20 @@ def test_block_runs(language: str, code: str, folder: Path, worker: StorageWorke
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_readme_example_stores_a_pattern(tmp_path: Path, worker: StorageWorker) -> None:
-    """The first example prints a success, and its result is in Redis under the id it prints."""
-    example = next(code for language, code in BLOCK.findall(DOCUMENTS[0].read_text()) if language == "python")
-    unique = example.replace("AsyncDatabaseWriter", "AsyncDatabaseWriterOnce")
-    done = _run([sys.executable, "-c", unique], tmp_path, worker)
-    success, *_, correlation_id = done.stdout.split()
-    assert success == "True", done.stdout + done.stderr
-    with redis.Redis.from_url(worker.redis_url) as connection:
-        assert connection.exists(f"celery-task-meta-{correlation_id}")
+#: What README says that each of its Python examples prints, the first time and when it runs again.
+PRINTED = (
+    ("True {'pattern_id'", "False None Pattern already exists: AsyncDatabaseWriter (code/python)"),
+    ("Counter({'stored': 100})", "Counter({'unique_violation': 100})"),
+    ("True None", "False Pattern already exists: Outbox (code/python)"),
+    ("{'success': True", "{'success': False"),
+)
+
+
+def test_readme_examples_print_what_it_says(tmp_path: Path, worker: StorageWorker) -> None:
+    with psycopg.connect(worker.database_url, autocommit=True) as connection:
+        connection.execute("DELETE FROM pattern_templates")
+    examples = [code for language, code in BLOCK.findall(DOCUMENTS[0].read_text()) if language == "python"]
+    for code, printed in zip(examples, PRINTED, strict=True):
+        for starts in printed:
+            done = _run([sys.executable, "-c", code], tmp_path, worker)
+            assert (done.returncode, done.stdout.startswith(starts)) == (0, True), done.stdout + done.stderr
