@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pattern_storage.config.celeryconfig import OPERATION_OF_TASK
 from pattern_storage.vocabulary import OperationName
 
 MAX_LENGTH = 200
@@ -10,7 +11,10 @@ MAX_LENGTH = 200
 
 def describe_call(task: str, kwargs: Any) -> str:
     """Return the description of a job by its task's name and keyword arguments, which may have any type."""
-    operation = task.rpartition(".")[2]
+    operation = OPERATION_OF_TASK.get(task)
+    if operation is None:
+        # Beat's own, or another application's.
+        return task
     contract = kwargs.get("contract") if isinstance(kwargs, Mapping) else None
     return describe_contract(operation, contract) if isinstance(contract, Mapping) else f"{operation}, contract missing"
 

@@ -4,15 +4,17 @@ from datetime import datetime
 from typing import Any
 
 from pattern_storage.storage.job_details import JobDetails
+from pattern_storage.storage.job_labels import JobLabel
 from pattern_storage.storage.jobs import JobRow
 from pattern_storage.tasks.cli.output import utc
 from pattern_storage.tasks.cli.tables import print_pairs, print_table
 from pattern_storage.tasks.operate.waiting_message import WaitingMessage
 
 
-def job_row(job: JobRow) -> tuple[Any, ...]:
+def job_row(job: JobRow, label: JobLabel | None) -> tuple[Any, ...]:
     """Return the cells of a job in a list."""
-    about = f"{job.operation or 'job'}\n{job.pattern_name or ''}".rstrip()
+    # The operation, and what follows it in a line of its own.
+    about = _title(job, label).replace(" ", "\n", 1)
     state = f"{job.state}\n{job.error_type or ''}".rstrip()
     return job.correlation_id, about, state, utc(job.at), job.error
 
@@ -49,18 +51,23 @@ def plain_details(found: JobDetails) -> dict[str, Any]:
     }
 
 
-def print_details(found: JobDetails) -> None:
+def _title(job: JobRow, label: JobLabel | None) -> str:
+    return str(label or f"{job.operation or 'job'} {job.pattern_name or ''}".rstrip())
+
+
+def print_details(found: JobDetails, label: JobLabel | None) -> None:
     """Print all that is known of a job, with its timeline."""
     shown = {
         **{name: getattr(found.job, name) for name in ("state", "queue", "worker", "attempts")},
         "duration, ms": None if found.job.duration_ms is None else f"{found.job.duration_ms:.1f}",
         "waited, ms": None if found.job.waited_ms is None else f"{found.job.waited_ms:.1f}",
-        "pattern id": found.pattern_id,
+        "patterns": label and label.patterns,
+        "pattern id" if label is None or label.patterns is None else "first pattern id": found.pattern_id,
         "sent again for": found.retried_from,
         "sent again as": "\n".join(map(str, found.retries)) or None,
         "error": found.job.error,
     }
-    title = f"{found.job.operation or 'job'} {found.job.pattern_name or ''}".rstrip()
-    print_pairs({name: value for name, value in shown.items() if value is not None}, title=title)
+    shown = {name: value for name, value in shown.items() if value is not None}
+    print_pairs(shown, title=_title(found.job, label))
     rows = [(utc(event.at), event.what, event.error or event.worker) for event in found.events]
     print_table(("time (UTC)", "what", "how"), rows)

@@ -12,7 +12,7 @@ from uuid import UUID
 import typer
 
 from pattern_storage.config.settings import load_settings
-from pattern_storage.storage import jobs
+from pattern_storage.storage import job_labels, jobs
 from pattern_storage.storage.job_details import find_job
 from pattern_storage.storage.job_filter import Cursor, JobFilter
 from pattern_storage.tasks.cli.exits import Exit, InputInvalid
@@ -80,9 +80,11 @@ def list_jobs(
             "next_cursor": page.next and str(page.next),
         })  # fmt: skip
         return
-    rows = [*map(message_row, waiting), *map(job_row, page.jobs)]
+    labels = query(partial(job_labels.find, ids=[job.correlation_id for job in page.jobs]), settings)
+    rows = [*map(message_row, waiting), *(job_row(job, labels.get(job.correlation_id)) for job in page.jobs)]
     columns = ["correlation id", "job", "state", "since (UTC)"] + ([] if out.is_terminal else ["error"])
-    print_table(columns, [row[: len(columns)] for row in rows], title=plural(len(rows), "job"))
+    others = "" if wanted.states else "; those that wait in queues: --state QUEUED"
+    print_table(columns, [row[: len(columns)] for row in rows], title=plural(len(rows), "job") + others)
     if page.next:
         err.print(f"There are more: add --cursor {page.next}")
     if len(waiting) == limit:
@@ -105,7 +107,8 @@ def show(correlation_id: Annotated[UUID, typer.Argument()], as_json: Json = Fals
     if as_json:
         print_json(plain_details(found))
     else:
-        print_details(found)
+        label = query(partial(job_labels.find, ids=[correlation_id]), settings).get(correlation_id)
+        print_details(found, label)
 
 
 @cli.command()

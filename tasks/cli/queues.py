@@ -51,7 +51,8 @@ def list_queues(as_json: Json = False) -> None:
     cells = [
         (
             row["queue"], f"{row['waiting']:,}", row["unacked"],
-            None if row["oldest_seconds"] is None else f"{row['oldest_seconds']:,.1f} s",
+            # RabbitMQ tells no times, and a message of another program may have none.
+            f"{age:,.1f} s" if (age := row["oldest_seconds"]) is not None else "unknown" if row["waiting"] else None,
             f"by {row['paused_by']}" if row["paused_at"] else "no",
         )
         for row in rows

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+import redis
 from psycopg.types.json import Json
 
 from pattern_storage.storage import NodePatternStorageEffect, outbox
@@ -62,6 +63,7 @@ def test_jobs_are_found_shown_and_sent_again(run: Any, database_url: str) -> Non
     assert (refused.code, refused.error) == (
         2, "Error: say which jobs: correlation ids, or options such as --state, --operation and --since",
     )  # fmt: skip
+    assert run("jobs", "list").out.startswith("2 jobs; those that wait in queues: --state QUEUED\n")
     assert "1 job would be sent again. Add --yes" in run("jobs", "retry", "--state", "FAILURE").error
     assert run("jobs", "retry", "--state", "FAILURE", "--dry-run", "--json").json["count"] == 1
     done = run("jobs", "retry", failed)
@@ -81,7 +83,9 @@ def test_jobs_are_found_shown_and_sent_again(run: Any, database_url: str) -> Non
     assert (unknown.code, "No job is known" in unknown.error) == (1, True)
 
 
-def test_what_waits_is_cancelled_by_filter(run: Any, client: PatternStorageClient, database_url: str) -> None:
+def test_what_waits_is_cancelled_by_filter(
+    run: Any, client: PatternStorageClient, database_url: str, redis_url: str
+) -> None:
     for name in ("a", "b", "a"):
         client.insert(make_pattern(pattern_name=name))
     with psycopg.connect(database_url) as connection:
@@ -105,6 +109,10 @@ def test_what_waits_is_cancelled_by_filter(run: Any, client: PatternStorageClien
     assert "storage was paused before" in run("queues", "pause", "storage").error
     listed_queues = run("queues", "list").out.splitlines()
     assert "by " in listed_queues[1]
+    with redis.Redis.from_url(redis_url) as server:
+        server.lpush("storage", "{}")  # of another program: it does not say when it was sent
+    listed_queues = run("queues", "list").out.splitlines()
+    assert listed_queues[1].split()[:4] == ["storage", "1", "0", "unknown"]
     assert "storage is resumed now" in run("queues", "resume", "storage").error
     assert "did you mean 'batch'?" in run("queues", "pause", "btach").error
 
@@ -114,6 +122,26 @@ def test_what_waits_is_cancelled_by_filter(run: Any, client: PatternStorageClien
     ]  # fmt: skip
     assert "pause queue name storage" in run("audit", "--action", "pause queue").out
     assert run("audit", "--limit", "1").err.startswith("There may be more: add --before ")
+
+
+def test_a_batch_has_its_size_and_a_change_the_name_of_its_pattern(run: Any, database_url: str) -> None:
+    batch = contract("batch_insert", patterns=[make_pattern(pattern_name=name) for name in ("x", "y")])
+
+    async def execute() -> str:
+        async with create_pool(database_url) as pool:
+            node = NodePatternStorageEffect(pool)
+            stored = await node.execute_once(batch)
+            first = stored.data["pattern_ids"][0]
+            await node.execute_once(contract("update", pattern_id=first, data={"usage_count": 1}))
+            return str(first)
+
+    first = asyncio.run(execute())
+    listed = run("jobs", "list").out
+    assert "batch_insert 2 patterns, first x" in listed
+    assert "update x" in listed
+    shown = run("jobs", "show", str(batch.correlation_id)).out
+    assert re.search(rf"^first pattern id\s+{first}$", shown, re.MULTILINE)
+    assert re.search(r"^patterns\s+2$", shown, re.MULTILINE)
 
 
 def test_dead_letters_are_replayed_and_discarded_with_an_audit(run: Any, database_url: str) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pattern_storage.tasks.description import MAX_LENGTH, describe_contract
+from pattern_storage.tasks.description import MAX_LENGTH, describe_call, describe_contract
 
 CODE = "def top_secret(): pass"
 PATTERN = {"pattern_name": "Cache", "pattern_type": "code", "language": "python", "template_code": CODE}
@@ -39,6 +39,11 @@ PATTERN = {"pattern_name": "Cache", "pattern_type": "code", "language": "python"
 def test_line(operation: str, contract: dict[str, Any], line: str) -> None:
     assert describe_contract(operation, contract) == line
     assert CODE not in line
+
+
+def test_a_task_of_beat_or_of_another_application_is_its_name() -> None:
+    assert describe_call("maintenance.sweep_outbox", {}) == "maintenance.sweep_outbox"
+    assert describe_call("storage.insert", {}) == "insert, contract missing"
 
 
 def test_long_line_is_cut() -> None:
