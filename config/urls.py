@@ -53,6 +53,8 @@ def _check_part(variable: str, url: str, schemes: tuple[str, ...]) -> None:
             _ = parts.port
     except ValueError:
         raise unreadable from None
+    if not url:
+        raise ValueError(f"{variable} is empty; it should be a URL, or not be set")
     if parts.scheme not in schemes:
         found = f"the scheme {parts.scheme!r}" if parts.scheme else "no scheme"
         wanted = ", ".join(f"{name}://" for name in schemes)

@@ -15,6 +15,7 @@ from pattern_storage.config.sentinel import is_sentinel, read_address, sentinel_
 from pattern_storage.config.settings import Settings
 from pattern_storage.config.urls import for_redis_py, is_socket
 from pattern_storage.tasks.errors import ResultBackendUnavailable
+from pattern_storage.tasks.redis_errors import explain_failure
 from pattern_storage.tasks.redis_sentinels import AsyncSentinelGroup, BlockingSentinelPool, SentinelGroup, SentinelPool
 
 #: A pooled connection may have died since its last use: one more attempt, at once, tells that from a dead server.
@@ -73,4 +74,4 @@ def translated_errors() -> Iterator[None]:
     try:
         yield
     except RedisError as error:
-        raise ResultBackendUnavailable(f"the result backend does not answer: {error}") from error
+        raise ResultBackendUnavailable(explain_failure("the result backend", error)) from error

@@ -57,6 +57,11 @@ _CLASSES: dict[type[BaseException], str] = {
     ClusterDownError: "CLUSTERDOWN",
 }
 
+#: Errors that are an answer, a wrong password for example; redis-py derives some of them from ConnectionError.
+ANSWERS = (ResponseError, AuthenticationError, AuthorizationError)
+#: RabbitMQ's code for a wrong password.
+ACCESS_REFUSED = 403
+
 #: Before Redis 7 the error of a script has the code of the command that failed within its text.
 _IN_SCRIPT = re.compile(r"user_script: ?\d+: -?([A-Z]+) ")
 
@@ -104,6 +109,15 @@ def is_passing(error: BaseException) -> bool:
     if isinstance(error, AuthenticationError | AuthorizationError):
         return False
     return isinstance(error, ConnectionError | TimeoutError | OSError) or passing(error) is not None
+
+
+def explain_failure(server: str, error: BaseException) -> str:
+    """Return a sentence about a call of a server, such as "the queue", that has failed; it may be a RabbitMQ too."""
+    # AccessRefused of AMQP has this code.
+    refused = (
+        isinstance(error, ANSWERS) or passing(error) is not None or getattr(error, "reply_code", 0) == ACCESS_REFUSED
+    )
+    return f"{server} {'refuses this' if refused else 'does not answer'}: {error}"
 
 
 def patient_class(connection_class: Any) -> Any:

@@ -8,6 +8,8 @@ from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
 
+from redis.exceptions import ResponseError
+
 from pattern_storage.config.settings import Settings
 from pattern_storage.tasks.client.message import PRIORITY_NUMBERS, encode_for_redis
 from pattern_storage.tasks.client.outgoing import Outgoing
@@ -27,7 +29,7 @@ LAST, FIRST = b"LPUSH", b"RPUSH"
 SEPARATOR = "\x06\x16"
 
 
-class Refused(Exception):
+class Refused(ResponseError):
     """The server replied with an error and did not take the messages."""
 
 

@@ -16,24 +16,26 @@ from pattern_storage.config.settings import Settings
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.tasks.client.async_wire import AsyncWire, SharedWire
 from pattern_storage.tasks.client.outgoing import Outgoing
-from pattern_storage.tasks.client.packed import Chunk, Refused, chunks
+from pattern_storage.tasks.client.packed import Chunk, chunks
 from pattern_storage.tasks.client.wire import Wire, Wires
 from pattern_storage.tasks.errors import BrokerUnavailable
 from pattern_storage.tasks.observability import metrics
+from pattern_storage.tasks.redis_errors import explain_failure
 
 logger = get_logger(__name__)
 
 #: Chunks that are sent before the reply to the first is read: the server executes one while the next is encoded.
 IN_FLIGHT = 2
 #: Errors of a server that is down, does not answer, or refuses.
-ERRORS = (RedisError, OSError, Refused)
+ERRORS = (RedisError, OSError)
 
 
 def unavailable(error: Exception) -> BrokerUnavailable:
     """Count and log an error of the broker; return the exception to raise for it."""
     metrics.broker_failed()
-    logger.warning("cannot enqueue: the queue does not answer: %s", error)
-    return BrokerUnavailable(f"the queue does not answer: {error}")
+    sentence = explain_failure("the queue", error)
+    logger.warning("cannot enqueue: %s", sentence)
+    return BrokerUnavailable(sentence)
 
 
 class RedisPublisher:

@@ -10,6 +10,7 @@ from celery import Celery
 from pattern_storage.config.celeryconfig import IMPORT_TASK
 from pattern_storage.tasks.client.publisher import BROKER_ERRORS
 from pattern_storage.tasks.errors import BrokerUnavailable
+from pattern_storage.tasks.redis_errors import explain_failure
 
 QUEUE = "imports"
 
@@ -37,7 +38,7 @@ def publish_runs(app: Celery, runs: Iterable[tuple[UUID, str, datetime | None]])
                 safely(producer, run_id, {"name": name, "due": None if due is None else due.isoformat()})
                 sent.append(run_id)
     except BROKER_ERRORS as error:
-        raise BrokerUnavailable(f"the queue does not answer: {error.__cause__ or error}") from error
+        raise BrokerUnavailable(explain_failure("the queue", error.__cause__ or error)) from error
     return sent
 
 

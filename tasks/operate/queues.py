@@ -25,6 +25,7 @@ from pattern_storage.tasks.errors import BrokerUnavailable, QueueUnreadable
 from pattern_storage.tasks.operate.waiting_message import WaitingMessage, read_message
 from pattern_storage.tasks.queue_depths import count_messages, priority_keys, read_depths
 from pattern_storage.tasks.queue_names import RESERVED, SHORT, find_names
+from pattern_storage.tasks.redis_errors import explain_failure
 from pattern_storage.tasks.sender import create_app
 from pattern_storage.vocabulary import FINAL_STATES, JobState, ListedState
 
@@ -209,4 +210,4 @@ def broker_errors() -> Iterator[None]:
     except ResponseError as error:
         raise BrokerUnavailable(f"the queue cannot be read: {error}") from error
     except (RedisError, OperationalError, OSError) as error:
-        raise BrokerUnavailable(f"the queue does not answer: {error}") from error
+        raise BrokerUnavailable(explain_failure("the queue", error)) from error

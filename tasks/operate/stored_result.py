@@ -13,6 +13,7 @@ from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.client.result_document import read_document, result_key
 from pattern_storage.tasks.errors import ResultBackendUnavailable
 from pattern_storage.tasks.operate.waiting_message import parse_time
+from pattern_storage.tasks.redis_errors import explain_failure
 from pattern_storage.vocabulary import FINAL_STATES
 
 
@@ -42,7 +43,7 @@ def find_stored_result(settings: Settings, correlation_id: UUID) -> StoredResult
         # Something else under the key.
         return None
     except RedisError as error:
-        raise ResultBackendUnavailable(f"the result backend does not answer: {error}") from error
+        raise ResultBackendUnavailable(explain_failure("the result backend", error)) from error
     found = None if document is None else read_document(document)
     if found is None or found["status"] not in FINAL_STATES:
         return None

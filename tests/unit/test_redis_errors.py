@@ -3,10 +3,11 @@
 from typing import Any
 
 import pytest
+from amqp.exceptions import AccessRefused, RecoverableConnectionError
 from redis._parsers.base import BaseParser
 from redis.exceptions import AuthenticationError, ConnectionError, TimeoutError  # noqa: A004
 
-from pattern_storage.tasks.redis_errors import PASSING, is_passing, passing
+from pattern_storage.tasks.redis_errors import PASSING, explain_failure, is_passing, passing
 
 REPLIES: Any = BaseParser
 
@@ -74,3 +75,20 @@ def test_a_server_that_is_away_may_come_back() -> None:
     assert not is_passing(AuthenticationError("invalid password"))
     assert not is_passing(ValueError())
     assert all(code.isupper() for code in PASSING)
+
+
+@pytest.mark.parametrize("reply", PASS + FINAL)
+def test_an_answer_is_not_called_silence(reply: str) -> None:
+    error = REPLIES.parse_error(reply)
+    assert explain_failure("the queue", error) == f"the queue refuses this: {error}"
+
+
+@pytest.mark.parametrize("error", [ConnectionError("Connection refused"), TimeoutError("late"), OSError("no route")])
+def test_a_server_that_is_away_does_not_answer(error: Exception) -> None:
+    assert explain_failure("the queue", error) == f"the queue does not answer: {error}"
+
+
+def test_a_wrong_password_is_an_answer_of_rabbitmq_too() -> None:
+    refused = AccessRefused("Login was refused", (0, 0), "")
+    assert explain_failure("the queue", refused).startswith("the queue refuses this: ")
+    assert explain_failure("the queue", RecoverableConnectionError("lost")) == "the queue does not answer: lost"

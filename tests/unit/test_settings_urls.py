@@ -35,6 +35,8 @@ def test_wrong_url_names_the_variable_and_keeps_the_password(
     assert said.startswith(variable)
     assert "should" in said
     assert SECRET not in said
+    if not url:
+        assert said == f"{variable} is empty; it should be a URL, or not be set"
 
 
 @pytest.mark.parametrize(
