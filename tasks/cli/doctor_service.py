@@ -1,6 +1,6 @@
 """Checks of the running service for `doctor`: relay, beat, Flower, backlog, dead letters and imports."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,6 +10,7 @@ from pattern_storage.config.flower_roles import logins
 from pattern_storage.config.settings import Settings
 from pattern_storage.storage import dead_letters, import_health, outbox, pauses
 from pattern_storage.storage.errors import StorageError
+from pattern_storage.storage.explanation import one_line
 from pattern_storage.storage.import_health import ImportHealth
 from pattern_storage.storage.outbox import OutboxSize
 from pattern_storage.storage.pauses import Pausable, Pause
@@ -19,7 +20,7 @@ from pattern_storage.tasks.cli.finding import Finding
 from pattern_storage.tasks.cli.operator import query
 from pattern_storage.tasks.cli.output import plural, utc
 from pattern_storage.tasks.errors import ServiceUnavailable
-from pattern_storage.tasks.operate.queues import QueueDepth, depths
+from pattern_storage.tasks.operate.queues import QueueDepth, depths, redis_queues
 from pattern_storage.tasks.queue_names import LONG
 
 #: Seconds after which an unpublished job of the outbox, or beat's last look at the schedules, is late: beat sweeps the
@@ -56,8 +57,10 @@ def check_service(settings: Settings, served: Collection[str] | None) -> Iterato
         yield from _imports(settings, tables)
     paused = tables.paused_queues if tables else {}
     with suppress(ServiceUnavailable):
-        for depth in depths(settings, paused, seconds=LONG):
+        found = depths(settings, paused, seconds=LONG)
+        for depth in found:
             yield _queue(depth, paused.get(depth.name), served is None or depth.name in served)
+        yield from _refused(settings, {*(depth.name for depth in found), *(served or ())})
     if logins(settings):
         yield _flower(settings)
 
@@ -129,6 +132,16 @@ def _queue(depth: QueueDepth, pause: Pause | None, is_served: bool) -> Finding:
         return Finding(subject, False, f"{found}, and no worker that answers takes from it", advice)
     late = age > BACKLOG
     return Finding(subject, not late, found, "start more workers, or look at what they do" if late else "")
+
+
+def _refused(settings: Settings, queues: Iterable[str]) -> Iterator[Finding]:
+    if not settings.broker_kind.is_redis:
+        return
+    with redis_queues(settings) as broker:
+        for key, count in broker.refused(sorted(queues)).items():
+            found = f"{plural(count, 'message')} in the Redis list {one_line(key)}"
+            advice = "the worker's log says why, and docs/errors.md how to send them again"
+            yield Finding("refused messages", False, found, advice)
 
 
 def _flower(settings: Settings) -> Finding:

@@ -32,18 +32,13 @@ class JobFilter(CorrelationFilter):
 
 
 class BodyFilter(logging.Filter):
-    """Removes from Celery's lines about invalid messages the body, and of the headers all but task and id.
-
-    Both have the `repr` of the arguments if an application has misspelled the name of a task.
-    """
+    """Removes from Celery's lines about invalid messages the body and the headers, which have the arguments' `repr`."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Shorten the record and let it pass."""
         if "body" not in str(record.msg):
             return True
         match record.args:
-            case (KeyError() as name, str(body), dict() as headers, _):
-                about = f"unregistered task {name}, id {headers.get('id')}"
             case (Exception() as error, str(body)):
                 about = f"invalid message: {error}"
             case (Exception() as error, kind, encoding, _, str(body)):

@@ -86,6 +86,16 @@ class RedisQueues:
                 found.append(QueueDepth(depth.name, depth.waiting, depth.claimed, unacked, oldest_at))
         return [depth for depth in found if depth.name in known or depth.waiting or depth.unacked]
 
+    def refused(self, queues: Iterable[str]) -> dict[str, int]:
+        """Return the lists of messages that workers refused from these queues, and how many each has."""
+        keys = [f"{key}.unreadable" for queue in queues for key in priority_keys(queue, self._prefix)]
+        with broker_errors(), self._server.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.llen(key)
+            # A key that may not be read, or that is no list, is none of ours.
+            lengths = pipeline.execute(raise_on_error=False)
+        return {key: length for key, length in zip(keys, lengths, strict=True) if isinstance(length, int) and length}
+
     def knows(self, queue: str) -> bool:
         """Whether there is such a queue: jobs wait in it, or a worker has ever taken from it."""
         if RESERVED.search(queue):

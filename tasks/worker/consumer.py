@@ -5,6 +5,7 @@ from typing import Any
 
 from celery import signals
 from celery.app.utils import filter_hidden_settings
+from celery.exceptions import NotRegistered
 from celery.worker import pidbox
 from celery.worker.consumer import consumer, control, gossip
 from kombu.log import get_logger
@@ -104,6 +105,26 @@ class Consumer(celery_consumer):  # type: ignore[misc]  # its stubs know no blue
             return handle(message)
 
         return handle_checked
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """Refuse a message of a task that is not ours, for example a link of another application; fail its job.
+
+        Celery's own discards it. A signature without a queue goes to the default queue of the worker that sends it.
+        """
+        job = message.headers if "task" in message.headers else message.payload
+        name, job_id = job["task"], job["id"]
+        refuse(
+            message,
+            MessageInvalid(
+                f"no task {name!r} is registered here; a link or callback to a task of your application needs your"
+                ' queue, as in after.s().set(queue="celery")'
+            ),
+        )
+        # All the rest as Celery does.
+        self.app.backend.mark_as_failure(job_id, NotRegistered(name))
+        if self.event_dispatcher:
+            self.event_dispatcher.send("task-failed", uuid=job_id, exception=f"NotRegistered({name!r})")
+        signals.task_unknown.send(sender=self, message=message, exc=exc, name=name, id=job_id)
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """Refuse a message that kombu could not build, for example because its compression is unknown."""

@@ -34,6 +34,7 @@ def test_all_is_well(doctor: Callable[..., Said], worker: StorageWorker) -> None
             connection.execute(SQL("DELETE FROM {}").format(Identifier(left)))
     with redis.Redis.from_url(worker.redis_url) as server:
         before = server.config_get("appendonly")
+        server.delete("storage.unreadable")
         server.config_set("appendonly", "yes")
         try:
             urls = {"DATABASE_URL": worker.database_url, "REDIS_URL": worker.redis_url}
@@ -118,18 +119,30 @@ def test_what_is_wrong_with_the_service(
             connection.execute(statement)
     client.insert(make_pattern())
     client.batch_insert([make_pattern()])
+    with redis.Redis.from_url(redis_url) as server:
+        server.lpush("storage.unreadable", "one", "two")
     said = doctor(
         "--json", DATABASE_URL=database_url, REDIS_URL=redis_url, PATTERN_STORAGE_FLOWER_PASSWORD="password",
         PATTERN_STORAGE_FLOWER_PORT="1",
     )  # fmt: skip
     found = found_wrong(said)
-    subjects = ("relay", "beat", "dead letters", "import nightly", "queue storage", "queue batch", "Flower")
+    subjects = (
+        "relay",
+        "beat",
+        "dead letters",
+        "import nightly",
+        "queue storage",
+        "queue batch",
+        "refused messages",
+        "Flower",
+    )
     assert [subject for subject in subjects if subject in found] == list(subjects)
     assert found["dead letters"]["found"] == "1"
     assert found["queue storage"]["found"].startswith("paused by ann since ")
     assert found["queue storage"]["advice"] == "'pattern-storage queues resume storage'"
     # It has waited for no second; but nothing would ever take it.
     assert found["queue batch"]["found"].endswith("and no worker that answers takes from it")
+    assert found["refused messages"]["found"] == "2 messages in the Redis list storage.unreadable"
     assert "queue imports" not in found
     assert "imports" not in found
 

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import redis
 from celery import Celery
 
 from pattern_storage.tasks.client import PatternStorageClient
@@ -90,6 +91,40 @@ def test_a_job_with_a_link_calls_it(plain_app: Celery, served_client: PatternSto
     calls[0].apply_async(link=calls[1])
     for cid in (first, second):
         assert served_client.get(cid).result(DEADLINE).success
+
+
+def test_a_link_without_a_queue_is_kept(
+    plain_app: Celery, served_client: PatternStorageClient, worker: StorageWorker
+) -> None:
+    """Our worker sends it to its own default queue; with a queue it reaches the application."""
+    insert = plain_app.signature("storage.insert", kwargs={"contract": {"data": make_pattern()}}, queue="storage")
+    after = plain_app.signature("theirs.after", args=("linked",))
+    lost, failed = uuid4(), uuid4()
+    with plain_app.connection_for_read() as connection, redis.Redis.from_url(worker.redis_url) as server:
+        server.delete("storage.unreadable")
+        theirs = connection.SimpleQueue("theirs")
+
+        def received() -> Any:
+            message = theirs.get(timeout=DEADLINE)
+            message.ack()
+            assert message.headers["task"] == "theirs.after"
+            return message
+
+        insert.apply_async(link=[after.clone().set(task_id=str(lost)), after.clone().set(queue="theirs")])
+        assert received().payload[0][0]["success"]
+        worker.assert_log_exists(
+            f"refused message theirs.after[{lost}]: no task 'theirs.after' is registered here; a link or callback to a"
+            ' task of your application needs your queue, as in after.s().set(queue="celery"); kept in the Redis list'
+            " storage.unreadable"
+        )
+        assert "NotRegistered" in str(served_client.get(lost).result(DEADLINE).error)
+        # As docs/errors.md says.
+        server.lmove("storage.unreadable", "theirs", "RIGHT", "LEFT")
+        assert received().headers["id"] == str(lost)
+        # Now the pattern is there already.
+        insert.apply_async(task_id=str(failed), link_error=after.clone().set(queue="theirs"))
+        assert received().payload[0] == [str(failed), "linked"]
+    assert "KeyError: 'theirs.after'" not in worker.logs()
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +209,7 @@ def test_messages_that_are_no_jobs_are_logged_without_their_bodies(plain_app: Ce
     contract = {"data": make_pattern(template_code=SECRET)}
     misspelt, shapeless, garbled, late = (str(uuid4()) for _ in range(4))
     plain_app.send_task("storage.inser", kwargs={"contract": contract}, task_id=misspelt, queue="storage")
-    worker.assert_log_exists(f"Received and discarded an unregistered task 'storage.inser', id {misspelt}; its body (")
+    worker.assert_log_exists(f"refused message storage.inser[{misspelt}]: no task 'storage.inser' is registered here; ")
     with plain_app.producer_or_acquire() as producer:
         headers = {"task": "storage.insert", "lang": "py"}
         producer.publish({"contract": contract}, routing_key="storage", headers=headers | {"id": shapeless})

@@ -57,6 +57,8 @@ def folder(tmp_path: Path, worker: StorageWorker) -> Iterator[Path]:
         # What other tests on this worker left for an operator to see to: doctor would, rightly.
         connection.execute("DELETE FROM dead_letters")
         connection.execute("DELETE FROM import_runs WHERE state = 'failed'")
+    with redis.Redis.from_url(worker.redis_url) as server:
+        server.delete("storage.unreadable")
     yield tmp_path
     with psycopg.connect(worker.database_url, autocommit=True) as connection:
         # docs/operations.md creates one, and roles belong to the whole server.

@@ -21,11 +21,6 @@ GARBLED = DecodeError(UnicodeDecodeError("utf-8", SECRET.encode(), 0, 1, "invali
     ("template", "values", "says"),
     [
         (
-            consumer.UNKNOWN_TASK_ERROR,
-            (KeyError("storage.inser"), BODY, HEADERS, {}),
-            "unregistered task 'storage.inser', id the-id; its body (123 bytes) is not shown",
-        ),
-        (
             consumer.INVALID_TASK_ERROR,
             (InvalidTaskError("no id"), BODY),
             "invalid message: no id; its body (123 bytes) is not shown",
@@ -37,6 +32,11 @@ GARBLED = DecodeError(UnicodeDecodeError("utf-8", SECRET.encode(), 0, 1, "invali
             " its body (123 bytes) is not shown",
         ),
         (consumer.UNKNOWN_FORMAT, (BODY,), "unknown message; its body (? bytes) is not shown"),
+        (
+            consumer.UNKNOWN_TASK_ERROR,
+            (KeyError("storage.inser"), BODY, HEADERS, {}),
+            "unknown message; its body (? bytes) is not shown",
+        ),
         ("Something new about a body: %s", (BODY,), "unknown message; its body (? bytes) is not shown"),
     ],
 )
