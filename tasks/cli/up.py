@@ -1,5 +1,6 @@
 """The command `up`: a whole system on this machine, servers, worker, beat, relay and Flower."""
 
+import shlex
 import signal
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,7 +10,8 @@ import typer
 from rich.text import Text
 
 from pattern_storage.config.settings import Settings, SettingsInvalid, load_settings
-from pattern_storage.embedded import EmbeddedStack
+from pattern_storage.config.variables import PREFIX
+from pattern_storage.embedded import EmbeddedStack, default_data_dir
 from pattern_storage.extras import require
 from pattern_storage.storage import schema
 from pattern_storage.tasks.cli import flower
@@ -34,7 +36,11 @@ IMPORTS = ("-Q", "imports", "--concurrency", "1", "-n", "imports@%h")
 
 def up(
     data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of the embedded servers; PATTERN_STORAGE_DATA_DIR by default.")
+        Path | None,
+        typer.Option(
+            help="Folder of the servers; PATTERN_STORAGE_DATA_DIR by default. Other terminals find another folder by"
+            " that variable only."
+        ),
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
     with_flower: Annotated[bool, typer.Option("--flower/--no-flower", help="Show the jobs in a browser.")] = True,
@@ -82,13 +88,21 @@ def up(
                 address = flower.address(settings, login=True)
                 if embedded:
                     embedded.update_state(flower_url=address)
-                # Not in the table, and on one line: it is there to be clicked or copied.
-                out.print(Text.assemble("Flower, with its login: ", (address, "bold")), soft_wrap=True)
+                _print_to_copy("Flower, with its login:", address)
+            if embedded and settings.data_dir != default_data_dir():
+                _print_to_copy(
+                    "Other terminals find it with:", f"export {PREFIX}DATA_DIR={shlex.quote(str(settings.data_dir))}"
+                )
             print_pairs(about, title="pattern-storage is up; Ctrl-C stops it")
             supervise(services, embedded)
         except KeyboardInterrupt:
             err.print("stopping: running jobs finish first")
     err.print("stopped")
+
+
+def _print_to_copy(label: str, text: str) -> None:
+    """Print text to be clicked or copied: not in the table, and on a line of its own, which 80 columns hold."""
+    out.print(Text.assemble(f"{label}\n", (text, "bold")), soft_wrap=True)
 
 
 def _servers(stack: ExitStack, data_dir: Path | None) -> tuple[EmbeddedStack | None, Settings]:

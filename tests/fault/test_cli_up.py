@@ -66,7 +66,7 @@ def test_between_foreign_packages_until_ctrl_c(cli: Cli, start: Callable[..., Up
 
     # Flower lets in who has the address that was printed, and nobody else; no other user can read its password.
     address = str(up.state.values["flower_url"])
-    assert address in up.text
+    assert f"\n{address}\n" in up.text, "80 columns hold it"
     login, place = address.removeprefix("http://").split("@")
     assert [ask(f"http://{place}", login=given).status for given in (login, None, "admin:wrong")] == [200, 401, 401]
     file = data_dir / "celery" / "flower-password"

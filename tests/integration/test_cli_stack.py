@@ -149,6 +149,8 @@ def test_a_shell_learns_where_the_servers_are(run: Run, up: Up) -> None:
     urls = {"DATABASE_URL": up.state.database_url, "REDIS_URL": up.state.redis_url}
     assert said.out.splitlines() == [f"export {variable}={url}" for variable, url in urls.items()]
     assert run("env", "--json").json == urls
+    # The folder is not the default one.
+    assert f"\nexport PATTERN_STORAGE_DATA_DIR={up.data_dir}\n" in up.text
 
 
 def test_a_delayed_job_is_listed_and_cancelled_by_filter(run: Run, up: Up, name: str) -> None:
