@@ -1,5 +1,6 @@
 """Explanation of pydantic's findings in one clear sentence: the field, what it got, what it wants."""
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -9,6 +10,10 @@ from pydantic_core import ErrorDetails
 
 #: Values of these fields are never repeated in an error: they may be long, or secret.
 UNQUOTED = frozenset({"template_code", "example_usage", "context"})
+#: Pydantic's words for what it finds in JSON, and those for the same in Python.
+IN_JSON = {"should be a valid array": "should be a valid list", "should be an object": "should be a valid dictionary"}
+#: An error of pydantic's JSON parser.
+JSON_ERROR = re.compile(r"(?P<reason>.*) at line (?P<line>\d+) column (?P<column>\d+)", re.DOTALL)
 SHOWN_CHARACTERS = 60
 SHOWN_ERRORS = 3
 
@@ -54,14 +59,28 @@ def explain(error: ValidationError) -> str:
     return f"{text} (and {more} more)" if more > 0 else text
 
 
+def explain_json_error(error: str) -> str:
+    """Return an error of pydantic's JSON parser in plain words, without the line if there is only one so far."""
+    found = JSON_ERROR.fullmatch(error)
+    if found is None:
+        return f"not JSON: {error}"
+    reason = found["reason"].replace("EOF while parsing", "it ends within")
+    reason = reason.replace("expected ident", "expected value")
+    line = "" if found["line"] == "1" else f"line {found['line']}, "
+    return f"not JSON at {line}column {found['column']}: {reason}"
+
+
 def _sentence(finding: ErrorDetails) -> str:
     field = ".".join(_shorten(printable(part)) for part in finding["loc"])
+    if finding["type"] == "json_invalid":
+        return explain_json_error(finding["ctx"]["error"])
     message = finding["msg"].removeprefix("Value error, ")
     if not field:
         return message
     if finding["type"] == "missing":
         return f"{field} is required"
     message = message.removeprefix("Input ").removeprefix("String ")
+    message = IN_JSON.get(message, message)
     joint = " " if message.startswith("should") else ": "
     return f"{field}{joint}{message}, got {_got(field, finding['input'])}"
 

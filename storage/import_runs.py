@@ -57,7 +57,7 @@ class ImportRun:
     def result(self) -> ModelResult:
         """The run's result rebuilt from its row, marked `replayed`: for when the ledger has been purged."""
         began = self.started_at or self.queued_at
-        took = (self.finished_at - began).total_seconds() * 1000 if self.finished_at else None
+        took = round((self.finished_at - began).total_seconds() * 1000, 3) if self.finished_at else None
         if self.state not in SUCCESSFUL_RUN_STATES:
             return ModelResult.failure(
                 self.error or "",

@@ -151,5 +151,5 @@ def _metadata(contract: ModelContractPatternStorage, started: float) -> dict[str
     return {
         "correlation_id": printable(getattr(contract, "correlation_id", "-")),
         "operation": printable(getattr(contract, "operation", None)),
-        "duration_ms": (time.perf_counter() - started) * 1000,
+        "duration_ms": round((time.perf_counter() - started) * 1000, 3),
     }

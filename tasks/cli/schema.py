@@ -36,7 +36,10 @@ def migrate(
         schema.downgrade(database_url, down_to)
     after = schema.current(database_url)
     if not as_json:
-        out.print(f"schema: {before or 'empty'} -> {after or 'empty'}")
+        is_new = before != after or down_to is not None
+        out.print(
+            f"schema: {before or 'empty'} -> {after or 'empty'}" if is_new else f"schema: {after}, already up to date"
+        )
     if grant_to is not None:
         roles.grant(database_url, grant_to)
         if not as_json:

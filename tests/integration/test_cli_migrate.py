@@ -36,7 +36,7 @@ def test_migrate_up_and_down(cli: Cli, empty_database_url: str) -> None:
     url: dict[str, Any] = {"DATABASE_URL": empty_database_url}
     head = schema.head()
     assert cli("migrate", **url) == Said(0, f"schema: empty -> {head}\n", "")
-    assert cli("migrate", **url) == Said(0, f"schema: {head} -> {head}\n", "")
+    assert cli("migrate", **url) == Said(0, f"schema: {head}, already up to date\n", "")
     said = cli("migrate", "--down-to", "nonsense", **url)
     assert (said.code, said.out) == (2, "")
     assert said.error.startswith("Error: The schema cannot go back to revision 'nonsense'; it should be an earlier one")

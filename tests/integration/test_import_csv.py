@@ -57,7 +57,7 @@ async def test_columns_constants_and_separators(importing: Importing, connection
 @pytest.mark.parametrize(
     ("header", "says"),
     [
-        ("pattern_name,pattern_type,language,template_code,colour", "unknown column 'colour'"),
+        ("pattern_name,pattern_type,language,template_code,colour", "or as --column COLUMN=NAME"),
         ("pattern_name,pattern_type,language,template_code,template_code", "two columns 'template_code'"),
     ],
 )

@@ -70,7 +70,7 @@ BROKEN = [
     ("a.csv", "a,b\n".encode("utf-16"), "source_unreadable", "it is UTF-16; save it as UTF-8"),
     ("a.jsonl", gzip.compress(b"{}", mtime=0), "source_unreadable", "its name should end with .gz"),
     ("a.csv", COMPRESS["zst"](b"a"), "source_unreadable", "its name should end with .zst"),
-    ("a.jsonl", b'{"pattern_name": ', "bad_rows", "line 1: Invalid JSON"),
+    ("a.jsonl", b'{"pattern_name": ', "bad_rows", "line 1: not JSON at column 17: it ends within a value"),
     ("a.jsonl", b"7\n", "bad_rows", "line 1: "),
     ("a.csv", RUBBISH, "source_unreadable", "cannot be read to its end: line 1: "),
     ("a.csv", b"", "source_unreadable", "has no header line"),

@@ -144,7 +144,7 @@ class RunExecutor:
         return ModelResult.failure(str(error), error.error_type, **self._metadata(), **fields)
 
     def _metadata(self) -> dict[str, Any]:
-        took = (time.perf_counter() - self._started) * 1000
+        took = round((time.perf_counter() - self._started) * 1000, 3)
         return {"correlation_id": str(self.run_id), "operation": IMPORT_OPERATION, "duration_ms": took}
 
     async def _execute(self) -> ModelResult:

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from pattern_storage.storage import copy_rows, numbers
-from pattern_storage.storage.explanation import explain
+from pattern_storage.storage.explanation import explain, explain_json_error
 from pattern_storage.storage.pattern import Pattern
 from pattern_storage.tasks.imports.plan.model import ImportPlan
 from pattern_storage.tasks.imports.run.rejects import Rejects
@@ -68,7 +68,10 @@ class ValidatedRows:
             numbers.check(row)
         if not self._plan.constants:
             return validate_line(row) if isinstance(row, bytes) else Pattern.model_validate(row)
-        values = from_json(row) if isinstance(row, bytes) else row
+        try:
+            values = from_json(row) if isinstance(row, bytes) else row
+        except ValueError as error:
+            raise ValueError(explain_json_error(str(error))) from None
         if not isinstance(values, dict):
             raise ValueError(f"a row should be a JSON object, got {type(values).__name__}")
         return Pattern.model_validate(self._plan.constants | values)

@@ -31,7 +31,8 @@ class Mapping:
         columns = plan.columns or {name: name for name in names}
         for column, name in columns.items():
             if column not in WRITABLE:
-                hint = f"{did_you_mean(column, WRITABLE)}; name the columns to take in 'columns'"
+                ways = "in 'columns' of the imports file, or as --column COLUMN=NAME"
+                hint = f"{did_you_mean(column, WRITABLE)}; name each column to take {ways}"
                 reason = f"{file}: unknown column {column!r}; {hint}"
             elif name not in names:
                 reason = f"{file} has no column {name!r}; {did_you_mean(name, names)}"
