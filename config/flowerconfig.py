@@ -24,8 +24,8 @@ def flower_options(settings: Settings) -> dict[str, Any]:
     """Return Flower's options by name. Raises SettingsInvalid if there is no password."""
     if settings.flower_password is None:
         raise SettingsInvalid(
-            f"{PREFIX}FLOWER_PASSWORD is not set; Flower shows and controls the system only to who logs in"
-            f" as {settings.flower_user!r} with it"
+            f"{PREFIX}FLOWER_PASSWORD is not set; Flower is only for users who log in, as"
+            f" {settings.flower_user!r} with this password"
         )
     return {
         "basic_auth": list(logins(settings)),

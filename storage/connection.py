@@ -65,11 +65,14 @@ async def connect(
     prepare_threshold: int | None = None,
     keepalives: bool = False,
 ) -> AsyncConnection[Any]:
-    """Return a new autocommit connection. Raises psycopg.Error, ConninfoInvalid or DatabaseUnsuitable."""
+    """Return a new autocommit connection. Raises a StorageError, ServerUnavailable among them."""
     given = parameters(database_url, application_name=application_name, timeout=timeout, keepalives=keepalives)
-    connection = await AsyncConnection.connect(
-        database_url, autocommit=True, prepare_threshold=prepare_threshold, **given
-    )
+    try:
+        connection = await AsyncConnection.connect(
+            database_url, autocommit=True, prepare_threshold=prepare_threshold, **given
+        )
+    except psycopg.OperationalError as error:
+        raise _unavailable(error) from error
     try:
         await set_up(connection)
     except BaseException:
@@ -91,8 +94,7 @@ def connect_sync(
     try:
         connection = psycopg.connect(database_url, prepare_threshold=None, **given)
     except psycopg.OperationalError as error:
-        # Not "connection lost": nothing was begun that could have been committed.
-        raise ServerUnavailable(f"cannot connect to PostgreSQL: {str(error).strip()}") from error
+        raise _unavailable(error) from error
     try:
         _check_encoding(connection)
         connection.execute(block("set_up_session"), _limits(statement_timeout, 0.0))
@@ -101,6 +103,11 @@ def connect_sync(
         connection.close()
         raise
     return connection
+
+
+def _unavailable(error: psycopg.OperationalError) -> ServerUnavailable:
+    # Not "connection lost": nothing was begun that could have been committed.
+    return ServerUnavailable(f"cannot connect to PostgreSQL: {str(error).strip()}")
 
 
 async def set_up(

@@ -79,7 +79,7 @@ def _jobs(settings: Settings, role: str) -> Finding:
         run_sync(rehearsal())
     except StorageError as error:
         return Finding("jobs", False, str(error), _advice(error, role))
-    return Finding("jobs", True, f"done and rolled back by {role}")
+    return Finding("jobs", True, f"their statements succeed as {role} (a test, rolled back)")
 
 
 def _timeouts(settings: Settings) -> Iterator[Finding]:

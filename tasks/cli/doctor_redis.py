@@ -35,7 +35,7 @@ def _subjects(settings: Settings) -> dict[str, str]:
     urls = {"results": settings.result_backend}
     if settings.broker_kind.is_redis:
         urls["queue"] = settings.broker
-    return {url: "Redis, " + " and ".join(n for n, u in urls.items() if u == url) for url in urls.values()}
+    return {url: f"Redis ({' and '.join(n for n, u in urls.items() if u == url)})" for url in urls.values()}
 
 
 def _servers(settings: Settings) -> Iterator[Finding]:

@@ -88,7 +88,7 @@ def _relay(size: OutboxSize) -> Finding:
 
 def _beat(age: float | None) -> Finding:
     if age is None:
-        return Finding("beat", True, "no import is scheduled, which would tell")
+        return Finding("beat", True, "not known: without scheduled imports a beat leaves no trace")
     late = age > LATE
     return Finding(
         "beat", not late, f"looked at the schedules {age:,.0f} s ago",

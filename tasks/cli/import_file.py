@@ -53,7 +53,7 @@ def import_source(
     max_bad_rows: Annotated[int, typer.Option(min=0, help="Wrong rows to leave out; more fail the import.")] = 0,
     build_indexes_last: Annotated[
         bool,
-        typer.Option("--build-indexes-last", help="Faster for a first load; even readers of the table wait."),
+        typer.Option("--build-indexes-last", help="Faster for a first load; nothing can read the table meanwhile."),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Import, and roll it back.")] = False,
     as_json: Json = False,

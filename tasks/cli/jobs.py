@@ -93,7 +93,7 @@ def list_jobs(
 
 @cli.command()
 def show(correlation_id: Annotated[UUID, typer.Argument()], as_json: Json = False) -> None:
-    """Show one job: its timeline, and the jobs that it was sent again for or as."""
+    """Show one job: its timeline, the job that it repeats, and those that repeat it."""
     settings = load_settings()
     found = query(partial(find_job, correlation_id=correlation_id), settings)
     stored = None
@@ -124,7 +124,7 @@ def cancel(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Cancel jobs that have not ended, durably: these, or all that the options let through."""
+    """Cancel jobs that have not ended, for good: those named, or all that match the options."""
     settings = load_settings()
     wanted = read_filter(state, operation, None, name, queue, since, until)
     _check_selection(ids, wanted)

@@ -70,7 +70,7 @@ async def _known(connection: Connection) -> tuple[dict[str, Pause], dict[str, fl
 
 @cli.command()
 def pause(name: Name, as_json: Json = False) -> None:
-    """Have no worker take jobs from a queue until it is resumed, also after restarts; those that run go on."""
+    """Keep workers from taking jobs from a queue until it is resumed, also after restarts; running jobs go on."""
     report_change("paused", run_sync(act_on().pause_queue(name)), as_json=as_json, queue=name)
 
 

@@ -114,7 +114,7 @@ class PauseWatch:
     async def _poll_until_stopped(self) -> None:
         loop, task = asyncio.get_running_loop(), cast("asyncio.Task[None]", asyncio.current_task())
         self._cancel = partial(loop.call_soon_threadsafe, task.cancel)
-        backoff = ReconnectBackoff("cannot see", "paused queues")
+        backoff = ReconnectBackoff("cannot read which queues are paused", "worker")
         while not self._stopped.is_set():
             pause = 0.0
             try:

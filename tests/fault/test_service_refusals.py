@@ -122,7 +122,7 @@ async def test_services_wait_and_go_on(services: Services, valkey: LoadingValkey
             services.ask_workers()
             wait_until(lambda: "flower: cannot ask workers" in said("flower"), "Flower says so")
             wait_until(lambda: "relay: cannot publish" in said("relay"), "the relay says so")
-            wait_until(lambda: "imports: cannot plan" in said("beat"), "beat says so")
+            wait_until(lambda: "imports: cannot decide what is due" in said("beat"), "beat says so")
         services.work(store)
     for name, group in services.groups.items():
         assert group.status == "running"

@@ -46,7 +46,7 @@ def test_all_is_well(doctor: Callable[..., Said], worker: StorageWorker) -> None
     found = {finding["subject"]: finding["found"] for finding in said.json}
     assert found["PostgreSQL"].startswith("version ")
     assert found["migrations"] == f"{schema.head()}, needed {schema.head()}"
-    assert found["Redis, results and queue"].startswith("Valkey ")
+    assert found["Redis (results and queue)"].startswith("Valkey ")
     assert worker.hostname() in found["workers"]
     settings = load_settings(**{name.lower(): url for name, url in urls.items()})
     assert wait_until(lambda: ask_workers(settings).queues == frozenset(QUEUES), "the worker tells its queues")
@@ -185,14 +185,14 @@ def test_everything_that_can_be_wrong_with_servers_that_answer(
     assert said.code == 1
     assert {subject: finding["advice"] for subject, finding in found_wrong(said).items()} == {
         "migrations": "run 'pattern-storage migrate'",
-        "Redis, results and queue: persistence": "set 'appendonly yes', or a restart loses the jobs that wait",
-        "Redis, results and queue: memory": (
+        "Redis (results and queue): persistence": "set 'appendonly yes', or a restart loses the jobs that wait",
+        "Redis (results and queue): memory": (
             "set 'maxmemory-policy noeviction', or a full server drops jobs in silence"
         ),
         "workers": "start one: 'celery -A pattern_storage worker', or 'pattern-storage up'",
     }
     assert found_wrong(said)["migrations"]["found"] == f"none, needed {schema.head()}"
-    assert found_wrong(said)["Redis, results and queue: memory"]["found"] == "maxmemory-policy allkeys-lru"
+    assert found_wrong(said)["Redis (results and queue): memory"]["found"] == "maxmemory-policy allkeys-lru"
 
     table = doctor(DATABASE_URL=empty_database_url, REDIS_URL=lone_valkey.url)
     assert table.code == 1
@@ -206,7 +206,7 @@ def test_servers_that_cannot_be_reached(doctor: Callable[..., Said]) -> None:
     assert said.code == 3
     assert {subject: finding["advice"] for subject, finding in found_wrong(said).items()} == {
         "PostgreSQL": "start PostgreSQL, or correct DATABASE_URL",
-        "Redis, results and queue": "start Redis or Valkey, or correct REDIS_URL",
+        "Redis (results and queue)": "start Redis or Valkey, or correct REDIS_URL",
         "workers": "see the lines above",
     }
     table = doctor(DATABASE_URL=ABSENT_POSTGRES, REDIS_URL=ABSENT_REDIS)

@@ -21,7 +21,7 @@ def test_what_is_wrong_with_redis(doctor: Callable[..., Said], database_url: str
         found = found_wrong(doctor("--json", DATABASE_URL=database_url, REDIS_URL=lone_valkey.url))
         for each in others:
             each.close()
-    subject = "Redis, results and queue"
+    subject = "Redis (results and queue)"
     assert "too few replicas are connected" in found[f"{subject}: writes"]["found"]
     assert found[f"{subject}: keys"]["found"] == "the key batch holds a string, not a list"
     assert "PATTERN_STORAGE_KEY_PREFIX" in found[f"{subject}: keys"]["advice"]
@@ -32,7 +32,7 @@ def test_a_redis_that_loads_or_has_no_connection_left(
     doctor: Callable[..., Said], database_url: str, loading_valkey: LoadingValkey
 ) -> None:
     """It runs: starting it is no advice."""
-    subject = "Redis, results and queue"
+    subject = "Redis (results and queue)"
     urls = {"DATABASE_URL": database_url, "REDIS_URL": loading_valkey.url}
     with loading(loading_valkey):
         loads = found_wrong(doctor("--json", **urls))
@@ -50,12 +50,12 @@ def test_queue_and_results_are_looked_at_apart(
 ) -> None:
     urls = {"DATABASE_URL": database_url, "RESULT_BACKEND_URL": lone_valkey.url}
     said = doctor("--json", BROKER_URL=ABSENT_REDIS, **urls)
-    assert (said.code, set(found_wrong(said)) >= {"Redis, queue", "workers"}) == (3, True)
-    assert "Redis, results" not in found_wrong(said)
+    assert (said.code, set(found_wrong(said)) >= {"Redis (queue)", "workers"}) == (3, True)
+    assert "Redis (results)" not in found_wrong(said)
     # RabbitMQ is no Redis to look into; that nobody is there is found by asking for workers.
     said = doctor("--json", BROKER_URL="amqp://127.0.0.1:1", **urls)
     assert said.code == 3
-    assert "Redis, queue" not in {finding["subject"] for finding in said.json}
+    assert "Redis (queue)" not in {finding["subject"] for finding in said.json}
     assert found_wrong(said)["workers"]["unreachable"]
 
 
@@ -73,6 +73,6 @@ def test_a_wrong_password_is_not_taken_for_a_server_that_is_down(
     url = lone_valkey.url.replace("@", "wrong@")
     said = doctor("--json", DATABASE_URL=ABSENT_POSTGRES, REDIS_URL=url)
     assert said.code == 3
-    found = found_wrong(said)["Redis, results and queue"]["found"]
+    found = found_wrong(said)["Redis (results and queue)"]["found"]
     assert "password" in found
     assert url not in said.out

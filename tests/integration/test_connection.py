@@ -15,6 +15,7 @@ from psycopg.sql import SQL, Identifier
 
 from pattern_storage.storage import NodePatternStorageEffect, dead_letters, import_runs, schema
 from pattern_storage.storage.connection import check_database, connect, parameters
+from pattern_storage.storage.errors import ServerUnavailable
 from pattern_storage.storage.model_contract_pattern_storage import ModelResult
 from pattern_storage.storage.pool import create_pool
 from pattern_storage.storage.setup_errors import ConninfoInvalid, DatabaseUnsuitable
@@ -90,8 +91,11 @@ async def test_a_database_that_cannot_hold_our_texts(unsuitable_url: str) -> Non
         await connect(unsuitable_url, application_name="test", timeout=5)
 
 
-def test_what_cannot_be_reached_now_is_not_refused() -> None:
+async def test_what_cannot_be_reached_now_is_not_refused() -> None:
     check_database("postgresql://127.0.0.1:1/x", timeout=2)
+    # Not "lost": there was no connection.
+    with pytest.raises(ServerUnavailable, match=r"^cannot connect to PostgreSQL: "):
+        await connect("postgresql://127.0.0.1:1/x", application_name="test", timeout=2)
     with pytest.raises(ConninfoInvalid):
         check_database("postgresql://127.0.0.1:1/x?sslmod=x", timeout=2)
 

@@ -209,7 +209,7 @@ def test_health(flower: Flower, cli: Cli, absent_url: str) -> None:
 def test_it_does_not_start_without_a_password() -> None:
     done = run_python("-m", "celery", "-A", "pattern_storage", "flower", REDIS_URL="redis://127.0.0.1:1")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "PATTERN_STORAGE_FLOWER_PASSWORD is not set; Flower shows and controls the system only to who" in done.stderr
+    assert "PATTERN_STORAGE_FLOWER_PASSWORD is not set; Flower is only for users who log in" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -109,8 +109,8 @@ def test_a_planner_survives_what_is_down(
         assert len(sent.messages) == 1, "what was not sent is not marked as sent"
         lost = Planner(settings.model_copy(update={"database_url": "postgresql://127.0.0.1:1/x"}), [], app)
         assert lost.tick() < 1
-    assert "imports: cannot plan: the queue does not answer" in caplog.text
-    assert "imports: recovered (cannot plan)" in caplog.text
+    assert "imports: cannot decide what is due: the queue does not answer" in caplog.text
+    assert "imports: recovered (cannot decide what is due)" in caplog.text
     assert "Connection refused" in caplog.text
 
 

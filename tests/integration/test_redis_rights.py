@@ -77,7 +77,7 @@ def test_doctor_says_what_is_refused(limited: Limited, redis_url: str, database_
             "PATTERN_STORAGE_CONNECT_TIMEOUT": "1",
         }
         lines: dict[str, dict[str, Any]] = {line["subject"]: line for line in cli("doctor", "--json", **variables).json}
-        return lines["Redis, results and queue: rights"] | {"server": lines["Redis, results and queue"]}
+        return lines["Redis (results and queue): rights"] | {"server": lines["Redis (results and queue)"]}
 
     assert rights("beat")["found"].startswith("enough for beat; a user of ")
     refused = rights("beat", "-lpush", "resetchannels")

@@ -151,7 +151,7 @@ def use_commands(system: System, cli: Cli) -> None:
     assert system.users.refused() == []
     found = {line["subject"]: line for line in cli("doctor", "--json", **variables).json}
     assert found["workers"]["found"] == node
-    assert "command-line" in found["Redis, results and queue: rights"]["found"]
+    assert "command-line" in found["Redis (results and queue): rights"]["found"]
     # It asks for all services, and is refused what its own user needs not.
     system.users.admin.acl_log_reset()
     for service, options in {

@@ -49,7 +49,7 @@ class Planner:
         self._forgot_removed = False
         #: The next time that something may have to be done, by the monotonic clock.
         self._wake = 0.0
-        self._backoff = ReconnectBackoff("cannot plan", "imports")
+        self._backoff = ReconnectBackoff("cannot decide what is due", "imports")
 
     def tick(self) -> float:
         """Plan and publish, and return the seconds until the next call; servers that are down are logged."""
