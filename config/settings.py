@@ -19,7 +19,7 @@ from pattern_storage.config.monitoring_settings import MonitoringSettings, absol
 from pattern_storage.config.secret_files import SecretsUnreadable, read_secrets
 from pattern_storage.config.urls import complete
 from pattern_storage.config.validators import check_key_prefix, cross_validate
-from pattern_storage.config.variables import PREFIX, find_misspelt, sentence
+from pattern_storage.config.variables import PREFIX, find_misspelt, missing, sentence
 from pattern_storage.embedded import EmbeddedError, default_data_dir, read_state
 from pattern_storage.vocabulary import IMPORT_OPERATION, OperationName
 
@@ -217,16 +217,7 @@ class Settings(MonitoringSettings):
 
     def _need(self, variable: str, url: str | None) -> str:
         if url is None:
-            if names := [name.upper() for name in URLS if getattr(self, name)]:
-                given = " and ".join(names)
-                raise SettingsInvalid(
-                    f"{variable} is not set, but {given} {'is' if len(names) == 1 else 'are'}:"
-                    f" set {variable} too, or unset {given} to use a running 'pattern-storage up'"
-                )
-            raise SettingsInvalid(
-                f"{variable} is not set and no stack runs in {self.data_dir};"
-                f" set {variable}, or start servers of your own with 'pattern-storage up'"
-            )
+            raise SettingsInvalid(missing(variable, [name for name in URLS if getattr(self, name)], self.data_dir))
         return url
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 PREFIX = "PATTERN_STORAGE_"
@@ -21,6 +22,20 @@ def find_misspelt(variables: Collection[str], fields: Collection[str]) -> str | 
             hint = f"; did you mean {close[0]}?" if close else ""
             return f"{variable} is set, but there is no such setting{hint}"
     return None
+
+
+def missing(variable: str, fields: Collection[str], data_dir: Path) -> str:
+    """Return a sentence about the variable of a URL that is missing: beside those of `fields`, or with no `up`."""
+    if fields:
+        given = " and ".join(map(variable_of, fields))
+        return (
+            f"{variable} is not set, but {given} {'is' if len(fields) == 1 else 'are'}:"
+            f" set {variable} too, or unset {given} to use a running 'pattern-storage up'"
+        )
+    return (
+        f"{variable} is not set and no stack runs in {data_dir};"
+        f" set {variable}, or start servers of your own with 'pattern-storage up'"
+    )
 
 
 def sentence(error: Any) -> str:
