@@ -73,13 +73,13 @@ class Steps:
             (
                 Text("ok", "green") if step["ok"] else Text("WRONG", "bold red"),
                 step["step"],
-                Text.assemble(step["outcome"], (f"\n{step['correlation_id']}", "dim")),
+                Text.assemble(step["outcome"], (f"\njob {step['correlation_id']}", "dim")),
                 f"{step['worker_ms']:,.1f}",
                 f"{step['total_ms']:,.1f}",
             )
             for step in self.done
         ]
-        print_table(("", "step", "outcome, correlation id", "worker", "total"), rows)
+        print_table(("", "step", "outcome, correlation id of the job", "worker", "total"), rows, fit=True)
 
 
 def demo(
@@ -107,7 +107,7 @@ def demo(
         steps.run(f"store {len(found):,} patterns", lambda: _store(client, found))
         _single_operations(client, steps, found)
         if not as_json:
-            out.print("\nWhat happened; each result was read back from Redis by its correlation id (times in ms):")
+            out.print("\nEach result was read back from Redis by its correlation id (times in ms):")
             steps.print()
     say(f"everything is stopped again; {time.perf_counter() - started:.1f} s in all")
     if as_json:

@@ -15,15 +15,17 @@ from pattern_storage.tasks.cli.output import out
 SHOWN_ITEMS = 3
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None, fit: bool = False
+) -> None:
     """Print rows under a heading; text is taken as it is, brackets and all, and none of it is ever cut off.
 
     On a terminal no word is broken: where the columns do not fit, each row is printed as a record, a column a line.
-    A pipe or file gets one line a row.
+    A pipe or file gets one line a row; with `fit`, what a terminal gets, as wide as COLUMNS says, or 80.
     """
     rows = list(rows)
     _print_title(title)
-    if not _print_columns(columns, rows):
+    if not _print_columns(columns, rows, fit=fit):
         for row in rows:
             out.print()
             _print_record(zip(columns, row, strict=True))
@@ -41,10 +43,10 @@ def _print_title(title: str | None) -> None:
         out.print(Text(one_line(title), "bold"), soft_wrap=True)
 
 
-def _print_columns(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> bool:
+def _print_columns(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, fit: bool = False) -> bool:
     """Print rows in columns, or return False where these do not fit on the terminal."""
     cells = [[_cell(value) for value in row] for row in rows]
-    if not out.is_terminal:
+    if not (out.is_terminal or fit):
         _print_lines(columns, cells)
         return True
     widths = _widths(columns, cells)

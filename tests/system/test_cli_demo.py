@@ -54,6 +54,8 @@ def test_it_shows_everything_and_leaves_nothing(demo: Running, temporary: Path) 
     assert len(re.findall(r"^ *ok ", text, re.MULTILINE)) == 11
     # Every step has the whole id under which its result was read.
     assert len(set(re.findall(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", text))) >= 11
+    # As wide as a terminal of 80 columns, in a file too.
+    assert max(map(len, text.partition("Each result was read back")[2].splitlines())) <= 80
     flat = " ".join(text.split())
     for said in ("1,100", "3 atomic batches committed", "Pattern already exists", "Batch insert failed at pattern 7",
                  "Pattern not found", "changed confidence_score,", "removed", "worker", "total"):  # fmt: skip
