@@ -14,6 +14,8 @@ UNQUOTED = frozenset({"template_code", "example_usage", "context"})
 IN_JSON = {"should be a valid array": "should be a valid list", "should be an object": "should be a valid dictionary"}
 #: An error of pydantic's JSON parser.
 JSON_ERROR = re.compile(r"(?P<reason>.*) at line (?P<line>\d+) column (?P<column>\d+)", re.DOTALL)
+#: How libpq begins another line of the same sentence.
+CONTINUED = "\n\t"
 SHOWN_CHARACTERS = 60
 SHOWN_ERRORS = 3
 
@@ -48,7 +50,7 @@ def storable(value: Any) -> str:
 
 def one_line(text: str) -> str:
     """Return the text with everything escaped that could forge a line of a log or command a terminal."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text.replace(CONTINUED, " "))
 
 
 def explain(error: ValidationError) -> str:

@@ -77,7 +77,7 @@ def import_source(
     if file_format is not None:
         given["format"] = file_format
     try:
-        plan = ImportPlan.model_validate({"name": f"import {redact(given['source'])}"[:500]} | given)
+        plan = ImportPlan.model_validate({"name": redact(given["source"])[:500]} | given)
     except ValidationError as error:
         raise InputInvalid(explain(error)) from None
     for kind in (plan.format, plan.source.partition("://")[0]):
@@ -98,11 +98,20 @@ def finish_import(result: ModelResult, as_json: bool, title: str) -> None:
     if as_json:
         print_json(result.to_dict())
     elif result.success:
-        print_pairs(result.data, title=title)
+        print_pairs(_readable(result.data), title=title)
     else:
         print_failure(result, "import")
     if not result.success:
         raise typer.Exit(Exit.FAILED)
+
+
+def _readable(data: dict[str, Any]) -> dict[str, str]:
+    """Return the data of a run for people: without what says nothing to them, and numbers with separators."""
+    return {
+        name.replace("_", " "): f"{value:,}" if isinstance(value, int) else str(value)
+        for name, value in data.items()
+        if value is not None and name != "source_version" and (name, value) != ("bytes", 0)
+    }
 
 
 async def _import_now(

@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from pattern_storage.storage.explanation import one_line
+from pattern_storage.storage.explanation import CONTINUED, one_line
 from pattern_storage.tasks.cli.output import out
 
 #: Elements of a list that are printed.
@@ -25,6 +25,9 @@ def print_table(
     """
     rows = list(rows)
     _print_title(title)
+    if title and not rows:
+        # The title says that there are none.
+        return
     if not _print_columns(columns, rows, fit=fit):
         for row in rows:
             out.print()
@@ -112,4 +115,4 @@ def _cell(value: Any) -> Text:
         shown = one_line(", ".join(map(str, value[:SHOWN_ITEMS])))
         return Text(shown if len(value) <= SHOWN_ITEMS else f"{shown}, … ({len(value):,} in all)")
     # Stored text may hold sequences that command a terminal.
-    return Text("\n".join(map(one_line, str(value).split("\n"))))
+    return Text("\n".join(map(one_line, str(value).replace(CONTINUED, " ").split("\n"))))

@@ -32,7 +32,7 @@ def test_import_one_file(cli: Cli, database_url: str, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     assert (done.json["data"]["state"], done.json["data"]["rows_inserted"]) == ("done", 3)
     [run] = runs_of(database_url)
-    assert (run["name"], run["due"], run["state"]) == (f"import {path}", None, "done")
+    assert (run["name"], run["due"], run["state"]) == (str(path), None, "done")
 
     # It does what it is told, also with a file that has not changed.
     again = cli("import", path, DATABASE_URL=database_url)
@@ -40,7 +40,7 @@ def test_import_one_file(cli: Cli, database_url: str, tmp_path: Path) -> None:
     assert again.err.startswith("import failed (unique_violation)\n3 bad rows: line 1: Pattern already exists: ")
     skipped = cli("import", path, "--on-conflict", "skip", DATABASE_URL=database_url)
     assert skipped.code == 0
-    assert "rows_skipped" in skipped.out
+    assert "rows skipped" in skipped.out
 
 
 def test_import_with_options(cli: Cli, database_url: str, tmp_path: Path) -> None:
@@ -134,6 +134,9 @@ def test_run_and_history(cli: Cli, worker: StorageWorker, file: Path) -> None:
     forced = cli("imports", "run", "nightly", "--force", **variables)
     assert forced.code == 0
     assert forced.out.startswith("import done")
+    assert "rows read" in forced.out
+    assert "source_version" not in forced.out
+    assert "reject" not in forced.out.replace("rows rejected", "")
     write_lines(file.parent / "drop" / "b.jsonl", [make_pattern(usage_count=-1)])
     failed = cli("imports", "run", "nightly", **variables)
     assert failed.code == 1

@@ -212,3 +212,15 @@ def test_no_character_of_a_table_is_lost(
         assert text in said
     assert said.count("x") == 3 * 19 * extra
     assert said.count("2026-11-24") == said.count("22:05:46") == 3
+
+
+@pytest.mark.usefixtures("_pipe")
+def test_an_empty_table_is_its_title_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("a", "b"), [], title="0 found")
+    assert capsys.readouterr().out == "0 found\n"
+
+
+@pytest.mark.usefixtures("_pipe")
+def test_a_sentence_of_libpq_stays_in_one_piece(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("a",), [("Connection refused\n\tIs the server running?",)])
+    assert capsys.readouterr().out.splitlines()[-1] == "Connection refused Is the server running?"

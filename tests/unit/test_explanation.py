@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from pattern_storage.storage.explanation import explain
+from pattern_storage.storage.explanation import explain, one_line
 from pattern_storage.storage.pattern import Pattern
 
 REST = '"pattern_name": "a", "pattern_type": "b", "language": "c", "template_code": "d"'
@@ -23,3 +23,9 @@ def test_a_line_of_json_is_refused_in_the_words_for_a_value(line: str, sentence:
     with pytest.raises(ValidationError) as caught:
         Pattern.model_validate_json(line)
     assert explain(caught.value) == sentence
+
+
+def test_a_sentence_of_two_lines_is_one_and_nothing_else_is_lost() -> None:
+    assert one_line("refused\n\tIs the server running?\nforged\tline") == (
+        "refused Is the server running?\\nforged\\tline"
+    )
