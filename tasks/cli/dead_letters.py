@@ -62,7 +62,7 @@ def list_letters(
 
 
 @cli.command()
-def show(correlation_id: Annotated[UUID, typer.Argument()], as_json: Json = False) -> None:
+def show(correlation_id: Annotated[UUID, typer.Argument(metavar="CORRELATION_ID")], as_json: Json = False) -> None:
     """Show one dead letter with its contract."""
     letter = next(chain.from_iterable(_fetch([correlation_id])), None)
     if letter is None:

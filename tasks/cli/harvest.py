@@ -17,7 +17,9 @@ from pattern_storage.tasks.cli.options import Json
 from pattern_storage.tasks.cli.output import err, print_json
 from pattern_storage.tasks.cli.progress import counting
 
-Source = Annotated[Path | None, typer.Argument(help="A Python file or folder; the standard library if left out.")]
+Source = Annotated[
+    Path | None, typer.Argument(metavar="PATH", help="A Python file or folder; the standard library if left out.")
+]
 Output = Annotated[Path, typer.Option("--output", "-o", help="JSON Lines file to write; '-' is standard output.")]
 
 #: Patterns after which the progress bar moves on.

@@ -49,7 +49,7 @@ class NotWorking(Exception):
 
 
 def health(
-    service: Annotated[Service, typer.Argument(help="The kind of process to check.")],
+    service: Annotated[Service, typer.Argument(metavar="SERVICE", help="The kind of process to check.")],
     name: Annotated[
         str | None, typer.Option(help="Of a worker: its node name, by default celery@ and the name of this host.")
     ] = None,

@@ -34,7 +34,7 @@ EXTRAS = {"parquet": "parquet", "s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gc
 
 
 def import_source(
-    source: Annotated[str, typer.Argument(help="Path or URL; with * for several files.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Path or URL; with * for several files.")],
     file_format: Annotated[
         str | None, typer.Option("--format", help="jsonl, csv, parquet or python; told by the suffix if left out.")
     ] = None,

@@ -34,7 +34,7 @@ from pattern_storage.tasks.imports.redaction import redact
 
 cli = typer.Typer(help="Scheduled imports of files, as PATTERN_STORAGE_IMPORTS_FILE says.")
 
-Name = Annotated[str, typer.Argument(help="Name in the imports file.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name in the imports file.")]
 
 #: Seconds between two polls of a run that is waited for.
 POLL_INTERVAL = 0.5
@@ -118,7 +118,7 @@ def resume(name: Name, as_json: Json = False) -> None:
 
 @cli.command()
 def history(
-    name: Annotated[str | None, typer.Argument(help="Only this import.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Only this import.")] = None,
     limit: Annotated[int, typer.Option(min=1)] = 20,
     as_json: Json = False,
 ) -> None:

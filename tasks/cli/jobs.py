@@ -92,7 +92,7 @@ def list_jobs(
 
 
 @cli.command()
-def show(correlation_id: Annotated[UUID, typer.Argument()], as_json: Json = False) -> None:
+def show(correlation_id: Annotated[UUID, typer.Argument(metavar="CORRELATION_ID")], as_json: Json = False) -> None:
     """Show one job: its timeline, the job that it repeats, and those that repeat it."""
     settings = load_settings()
     found = query(partial(find_job, correlation_id=correlation_id), settings)

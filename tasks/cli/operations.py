@@ -29,7 +29,7 @@ Expect = Annotated[
 ]
 Urgency = Annotated[Priority | None, typer.Option("--priority", help="Goes before or after other jobs that wait.")]
 Delay = Annotated[float | None, typer.Option(min=0, help="Seconds until it may begin; use it with --wait 0.")]
-Fields = Annotated[list[str] | None, typer.Argument(metavar="COLUMN=VALUE...", help=FIELDS_HELP)]
+Fields = Annotated[list[str] | None, typer.Argument(metavar="COLUMN=VALUE", help=FIELDS_HELP)]
 
 
 def insert(
@@ -59,8 +59,8 @@ def insert(
 
 
 def update(
-    pattern_id: Annotated[UUID, typer.Argument()],
-    fields: Annotated[list[str], typer.Argument(metavar="COLUMN=VALUE...", help=FIELDS_HELP)],
+    pattern_id: Annotated[UUID, typer.Argument(metavar="PATTERN_ID")],
+    fields: Annotated[list[str], typer.Argument(metavar="COLUMN=VALUE", help=FIELDS_HELP)],
     expect: Expect = None,
     correlation_id: CorrelationId = None,
     priority: Urgency = None,
@@ -77,7 +77,7 @@ def update(
 
 
 def delete(
-    pattern_id: Annotated[UUID, typer.Argument()],
+    pattern_id: Annotated[UUID, typer.Argument(metavar="PATTERN_ID")],
     expect: Expect = None,
     correlation_id: CorrelationId = None,
     priority: Urgency = None,
@@ -148,7 +148,7 @@ def query(
 
 
 def result(
-    correlation_id: Annotated[UUID, typer.Argument()],
+    correlation_id: Annotated[UUID, typer.Argument(metavar="CORRELATION_ID")],
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the result.")] = 0.0,
     as_json: Json = False,
 ) -> None:
@@ -160,7 +160,7 @@ def result(
         raise typer.Exit(Exit.FAILED)
 
 
-def status(correlation_id: Annotated[UUID, typer.Argument()], as_json: Json = False) -> None:
+def status(correlation_id: Annotated[UUID, typer.Argument(metavar="CORRELATION_ID")], as_json: Json = False) -> None:
     """Print where a job is: UNKNOWN, QUEUED, STARTED, PROGRESS, RETRY, SUCCESS, FAILURE or REVOKED."""
     with PatternStorageClient() as client:
         found = client.get(correlation_id).status()

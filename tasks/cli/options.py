@@ -5,11 +5,11 @@ from uuid import UUID
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing, and say what would be done.")]
 
-Ids = Annotated[list[UUID] | None, typer.Argument(metavar="[CORRELATION_ID]...", help="Only these jobs.")]
+Ids = Annotated[list[UUID] | None, typer.Argument(metavar="CORRELATION_ID", help="Only these jobs.")]
 State = Annotated[
     str | None, typer.Option("--state", help="QUEUED, STARTED, RETRY, SUCCESS, FAILURE, DEAD, REVOKED; several: a,b.")
 ]

@@ -22,7 +22,7 @@ from pattern_storage.tasks.queue_names import LATELY, LONG
 
 cli = typer.Typer(help="Queues: what waits, and pause, resume or empty one.")
 
-Name = Annotated[str, typer.Argument(help="storage, batch, imports, or a name that jobs were given.")]
+Name = Annotated[str, typer.Argument(metavar="QUEUE", help="storage, batch, imports, or a name that jobs were given.")]
 
 
 @cli.command("list")

@@ -32,6 +32,7 @@ def print_table(
         for row in rows:
             out.print()
             _print_record(zip(columns, row, strict=True))
+        out.print()
 
 
 def print_pairs(pairs: Mapping[str, Any], *, title: str) -> None:

@@ -40,9 +40,9 @@ NOWHERE = f"redis://{REFUSED_PORT}/1"
         (["query", "--order-by", "colour"], "order_by"),
         (["query", "--min-confidence", "2"], "min_confidence should be less than or equal to 1, got 2"),
         # Typer's own sentences.
-        (["update", str(uuid4())], "Missing argument"),
-        (["delete", "42"], "pattern_id"),
-        (["result", "42"], "correlation_id"),
+        (["update", str(uuid4())], "Missing argument 'COLUMN=VALUE'. (see"),
+        (["delete", "42"], "PATTERN_ID"),
+        (["result", "42"], "CORRELATION_ID"),
         (["result", str(uuid4()), "--wait", "-1"], "--wait"),
         (["query", "--wait", "nan"], "--wait"),
         (["insert", "x=y", "--priority", "99"], "'--priority': '99' is not one of 'urgent', 'normal', 'low', 'lowest'"),

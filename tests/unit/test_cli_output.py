@@ -73,7 +73,7 @@ def test_a_record_is_a_name_and_a_value_a_line(capsys: pytest.CaptureFixture[str
     job, name = str(uuid4()), f"writer.{uuid4()}.write"
     print_table(("correlation id", "job", "since"), [(job, f"insert\n{name}", "2026-11-23\n14:52:09")], title="1 job")
     assert capsys.readouterr().out.splitlines() == [
-        "1 job", "", f"correlation id: {job}", f"job: insert {name}", "since: 2026-11-23 14:52:09",
+        "1 job", "", f"correlation id: {job}", f"job: insert {name}", "since: 2026-11-23 14:52:09", "",
     ]  # fmt: skip
     print_pairs({"pattern_id": job, "pattern_name": f"{name} {name}"}, title="insert done")
     assert capsys.readouterr().out.count(name) == 2

@@ -202,6 +202,7 @@ def test_make_help_prints_itself() -> None:
     shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for target in re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE):
         assert f"make {target}" in shown
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_pre_commit_runs_the_projects_own_tools() -> None:
