@@ -1,5 +1,6 @@
 """`migrate` up and down, and URLs that no command takes."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,9 +24,11 @@ from tests.fix_cli import ABSENT_POSTGRES, ABSENT_REDIS, Cli, Said
     ids=" ".join,
 )
 def test_a_wrong_url_is_bad_input_to_every_command(
-    cli: Cli, command: tuple[str, ...], variable: str, url: str, says: str
+    cli: Cli, command: tuple[str, ...], variable: str, url: str, says: str, tmp_path: Path
 ) -> None:
     urls: dict[str, Any] = {"DATABASE_URL": ABSENT_POSTGRES, "REDIS_URL": ABSENT_REDIS} | {variable: url}
+    # `up` locks its folder first, and root could create the one that is absent.
+    urls["PATTERN_STORAGE_DATA_DIR"] = str(tmp_path)
     said = cli(*command, **urls)
     assert (said.code, said.out, len(said.err.splitlines())) == (2, "", 1)
     assert said.err.startswith(f"Error: {variable} {says}")
