@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from pattern_storage.tasks.client import Job
 from tests.fix_celery import StorageWorker
 from tests.fix_cli import Cli, run_script
 from tests.fix_imports import patterns, runs_of, write_imports_file, write_lines
@@ -120,7 +121,7 @@ def test_list_and_next(cli: Cli, database_url: str, file: Path) -> None:
     assert "quarterly" in cli("imports", "next", **variables).out
 
 
-def test_run_and_history(cli: Cli, worker: StorageWorker, file: Path) -> None:
+def test_run_and_history(cli: Cli, worker: StorageWorker, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     variables: dict[str, Any] = {
         "DATABASE_URL": worker.database_url,
         "REDIS_URL": worker.redis_url,
@@ -156,6 +157,17 @@ def test_run_and_history(cli: Cli, worker: StorageWorker, file: Path) -> None:
     started = cli("imports", "run", "nightly", "--wait", "0", **variables)
     assert started.code == 0
     assert cli("result", started.out.strip(), "--wait", "60", **variables).code == 1
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Job, "result", interrupt)
+        stopped = cli("imports", "run", "nightly", **variables)
+    assert (stopped.code, stopped.out) == (130, "")
+    assert stopped.err.startswith("The run ")
+    assert stopped.err.endswith("'pattern-storage imports stop nightly' stops it.\n")
+    assert cli("result", stopped.err.split()[2], "--wait", "60", **variables).code == 1, "it goes on"
 
 
 def test_run_of_what_is_not_there(cli: Cli, database_url: str, file: Path) -> None:

@@ -144,7 +144,14 @@ def test_a_batch_has_its_size_and_a_change_the_name_of_its_pattern(run: Any, dat
     assert re.search(r"^patterns\s+2$", shown, re.MULTILINE)
 
 
-def test_dead_letters_are_replayed_and_discarded_with_an_audit(run: Any, database_url: str) -> None:
+def interrupt(*_: object, **__: object) -> None:
+    """Do what Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def test_dead_letters_are_replayed_and_discarded_with_an_audit(
+    run: Any, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     letter = contract("insert", data=make_pattern())
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(
@@ -156,6 +163,11 @@ def test_dead_letters_are_replayed_and_discarded_with_an_audit(run: Any, databas
     assert run("jobs", "list", "--state", "DEAD", "--json").json["jobs"][0]["correlation_id"] == job
     dry = run("dead-letters", "replay", "--all", "--dry-run", "--json").json
     assert dry == {"action": "replayed", "count": 1, "dry_run": True, "correlation_ids": [job]}
+    with monkeypatch.context() as patch:
+        patch.setattr(PatternStorageClient, "submit_again", interrupt)
+        stopped = run("dead-letters", "replay", job)
+    assert (stopped.code, stopped.out) == (130, "")
+    assert stopped.err.startswith("What was sent again until now goes on: ")
     assert run("dead-letters", "replay", job, "--json").json["count"] == 1
     assert run("dead-letters", "discard", "--error-type", "connection_lost", "--json").json["count"] == 1
     entries = [(entry["action"], entry["filter"]) for entry in run("audit", "--json").json]
