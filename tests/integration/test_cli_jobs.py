@@ -88,7 +88,7 @@ def test_no_job_under_this_id(served_cli: Cli) -> None:
     said = served_cli("result", nobody)
     assert (said.code, said.out) == (3, "")
     assert "its status is UNKNOWN" in said.error
-    assert "No job is known under this id" in said.error
+    assert "(no job is known under this id, or its result has expired)" in said.error
     assert served_cli("status", nobody) == Said(0, "UNKNOWN\n", "")
 
 
