@@ -51,7 +51,7 @@ def test_flower_knows_every_option_and_column(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_no_password_no_flower() -> None:
-    with pytest.raises(SettingsInvalid, match=r"PATTERN_STORAGE_FLOWER_PASSWORD is not set; .*as 'admin' with this password"):
+    with pytest.raises(SettingsInvalid, match=r"FLOWER_PASSWORD is not set; .*as 'admin' with this password"):
         flower_options(load_settings())
 
 
