@@ -50,7 +50,7 @@ nitpick_ignore_regex = [
         r"pattern_storage\.(storage\.job_options|tasks\.client\.(call_options|query_arguments|outgoing))\.\w+",
     ),
     # The base of all errors, which has nothing that an application uses.
-    ("py:class", r"pattern_storage\.storage\.errors\.PicklableError"),
+    ("py:class", r"pattern_storage\.storage\.picklable_error\.PicklableError"),
     # Public as `Pattern`.
     ("py:class", r"pattern_storage\.storage\.pattern\.Pattern"),
 ]

@@ -34,22 +34,12 @@ Errors of connections, roles and the schema are in `storage/setup_errors.py`, a 
 psycopg's exceptions become these in `storage/translation.py` and nowhere else.
 """
 
-from copyreg import __newobj__  # type: ignore[attr-defined]  # it has the name that pickle looks for
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from pattern_storage.storage.picklable_error import PicklableError
 from pattern_storage.vocabulary import ErrorType
-
-
-class PicklableError(Exception):
-    """Base of errors that pickle restores without their constructors, which have other arguments than `args`.
-
-    Process pools pickle what their functions raise, and are broken by an error that cannot be restored.
-    """
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return __newobj__, (type(self),), vars(self) | {"args": self.args}
 
 
 class StorageError(PicklableError):

@@ -18,7 +18,7 @@ Names of errors say what happened, as in `storage/errors.py`.
 from typing import Any
 from uuid import UUID
 
-from pattern_storage.storage.errors import PicklableError
+from pattern_storage.storage.picklable_error import PicklableError
 from pattern_storage.vocabulary import ErrorType, JobState
 
 #: Name of a dead letter's exception in events.

@@ -16,25 +16,24 @@ from collections.abc import Iterable
 from datetime import datetime
 from functools import cached_property
 from types import SimpleNamespace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from celery._state import get_current_task
 from celery.backends.redis import RedisBackend, SentinelBackend
 from celery.exceptions import Reject, SecurityError, SoftTimeLimitExceeded
-from celery.states import SUCCESS
 from kombu.exceptions import KombuError
-from kombu.utils.encoding import bytes_to_str, ensure_bytes
+from kombu.utils.encoding import bytes_to_str
 from redis.backoff import NoBackoff
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 from redis.retry import Retry
 
 from pattern_storage.storage.recorded_result import RecordedResult
-from pattern_storage.tasks.errors import StorageOperationFailed
 from pattern_storage.tasks.reconnect import ReconnectBackoff
 from pattern_storage.tasks.redis_errors import is_passing
 from pattern_storage.tasks.redis_sentinels import SentinelGroup
-from pattern_storage.tasks.result_state_store import State, store
-from pattern_storage.vocabulary import FINAL_STATES, JobState, OperationName
+from pattern_storage.tasks.result_state_store import store
+from pattern_storage.tasks.worker.prepared_state import DocumentAround, PreparedState, is_durable
+from pattern_storage.vocabulary import JobState
 
 #: Seconds that a job waits for a result backend that refuses its final state, counted from the beginning of the outage:
 #: a hundred jobs that each wait would stop the worker for as long as Redis is full.
@@ -50,43 +49,8 @@ FIRST_PAUSE, LAST_PAUSE = 0.1, 1.0
 #: Errors of a value under a result key that is no result of any Celery application.
 UNREADABLE = (KombuError, SecurityError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
 
-OPERATIONS = frozenset(OperationName)
-
 #: A task's id, its result as the task returned or raised it, its state, and its request (a `Context`).
 Result = tuple[str, Any, str, Any]
-
-
-class PreparedState(NamedTuple):
-    """A state of a task, ready to be stored."""
-
-    task_id: str
-    state: State
-    #: Whether PostgreSQL, too, knows how the job ended.
-    durable: bool
-
-    @property
-    def final(self) -> bool:
-        """Whether the state is final."""
-        return self.state[2] in FINAL_STATES
-
-
-class DocumentAround:
-    """Celery's document of a success, around a result that is JSON already: a template that is made once."""
-
-    def __init__(self, backend: "StorageRedisBackend") -> None:
-        self._backend = backend
-        self._key = ensure_bytes(backend.get_key_for_task("{task_id}"))
-        document = backend._get_result_meta(result="{result}", state=SUCCESS, traceback=None, request=None)
-        slots = {"date_done": "{date_done}", "task_id": "{task_id}"}
-        text = str(backend.encode(document | slots)).replace("%", "%%").replace('"{result}"', "%(result)b")
-        self._template = text.replace("{date_done}", "%(date_done)b").replace("{task_id}", "%(task_id)b").encode()
-
-    def prepare(self, task_id: str, result: RecordedResult, date_done: bytes) -> PreparedState:
-        """Return the state of a success that is in the ledger. JSON escapes no character of the id."""
-        name = task_id.encode()
-        document = self._template % {b"result": result.json, b"date_done": date_done, b"task_id": name}
-        key = self._key.replace(b"{task_id}", name)
-        return PreparedState(task_id, (key, document, SUCCESS, self._backend.expires), durable=True)
 
 
 class StorageRedisBackend(RedisBackend):
@@ -239,13 +203,3 @@ class StorageSentinelBackend(StorageRedisBackend, SentinelBackend):
 
     #: Where Celery looks up the class of the Sentinels, in place of redis-py's module.
     sentinel: Any = SimpleNamespace(Sentinel=SentinelGroup)
-
-
-def is_durable(result: Any) -> bool:
-    """Return whether PostgreSQL has this outcome of a storage job too; other results count as if it had them."""
-    document = result.result if isinstance(result, StorageOperationFailed) else result
-    metadata = document.get("metadata") if isinstance(document, dict) else None
-    if not isinstance(metadata, dict) or metadata.get("operation") not in OPERATIONS:
-        return True
-    # The ledger adds `request` to each result that it keeps; a message that was refused has never reached it.
-    return metadata["operation"] != OperationName.QUERY and bool(metadata.get("request") or metadata.get("dead_letter"))

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from pattern_storage.tasks.cli.output import plural as plural  # the pages' too
 from pattern_storage.vocabulary import ErrorType
 
 #: Text of a cell without a value.
@@ -99,11 +100,6 @@ def _printable(character: str) -> str:
     if character.isprintable():
         return character
     return " " if character.isspace() else repr(character)[1:-1]
-
-
-def plural(count: int, one: str, many: str = "") -> str:
-    """Return a count with its noun, such as `1 job` or `1,200 jobs`."""
-    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
 
 
 def subject(values: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ from pattern_storage.tasks.transport.message import parse
 from pattern_storage.tasks.worker import result_backend, runtime
 from pattern_storage.tasks.worker.delivered_job import delivery_from
 from pattern_storage.tasks.worker.group.conclusion import Group, Outcome, conclude, listened
+from pattern_storage.tasks.worker.prepared_state import PreparedState
 from pattern_storage.tasks.worker.received_contract import receive
 
 
@@ -94,7 +95,7 @@ class Documents:
     def __init__(self, jobs: Mapping[str, GroupedJob]) -> None:
         self._backend = cast("result_backend.StorageRedisBackend", current_app.backend)
         self._jobs = jobs
-        self._prepared: list[result_backend.PreparedState] = []
+        self._prepared: list[PreparedState] = []
         self._failure: Exception | None = None
 
     def prepare(self, written: Mapping[str, RecordedResult]) -> None:
