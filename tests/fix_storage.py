@@ -69,6 +69,32 @@ async def succeed(node: NodePatternStorageEffect, operation: str, **fields: Any)
     return result.data
 
 
+async def succeed_once(
+    node: NodePatternStorageEffect, asked: ModelContractPatternStorage
+) -> ModelContractPatternStorage:
+    """Execute a job that must succeed, once, and return its contract."""
+    result = await node.execute_once(asked)
+    assert result.success, result.error
+    return asked
+
+
+async def count(connection: Connection, table: str) -> int:
+    """Return how many rows a table has."""
+    row = await (await connection.execute(f"SELECT count(*) AS n FROM {table}")).fetchone()
+    assert row is not None
+    return int(row["n"])
+
+
+async def count_waiting(connection: Connection) -> int:
+    """Return how many sessions of this database wait for a lock.
+
+    Also inside a transaction, whose list of sessions is otherwise that of its first look.
+    """
+    await connection.execute("SELECT pg_stat_clear_snapshot()")
+    waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    return (await connection.execute(waiting)).rowcount
+
+
 async def fail(node: NodePatternStorageEffect, operation: str, **fields: Any) -> ModelResult:
     """Execute an operation that must fail and return its result."""
     result = await node.execute_effect(contract(operation, **fields))

@@ -4,23 +4,10 @@ import asyncio
 from uuid import uuid4
 
 from pattern_storage.storage import (
-    ModelContractPatternStorage,
     ledger,
     outbox,
 )
-from tests.fix_storage import Connection, Node, Pool, contract, make_pattern, until
-
-
-async def count(connection: Connection, table: str) -> int:
-    row = await (await connection.execute(f"SELECT count(*) AS n FROM {table}")).fetchone()
-    assert row is not None
-    return int(row["n"])
-
-
-async def succeed_once(node: Node, asked: ModelContractPatternStorage) -> ModelContractPatternStorage:
-    result = await node.execute_once(asked)
-    assert result.success, result.error
-    return asked
+from tests.fix_storage import Connection, Node, Pool, contract, count, count_waiting, make_pattern, succeed_once, until
 
 
 async def test_cancelled_before_it_ran(node: Node, connection: Connection) -> None:
@@ -53,13 +40,12 @@ async def test_cancelled_while_it_ends_and_a_relay_holds_its_row(
     asked = contract("insert", data=make_pattern())
     async with connection.transaction():
         await outbox.add(connection, asked)
-    waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     async with pool.connection() as relay:
         async with relay.transaction():
             assert await outbox.claim(relay)
 
             async def both_wait() -> bool:
-                return (await relay.execute(waiting)).rowcount == len(running)
+                return await count_waiting(relay) == len(running)
 
             running = [asyncio.create_task(ledger.cancel(connection, asked.correlation_id))]
             await until(both_wait)

@@ -12,19 +12,7 @@ from pattern_storage.storage import (
     ledger,
 )
 from pattern_storage.storage.errors import UnsupportedOperation
-from tests.fix_storage import Connection, Node, Pool, contract, make_pattern, until
-
-
-async def count(connection: Connection, table: str) -> int:
-    row = await (await connection.execute(f"SELECT count(*) AS n FROM {table}")).fetchone()
-    assert row is not None
-    return int(row["n"])
-
-
-async def succeed_once(node: Node, asked: ModelContractPatternStorage) -> ModelContractPatternStorage:
-    result = await node.execute_once(asked)
-    assert result.success, result.error
-    return asked
+from tests.fix_storage import Connection, Node, Pool, contract, count, count_waiting, make_pattern, succeed_once, until
 
 
 async def test_dead_letter_until_it_is_done(node: Node, connection: Connection) -> None:
@@ -53,13 +41,12 @@ async def test_a_job_ends_while_another_delivery_of_it_is_given_up(
     failed = ModelResult.failure("no", "internal_error", correlation_id=asked.correlation_id, operation="insert")
     await dead_letters.add(connection, asked, failed, attempts=5)
     await attempts.count_delivery(connection, asked.correlation_id)
-    waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     async with pool.connection() as third:
         async with third.transaction():
             await third.execute("SELECT FROM job_attempts FOR UPDATE")
 
             async def all_wait() -> bool:
-                return (await third.execute(waiting)).rowcount == len(running)
+                return await count_waiting(third) == len(running)
 
             running: list[asyncio.Task[Any]] = [
                 asyncio.create_task(dead_letters.add(connection, asked, failed, attempts=5))

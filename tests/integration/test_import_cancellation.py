@@ -11,7 +11,7 @@ from pattern_storage.storage.import_runs import Counts
 from pattern_storage.tasks.imports.run import monitor as monitor_module
 from pattern_storage.vocabulary import ImportRunState
 from tests.fix_imports import Gate, Importing, make_plan, newest_run, patterns, stored_names, write_lines
-from tests.fix_storage import Connection, Pool, until
+from tests.fix_storage import Connection, Pool, count_waiting, until
 
 
 async def test_a_cancelled_run_rolls_back(
@@ -55,10 +55,9 @@ async def test_cancelled_while_it_merges(
     async with pool.connection() as other, other.transaction():
         await other.execute("LOCK TABLE pattern_templates IN EXCLUSIVE MODE")
         running = asyncio.create_task(importing(make_plan(write_lines(tmp_path / "a.jsonl", patterns(3))), run_id))
-        waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
-        async def waits() -> object:
-            return await (await connection.execute(waiting)).fetchone()
+        async def waits() -> bool:
+            return await count_waiting(connection) > 0
 
         await until(waits)
         await ledger.cancel(connection, run_id)
@@ -75,10 +74,9 @@ async def test_cancelled_in_the_moment_in_which_it_ends(connection: Connection, 
     async with pool.connection() as other, other.transaction():
         await ledger.record_result(other, run_id, b"x" * 32, done, "nightly")
         cancelling = asyncio.create_task(ledger.cancel(connection, run_id))
-        waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
         async def waits() -> bool:
-            return (await other.execute(waiting)).rowcount == 1
+            return await count_waiting(other) == 1
 
         await until(waits)
         await import_runs.finish(other, run_id, ImportRunState.DONE, Counts())

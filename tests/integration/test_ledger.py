@@ -11,13 +11,7 @@ from pattern_storage.storage import (
     ModelContractPatternStorage,
     ledger,
 )
-from tests.fix_storage import Connection, Node, contract, execute, make_pattern, succeed
-
-
-async def count(connection: Connection, table: str) -> int:
-    row = await (await connection.execute(f"SELECT count(*) AS n FROM {table}")).fetchone()
-    assert row is not None
-    return int(row["n"])
+from tests.fix_storage import Connection, Node, contract, count, execute, make_pattern, succeed, succeed_once
 
 
 async def write_of(operation: str, node: Node) -> ModelContractPatternStorage:
@@ -97,12 +91,6 @@ async def test_same_id_with_another_request(operation: str, node: Node, connecti
     assert result.metadata["error_type"] == "correlation_conflict"
     assert str(first.correlation_id) in str(result.error)
     assert await count(connection, "pattern_templates") == before
-
-
-async def succeed_once(node: Node, asked: ModelContractPatternStorage) -> ModelContractPatternStorage:
-    result = await node.execute_once(asked)
-    assert result.success, result.error
-    return asked
 
 
 async def test_name_and_version_do_not_make_another_request(node: Node) -> None:
