@@ -4,16 +4,18 @@ import json
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import psutil
 
 from bench.peers.environment import PROGRAMS, python
 from bench.peers.registry import Peer
+
+T = TypeVar("T")
 
 #: Seconds that a worker has to end by itself.
 STOP_TIMEOUT = 15.0
@@ -48,24 +50,29 @@ class Workers:
         living = [main for main in self._mains if main.poll() is None]
         return [one for main in living for one in (main, *main.children(recursive=True))]
 
+    def _living(self, ask: Callable[[psutil.Process], T]) -> list[T]:
+        """Ask each process; leave out those that have just ended: a worker runs short programs when it starts."""
+        answers = []
+        for one in self._all():
+            with suppress(psutil.NoSuchProcess):
+                answers.append(ask(one))
+        return answers
+
     def pause(self) -> None:
         """Let all stand still, so that a queue can be filled."""
-        for one in self._all():
-            one.send_signal(signal.SIGSTOP)
+        self._living(lambda one: one.send_signal(signal.SIGSTOP))
 
     def resume(self) -> None:
-        """Let all go on, children first."""
-        for one in reversed(self._all()):
-            one.send_signal(signal.SIGCONT)
+        """Let all go on."""
+        self._living(lambda one: one.send_signal(signal.SIGCONT))
 
     def cpu_seconds(self) -> float:
         """Return the CPU time that all have used."""
-        times = [one.cpu_times() for one in self._all()]
-        return float(sum(spent.user + spent.system for spent in times))
+        return float(sum(spent.user + spent.system for spent in self._living(psutil.Process.cpu_times)))
 
     def memory_mib(self) -> float:
         """Return the memory of all; what they share counts once where the system can tell (Linux)."""
-        found = [one.memory_full_info() for one in self._all()]
+        found = self._living(psutil.Process.memory_full_info)
         return float(sum(getattr(one, "pss", one.rss) for one in found)) / 2**20
 
     def wait_idle(self, timeout: float = 30.0) -> None:
