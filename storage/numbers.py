@@ -6,7 +6,7 @@ jsonb, Python and other languages write the same number in different ways: 1e22 
 import json
 import math
 import re
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from pydantic_core import from_json
@@ -62,7 +62,11 @@ def check(text: str | bytes) -> None:
 
 def _exact(text: str) -> float:
     number = float(text)
-    if math.isinf(number) or Decimal(text) != Decimal(repr(number)):
+    try:
+        is_kept = math.isfinite(number) and Decimal(text) == Decimal(repr(number))
+    except InvalidOperation:  # an exponent that is too large even for a Decimal
+        is_kept = False
+    if not is_kept:
         shown = text if len(text) <= SHOWN_DIGITS else f"{text[:SHOWN_DIGITS]}…"
         raise NumberInexact(f"the number {shown} has more digits than can be kept; send it as a text")
     return number
