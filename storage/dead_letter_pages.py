@@ -1,13 +1,13 @@
-"""Dead letters for an operator's pages: grouped by reason, filtered, a page at a time."""
+"""Dead letters for an operator's pages: grouped by reason, and a page at a time."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
-from psycopg.rows import class_row, scalar_row
+from psycopg.rows import class_row
 
-from pattern_storage.storage.rows import Connection, fetch_all, fetch_value
+from pattern_storage.storage.dead_letters import LetterFilter
+from pattern_storage.storage.rows import Connection, fetch_all
 from pattern_storage.storage.sql import block
 
 #: Characters that a list reads of a contract, enough to find its operation and pattern.
@@ -16,21 +16,6 @@ CHARACTERS = 2_000
 GROUPS = 200
 #: Newest letters that are grouped: to take their reasons apart takes a second for a hundred thousand.
 GROUPED = 5_000
-#: Letters that one action changes at most.
-MOST = 100_000
-
-
-@dataclass(frozen=True)
-class LetterFilter:
-    """Filter of dead letters; all given conditions must hold. `reason`: see `LetterGroup`."""
-
-    correlation_id: UUID | None = None
-    error_type: str | None = None
-    reason: str | None = None
-    operation: str | None = None
-    pattern_name: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -68,16 +53,5 @@ async def page(
     connection: Connection, wanted: LetterFilter, *, after: tuple[datetime, UUID] | None = None, limit: int = 50
 ) -> list[ListedLetter]:
     """Return a page, the newest first; `after` is the time and the id of the last one of the page before."""
-    values: dict[str, Any] = {"characters": CHARACTERS, "limit": limit}
-    values |= {"after": after and after[0], "after_id": after and after[1]}
-    return await fetch_all(connection, class_row(ListedLetter), block("list_letters"), asdict(wanted) | values)
-
-
-async def count(connection: Connection, wanted: LetterFilter) -> int:
-    """Return the number of dead letters that the filter lets through."""
-    return int(await fetch_value(connection, block("count_letters"), asdict(wanted)))
-
-
-async def ids(connection: Connection, wanted: LetterFilter) -> list[UUID]:
-    """Return the ids of the dead letters that the filter lets through, the oldest first, MOST at most."""
-    return await fetch_all(connection, scalar_row, block("letter_ids"), asdict(wanted) | {"limit": MOST})
+    values = {"characters": CHARACTERS, "limit": limit, "after": after and after[0], "after_id": after and after[1]}
+    return await fetch_all(connection, class_row(ListedLetter), block("list_letters"), vars(wanted) | values)

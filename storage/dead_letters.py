@@ -24,11 +24,30 @@ from pattern_storage.storage.sql import block
 #: Dead letters in a page, without contracts: a few hundred kilobytes.
 PAGE_SIZE = 5_000
 
+#: Dead letters are counted up to here: each is looked up in the ledger, and a scrape of the metrics is to be short.
+COUNT_LIMIT = 100_000
+
 #: Contracts in a chunk, and their bytes as PostgreSQL stores them, compressed; at least one always fits.
 CHUNK_LIMIT = 50
 CHUNK_SIZE = 250_000
 #: Dead letters read with their contracts at most.
 FETCH_LIMIT = 1_000
+
+
+@dataclass(frozen=True)
+class LetterFilter:
+    """Filter of dead letters; all given conditions must hold. `reason`: see `dead_letter_pages.LetterGroup`."""
+
+    ids: list[UUID] | None = None
+    error_type: str | None = None
+    reason: str | None = None
+    operation: str | None = None
+    pattern_name: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+EVERY = LetterFilter()
 
 
 @dataclass(frozen=True)
@@ -86,29 +105,14 @@ async def move_from_outbox(connection: Connection, correlation_id: UUID, error: 
 
 
 async def page(
-    connection: Connection,
-    *,
-    ids: Sequence[UUID] | None = None,
-    error_type: str | None = None,
-    operation: str | None = None,
-    pattern_name: str | None = None,
-    after: Entry | None = None,
-    limit: int = PAGE_SIZE,
+    connection: Connection, wanted: LetterFilter = EVERY, *, after: Entry | None = None, limit: int = PAGE_SIZE
 ) -> list[Entry]:
-    """Return a page of dead letters, the newest first, behind the entry `after`; all given conditions must hold.
+    """Return a page of the dead letters that the filter lets through, the newest first, behind the entry `after`.
 
     A letter that dies again meanwhile moves to the front, so no later page has it again.
     """
-    values = {
-        "ids": None if ids is None else list(ids),
-        "error_type": error_type,
-        "operation": operation,
-        "pattern_name": pattern_name,
-        "died_at": after and after.died_at,
-        "correlation_id": after and after.correlation_id,
-        "limit": limit,
-    }
-    return await fetch_all(connection, class_row(Entry), block("page_dead_letters"), values)
+    place = {"after": after and after.died_at, "after_id": after and after.correlation_id, "limit": limit}
+    return await fetch_all(connection, class_row(Entry), block("page_dead_letters"), vars(wanted) | place)
 
 
 def chunks(entries: Sequence[Entry]) -> Iterator[list[UUID]]:
@@ -131,9 +135,9 @@ async def fetch(connection: Connection, *, ids: Sequence[UUID] | None = None) ->
     return await fetch_all(connection, class_row(DeadLetter), block("fetch_dead_letters"), values)
 
 
-async def count(connection: Connection) -> int:
-    """Return how many dead letters there are."""
-    return int(await fetch_value(connection, block("count_dead_letters")))
+async def count(connection: Connection, wanted: LetterFilter = EVERY, *, limit: int | None = COUNT_LIMIT) -> int:
+    """Return the number of dead letters that the filter lets through; `limit` stands for that many or more."""
+    return int(await fetch_value(connection, block("count_dead_letters"), vars(wanted) | {"limit": limit}))
 
 
 async def note_replay(connection: Connection, ids: Sequence[UUID]) -> None:

@@ -1,4 +1,4 @@
--- Dead letters; see storage/dead_letters.py. A job that is in the ledger has ended, and is none.
+-- Dead letters; see storage/dead_letters.py and dead_letter_pages.py. A job that is in the ledger has ended, and is none.
 
 -- name: add_dead_letter
 -- Keep a job that ran out of attempts, unless it is finished: one of them may have ended after all. The last of them is
@@ -28,18 +28,51 @@ SET error_type = excluded.error_type, error = excluded.error, attempts = exclude
 -- for the sake of one page.
 (SELECT true FROM job_ledger WHERE job_ledger.correlation_id = dead_letters.correlation_id) IS NULL
 
--- name: page_dead_letters
--- Dead letters without their contracts, by id, kind of error, operation or name, the newest first, behind the one last
--- seen.
-SELECT correlation_id, died_at, pg_column_size(contract) AS size
-FROM dead_letters
-WHERE (%(ids)s::uuid[] IS NULL OR correlation_id = ANY (%(ids)s::uuid[]))
+-- name: dead_letter_reason
+-- The reason of a dead letter without what differs from job to job: quoted values, ids and numbers.
+regexp_replace(
+    regexp_replace(left(error, 300), '''[^'']*''|"[^"]*"|\(.*\)|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}', '…', 'g'),
+    '[0-9]+([.][0-9]+)?', '…', 'g')
+
+-- name: letter_matches
+-- The filter of all lists.
+(%(ids)s::uuid[] IS NULL OR correlation_id = ANY (%(ids)s::uuid[]))
   AND (%(error_type)s::text IS NULL OR error_type = %(error_type)s)
   AND (%(operation)s::text IS NULL OR operation = %(operation)s)
   AND (%(pattern_name)s::text IS NULL OR pattern_name = %(pattern_name)s)
-  AND (%(died_at)s::timestamptz IS NULL OR (died_at, correlation_id) < (%(died_at)s, %(correlation_id)s::uuid))
+  AND (%(reason)s::text IS NULL OR {{dead_letter_reason}} = %(reason)s)
+  AND (%(since)s::timestamptz IS NULL OR died_at >= %(since)s)
+  AND (%(until)s::timestamptz IS NULL OR died_at <= %(until)s)
   AND {{letter_is_open}}
+
+-- name: page_of_letters
+-- A page of them, the newest first, behind the one last seen.
+FROM dead_letters
+WHERE {{letter_matches}}
+  AND (%(after)s::timestamptz IS NULL OR (died_at, correlation_id) < (%(after)s, %(after_id)s::uuid))
 ORDER BY died_at DESC, correlation_id DESC
+FETCH FIRST %(limit)s ROWS ONLY
+
+-- name: page_dead_letters
+-- Dead letters without their contracts.
+SELECT correlation_id, died_at, pg_column_size(contract) AS size {{page_of_letters}}
+
+-- name: list_letters
+-- Dead letters with the beginning of their contracts, read as texts alone: an application may have written one with SQL
+-- that PostgreSQL cannot read as JSON.
+SELECT correlation_id, left(contract::text, %(characters)s) AS beginning, octet_length(contract::text) AS size,
+       error_type, error, attempts, first_at, died_at
+{{page_of_letters}}
+
+-- name: letter_groups
+-- The newest dead letters by error type and reason, the largest groups first.
+SELECT error_type, {{dead_letter_reason}} AS reason, count(*) AS letters, min(died_at) AS first, max(died_at) AS last
+FROM (SELECT error_type, error, died_at FROM dead_letters
+      WHERE {{letter_is_open}}
+      ORDER BY died_at DESC
+      FETCH FIRST %(newest)s ROWS ONLY) AS dead_letters
+GROUP BY 1, 2
+ORDER BY letters DESC, last DESC
 FETCH FIRST %(limit)s ROWS ONLY
 
 -- name: fetch_dead_letters
@@ -51,8 +84,8 @@ ORDER BY died_at DESC
 FETCH FIRST %(limit)s ROWS ONLY
 
 -- name: count_dead_letters
--- Count dead letters.
-SELECT count(*) FROM dead_letters
+-- Number of dead letters that a filter lets through, counted up to a limit.
+SELECT count(*) FROM (SELECT FROM dead_letters WHERE {{letter_matches}} FETCH FIRST %(limit)s ROWS ONLY) AS found
 
 -- name: note_replay
 -- Keep what was known of dead letters that are replayed: a job that has ended clears its own.

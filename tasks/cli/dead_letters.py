@@ -14,7 +14,7 @@ from uuid import UUID
 import typer
 
 from pattern_storage.storage import dead_letters
-from pattern_storage.storage.dead_letters import PAGE_SIZE, DeadLetter, Entry
+from pattern_storage.storage.dead_letters import PAGE_SIZE, DeadLetter, Entry, LetterFilter
 from pattern_storage.storage.errors import ContractInvalid
 from pattern_storage.tasks.cli.exits import Exit, InputInvalid
 from pattern_storage.tasks.cli.interrupts import explain_interrupt
@@ -160,10 +160,10 @@ def _filter(error_type: str | None, operation: str | None, name: str | None) -> 
 
 def _entries(ids: Sequence[UUID] | None, wanted: Filter, limit: float = inf) -> Iterator[list[Entry]]:
     """Yield dead letters a page at a time, each with a connection and a time limit of its own; `limit` in all."""
-    last = None
+    letters, last = LetterFilter(ids=None if ids is None else list(ids), **wanted), None
     while limit > 0:
         size = int(min(limit, PAGE_SIZE))
-        entries = query(partial(dead_letters.page, ids=ids, after=last, limit=size, **wanted))
+        entries = query(partial(dead_letters.page, wanted=letters, after=last, limit=size))
         if entries:
             yield entries
         if len(entries) < size:

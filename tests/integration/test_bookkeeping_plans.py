@@ -10,16 +10,14 @@ import pytest
 from psycopg.types.json import Json, Jsonb
 
 from bench.growth_rows import FILL
+from pattern_storage.storage.dead_letters import EVERY
 from pattern_storage.storage.sql import block
 
 ROWS = 20_000
 STEP = 100
 ABSENT = UUID(int=0)
-EVERYTHING: dict[str, Any] = {
-    "ids": None, "error_type": None, "operation": None, "pattern_name": None, "died_at": None, "correlation_id": None,
-    "limit": STEP,
-}  # fmt: skip
-LATER = {"died_at": datetime(2026, 1, 1, tzinfo=UTC), "correlation_id": ABSENT}
+EVERYTHING: dict[str, Any] = vars(EVERY) | {"after": None, "after_id": None, "limit": STEP}
+LATER = {"after": datetime(2026, 1, 1, tzinfo=UTC), "after_id": ABSENT}
 RECORDED: dict[str, Any] = dict.fromkeys(
     ("fingerprint", "pattern_name", "error_type", "queue", "worker", "sent_at", "claimed_at", "duration_ms", "contract")
 ) | {"correlation_id": ABSENT, "result": Json({}), "state": "SUCCESS", "operation": "insert"}

@@ -11,6 +11,7 @@ from pattern_storage.storage import (
     dead_letters,
     ledger,
 )
+from pattern_storage.storage.dead_letters import LetterFilter
 from pattern_storage.storage.errors import UnsupportedOperation
 from tests.fix_storage import Connection, Node, Pool, contract, count, count_waiting, make_pattern, succeed_once, until
 
@@ -25,9 +26,9 @@ async def test_dead_letter_until_it_is_done(node: Node, connection: Connection) 
     assert ModelContractPatternStorage.model_validate(letter.fields()) == asked
     assert (letter.correlation_id, letter.attempts, letter.error) == (asked.correlation_id, 4, failed.error)
     assert letter.first_at <= letter.died_at
-    (entry,) = await dead_letters.page(connection, error_type="validation_error")
+    (entry,) = await dead_letters.page(connection, LetterFilter(error_type="validation_error"))
     assert entry.correlation_id == asked.correlation_id
-    assert await dead_letters.page(connection, error_type="connection_lost") == []
+    assert await dead_letters.page(connection, LetterFilter(error_type="connection_lost")) == []
     assert await dead_letters.fetch(connection, ids=[uuid4()]) == []
     await succeed_once(node, asked)
     assert await dead_letters.fetch(connection) == []
@@ -91,6 +92,9 @@ async def test_dead_letters_of_jobs_that_ended_after_all(node: Node, connection:
         "UPDATE job_ledger SET correlation_id = %s WHERE correlation_id = %s",
         [done.correlation_id, other.correlation_id],
     )
+    # Hidden in lists, and so not counted either: an alert on it would lead to an empty page.
+    assert [entry.correlation_id for entry in await dead_letters.page(connection)] == [open_.correlation_id]
+    assert await dead_letters.count(connection) == await dead_letters.count(connection, limit=None) == 1
     # Nearly as old as the ledger: the days are days.
     await connection.execute("UPDATE dead_letters SET died_at = now() - interval '29 days'")
     assert await dead_letters.purge_finished(connection, days=30) == 1

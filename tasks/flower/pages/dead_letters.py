@@ -4,11 +4,11 @@ import json
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 from pattern_storage.config.flower_roles import Role
 from pattern_storage.storage import dead_letter_pages, dead_letters
-from pattern_storage.storage.dead_letter_pages import LetterFilter, ListedLetter
+from pattern_storage.storage.dead_letter_pages import ListedLetter
+from pattern_storage.storage.dead_letters import Entry, LetterFilter
 from pattern_storage.tasks.dead_letter_replay import read_contracts
 from pattern_storage.tasks.description import describe_contract
 from pattern_storage.tasks.flower.pages import formatting
@@ -40,8 +40,9 @@ class LettersHandler(PageHandler):
 
     def wanted(self) -> LetterFilter:
         """Return the filter of the URL or the form. Raises HTTPError 400."""
+        letter = self.identifier("id")
         return LetterFilter(
-            correlation_id=self.identifier("id"), error_type=self.parameter("error_type") or None,
+            ids=[letter] if letter else None, error_type=self.parameter("error_type") or None,
             reason=self.parameter("reason") or None, operation=self.choice("operation", OPERATIONS) or None,
             pattern_name=self.parameter("name") or None, since=self.moment("since"), until=self.moment("until"),
         )  # fmt: skip
@@ -57,7 +58,7 @@ class DeadLettersPage(LettersHandler):
         position = (after, after_id) if after and after_id else None
         groups = await self.backend.run(dead_letter_pages.groups)
         letters = await self.backend.run(dead_letter_pages.page, wanted=wanted, after=position, limit=PAGE + 1)
-        total = await self.backend.run(dead_letter_pages.count, wanted=wanted)
+        total = await self.backend.run(dead_letters.count, wanted=wanted, limit=None)
         following = None
         if len(letters) > PAGE:
             last = letters[PAGE - 1]
@@ -78,7 +79,7 @@ class LetterAction(LettersHandler, ActionHandler):
     async def question(self) -> Question:
         """Say how many there are. `until` keeps jobs that die later out of the action."""
         filters = self.filters()
-        count = await self.backend.run(dead_letter_pages.count, wanted=self.wanted())
+        count = await self.backend.run(dead_letters.count, wanted=self.wanted(), limit=None)
         return Question(
             f"{self.verb} {formatting.plural(count, 'dead letter')}?",
             back=self.href("dead-letters", **filters),
@@ -95,14 +96,16 @@ class LetterAction(LettersHandler, ActionHandler):
         return self.href("dead-letters", did=self.past, count=count)
 
     async def act(self) -> int:
-        """Act on the letters that were there when the question was asked."""
-        count = await self.act_on(await self.backend.run(dead_letter_pages.ids, wanted=self.wanted()))
-        if count:
-            await self.operator.record(self.action, self._about(), count)
-        return count
+        """Act on the letters that were there when the question was asked, each page with its audit entry."""
+        wanted, total, last = self.wanted(), 0, None
+        while entries := await self.backend.run(dead_letters.page, wanted=wanted, after=last):
+            if count := await self.act_on(entries):
+                await self.operator.record(self.action, self._about(), count)
+            total, last = total + count, entries[-1]
+        return total
 
-    async def act_on(self, ids: list[UUID]) -> int:
-        """Act on these letters, and return on how many."""
+    async def act_on(self, entries: list[Entry]) -> int:
+        """Act on a page of letters, and return on how many."""
         raise NotImplementedError
 
 
@@ -116,18 +119,16 @@ class ReplayLetters(LetterAction):
         " again, it is listed here again."
     )
 
-    async def act_on(self, ids: list[UUID]) -> int:
+    async def act_on(self, entries: list[Entry]) -> int:
         """Send the letters again, as many at a time as fit in memory."""
-        sent, last = 0, None
-        while entries := await self.backend.run(dead_letters.page, ids=ids, after=last):
-            for chunk in dead_letters.chunks(entries):
-                letters = await self.backend.run(dead_letters.fetch, ids=chunk)
-                contracts, _ = read_contracts(letters)
-                sent_again = [contract.correlation_id for contract in contracts]
-                await self.backend.run(dead_letters.note_replay, ids=sent_again)
-                await self.backend.in_thread(self.backend.client.submit_again, contracts)
-                sent += len(contracts)
-            last = entries[-1]
+        sent = 0
+        for chunk in dead_letters.chunks(entries):
+            letters = await self.backend.run(dead_letters.fetch, ids=chunk)
+            contracts, _ = read_contracts(letters)
+            sent_again = [contract.correlation_id for contract in contracts]
+            await self.backend.run(dead_letters.note_replay, ids=sent_again)
+            await self.backend.in_thread(self.backend.client.submit_again, contracts)
+            sent += len(contracts)
         return sent
 
 
@@ -138,9 +139,9 @@ class DiscardLetters(LetterAction):
     verb, past, action, dangerous = "Discard", "discarded", "discard dead letters", True
     consequence = "They are removed for good, with their contracts, and cannot be replayed any more."
 
-    async def act_on(self, ids: list[UUID]) -> int:
+    async def act_on(self, entries: list[Entry]) -> int:
         """Remove the letters."""
-        return await self.backend.run(dead_letters.discard, ids=ids)
+        return await self.backend.run(dead_letters.discard, ids=[entry.correlation_id for entry in entries])
 
 
 ROUTES: list[tuple[str, str, type[Any]]] = [
