@@ -9,11 +9,8 @@ from pattern_storage.storage import audit as entries
 from pattern_storage.storage.audit import AuditEntry
 from pattern_storage.tasks.cli.operator import query
 from pattern_storage.tasks.cli.options import Json
-from pattern_storage.tasks.cli.output import err, plural, print_json, utc
-from pattern_storage.tasks.cli.tables import print_table
-
-#: Characters of an action's filter or jobs that are printed; --json has all of it.
-SHOWN = 60
+from pattern_storage.tasks.cli.output import err, plural, print_json
+from pattern_storage.tasks.cli.tables import print_list
 
 
 def audit(
@@ -28,8 +25,8 @@ def audit(
     if as_json:
         print_json([vars(entry) | {"at": entry.at.isoformat()} for entry in found])
         return
-    rows = [(utc(entry.at), entry.actor, f"{entry.action}\n{_about(entry)}", entry.count) for entry in found]
-    print_table(("time (UTC)", "who", "what", "jobs"), rows, title=plural(len(found), "action"))
+    rows = [(entry.at, entry.actor, entry.count, f"{entry.action} {_about(entry)}") for entry in found]
+    print_list(("time (UTC)", "who", "jobs", "what"), rows, title=plural(len(found), "action"))
     if len(found) == limit:
         err.print(f"There may be more: add --before {found[-1].id}")
 
@@ -41,5 +38,4 @@ def _about(entry: AuditEntry) -> str:
     if jobs:
         first = next(iter(jobs))
         texts.append(str(first) if len(jobs) == 1 else f"{first} and {len(jobs) - 1:,} more")
-    text = ", ".join(texts)
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+    return ", ".join(texts)

@@ -13,7 +13,7 @@ from pattern_storage.tasks.cli.interrupts import explain_interrupt
 from pattern_storage.tasks.cli.output import err, print_json
 from pattern_storage.tasks.cli.progress import counting
 from pattern_storage.tasks.cli.results import finish
-from pattern_storage.tasks.cli.tables import print_table
+from pattern_storage.tasks.cli.tables import print_list
 from pattern_storage.tasks.client import Job, JobTimeout, PatternStorageClient
 from pattern_storage.tasks.client.call_options import CallOptions
 from pattern_storage.tasks.client.outgoing import build, prepare_insert
@@ -110,7 +110,7 @@ class Batches:
             for number, result in enumerate(results, start=1)
         ]
         stored = sum(result.data["count"] for result in results if result.success)
-        print_table(("batch", "correlation id", "stored"), rows, title=f"{stored:,} stored in {len(rows)} batches")
+        print_list(("batch", "correlation id", "stored"), rows, title=f"{stored:,} stored in {len(rows)} batches")
         failures = [
             f"batch {index + 1}: {self._error(result, index)}" for index, result in enumerate(results) if result.error
         ]

@@ -20,8 +20,8 @@ from pattern_storage.tasks.cli.exits import Exit, InputInvalid
 from pattern_storage.tasks.cli.interrupts import explain_interrupt
 from pattern_storage.tasks.cli.operator import act_on, check_not_empty, query, read_filter, report_count
 from pattern_storage.tasks.cli.options import DryRun, ErrorTypeOption, Ids, Json
-from pattern_storage.tasks.cli.output import err, plural, print_json, utc
-from pattern_storage.tasks.cli.tables import print_pairs, print_table
+from pattern_storage.tasks.cli.output import err, plural, print_json
+from pattern_storage.tasks.cli.tables import print_list, print_pairs
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.database import run_sync
 from pattern_storage.tasks.dead_letter_replay import read_contracts
@@ -54,11 +54,11 @@ def list_letters(
         print_json([_plain(letter) for letter in letters])
         return
     rows = [
-        (letter.correlation_id, _about(letter), letter.error_type, letter.attempts, utc(letter.died_at))
+        (letter.correlation_id, letter.error_type, _about(letter), letter.died_at, letter.attempts)
         for letter in letters
     ]  # fmt: skip
-    columns = ("correlation id", "job", "error", "attempts", "died (UTC)")
-    print_table(columns, rows, title=plural(len(rows), "dead letter"))
+    columns = ("correlation id", "error type", "job", "died (UTC)", "attempts")
+    print_list(columns, rows, title=plural(len(rows), "dead letter"))
 
 
 @cli.command()

@@ -22,10 +22,10 @@ from pattern_storage.tasks.cli.import_file import finish_import
 from pattern_storage.tasks.cli.interrupts import explain_interrupt
 from pattern_storage.tasks.cli.operator import act_on, query, report_change
 from pattern_storage.tasks.cli.options import Json
-from pattern_storage.tasks.cli.output import err, plural, print_json, utc
+from pattern_storage.tasks.cli.output import err, plural, print_json
 from pattern_storage.tasks.cli.progress import ProgressBar
 from pattern_storage.tasks.cli.results import print_id
-from pattern_storage.tasks.cli.tables import print_table
+from pattern_storage.tasks.cli.tables import print_list
 from pattern_storage.tasks.client import Job, JobTimeout, PatternStorageClient
 from pattern_storage.tasks.database import run_sync
 from pattern_storage.tasks.imports.plan.imports_file import load_entries
@@ -57,10 +57,10 @@ def list_imports(as_json: Json = False) -> None:
         ])  # fmt: skip
         return
     table = [
-        (entry.name, _schedule(entry, entry.name in paused), utc(due), run and f"{run.state}\n{_rows(run)}")
+        (entry.name, _when(entry, due, entry.name in paused), run and f"{run.state}, {_rows(run)}", entry.when)
         for entry, due, run in rows
     ]
-    print_table(("name", "schedule", "next (UTC)", "last run"), table, title=plural(len(entries), "import"))
+    print_list(("name", "next (UTC)", "last run", "schedule"), table, title=plural(len(entries), "import"))
 
 
 @cli.command()
@@ -130,13 +130,16 @@ def history(
     rows = [
         (
             run.run_id,
-            f"{run.name}\n{utc(run.due) or 'by hand'}",
-            f"{run.state}\n{utc(run.finished_at or run.started_at) or 'not yet'}",
+            run.state,
+            run.finished_at or run.started_at or "not yet",
+            run.name,
             _rows(run),
+            run.due or "by hand",
         )
         for run in runs
     ]
-    print_table(("run id", "import, due (UTC)", "state, since", "rows"), rows, title=plural(len(runs), "run"))
+    columns = ("run id", "state", "since (UTC)", "import", "rows", "due (UTC)")
+    print_list(columns, rows, title=plural(len(runs), "run"))
     for run in runs:
         if run.error:
             err.print(one_line(f"{run.run_id} {run.error[:500]}"), style="dim")
@@ -152,7 +155,7 @@ def next_runs(
     if as_json:
         print_json([{"due": due.isoformat(), "name": name} for due, name in found])
         return
-    print_table(("due (UTC)", "name"), [(utc(due), name) for due, name in found])
+    print_list(("due (UTC)", "name"), found)
 
 
 def _entries() -> tuple[Settings, list[ImportEntry]]:
@@ -169,10 +172,11 @@ def _named(entries: list[ImportEntry], name: str) -> ImportEntry:
     raise InputInvalid(f"there is no import {name!r}; known are {', '.join(entry.name for entry in entries) or 'none'}")
 
 
-def _schedule(entry: ImportEntry, is_paused: bool) -> str:
+def _when(entry: ImportEntry, due: datetime | None, is_paused: bool) -> datetime | str:
+    """Return when beat starts an import next, or why it does not."""
     if not entry.enabled:
         return "disabled"
-    return f"{entry.when}, paused" if is_paused else entry.when
+    return "paused" if is_paused else due or "by hand"
 
 
 def _next(entry: ImportEntry, moment: datetime) -> datetime | None:

@@ -13,15 +13,12 @@ from pattern_storage.tasks.operate.waiting_message import WaitingMessage
 
 def job_row(job: JobRow, label: JobLabel | None) -> tuple[Any, ...]:
     """Return the cells of a job in a list."""
-    # The operation, and what follows it in a line of its own.
-    about = _title(job, label).replace(" ", "\n", 1)
-    state = f"{job.state}\n{job.error_type or ''}".rstrip()
-    return job.correlation_id, about, state, utc(job.at), job.error
+    return job.correlation_id, job.state, job.at, _title(job, label), job.error_type, job.error
 
 
 def message_row(message: WaitingMessage) -> tuple[Any, ...]:
     """Return the cells of a job that waits in the broker."""
-    return message.id, message.description, message.state, utc(message.sent_at), None
+    return message.id, message.state, message.sent_at, message.description, None, None
 
 
 def plain_job(job: JobRow) -> dict[str, Any]:

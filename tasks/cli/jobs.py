@@ -39,8 +39,8 @@ from pattern_storage.tasks.cli.options import (
     Until,
     Yes,
 )
-from pattern_storage.tasks.cli.output import err, out, plural, print_json
-from pattern_storage.tasks.cli.tables import print_pairs, print_table
+from pattern_storage.tasks.cli.output import err, plural, print_json
+from pattern_storage.tasks.cli.tables import print_list, print_pairs
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.errors import ServiceUnavailable
 from pattern_storage.tasks.operate.job_actions import CANCELLABLE, RETRIABLE
@@ -82,9 +82,9 @@ def list_jobs(
         return
     labels = query(partial(job_labels.find, ids=[job.correlation_id for job in page.jobs]), settings)
     rows = [*map(message_row, waiting), *(job_row(job, labels.get(job.correlation_id)) for job in page.jobs)]
-    columns = ["correlation id", "job", "state", "since (UTC)"] + ([] if out.is_terminal else ["error"])
     others = "" if wanted.states else "; those that wait in queues: --state QUEUED"
-    print_table(columns, [row[: len(columns)] for row in rows], title=plural(len(rows), "job") + others)
+    columns = ("correlation id", "state", "since (UTC)", "job", "error type", "error")
+    print_list(columns, rows, title=plural(len(rows), "job") + others)
     if page.next:
         err.print(f"There are more: add --cursor {page.next}")
     if len(waiting) == limit:

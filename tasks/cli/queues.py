@@ -14,7 +14,7 @@ from pattern_storage.tasks.cli.operator import act_on, confirm, query, report_ch
 from pattern_storage.tasks.cli.options import DryRun, Json, Yes
 from pattern_storage.tasks.cli.output import plural, print_json
 from pattern_storage.tasks.cli.progress import counting
-from pattern_storage.tasks.cli.tables import print_table
+from pattern_storage.tasks.cli.tables import print_list
 from pattern_storage.tasks.database import run_sync
 from pattern_storage.tasks.operate import queues as broker_queues
 from pattern_storage.tasks.operate.queue_actions import check_queue
@@ -57,7 +57,7 @@ def list_queues(as_json: Json = False) -> None:
         )
         for row in rows
     ]  # fmt: skip
-    print_table(("queue", "waiting", "in workers", "oldest waits", "paused"), cells)
+    print_list(("queue", "waiting", "in workers", "oldest waits", "paused"), cells)
 
 
 async def _known(connection: Connection) -> tuple[dict[str, Pause], dict[str, float]]:

@@ -12,8 +12,8 @@ from pattern_storage.storage import ModelResult
 from pattern_storage.storage.explanation import one_line
 from pattern_storage.tasks.cli.exits import Exit
 from pattern_storage.tasks.cli.interrupts import explain_interrupt
-from pattern_storage.tasks.cli.output import err, print_json, utc
-from pattern_storage.tasks.cli.tables import print_pairs, print_table
+from pattern_storage.tasks.cli.output import err, print_json
+from pattern_storage.tasks.cli.tables import print_list, print_pairs
 from pattern_storage.tasks.client import Job
 from pattern_storage.vocabulary import OperationName
 
@@ -64,13 +64,13 @@ def _print_patterns(data: Mapping[str, Any]) -> None:
     rows = [
         (
             pattern["id"],
-            f"{pattern['pattern_name']}\n({pattern['pattern_type']}/{pattern['language']})",
+            f"{pattern['pattern_name']} ({pattern['pattern_type']}/{pattern['language']})",
             pattern["confidence_score"],
-            utc(datetime.fromisoformat(pattern["updated_at"])),
+            datetime.fromisoformat(pattern["updated_at"]),
         )
         for pattern in data["patterns"]
     ]
-    print_table(("id", "pattern", "confidence", "updated (UTC)"), rows, title=f"{data['count']} found")
+    print_list(("id", "pattern", "confidence", "updated (UTC)"), rows, title=f"{data['count']} found")
     if data["next_cursor"]:
         err.print(Text(f"There are more: add --cursor {data['next_cursor']}", "dim"))
 

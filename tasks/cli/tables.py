@@ -1,6 +1,7 @@
-"""Tables for people: columns or records on a terminal, a line a row in a pipe."""
+"""Lists of one line a row, and tables of sentences; a pipe gets whole values, a line a row."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from rich import box
@@ -9,25 +10,40 @@ from rich.table import Table
 from rich.text import Text
 
 from pattern_storage.storage.explanation import CONTINUED, one_line
-from pattern_storage.tasks.cli.output import out
+from pattern_storage.tasks.cli.output import out, utc
 
 #: Elements of a list that are printed.
 SHOWN_ITEMS = 3
+#: Characters of a value that a line of a list ends with, at least.
+SHORTEST = 11
 
 
-def print_table(
-    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None, fit: bool = False
-) -> None:
-    """Print rows under a heading; text is taken as it is, brackets and all, and none of it is ever cut off.
+def print_list(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
+    """Print one line a row, the columns in the order of their importance.
 
-    On a terminal no word is broken: where the columns do not fit, each row is printed as a record, a column a line.
-    A pipe or file gets one line a row; with `fit`, what a terminal gets, as wide as COLUMNS says, or 80.
+    On a terminal that is too narrow times lose year and seconds, the last columns are left out, and the last one that
+    is shown is cut off. A pipe or file gets it all.
     """
     rows = list(rows)
     _print_title(title)
     if title and not rows:
         # The title says that there are none.
         return
+    cells = [[_line(value) for value in row] for row in (columns, *rows)]
+    if out.is_terminal and _width(cells) > out.width:
+        cells = [[_line(value, short=True) for value in row] for row in (columns, *rows)]
+        while len(cells[0]) > 1 and _width(cells) > out.width and _width(cells, SHORTEST) > out.width:
+            cells = [row[:-1] for row in cells]
+    _print_lines(cells)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, fit: bool = False) -> None:
+    """Print rows of sentences under a heading; text is taken as it is, brackets and all, and none of it is cut off.
+
+    On a terminal no word is broken: where the columns do not fit, each row is printed as a record, a column a line.
+    A pipe or file gets one line a row; with `fit`, what a terminal gets, as wide as COLUMNS says, or 80.
+    """
+    rows = list(rows)
     if not _print_columns(columns, rows, fit=fit):
         for row in rows:
             out.print()
@@ -51,7 +67,7 @@ def _print_columns(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, fit
     """Print rows in columns, or return False where these do not fit on the terminal."""
     cells = [[_cell(value) for value in row] for row in rows]
     if not (out.is_terminal or fit):
-        _print_lines(columns, cells)
+        _print_lines([list(columns), *([" ".join(cell.plain.split("\n")) for cell in row] for row in cells)])
         return True
     widths = _widths(columns, cells)
     if widths is None:
@@ -98,13 +114,33 @@ def _longest_word(text: str) -> int:
     return max(map(cell_len, text.split()), default=0)
 
 
-def _print_lines(columns: Sequence[str], cells: Sequence[Sequence[Text]]) -> None:
-    """Print one line a row, its columns aligned."""
-    lines = [list(columns), *([" ".join(cell.plain.split("\n")) for cell in row] for row in cells)]
-    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+def _column_widths(lines: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+
+
+def _width(lines: Sequence[Sequence[str]], last: int | None = None) -> int:
+    """Return how wide the lines are printed, with so much of the last column at most."""
+    *widths, end = _column_widths(lines)
+    return sum(width + 2 for width in widths) + min(end, last or end)
+
+
+def _print_lines(lines: Sequence[Sequence[str]]) -> None:
+    """Print lines, their columns aligned; a terminal gets what is as wide as it is."""
+    widths = _column_widths(lines)
     for line in lines:
         padded = (text + " " * (width - cell_len(text)) for text, width in zip(line, widths, strict=True))
-        out.out("  ".join(padded).rstrip(), highlight=False)
+        printed = Text("  ".join(padded).rstrip())
+        if out.is_terminal:
+            printed.truncate(out.width, overflow="ellipsis")
+        out.out(printed.plain, highlight=False)
+
+
+def _line(value: Any, *, short: bool = False) -> str:
+    """Return a value of a list as one line; `short` leaves out year and seconds of a time."""
+    if isinstance(value, datetime):
+        whole = str(utc(value))
+        return whole[5:16] if short else whole
+    return " ".join(_cell(value).plain.split("\n"))
 
 
 def _cell(value: Any) -> Text:

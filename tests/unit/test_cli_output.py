@@ -2,16 +2,18 @@
 
 import json
 from collections import Counter
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from pattern_storage.storage import ModelResult
 from pattern_storage.tasks.cli.output import print_json
 from pattern_storage.tasks.cli.results import print_result
-from pattern_storage.tasks.cli.tables import print_pairs, print_table
+from pattern_storage.tasks.cli.tables import print_list, print_pairs, print_table
 
 LONG = "z" * 300
 
@@ -71,9 +73,9 @@ def test_a_table_fits_80_columns_and_breaks_no_word(
 def test_a_record_is_a_name_and_a_value_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     """A name of 50 characters, an id and a time fit no table of 80 columns; nothing of them is broken."""
     job, name = str(uuid4()), f"writer.{uuid4()}.write"
-    print_table(("correlation id", "job", "since"), [(job, f"insert\n{name}", "2026-11-23\n14:52:09")], title="1 job")
+    print_table(("correlation id", "job", "since"), [(job, f"insert\n{name}", "2026-11-23\n14:52:09")])
     assert capsys.readouterr().out.splitlines() == [
-        "1 job", "", f"correlation id: {job}", f"job: insert {name}", "since: 2026-11-23 14:52:09", "",
+        "", f"correlation id: {job}", f"job: insert {name}", "since: 2026-11-23 14:52:09", "",
     ]  # fmt: skip
     print_pairs({"pattern_id": job, "pattern_name": f"{name} {name}"}, title="insert done")
     assert capsys.readouterr().out.count(name) == 2
@@ -86,8 +88,11 @@ def test_a_record_is_a_name_and_a_value_a_line(capsys: pytest.CaptureFixture[str
 def test_a_pipe_gets_a_line_a_row_and_whole_values(
     columns: tuple[str, ...], row: tuple[Any, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    print_table(columns, [row, row], title="2 rows")
+    print_table(columns, [row, row])
+    printed = capsys.readouterr().out
+    print_list(columns, [row, row], title="2 rows")
     title, head, *lines = capsys.readouterr().out.splitlines()
+    assert printed.splitlines() == [head, *lines]
     assert title == "2 rows"
     assert len(lines) == 2
     place = 0
@@ -99,6 +104,40 @@ def test_a_pipe_gets_a_line_a_row_and_whole_values(
         place += len(text)
 
 
+JOBS = ("correlation id", "state", "since (UTC)", "job", "error type")
+
+
+@pytest.mark.parametrize(
+    ("width", "columns"),
+    [
+        (40, "correlation id"),
+        (70, "correlation id                        state    since (UTC)"),
+        (80, "correlation id                        state    since (UTC)  job"),
+        (200, "correlation id                        state    since (UTC)          job{}  error type"),
+    ],
+)
+def test_a_list_is_a_line_a_row_on_any_terminal(
+    width: int, columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal = Console(width=width, highlight=False, force_terminal=True, color_system=None)
+    monkeypatch.setattr("pattern_storage.tasks.cli.tables.out", terminal)
+    name, at = f"insert 漢 {'n' * 40}", datetime(2026, 11, 23, 14, 52, 9, tzinfo=UTC)
+    rows = [(uuid4(), "FAILURE", at, name, "unique_violation"), (uuid4(), "SUCCESS", at, "insert\nb", None)]
+    print_list(JOBS, rows, title="2 jobs")
+    title, head, *lines = capsys.readouterr().out.splitlines()
+    assert (title, head) == ("2 jobs", columns.format(" " * 47))
+    assert len(lines) == 2
+    for line, row in zip(lines, rows, strict=True):
+        assert line.startswith(str(row[0]))
+        assert cell_len(line) <= width
+    if width == 80:
+        # Nothing but the last column is cut off.
+        assert lines[0][36:] == "  FAILURE  11-23 14:52  insert 漢 nnnnnnnnn…"
+        assert lines[1].endswith("insert b")
+    if width == 200:
+        assert lines[0][36:] == f"  FAILURE  2026-11-23 14:52:09  {name}  unique_violation"
+
+
 def test_found_patterns(capsys: pytest.CaptureFixture[str]) -> None:
     found = [pattern("short"), pattern(LONG), pattern("[b]n[/b] [/x]")]
     print_result(
@@ -107,10 +146,9 @@ def test_found_patterns(capsys: pytest.CaptureFixture[str]) -> None:
     )
     said = capsys.readouterr()
     assert all(each["id"] in said.out for each in found)
-    assert max(len(line) for line in said.out.splitlines() if LONG not in line) <= 80
+    assert max(map(len, said.out.splitlines())) <= 80
     assert said.out.startswith("3 found")
-    assert "[b]n[/b] [/x]" in said.out
-    assert "2026-11-23" in said.out
+    assert "[b]n[/b] [/x] (function/python)" in said.out
     assert f"There are more: add --cursor {'c' * 200}\n" in said.err
 
 
@@ -204,19 +242,19 @@ def test_no_character_of_a_table_is_lost(
     )
     columns = ["run id", "import, due (UTC)", "state, since", *(f"column {number}" for number in range(extra))]
     rows = [[str(uuid4()), "nightly\n2026-11-24 22:05:46", "done", *("x" * 19 for _ in range(extra))] for _ in range(3)]
-    print_table(columns, rows, title="3 runs")
+    print_table(columns, rows)
     said = capsys.readouterr().out
     for row in rows:
         assert row[0] in said
-    for text in ("nightly", "done", "run id", "3 runs"):
+    for text in ("nightly", "done", "run id"):
         assert text in said
     assert said.count("x") == 3 * 19 * extra
     assert said.count("2026-11-24") == said.count("22:05:46") == 3
 
 
 @pytest.mark.usefixtures("_pipe")
-def test_an_empty_table_is_its_title_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    print_table(("a", "b"), [], title="0 found")
+def test_an_empty_list_is_its_title_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    print_list(("a", "b"), [], title="0 found")
     assert capsys.readouterr().out == "0 found\n"
 
 
