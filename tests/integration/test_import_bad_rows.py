@@ -1,7 +1,12 @@
 """Bad rows of imports: none is stored, the first twenty are named, and as many as allowed go into a file."""
 
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
+
+import pytest
+from psycopg import AsyncTransaction, OperationalError
+from psycopg.pq import TransactionStatus
 
 from pattern_storage.storage import NodePatternStorageEffect
 from tests.fix_cli import names_in
@@ -58,6 +63,29 @@ async def test_some_bad_rows_may_be_allowed(importing: Importing, connection: Co
     fewer = await importing(make_plan(path, max_bad_rows=2, on_conflict="skip"))
     assert str(fewer.error).startswith("3 bad rows: line 2: ")
     assert len(names_in(rejected.parent)) == 2, "a run that fails leaves no files"
+
+
+async def test_a_connection_that_is_lost_in_the_commit_leaves_the_reject_file(
+    importing: Importing, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows are stored, so the next attempt returns the result that names the file."""
+    leave = AsyncTransaction.__aexit__
+
+    async def lose(transaction: AsyncTransaction, *raised: Any) -> Any:
+        left = await leave(transaction, *raised)
+        if transaction.connection.info.transaction_status == TransactionStatus.IDLE:
+            monkeypatch.undo()
+            raise OperationalError("server closed the connection unexpectedly")
+        return left
+
+    monkeypatch.setattr(AsyncTransaction, "__aexit__", lose)
+    plan, run_id = make_plan(write_lines(tmp_path / "a.jsonl", [make_pattern(), {}]), max_bad_rows=1), uuid4()
+    lost = await importing(plan, run_id)
+    assert lost.metadata.get("retryable") is True, lost
+    assert len(await stored_names(connection)) == 1
+    again = await importing(plan, run_id)
+    assert again.metadata.get("replayed") is True
+    assert len(read_json_lines(Path(again.data["reject_file"]))) == 1
 
 
 async def test_a_reject_file_that_cannot_be_written(

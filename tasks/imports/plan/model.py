@@ -3,10 +3,10 @@
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pattern_storage.storage.explanation import did_you_mean, printable, refuse_unknown
-from pattern_storage.storage.pattern import WRITABLE
+from pattern_storage.storage.explanation import did_you_mean, explain, refuse_unknown, storable
+from pattern_storage.storage.pattern import WRITABLE, check_changes
 from pattern_storage.storage.staging import OnConflict
 from pattern_storage.tasks.imports.location import suffixes
 from pattern_storage.tasks.imports.plan.schedule import Cron, Every, Schedule
@@ -63,7 +63,7 @@ class ImportPlan(BaseModel):
         source = given.get("source")
         if not isinstance(source, str):
             return given
-        if "\0" in source or printable(source) != source:
+        if storable(source) != source:
             raise ValueError("source is not UTF-8 text; name a part of it that is not with '*'")
         return given if "format" in given else given | {"format": format_of(source)}
 
@@ -75,6 +75,18 @@ class ImportPlan(BaseModel):
                     raise ValueError(f"{key}: unknown column {column!r}; {did_you_mean(column, WRITABLE)}")
         if self.columns and self.format not in ("csv", "parquet"):
             raise ValueError(f"columns has no meaning for the format {self.format!r}; only CSV and Parquet map columns")
+        for key, texts in (
+            ("columns", self.columns.values()),
+            ("separator", [self.separator or ""]),
+            ("delimiter", self.delimiter),
+        ):
+            # One plan that PostgreSQL cannot store would keep beat from planning all others.
+            if wrong := next((text for text in texts if storable(text) != text), None):
+                raise ValueError(f"{key}: {wrong!r} is not UTF-8 text without a NUL character")
+        try:
+            check_changes(self.model_dump(mode="json", include={"constants"})["constants"])
+        except ValidationError as error:
+            raise ValueError(f"constants: {explain(error)}") from None
         if self.delimiter in '"\r\n':
             raise ValueError(f"delimiter is {self.delimiter!r}, which has a meaning of its own in CSV")
         if contains_password(self.source):

@@ -157,7 +157,8 @@ class RunExecutor:
                 result = await self._transaction(connection)
                 if self._dry_run:
                     raise Rollback
-            self._kept = not self._dry_run
+                # Before the commit: if the connection is lost in it, the rows may be stored.
+                self._kept = True
             return result
         except (ImportFailed, RunLocked):
             raise
