@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+import redis
 from psycopg.types.json import Json
 
 from pattern_storage.tasks.client import PatternStorageClient
@@ -131,6 +132,11 @@ def test_a_job_that_only_the_broker_knows_has_a_page(pages: Pages) -> None:
     assert (page.status, ">QUEUED</span>" in page.text, TEMPLATE in page.text) == (200, True, False)
     unknown = pages.visitor("viewer").get(f"/jobs/{uuid4()}")
     assert (unknown.status, "Nothing is known under this id" in unknown.text) == (404, True)
+    with redis.Redis.from_url(pages.redis_url) as server:
+        # As of an application that sends the task itself, or of a job that has waited for longer than a day.
+        assert server.delete(f"celery-task-meta-{job}") == 1
+    page = pages.visitor("viewer").get(f"/jobs/{job}")
+    assert (page.status, ">QUEUED</span>" in page.text) == (200, True)
 
 
 def test_the_beginning_of_an_id_leads_to_its_job(pages: Pages) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from pattern_storage.config.flower_roles import Role
 from pattern_storage.tasks.flower import access
@@ -50,6 +51,10 @@ class ActionHandler(PageHandler):
         """Return the URL of the page that confirms the action."""
         raise NotImplementedError
 
+    def filters_until(self, now: datetime) -> dict[str, str]:
+        """Return the filters of an action on all that match, without what comes after the question."""
+        return self.filters() | {"until": min(self.moment("until") or now, now).isoformat()}
+
     async def get(self) -> None:
         """Ask for confirmation."""
         access.require(self, self.needed_role)
@@ -84,4 +89,4 @@ class NamedAction(ActionHandler):
 
     def back(self, count: int) -> str:
         """Lead to the list, whose route has the name of its tab."""
-        return self.href(self.tab, did=self.past if count else "", count=count)
+        return self.href(self.tab, did=self.past, count=count)

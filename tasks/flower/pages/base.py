@@ -14,6 +14,7 @@ from tornado.log import app_log
 from pattern_storage.config.flower_roles import Role
 from pattern_storage.storage import job_labels
 from pattern_storage.storage.errors import PermanentError, StorageError
+from pattern_storage.storage.job_filter import read_time
 from pattern_storage.tasks.errors import ServiceUnavailable
 from pattern_storage.tasks.flower import access
 from pattern_storage.tasks.flower.access import User
@@ -116,17 +117,13 @@ class PageHandler(BaseHandler):  # type: ignore[misc]  # Flower has no types
             raise web.HTTPError(400, f"{name} should be a correlation id: a UUID, 36 characters") from None
 
     def moment(self, name: str) -> datetime | None:
-        """Return the time of an `<input type=datetime-local>`, in UTC. Raises HTTPError 400."""
+        """Return a parameter that has to be a time, in UTC where it has no zone. Raises FilterInvalid."""
         value = self.parameter(name)
-        try:
-            found = datetime.fromisoformat(value) if value else None
-            return found and (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
-        except (ValueError, OverflowError):
-            raise web.HTTPError(400, f"{name} should be a time such as 2026-01-31T14:05") from None
+        return read_time(name, value) if value else None
 
     def href(self, route: str, /, *arguments: Any, **query: Any) -> str:
         """Return the URL of a page by the name of its route, with the parameters that have a value."""
-        parameters = {key: value for key, value in query.items() if value not in (None, "", False)}
+        parameters = {key: value for key, value in query.items() if value is not None and value != ""}
         path = self.reverse_url(route, *arguments)
         return f"{path}?{urlencode(parameters, errors='replace')}" if parameters else path
 
@@ -154,8 +151,11 @@ class PageHandler(BaseHandler):  # type: ignore[misc]  # Flower has no types
         return self.backend.operator(self.user.name)
 
     def _did(self) -> str:
-        action, count = self.parameter("did"), self.parameter("count")
-        return f"{int(count):,} {action.replace('-', ' ')}" if action in DONE and count.isdecimal() else ""
+        """Return a sentence about the action that led here, "" if none did."""
+        action, count = self.parameter("did").replace("-", " "), self.parameter("count")
+        if action not in DONE or not count.isdecimal():
+            return ""
+        return f"Done: {int(count):,} {action}." if int(count) else f"Nothing was left to be {action}."
 
     def log_exception(self, kind: Any, error: Any, trace: Any) -> None:
         """Log an error that is explained in one line, without a traceback."""
@@ -183,5 +183,5 @@ class PageHandler(BaseHandler):  # type: ignore[misc]  # Flower has no types
 
 #: Words by which a page confirms an action, see `PageHandler._did`: no other word of a URL is shown.
 DONE = frozenset({
-    "cancelled", "purged", "sent-again", "replayed", "discarded", "removed", "paused", "resumed", "started", "stopped",
+    "cancelled", "purged", "sent again", "replayed", "discarded", "removed", "paused", "resumed", "started", "stopped",
 })  # fmt: skip

@@ -77,14 +77,14 @@ class LetterAction(LettersHandler, ActionHandler):
     action = ""
 
     async def question(self) -> Question:
-        """Say how many there are. `until` keeps jobs that die later out of the action."""
+        """Say how many there are."""
         filters = self.filters()
         count = await self.backend.run(dead_letters.count, wanted=self.wanted(), limit=None)
         return Question(
             f"{self.verb} {formatting.plural(count, 'dead letter')}?",
             back=self.href("dead-letters", **filters),
             about=self._about(),
-            fields={"until": datetime.now(UTC).isoformat()} | filters,
+            fields=self.filters_until(datetime.now(UTC)),
             count=count,
         )
 

@@ -95,7 +95,7 @@ class StopRun(ImportsHandler, ActionHandler):
 
     def back(self, count: int) -> str:
         """Lead to the run."""
-        return self.href("import-run", self.parameter("id"), did=self.past if count else "", count=count)
+        return self.href("import-run", self.parameter("id"), did=self.past, count=count)
 
 
 ROUTES: list[tuple[str, str, type[Any]]] = [

@@ -42,16 +42,22 @@ class JobPage(PageHandler):
         details = await self.backend.run(find_job, correlation_id=job_id)
         label = (await self.backend.run(job_labels.find, ids=[job_id])).get(job_id)
         seen = self.application.events.state.tasks.get(str(job_id))
-        status = await self.backend.try_in_thread(self.backend.client.get(job_id).status) or JobState.UNKNOWN
-        if details is None and seen is None and status == JobState.UNKNOWN:
-            raise web.HTTPError(404, "Nothing is known under this id: never submitted, or forgotten")
-        settings = self.backend.settings
-        stored = await self.backend.try_in_thread(find_stored_result, settings, job_id)
-        state = details.job.state if details else str(status if status != JobState.UNKNOWN else seen.state)
-        waiting = None
+        # Where only Redis can know the job, and does not answer, that is what the page says.
+        ask = self.backend.try_in_thread if details or seen else self.backend.in_thread
+        state = (
+            details.job.state if details else str(await ask(self.backend.client.get(job_id).status) or JobState.UNKNOWN)
+        )
+        settings, waiting = self.backend.settings, None
         if details is None and state not in ENDED:
-            found = await self.backend.try_in_thread(find_messages, settings, [job_id], seconds=SEARCH_SECONDS)
+            found = await ask(find_messages, settings, [job_id], seconds=SEARCH_SECONDS)
             waiting = (found or {}).get(job_id)
+        if state == JobState.UNKNOWN:
+            # Another application sent it, or the marker of its state has expired.
+            if (known := seen or waiting) is None:
+                reason = "never submitted, forgotten, or so far behind in a queue that it was not found"
+                raise web.HTTPError(404, f"Nothing is known under this id: {reason}")
+            state = str(known.state)
+        stored = await self.backend.try_in_thread(find_stored_result, settings, job_id)
         self.page(
             "job.html", job_id=job_id, state=state, is_final=state in ENDED,
             title=await self._title(job_id, details, label, seen, waiting),
@@ -158,7 +164,7 @@ def reason_of(details: JobDetails | None) -> str:
 def result_location(stored: StoredResult | None) -> str:
     """Return where the result of a job that has ended is stored, and for how long."""
     if stored is None:
-        return "not in Redis, or no longer; the ledger has it"
+        return "not in Redis, or Redis does not answer; the ledger has it"
     return "in Redis" + (f" for another {formatting.seconds(stored.seconds_left)}" if stored.seconds_left else "")
 
 

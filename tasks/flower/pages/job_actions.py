@@ -40,7 +40,7 @@ class JobAction(JobsHandler, ActionHandler):
         return replace(wanted, states=among) if among else None
 
     async def question(self) -> Question:
-        """Say how many there are. `until` keeps jobs that come later out of the action."""
+        """Say how many there are."""
         now = datetime.now(UTC)
         count, more, descriptions = 0, False, list[str]()
         if (wanted := self.actionable()) is not None:
@@ -50,7 +50,7 @@ class JobAction(JobsHandler, ActionHandler):
         filters = self.filters()
         text = f"{self.verb} {formatting.plural(count, 'job')}{' or more' if more else ''}?"
         back = self.href("job", filters["id"]) if filters.keys() == {"id"} else self.href("jobs", **filters)
-        return Question(text, back, self._about(), {"until": now.isoformat()} | filters, count, descriptions)
+        return Question(text, back, self._about(), self.filters_until(now), count, descriptions)
 
     async def _descriptions(self, wanted: JobFilter) -> list[str]:
         """Return a description of each of these few jobs."""
