@@ -29,10 +29,12 @@ SET error_type = excluded.error_type, error = excluded.error, attempts = exclude
 (SELECT true FROM job_ledger WHERE job_ledger.correlation_id = dead_letters.correlation_id) IS NULL
 
 -- name: dead_letter_reason
--- The reason of a dead letter without what differs from job to job: quoted values, ids and numbers.
-regexp_replace(
-    regexp_replace(left(error, 300), '''[^'']*''|"[^"]*"|\(.*\)|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}', '…', 'g'),
-    '[0-9]+([.][0-9]+)?', '…', 'g')
+-- The reason of a dead letter without what differs from job to job: quoted values, ids and numbers. It can be a
+-- parameter of a URL: of 255 characters at most, and without those that a browser or Tornado would change.
+btrim(left(regexp_replace(
+    regexp_replace(left(error, 300),
+                   '''[^'']*''|"[^"]*"|\(.*\)|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[[:cntrl:]]+', '…', 'g'),
+    '[0-9]+([.][0-9]+)?', '…', 'g'), 255))
 
 -- name: letter_matches
 -- The filter of all lists.

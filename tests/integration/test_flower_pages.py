@@ -1,5 +1,6 @@
 """Our pages in Flower: what they show, what their buttons do, and for whom."""
 
+import html
 import json
 import re
 from collections.abc import Iterator
@@ -79,6 +80,14 @@ def test_dead_letters_are_grouped_and_found(pages: Pages, viewer: Visitor, lette
     assert ("1 dead letter" in one, "insert p " in one) == (True, True)
     assert "No dead letter matches" in viewer.get("/dead-letters", since="2100-01-01T00:00").text
     assert "10 dead letters" in viewer.get("/dead-letters", until="2100-01-01T00:00").text
+
+
+def test_each_group_leads_to_its_letters(pages: Pages, viewer: Visitor, letters: dict[str, list[UUID]]) -> None:
+    """Also where the reason is longer than a parameter may be, or has characters that a URL loses."""
+    odd = [bury(pages, "worker_lost", error) for error in ("so long " * 50, " two\nlines\x1b[2J ", "<b>&amp;</b>")]
+    groups = re.findall(r'<td class="pages-number"><a href="([^"]*)">1</a>', viewer.get("/dead-letters").text)
+    shown = [viewer.get(html.unescape(group)).text for group in groups]
+    assert [sum(str(job) in text for job in odd) for text in shown] == [1, 1, 1]
 
 
 def test_dead_letters_page_by_page(pages: Pages, viewer: Visitor, letters: dict[str, list[UUID]]) -> None:
