@@ -139,6 +139,19 @@ def test_a_job_that_only_the_broker_knows_has_a_page(pages: Pages) -> None:
     assert (page.status, ">QUEUED</span>" in page.text) == (200, True)
 
 
+def test_a_job_that_only_redis_can_know_while_it_refuses(pages: Pages) -> None:
+    """It is not said to be forgotten; a job that PostgreSQL knows is shown."""
+    ended = end(pages)
+    with redis.Redis.from_url(pages.redis_url) as server:
+        server.execute_command("ACL SETUSER default -get")
+        try:
+            page = pages.visitor("viewer").get(f"/jobs/{uuid4()}")
+            assert (page.status, "result backend" in page.text) == (503, True), page.text
+            assert ">SUCCESS</span>" in pages.visitor("viewer").get(f"/jobs/{ended}").text
+        finally:
+            server.execute_command("ACL SETUSER default +get")
+
+
 def test_the_beginning_of_an_id_leads_to_its_job(pages: Pages) -> None:
     visitor, job = pages.visitor("viewer"), end(pages)
     page = visitor.get("/jobs").text
