@@ -21,17 +21,24 @@ LATER = {"after": datetime(2026, 1, 1, tzinfo=UTC), "after_id": ABSENT}
 RECORDED: dict[str, Any] = dict.fromkeys(
     ("fingerprint", "pattern_name", "error_type", "queue", "worker", "sent_at", "claimed_at", "duration_ms", "contract")
 ) | {"correlation_id": ABSENT, "result": Json({}), "state": "SUCCESS", "operation": "insert"}
-CANCELLED: dict[str, Any] = {
-    "ids": [ABSENT], "results": [Json({})], "operations": [None], "pattern_names": [None], "queues": [None],
-    "sent_at": [None], "contracts": [None], "error": "cancelled",
-}  # fmt: skip
+
+
+def cancelled(jobs: int) -> dict[str, Any]:
+    """Values that cancel so many jobs, none of which any table knows."""
+    unknown = ("operations", "pattern_names", "queues", "sent_at", "contracts")
+    ids = [UUID(int=number) for number in range(jobs)]
+    return dict.fromkeys(unknown, [None] * jobs) | {"ids": ids, "results": [Json({})] * jobs, "error": "cancelled"}
+
 
 #: Block, values, and rows that it may read.
 STATEMENTS: list[tuple[str, dict[str, Any], int]] = [
     ("purge_ledger", {"days": 30, "step": STEP}, 3 * STEP),
     ("find_job", {"correlation_id": ABSENT}, 1),
     ("record_job", RECORDED, 1),
-    ("cancel_jobs", CANCELLED, 4),
+    ("cancel_jobs", cancelled(1), 4),
+    # Of more jobs PostgreSQL may read a table as a whole that is still small; with 1,000,000 rows in each it looks up
+    # 1,000 jobs by their keys as well.
+    ("cancel_jobs", cancelled(20), 4),
     ("next_publication", {}, 1),
     ("claim_jobs", {"limit": STEP, "size": 1_000_000}, STEP),
     ("page_dead_letters", EVERYTHING, 2 * STEP + 2),
