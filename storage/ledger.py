@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from psycopg.errors import UniqueViolation
-from psycopg.rows import scalar_row
+from psycopg.rows import scalar_row, tuple_row
 from psycopg.types.json import Json
 
 from pattern_storage.storage import delivery, numbers
@@ -57,7 +57,7 @@ async def _record(
         "correlation_id": correlation_id,
         "fingerprint": request,
         "result": Json(result.to_dict()),
-        "state": _state_of(result),
+        "state": state_of(result),
         "operation": result.metadata.get("operation"),
         "pattern_name": name,
         "error_type": result.metadata.get("error_type"),
@@ -77,15 +77,17 @@ def _kept(contract: ModelContractPatternStorage) -> Json | None:
     return Json(fields) if numbers.are_json(fields) else None
 
 
-def _state_of(result: ModelResult) -> JobState:
+def state_of(result: ModelResult) -> JobState:
+    """Return the final state of a job with this result."""
     if result.success:
         return JobState.SUCCESS
     return JobState.REVOKED if result.metadata.get("error_type") == ErrorType.REVOKED else JobState.FAILURE
 
 
-async def find_finished(connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
-    """Return which of these jobs are in the ledger."""
-    return set(await fetch_all(connection, scalar_row, block("find_finished"), {"ids": list(ids)}))
+async def find_results(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, ModelResult]:
+    """Return the results of those of these jobs that are in the ledger."""
+    rows = await fetch_all(connection, tuple_row, block("find_results"), {"ids": list(ids)})
+    return {job: ModelResult.model_validate(result) for job, result in rows}
 
 
 async def find(connection: Connection, correlation_id: UUID) -> tuple[bytes | None, ModelResult] | None:
@@ -188,7 +190,7 @@ async def state(connection: Connection, correlation_id: UUID) -> tuple[JobState,
     finished, letter, waiting = row or (None, None, False)
     if finished is not None:
         result = ModelResult.model_validate(finished)
-        return _state_of(result), result
+        return state_of(result), result
     if letter is not None:
         return JobState.FAILURE, ModelResult.failure(correlation_id=correlation_id, dead_letter=True, **letter)
     return (JobState.QUEUED if waiting else JobState.UNKNOWN), None

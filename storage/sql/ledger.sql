@@ -82,12 +82,12 @@ SET state = CASE WHEN read.result ->> 'success' = 'true' THEN 'SUCCESS'
 FROM read
 WHERE job_ledger.correlation_id = read.correlation_id
 
--- name: find_finished
--- Which of these jobs the ledger has.
-SELECT correlation_id FROM job_ledger WHERE correlation_id = ANY (%(ids)s)
+-- name: find_results
+-- Results of those of these jobs that the ledger has.
+SELECT correlation_id, result FROM job_ledger WHERE correlation_id = ANY (%(ids)s)
 
 -- name: find_finished_of_group
--- The same, for a group.
+-- Which jobs of a group the ledger has.
 SELECT correlation_id FROM job_ledger WHERE correlation_id = ANY ($1::uuid[])
 
 -- name: cancel_jobs

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar, cast
 from uuid import UUID
 
@@ -11,7 +12,6 @@ import redis
 
 from pattern_storage.storage import ModelResult, ledger
 from pattern_storage.storage.errors import StorageError
-from pattern_storage.storage.rows import Connection
 from pattern_storage.tasks.client.listener import ResultListener
 from pattern_storage.tasks.client.result_collector import AnyJob, ResultCollector
 from pattern_storage.tasks.client.result_reader import refuses_writes
@@ -139,8 +139,5 @@ async def _finished(
     database: Database, jobs: Sequence[UUID], seconds: float | None
 ) -> dict[UUID, tuple[str, ModelResult | None]]:
     """Return the states and results of those of these jobs that are in the ledger. Raises StorageError."""
-
-    async def read(connection: Connection) -> dict[UUID, tuple[str, ModelResult | None]]:
-        return {job: await ledger.state(connection, job) for job in await ledger.find_finished(connection, jobs)}
-
-    return await database.run(read, seconds)
+    results = await database.run(partial(ledger.find_results, ids=jobs), seconds)
+    return {job: (ledger.state_of(result), result) for job, result in results.items()}

@@ -3,8 +3,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
-from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -56,7 +54,7 @@ class Actions:
             messages: Mapping[UUID, WaitingMessage] = {}
             with suppress(BrokerUnavailable):
                 messages = await asyncio.to_thread(find_messages, self._settings, page)
-            cancelled |= await self._run(partial(self._cancel, ids=page, action=action, messages=messages))
+            cancelled |= (await self._cancel({job: messages.get(job) for job in page}, action))[1]
         return cancelled
 
     async def _change(self, action: str, name: str, change: Callable[[Connection], Awaitable[bool]]) -> bool:
@@ -72,44 +70,45 @@ class Actions:
         return await self._run(step)
 
     async def _cancel(
-        self,
-        connection: Connection,
-        ids: Sequence[UUID],
-        action: str = "cancel",
-        messages: Mapping[UUID, WaitingMessage] = MappingProxyType({}),
-    ) -> set[UUID]:
-        cancelled: set[UUID] = set()
-        deliveries = _deliveries(messages)
-        async with connection.transaction():
-            for job in ids:
-                message = messages.get(job)
+        self, jobs: Mapping[UUID, WaitingMessage | None], action: str, *, removed: int = 0, **about: str
+    ) -> tuple[set[UUID], set[UUID]]:
+        """Cancel jobs in one transaction; return those that this has cancelled, and all of them that are cancelled.
+
+        Args:
+            jobs: the jobs, each with its message where that is known.
+            action: for the audit, which says how many jobs this has cancelled.
+            removed: number of messages that were removed from a queue; the audit says this number instead.
+            about: further entries of the audit.
+        """
+        contracts = {job: message.contract if message else None for job, message in jobs.items()}
+        deliveries = {
+            job: Delivery(message.queue, sent_at=message.sent_at.timestamp() if message.sent_at else None)
+            for job, message in jobs.items()
+            if message
+        }
+
+        async def step(connection: Connection) -> tuple[set[UUID], set[UUID]]:
+            async with connection.transaction():
                 with delivered(deliveries):
-                    result = await ledger.cancel(connection, job, message.contract if message else None)
-                if result.metadata.get("error_type") == ErrorType.REVOKED:
-                    cancelled.add(job)
-            if cancelled:
-                about = {"jobs": sorted(map(str, cancelled))}
-                await audit.record(connection, self._actor, action, about, len(cancelled))
+                    new = await ledger.cancel_all(connection, contracts)
+                if count := removed or len(new):
+                    named = about | {"jobs": sorted(map(str, new))}
+                    await audit.record(connection, self._actor, action, named, count)
+                results = await ledger.find_results(connection, list(jobs))
+            return new, {
+                job for job, result in results.items() if result.metadata.get("error_type") == ErrorType.REVOKED
+            }
+
+        new, cancelled = await self._run(step)
         await asyncio.to_thread(self._mark_revoked, cancelled)
-        return cancelled
+        return new, cancelled
 
     async def _cancel_messages(self, queue: str, messages: Sequence[WaitingMessage], action: str) -> int:
-        asked = {message.correlation_id: message for message in messages if message.correlation_id is not None}
-        contracts = {job: message.contract for job, message in asked.items()}
-
-        async def step(connection: Connection) -> set[UUID]:
-            async with connection.transaction():
-                with delivered(_deliveries(asked)):
-                    cancelled = await ledger.cancel_all(connection, contracts)
-                about = {"queue": queue, "jobs": sorted(map(str, cancelled))}
-                # A purge removes messages that are none of our jobs as well.
-                count = len(cancelled) if action == "cancel" else len(messages)
-                await audit.record(connection, self._actor, action, about, count)
-            return cancelled
-
-        cancelled = await self._run(step)
-        await asyncio.to_thread(self._mark_revoked, cancelled)
-        return len(cancelled)
+        """Cancel the jobs of a queue's messages, which a purge has removed; return how many this has cancelled."""
+        jobs = {message.correlation_id: message for message in messages if message.correlation_id is not None}
+        # A purge removes messages that are none of our jobs as well.
+        removed = 0 if action == "cancel" else len(messages)
+        return len((await self._cancel(jobs, action, removed=removed, queue=queue))[0])
 
     def _mark_revoked(self, ids: set[UUID]) -> None:
         """Store REVOKED for those who wait for a result; the ledger has decided, so Redis may be down."""
@@ -117,10 +116,3 @@ class Actions:
         with suppress(RedisError), redis_connections.connect(self._settings) as results:
             keys = [result_key(job, self._settings.key_prefix) for job in ids]
             store(results, [(key, document, JobState.REVOKED, seconds) for key in keys])
-
-
-def _deliveries(messages: Mapping[UUID, WaitingMessage]) -> dict[UUID, Delivery]:
-    return {
-        job: Delivery(message.queue, sent_at=message.sent_at.timestamp() if message.sent_at else None)
-        for job, message in messages.items()
-    }

@@ -80,7 +80,7 @@ class JobActions(Actions):
         return sent, refused
 
     async def _cancel_page(self, page: Sequence[jobs.JobRow]) -> int:
-        return len(await self._run(partial(self._cancel, ids=[job.correlation_id for job in page])))
+        return len((await self._cancel(dict.fromkeys(job.correlation_id for job in page), "cancel"))[0])
 
     async def _cancel_waiting(self, queue: str, wanted: JobFilter) -> int:
         """Cancel what waits in a queue; the messages stay, and say REVOKED when a worker comes to them."""

@@ -1,5 +1,6 @@
 """Actions of an operator on what waits in Redis and stands in PostgreSQL, and what the audit says. No worker."""
 
+import asyncio
 import json
 from contextlib import closing
 from typing import Any
@@ -22,7 +23,7 @@ from pattern_storage.tasks.operate.waiting_message import read_message
 from pattern_storage.tasks.queue_names import LONG, STEP, KeyWalk
 from pattern_storage.tasks.sender import create_app
 from pattern_storage.vocabulary import ListedState
-from tests.fix_storage import Connection, contract, make_pattern
+from tests.fix_storage import Connection, Pool, contract, count_waiting, make_pattern, until
 
 
 @pytest.fixture
@@ -122,6 +123,29 @@ async def test_cancelling_is_durable_wherever_a_job_is(
     # So is what was cancelled by its id.
     ((_, new),) = (await operator.retry([waiting[1].correlation_id])).sent
     assert new.data["pattern_name"] == "b"
+
+
+async def test_two_operators_cancel_the_same_jobs_in_different_order(
+    settings: Settings, operator: Operator, connection: Connection, pool: Pool
+) -> None:
+    """Each waits for what the other has cancelled, and neither for ever."""
+    first, between, last = ids = [uuid4() for _ in range(3)]
+    async with pool.connection() as third:
+        async with third.transaction(force_rollback=True):
+            await ledger.cancel(third, between)
+            both = [
+                asyncio.create_task(Operator(settings, actor).cancel(jobs))
+                for actor, jobs in (("ann", ids), ("bob", [last, between, first]))
+            ]
+
+            async def both_wait() -> bool:
+                return await count_waiting(connection) == 2
+
+            await until(both_wait)
+        assert await asyncio.gather(*both) == [set(ids), set(ids)]
+    # The audit has each job once, by the operator who was first. To cancel again changes nothing.
+    assert await operator.cancel(ids) == set(ids)
+    assert [count for _, _, count in await actions(connection)] == [3]
 
 
 async def test_a_queue_is_emptied_for_good(
