@@ -16,6 +16,7 @@ from pattern_storage.storage.explanation import explain
 from pattern_storage.storage.pool import create_pool
 from pattern_storage.storage.translation import translate
 from pattern_storage.tasks.cli.exits import Exit, InputInvalid
+from pattern_storage.tasks.cli.interrupts import explain_interrupt
 from pattern_storage.tasks.cli.options import Json
 from pattern_storage.tasks.cli.output import print_json
 from pattern_storage.tasks.cli.progress import ProgressBar
@@ -85,7 +86,7 @@ def import_source(
             require(f"pattern-storage import {redact(plan.source)}", EXTRAS[kind])
     # This says at once why a server cannot be reached; a pool says only that it has waited.
     schema.current(settings.database)
-    with ProgressBar() as bar:
+    with explain_interrupt(lambda: "The import is rolled back: nothing is stored."), ProgressBar() as bar:
         try:
             result = asyncio.run(_import_now(settings, plan, dry_run, lambda progress: bar.show(progress.to_dict())))
         except Exception as error:
@@ -134,7 +135,10 @@ async def _import_now(
             # Ctrl-C: it has rolled back, and no other process would ever end the run.
             if not dry_run:
                 async with pool.connection() as connection:
-                    await ledger.cancel(connection, run_id)
+                    result = await ledger.cancel(connection, run_id)
+                if result.success:
+                    # It had committed a moment before.
+                    return result
             raise
         return await now.record_failure(result) if result.metadata.get("retryable") else result
 

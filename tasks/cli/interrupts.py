@@ -1,4 +1,4 @@
-"""Ctrl-C: a guard against interrupts that Python prints and forgets, and a sentence about jobs that go on."""
+"""Ctrl-C: a guard against interrupts that Python prints and forgets, and a sentence about what becomes of the work."""
 
 import signal
 import sys
@@ -50,7 +50,7 @@ SENT_AGAIN = (
 
 @contextmanager
 def explain_interrupt(sentence: Callable[[], str] = lambda: SENT_AGAIN) -> Iterator[None]:
-    """Print on Ctrl-C which jobs go on: those that were sent do not end with the command."""
+    """Print on Ctrl-C what becomes of the work: jobs that were sent do not end with the command."""
     try:
         yield
     except KeyboardInterrupt:

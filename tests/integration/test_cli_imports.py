@@ -1,11 +1,13 @@
 """The commands for imports: one file now, and those of the imports file."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pattern_storage.tasks.client import Job
+from pattern_storage.tasks.imports.run.execution import RunExecutor
 from tests.fix_celery import StorageWorker
 from tests.fix_cli import Cli, run_script
 from tests.fix_imports import patterns, runs_of, write_imports_file, write_lines
@@ -42,6 +44,20 @@ def test_import_one_file(cli: Cli, database_url: str, tmp_path: Path) -> None:
     skipped = cli("import", path, "--on-conflict", "skip", DATABASE_URL=database_url)
     assert skipped.code == 0
     assert "rows skipped" in skipped.out
+
+
+def test_ctrl_c_after_the_commit_is_an_import_that_is_done(
+    cli: Cli, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute = RunExecutor.execute
+
+    async def interrupted(executor: RunExecutor) -> None:
+        await execute(executor)
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(RunExecutor, "execute", interrupted)
+    done = cli("import", str(write_lines(tmp_path / "a.jsonl", patterns(3))), "--json", DATABASE_URL=database_url)
+    assert (done.code, done.json["data"]["rows_inserted"]) == (0, 3)
 
 
 def test_import_with_options(cli: Cli, database_url: str, tmp_path: Path) -> None:
