@@ -2,7 +2,8 @@
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import typer
 
@@ -23,7 +24,7 @@ from pattern_storage.tasks.cli import (
 from pattern_storage.tasks.cli.audit import audit
 from pattern_storage.tasks.cli.demo import demo
 from pattern_storage.tasks.cli.env import env
-from pattern_storage.tasks.cli.exits import explain_and_exit
+from pattern_storage.tasks.cli.exits import InputInvalid, explain_and_exit
 from pattern_storage.tasks.cli.interrupts import keep_interrupts
 from pattern_storage.tasks.cli.output import flush_output
 from pattern_storage.tasks.cli.relay import relay
@@ -60,12 +61,25 @@ def _options(
     """Store, change, find and remove code patterns through Celery jobs."""
 
 
+def _check_text(command: Sequence[str]) -> None:
+    """Raise InputInvalid for an argument that is not UTF-8: Python has lone surrogates for its bytes."""
+    for before, argument in pairwise(command):
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            name, equals, _ = argument[: error.start].partition("=")
+            name = name if equals else f"the argument after '{before}'"
+            byte = ord(argument[error.start]) & 0xFF
+            raise InputInvalid(f"{name} should be UTF-8 text, got the byte 0x{byte:x}") from None
+
+
 def main() -> None:
     """Run the command line; `pattern_storage/__main__.py` calls it."""
     # psycopg's pool and the client report what failed; a command says once, at its end, what is wrong.
     logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
     logging.getLogger("pattern_storage.tasks.client").setLevel(logging.ERROR)
     try:
+        _check_text(sys.argv)
         with keep_interrupts(), flush_output():
             # Not standalone: wrong arguments are an error among others, and printed as such.
             sys.exit(cli(standalone_mode=False) or 0)

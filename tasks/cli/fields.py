@@ -30,11 +30,6 @@ def parse_fields(assignments: Iterable[str]) -> dict[str, Any]:
             raise InputInvalid(f"unknown column {name!r}; {did_you_mean(name, WRITABLE)}")
         if name in fields:
             raise InputInvalid(f"{name} is given twice")
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            byte = ord(value[error.start]) & 0xFF
-            raise InputInvalid(f"{name} should be UTF-8 text, got the byte 0x{byte:x}") from None
         fields[name] = _value(name, value)
     return fields
 
