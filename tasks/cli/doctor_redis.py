@@ -16,7 +16,7 @@ from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.cli.finding import Finding
 from pattern_storage.tasks.cli.health import KEY
 from pattern_storage.tasks.redis_errors import passing
-from pattern_storage.tasks.redis_rights import missing_rights
+from pattern_storage.tasks.redis_rights_check import missing_rights
 from pattern_storage.tasks.redis_server import complaints
 
 OLDEST_REDIS = (6, 2)

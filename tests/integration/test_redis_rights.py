@@ -11,7 +11,7 @@ from pattern_storage.config.celeryconfig import QUEUES
 from pattern_storage.config.redis_rights import RIGHTS, acl_rules
 from pattern_storage.config.settings import Settings
 from pattern_storage.tasks.observability.metrics.servers import ServersCollector
-from pattern_storage.tasks.redis_rights import ARGUMENTS, AROUND, missing_rights
+from pattern_storage.tasks.redis_rights_check import ARGUMENTS, AROUND, missing_rights
 from tests.fix_cli import Cli
 from tests.fix_process import ROOT
 
