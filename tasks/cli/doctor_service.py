@@ -136,6 +136,7 @@ def _queue(depth: QueueDepth, pause: Pause | None, is_served: bool) -> Finding:
 
 def _refused(settings: Settings, queues: Iterable[str]) -> Iterator[Finding]:
     if not settings.broker_kind.is_redis:
+        yield Finding("refused messages", True, "not known: RabbitMQ drops them without a dead letter exchange")
         return
     with redis_queues(settings) as broker:
         for key, count in broker.refused(sorted(queues)).items():

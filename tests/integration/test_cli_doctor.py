@@ -16,7 +16,7 @@ from pattern_storage.config.settings import load_settings
 from pattern_storage.embedded import EmbeddedValkey
 from pattern_storage.storage import schema
 from pattern_storage.storage.installation import Installation
-from pattern_storage.tasks.cli.doctor_service import _queue
+from pattern_storage.tasks.cli.doctor_service import _queue, _refused
 from pattern_storage.tasks.cli.doctor_workers import ask_workers
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.installation_signs import KEPT, KEY, read_signs, sign
@@ -160,6 +160,12 @@ def test_a_queue(waiting: int, seconds: float | None, served: bool, ok: bool, ad
     oldest = None if seconds is None else datetime.now(UTC) - timedelta(seconds=seconds)
     finding = _queue(QueueDepth("batch", waiting, 0, 0, oldest), None, served)
     assert (finding.subject, finding.ok, finding.advice) == ("queue batch", ok, advice)
+
+
+def test_refused_messages_on_rabbitmq() -> None:
+    settings = load_settings(database_url="postgresql://host/db", redis_url="redis://host", broker_url="amqp://host//")
+    [finding] = _refused(settings, ["storage"])
+    assert "RabbitMQ drops them without a dead letter exchange" in finding.found
 
 
 NEGLECTED: tuple[LiteralString, ...] = (
