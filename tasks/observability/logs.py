@@ -8,10 +8,12 @@ import logging
 from typing import Any
 
 from celery import signals
+from celery.exceptions import ChordError
 
 from pattern_storage.config.settings import environment_settings
 from pattern_storage.storage.explanation import one_line
 from pattern_storage.storage.logs import CorrelationFilter
+from pattern_storage.tasks.errors import StorageOperationFailed
 
 _PLACE = "[%(asctime)s: %(levelname)s/%(processName)s]"
 LOG_FORMAT = f"{_PLACE} [%(correlation_id)s] %(message)s"
@@ -51,7 +53,19 @@ class BodyFilter(logging.Filter):
         return True
 
 
+class ChordFilter(logging.Filter):
+    """Removes the traceback from Celery's line about a chord of which a part failed: the line names the part."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Shorten the record and let it pass."""
+        match record.args:
+            case (_, ChordError() | StorageOperationFailed()):
+                record.exc_info = None
+        return True
+
+
 logging.getLogger("celery.worker.consumer.consumer").addFilter(BodyFilter())
+logging.getLogger("celery.backends.redis").addFilter(ChordFilter())
 
 
 class LineFormatter(logging.Formatter):

@@ -1,5 +1,6 @@
 """Chords, groups and chains on the workers' result backend, in a worker of this process."""
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ from celery.exceptions import ChordError
 
 from pattern_storage.tasks.celery_app import BACKENDS
 from pattern_storage.tasks.worker.result_backend import StorageRedisBackend
-from tests.fix_process import DEADLINE
+from tests.fix_process import DEADLINE, wait_until
 
 
 @pytest.fixture
@@ -49,6 +50,14 @@ def test_canvas(app: Celery) -> None:
     assert nested.apply_async().get(timeout=DEADLINE) == 17
 
 
-def test_a_part_that_fails_fails_the_chord(app: Celery) -> None:
+def test_a_part_that_fails_fails_the_chord(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is no fault of the worker: one line says so."""
+    lines: list[logging.LogRecord] = []
+    monkeypatch.setattr(logging.getLogger("celery.backends.redis"), "callHandlers", lines.append)
     with pytest.raises((ChordError, ValueError), match="no"):
         chord([call(app, "add", 1), call(app, "fail")], call(app, "total")).apply_async().get(timeout=DEADLINE)
+    # The part's failure, which the caller may have been told of, comes before.
+    wait_until(lambda: lines, "the chord's failure")
+    [line] = lines
+    assert "ValueError('no')" in line.getMessage()
+    assert line.exc_info is None

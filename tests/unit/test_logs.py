@@ -6,7 +6,11 @@ import re
 import sys
 from typing import Any
 
+import pytest
+from celery.exceptions import ChordError
+
 from pattern_storage.storage.logs import correlated
+from pattern_storage.tasks.errors import StorageOperationFailed
 from pattern_storage.tasks.observability.logs import JobFilter, formatter
 
 
@@ -46,6 +50,16 @@ def test_a_traceback_is_a_field() -> None:
     except ValueError:
         logged = json.loads(line("it failed", exc_info=sys.exc_info()))
     assert "ValueError: a bug" in logged["exc_info"]
+
+
+def test_a_chord_with_a_failed_part_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    failed = StorageOperationFailed({"error": "no", "metadata": {"error_type": "validation_error"}})
+    for error in (ChordError("a part"), failed, TimeoutError("a fault")):
+        try:
+            raise error
+        except Exception as raised:
+            logging.getLogger("celery.backends.redis").exception("Chord %r raised: %r", "id", raised)
+    assert [record.exc_info is None for record in caplog.records] == [True, True, False]
 
 
 FORGED = "x\n[2026-01-01 00:00:00,000: INFO/MainProcess] [-] forged\r\x1b[2J\u2028"
