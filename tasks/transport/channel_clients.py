@@ -21,6 +21,8 @@ class ChannelClients(redis.Channel):  # type: ignore[misc]  # kombu's is untyped
         parameters["connection_class"] = patient_class(parameters["connection_class"])
         if asynchronous:
             parameters["connection_class"] = polled_class(parameters["connection_class"], self)
+            # RESP2 has no messages that do not reply to a command, as `key_watch` needs; redis-py before 8 prefers it.
+            parameters["protocol"] = 3
         return parameters
 
     def leave_poller(self, connection: Any) -> None:

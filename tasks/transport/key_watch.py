@@ -37,9 +37,6 @@ class KeyWatch(PolledConnection):
     def on_connected(self) -> None:
         """Turn tracking on."""
         try:
-            # RESP2 has no messages that do not reply to a command.
-            if str(self.connection.protocol) != "3":
-                raise ResponseError("the connection speaks RESP2")
             self.connection.send_command("CLIENT", "TRACKING", "ON")
             self.connection.read_response()
         except ResponseError as error:
