@@ -159,6 +159,24 @@ def fits(page: Any) -> None:
     assert wide <= 0, page.url
 
 
+CONTRAST = """element => {
+    const parts = text => text.match(/[\\d.]+/g).map(Number);
+    const light = rgb => rgb.slice(0, 3).map(part => part / 255)
+        .map(part => part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, part, place) => sum + part * [0.2126, 0.7152, 0.0722][place], 0);
+    let behind = element;
+    const ground = () => parts(getComputedStyle(behind).backgroundColor);
+    while (behind.parentElement && ground()[3] === 0) behind = behind.parentElement;
+    const [less, more] = [parts(getComputedStyle(element).color), ground()].map(light).sort((a, b) => a - b);
+    return (more + 0.05) / (less + 0.05);
+}"""
+
+
+def contrast(element: Any) -> float:
+    """Contrast of an element's text with what is behind it, as WCAG has it."""
+    return float(element.evaluate(CONTRAST))
+
+
 def shoot(page: Any, pictures: Path, name: str, home: Path | None = None) -> None:
     """Take a picture of what a person sees; the temporary folder `home` has a plain name in it."""
     page.wait_for_load_state("networkidle")

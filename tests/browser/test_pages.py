@@ -10,20 +10,7 @@ from uuid import UUID
 from pattern_storage import JobTimeout
 from tests.fix_flower import ask
 from tests.fix_process import wait_until
-from tests.fix_station import SIZE, Station, confirm, fits, pattern, shoot
-
-#: Contrast of an element's text with what is behind it, as WCAG has it.
-CONTRAST = """element => {
-    const parts = text => text.match(/[\\d.]+/g).map(Number);
-    const light = rgb => rgb.slice(0, 3).map(part => part / 255)
-        .map(part => part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
-        .reduce((sum, part, place) => sum + part * [0.2126, 0.7152, 0.0722][place], 0);
-    let behind = element;
-    const ground = () => parts(getComputedStyle(behind).backgroundColor);
-    while (behind.parentElement && ground()[3] === 0) behind = behind.parentElement;
-    const [less, more] = [parts(getComputedStyle(element).color), ground()].map(light).sort((a, b) => a - b);
-    return (more + 0.05) / (less + 0.05);
-}"""
+from tests.fix_station import SIZE, Station, confirm, contrast, fits, pattern, shoot
 
 
 def test_each_role_sees_its_buttons(person: Callable[..., Any], station: Station) -> None:
@@ -236,7 +223,7 @@ def test_pages_fit_a_phone_and_the_keyboard(person: Callable[..., Any]) -> None:
         page.goto("/queues")
         page.evaluate("scheme => document.documentElement.setAttribute('data-bs-theme', scheme)", scheme)
         for selector in (".btn-outline-primary", ".nav-link.active"):
-            assert page.locator(selector).first.evaluate(CONTRAST) >= 4.5, (scheme, selector)
+            assert contrast(page.locator(selector).first) >= 4.5, (scheme, selector)
     page.emulate_media(color_scheme="light")
     page.get_by_role("button", name="Toggle navigation").click()
     with page.expect_navigation():

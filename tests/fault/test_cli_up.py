@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 
 from pattern_storage.embedded import EmbeddedValkey, read_state
-from tests.fix_cli import ABSENT_POSTGRES, ABSENT_REDIS, PATTERN, Cli, Said, make_home, names_in
+from tests.fix_cli import ABSENT_REDIS, PATTERN, Cli, Said, make_home, names_in
 from tests.fix_flower import ask
 from tests.fix_metrics import Scrape
-from tests.fix_process import ROOT, free_port, wait_until
+from tests.fix_process import free_port, wait_until
 from tests.fix_up import Running, Up
+from tests.fix_user import other_python
 
 
 @pytest.fixture(scope="module")
@@ -178,63 +179,6 @@ def test_interrupted_while_it_starts(start: Callable[..., Up], data_dir: Path) -
     up.leaves_nothing()
     assert up.text.endswith("stopped\n")
     assert "Traceback" not in up.text
-
-
-@pytest.mark.parametrize(
-    ("variables", "missing"),
-    [
-        ({"DATABASE_URL": "postgresql://127.0.0.1:1/x"}, "REDIS_URL"),
-        ({"REDIS_URL": ABSENT_REDIS}, "DATABASE_URL"),
-        ({"BROKER_URL": "amqp://127.0.0.1:1"}, "DATABASE_URL"),
-        ({"RESULT_BACKEND_URL": ABSENT_REDIS}, "DATABASE_URL"),
-    ],
-)
-def test_some_servers_but_not_all(cli: Cli, home: Path, variables: dict[str, Any], missing: str) -> None:
-    said = cli("up", PATTERN_STORAGE_DATA_DIR=str(home / "data"), **variables)
-    assert (said.code, said.out) == (2, "")
-    assert f"Error: {missing} is not set; set both DATABASE_URL and REDIS_URL, or neither" in said.error
-    assert names_in(home) == []
-
-
-def test_given_servers_that_do_not_answer(cli: Cli, home: Path) -> None:
-    said = cli(
-        "up",
-        PATTERN_STORAGE_DATA_DIR=str(home / "data"),
-        DATABASE_URL=ABSENT_POSTGRES,
-        REDIS_URL=ABSENT_REDIS,
-    )
-    assert said.code == 3
-    assert "PostgreSQL" in said.error
-    assert names_in(home / "data") == ["stack.lock"]
-
-
-@pytest.mark.parametrize("given", [False, True])
-def test_a_data_directory_that_cannot_be(cli: Cli, home: Path, database_url: str, given: bool) -> None:
-    (home / "file").write_text("")
-    urls: dict[str, Any] = {"DATABASE_URL": database_url, "REDIS_URL": ABSENT_REDIS} if given else {}
-    said = cli("up", "--data-dir", str(home / "file" / "data"), **urls)
-    assert said.code == 2
-    assert said.err.startswith("Error: Cannot ")
-    assert f"{home / 'file' / 'data'}" in said.error
-    assert "Not a directory" in said.error
-
-
-def other_python(user: int, folder: Path) -> tuple[str, dict[str, str]]:
-    """Return a Python that this user can run with this checkout, and the environment it needs; skip without."""
-    # What redis needs on Python before 3.11.3, which the tests' own Python may be newer than.
-    shims = folder / "shims"
-    shims.mkdir(0o755)
-    (shims / "async_timeout.py").write_text("from asyncio import timeout\n")
-    path = os.pathsep.join([str(ROOT), *sys.path, str(shims)])
-    environment = {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    # The interpreter of the tests may stand in root's home.
-    for python in filter(None, [sys.executable, shutil.which(version, path="/usr/local/bin:/usr/bin")]):
-        with contextlib.suppress(PermissionError):
-            attempt = [python, "-c", "import pattern_storage.tasks.cli"]
-            if subprocess.run(attempt, cwd="/", user=user, extra_groups=[], env=environment).returncode == 0:
-                return python, environment
-    pytest.skip("another user cannot run a Python of this version with this checkout")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the other tests run as an ordinary user already")

@@ -1,15 +1,12 @@
 """What is left of the embedded servers when the process that started them is killed."""
 
-import contextlib
 import json
 import os
 import pwd
 import select
-import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,10 +17,8 @@ import pytest
 
 from pattern_storage.embedded import EmbeddedPostgres, EmbeddedStack, EmbeddedValkey, read_state
 from tests.fix_embedded import AS_ROOT
-
-ROOT = Path(__file__).resolve().parents[2]
-
-PACKAGES = {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "PYTHONDONTWRITEBYTECODE": "1"}
+from tests.fix_process import ROOT, wait_until
+from tests.fix_user import other_python
 
 # Starts a stack, says where it is in one line of JSON, and waits for its end.
 HOLDER = """
@@ -48,8 +43,9 @@ def hold() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
     started: list[subprocess.Popen[str]] = []
 
     def start(
-        data_dir: Path, *, before: str = "", inside: str = "pass", user: int | None = None, python: str = sys.executable
-    ) -> "subprocess.Popen[str]":
+        data_dir: Path, *, before: str = "", inside: str = "pass", user: int | None = None,
+        python: str = sys.executable, environment: dict[str, str] | None = None,
+    ) -> "subprocess.Popen[str]":  # fmt: skip
         child = subprocess.Popen(
             [python, "-c", HOLDER.format(before=before, inside=inside), str(data_dir)],
             stdin=subprocess.PIPE,
@@ -59,7 +55,7 @@ def hold() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
             start_new_session=True,
             user=user,
             extra_groups=[] if user else None,
-            env=os.environ | (PACKAGES | {"HOME": str(data_dir)} if user else {}),
+            env=os.environ | (environment or {}),
         )
         started.append(child)
         return child
@@ -78,13 +74,6 @@ def line_of(child: "subprocess.Popen[str]") -> Any:
     assert child.stdout is not None
     assert select.select([child.stdout], [], [], 20)[0], "it says nothing for 20 s"
     return json.loads(child.stdout.readline())
-
-
-def until(condition: Callable[[], object], what: str, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.005)
 
 
 def alive(pid: int) -> bool:
@@ -125,10 +114,10 @@ def test_kill_9_leaves_no_servers_and_no_state(scratch: Path, hold: Callable[...
 
     child.kill()
     child.wait()
-    until(lambda: read_state(scratch / "data") is None, "the state of a dead stack is not believed")
+    wait_until(lambda: read_state(scratch / "data") is None, "the state of a dead stack is not believed")
     assert (scratch / "data" / "state.json").exists(), "it had no chance to clean up"
-    until(lambda: not any(alive(pid) for pid in said["pids"]), "both servers follow their parent")
-    until(lambda: not working_in(scratch), "nor is any of their children left")
+    wait_until(lambda: not any(alive(pid) for pid in said["pids"]), "both servers follow their parent")
+    wait_until(lambda: not working_in(scratch), "nor is any of their children left")
 
     with EmbeddedStack(scratch / "data", durable=False) as stack:
         assert stack.database_url == state.database_url
@@ -150,7 +139,7 @@ def test_kill_9_in_the_middle_of_initdb(scratch: Path, hold: Callable[..., "subp
     child = hold(scratch / "data")
     server = scratch / "data" / "postgres"
     # PG_VERSION is what makes a directory look like a finished one.
-    until(lambda: list(server.glob("data.new-*/PG_VERSION")), "initdb has begun")
+    wait_until(lambda: list(server.glob("data.new-*/PG_VERSION")), "initdb has begun")
     child.kill()
     child.wait()
     assert not (server / "data").exists()
@@ -226,16 +215,8 @@ def test_ctrl_c_reaches_us_and_not_the_servers(data_dir: Path, hold: Callable[..
 def test_as_an_ordinary_user(scratch: Path, hold: Callable[..., "subprocess.Popen[str]"]) -> None:
     user = pwd.getpwnam("daemon").pw_uid
     os.chown(scratch, user, user)
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    # The interpreter of the tests may stand in root's home.
-    for python in filter(None, [sys.executable, shutil.which(version, path="/usr/local/bin:/usr/bin")]):
-        with contextlib.suppress(PermissionError):
-            attempt = [python, "-c", "import pattern_storage.embedded"]
-            if subprocess.run(attempt, cwd=ROOT, user=user, extra_groups=[], env=PACKAGES).returncode == 0:
-                break
-    else:
-        pytest.skip("another user cannot run a Python of this version with this checkout")
-    child = hold(scratch / "data", user=user, python=python)
+    python, environment = other_python(user, scratch)
+    child = hold(scratch / "data", user=user, python=python, environment=environment | {"HOME": str(scratch / "data")})
     said = line_of(child)
     assert {psutil.Process(pid).uids().real for pid in said["pids"]} == {user}
     assert (scratch / "data").stat().st_mode & 0o777 == 0o700
@@ -244,7 +225,7 @@ def test_as_an_ordinary_user(scratch: Path, hold: Callable[..., "subprocess.Pope
     assert add_row(state.database_url) == 1
     child.kill()
     child.wait()
-    until(lambda: not any(alive(pid) for pid in said["pids"]), "both servers follow their parent")
+    wait_until(lambda: not any(alive(pid) for pid in said["pids"]), "both servers follow their parent")
 
 
 def test_an_orphaned_valkey_does_not_share_its_file(scratch: Path) -> None:

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from itertools import chain
 
 from tests.fix_faults import SAFE, SOON, Launch
-from tests.fix_load import VERBS, Load
+from tests.fix_invariant import VERBS
+from tests.fix_load import Load
 from tests.fix_process import DEADLINE, wait_until
 from tests.fix_proxy import Proxy, ProxyTo, through
 

@@ -14,7 +14,8 @@ from pattern_storage.embedded import EmbeddedValkey
 from pattern_storage.tasks.client import BrokerUnavailable, ResultBackendUnavailable
 from tests.fix_celery import BLOCKED, locked_patterns, worker_connections
 from tests.fix_faults import SAFE, SOON, Launch
-from tests.fix_load import Load, messages
+from tests.fix_invariant import messages
+from tests.fix_load import Load
 from tests.fix_process import DEADLINE, wait_until
 
 PATIENT = SOON | SAFE | {"PATTERN_STORAGE_MAX_ATTEMPTS": "20"}

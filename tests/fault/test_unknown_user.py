@@ -9,10 +9,10 @@ import psycopg
 import pytest
 
 from pattern_storage.tasks.client import PatternStorageClient
-from tests.fault.test_cli_up import other_python
 from tests.fix_process import DEADLINE
 from tests.fix_storage import make_pattern
 from tests.fix_up import Running
+from tests.fix_user import other_python
 
 UNKNOWN = 54_321
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a program as another user")
