@@ -30,4 +30,8 @@ pytest_plugins = [
     "tests.fix_client",
     "tests.fix_celery_setup",
     "tests.fix_slow_file",
+    "tests.fix_result_backend",
+    "tests.fix_query_plans",
+    "tests.fix_jobs",
+    "tests.fix_dispatcher",
 ]

@@ -1,13 +1,9 @@
-"""Connections that applications have, by every library that `submit_in` knows, each in its own transaction."""
+"""Connections that applications have, by every library that `submit_in` knows; and the outbox they write to."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import (
-    AbstractAsyncContextManager,
-    AbstractContextManager,
-    asynccontextmanager,
-    contextmanager,
-)
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import psycopg
@@ -150,3 +146,19 @@ ASYNCHRONOUS = [
     psycopg_async_connection, psycopg_async_cursor, sqlalchemy_async_connection, sqlalchemy_async_session,
     sqlalchemy_async_scoped_session, asyncpg_connection, asyncpg_pool,
 ]  # fmt: skip
+
+
+#: No test here needs a queue: the outbox is written in PostgreSQL alone.
+NOWHERE = "redis://127.0.0.1:1/0"
+
+
+def outbox(url: str, low: int = 0) -> list[UUID]:
+    """Empty the outbox, and return what was in it, in the order of publication; `low` have that priority."""
+    with psycopg.connect(url) as connection:
+        found = connection.execute(
+            "SELECT correlation_id FROM outbox ORDER BY publish_after, correlation_id"
+        ).fetchall()
+        optioned = connection.execute("SELECT options ->> 'priority' FROM outbox WHERE options IS NOT NULL").fetchall()
+        assert optioned == [("low",)] * low
+        connection.execute("DELETE FROM outbox")
+    return [job for (job,) in found]

@@ -10,9 +10,7 @@ import psycopg
 import pytest
 import redis
 
-from pattern_storage.embedded import (
-    EmbeddedPostgres,
-)
+from pattern_storage.embedded import EmbeddedPostgres
 from tests.fix_cli import make_home
 
 AS_ROOT = os.geteuid() == 0
@@ -33,7 +31,7 @@ def scratch() -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def finished() -> Iterator[Path]:
     """A PostgreSQL that was created and stopped. initdb is most of the time these tests take: most copy this."""
     directory = make_home(SCRATCH)

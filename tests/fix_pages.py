@@ -3,14 +3,17 @@
 import base64
 import html
 import http.cookiejar
+import json
 import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -19,6 +22,7 @@ from psycopg.sql import SQL, Identifier
 
 from pattern_storage.tasks.client import PatternStorageClient
 from tests.fix_flower import PASSWORD, Answer, Flower, GivenServers
+from tests.fix_storage import make_pattern
 
 LOGINS = {
     "admin": f"admin:{PASSWORD}",
@@ -26,6 +30,15 @@ LOGINS = {
     "operator": "otto:operator-password",
     "other operator": "olga:0perator-password",
 }
+
+TEMPLATE = "def a_template_that_no_page_shows(): ..."
+
+ENDED = """
+    INSERT INTO job_ledger (correlation_id, result, state, operation, pattern_name, error_type, queue, worker, attempts,
+                            sent_at, duration_ms, finished_at, errors, contract)
+    VALUES (%(id)s, %(result)s, %(state)s, %(operation)s, %(name)s, %(error_type)s, %(queue)s, 'celery@w', %(attempts)s,
+            %(at)s::timestamptz - interval '3 seconds', %(duration)s, %(at)s, %(errors)s, %(contract)s)
+"""
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -144,3 +157,31 @@ def pages_client(pages: Pages) -> Iterator[PatternStorageClient]:
     """A client whose jobs the pages show."""
     with PatternStorageClient(redis_url=pages.redis_url, database_url=pages.database_url) as opened:
         yield opened
+
+
+def end(pages: Pages, state: str = "SUCCESS", **given: Any) -> UUID:
+    """Add a job that has ended."""
+    job = uuid4()
+    error = given.get("error")
+    result = {"success": state == "SUCCESS", "data": {}, "error": error, "metadata": {"correlation_id": str(job)}}
+    contract = {"correlation_id": str(job), "operation": "insert", "data": make_pattern(template_code=TEMPLATE)}
+    values = {
+        "operation": "insert", "name": None, "error_type": None, "queue": "storage", "attempts": 1, "duration": 500.0,
+        "at": "2026-03-01T12:00:00+00:00", "errors": None,
+    } | given  # fmt: skip
+    values |= {"id": job, "state": state, "result": json.dumps(result), "contract": json.dumps(contract)}
+    pages.execute_named(ENDED, values)
+    return job
+
+
+def before(**span: float) -> str:
+    """A moment in the past."""
+    return (datetime.now(UTC) - timedelta(**span)).isoformat()
+
+
+def shown(pages: Pages, **query: str) -> list[UUID]:
+    """The jobs of a page, in order."""
+    page = pages.visitor("viewer").get("/jobs", **query)
+    assert page.status == 200, page.text
+    assert TEMPLATE not in page.text
+    return [UUID(each) for each in re.findall(r'<code class="pages-id">([0-9a-f-]{36})</code>', page.text)]

@@ -11,13 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pattern_storage.embedded import (
-    EmbeddedError,
-    EmbeddedPostgres,
-    EmbeddedStack,
-    EmbeddedValkey,
-    default_data_dir,
-)
+from pattern_storage.embedded import EmbeddedError, EmbeddedPostgres, EmbeddedStack, EmbeddedValkey, default_data_dir
 from tests.fix_embedded import AS_ROOT, answer
 
 

@@ -10,10 +10,9 @@ import redis
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.flower.pages.actions import ActionHandler
 from pattern_storage.tasks.flower.pages.routes import ROUTES
-from tests.fix_pages import Pages
+from tests.fix_pages import Pages, end
 from tests.fix_process import wait_until
 from tests.fix_storage import make_pattern
-from tests.integration.test_flower_jobs import end
 
 pytestmark = pytest.mark.usefixtures("clean_pages")
 
@@ -124,26 +123,6 @@ def test_a_queue_of_another_name_is_like_ours(pages: Pages, pages_client: Patter
     # Paused, it is there though nothing is in it.
     assert "/queues/resume?name=fast" in admin.get("/queues/of/fast").text
     assert "1 resumed" in admin.submit("/queues/resume", name="fast").text
-
-
-def test_throughput_is_a_plot_beside_the_figure(pages: Pages) -> None:
-    """A queue's name may be anything that a producer wrote into a message, and the name of any key."""
-    pages.execute(
-        "INSERT INTO job_ledger (correlation_id, result, state, operation, queue, finished_at)"
-        " SELECT gen_random_uuid(), '{}', 'SUCCESS', 'insert', queue, now() - n * interval '20 seconds'"
-        " FROM generate_series(1, 60) AS n, unnest(ARRAY['storage', 'old', 'celery-task-meta-x', '<b>', NULL]) AS queue"
-    )
-    with redis.Redis.from_url(pages.redis_url) as server:
-        server.set("celery-task-meta-x", "a result")
-    viewer = pages.visitor("viewer")
-    row = re.compile(r'href="/queues/of/([^"]*)"(?:(?!</tr>).)*<svg class="spark"', re.DOTALL)
-    wait_until(
-        lambda: row.findall(viewer.get("/queues").text) == ["storage", "old"], "the plots are kept for ten seconds"
-    )
-    page = viewer.get("/queues").text
-    assert "<b>" not in page
-    assert 'aria-label="Jobs a second in the last hour, at most 0.' in page
-    assert 'class="plot"' in viewer.get("/queues/of/storage").text
 
 
 def test_imports_are_paused_and_resumed(pages: Pages) -> None:

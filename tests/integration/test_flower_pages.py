@@ -1,172 +1,125 @@
-"""Our pages in Flower: what they show, what their buttons do, and for whom."""
+"""Pages beside those of jobs and dead letters: the overview, the audit, a pattern, and what every page has."""
 
-import html
 import json
 import re
-from collections.abc import Iterator
-from typing import Any, LiteralString
+from typing import Any, cast
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 import redis
+from psycopg.types.json import Json
 
-from tests.fix_pages import Pages, Visitor
+from tests.fix_pages import TEMPLATE, Pages, before, end
+from tests.fix_process import wait_until
+from tests.fix_storage import make_pattern
 
-TEMPLATE = "def a_template_that_no_page_shows(): ..."
-BURY: LiteralString = """
-    INSERT INTO dead_letters (correlation_id, contract, operation, pattern_name, error_type, error, attempts, first_at)
-    SELECT id, contract, contract ->> 'operation', contract #>> '{data,pattern_name}', error_type, error, 5, now()
-    FROM (VALUES (%s::uuid, %s::json, %s, %s)) AS letter (id, contract, error_type, error)
-"""
+pytestmark = pytest.mark.usefixtures("clean_pages")
 
 
-def bury(pages: Pages, error_type: str, error: str, **contract: Any) -> UUID:
-    """Make a dead letter."""
-    job = uuid4()
-    data = {"pattern_name": f"p {job.hex[:6]}", "pattern_type": "t", "language": "l", "template_code": TEMPLATE}
-    text = json.dumps({"correlation_id": str(job), "operation": "insert", "data": data} | contract)
-    pages.execute(BURY, job, text, error_type, error)
-    return job
+def test_the_overview_says_what_is_wrong_with_a_link_to_it(pages: Pages) -> None:
+    end(pages, "FAILURE", error_type="unique_violation", at=before(minutes=20))
+    end(pages, at=before(minutes=20))
+    end(pages, at=before(seconds=1), duration=9_000.0)
+    pages.execute(
+        "INSERT INTO dead_letters (correlation_id, contract, error_type, error, attempts, first_at)"
+        " VALUES (gen_random_uuid(), '{}', 'worker_lost', 'gone', 5, now())"
+    )
+    visitor = pages.visitor("viewer")
+    assert visitor.get("/").text == "/overview"
+
+    def checked() -> Any:
+        page = visitor.get("/overview").text
+        return "are being checked" not in page and page
+
+    page: str = wait_until(checked, "servers are checked")
+    assert re.search(r'<a href="/dead-letters">1 dead letter to replay or discard', page)
+    # No worker is there.
+    assert re.search(r'<a href="/workers">workers: none answers', page)
+    assert page.count('<svg class="plot"') == 3
+    # Of the whole hour, not of its last minute.
+    assert re.search(r"<strong>500 ms</strong><span>duration, last hour: median", page)
+    assert visitor.get("/overview", span="day").text.count('<svg class="plot"') == 3
+    assert visitor.get("/overview", span="year").status == 400
 
 
-@pytest.fixture
-def viewer(pages: Pages) -> Visitor:
-    return pages.visitor("viewer")
+def test_the_audit_says_who_did_what(pages: Pages) -> None:
+    for actor in ("ann", "<i>bob</i>"):
+        pages.execute(
+            "INSERT INTO audit_log (actor, action, filter, count) VALUES (%s, 'cancel', '{\"state\": \"RETRY\"}', 12)",
+            actor,
+        )
+    visitor = pages.visitor("viewer")
+    page = visitor.get("/audit").text
+    assert "&lt;i&gt;bob&lt;/i&gt;" in page
+    assert "state RETRY" in page
+    assert ">ann<" not in visitor.get("/audit", actor="<i>bob</i>").text
+    assert "No entry matches" in visitor.get("/audit", action="other").text
+    for wrong in ("x", "9" * 30, "-1"):
+        assert visitor.get("/audit", before=wrong).status == 400
+    assert "ann" in visitor.get("/audit", before="9223372036854775807").text
+    for about in ({"jobs": [f"id{n}" for n in range(9)]}, {"jobs": {"old": "new"}}):
+        pages.execute(
+            "INSERT INTO audit_log (actor, action, filter, count) VALUES ('a', 'b', %s, 9)", json.dumps(about)
+        )
+    page = visitor.get("/audit").text
+    assert "jobs id0, id1, id2 and 6 more" in page
+    assert "jobs old → new" in page
 
 
-@pytest.fixture
-def operator(pages: Pages) -> Visitor:
-    return pages.visitor("operator")
+def test_a_pattern_has_a_page_without_its_code(pages: Pages) -> None:
+    pages.empty("pattern_templates")
+    given = make_pattern(
+        pattern_name="pooled <i>", template_code=TEMPLATE, example_usage=TEMPLATE, description="Keeps <b>some</b>",
+        context={"code": TEMPLATE}, tags=["x", "y"],
+    )  # fmt: skip
+    columns = ", ".join(given)
+    written = (
+        f"INSERT INTO pattern_templates ({columns}, parent_pattern_id)"
+        f" VALUES ({', '.join(f'%({name})s' for name in given)}, %(parent)s) RETURNING id"
+    )
+    with psycopg.connect(pages.database_url, autocommit=True) as connection:
+
+        def write(parent: UUID | None = None, **changed: Any) -> UUID:
+            values = given | changed | {"context": Json(given["context"]), "parent": parent}
+            row = connection.execute(written, values).fetchone()
+            assert row
+            return cast("UUID", row[0])
+
+        first = write()
+        second = write(first, pattern_name="pooled again")
+        third = write(language="go")
+    job = end(pages, "FAILURE", name="pooled <i>", error_type="unique_violation", error="there is one")
+    pages.execute(
+        "UPDATE job_ledger SET result = jsonb_build_object('success', true, 'data', jsonb_build_object('pattern_id',"
+        " %s::text))::json WHERE correlation_id = %s", str(first), job,
+    )  # fmt: skip
+    visitor = pages.visitor("viewer")
+    assert f'href="/patterns/{first}"' in visitor.get(f"/jobs/{job}").text
+    page = visitor.get(f"/patterns/{first}").text
+    for said in (
+        "pooled &lt;i&gt;", "Keeps &lt;b&gt;some&lt;/b&gt;", "x, y", f"/patterns/{second}", f"/patterns/{third}",
+        f"/jobs/{job}", f"{len(TEMPLATE)} B",
+    ):  # fmt: skip
+        assert said in page, said
+    assert f'href="/patterns/{first}">pooled &lt;i&gt;</a>' in visitor.get(f"/patterns/{second}").text
+    queries = (
+        {"name": "pooled <i>"},
+        {"since": "2020-01-01T00:00"},
+        {"until": "2020-01-01T00:00"},
+        {"until": "2100-01-01"},
+    )
+    listed = [visitor.get("/patterns", **query).text for query in queries]
+    found = [re.findall(r'<code class="pages-id">(\S+)</code>', text) for text in listed]
+    assert [len(each) for each in found] == [2, 3, 0, 3]
+    assert found[1] == [str(each) for each in (third, second, first)]
+    assert TEMPLATE not in page + "".join(listed)
+    for path, status in ((f"/patterns/{uuid4()}", 404), ("/patterns/nothing", 404), ("/patterns?since=x", 400)):
+        assert visitor.get(path).status == status
 
 
-@pytest.fixture
-def admin(pages: Pages) -> Visitor:
-    return pages.visitor("admin")
-
-
-@pytest.fixture
-def letters(pages: Pages) -> Iterator[dict[str, list[UUID]]]:
-    """Eight dead letters that waited for a lock, and two whose worker was lost."""
-    locked = [bury(pages, "transaction_conflict", f"lock timeout of row {n} ('x{n}')") for n in range(8)]
-    yield {"locked": locked, "lost": [bury(pages, "worker_lost", "its process was killed 5 times") for _ in range(2)]}
-    pages.empty("dead_letters")
-    with redis.Redis.from_url(pages.redis_url) as server:
-        server.flushdb()
-
-
-def waiting(pages: Pages) -> set[UUID]:
-    """The ids of the jobs on the queue `storage`."""
-    with redis.Redis.from_url(pages.redis_url) as server:
-        messages: Any = server.lrange("storage", 0, -1)
-    return {UUID(json.loads(each)["headers"]["id"]) for each in messages}
-
-
-def left(pages: Pages) -> set[UUID]:
-    return {row[0] for row in pages.execute("SELECT correlation_id FROM dead_letters")}
-
-
-def test_dead_letters_are_grouped_and_found(pages: Pages, viewer: Visitor, letters: dict[str, list[UUID]]) -> None:
-    page = viewer.get("/dead-letters").text
-    assert "10 dead letters" in page
-    assert TEMPLATE not in page
-    groups = re.findall(r'<td class="pages-number"><a href="([^"]*)">(\d+)</a>', page)
-    assert [count for _, count in groups] == ["8", "2"]
-    # A group leads to its letters.
-    group = viewer.get(groups[0][0].replace("&amp;", "&")).text
-    assert "8 dead letters" in group
-    assert all(str(job) in group for job in letters["locked"])
-    assert "2 dead letters" in viewer.get("/dead-letters", error_type="worker_lost").text
-    one = viewer.get("/dead-letters", id=letters["lost"][0]).text
-    assert ("1 dead letter" in one, "insert p " in one) == (True, True)
-    assert "No dead letter matches" in viewer.get("/dead-letters", since="2100-01-01T00:00").text
-    assert "10 dead letters" in viewer.get("/dead-letters", until="2100-01-01T00:00").text
-
-
-def test_each_group_leads_to_its_letters(pages: Pages, viewer: Visitor, letters: dict[str, list[UUID]]) -> None:
-    """Also where the reason is longer than a parameter may be, or has characters that a URL loses."""
-    odd = [bury(pages, "worker_lost", error) for error in ("so long " * 50, " two\nlines\x1b[2J ", "<b>&amp;</b>")]
-    groups = re.findall(r'<td class="pages-number"><a href="([^"]*)">1</a>', viewer.get("/dead-letters").text)
-    shown = [viewer.get(html.unescape(group)).text for group in groups]
-    assert [sum(str(job) in text for job in odd) for text in shown] == [1, 1, 1]
-
-
-def test_dead_letters_page_by_page(pages: Pages, viewer: Visitor, letters: dict[str, list[UUID]]) -> None:
-    for _ in range(50):
-        bury(pages, "worker_lost", "again")
-    page = viewer.get("/dead-letters").text
-    [older] = re.findall(r'href="([^"]*)">Older</a>', page)
-    rest = viewer.get(older.replace("&amp;", "&")).text
-    shown = [set(re.findall(r'<code class="pages-id">(\S+)</code>', text)) for text in (page, rest)]
-    assert [len(ids) for ids in shown] == [50, 10]
-    assert {UUID(each) for ids in shown for each in ids} == left(pages)
-
-
-def test_replay_by_filter(pages: Pages, operator: Visitor, letters: dict[str, list[UUID]]) -> None:
-    # One of them cannot be sent again.
-    broken = bury(pages, "transaction_conflict", "lock timeout of row 9 ('x9')", operation="none")
-    one = pages.execute("SELECT pattern_name FROM dead_letters WHERE correlation_id = %s", letters["lost"][0])[0][0]
-    found = operator.get("/dead-letters", name=one, operation="insert").text
-    assert ("1 dead letter<" in found, str(letters["lost"][0]) in found) == (True, True)
-    assert "No dead letter matches" in operator.get("/dead-letters", name=one, operation="delete").text
-    assert operator.get("/dead-letters", operation="drop").status == 400
-    shown = operator.submit("/dead-letters/replay", error_type="transaction_conflict", operation="insert")
-    assert "8 replayed" in shown.text
-    assert waiting(pages) == set(letters["locked"])
-    # They stay until they are done.
-    assert left(pages) == {*letters["locked"], *letters["lost"], broken}
-
-
-def test_discard_by_filter(pages: Pages, admin: Visitor, letters: dict[str, list[UUID]]) -> None:
-    assert "removed for good" in admin.get("/dead-letters/discard", error_type="worker_lost").text
-    shown = admin.submit("/dead-letters/discard", error_type="worker_lost")
-    assert "Done: 2 discarded." in shown.text
-    assert left(pages) == set(letters["locked"])
-
-
-def test_only_those_that_were_counted(pages: Pages, admin: Visitor, letters: dict[str, list[UUID]]) -> None:
-    """What dies between question and confirmation was not asked about."""
-    asked = admin.get("/dead-letters/discard", until="2100-01-01T00:00").text
-    [until] = re.findall(r'name="until" value="([^"]*)"', asked)
-    late = bury(pages, "worker_lost", "later")
-    assert admin.post("/dead-letters/discard", until=until).status == 303
-    assert left(pages) == {late}
-
-
-def test_what_a_role_may_not_do(pages: Pages, letters: dict[str, list[UUID]]) -> None:
-    before = left(pages)
-    for who, refused in (("viewer", ("replay", "discard")), ("operator", ("discard",)), ("admin", ())):
-        visitor = pages.visitor(who)
-        page = visitor.get("/dead-letters").text
-        for action in ("replay", "discard"):
-            assert (f"/dead-letters/{action}" in page) == (action not in refused), (who, action)
-        for action in refused:
-            for answer in (visitor.get(f"/dead-letters/{action}"), visitor.post(f"/dead-letters/{action}")):
-                assert (answer.status, "This takes the role" in answer.text) == (403, True), (who, action)
-    assert (left(pages), waiting(pages)) == (before, set())
-
-
-def test_forged_requests_change_nothing(pages: Pages, admin: Visitor, letters: dict[str, list[UUID]]) -> None:
-    before = left(pages)
-    assert admin.get("/workers").status == 200
-    for answer in (
-        admin.post("/dead-letters/discard", token=False),
-        admin.post("/dead-letters/discard", token=False, _xsrf="guessed"),
-        admin.post("/dead-letters/discard", headers={"Origin": "http://elsewhere.example"}),
-        admin.post("/dead-letters/discard", headers={"Sec-Fetch-Site": "cross-site"}),
-    ):
-        assert answer.status == 403
-    assert (left(pages), waiting(pages)) == (before, set())
-
-
-@pytest.mark.parametrize("path", ["/dead-letters"])
-def test_wrong_filters_are_said(viewer: Visitor, path: str) -> None:
-    for name, value in (("id", "x"), ("since", "yesterday"), ("error_type", "x" * 256)):
-        answer = viewer.get(path, **{name: value})
-        assert (answer.status, name in answer.text, "should be" in answer.text) == (400, True, True), (name, value)
-
-
-def test_pages_say_what_browsers_need(viewer: Visitor) -> None:
-    page = viewer.get("/dead-letters").text
+def test_pages_say_what_browsers_need(pages: Pages) -> None:
+    page = pages.visitor("viewer").get("/dead-letters").text
     # One heading, a way past the navigation, and the page's own place in it.
     assert page.count("<h1>") == 1
     assert 'class="skip-link"' in page
@@ -174,3 +127,23 @@ def test_pages_say_what_browsers_need(viewer: Visitor) -> None:
     # Nothing from elsewhere, and no script in the page.
     assert not re.search(r'(?:src|href)="(?:https?:)?//(?!flower\.readthedocs|github\.com/mher)', page)
     assert re.findall(r"<script(?![^>]*\bsrc=)", page) == []
+
+
+def test_throughput_is_a_plot_beside_the_figure(pages: Pages) -> None:
+    """A queue's name may be anything that a producer wrote into a message, and the name of any key."""
+    pages.execute(
+        "INSERT INTO job_ledger (correlation_id, result, state, operation, queue, finished_at)"
+        " SELECT gen_random_uuid(), '{}', 'SUCCESS', 'insert', queue, now() - n * interval '20 seconds'"
+        " FROM generate_series(1, 60) AS n, unnest(ARRAY['storage', 'old', 'celery-task-meta-x', '<b>', NULL]) AS queue"
+    )
+    with redis.Redis.from_url(pages.redis_url) as server:
+        server.set("celery-task-meta-x", "a result")
+    viewer = pages.visitor("viewer")
+    row = re.compile(r'href="/queues/of/([^"]*)"(?:(?!</tr>).)*<svg class="spark"', re.DOTALL)
+    wait_until(
+        lambda: row.findall(viewer.get("/queues").text) == ["storage", "old"], "the plots are kept for ten seconds"
+    )
+    page = viewer.get("/queues").text
+    assert "<b>" not in page
+    assert 'aria-label="Jobs a second in the last hour, at most 0.' in page
+    assert 'class="plot"' in viewer.get("/queues/of/storage").text

@@ -1,100 +1,19 @@
 """Job lists: what each table knows of a job, one list in keyset pages, filters, and hostile ones."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import UUID, uuid4
 
-import psycopg
 import pytest
 from psycopg.rows import scalar_row
 from psycopg.sql import SQL
 
-from pattern_storage.storage import (
-    NodePatternStorageEffect,
-    attempts,
-    dead_letters,
-    figures,
-    import_runs,
-    jobs,
-    ledger,
-    outbox,
-)
-from pattern_storage.storage.delivery import Delivery, delivered
-from pattern_storage.storage.group import GroupConnection
+from pattern_storage.storage import attempts, dead_letters, jobs, ledger, outbox
 from pattern_storage.storage.job_details import find_job
 from pattern_storage.storage.job_filter import Cursor, JobFilter
 from pattern_storage.storage.model_contract_pattern_storage import ModelResult
-from pattern_storage.storage.pool import create_pool
 from pattern_storage.storage.sql import block
 from pattern_storage.vocabulary import ListedState
+from tests.fix_jobs import SENT, Connection
 from tests.fix_storage import contract, make_pattern
-
-Connection = psycopg.AsyncConnection[Any]
-
-
-SENT = datetime.now(UTC) - timedelta(seconds=3)
-
-
-CLAIMED = SENT + timedelta(seconds=1)
-
-
-@pytest.fixture(scope="module")
-def known(shared_database_url: str) -> dict[str, UUID]:
-    """The ids of jobs of all states, which tests only read, by what is particular about each."""
-
-    async def make() -> dict[str, UUID]:
-        async with create_pool(shared_database_url) as pool, pool.connection() as connection:
-            group = GroupConnection(shared_database_url, connect_timeout=5.0)
-            try:
-                return await make_jobs(NodePatternStorageEffect(pool), group, connection)
-            finally:
-                group.close()
-
-    return asyncio.run(make())
-
-
-@pytest.fixture
-async def reader(shared_database_url: str, known: dict[str, UUID]) -> AsyncIterator[Connection]:
-    """A connection to those jobs."""
-    async with await psycopg.AsyncConnection.connect(shared_database_url, autocommit=True) as opened:
-        yield opened
-
-
-async def make_jobs(node: NodePatternStorageEffect, group: GroupConnection, connection: Connection) -> dict[str, UUID]:
-    alone = contract("insert", data=make_pattern(pattern_name="alone"))
-    grouped = [contract("insert", data=make_pattern(pattern_name=f"grouped {n}")) for n in range(3)]
-    twin = contract("insert", data=make_pattern(pattern_name="grouped 0"))
-    deliveries = {
-        one.correlation_id: Delivery("storage", "w1@host", SENT.timestamp(), CLAIMED.timestamp())
-        for one in (alone, *grouped, twin)
-    }
-    with delivered(deliveries):
-        assert (await node.execute_once(alone)).success
-        results = group.execute([*grouped, twin])
-    assert [result.success for result in results if result] == [True, True, True, False]
-    waiting = contract("delete", pattern_id=uuid4())
-    cancelled = contract("insert", data=make_pattern(pattern_name="cancelled"))
-    for one in (waiting, cancelled):
-        async with connection.transaction():
-            await outbox.add(connection, one)
-    await ledger.cancel(connection, cancelled.correlation_id)
-    failure = ModelResult.failure("no", "connection_lost", correlation_id=uuid4(), operation="insert")
-    retried = contract("insert", data=make_pattern(pattern_name="retried"))
-    dead = contract("update", pattern_id=uuid4(), data={"language": "go"})
-    came = Delivery("storage", "w1@host", SENT.timestamp(), CLAIMED.timestamp())
-    with delivered({one.correlation_id: came for one in (retried, dead)}):
-        for one in (retried, dead):
-            await attempts.note_failure(connection, one, failure)
-        await dead_letters.add(connection, dead, failure, attempts=5)
-    run = uuid4()
-    await import_runs.add(connection, run, "nightly", None, {})
-    return {
-        "alone": alone.correlation_id, "grouped": grouped[1].correlation_id, "twin": twin.correlation_id,
-        "waiting": waiting.correlation_id, "cancelled": cancelled.correlation_id, "retried": retried.correlation_id,
-        "dead": dead.correlation_id, "run": run,
-    }  # fmt: skip
 
 
 async def listed(connection: Connection, **given: str) -> list[jobs.JobRow]:
@@ -246,31 +165,3 @@ async def test_the_timeline_of_a_job(reader: Connection, known: dict[str, UUID])
         "dead": ["submitted", "claimed", "attempt failed", "attempt failed", "DEAD"], "run": ["submitted"],
     }  # fmt: skip
     assert await find_job(reader, uuid4()) is None
-
-
-async def test_figures_of_the_last_hour(reader: Connection) -> None:
-    seconds, spans = figures.HOUR
-    found = await figures.rates(reader, seconds=seconds, spans=spans)
-    assert len(found) == spans
-    assert [(span.jobs, span.failures, span.cancelled) for span in found if span.jobs]
-    assert sum(span.jobs for span in found) == 6
-    assert (sum(span.failures for span in found), sum(span.cancelled for span in found)) == (1, 1)
-    quantiles = await figures.quantiles(reader, seconds=3_600)
-    assert quantiles.waited is not None
-    assert 2_000 < quantiles.waited[0] <= quantiles.waited[1]
-
-
-async def test_an_empty_ledger_has_no_figures(connection: Connection) -> None:
-    assert await figures.quantiles(connection, seconds=60) == figures.Quantiles(None, None)
-    (span,) = await figures.rates(connection, seconds=60, spans=1)
-    assert (span.jobs, span.duration, span.waited) == (0, None, None)
-
-
-async def test_a_job_without_a_time_of_sending_has_no_part_in_how_long_jobs_waited(
-    node: NodePatternStorageEffect, connection: Connection
-) -> None:
-    assert (await node.execute_once(contract("insert", data=make_pattern()))).success
-    quantiles = await figures.quantiles(connection, seconds=600)
-    assert (quantiles.duration is None, quantiles.waited) == (False, None)
-    (span,) = await figures.rates(connection, seconds=600, spans=1)
-    assert (span.jobs, span.duration is None, span.waited) == (1, False, None)

@@ -3,34 +3,19 @@
 import asyncio
 import sqlite3
 from collections.abc import Iterator
-from contextlib import (
-    suppress,
-)
+from contextlib import suppress
 from urllib.parse import unquote, urlsplit
-from uuid import UUID, uuid4
+from uuid import uuid4
 
-import asyncpg
 import django
-import psycopg
 import pytest
 import sqlalchemy
 from django.conf import settings as django_settings
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
-from pattern_storage import (
-    AsyncPatternStorageClient,
-    ConnectionUnsupported,
-    ContractInvalid,
-    CorrelationConflict,
-    ModelContractPatternStorage,
-    PatternStorageClient,
-)
-from pattern_storage.testing import RecordedMode, make_contract, make_pattern, recorded
-from tests.fix_applications import ASYNCHRONOUS, SYNCHRONOUS, AsyncOpened, Opened
-
-#: No test here needs a queue: the outbox is written in PostgreSQL alone.
-NOWHERE = "redis://127.0.0.1:1/0"
+from pattern_storage import AsyncPatternStorageClient, ConnectionUnsupported, CorrelationConflict, PatternStorageClient
+from pattern_storage.testing import RecordedMode, make_contract, recorded
+from tests.fix_applications import ASYNCHRONOUS, NOWHERE, SYNCHRONOUS, AsyncOpened, Opened, outbox
 
 
 class RollBack(Exception):
@@ -60,18 +45,6 @@ def django_database(url: str) -> None:
 def client() -> Iterator[PatternStorageClient]:
     with PatternStorageClient(redis_url=NOWHERE) as opened:
         yield opened
-
-
-def outbox(url: str, low: int = 0) -> list[UUID]:
-    """Empty the outbox, and return what was in it, in the order of publication; `low` have that priority."""
-    with psycopg.connect(url) as connection:
-        found = connection.execute(
-            "SELECT correlation_id FROM outbox ORDER BY publish_after, correlation_id"
-        ).fetchall()
-        optioned = connection.execute("SELECT options ->> 'priority' FROM outbox WHERE options IS NOT NULL").fetchall()
-        assert optioned == [("low",)] * low
-        connection.execute("DELETE FROM outbox")
-    return [job for (job,) in found]
 
 
 # --- synchronous ---
@@ -152,30 +125,6 @@ def _roll_back(mode: RecordedMode, url: str, client: PatternStorageClient) -> No
         mode.jobs.assert_not_enqueued()
 
 
-# --- what is refused ---
-
-
-def test_two_requests_under_one_id_are_a_conflict_before_anything_is_written(
-    url: str, client: PatternStorageClient
-) -> None:
-    job = uuid4()
-    same = make_contract(correlation_id=job)
-    with psycopg.connect(url) as connection:
-        client.submit_many_in(connection, [same, same.model_copy(update={"name": "other"})])
-        with pytest.raises(CorrelationConflict):
-            client.submit_many_in(connection, [make_contract(), make_contract(correlation_id=job), same])
-        with pytest.raises(ContractInvalid, match=r"^contract 1: confidence_score should be ") as caught:
-            client.submit_many_in(connection, [make_contract(), bad()])
-        assert caught.value.contract_index == 1
-        with pytest.raises(ContractInvalid, match=r"^confidence_score should be "):
-            client.submit_in(connection, bad())
-    assert outbox(url) == [job]
-
-
-def bad() -> ModelContractPatternStorage:
-    return make_contract(data=make_pattern(confidence_score=7))
-
-
 @pytest.mark.usefixtures("django_database")
 def test_any_other_connection_is_one_sentence(url: str, client: PatternStorageClient) -> None:
     from django.db import connection, connections
@@ -192,77 +141,3 @@ def test_any_other_connection_is_one_sentence(url: str, client: PatternStorageCl
     with Session(engine) as session, pytest.raises(ConnectionUnsupported, match=r"one to PostgreSQL, not to sqlite$"):
         client.submit_in(session, make_contract())
     connections.close_all()
-
-
-async def test_a_transaction_is_needed_in_autocommit_mode(url: str, client: PatternStorageClient) -> None:
-    """Or the job would be there at once, whatever becomes of the rest."""
-    refused = r"^connection is a psycopg\.(Async)?Connection; it should be one inside `(async )?with connection\.trans"
-    with psycopg.connect(url, autocommit=True) as connection:
-        for given in (connection, connection.cursor()):
-            with pytest.raises(ConnectionUnsupported, match=refused):
-                client.submit_in(given, make_contract())
-        with connection.transaction():
-            jobs = [client.submit_in(connection, make_contract()), client.submit_in(given, make_contract())]
-        with connection.pipeline(), connection.transaction():
-            jobs.append(client.submit_in(connection, make_contract()))
-    async with (
-        AsyncPatternStorageClient(redis_url=NOWHERE) as other,
-        await psycopg.AsyncConnection.connect(url, autocommit=True) as connection_,
-    ):
-        for given_ in (connection_, connection_.cursor()):
-            with pytest.raises(ConnectionUnsupported, match=refused):
-                await other.submit_in(given_, make_contract())
-        async with connection_.transaction():
-            written = await other.submit_in(given_, make_contract())
-    assert outbox(url) == [*(job.correlation_id for job in jobs), written.correlation_id]
-
-
-async def test_sqlalchemy_s_autocommit_is_refused(url: str, client: PatternStorageClient) -> None:
-    """Said of the engine, or of one connection, whatever driver is below."""
-    refused = r"; it should be one whose isolation level is not AUTOCOMMIT$"
-    address = f"postgresql+psycopg://{url.partition('://')[2]}"
-    engine = sqlalchemy.create_engine(address)
-    with engine.connect() as connection:
-        connection.execution_options(isolation_level="AUTOCOMMIT")
-        with pytest.raises(ConnectionUnsupported, match=refused):
-            client.submit_in(connection, make_contract())
-    always = sqlalchemy.create_engine(address, isolation_level="AUTOCOMMIT")
-    with Session(always) as session, pytest.raises(ConnectionUnsupported, match=refused):
-        client.submit_in(session, make_contract())
-    async with AsyncPatternStorageClient(redis_url=NOWHERE) as other:
-        for driver in ("psycopg", "asyncpg"):
-            begun = create_async_engine(address.replace("+psycopg", f"+{driver}"), isolation_level="AUTOCOMMIT")
-            async with begun.connect() as connection_:
-                with pytest.raises(ConnectionUnsupported, match=refused):
-                    await other.submit_in(connection_, make_contract())
-            async with AsyncSession(begun) as session_:
-                with pytest.raises(ConnectionUnsupported, match=refused):
-                    await other.submit_in(session_, make_contract())
-            await begun.dispose()
-    engine.dispose()
-    always.dispose()
-    assert outbox(url) == []
-
-
-def test_the_outbox_has_no_connect_timeout(url: str, client: PatternStorageClient) -> None:
-    refused = "connect_timeout is no option of submit_in"
-    with psycopg.connect(url) as connection, pytest.raises(ContractInvalid, match=refused):
-        client.submit_in(connection, make_contract(), connect_timeout=1)  # type: ignore[call-arg]
-    with pytest.raises(ContractInvalid, match=refused), recorded():
-        client.submit_in(connection, make_contract(), connect_timeout=1)  # type: ignore[call-arg]
-    assert outbox(url) == []
-
-
-async def test_the_wrong_client_is_one_sentence(url: str, client: PatternStorageClient) -> None:
-    async with AsyncPatternStorageClient(redis_url=NOWHERE) as other:
-        with psycopg.connect(url) as connection, pytest.raises(TypeError, match=r"are for PatternStorageClient$"):
-            await other.submit_in(connection, make_contract())
-        async with await psycopg.AsyncConnection.connect(url) as connection_:
-            with pytest.raises(TypeError, match=r"are for AsyncPatternStorageClient$"):
-                client.submit_in(connection_, make_contract())
-        alone = await asyncpg.connect(url)
-        try:
-            with pytest.raises(TypeError, match=r"inside `async with connection.transaction\(\)`$"):
-                await other.submit_in(alone, make_contract())
-        finally:
-            await alone.close()

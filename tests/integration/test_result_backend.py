@@ -1,62 +1,27 @@
-"""The workers' result backend on a real Valkey: final states stand, other applications read them, refusals are told."""
+"""The workers' result backend on a real Valkey: final states stand, other applications read them."""
 
 import json
-import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import redis
 from celery import Celery
-from celery._state import _task_stack  # type: ignore[attr-defined]  # unknown to celery-types
-from celery.exceptions import Reject
 from celery.result import AsyncResult
 
-from pattern_storage.config.settings import Settings
 from pattern_storage.embedded import EmbeddedValkey
 from pattern_storage.storage.recorded_result import RecordedResult
-from pattern_storage.tasks.celery_app import BACKENDS
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.client.status import mark_queued, marker
-from pattern_storage.tasks.errors import StorageOperationFailed
-from pattern_storage.tasks.reconnect import ReconnectBackoff
-from pattern_storage.tasks.sender import create_app
-from pattern_storage.tasks.worker import result_backend
 from pattern_storage.tasks.worker.result_backend import StorageRedisBackend
 from pattern_storage.vocabulary import JobState
-from tests.fix_process import DEADLINE, wait_until
+from tests.fix_process import wait_until
+from tests.fix_result_backend import VALUES, backend_of, outcome, value
 from tests.fix_storage import contract, make_pattern
 
-
-@pytest.fixture
-def task_id() -> str:
-    return str(uuid4())
-
-
-@pytest.fixture(autouse=True)
-def no_outage(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An outage is the process's, and that of an earlier test is over."""
-    monkeypatch.setattr(StorageRedisBackend, "_outage_began", None)
-    monkeypatch.setattr(StorageRedisBackend, "_last_failure", float("-inf"))
-    monkeypatch.setattr(StorageRedisBackend, "_backoff", ReconnectBackoff("cannot store results, jobs go on", "worker"))
-
-
-@contextmanager
-def backend_of(url: str) -> Iterator[StorageRedisBackend]:
-    with create_app(Settings(redis_url=url)) as app:
-        app.loader.override_backends = BACKENDS
-        found = app.backend
-        assert isinstance(found, StorageRedisBackend)
-        yield found
-        found.client.close()
-
-
-@pytest.fixture
-def backend(redis_url: str) -> Iterator[StorageRedisBackend]:
-    with backend_of(redis_url) as found:
-        yield found
+pytestmark = pytest.mark.usefixtures("no_outage")
 
 
 @pytest.fixture
@@ -65,23 +30,8 @@ def plain(redis_url: str) -> Iterator[Celery]:
         yield app
 
 
-def outcome(operation: str = "insert", **metadata: Any) -> dict[str, Any]:
-    return {"success": True, "data": {}, "error": None, "metadata": {"operation": operation, **metadata}}
-
-
-def failure() -> StorageOperationFailed:
-    return StorageOperationFailed(
-        {"success": False, "data": None, "error": "no", "metadata": {"operation": "insert", "error_type": "x"}}
-    )
-
-
-VALUES: dict[str, Any] = {"SUCCESS": outcome(), "FAILURE": failure(), "REVOKED": Exception("revoked")}
 FINAL = list(VALUES)
 UNFINISHED = ["STARTED", "PROGRESS", "RETRY", "RECEIVED"]
-
-
-def value(state: str) -> Any:
-    return Exception("again") if state == "RETRY" else VALUES.get(state, {"pid": 1})
 
 
 @pytest.mark.parametrize("late", UNFINISHED)
@@ -197,72 +147,6 @@ def test_one_round_trip(lone_valkey: EmbeddedValkey) -> None:
 
     asked = {name: calls(after, name) - calls(before, name) for name in ("evalsha", "get", "multi", "set", "publish")}
     assert asked == {"evalsha": 1, "get": 0, "multi": 0, "set": 50, "publish": 50}
-
-
-@pytest.fixture
-def full(lone_valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch) -> Iterator["redis.Redis"]:
-    """A server that is full, and waits that end at once."""
-    monkeypatch.setattr(result_backend, "WAIT", 0.3)
-    monkeypatch.setattr(result_backend, "SKIP", 0.0)
-    with redis.Redis.from_url(lone_valkey.url) as store:
-        store.config_set("maxmemory-policy", "noeviction")
-        store.config_set("maxmemory", 1)
-        yield store
-
-
-def test_a_full_server_is_told_once_and_nothing_raises(
-    full: "redis.Redis", lone_valkey: EmbeddedValkey, caplog: pytest.LogCaptureFixture, task_id: str
-) -> None:
-    with backend_of(lone_valkey.url) as backend:
-        backend.store_result(task_id, value("STARTED"), "STARTED")
-        for _ in range(3):
-            backend.store_result(task_id, outcome(request="aa"), "SUCCESS")
-        # A query's rows stand nowhere else.
-        query = str(uuid4())
-        stored = [(task_id, outcome(request="aa"), "SUCCESS", None), (query, outcome("query"), "SUCCESS", None)]
-        assert backend.store_many(stored) == [query]
-        refused = str(uuid4())
-        assert backend.store_many([(refused, failure(), "FAILURE", None)]) == [refused]
-        [told] = [record for record in caplog.records if "cannot store results" in record.message]
-        assert "maxmemory" in told.message
-        full.config_set("maxmemory", 0)
-        assert backend.store_many(stored) == []
-        assert backend.get_task_meta(query, cache=False)["status"] == "SUCCESS"
-
-
-def test_a_query_is_handed_back_where_its_rows_would_be_lost(
-    full: "redis.Redis", lone_valkey: EmbeddedValkey, task_id: str
-) -> None:
-    with backend_of(lone_valkey.url) as backend:
-        # As in the tracer, which knows the task that it runs.
-        _task_stack.push(object())
-        try:
-            with pytest.raises(Reject, match=r"PostgreSQL does not have it.*True"):
-                backend.store_result(task_id, outcome("query"), "SUCCESS")
-        finally:
-            _task_stack.pop()
-
-
-def test_a_refusal_that_passes_is_waited_for(
-    lone_valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch, task_id: str
-) -> None:
-    """The server has room again while the job waits."""
-    monkeypatch.setattr(result_backend, "WAIT", DEADLINE)
-    monkeypatch.setattr(result_backend, "MAIN_WAIT", DEADLINE)
-    with redis.Redis.from_url(lone_valkey.url) as store, backend_of(lone_valkey.url) as backend:
-        store.config_set("maxmemory", 1)
-        with monkeypatch.context() as waiting:
-            waiting.setattr(time, "sleep", lambda _: store.config_set("maxmemory", 0))
-            backend.store_result(task_id, outcome(request="aa"), "SUCCESS")
-        assert backend.get_task_meta(task_id)["status"] == "SUCCESS"
-
-
-def test_a_server_that_is_away(absent_url: str, monkeypatch: pytest.MonkeyPatch, task_id: str) -> None:
-    monkeypatch.setattr(result_backend, "WAIT", 0.3)
-    with backend_of(absent_url) as backend:
-        backend.store_result(task_id, value("STARTED"), "STARTED")
-        assert backend.store_many([(task_id, outcome(request="aa"), "SUCCESS", None)]) == []
-        assert backend.store_many([(task_id, outcome("query"), "SUCCESS", None)]) == [task_id]
 
 
 def test_the_client_s_marker_replaces_nothing(redis_url: str, task_id: str) -> None:
