@@ -30,7 +30,7 @@ def missing(variable: str, fields: Collection[str], data_dir: Path) -> str:
         given = " and ".join(map(variable_of, fields))
         return (
             f"{variable} is not set, but {given} {'is' if len(fields) == 1 else 'are'}:"
-            f" set {variable} too, or unset {given} to use a running 'pattern-storage up'"
+            f" set {variable} too, or unset {given} for the servers of 'pattern-storage up'"
         )
     return (
         f"{variable} is not set and no stack runs in {data_dir};"

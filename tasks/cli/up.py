@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from pattern_storage.config.settings import Settings, SettingsInvalid, load_settings
+from pattern_storage.config.settings import Settings, load_settings
 from pattern_storage.config.variables import PREFIX
 from pattern_storage.embedded import EmbeddedStack, default_data_dir
 from pattern_storage.extras import require
@@ -114,9 +114,8 @@ def _servers(stack: ExitStack, data_dir: Path | None) -> tuple[EmbeddedStack | N
     given = Settings(data_dir=settings.data_dir)
     if not given.has_url:
         return stack.enter_context(running_stack(settings.data_dir))
-    if given.database_url is None or (given.redis_url or given.broker_url) is None:
-        missing = "DATABASE_URL" if given.database_url is None else "REDIS_URL"
-        raise SettingsInvalid(f"{missing} is not set; set both DATABASE_URL and REDIS_URL, or neither")
+    # Where only some are set, these say so, before anything is locked or connected.
+    _ = given.database, given.broker, given.result_backend
     # Two in one folder would share beat's file, the logs and the ports, whatever servers they use.
     stack.enter_context(held_folder(settings.data_dir))
     schema.upgrade(settings.database)

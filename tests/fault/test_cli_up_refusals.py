@@ -15,12 +15,17 @@ from tests.fix_cli import ABSENT_POSTGRES, ABSENT_REDIS, Cli, names_in
         ({"REDIS_URL": ABSENT_REDIS}, "DATABASE_URL"),
         ({"BROKER_URL": "amqp://127.0.0.1:1"}, "DATABASE_URL"),
         ({"RESULT_BACKEND_URL": ABSENT_REDIS}, "DATABASE_URL"),
+        ({"DATABASE_URL": "postgresql://127.0.0.1:1/x", "BROKER_URL": "amqp://127.0.0.1:1"}, "REDIS_URL"),
     ],
 )
 def test_some_servers_but_not_all(cli: Cli, home: Path, variables: dict[str, Any], missing: str) -> None:
     said = cli("up", PATTERN_STORAGE_DATA_DIR=str(home / "data"), **variables)
     assert (said.code, said.out) == (2, "")
-    assert f"Error: {missing} is not set; set both DATABASE_URL and REDIS_URL, or neither" in said.error
+    given = " and ".join(variables)
+    assert said.error == (
+        f"Error: {missing} is not set, but {given} {'are' if len(variables) > 1 else 'is'}:"
+        f" set {missing} too, or unset {given} for the servers of 'pattern-storage up'"
+    )
     assert names_in(home) == []
 
 

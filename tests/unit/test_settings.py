@@ -137,7 +137,7 @@ def test_half_of_the_urls_says_what_to_do(monkeypatch: pytest.MonkeyPatch, given
         getattr(load_settings(), name)
     assert str(caught.value) == (
         f"{missing} is not set, but {given} is: set {missing} too,"
-        f" or unset {given} to use a running 'pattern-storage up'"
+        f" or unset {given} for the servers of 'pattern-storage up'"
     )
 
 
