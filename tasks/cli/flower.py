@@ -1,15 +1,16 @@
-"""Flower as a part of `up`: its port, its login, and its URL."""
+"""Flower on this machine, also as a part of `up`: its port, its login, its URL, and whether it answers."""
 
 import json
 from base64 import b64encode
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
 from pydantic import SecretStr
 
 from pattern_storage.config.settings import Settings
 from pattern_storage.config.variables import PREFIX
+from pattern_storage.embedded import read_state
 from pattern_storage.embedded.files import read_or_create_secret
 from pattern_storage.embedded.ports import is_free, port_for
 from pattern_storage.tasks.cli.exits import InputInvalid
@@ -39,6 +40,20 @@ def with_login(settings: Settings, folder: Path, port: int | None) -> Settings:
         wanted = port_for(folder / "flower-port")
     password = settings.flower_password or SecretStr(read_or_create_secret(folder / "flower-password"))
     return settings.model_copy(update={"flower_port": wanted, "flower_password": password})
+
+
+def of_running_up(settings: Settings) -> Settings:
+    """Return the settings with address and login of the Flower of a running `up`, unless they have a password."""
+    state = None if settings.flower_password else read_state(settings.data_dir)
+    if state is None or "flower_url" not in state.values:
+        return settings
+    url = urlsplit(str(state.values["flower_url"]))
+    return settings.model_copy(
+        update={
+            "flower_address": url.hostname, "flower_port": url.port, "flower_url_prefix": url.path,
+            "flower_user": unquote(url.username or ""), "flower_password": SecretStr(unquote(url.password or "")),
+        }
+    )  # fmt: skip
 
 
 def variables(settings: Settings) -> dict[str, str]:

@@ -6,14 +6,17 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
+from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated
+from urllib.error import HTTPError
 
 import typer
 from redis.exceptions import RedisError
 
 from pattern_storage.config.settings import Settings, load_settings
+from pattern_storage.embedded import read_state
 from pattern_storage.storage import import_schedules, outbox, roles
 from pattern_storage.storage.rows import Connection
 from pattern_storage.tasks import redis_connections
@@ -61,8 +64,9 @@ def health(
         ),
     ] = 120.0,
     schedule: Annotated[
-        Path, typer.Option(help="Of beat: the file that it was given as --schedule; by default Celery's own.")
-    ] = Path("celerybeat-schedule"),
+        Path | None,
+        typer.Option(help="Of beat: the file of its --schedule; by default that of a running 'up', or Celery's own."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Exit 0 if a service on this host can work, 1 if it cannot, 3 if a server is unreachable."""
@@ -81,7 +85,7 @@ def health(
                 _broker(settings)
             case Service.BEAT:
                 _broker(settings)
-                _beat(schedule)
+                _beat(schedule or _schedule(settings))
             case Service.FLOWER:
                 _broker(settings)
                 _flower(settings)
@@ -146,18 +150,27 @@ def _broker(settings: Settings) -> None:
         connection.ensure_connection(max_retries=1, interval_start=0)
 
 
+def _schedule(settings: Settings) -> Path:
+    return settings.data_dir / "celery/beat-schedule" if read_state(settings.data_dir) else Path("celerybeat-schedule")
+
+
 def _beat(schedule: Path) -> None:
     # Python's `dbm` writes one file or several.
     written = max((path.stat().st_mtime for path in schedule.parent.glob(f"{schedule.name}*")), default=None)
     if written is None:
-        raise NotWorking(f"beat has written no {schedule}")
+        raise NotWorking(f"beat has written no {schedule.absolute()}")
     if (age := time.time() - written) > WRITTEN:
         raise NotWorking(f"beat has not written {schedule} for {age:.0f} s; it does every three minutes")
 
 
 def _flower(settings: Settings) -> None:
+    settings = flower.of_running_up(settings)
     try:
         flower.workers(settings, timeout=settings.connect_timeout)
+    except HTTPError as error:
+        # Without a password nobody expects to be let in: Flower is up and asks for it.
+        if error.code != HTTPStatus.UNAUTHORIZED or settings.flower_password:
+            raise NotWorking(f"Flower at {flower.address(settings)} answers {error.code} {error.reason}") from None
     except (OSError, HTTPException, ValueError) as error:
         raise NotWorking(f"Flower does not answer at {flower.address(settings)}: {error}") from None
 

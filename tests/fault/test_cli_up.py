@@ -77,6 +77,10 @@ def test_between_foreign_packages_until_ctrl_c(cli: Cli, start: Callable[..., Up
     ports = re.findall(r"http://127\.0\.0\.1:(\d+)/metrics", up.text)
     assert [Scrape(int(port)).value("up", server="postgresql") for port in ports] == [1, 1]
 
+    # Each of its services is found healthy from another terminal.
+    for service in ("worker", "relay", "beat", "flower"):
+        assert cli("health", service, **up.variables).code == 0
+
     # A second one in the same directory is refused, and does not harm the first.
     second = cli("up", **up.variables)
     assert (second.code, second.out) == (2, "")

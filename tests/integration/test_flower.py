@@ -204,6 +204,9 @@ def test_health(flower: Flower, cli: Cli, absent_url: str) -> None:
     said = cli("health", "flower", **given | {"PATTERN_STORAGE_FLOWER_PASSWORD": "another-password"})
     assert (said.code, "401" in said.error) == (1, True)
     assert cli("health", "flower", **given | {"REDIS_URL": absent_url}).code == 3
+    # Where nobody has told it a login, Flower is up if it asks for one.
+    del given["PATTERN_STORAGE_FLOWER_PASSWORD"]
+    assert cli("health", "flower", **given).code == 0
 
 
 def test_it_does_not_start_without_a_password() -> None:

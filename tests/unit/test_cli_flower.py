@@ -1,12 +1,15 @@
 """Flower's part in `up`: which port and password it gets, and what is printed of it."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pattern_storage.config.settings import Settings
-from pattern_storage.embedded import ports
+from pattern_storage.embedded import StackState, ports
+from pattern_storage.embedded.lock import DirectoryLock
+from pattern_storage.embedded.state import LOCK_FILE, write_state
 from pattern_storage.tasks.cli import flower
 from pattern_storage.tasks.cli.exits import InputInvalid
 
@@ -50,6 +53,24 @@ def test_what_the_environment_says_is_used(tmp_path: Path, taken: set[int]) -> N
         "PATTERN_STORAGE_FLOWER_PORT": "6000", "PATTERN_STORAGE_FLOWER_PASSWORD": "correct-horse",
     }  # fmt: skip
     assert not list(tmp_path.iterdir())
+
+
+def test_the_flower_of_a_running_up(tmp_path: Path) -> None:
+    """It is found with its login, wherever it had to listen."""
+    url = flower.address(
+        Settings(flower_port=6000, flower_user="a/b", flower_password="p@ss/w0rd", flower_url_prefix="x"), login=True
+    )
+    write_state(tmp_path, StackState(1, "postgresql://", "redis://", datetime.now(UTC), {"flower_url": url}))
+    settings = Settings(data_dir=tmp_path)
+    assert flower.of_running_up(settings) == settings
+    lock = DirectoryLock(tmp_path / LOCK_FILE)
+    lock.acquire()
+    try:
+        assert flower.address(flower.of_running_up(settings), login=True) == url
+        given = Settings(data_dir=tmp_path, flower_password="correct-horse")
+        assert flower.of_running_up(given) == given
+    finally:
+        lock.release()
 
 
 @pytest.mark.parametrize(
