@@ -141,6 +141,8 @@ class AsyncRedisPublisher:
             try:
                 await self._send(wire, sending, unanswered, timeout)
             except ConnectionError:
+                # Still open where the server has become a replica.
+                await wire.close()
                 # As in RedisPublisher.
                 if not reused:
                     raise
