@@ -38,7 +38,7 @@ def complete(url: str) -> str:
     Without ssl_cert_reqs kombu uses no TLS at all and Celery refuses to start; redis-py's safe default is added. The
     spelling CERT_REQUIRED is Celery's alone.
     """
-    return ";".join(_complete_part(part) for part in url.split(";"))
+    return ";".join(_complete_part(part) for part in url.rstrip(";").split(";"))
 
 
 def _check_part(variable: str, url: str, schemes: tuple[str, ...]) -> None:

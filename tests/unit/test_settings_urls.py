@@ -128,3 +128,8 @@ def test_queue_and_results_are_redis_url_unless_said_otherwise() -> None:
     assert (one.broker, one.result_backend) == ("redis://one", "redis://one")
     three = load_settings(redis_url="redis://one", broker_url="amqp://two", result_backend_url="redis://three")
     assert (three.broker, three.result_backend) == ("amqp://two", "redis://three")
+
+
+def test_a_semicolon_at_the_end_names_no_other_server() -> None:
+    settings = load_settings(redis_url="sentinel://one:26379/0;sentinel://two;", broker_url="amqp://host;")
+    assert (settings.result_backend, settings.broker) == ("sentinel://one:26379/0;sentinel://two", "amqp://host")
