@@ -45,10 +45,16 @@ class QueueActions(Actions):
         purged = 0
         while True:
             with redis_queues(self._settings) as queues:
-                messages = await asyncio.to_thread(queues.take, name, STEP)
-            if not messages:
-                return purged
-            await self._cancel_messages(name, messages, "purge queue")
+                page = await asyncio.to_thread(queues.waiting, name, limit=STEP)
+                if not page.messages:
+                    return purged
+                # Before they are removed: if PostgreSQL does not answer, they wait as before.
+                await self._cancel_messages(name, page.messages, "purge queue")
+                messages = await asyncio.to_thread(queues.take, name, len(page.messages))
+            # Workers may have taken some of these meanwhile, and others have come to the head of the queue.
+            known = {message.id for message in page.messages}
+            if others := [message for message in messages if message.id not in known]:
+                await self._cancel_messages(name, others, "purge queue")
             purged += len(messages)
             if report is not None:
                 report(purged)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import cast
 
 import redis
 from kombu.exceptions import OperationalError
@@ -22,7 +23,7 @@ from pattern_storage.storage.job_options import QUEUE_NAME
 from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.client.result_document import read_document
 from pattern_storage.tasks.errors import BrokerUnavailable, QueueUnreadable
-from pattern_storage.tasks.operate.waiting_message import WaitingMessage, read_message
+from pattern_storage.tasks.operate.waiting_message import WaitingMessage, message_of, read_message
 from pattern_storage.tasks.queue_depths import count_messages, priority_keys, read_depths
 from pattern_storage.tasks.queue_names import RESERVED, SHORT, find_names
 from pattern_storage.tasks.redis_errors import explain_failure
@@ -133,18 +134,17 @@ class RedisQueues:
 
     def in_flight(self) -> list[WaitingMessage]:
         """Return the messages that workers have taken and not acknowledged: STARTED, RETRY, or QUEUED in a worker."""
-        found: list[tuple[str, str]] = []
+        messages: list[WaitingMessage] = []
         with broker_errors():
             key = f"{self._prefix}{UNACKED_KEYS['unacked_key']}"
             for _, raw in self._server.hscan_iter(key, count=CHUNK):
                 try:
                     message, _, routing_key = json.loads(raw)
-                    found.append((json.dumps(message), str(routing_key)))
-                except (ValueError, TypeError):
+                except (ValueError, TypeError, RecursionError):
                     continue
-                if len(found) >= MAX_IN_FLIGHT:
+                messages.append(message_of(message, str(routing_key)))
+                if len(messages) >= MAX_IN_FLIGHT:
                     break
-            messages = [read_message(raw, queue) for raw, queue in found]
             states = self._states([message.id for message in messages])
         return [replace(message, state=state) for message, state in zip(messages, states, strict=True)]
 
@@ -156,13 +156,14 @@ class RedisQueues:
                 yield from chunk
                 place += len(chunk)
 
-    def take(self, queue: str, limit: int = CHUNK) -> list[WaitingMessage]:
-        """Take the oldest messages out of a queue for good; return them, none if it is empty."""
+    def take(self, queue: str, limit: int) -> list[WaitingMessage]:
+        """Take the next messages out of a queue for good; return them, none if it is empty."""
+        taken: list[bytes | str] = []
         with broker_errors():
             for key in priority_keys(queue, self._prefix):
-                if taken := self._server.rpop(key, limit):
-                    return [read_message(raw, queue) for raw in (taken if isinstance(taken, list) else [taken])]
-        return []
+                if len(taken) < limit:
+                    taken += cast("list[bytes | str] | None", self._server.rpop(key, limit - len(taken))) or []
+        return [read_message(raw, queue) for raw in taken]
 
     def _lengths(self, queue: str) -> tuple[list[tuple[str, int]], int]:
         """Return the length of each list of a queue, and their sum."""

@@ -109,7 +109,12 @@ def read_message(raw: bytes | str, queue: str) -> WaitingMessage:
         fields = json.loads(raw)
     except (ValueError, RecursionError):
         fields = None
-    fields = fields if isinstance(fields, dict) else {}
+    return message_of(fields, queue)
+
+
+def message_of(given: Any, queue: str) -> WaitingMessage:
+    """Return the message of an element that is parsed already."""
+    fields = given if isinstance(given, dict) else {}
     headers = fields.get("headers")
     headers = headers if isinstance(headers, dict) else {}
     retries = headers.get("retries")

@@ -11,7 +11,7 @@ import redis
 
 from pattern_storage.config.settings import Settings, load_settings
 from pattern_storage.storage import ModelResult, NodePatternStorageEffect, attempts, audit, jobs, ledger, outbox
-from pattern_storage.storage.errors import FilterInvalid
+from pattern_storage.storage.errors import FilterInvalid, ServerUnavailable
 from pattern_storage.storage.job_details import find_job
 from pattern_storage.storage.job_filter import JobFilter
 from pattern_storage.tasks.client import PatternStorageClient
@@ -82,7 +82,7 @@ def test_what_is_in_flight_is_listed_with_its_state(
         message = json.loads(store.rpop("storage") or "")  # type: ignore[arg-type]
         store.hset("pattern-storage.unacked", state, json.dumps([message, "", "storage"]))
         store.set(f"celery-task-meta-{job.correlation_id}", json.dumps({"status": state, "result": None}))
-    store.hset("pattern-storage.unacked", "odd", "7")
+    store.hset("pattern-storage.unacked", mapping={"odd": "7", "deep": "[" * 5_000})
     with redis_queues(settings) as queues:
         found = {message.pattern_name: message.state for message in queues.in_flight()}
     assert found == {"STARTED": "STARTED", "RETRY": "RETRY"}
@@ -160,6 +160,16 @@ async def test_a_queue_is_emptied_for_good(
     assert {job.status() for job in sent} == {"REVOKED"}
     assert (await ledger.state(connection, sent[0].correlation_id))[0] == "REVOKED"
     assert await actions(connection) == [("ann", "purge queue", 4)]
+
+
+async def test_a_queue_is_not_emptied_while_its_jobs_cannot_be_cancelled(
+    redis_url: str, client: PatternStorageClient, store: "redis.Redis"
+) -> None:
+    job = client.insert(make_pattern())
+    away = load_settings(database_url="postgresql://127.0.0.1:1/x", redis_url=redis_url)
+    with pytest.raises(ServerUnavailable):
+        await Operator(away, "ann").purge_queue("storage")
+    assert (store.llen("storage"), job.status()) == (1, "QUEUED")
 
 
 async def test_pauses_are_in_the_audit_and_only_of_queues_that_are(operator: Operator, connection: Connection) -> None:
