@@ -7,7 +7,6 @@ from uuid import UUID
 import pytest
 from pydantic import ValidationError
 
-from pattern_storage import storage
 from pattern_storage.storage import (
     ModelContractBase,
     ModelContractEffect,
@@ -158,19 +157,3 @@ def test_a_record_has_the_22_columns() -> None:
     assert (record.id, record.created_at) == (ID, datetime(2026, 1, 31, 12, tzinfo=UTC))
     with pytest.raises(ValidationError, match="unknown column 'create_at'; did you mean 'created_at'"):
         ModelPatternRecord.model_validate(given | {"create_at": "2026-01-31T12:00:00Z"})
-
-
-def test_exports() -> None:
-    assert set(storage.__all__) == {
-        "LightweightTransactionManager",
-        "ModelContractBase",
-        "ModelContractEffect",
-        "ModelContractPatternStorage",
-        "ModelPatternRecord",
-        "ModelResult",
-        "NodeBaseEffect",
-        "NodePatternStorageEffect",
-        "TransactionContext",
-        "__version__",
-    }
-    assert all(hasattr(storage, name) for name in storage.__all__)
