@@ -1,8 +1,4 @@
-"""Jobs under faults, and the one check of what must be true of them afterwards.
-
-`Load` submits jobs and knows what each of them writes; `Load.settle` waits until every job has ended and checks the
-invariant: each accepted job is done once, failed with a reason, or a dead letter, in exactly one of these.
-"""
+"""Workers to be killed, on servers that can be stopped, and the settings with which jobs come back soon."""
 
 import signal
 from collections.abc import Callable, Iterator

@@ -12,11 +12,11 @@ import redis
 from celery import Celery
 
 from pattern_storage.tasks.client import AsyncPatternStorageClient, BrokerUnavailable, PatternStorageClient
-from tests.fault.test_transport_refusals import ALL_REFUSALS, Refusal, refusing
 from tests.fix_flower import PASSWORD, USER, ask
 from tests.fix_imports import patterns, write_lines
 from tests.fix_loading import LoadingValkey
 from tests.fix_process import ProcessGroup, clean_environment, free_port, wait_until
+from tests.fix_refusals import ALL_REFUSALS, Refusal, refusing
 from tests.fix_servers import create_database, drop_database, on_database
 from tests.fix_storage import contract, make_pattern
 

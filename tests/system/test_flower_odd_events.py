@@ -14,8 +14,8 @@ from kombu import Producer
 
 from tests.fix_celery import StorageWorker
 from tests.fix_flower import Flower
+from tests.fix_odd_events import EVENTS
 from tests.fix_process import wait_until
-from tests.unit.test_flower_events import EVENTS
 
 PAGES = ("/", "/workers?json=1", "/tasks", "/metrics", "/api/workers", "/api/tasks", "/api/task/types")
 COLUMNS = ("name", "state", "args", "result", "received", "runtime", "worker", "retries", "eta", "exception")
