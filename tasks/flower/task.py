@@ -6,6 +6,7 @@ from typing import Any
 from celery import states
 from celery.events.state import Task
 
+from pattern_storage.tasks.flower.pages import formatting
 from pattern_storage.vocabulary import JobState
 
 #: Exception in the events of a storage job that failed, see `StorageOperationFailed.__repr__`.
@@ -13,6 +14,11 @@ FAILURE = re.compile(r"Storage\w+\((.*)\)", re.DOTALL)
 #: The state of a dead letter; its event is `task-dead`, see `event_validation`.
 DEAD = "DEAD"
 PATTERN_ID = re.compile(r"'pattern_id': '([0-9a-f-]{36})'")
+#: Part of an import's result.
+IMPORTED = re.compile(
+    r"'state': '(\w+)', 'rows_read': (\d+), 'rows_inserted': (\d+), 'rows_updated': (\d+), 'rows_skipped': (\d+), "
+    r"'rows_rejected': (\d+)"
+)
 
 
 class FlowerTask(Task):
@@ -47,13 +53,12 @@ class FlowerTask(Task):
             values = {} if self.ready else values | _progress(values)
         values |= _reason(type_, values)
         name = str(values.get("name") or self.name)
-        if name.startswith("storage."):
-            if values.get("kwargs"):
-                # The `repr` of all arguments, from a plain `send_task`: template code. The events of a worker, which
-                # may have come first, have a description instead.
-                values |= {"args": self.args or f"{name.removeprefix('storage.')}, no worker has it yet", "kwargs": ""}
-            if type_ == "succeeded":
-                values["result"] = _summary(str(values.get("result")))
+        if name.startswith("storage.") and values.get("kwargs"):
+            # The `repr` of all arguments, from a plain `send_task`: template code. The events of a worker, which
+            # may have come first, have a description instead.
+            values |= {"args": self.args or f"{name.removeprefix('storage.')}, no worker has it yet", "kwargs": ""}
+        if type_ == "succeeded" and name.startswith(("storage.", "imports.")):
+            values["result"] = _summary(str(values.get("result")))
         super().event(type_, timestamp, local_received, values, precedence=precedence)
 
 
@@ -86,8 +91,9 @@ def _reason(type_: str | None, values: dict[str, Any]) -> dict[str, Any]:
         case "failed" | "retried" | "dead":
             exception = str(values.get("exception"))
             if failure := FAILURE.fullmatch(exception):
-                # A failed operation is a result: its traceback leads to our own `raise` and helps nobody.
-                return {"exception": failure[1], "result": failure[1], "traceback": None}
+                # A failed operation is a result: its traceback leads to our own `raise` and helps nobody. The list has
+                # the beginning of a long reason, the page of the job all of it.
+                return {"exception": failure[1], "result": formatting.text(failure[1]), "traceback": None}
             return {"result": exception}
         case "revoked":
             return {"result": "expired" if values.get("expired") else "cancelled"}
@@ -96,6 +102,11 @@ def _reason(type_: str | None, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _summary(result: str) -> str:
-    """Return the summary of a storage job's result, of which an event has only the beginning."""
-    found = PATTERN_ID.search(result)
-    return f"pattern {found[1]}" if found else "done"
+    """Return the summary of a job's result, of which an event has only the beginning."""
+    if found := PATTERN_ID.search(result):
+        return f"pattern {found[1]}"
+    if found := IMPORTED.search(result):
+        state, *counts = found.groups()
+        outcomes = zip(counts, ("read", "new", "changed", "skipped", "rejected"), strict=True)
+        return ", ".join([state, *(f"{int(count):,} {outcome}" for count, outcome in outcomes if count != "0")])
+    return "done"

@@ -208,10 +208,12 @@ def test_the_audit_has_it_all(person: Callable[..., Any], pictures: Path) -> Non
     shoot(page, pictures, "audit")
 
 
-def test_pages_fit_a_phone_and_the_keyboard(person: Callable[..., Any]) -> None:
+def test_pages_fit_a_phone_and_the_keyboard(person: Callable[..., Any], station: Station) -> None:
+    job = station.client.insert(pattern("n" * 255))
+    names = (f"/jobs/{job.correlation_id}", f"/patterns/{job.result(timeout=60).data.pattern_id}")
     page = person("operator", has_touch=True)
     page.set_viewport_size({"width": 390, "height": 800})
-    for path in ("/overview", "/jobs", "/dead-letters", "/imports", "/queues", "/patterns", "/audit", "/tasks"):
+    for path in ("/overview", "/jobs", "/dead-letters", "/imports", "/queues", "/patterns", "/audit", "/tasks", *names):
         page.goto(path)
         fits(page)
         for button in page.locator("td.pages-actions .btn").all():

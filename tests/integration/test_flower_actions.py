@@ -1,12 +1,14 @@
 """What the pages do: cancel, send again, pause, resume and purge, each asked first and written into the audit."""
 
+import json
 import re
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
 import redis
 
+from pattern_storage.config.broker import UNACKED_KEYS
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.flower.pages.actions import ActionHandler
 from pattern_storage.tasks.flower.pages.routes import ROUTES
@@ -36,6 +38,14 @@ def test_what_waits_is_listed_and_cancelled(pages: Pages, pages_client: PatternS
     assert all(str(job.correlation_id) in listed for job in (*jobs, batch))
     assert "3 jobs in the broker" in operator.get("/jobs", name="p1").text
     assert "1 job in the broker" in operator.get("/jobs", operation="batch_insert").text
+    with redis.Redis.from_url(pages.redis_url) as server:
+        # As one whose delay passes in a worker.
+        [message] = cast("list[bytes]", server.lrange("storage", 0, 0))
+        server.lrem("storage", 1, message.decode())
+        server.hset(UNACKED_KEYS["unacked_key"], "tag", json.dumps([json.loads(message), "", "storage"]))
+        assert "7 jobs in the broker" in operator.get("/jobs").text
+        server.delete(UNACKED_KEYS["unacked_key"])
+        server.lpush("storage", message)
 
     # One, from its own page.
     [cancel] = re.findall(r'href="(/jobs/cancel[^"]*)"', operator.get(f"/jobs/{jobs[0].correlation_id}").text)

@@ -101,6 +101,17 @@ def test_a_run_says_how_far_it_is(pages: Pages) -> None:
         assert visitor.get(f"/imports/runs/{unknown}").status == 404
 
 
+def test_a_run_with_rejected_rows_names_their_file(pages: Pages) -> None:
+    run = add_run(pages, "nightly", "done")
+    result = {"success": True, "data": {"reject_file": "/data/<b>.jsonl"}, "metadata": {"correlation_id": str(run)}}
+    pages.execute("UPDATE import_runs SET rows_rejected = 1")
+    pages.execute(
+        "INSERT INTO job_ledger (correlation_id, result, state, operation) VALUES (%s, %s, 'SUCCESS', 'import')",
+        run, json.dumps(result),
+    )  # fmt: skip
+    assert "/data/&lt;b&gt;.jsonl on the machine" in pages.visitor("viewer").get(f"/imports/runs/{run}").text
+
+
 def test_a_run_that_hangs_is_flagged(pages: Pages) -> None:
     run, visitor = add_run(pages, "nightly", "running"), pages.visitor("viewer")
 

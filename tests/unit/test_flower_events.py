@@ -4,6 +4,7 @@ import json
 import pickle
 import time
 from typing import Any
+from uuid import UUID
 
 import pytest
 from celery.events.state import State
@@ -67,6 +68,28 @@ def test_what_is_right_is_kept_and_the_rest_is_not() -> None:
     for odd in ({"freq": "2"}, {"loadavg": [1, 2]}, {"loadavg": [1, 2, "x"]}, {"clock": LARGEST + 1}, {"active": -1}):
         [name] = odd
         assert name not in (validated(heartbeat | odd) or {name: 0})
+
+
+@pytest.mark.parametrize(
+    ("event", "shown"),
+    [
+        ({"type": "task-succeeded", "result": f"{{'data': {{'pattern_id': '{UUID(int=1)}'"},
+         f"pattern {UUID(int=1)}"),
+        ({"type": "task-succeeded", "result": "{'success': True, 'data': {}}"}, "done"),
+        ({"type": "task-succeeded", "name": "imports.run",
+          "result": "{'data': {'name': 'n', 'state': 'done', 'rows_read': 1200, 'rows_inserted': 1190,"
+                    " 'rows_updated': 0, 'rows_skipped': 7, 'rows_rejected': 3, ...}"},
+         "done, 1,200 read, 1,190 new, 7 skipped, 3 rejected"),
+        ({"type": "task-failed", "exception": f"StorageOperationFailed({'bad ' * 400})"}, f"{'bad ' * 75}…"),
+        ({"type": "task-succeeded", "name": "other.task", "result": "{'state': 'x'}"}, "{'state': 'x'}"),
+    ],
+)  # fmt: skip
+def test_a_result_is_shown_as_a_few_words(event: dict[str, Any], shown: str) -> None:
+    cluster: Any = Cluster()
+    checked = validated({"name": "storage.insert", "hostname": "celery@a", "uuid": "a"} | event)
+    assert checked
+    cluster.event({"local_received": time.time(), "clock": 1} | checked)
+    assert cluster.tasks["a"].result == shown
 
 
 def test_text_of_other_kinds_is_shown_and_bounded() -> None:

@@ -60,17 +60,18 @@ def queues_of(queues: RedisQueues, wanted: JobFilter) -> tuple[str, ...]:
 def find(settings: Settings, wanted: JobFilter, limit: int) -> BrokerJobs:
     """Return the jobs that wait, in the order in which workers take them. Blocks. Raises BrokerUnavailable.
 
-    If the filter names a state, jobs that workers have taken come first.
+    Those that wait in a worker, mostly delayed ones, come first. Jobs that workers have begun are among them only if
+    the filter names a state: without one, PostgreSQL's list has them.
     """
     found = BrokerJobs()
     asked = wanted.among(*UNENDED)
     if not asked or wanted.error_type is not None or not settings.broker_kind.is_redis:
         return found
     with redis_queues(settings) as queues:
-        if wanted.states:
-            # A job that was cancelled meanwhile is in the ledger.
-            taken = [message for message in queues.in_flight() if message.state in UNENDED and message.matches(wanted)]
-            found.messages, found.found = taken[:limit], len(taken)
+        # A job that was cancelled meanwhile is in the ledger.
+        shown = UNENDED if wanted.states else (ListedState.QUEUED,)
+        taken = [message for message in queues.in_flight() if message.state in shown and message.matches(wanted)]
+        found.messages, found.found = taken[:limit], len(taken)
         if ListedState.QUEUED in asked:
             for name in queues_of(queues, wanted):
                 _find_in(queues, name, wanted, limit, found)

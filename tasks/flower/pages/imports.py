@@ -8,7 +8,7 @@ from uuid import UUID
 
 from tornado import web
 
-from pattern_storage.storage import import_health, import_progress, import_runs, pauses
+from pattern_storage.storage import import_health, import_progress, import_runs, ledger, pauses
 from pattern_storage.storage.import_runs import ImportRun
 from pattern_storage.storage.pauses import Pausable
 from pattern_storage.tasks.flower.pages import formatting
@@ -59,7 +59,8 @@ def duration(run: ImportRun) -> timedelta | None:
     """Return how long a run took, or has taken until now."""
     if run.started_at is None:
         return None
-    return (run.finished_at or datetime.now(UTC)) - run.started_at
+    # PostgreSQL's clock may be ahead of Flower's.
+    return max((run.finished_at or datetime.now(UTC)) - run.started_at, timedelta())
 
 
 class ImportsHandler(PageHandler):
@@ -152,9 +153,11 @@ class RunPage(ImportsHandler):
         stuck = (await self.stuck()).get(run.run_id)
         if run.state in OPEN:
             progress = await self.backend.try_in_thread(self.backend.client.get(run.run_id).progress)
+        recorded = await self.backend.run(ledger.find, correlation_id=run.run_id) if run.rows_rejected else None
+        rejected = (recorded[1].data or {}).get("reject_file") if recorded else None
         self.page(
-            "import_run.html", run=run, progress=valid_figures(progress or {}), stuck=stuck, duration=duration,
-            redact=redact, is_open=run.state in OPEN, succeeded=run.state in SUCCESSFUL_RUN_STATES,
+            "import_run.html", run=run, reject_file=rejected, progress=valid_figures(progress or {}), stuck=stuck,
+            duration=duration, redact=redact, is_open=run.state in OPEN, succeeded=run.state in SUCCESSFUL_RUN_STATES,
         )  # fmt: skip
 
 

@@ -34,7 +34,8 @@ class ImportTask(ResultTask):
 
     abstract = True
     Request = "pattern_storage.tasks.imports.run.request:ImportRequest"
-    resultrepr_maxsize = 300
+    #: Enough for the name and the counts, of which Flower makes a summary.
+    resultrepr_maxsize = 600
 
     def report(self, progress: Progress, task_id: str, hostname: str | None, delivery_tag: str | None) -> None:
         """Report progress to result backend and event listeners, and renew the message's lease; called in a thread."""
