@@ -7,6 +7,7 @@ alone, and only the rare case reads the ledger.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 from psycopg.errors import UniqueViolation
@@ -57,7 +58,7 @@ async def _record(
         "correlation_id": correlation_id,
         "fingerprint": request,
         "result": Json(result.to_dict()),
-        "state": state_of(result),
+        "state": _state_of(result),
         "operation": result.metadata.get("operation"),
         "pattern_name": name,
         "error_type": result.metadata.get("error_type"),
@@ -77,17 +78,10 @@ def _kept(contract: ModelContractPatternStorage) -> Json | None:
     return Json(fields) if numbers.are_json(fields) else None
 
 
-def state_of(result: ModelResult) -> JobState:
-    """Return the final state of a job with this result."""
+def _state_of(result: ModelResult) -> JobState:
     if result.success:
         return JobState.SUCCESS
     return JobState.REVOKED if result.metadata.get("error_type") == ErrorType.REVOKED else JobState.FAILURE
-
-
-async def find_results(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, ModelResult]:
-    """Return the results of those of these jobs that are in the ledger."""
-    rows = await fetch_all(connection, tuple_row, block("find_results"), {"ids": list(ids)})
-    return {job: ModelResult.model_validate(result) for job, result in rows}
 
 
 async def find(connection: Connection, correlation_id: UUID) -> tuple[bytes | None, ModelResult] | None:
@@ -181,18 +175,26 @@ async def cancel(
     return _revoked(correlation_id) if found is None else found[1]
 
 
-async def state(connection: Connection, correlation_id: UUID) -> tuple[JobState, ModelResult | None]:
-    """Return what PostgreSQL knows of a job: UNKNOWN, QUEUED (in the outbox), SUCCESS, FAILURE or REVOKED.
+async def states(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, tuple[JobState, ModelResult | None]]:
+    """Return what PostgreSQL knows of jobs: UNKNOWN, QUEUED (in the outbox), SUCCESS, FAILURE or REVOKED.
 
     Of a job that was sent directly it knows nothing until the job has ended.
     """
-    row = await fetch_one(connection, block("job_state"), {"correlation_id": correlation_id})
-    finished, letter, waiting = row or (None, None, False)
+    rows = await fetch_all(connection, tuple_row, block("job_states"), {"ids": list(ids)})
+    return {job: _state(job, *known) for job, *known in rows}
+
+
+async def state(connection: Connection, correlation_id: UUID) -> tuple[JobState, ModelResult | None]:
+    """Return what PostgreSQL knows of one job, as `states` does."""
+    return (await states(connection, [correlation_id]))[correlation_id]
+
+
+def _state(job: UUID, finished: Any, letter: Any, waiting: bool | None) -> tuple[JobState, ModelResult | None]:
     if finished is not None:
         result = ModelResult.model_validate(finished)
-        return state_of(result), result
+        return _state_of(result), result
     if letter is not None:
-        return JobState.FAILURE, ModelResult.failure(correlation_id=correlation_id, dead_letter=True, **letter)
+        return JobState.FAILURE, ModelResult.failure(correlation_id=job, dead_letter=True, **letter)
     return (JobState.QUEUED if waiting else JobState.UNKNOWN), None
 
 

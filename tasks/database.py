@@ -2,8 +2,9 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
@@ -18,6 +19,8 @@ from pattern_storage.storage.translation import translate
 from pattern_storage.vocabulary import JobState
 
 T = TypeVar("T")
+#: A job's status, and its result if it has ended.
+State = tuple[JobState, ModelResult | None]
 
 #: Shortest timeout of a call in seconds, also for a caller without time left: one lookup should still be possible.
 MIN_TIMEOUT = 1.0
@@ -34,14 +37,16 @@ class Database:
         """Whether a database is configured."""
         return self._settings.database_url is not None
 
-    async def state(self, correlation_id: UUID, timeout: float | None = None) -> tuple[JobState, ModelResult | None]:
-        """Return a job's status and result; UNKNOWN also if no database is configured, or it does not answer."""
-        if not self.is_configured:
-            return JobState.UNKNOWN, None
-        try:
-            return await self.run(lambda connection: ledger.state(connection, correlation_id), timeout)
-        except StorageError:
-            return JobState.UNKNOWN, None
+    async def states(self, ids: Sequence[UUID], timeout: float | None = None) -> dict[UUID, State]:
+        """Return the status and the result of jobs; UNKNOWN if no database is configured, or it does not answer."""
+        if self.is_configured:
+            with suppress(StorageError):
+                return await self.run(lambda connection: ledger.states(connection, ids), timeout)
+        return dict.fromkeys(ids, (JobState.UNKNOWN, None))
+
+    async def state(self, correlation_id: UUID, timeout: float | None = None) -> State:
+        """Return the status and the result of one job, as `states` does."""
+        return (await self.states([correlation_id], timeout))[correlation_id]
 
     async def cancel(self, correlation_id: UUID) -> ModelResult:
         """See `storage.ledger.cancel`. Raises SettingsInvalid without a database, or StorageError."""

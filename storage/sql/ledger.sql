@@ -82,10 +82,6 @@ SET state = CASE WHEN read.result ->> 'success' = 'true' THEN 'SUCCESS'
 FROM read
 WHERE job_ledger.correlation_id = read.correlation_id
 
--- name: find_results
--- Results of those of these jobs that the ledger has.
-SELECT correlation_id, result FROM job_ledger WHERE correlation_id = ANY (%(ids)s)
-
 -- name: find_finished_of_group
 -- Which jobs of a group the ledger has.
 SELECT correlation_id FROM job_ledger WHERE correlation_id = ANY ($1::uuid[])
@@ -128,15 +124,17 @@ SELECT correlation_id FROM taken
 -- What the ledger says of a job.
 SELECT fingerprint, result FROM job_ledger WHERE correlation_id = %(correlation_id)s
 
--- name: job_state
--- What PostgreSQL knows of a job: its result, its dead letter, or that it waits in the outbox. An application may have
+-- name: job_states
+-- What PostgreSQL knows of jobs: the result, the dead letter, or that one waits in the outbox. An application may have
 -- written a NUL into the contract of a dead letter, which cannot be read out of its JSON.
-SELECT (SELECT result FROM job_ledger WHERE correlation_id = %(correlation_id)s),
+SELECT job.id,
+       (SELECT result FROM job_ledger WHERE correlation_id = job.id),
        (SELECT json_build_object(
             'operation', CASE WHEN strpos(contract::text, '\u0000') = 0 THEN contract -> 'operation' END,
             'error_type', error_type, 'error', error, 'attempts', attempts)
-        FROM dead_letters WHERE correlation_id = %(correlation_id)s),
-       EXISTS (SELECT FROM outbox WHERE correlation_id = %(correlation_id)s)
+        FROM dead_letters WHERE correlation_id = job.id),
+       (SELECT true FROM outbox WHERE correlation_id = job.id)
+FROM unnest(%(ids)s::uuid[]) AS job (id)
 
 -- name: purge_ledger
 -- Forget the oldest rows past their retention, a small step at a time. By their place in the table: they are locked,

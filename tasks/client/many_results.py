@@ -2,16 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import suppress
-from functools import partial
+from collections.abc import AsyncIterator, Iterator
 from typing import TypeVar, cast
 from uuid import UUID
 
 import redis
 
-from pattern_storage.storage import ModelResult, ledger
-from pattern_storage.storage.errors import StorageError
+from pattern_storage.storage import ModelResult
 from pattern_storage.tasks.client.listener import ResultListener
 from pattern_storage.tasks.client.result_collector import AnyJob, ResultCollector
 from pattern_storage.tasks.client.result_reader import refuses_writes
@@ -41,17 +38,11 @@ def collect(
         for keys in _chunks(collector.keys()):
             documents = cast("list[bytes | None]", results.mget(keys))
             yield from collector.on_documents(zip(keys, documents, strict=True))
-        yield from look_up_uncertain()
+        yield from ask_database(collector.take_uncertain())
 
-    def look_up_uncertain() -> Iterator[tuple[J, ModelResult]]:
-        for job in collector.uncertain():
-            state = run_sync(database.state(job, deadline - time.monotonic()))
-            yield from collector.on_states({job: state})
-
-    def look_up_finished(seconds: float | None = None) -> Iterator[tuple[J, ModelResult]]:
-        with suppress(StorageError):
-            for jobs in _chunks(collector.ids()):
-                yield from collector.on_states(run_sync(_finished(database, jobs, seconds)))
+    def ask_database(ids: list[UUID]) -> Iterator[tuple[J, ModelResult]]:
+        for jobs in _chunks(ids):
+            yield from collector.on_states(run_sync(database.states(jobs, deadline - time.monotonic())))
 
     def receive(subscription: Subscription) -> Iterator[tuple[J, ModelResult]]:
         poll = time.monotonic()
@@ -61,11 +52,11 @@ def collect(
                 yield from look_up()
                 # While the result backend refuses writes, results are only in the ledger.
                 if collector and database.is_configured and refuses_writes(results, collector.keys()[0]):
-                    yield from look_up_finished(deadline - time.monotonic())
+                    yield from ask_database(collector.ids())
                 poll = time.monotonic() + POLL_INTERVAL
             elif (message := subscription.receive_message(min(deadline, poll) - now)) is not None:
                 yield from collector.on_documents([message])
-                yield from look_up_uncertain()
+                yield from ask_database(collector.take_uncertain())
 
     with translated_errors():
         yield from look_up()
@@ -73,7 +64,7 @@ def collect(
             with subscriptions.subscribe(*collector.keys()) as subscription:
                 yield from receive(subscription)
     if collector and timeout > 0 and database.is_configured:
-        yield from look_up_finished()
+        yield from ask_database(collector.ids())
     yield from collector.on_timeout(timeout)
 
 
@@ -92,19 +83,15 @@ async def collect_async(
         for keys in _chunks(asked):
             for decided in collector.on_documents(zip(keys, await listener.get_many(keys), strict=True)):
                 yield decided
-        for job in collector.uncertain():
-            async with slots:
-                state = await database.state(job, deadline - loop.time())
-            for decided in collector.on_states({job: state}):
-                yield decided
+        async for decided in ask_database(collector.take_uncertain()):
+            yield decided
 
-    async def look_up_finished(seconds: float | None = None) -> AsyncIterator[tuple[J, ModelResult]]:
-        with suppress(StorageError):
-            for jobs in _chunks(collector.ids()):
-                async with slots:
-                    states = await _finished(database, jobs, seconds)
-                for decided in collector.on_states(states):
-                    yield decided
+    async def ask_database(ids: list[UUID]) -> AsyncIterator[tuple[J, ModelResult]]:
+        for jobs in _chunks(ids):
+            async with slots:
+                states = await database.states(jobs, deadline - loop.time())
+            for decided in collector.on_states(states):
+                yield decided
 
     with translated_errors():
         async for decided in look_up(collector.keys()):
@@ -122,10 +109,10 @@ async def collect_async(
                         yield decided
                     asks = polls and collector and database.is_configured
                     if asks and await listener.refuses_writes(collector.keys()[0]):
-                        async for decided in look_up_finished(deadline - loop.time()):
+                        async for decided in ask_database(collector.ids()):
                             yield decided
     if collector and timeout > 0 and database.is_configured:
-        async for decided in look_up_finished():
+        async for decided in ask_database(collector.ids()):
             yield decided
     for decided in collector.on_timeout(timeout):
         yield decided
@@ -133,11 +120,3 @@ async def collect_async(
 
 def _chunks(items: list[T]) -> list[list[T]]:
     return [items[start : start + JOBS_AT_ONCE] for start in range(0, len(items), JOBS_AT_ONCE)]
-
-
-async def _finished(
-    database: Database, jobs: Sequence[UUID], seconds: float | None
-) -> dict[UUID, tuple[str, ModelResult | None]]:
-    """Return the states and results of those of these jobs that are in the ledger. Raises StorageError."""
-    results = await database.run(partial(ledger.find_results, ids=jobs), seconds)
-    return {job: (ledger.state_of(result), result) for job, result in results.items()}

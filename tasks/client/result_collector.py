@@ -63,13 +63,13 @@ class ResultCollector(Generic[J]):
                 elif resolver.needs_database:
                     self._uncertain.append(job.correlation_id)
 
-    def uncertain(self) -> Iterator[UUID]:
-        """Yield the ids of jobs whose state to look up in PostgreSQL now, for `on_states`."""
-        while self._uncertain:
-            yield self._uncertain.pop()
+    def take_uncertain(self) -> list[UUID]:
+        """Return the ids of jobs whose states to look up in PostgreSQL now, once, for `on_states`."""
+        uncertain, self._uncertain = self._uncertain, []
+        return uncertain
 
     def on_states(self, states: Mapping[UUID, tuple[str, ModelResult | None]]) -> Iterator[tuple[J, ModelResult]]:
-        """Take states and results from the ledger; yield each job that they decide, with its result."""
+        """Take states and results from PostgreSQL; yield each job that they decide, with its result."""
         for correlation_id, (status, stored) in states.items():
             key = result_key(correlation_id, self._prefix)
             job, resolver = self._pending[key]

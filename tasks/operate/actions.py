@@ -20,7 +20,7 @@ from pattern_storage.tasks.errors import BrokerUnavailable
 from pattern_storage.tasks.operate.message_search import find_messages
 from pattern_storage.tasks.operate.waiting_message import WaitingMessage
 from pattern_storage.tasks.result_state_store import store
-from pattern_storage.vocabulary import ErrorType, JobState
+from pattern_storage.vocabulary import JobState
 
 #: Jobs that are changed in one transaction.
 STEP = 200
@@ -94,10 +94,8 @@ class Actions:
                 if count := removed or len(new):
                     named = about | {"jobs": sorted(map(str, new))}
                     await audit.record(connection, self._actor, action, named, count)
-                results = await ledger.find_results(connection, list(jobs))
-            return new, {
-                job for job, result in results.items() if result.metadata.get("error_type") == ErrorType.REVOKED
-            }
+                states = await ledger.states(connection, list(jobs))
+            return new, {job for job, (state, _) in states.items() if state == JobState.REVOKED}
 
         new, cancelled = await self._run(step)
         await asyncio.to_thread(self._mark_revoked, cancelled)

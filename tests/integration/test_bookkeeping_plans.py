@@ -34,6 +34,7 @@ def cancelled(jobs: int) -> dict[str, Any]:
 STATEMENTS: list[tuple[str, dict[str, Any], int]] = [
     ("purge_ledger", {"days": 30, "step": STEP}, 3 * STEP),
     ("find_job", {"correlation_id": ABSENT}, 1),
+    ("job_states", {"ids": [UUID(int=number) for number in range(20)]}, 1),
     ("record_job", RECORDED, 1),
     ("cancel_jobs", cancelled(1), 4),
     # Of more jobs PostgreSQL may read a table as a whole that is still small; with 1,000,000 rows in each it looks up

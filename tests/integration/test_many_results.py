@@ -1,13 +1,14 @@
 """Results of many jobs as they complete."""
 
 import asyncio
-from collections.abc import Iterator
-from uuid import uuid4
+from collections.abc import Iterator, Sequence
+from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 import redis
 
-from pattern_storage.storage import ModelResult
+from pattern_storage.storage import ModelResult, ledger
 from pattern_storage.tasks.client import (
     AsyncJob,
     AsyncPatternStorageClient,
@@ -16,9 +17,10 @@ from pattern_storage.tasks.client import (
     PatternStorageClient,
     ResultBackendUnavailable,
 )
+from pattern_storage.vocabulary import JobState
 from tests.fix_celery import StorageWorker, locked_patterns
 from tests.fix_process import DEADLINE
-from tests.fix_storage import contract, make_pattern
+from tests.fix_storage import Connection, contract, make_pattern
 
 
 def forget(worker: StorageWorker, job: Job | AsyncJob) -> None:
@@ -84,6 +86,30 @@ async def test_those_without_a_result(redis_url: str, database_url: str) -> None
     async with AsyncPatternStorageClient(redis_url=redis_url, database_url=database_url) as other:
         with pytest.raises(JobTimeout, match="its status is UNKNOWN"):
             _ = [one async for one in other.results([other.get(uuid4())], 0.1)]
+
+
+async def test_jobs_of_the_outbox_are_looked_up_together(
+    redis_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis does not know them yet. A connection for each would take longer than most callers wait."""
+    asked: list[int] = []
+    states = ledger.states
+
+    async def counted(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, tuple[JobState, ModelResult | None]]:
+        asked.append(len(ids))
+        return await states(connection, ids)
+
+    monkeypatch.setattr(ledger, "states", counted)
+    contracts = [contract("insert", data=make_pattern()) for _ in range(20)]
+    with PatternStorageClient(redis_url=redis_url, database_url=database_url) as client:
+        with psycopg.connect(database_url) as connection:
+            jobs = client.submit_many_in(connection, contracts)
+        with pytest.raises(JobTimeout, match="QUEUED"):
+            list(client.results(jobs, 0))
+    async with AsyncPatternStorageClient(redis_url=redis_url, database_url=database_url) as other:
+        with pytest.raises(JobTimeout, match="QUEUED"):
+            _ = [one async for one in other.results([other.get(job.correlation_id) for job in jobs], 0)]
+    assert asked == [20, 20]
 
 
 async def test_postgresql_that_is_down_at_the_deadline(redis_url: str) -> None:
