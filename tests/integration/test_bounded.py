@@ -54,7 +54,7 @@ async def test_one_that_refuses_is_reported_at_once(
 ) -> None:
     counted: list[None] = []
     monkeypatch.setattr(metrics, "broker_failed", lambda: counted.append(None))
-    with caplog.at_level(logging.WARNING, "pattern_storage"):
+    with caplog.at_level(logging.WARNING, "pattern_storage.tasks.client"):
         assert await send(scheme.format(closed_port)) < PATIENCE / 2
     assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["cannot enqueue"] * 2
     assert len(counted) == 2

@@ -1,7 +1,7 @@
 """Results from the ledger once expired in Redis, cancelling, and dead letters on the command line."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from uuid import uuid4
 
 import psycopg
@@ -13,8 +13,8 @@ from pattern_storage.storage import ModelContractPatternStorage, ModelResult, de
 from pattern_storage.tasks.cli import main
 from pattern_storage.tasks.client import AsyncPatternStorageClient, JobTimeout, PatternStorageClient
 from pattern_storage.tasks.database import Database, run_sync
-from tests.fix_celery import StartWorker
-from tests.fix_process import wait_until
+from tests.fix_celery import StartWorker, StorageWorker
+from tests.fix_process import DEADLINE, wait_until
 from tests.fix_storage import contract, make_pattern
 
 
@@ -25,26 +25,33 @@ def knowing_client(database_url: str, redis_url: str) -> Iterator[PatternStorage
         yield client
 
 
-def forget(redis_url: str) -> None:
-    with redis.Redis.from_url(redis_url) as connection:
-        connection.flushall()
+@pytest.fixture
+def served(worker: StorageWorker) -> Iterator[PatternStorageClient]:
+    """The same, whose jobs the shared worker does."""
+    with PatternStorageClient(database_url=worker.database_url, redis_url=worker.redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+async def served_async(worker: StorageWorker) -> AsyncIterator[AsyncPatternStorageClient]:
+    """The same with await."""
+    async with AsyncPatternStorageClient(database_url=worker.database_url, redis_url=worker.redis_url) as client:
+        yield client
 
 
 async def test_results_outlive_redis(
-    knowing_client: PatternStorageClient, start_worker: StartWorker, database_url: str, redis_url: str
+    served: PatternStorageClient, served_async: AsyncPatternStorageClient, worker: StorageWorker
 ) -> None:
-    start_worker()
-    pattern = make_pattern()
-    done, failed = knowing_client.insert(pattern), knowing_client.delete(uuid4())
-    before = done.result(), failed.result()
-    forget(redis_url)
+    done, failed = served.insert(make_pattern()), served.delete(uuid4())
+    before = done.result(DEADLINE), failed.result(DEADLINE)
+    with redis.Redis.from_url(worker.redis_url) as connection:
+        assert connection.delete(*(f"celery-task-meta-{job.correlation_id}" for job in (done, failed))) == 2
     assert (done.status(), failed.status()) == ("SUCCESS", "FAILURE")
     assert (done.result().data, failed.result().error) == (before[0].data, before[1].error)
-    async with AsyncPatternStorageClient(database_url=database_url, redis_url=redis_url) as client:
-        again = client.get(done.correlation_id)
-        assert (await again.status(), (await again.result()).data) == ("SUCCESS", before[0].data)
-        assert (await client.get(failed.correlation_id).result()).error == before[1].error
-    with PatternStorageClient(redis_url=redis_url) as forgetful:
+    again = served_async.get(done.correlation_id)
+    assert (await again.status(), (await again.result()).data) == ("SUCCESS", before[0].data)
+    assert (await served_async.get(failed.correlation_id).result()).error == before[1].error
+    with PatternStorageClient(redis_url=worker.redis_url) as forgetful:
         assert forgetful.get(done.correlation_id).status() == "UNKNOWN"
 
 
@@ -64,43 +71,32 @@ def test_a_database_that_does_not_answer(redis_url: str) -> None:
 
 
 def test_cancel_before_a_worker_comes(
-    knowing_client: PatternStorageClient, start_worker: StartWorker, database_url: str
-) -> None:
-    job, other = knowing_client.insert(make_pattern()), knowing_client.insert(make_pattern())
-    assert job.cancel().metadata["error_type"] == "revoked"
-    assert job.status() == "REVOKED"
-    worker = start_worker()
-    assert other.result(timeout=60).success
-    wait_until(lambda: f"{job.correlation_id}] received" in worker.logs(), "the worker meets the cancelled job")
-    assert job.result().metadata["error_type"] == "revoked"
-    assert job.status() == "REVOKED"
-    with psycopg.connect(database_url) as connection:
-        assert connection.execute("SELECT count(*) FROM pattern_templates").fetchone() == (1,)
-
-
-def test_the_worker_says_revoked_too(
-    knowing_client: PatternStorageClient, start_worker: StartWorker, redis_url: str
-) -> None:
-    """A client that dies after it has cancelled leaves the rest to the worker."""
-    job = knowing_client.insert(make_pattern())
-    run_sync(knowing_client.database.cancel(job.correlation_id))
-    assert job.status() == "QUEUED"
-    start_worker()
-    assert job.result(timeout=60).metadata["error_type"] == "revoked"
-    with redis.Redis.from_url(redis_url, decode_responses=True) as connection:
-        assert json.loads(str(connection.get(f"celery-task-meta-{job.correlation_id}")))["status"] == "REVOKED"
-
-
-async def test_cancel_after_it_was_done(
     knowing_client: PatternStorageClient, start_worker: StartWorker, database_url: str, redis_url: str
 ) -> None:
-    start_worker()
-    job = knowing_client.insert(make_pattern())
-    result = job.result(timeout=60)
+    job, orphan, other = (knowing_client.insert(make_pattern()) for _ in range(3))
+    assert job.cancel().metadata["error_type"] == "revoked"
+    assert job.status() == "REVOKED"
+    # A client that dies after it has cancelled leaves the rest to the worker.
+    run_sync(knowing_client.database.cancel(orphan.correlation_id))
+    assert orphan.status() == "QUEUED"
+    worker = start_worker()
+    assert other.result(DEADLINE).success
+    wait_until(lambda: f"{job.correlation_id}] received" in worker.logs(), "the worker meets the cancelled job")
+    for cancelled in (job, orphan):
+        assert cancelled.result(DEADLINE).metadata["error_type"] == "revoked"
+        assert cancelled.status() == "REVOKED"
+    with redis.Redis.from_url(redis_url, decode_responses=True) as connection:
+        assert json.loads(str(connection.get(f"celery-task-meta-{orphan.correlation_id}")))["status"] == "REVOKED"
+    with psycopg.connect(database_url) as database:
+        assert database.execute("SELECT count(*) FROM pattern_templates").fetchone() == (1,)
+
+
+async def test_cancel_after_it_was_done(served: PatternStorageClient, served_async: AsyncPatternStorageClient) -> None:
+    job = served.insert(make_pattern())
+    result = job.result(DEADLINE)
     assert job.cancel().data == result.data
     assert job.status() == "SUCCESS"
-    async with AsyncPatternStorageClient(database_url=database_url, redis_url=redis_url) as client:
-        assert (await client.get(job.correlation_id).cancel()).data == result.data
+    assert (await served_async.get(job.correlation_id).cancel()).data == result.data
 
 
 def add_dead_letter(database: Database, error_type: str = "connection_lost") -> ModelContractPatternStorage:
@@ -149,7 +145,7 @@ def test_dead_letters(
     command("replay", "--all")
     assert job.status() == "QUEUED"
     start_worker()
-    assert job.result(timeout=60).success
+    assert job.result(DEADLINE).success
     assert json.loads(command("list", "--json")) == []
 
 
@@ -157,7 +153,7 @@ def test_beat_s_housekeeping(
     knowing_client: PatternStorageClient, start_worker: StartWorker, database_url: str, redis_url: str
 ) -> None:
     start_worker()
-    assert all(knowing_client.insert(make_pattern()).result(timeout=60).success for _ in range(3))
+    assert all(knowing_client.insert(make_pattern()).result(DEADLINE).success for _ in range(3))
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("UPDATE job_ledger SET finished_at = now() - interval '31 days'")
         with Celery("plain", broker=redis_url, set_as_current=False) as plain:
@@ -181,30 +177,27 @@ def test_beat_s_housekeeping(
             with connection.transaction():
                 job = knowing_client.submit_in(connection, contract("insert", data=make_pattern()))
             plain.send_task("maintenance.sweep_outbox", queue="storage")
-        assert job.result(timeout=60).success
+        assert job.result(DEADLINE).success
         assert connection.execute("SELECT count(*) FROM outbox").fetchone() == (0,)
 
 
 async def test_an_id_that_was_used_before(
-    knowing_client: PatternStorageClient, start_worker: StartWorker, database_url: str, redis_url: str
+    served: PatternStorageClient, served_async: AsyncPatternStorageClient
 ) -> None:
     """Whoever reuses an id for another request is told so, and not given the first one's result."""
-    start_worker()
-    first = knowing_client.insert(make_pattern())
-    assert first.result(timeout=60).success
+    first = served.insert(make_pattern())
+    assert first.result(DEADLINE).success
     other = make_pattern()
-    second = knowing_client.insert(other, correlation_id=first.correlation_id)
-    assert second.result(timeout=60).metadata["error_type"] == "correlation_conflict"
-    assert first.result(timeout=60).success
-    assert knowing_client.query(pattern_name=other["pattern_name"]).result(timeout=60).data["count"] == 0
-    async with AsyncPatternStorageClient(database_url=database_url, redis_url=redis_url) as client:
-        third = await client.insert(other, correlation_id=first.correlation_id)
-        assert (await third.result(timeout=60)).metadata["error_type"] == "correlation_conflict"
+    second = served.insert(other, correlation_id=first.correlation_id)
+    assert second.result(DEADLINE).metadata["error_type"] == "correlation_conflict"
+    assert first.result(DEADLINE).success
+    assert served.query(pattern_name=other["pattern_name"]).result(DEADLINE).data["count"] == 0
+    third = await served_async.insert(other, correlation_id=first.correlation_id)
+    assert (await third.result(DEADLINE)).metadata["error_type"] == "correlation_conflict"
 
 
-def test_a_finished_query_cannot_be_cancelled(knowing_client: PatternStorageClient, start_worker: StartWorker) -> None:
-    start_worker()
-    job = knowing_client.query()
-    result = job.result(timeout=60)
+def test_a_finished_query_cannot_be_cancelled(served: PatternStorageClient) -> None:
+    job = served.query()
+    result = job.result(DEADLINE)
     assert job.cancel().data == result.data
     assert job.status() == "SUCCESS"
