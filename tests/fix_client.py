@@ -32,6 +32,13 @@ async def async_client(redis_url: str) -> AsyncIterator[AsyncPatternStorageClien
 
 
 @pytest.fixture
+def knowing_client(database_url: str, redis_url: str) -> Iterator[PatternStorageClient]:
+    """A client on this test's own Redis that may ask PostgreSQL too."""
+    with PatternStorageClient(database_url=database_url, redis_url=redis_url) as opened:
+        yield opened
+
+
+@pytest.fixture
 def served_client(worker: StorageWorker) -> Iterator[PatternStorageClient]:
     """A client whose jobs the shared `worker` does."""
     with PatternStorageClient(redis_url=worker.redis_url) as opened:
@@ -42,6 +49,20 @@ def served_client(worker: StorageWorker) -> Iterator[PatternStorageClient]:
 async def served_async_client(worker: StorageWorker) -> AsyncIterator[AsyncPatternStorageClient]:
     """The same with await."""
     async with AsyncPatternStorageClient(redis_url=worker.redis_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def served_knowing_client(worker: StorageWorker) -> Iterator[PatternStorageClient]:
+    """A client whose jobs the shared `worker` does, and that may ask PostgreSQL too."""
+    with PatternStorageClient(database_url=worker.database_url, redis_url=worker.redis_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def served_knowing_async_client(worker: StorageWorker) -> AsyncIterator[AsyncPatternStorageClient]:
+    """The same with await."""
+    async with AsyncPatternStorageClient(database_url=worker.database_url, redis_url=worker.redis_url) as opened:
         yield opened
 
 

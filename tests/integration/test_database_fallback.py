@@ -1,7 +1,6 @@
 """Results from the ledger once expired in Redis, cancelling, and dead letters on the command line."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
 from uuid import uuid4
 
 import psycopg
@@ -18,39 +17,20 @@ from tests.fix_process import DEADLINE, wait_until
 from tests.fix_storage import contract, make_pattern
 
 
-@pytest.fixture
-def knowing_client(database_url: str, redis_url: str) -> Iterator[PatternStorageClient]:
-    """A client that may ask PostgreSQL too."""
-    with PatternStorageClient(database_url=database_url, redis_url=redis_url) as client:
-        yield client
-
-
-@pytest.fixture
-def served(worker: StorageWorker) -> Iterator[PatternStorageClient]:
-    """The same, whose jobs the shared worker does."""
-    with PatternStorageClient(database_url=worker.database_url, redis_url=worker.redis_url) as client:
-        yield client
-
-
-@pytest.fixture
-async def served_async(worker: StorageWorker) -> AsyncIterator[AsyncPatternStorageClient]:
-    """The same with await."""
-    async with AsyncPatternStorageClient(database_url=worker.database_url, redis_url=worker.redis_url) as client:
-        yield client
-
-
 async def test_results_outlive_redis(
-    served: PatternStorageClient, served_async: AsyncPatternStorageClient, worker: StorageWorker
+    served_knowing_client: PatternStorageClient,
+    served_knowing_async_client: AsyncPatternStorageClient,
+    worker: StorageWorker,
 ) -> None:
-    done, failed = served.insert(make_pattern()), served.delete(uuid4())
+    done, failed = served_knowing_client.insert(make_pattern()), served_knowing_client.delete(uuid4())
     before = done.result(DEADLINE), failed.result(DEADLINE)
     with redis.Redis.from_url(worker.redis_url) as connection:
         assert connection.delete(*(f"celery-task-meta-{job.correlation_id}" for job in (done, failed))) == 2
     assert (done.status(), failed.status()) == ("SUCCESS", "FAILURE")
     assert (done.result().data, failed.result().error) == (before[0].data, before[1].error)
-    again = served_async.get(done.correlation_id)
+    again = served_knowing_async_client.get(done.correlation_id)
     assert (await again.status(), (await again.result()).data) == ("SUCCESS", before[0].data)
-    assert (await served_async.get(failed.correlation_id).result()).error == before[1].error
+    assert (await served_knowing_async_client.get(failed.correlation_id).result()).error == before[1].error
     with PatternStorageClient(redis_url=worker.redis_url) as forgetful:
         assert forgetful.get(done.correlation_id).status() == "UNKNOWN"
 
@@ -91,12 +71,14 @@ def test_cancel_before_a_worker_comes(
         assert database.execute("SELECT count(*) FROM pattern_templates").fetchone() == (1,)
 
 
-async def test_cancel_after_it_was_done(served: PatternStorageClient, served_async: AsyncPatternStorageClient) -> None:
-    job = served.insert(make_pattern())
+async def test_cancel_after_it_was_done(
+    served_knowing_client: PatternStorageClient, served_knowing_async_client: AsyncPatternStorageClient
+) -> None:
+    job = served_knowing_client.insert(make_pattern())
     result = job.result(DEADLINE)
     assert job.cancel().data == result.data
     assert job.status() == "SUCCESS"
-    assert (await served_async.get(job.correlation_id).cancel()).data == result.data
+    assert (await served_knowing_async_client.get(job.correlation_id).cancel()).data == result.data
 
 
 def add_dead_letter(database: Database, error_type: str = "connection_lost") -> ModelContractPatternStorage:
@@ -182,22 +164,22 @@ def test_beat_s_housekeeping(
 
 
 async def test_an_id_that_was_used_before(
-    served: PatternStorageClient, served_async: AsyncPatternStorageClient
+    served_knowing_client: PatternStorageClient, served_knowing_async_client: AsyncPatternStorageClient
 ) -> None:
     """Whoever reuses an id for another request is told so, and not given the first one's result."""
-    first = served.insert(make_pattern())
+    first = served_knowing_client.insert(make_pattern())
     assert first.result(DEADLINE).success
     other = make_pattern()
-    second = served.insert(other, correlation_id=first.correlation_id)
+    second = served_knowing_client.insert(other, correlation_id=first.correlation_id)
     assert second.result(DEADLINE).metadata["error_type"] == "correlation_conflict"
     assert first.result(DEADLINE).success
-    assert served.query(pattern_name=other["pattern_name"]).result(DEADLINE).data["count"] == 0
-    third = await served_async.insert(other, correlation_id=first.correlation_id)
+    assert served_knowing_client.query(pattern_name=other["pattern_name"]).result(DEADLINE).data["count"] == 0
+    third = await served_knowing_async_client.insert(other, correlation_id=first.correlation_id)
     assert (await third.result(DEADLINE)).metadata["error_type"] == "correlation_conflict"
 
 
-def test_a_finished_query_cannot_be_cancelled(served: PatternStorageClient) -> None:
-    job = served.query()
+def test_a_finished_query_cannot_be_cancelled(served_knowing_client: PatternStorageClient) -> None:
+    job = served_knowing_client.query()
     result = job.result(DEADLINE)
     assert job.cancel().data == result.data
     assert job.status() == "SUCCESS"

@@ -3,7 +3,6 @@
 import json
 import socket
 import threading
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -19,16 +18,15 @@ from pattern_storage.tasks.client.result_document import result_key
 from pattern_storage.tasks.client.status import marker
 from pattern_storage.tasks.database import run_sync
 from pattern_storage.vocabulary import JobState
-from tests.fix_celery import StartWorker
+from tests.fix_celery import StartWorker, StorageWorker
 from tests.fix_process import DEADLINE, wait_until
 from tests.fix_storage import contract, make_pattern
 
 
 @pytest.fixture
-def client(database_url: str, redis_url: str) -> Iterator[PatternStorageClient]:
-    """A client that may ask PostgreSQL too."""
-    with PatternStorageClient(database_url=database_url, redis_url=redis_url) as opened:
-        yield opened
+def client(knowing_client: PatternStorageClient) -> PatternStorageClient:
+    """The same by a short name."""
+    return knowing_client
 
 
 def meta(redis_url: str, job: UUID) -> dict[str, Any]:
@@ -57,9 +55,10 @@ def failed(job: UUID) -> ModelResult:
 
 
 async def test_ids_that_are_used_twice(
-    client: PatternStorageClient, start_worker: StartWorker, database_url: str, redis_url: str
-) -> None:
-    start_worker()
+    served_knowing_client: PatternStorageClient, served_knowing_async_client: AsyncPatternStorageClient,
+    worker: StorageWorker,
+) -> None:  # fmt: skip
+    client = served_knowing_client
     taken = make_pattern()
     assert client.insert(taken).result(DEADLINE).success
 
@@ -86,21 +85,21 @@ async def test_ids_that_are_used_twice(
     second = client.insert(make_pattern(), correlation_id=first.correlation_id)
     assert error_type(second) == "correlation_conflict"
     wait_until(
-        lambda: "unique_violation" in str(meta(redis_url, first.correlation_id)), "the first outcome is there again"
+        lambda: "unique_violation" in str(meta(worker.redis_url, first.correlation_id)),
+        "the first outcome is there again",
     )
     assert error_type(first) == "unique_violation"
 
     # Through the outbox.
-    with psycopg.connect(database_url) as connection:
+    with psycopg.connect(worker.database_url) as connection:
         job = client.submit_in(connection, contract("insert", data=make_pattern(), correlation_id=write.correlation_id))
     assert error_type(job) == "correlation_conflict"
-    async with (
-        AsyncPatternStorageClient(database_url=database_url, redis_url=redis_url) as other,
-        await psycopg.AsyncConnection.connect(database_url) as connection_,
-    ):
+    async with await psycopg.AsyncConnection.connect(worker.database_url) as connection_:
         asked = contract("insert", data=make_pattern(), correlation_id=first.correlation_id)
-        submitted = await other.submit_in(connection_, asked)
+        submitted = await served_knowing_async_client.submit_in(connection_, asked)
         assert (await submitted.result(DEADLINE)).metadata["error_type"] == "correlation_conflict"
+        # The shared database is left without jobs that no relay publishes.
+        await connection_.execute("DELETE FROM outbox")
 
 
 def test_cancelled_queries_and_dead_letters(
