@@ -58,7 +58,7 @@ class Chaos:
         """Do one fault, and return the seconds until the next one."""
         # The same draws whatever is down.
         [fault] = self._chance.choices(self._faults, [fault.weight for fault in self._faults])
-        target, pause = self._chance.choice(fault.targets), self._chance.uniform(0.1, 2)
+        target, pause = self._chance.choice(fault.targets), self._chance.uniform(0.05, 1.2)
         length = self._chance.uniform(0, self._chance.choice([1, 6]))
         if target not in self._down:
             self.done.append(f"{fault.strike.__name__} {target}")
