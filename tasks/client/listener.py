@@ -118,8 +118,8 @@ class ResultListener:
                     await self._connect()
                 for start in range(0, len(keys), KEYS_AT_ONCE):
                     await cancellable(self._channel.subscribe(*keys[start : start + KEYS_AT_ONCE]))
-            except AttributeError as error:
-                # Raised by redis-py when the reader closes the broken connection while this sends on it.
+            except (AttributeError, RuntimeError) as error:
+                # Raised by redis-py when the reader closes the broken connection, or opens it again, while this sends.
                 raise RedisConnectionError("the connection was lost") from error
             if self._reader is None or self._reader.done():
                 self._reader = asyncio.create_task(self._read(), name="pattern-storage results")
@@ -130,9 +130,14 @@ class ResultListener:
             if unused := [key for key in keys if not self._waiting[key]]:
                 for key in unused:
                     del self._waiting[key]
-                # Without a connection there is no subscription either; for AttributeError see above.
-                with suppress(RedisError, AttributeError):
-                    await self._channel.unsubscribe(*unused)
+                if self._channel.connection is not None and self._channel.connection.is_connected:
+                    # Without a connection there is no subscription either; for the errors see above.
+                    with suppress(RedisError, AttributeError, RuntimeError):
+                        await self._channel.unsubscribe(*unused)
+                else:
+                    # The reader opens the next one. If this did so too, redis-py would mix the two.
+                    for key in unused:
+                        self._channel.channels.pop(key.encode(), None)
 
     async def _connect(self) -> None:
         """Open the connection; redis-py would open two for two callers that are the first to subscribe."""
@@ -161,9 +166,9 @@ class ResultListener:
     async def _read(self) -> None:
         """Wake the waiters of each published key, until nothing is subscribed or the connection is lost.
 
-        A caller notices a lost connection itself when it reads.
+        A caller notices a lost connection itself when it reads. For RuntimeError see `_subscribed`.
         """
-        with suppress(RedisError):
+        with suppress(RedisError, RuntimeError):
             async for message in self._channel.listen():
                 for wake in self._waiting.get(message["channel"].decode(), ()):
                     wake()

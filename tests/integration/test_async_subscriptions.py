@@ -178,3 +178,32 @@ async def test_restart_of_the_server(lone_valkey: EmbeddedValkey) -> None:
     # An exception of a task that nobody awaits is reported when it is collected.
     gc.collect()
     assert complaints == []
+
+
+async def test_only_the_reader_opens_a_lost_connection_again(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller that unsubscribes meanwhile would get redis-py's RuntimeError about two that read."""
+    connections = LoopConnections(Settings(redis_url=redis_url))
+    listener, openers, may_open = connections.listener, set(), asyncio.Event()
+    try:
+        async with listener.arrivals(["key"]):
+            connection: Any = listener._channel.connection
+            connect = connection.connect
+
+            async def noted_connect() -> None:
+                openers.add(asyncio.current_task())
+                if asyncio.current_task() is listener._reader:
+                    await may_open.wait()
+                await connect()
+
+            monkeypatch.setattr(connection, "connect", noted_connect)
+            await connection.disconnect()
+        may_open.set()
+
+        async def is_open() -> bool:
+            return bool(connection.is_connected)
+
+        await until(is_open)
+        assert openers == {listener._reader}
+        assert await connections.results.pubsub_numsub("key") == [(b"key", 0)]
+    finally:
+        await connections.close()
