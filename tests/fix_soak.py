@@ -11,7 +11,8 @@ import redis
 
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult
 from pattern_storage.vocabulary import OperationName
-from tests.fix_load import VERBS, Load
+from tests.fix_invariant import VERBS
+from tests.fix_load import Load
 from tests.fix_process import DEADLINE
 
 #: Failures that the clients ask for, and what a process that is stopped for seconds may come to.

@@ -20,7 +20,8 @@ from pattern_storage.tasks.client import PatternStorageClient
 from tests.fix_chaos import Chaos
 from tests.fix_faults import SAFE, SOON
 from tests.fix_imports import patterns, write_lines
-from tests.fix_load import Load, open_transactions
+from tests.fix_invariant import open_transactions
+from tests.fix_load import Load
 from tests.fix_process import DEADLINE, ProcessGroup, StartProcess, wait_until
 from tests.fix_soak import SoakCheck
 from tests.fix_soak_clients import SoakClients
