@@ -1,6 +1,6 @@
 """Jobs that are known to the broker alone: waiting in its queues, or taken by workers and not acknowledged."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -31,6 +31,11 @@ class BrokerJobs:
     found: int = 0
     complete: bool = True
 
+    def add(self, messages: Sequence[WaitingMessage], limit: int) -> None:
+        """Count the messages, and show those for which there is room."""
+        self.messages += messages[: limit - len(self.messages)]
+        self.found += len(messages)
+
 
 def describe_message(message: WaitingMessage, names: Mapping[UUID, str]) -> str:
     """Return a line about a message, with the pattern's name in place of its id."""
@@ -60,8 +65,8 @@ def queues_of(queues: RedisQueues, wanted: JobFilter) -> tuple[str, ...]:
 def find(settings: Settings, wanted: JobFilter, limit: int) -> BrokerJobs:
     """Return the jobs that wait, in the order in which workers take them. Blocks. Raises BrokerUnavailable.
 
-    Those that wait in a worker, mostly delayed ones, come first. Jobs that workers have begun are among them only if
-    the filter names a state: without one, PostgreSQL's list has them.
+    If the filter names a state, jobs that workers have taken come first. Without one the last are those that wait in a
+    worker, mostly delayed ones; PostgreSQL's list has the others.
     """
     found = BrokerJobs()
     asked = wanted.among(*UNENDED)
@@ -71,10 +76,13 @@ def find(settings: Settings, wanted: JobFilter, limit: int) -> BrokerJobs:
         # A job that was cancelled meanwhile is in the ledger.
         shown = UNENDED if wanted.states else (ListedState.QUEUED,)
         taken = [message for message in queues.in_flight() if message.state in shown and message.matches(wanted)]
-        found.messages, found.found = taken[:limit], len(taken)
+        if wanted.states:
+            found.add(taken, limit)
         if ListedState.QUEUED in asked:
             for name in queues_of(queues, wanted):
                 _find_in(queues, name, wanted, limit, found)
+        if not wanted.states:
+            found.add(taken, limit)
     return found
 
 
@@ -83,9 +91,8 @@ def _find_in(queues: RedisQueues, name: str, wanted: JobFilter, limit: int, foun
     room = max(limit - len(found.messages), 1)
     if by_state_and_queue_alone:
         page = queues.waiting(name, limit=room)
-        found.found += page.total
+        found.found += page.total - len(page.messages)
     else:
         page = queues.waiting(name, wanted, limit=SEARCHED)
-        found.found += len(page.messages)
         found.complete = found.complete and page.next is None
-    found.messages += page.messages[: limit - len(found.messages)]
+    found.add(page.messages, limit)
