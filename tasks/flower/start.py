@@ -34,6 +34,8 @@ def configure(app: Celery) -> None:
     logging.getLogger("kombu.mixins").setLevel(logging.WARNING)
     # It logs a traceback each time a server refuses.
     logging.getLogger("kombu.transport.redis").setLevel(logging.ERROR)
+    # It logs two lines each time the overview has checked the migrations.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     app.conf.broker_pool_limit = POOL_LIMIT
     # A question then leaves on the connection that receives its answers, not on a second one of the pool.
     control: Any = app.control

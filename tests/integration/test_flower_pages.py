@@ -41,6 +41,7 @@ def test_the_overview_says_what_is_wrong_with_a_link_to_it(pages: Pages) -> None
     assert re.search(r"<strong>500 ms</strong><span>duration, last hour: median", page)
     assert visitor.get("/overview", span="day").text.count('<svg class="plot"') == 3
     assert visitor.get("/overview", span="year").status == 400
+    assert "PostgresqlImpl" not in pages.flower.group.text(), "a check of the migrations is not logged"
 
 
 def test_the_audit_says_who_did_what(pages: Pages) -> None:
