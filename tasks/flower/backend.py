@@ -6,6 +6,8 @@ from contextlib import suppress
 from functools import cached_property, partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from psycopg_pool import PoolTimeout
+
 from pattern_storage.config.settings import Settings
 from pattern_storage.storage.errors import ServerUnavailable
 from pattern_storage.storage.pool import create_pool
@@ -52,7 +54,7 @@ class Backend:
             async with asyncio.timeout(STATEMENT_TIMEOUT + settings.connect_timeout):
                 async with self._pool.connection() as connection:
                     return await function(connection, *arguments, **named)
-        except TimeoutError:
+        except (TimeoutError, PoolTimeout):
             raise ServerUnavailable("PostgreSQL did not answer in time") from None
         except Exception as error:
             raise translate(error) from error

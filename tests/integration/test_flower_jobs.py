@@ -99,16 +99,18 @@ def test_a_job_that_only_the_broker_knows_has_a_page(pages: Pages) -> None:
 
 
 def test_a_job_that_only_redis_can_know_while_it_refuses(pages: Pages) -> None:
-    """It is not said to be forgotten; a job that PostgreSQL knows is shown."""
+    """It is not said to be forgotten; jobs that PostgreSQL knows are shown."""
     ended = end(pages)
     with redis.Redis.from_url(pages.redis_url) as server:
-        server.execute_command("ACL SETUSER default -get")
+        server.execute_command("ACL SETUSER default -get -hscan")
         try:
             page = pages.visitor("viewer").get(f"/jobs/{uuid4()}")
             assert (page.status, "result backend" in page.text) == (503, True), page.text
             assert ">SUCCESS</span>" in pages.visitor("viewer").get(f"/jobs/{ended}").text
+            assert shown(pages) == [ended]
+            assert "missing here: the queue cannot be read" in pages.visitor("viewer").get("/jobs").text
         finally:
-            server.execute_command("ACL SETUSER default +get")
+            server.execute_command("ACL SETUSER default +get +hscan")
 
 
 def test_the_beginning_of_an_id_leads_to_its_job(pages: Pages) -> None:

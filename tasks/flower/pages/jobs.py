@@ -13,6 +13,7 @@ from pattern_storage.storage import job_labels, jobs
 from pattern_storage.storage.job_filter import OPERATIONS, Cursor, JobFilter
 from pattern_storage.storage.job_labels import JobLabel
 from pattern_storage.storage.jobs import JobRow
+from pattern_storage.tasks.errors import BrokerUnavailable
 from pattern_storage.tasks.flower.pages import broker_jobs
 from pattern_storage.tasks.flower.pages.base import PageHandler
 from pattern_storage.tasks.flower.pages.broker_jobs import BrokerJobs
@@ -88,16 +89,19 @@ class JobsPage(JobsHandler):
         else:
             total = len(whole)
         labels = await self.backend.run(job_labels.find, ids=[job.correlation_id for job in page.jobs])
-        waiting = None
+        waiting, trouble = None, ""
         if not cursor and sort == "time":
             limit = PAGE if wanted.states else PREVIEW
-            waiting = await self.backend.in_thread(broker_jobs.find, self.backend.settings, wanted, limit)
+            try:
+                waiting = await self.backend.in_thread(broker_jobs.find, self.backend.settings, wanted, limit)
+            except BrokerUnavailable as error:
+                trouble = str(error)
         if filters.keys() == {"id"} and not page.jobs and not (waiting and waiting.found):
             # It may be far behind in a queue: its own page looks there.
             self.redirect(self.href("job", wanted.correlation_id))
             return
         self.page(
-            "jobs.html", jobs=page.jobs, labels=labels, waiting=waiting,
+            "jobs.html", jobs=page.jobs, labels=labels, waiting=waiting, trouble=trouble,
             names=await self.names_of(waiting.messages if waiting else []), describe_job=describe_job,
             describe_message=broker_jobs.describe_message,
             can_cancel=await self._can_cancel(wanted, waiting, whole),
