@@ -26,9 +26,9 @@ from pattern_storage.tasks.client.many_results import collect_async
 from pattern_storage.tasks.client.operations import Operations
 from pattern_storage.tasks.client.outgoing import Outgoing, Request, naming_contract, prepare, reused_results
 from pattern_storage.tasks.client.result_collector import ResultCollector
-from pattern_storage.tasks.client.result_document import is_readable, result_key
+from pattern_storage.tasks.client.result_document import result_key
 from pattern_storage.tasks.client.result_resolver import ResultResolver
-from pattern_storage.tasks.client.status import combined_status, parse_status
+from pattern_storage.tasks.client.status import combined_status, readable_status
 from pattern_storage.tasks.client.synchronous import PatternStorageClient
 from pattern_storage.tasks.redis_connections import translated_errors
 
@@ -159,10 +159,10 @@ class AsyncPatternStorageClient(
 
     async def _status(self, correlation_id: UUID) -> str:
         meta = await self._get(correlation_id)
-        if is_readable(meta):
-            return parse_status(meta)
-        status, _ = await self._client.database.state(correlation_id)
-        return combined_status(meta, status)
+        if status := readable_status(meta):
+            return status
+        stored, _ = await self._client.database.state(correlation_id)
+        return combined_status(meta, stored)
 
     async def _result(self, correlation_id: UUID, request: Request | None, timeout: float) -> ModelResult:
         loop = asyncio.get_running_loop()

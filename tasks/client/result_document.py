@@ -14,7 +14,7 @@ from pattern_storage.tasks.errors import error_type_of
 from pattern_storage.vocabulary import FINAL_STATES, ErrorType, JobState
 
 
-def result_key(correlation_id: UUID, prefix: str = "") -> str:
+def result_key(correlation_id: UUID | str, prefix: str = "") -> str:
     """Return the Redis key, and channel, of a job's result: Celery's own, so any Celery application finds it.
 
     Args:
@@ -36,11 +36,6 @@ def read_document(meta: bytes | str) -> dict[str, Any] | None:
             return None
     readable = isinstance(document, dict) and isinstance(document.get("status"), str)
     return document if readable else None
-
-
-def is_readable(meta: bytes | str | None) -> bool:
-    """Whether the result backend has a document of the job; otherwise PostgreSQL may know it."""
-    return meta is not None and read_document(meta) is not None
 
 
 def parse_progress(meta: bytes | str | None) -> dict[str, Any] | None:

@@ -14,13 +14,12 @@ from pattern_storage.storage import ModelResult
 from pattern_storage.tasks.client.outgoing import Request
 from pattern_storage.tasks.client.result_document import (
     ended_by_celery,
-    is_readable,
     parse_result,
     result_key,
     unreadable,
 )
 from pattern_storage.tasks.client.result_resolver import POLL_INTERVAL, ResultResolver
-from pattern_storage.tasks.client.status import combined_status, marker, parse_status
+from pattern_storage.tasks.client.status import combined_status, marker, readable_status
 from pattern_storage.tasks.client.subscriptions import Subscriptions
 from pattern_storage.tasks.database import Database, run_sync
 from pattern_storage.tasks.redis_connections import translated_errors
@@ -59,10 +58,10 @@ class ResultReader:
         """See `Job.status`."""
         with translated_errors():
             meta = self.get(correlation_id)
-        if is_readable(meta):
-            return parse_status(meta)
-        status, _ = run_sync(self._database.state(correlation_id))
-        return combined_status(meta, status)
+        if status := readable_status(meta):
+            return status
+        stored, _ = run_sync(self._database.state(correlation_id))
+        return combined_status(meta, stored)
 
     def result(self, correlation_id: UUID, request: Request | None, timeout: float) -> ModelResult:
         """See `Job.result`."""

@@ -54,6 +54,12 @@ def status_of(document: dict[str, Any] | None) -> str:
     return JobState.FAILURE if document is None else str(document["status"])
 
 
+def readable_status(meta: bytes | str | None) -> str | None:
+    """Return the same as `parse_status`; None where there is no readable document, and PostgreSQL may know the job."""
+    document = None if meta is None else read_document(meta)
+    return None if document is None else status_of(document)
+
+
 def combined_status(meta: bytes | str | None, stored: str) -> str:
     """Return PostgreSQL's status of a job without a readable document, or the document's if PostgreSQL has none."""
     return parse_status(meta) if stored == JobState.UNKNOWN else stored

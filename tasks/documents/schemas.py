@@ -1,8 +1,6 @@
 """JSON Schema of what is public in JSON: contracts, results and messages, made from the models."""
 
-from datetime import datetime
 from typing import Any, get_type_hints
-from uuid import UUID
 
 from pydantic import TypeAdapter
 from pydantic.json_schema import models_json_schema
@@ -151,6 +149,6 @@ def _names(kind: type) -> list[str]:
 
 def _property(attribute: property) -> dict[str, Any]:
     returned = get_type_hints(attribute.fget)["return"]
-    if returned in (UUID, datetime, list[UUID]) or "ModelPatternRecord" not in str(returned):
-        return TypeAdapter(returned).json_schema()
-    return {"type": "array", "items": {"$ref": "#/$defs/ModelPatternRecord"}}
+    if returned == list[ModelPatternRecord]:
+        return {"type": "array", "items": {"$ref": "#/$defs/ModelPatternRecord"}}
+    return TypeAdapter(returned).json_schema()

@@ -120,6 +120,7 @@ class JobActions(Actions):
             redis_url=self._settings.redis_url,
             broker_url=self._settings.broker,
             result_backend_url=self._settings.result_backend,
+            connect_timeout=self._settings.connect_timeout,
         ) as client:
             client.submit_many(contracts)
 

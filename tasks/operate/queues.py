@@ -21,7 +21,7 @@ from pattern_storage.config.settings import Settings
 from pattern_storage.storage.job_filter import JobFilter
 from pattern_storage.storage.job_options import QUEUE_NAME
 from pattern_storage.tasks import redis_connections
-from pattern_storage.tasks.client.result_document import read_document
+from pattern_storage.tasks.client.result_document import read_document, result_key
 from pattern_storage.tasks.errors import BrokerUnavailable, QueueUnreadable
 from pattern_storage.tasks.operate.waiting_message import WaitingMessage, message_of, read_message
 from pattern_storage.tasks.queue_depths import count_messages, priority_keys, read_depths
@@ -189,7 +189,7 @@ class RedisQueues:
             # Cancelled while a worker has its message, or about to be acknowledged.
             **{JobState(state): ListedState(state) for state in FINAL_STATES},
         }
-        documents = self._results.mget([f"{self._prefix}celery-task-meta-{job}" for job in ids])
+        documents = self._results.mget([result_key(job, self._prefix) for job in ids])
         results = [None if document is None else read_document(document) for document in documents]
         return [known.get(result["status"] if result else "", ListedState.QUEUED) for result in results]
 
