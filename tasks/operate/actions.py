@@ -49,11 +49,12 @@ class Actions:
         PostgreSQL does not answer; Redis need not.
         """
         cancelled: set[UUID] = set()
+        messages: Mapping[UUID, WaitingMessage] = {}
+        # Once for all: each search reads every queue.
+        with suppress(BrokerUnavailable):
+            messages = await asyncio.to_thread(find_messages, self._settings, ids)
         for start in range(0, len(ids), STEP):
             page = ids[start : start + STEP]
-            messages: Mapping[UUID, WaitingMessage] = {}
-            with suppress(BrokerUnavailable):
-                messages = await asyncio.to_thread(find_messages, self._settings, page)
             cancelled |= (await self._cancel({job: messages.get(job) for job in page}, action))[1]
         return cancelled
 
@@ -110,6 +111,8 @@ class Actions:
 
     def _mark_revoked(self, ids: set[UUID]) -> None:
         """Store REVOKED for those who wait for a result; the ledger has decided, so Redis may be down."""
+        if not ids:
+            return
         document, seconds = marker(JobState.REVOKED), self._settings.result_expires
         with suppress(RedisError), redis_connections.connect(self._settings) as results:
             keys = [result_key(job, self._settings.key_prefix) for job in ids]
