@@ -17,7 +17,7 @@ from pattern_storage.storage import ModelContractPatternStorage
 from pattern_storage.tasks.client.message import encode_for_redis
 from pattern_storage.tasks.client.outgoing import prepare
 from pattern_storage.tasks.transport.message import Message, load
-from pattern_storage.tasks.worker.group import grouper
+from pattern_storage.tasks.worker.group import call, grouper
 from pattern_storage.tasks.worker.group.plain_message import is_plain
 from pattern_storage.tasks.worker.group.request import PlainRequest
 from pattern_storage.tasks.worker.message_validation import MessageInvalid, check_job
@@ -114,6 +114,22 @@ def test_events_are_celerys() -> None:
         "type": "", "uuid": plain.id, "name": "storage.insert", "args": plain.argsrepr, "kwargs": "",
         "root_id": plain.id, "parent_id": None, "retries": 0, "eta": None, "expires": None,
     }  # fmt: skip
+
+
+def test_a_job_that_leaves_its_group_starts_once() -> None:
+    plain, _, ours, _ = both()
+    total = state.total_count[plain.name]
+    alone: list[Any] = []
+    group = call.GroupCall([plain], SimpleNamespace(end=int, begin_ahead=int, execute_alone=alone.append))
+    group._slow = SimpleNamespace(cancel=int)
+    for pid in (7, 8):
+        plain.on_accepted(pid, 0.0)
+        assert plain in state.active_requests
+        group._on_ended([None])
+        assert plain not in state.active_requests
+    assert alone == [plain, plain]
+    assert [event["type"] for event in ours.sent] == ["task-started"]
+    assert state.total_count[plain.name] == total + 1
 
 
 def test_a_plain_job_is_one() -> None:

@@ -107,6 +107,7 @@ class GroupCall:
             return
         # It waits again: to terminate it must not end the process that had the group, which has other jobs by now.
         state.active_requests.discard(request)
+        request.was_accepted = request.time_start is not None
         request.time_start = request.worker_pid = request._apply_result = None
         self._grouper.execute_alone(request)
 

@@ -32,6 +32,8 @@ class PlainRequest(StorageRequest):
     _consumer: Any
     _in_loop: bool
     _sends_events: bool
+    #: Whether the job began in a group and goes alone now: it is one start, for Flower and for the worker's totals.
+    was_accepted = False
 
     def __init__(self, message: Any) -> None:
         headers = message.headers
@@ -130,9 +132,12 @@ class PlainRequest(StorageRequest):
         """Note that a pool process has begun the job."""
         self.worker_pid = pid
         self.time_start = time() - (monotonic() - time_accepted)
-        state.task_accepted(self)
-        if self._sends_events:
-            self._send("task-started", {"uuid": self.id, "routing_key": self._delivery_info["routing_key"]})
+        if self.was_accepted:
+            state.active_requests.add(self)
+        else:
+            state.task_accepted(self)
+            if self._sends_events:
+                self._send("task-started", {"uuid": self.id, "routing_key": self._delivery_info["routing_key"]})
         if self._terminate_on_ack is not None:
             self.terminate(*self._terminate_on_ack)
 
