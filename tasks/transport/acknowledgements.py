@@ -8,7 +8,7 @@ from typing import Any
 #: Seconds that acknowledgements wait for a claim that takes them along. If the worker dies meanwhile the jobs are
 #: delivered again, and replay their results.
 ACK_DELAY = 0.005
-#: Seconds since the last turn of an event loop that is taken to be alive: it soon sends a claim again.
+#: Seconds since the last iteration of an event loop that is taken to be alive: it soon sends a claim again.
 LOOP_ALIVE = 0.05
 #: Acknowledgements in one claim at most: Lua takes some 8,000 arguments at a time.
 MAX_ACKS = 1_000
@@ -25,7 +25,7 @@ class Acknowledgements:
         # Other threads append to it.
         self._tags: deque[str] = deque()
         self._sent: list[str] = []
-        self._thread, self._turn_began = 0, 0.0
+        self._thread, self._iteration_began = 0, 0.0
         #: When they are sent by themselves, in seconds of the monotonic clock; None if none wait.
         self.due_at: float | None = None
 
@@ -34,9 +34,9 @@ class Acknowledgements:
         """Whether acknowledgements are not sent, or not confirmed."""
         return bool(self._tags or self._sent)
 
-    def begin_turn(self) -> None:
-        """Note that a turn of the event loop begins, in this thread."""
-        self._thread, self._turn_began = threading.get_ident(), monotonic()
+    def begin_iteration(self) -> None:
+        """Note that an iteration of the event loop begins, in this thread."""
+        self._thread, self._iteration_began = threading.get_ident(), monotonic()
 
     def are_due(self) -> bool:
         """Whether acknowledgements have waited long enough."""
@@ -45,20 +45,20 @@ class Acknowledgements:
         if not self._channel.is_ahead:
             return True
         if self.due_at is None:
-            self.due_at = self._turn_began + ACK_DELAY
-            # Has the event loop begin another turn by then, in which this is asked again.
+            self.due_at = self._iteration_began + ACK_DELAY
+            # Has the event loop begin another iteration by then, in which this is asked again.
             self._channel.connection.cycle.hub.call_later(ACK_DELAY, lambda: None)
-        return self._turn_began >= self.due_at
+        return self._iteration_began >= self.due_at
 
     def collect(self, tag: str) -> bool:
         """Keep an acknowledgement for the next claim, if that is milliseconds away. Returns whether it is.
 
-        In the thread of the event loop it always is, because the next turn begins when this one has ended. A busy
-        machine, where turns are long, would otherwise send each alone and become busier still.
+        In the thread of the event loop it always is, because the next iteration begins when this one has ended. A busy
+        machine, where iterations are long, would otherwise send each alone and become busier still.
         """
         if self._channel.closing or not self._channel.is_ahead:
             return False
-        if threading.get_ident() != self._thread and monotonic() - self._turn_began > LOOP_ALIVE:
+        if threading.get_ident() != self._thread and monotonic() - self._iteration_began > LOOP_ALIVE:
             return False
         self._tags.append(tag)
         return True

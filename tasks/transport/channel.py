@@ -53,7 +53,7 @@ class Channel(ChannelClients):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._no_ack_queues: set[str] = set()
         self.claims = Claims(self)
-        # They are needed in each turn of the event loop, and nearly always the same.
+        # They are needed in each iteration of the event loop, and nearly always the same.
         self._queue_keys = lru_cache(100)(self._build_queue_keys)
         super().__init__(*arguments, **options)
 

@@ -59,7 +59,7 @@ class Claims:
         """Send a claim or begin to wait, whichever is due. Called before each poll; waits for no reply."""
         if not self._channel.active_queues:
             return
-        self.acks.begin_turn()
+        self.acks.begin_iteration()
         slots = self._free_slots()
         if not slots:
             self.stop_waiting()

@@ -1,6 +1,6 @@
 """Dispatcher of events for Flower: job events leave in one publication each quarter of a second, and harm no job.
 
-Celery publishes the events of each turn of its event loop, which at a thousand jobs a second takes a third of a
+Celery publishes the events of each iteration of its event loop, which at a thousand jobs a second takes a third of a
 worker's time. Here events about jobs wait for a timer of the same loop; those about the worker leave at once.
 """
 

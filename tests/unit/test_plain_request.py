@@ -225,7 +225,7 @@ def test_a_body_that_is_none_is_refused_where_each_job_shows_its_own_statements(
         hub=SimpleNamespace(call_soon=lambda callback, *values: callback(*values)),
     )
     one: Any = grouper.Grouper.__new__(grouper.Grouper)
-    one.connection, one._consumer, one._size, one._traced, one._threads = None, consumer, 2, True, None
+    one.connection, one.consumer, one._size, one._traced, one._threads = None, consumer, 2, True, None
     one._slots, one._asking = LaxBoundedSemaphore(1), True
     one._slots.acquire(lambda: None)
     request = PlainRequest.of_task(TASK, SimpleNamespace(), consumer, True)(message)
@@ -252,7 +252,7 @@ def test_a_message_of_a_lost_connection_is_not_refused() -> None:
         hub=SimpleNamespace(call_soon=lambda callback, *values: callback(*values)),
     )
     lost: Any = grouper.Grouper.__new__(grouper.Grouper)
-    lost.connection, lost._consumer = "lost", consumer
+    lost.connection, lost.consumer = "lost", consumer
     request = PlainRequest.of_task(TASK, SimpleNamespace(), consumer, True)(message)
     state.task_reserved(request)
     lost.execute_alone(request)

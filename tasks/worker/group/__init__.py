@@ -12,8 +12,8 @@ Redis; most of that costs as much for many jobs as for one. The modules, in the 
     child          in the pool process: one transaction, then all results at once
     conclusion     of each job after that: by Celery's own tracer where a signal or a hook has a receiver
 
-No job waits for others: jobs that arrived in one turn of the event loop, or while all processes were busy, go together.
-One that is alone goes the same way, which costs less than Celery's own.
+No job waits for others: jobs that arrived in one iteration of the event loop, or while all processes were busy, go
+together. One that is alone goes the same way, which costs less than Celery's own.
 
 Messages that are not plain (`plain_message`) go alone, on Celery's own path: jobs that were delivered before, since
 one that kills its process must not take others' attempts along, and jobs with options, limits or an expiry of their

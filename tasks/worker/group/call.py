@@ -21,13 +21,11 @@ class GroupCall:
     def __init__(self, requests: Sequence[PlainRequest], grouper: Any) -> None:
         self._requests = requests
         self._grouper = grouper
-        self._hub: Any = None
         #: The timer that stores STARTED for jobs that are still running.
         self._slow: Any = None
 
-    def apply(self, pool: Any, hub: Any) -> None:
+    def apply(self) -> None:
         """Hand the requests to the pool."""
-        self._hub = hub
         if not self._grouper.in_loop:
             # A thread that begins the group may not set the timer.
             self._call_if_slow()
@@ -36,7 +34,7 @@ class GroupCall:
         ]
         # Of several limits the longest: a group that passes it is rolled back, and each job goes alone.
         tasks = {request.task for request in self._requests}
-        result = pool.apply_async(
+        result = self._grouper.consumer.pool.apply_async(
             run_group,
             args=(jobs,),
             accept_callback=self._on_accepted,
@@ -53,7 +51,7 @@ class GroupCall:
 
     def _call_if_slow(self) -> None:
         # Here: in the pool process the thread that would have to do it waits for PostgreSQL.
-        self._slow = self._hub.call_later(SLOW, self._mark_started)
+        self._slow = self._grouper.consumer.hub.call_later(SLOW, self._mark_started)
 
     def _mark_started(self) -> None:
         mark_started(request.id for request in self._requests if not request.acknowledged)

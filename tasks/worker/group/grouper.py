@@ -24,8 +24,7 @@ class Grouper:
     """The requests that wait for a pool process, on one connection to the broker."""
 
     def __init__(self, consumer: Any, size: int) -> None:
-        self.connection = consumer.connection
-        self._consumer = consumer
+        self.consumer, self.connection = consumer, consumer.connection
         self._size = size
         self._waiting: deque[PlainRequest] = deque()
         self._is_called = self._asking = False
@@ -46,15 +45,15 @@ class Grouper:
     @property
     def _is_open(self) -> bool:
         """Whether jobs may begin: not after the connection broke, nor while the pool ends. They are delivered again."""
-        return bool(self._consumer.pool.active) and self._consumer.connection is self.connection
+        return bool(self.consumer.pool.active) and self.consumer.connection is self.connection
 
     def add(self, request: PlainRequest) -> None:
         """Take the request of a plain job."""
         self._waiting.append(request)
         if not self._is_called:
             self._is_called = True
-            # At the end of this turn of the event loop: a claim delivers many messages in one.
-            self._consumer.hub.call_soon(self._end_turn)
+            # At the end of this iteration of the event loop: a claim delivers many messages in one.
+            self.consumer.hub.call_soon(self._end_iteration)
 
     def execute_alone(self, request: PlainRequest) -> None:
         """Hand a request to the pool as Celery does, or refuse its message. May be called from any thread."""
@@ -65,14 +64,14 @@ class Grouper:
             check_job(request.message)
         except MessageInvalid as error:
             state.task_ready(request)
-            self._consumer.hub.call_soon(refuse, request.message, error)
+            self.consumer.hub.call_soon(refuse, request.message, error)
         else:
-            self._consumer.on_task_request(request)
+            self.consumer.on_task_request(request)
 
     def end(self) -> None:
         """Note that a group has ended. May be called from any thread."""
         if self._threads is not None:
-            self._consumer.hub.call_soon(self._threads.release)
+            self.consumer.hub.call_soon(self._threads.release)
 
     def begin_ahead(self) -> None:
         """Hand whole groups to processes that are busy with one, so that they need not wait for the next."""
@@ -81,14 +80,14 @@ class Grouper:
             and len(self._waiting) >= self._size
             and self._is_open
             and not self._traced
-            and self._consumer.pool._pool.has_room_ahead
+            and self.consumer.pool._pool.has_room_ahead
         ):
             if requests := list(self._take(1)):
-                self._execute(requests)
+                GroupCall(requests, self).apply()
                 # The pool releases a slot when the group has ended.
                 self._slots.acquire(self.begin_ahead)
 
-    def _end_turn(self) -> None:
+    def _end_iteration(self) -> None:
         self._is_called = False
         if not self._asking:
             self._ask()
@@ -105,7 +104,7 @@ class Grouper:
         requests = list(self._take(self._slots.value + 1))
         self._asking = bool(self._waiting)
         if len(requests) > (1 if self._traced else 0):
-            self._execute(requests)
+            GroupCall(requests, self).apply()
         else:
             self._slots.release()
             for request in requests:
@@ -122,9 +121,6 @@ class Grouper:
             share, size = share - 1, size + len(request.raw_body)
             if not request.revoked():
                 yield request
-
-    def _execute(self, requests: list[PlainRequest]) -> None:
-        GroupCall(requests, self).apply(self._consumer.pool, self._consumer.hub)
 
 
 def grouper_of(consumer: Any) -> Grouper | None:

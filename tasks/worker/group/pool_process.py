@@ -77,7 +77,7 @@ class Pool(asynpool.AsynPool):
 
     def _create_write_handlers(self, hub: Any, **options: Any) -> None:
         # Celery asks the kernel for each call whether a process can be written to, and takes the question back in each
-        # turn of its event loop without a call.
+        # iteration of its event loop without a call.
         super()._create_write_handlers(hub, **options)  # type: ignore[misc]
         poll_writers, put, write = self.on_poll_start, self._quick_put, hub.consolidate_callback
         put_back = self._put_back
