@@ -141,6 +141,18 @@ def test_a_plain_job_is_one() -> None:
     assert is_plain(stock)
 
 
+@pytest.mark.parametrize("length", range(3))
+def test_a_job_with_links_is_none(length: int) -> None:
+    """The end of its body in base64 depends on the length of what is before."""
+    for callbacks, plain in ((None, True), ([{"task": "a"}], False)):
+        links = {"callbacks": callbacks, "errbacks": None, "chain": None, "chord": None}
+        text = json.dumps([[], {"contract": "x" * length}, links])
+        for encoded in (body(text), text):
+            assert is_plain(Message(changed("body", encoded), CHANNEL)) == plain
+    # Other JSON than Celery's: the pool process finds out.
+    assert is_plain(Message(changed("body", body(text.replace(" ", ""))), CHANNEL))
+
+
 @pytest.mark.parametrize("own", [True, False], ids=["our transport", "kombu's"])
 def test_a_plain_job_of_another_application_is_described(own: bool) -> None:
     """It puts the `repr` of the arguments into the headers, template code and all."""

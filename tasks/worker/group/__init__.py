@@ -16,8 +16,8 @@ No job waits for others: jobs that arrived in one iteration of the event loop, o
 together. One that is alone goes the same way, which costs less than Celery's own.
 
 Messages that are not plain (`plain_message`) go alone, on Celery's own path: jobs that were delivered before, since
-one that kills its process must not take others' attempts along, and jobs with options, limits or an expiry of their
-own. So do jobs that a group could not execute (`child`), for example those with links, whose callbacks may need the
-result in Redis at once. The order is the same as alone: commit, result, acknowledgement. The transaction itself is in
+one that kills its process must not take others' attempts along, jobs with options, limits or an expiry of their own,
+and jobs with links, whose callbacks may need the result in Redis at once. So do jobs that a group could not execute
+(`child`). The order is the same as alone: commit, result, acknowledgement. The transaction itself is in
 `storage.group`.
 """

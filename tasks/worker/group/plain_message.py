@@ -1,5 +1,6 @@
 """Messages of plain jobs: how they are recognised without decoding the body."""
 
+from base64 import b64encode
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -11,14 +12,24 @@ _OPTIONS = tuple(Headers.model_fields.keys() - Identity.model_fields.keys() - {"
 _NO_LIMITS: tuple[Any, ...] = (None, [None, None])
 #: First characters of a body that is a JSON list: in base64, as text, as bytes. An object is a mix of two protocols.
 _LIST = ("W", "[", b"[")
+
+
+def _ends(text: str) -> tuple[str, ...]:
+    """Return the ends of bodies that end with a text: as JSON, and in base64, which depends on the length before it."""
+    return text, *(b64encode(bytes(before) + text.encode()).decode()[4 if before else 0 :] for before in range(3))
+
+
+#: Ends of Celery's bodies without links, and of all others but those of chords, whose parts are in a group.
+_NO_LINKS = _ends('{"callbacks": null, "errbacks": null, "chain": null, "chord": null}]')
+_LINKS = _ends('"chord": null}]')
 _has_identity = TypeAdapter(Identity).validator.isinstance_python
 _has_valid_properties = TypeAdapter(Properties).validator.isinstance_python
 
 
 def is_plain(message: Any) -> bool:
-    """Return whether a message is the first delivery of a job without options and limits of its own.
+    """Return whether a message is the first delivery of a job without options, limits and links of its own.
 
-    Nothing is known of its body then, except that it is no object: the pool process finds out.
+    Of its body little is known then: the pool process decodes it, and finds links in other JSON than Celery's.
     """
     headers, delivery, body = message.headers, message.delivery_info, raw_body(message)
     return (
@@ -31,6 +42,7 @@ def is_plain(message: Any) -> bool:
         and message.content_encoding == "utf-8"
         and isinstance(body, (str, bytes))
         and body[:1] in _LIST
+        and (isinstance(body, bytes) or body.endswith(_NO_LINKS) or not body.endswith(_LINKS))
         and _has_identity(headers)
         and _has_valid_properties(message.properties)
     )
