@@ -71,7 +71,7 @@ class Sentinels:
 
     def _agrees(self, port: int) -> bool:
         with redis.Redis(port=port, password=SENTINEL_PASSWORD, decode_responses=True) as sentinel:
-            state: Any = sentinel.sentinel_master(MASTER)
+            state: Any = sentinel.sentinel_masters()[MASTER]
         return int(state["num-slaves"]) >= 1 and int(state["num-other-sentinels"]) == 2
 
     def info(self, port: int) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class Sentinels:
     def primary(self) -> int:
         """The port of the server that the Sentinels name."""
         with redis.Redis(port=self.ports[0], password=SENTINEL_PASSWORD, decode_responses=True) as sentinel:
-            state: Any = sentinel.sentinel_master(MASTER)
+            state: Any = sentinel.sentinel_masters()[MASTER]
         return int(state["port"])
 
     @property
