@@ -49,6 +49,3 @@ def jobs_of(about: Mapping[str, Any]) -> list[UUID]:
         with suppress(ValueError):
             found.append(UUID(str(text)))
     return found
-
-
-ROUTES: list[tuple[str, str, type[Any]]] = [("audit", r"/audit", AuditPage)]

@@ -3,7 +3,6 @@
 import json
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
 
 from pattern_storage.config.flower_roles import Role
 from pattern_storage.storage import dead_letter_pages, dead_letters
@@ -142,10 +141,3 @@ class DiscardLetters(LetterAction):
     async def act_on(self, entries: list[Entry]) -> int:
         """Remove the letters."""
         return await self.backend.run(dead_letters.discard, ids=[entry.correlation_id for entry in entries])
-
-
-ROUTES: list[tuple[str, str, type[Any]]] = [
-    ("dead-letters", r"/dead-letters", DeadLettersPage),
-    ("replay-letters", r"/dead-letters/replay", ReplayLetters),
-    ("discard-letters", r"/dead-letters/discard", DiscardLetters),
-]

@@ -96,11 +96,3 @@ class StopRun(ImportsHandler, ActionHandler):
     def back(self, count: int) -> str:
         """Lead to the run."""
         return self.href("import-run", self.parameter("id"), did=self.past, count=count)
-
-
-ROUTES: list[tuple[str, str, type[Any]]] = [
-    ("run-import", r"/imports/run", RunNow),
-    ("pause-import", r"/imports/pause", PauseImport),
-    ("resume-import", r"/imports/resume", ResumeImport),
-    ("stop-run", r"/imports/stop", StopRun),
-]

@@ -169,10 +169,3 @@ def valid_figures(progress: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, int | float) and 0 <= value < LARGEST:
             found[name] = value
     return found | {"phase": str(progress.get("phase") or "")[:20]} if found else {}
-
-
-ROUTES: list[tuple[str, str, type[Any]]] = [
-    ("imports", r"/imports", ImportsPage),
-    ("import-history", r"/imports/history", HistoryPage),
-    ("import-run", r"/imports/runs/([^/]+)", RunPage),
-]

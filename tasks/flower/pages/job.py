@@ -166,6 +166,3 @@ def result_location(stored: StoredResult | None) -> str:
     if stored is None:
         return "not in Redis, or Redis does not answer; the ledger has it"
     return "in Redis" + (f" for another {formatting.seconds(stored.seconds_left)}" if stored.seconds_left else "")
-
-
-ROUTES: list[tuple[str, str, type[Any]]] = [("job", r"/jobs/([0-9a-fA-F-]{32,36})", JobPage)]

@@ -3,7 +3,6 @@
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 from pattern_storage.config.flower_roles import Role
 from pattern_storage.storage import job_labels, jobs
@@ -142,9 +141,3 @@ class RetryJobs(JobAction):
         count, _ = await self.operator.retry_matching(wanted)
         await self.operator.record("send again by filter", self._about(), count)
         return count
-
-
-ROUTES: list[tuple[str, str, type[Any]]] = [
-    ("cancel-jobs", r"/jobs/cancel", CancelJobs),
-    ("retry-jobs", r"/jobs/retry", RetryJobs),
-]

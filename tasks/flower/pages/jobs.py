@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from string import hexdigits
-from typing import Any
 from uuid import UUID
 
 from tornado import web
@@ -139,8 +138,3 @@ def range_of(text: str) -> tuple[UUID, UUID] | None:
     if not SHORTEST <= len(digits) < DIGITS or set(digits) - set(hexdigits):
         return None
     return UUID(digits.ljust(DIGITS, "0")), UUID(digits.ljust(DIGITS, "f"))
-
-
-ROUTES: list[tuple[str, str, type[Any]]] = [
-    ("jobs", r"/jobs", JobsPage),
-]

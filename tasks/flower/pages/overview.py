@@ -152,6 +152,3 @@ def plots(spans: Sequence[Span], seconds: float) -> list[tuple[str, str]]:
             lines(quantiles("duration"), "Duration of jobs", formatting.milliseconds, ticks),
         ),
     ]
-
-
-ROUTES: list[tuple[str, str, type[Any]]] = [("overview", r"/overview", OverviewPage), ("front", r"/", FrontPage)]

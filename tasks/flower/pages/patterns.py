@@ -89,9 +89,3 @@ class PatternPage(PageHandler):
             ("Context", formatting.size(found.context_bytes) if found.context_bytes > len("{}") else None, ""),
         ]
         return [row for row in rows if row[1] not in (None, "", formatting.NOTHING)]
-
-
-ROUTES: list[tuple[str, str, type[Any]]] = [
-    ("patterns", r"/patterns", PatternsPage),
-    ("pattern", r"/patterns/([0-9a-fA-F-]{32,36})", PatternPage),
-]

@@ -1,7 +1,5 @@
 """Actions on queues: pause, resume and purge. The operator's code writes them into the audit."""
 
-from typing import Any
-
 from pattern_storage.config.flower_roles import Role
 from pattern_storage.tasks.flower.pages import formatting
 from pattern_storage.tasks.flower.pages.actions import NamedAction, Question
@@ -61,10 +59,3 @@ class PurgeQueue(QueueAction):
     async def act(self) -> int:
         """Empty the queue."""
         return await self.operator.purge_queue(await self.target())
-
-
-ROUTES: list[tuple[str, str, type[Any]]] = [
-    ("pause-queue", r"/queues/pause", PauseQueue),
-    ("resume-queue", r"/queues/resume", ResumeQueue),
-    ("purge-queue", r"/queues/purge", PurgeQueue),
-]

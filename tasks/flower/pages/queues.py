@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from tornado import web
 
@@ -145,10 +144,3 @@ class BrokerPage(QueuesHandler):
     def get(self) -> None:
         """Redirect."""
         self.redirect(self.href("queues"))
-
-
-ROUTES: list[tuple[str, str, type[Any]]] = [
-    ("queues", r"/queues", QueuesPage),
-    ("broker-page", r"/broker", BrokerPage),
-    ("queue", r"/queues/of/([^/]+)", QueuePage),
-]
