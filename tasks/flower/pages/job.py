@@ -95,7 +95,7 @@ class JobPage(PageHandler):
         stored: StoredResult | None,
         waiting: WaitingMessage | None,
     ) -> list[tuple[str, Any, str]]:
-        """Return the names, values and links of the details that have a value."""
+        """Return the names, values and links of the details; the page leaves out those without a value."""
         rows: list[tuple[str, Any, str]] = []
         if waiting:
             rows += [
@@ -125,7 +125,7 @@ class JobPage(PageHandler):
                 rows.append(("Result", result_location(stored), ""))
         if seen:
             rows.append(("Flower's record", "what Flower has seen of it", self.href("task", seen.uuid)))
-        return [row for row in rows if row[1] not in (None, "", formatting.NOTHING)]
+        return rows
 
     def _buttons(self, job_id: UUID, details: JobDetails | None, state: str) -> list[tuple[str, str, str]]:
         """Return the labels, URLs and CSS classes of the actions that this user may take."""

@@ -66,9 +66,9 @@ class PatternPage(PageHandler):
         )  # fmt: skip
 
     def _rows(self, found: ShownPattern) -> list[tuple[str, Any, str]]:
-        """Return the names, values and links of the fields that have a value."""
+        """Return the names, values and links of the fields; the page leaves out those without a value."""
         parent = found.parent_pattern_id
-        rows: list[tuple[str, Any, str]] = [
+        return [
             ("Type", found.pattern_type, ""),
             ("Language", found.language, ""),
             ("Category", found.category, ""),
@@ -88,4 +88,3 @@ class PatternPage(PageHandler):
             ("Example", formatting.size(found.example_bytes), ""),
             ("Context", formatting.size(found.context_bytes) if found.context_bytes > len("{}") else None, ""),
         ]
-        return [row for row in rows if row[1] not in (None, "", formatting.NOTHING)]
