@@ -19,6 +19,8 @@ from tests.fix_chaos import Fault, Repair
 from tests.fix_process import DEADLINE, ProcessGroup
 
 SERVERS = ["PostgreSQL", "Valkey"]
+#: Celery ends a worker that loses a process of its pool while it starts, and leaves the next start to a supervisor.
+LOST_AT_START = "Could not start worker processes"
 
 
 class SyncedValkey(EmbeddedValkey):
@@ -64,7 +66,8 @@ class SoakFaults:
         """Note services that have ended and are not among those that are down, and start them again."""
         for name, service in self._services.items():
             if name not in down and service.status == "exited":
-                self._note(name, f"ended with {service.process.returncode}")
+                if LOST_AT_START not in service.text():
+                    self._note(name, f"ended with {service.process.returncode}")
                 service.restart()
 
     def _note(self, name: str, what: str) -> None:

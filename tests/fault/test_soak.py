@@ -41,6 +41,8 @@ SETTINGS = SOON | SAFE | {
     "PATTERN_STORAGE_RELAY_REPUBLISH_DELAY": "5",
     "PATTERN_STORAGE_SOFT_SHUTDOWN_TIMEOUT": "2",
 }  # fmt: skip
+#: What services say when they have started.
+STARTED = {"worker": " ready.", "relay": "relay: started", "beat": "beat: Starting"}
 ROWS = 20
 IMPORTS = """
 [[import]]
@@ -99,11 +101,12 @@ def services(start_process: StartProcess, soak_load: Load, tmp_path: Path) -> di
     return started
 
 
-def wait_settled(load: Load) -> None:
+def wait_settled(load: Load, faults: SoakFaults) -> None:
     """Wait until there is no message anywhere, nothing that becomes one, and no transaction."""
     with redis.Redis.from_url(load.redis_url) as store, load.connect() as connection:
 
         def left() -> dict[str, object]:
+            faults.notice_ends(set())
             found: dict[str, object] = dict(connection.execute(LEFT).fetchall()[0])
             # All lists: queues of every priority, messages that are being claimed, and such that were unreadable.
             found |= {key.decode(): store.llen(key) for key in store.scan_iter(_type="list", count=1_000)}
@@ -118,7 +121,8 @@ def wait_settled(load: Load) -> None:
 
 
 def stop(name: str, service: ProcessGroup) -> None:
-    """End a service in an orderly way; no process of it may be left."""
+    """End a service in an orderly way, once it has started; no process of it may be left."""
+    service.wait_for(STARTED[name.partition("-")[0]])
     processes = psutil.Process(service.process.pid).children(recursive=True)
     service.process.terminate()
     assert service.process.wait(2 * DEADLINE) == 0, name
@@ -142,7 +146,7 @@ def test_soak(
     finally:
         clients.stop()
         print(*chaos.done, sep="\n")  # noqa: T201
-    wait_settled(soak_load)
+    wait_settled(soak_load, faults)
     check = SoakCheck(soak_load, clients.jobs, may_lose=soak_valkey.appendfsync != "always")
     check.check_rest(clients.counters, "often", ROWS)
     print(f"{Counter(check.ends)} after {len(chaos.done)} faults")  # noqa: T201
