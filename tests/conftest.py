@@ -34,4 +34,5 @@ pytest_plugins = [
     "tests.fix_query_plans",
     "tests.fix_jobs",
     "tests.fix_dispatcher",
+    "tests.fix_operator",
 ]
