@@ -91,7 +91,7 @@ def _socket_database(parts: SplitResult) -> str:
 
 
 def _check_socket(variable: str, parts: SplitResult) -> None:
-    if parts.hostname or not parts.path.strip("/"):
+    if parts.hostname or not parts.path.startswith("/") or not parts.path.strip("/"):
         raise ValueError(f"{variable} names no socket; it should be like {parts.scheme}:///run/redis/redis.sock")
     for name, value in _parameters(parts).items():
         if name not in ("virtual_host", "db"):

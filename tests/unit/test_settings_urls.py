@@ -66,6 +66,7 @@ def test_url_that_is_right(monkeypatch: pytest.MonkeyPatch, variable: str, url: 
     ("url", "says"),
     [
         ("unix:///", "names no socket; it should be like unix:///run/redis/redis.sock"),
+        ("unix:run/redis.sock", "names no socket; it should be like unix:///run/redis/redis.sock"),
         ("redis+socket://:{}@host/x", "names no socket; it should be like redis+socket:///run/redis/redis.sock"),
         ("unix:///x?virtual_host=a", "has virtual_host='a'; it should be a number"),
         ("unix:///x?timeout=1", "has the parameter 'timeout'; a socket's database is given as virtual_host or db"),
