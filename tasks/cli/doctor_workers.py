@@ -4,9 +4,7 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
-from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
@@ -18,24 +16,24 @@ from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.cli.finding import Finding
 from pattern_storage.tasks.cli.operator import query
 from pattern_storage.tasks.cli.output import utc
+from pattern_storage.tasks.cli.remote_control import REGISTERED, Answers, broadcast, our_workers
 from pattern_storage.tasks.installation_signs import COMMAND, KEY, read_signs
 from pattern_storage.tasks.sender import create_app
 
 #: Seconds to wait for the workers' answers at most.
 TIMEOUT = 2.0
 
-#: Node names with a worker's answer; two installations may have workers of the same name.
-Answers = list[tuple[str, Any]]
-
 
 @dataclass(frozen=True)
 class Workers:
     """Answers of the workers that run: who they are, whose tables they write, and the queues that they take from.
 
-    `queues` is None where one of them has not told its own; `error` says why none could be asked.
+    `shared` are names that another worker has as well, of ours or of another application. `queues` is None where one
+    of them has not told its own; `error` says why none could be asked.
     """
 
     names: list[str] = field(default_factory=list)
+    shared: list[str] = field(default_factory=list)
     installations: Answers = field(default_factory=list)
     queues: frozenset[str] | None = None
     error: Exception | None = None
@@ -46,23 +44,17 @@ def ask_workers(settings: Settings) -> Workers:
     timeout = min(settings.connect_timeout, TIMEOUT)
     with closing(create_app(settings)) as app:
         try:
-            names = sorted(name for name, _ in _broadcast(app, "ping", timeout))
-            installations = _broadcast(app, COMMAND, timeout, names)
-            consumers = _broadcast(app, "active_queues", timeout, names)
+            registered = broadcast(app, REGISTERED, timeout)
+            names = our_workers(registered)
+            asked = sorted(name for name, _ in registered if name in names)
+            installations = broadcast(app, COMMAND, timeout, asked)
+            consumers = broadcast(app, "active_queues", timeout, asked)
         except (OSError, RedisError, OperationalError) as error:
             return Workers(error=error)
-    complete = len(consumers) == len(names)
+    shared = sorted({name for name in asked if asked.count(name) > 1})
+    complete = len(consumers) == len(asked)
     queues = frozenset(queue["name"] for _, own in consumers for queue in own) if complete else None
-    return Workers(names, installations, queues)
-
-
-def _broadcast(app: Celery, command: str, timeout: float, names: list[str] | None = None) -> Answers:
-    """Return the answers to a remote control command, of all workers or of those with these names, by worker."""
-    if names == []:
-        return []
-    options: dict[str, Any] = {} if names is None else {"destination": names, "limit": len(names)}
-    answers = app.control.broadcast(command, reply=True, timeout=timeout, **options) or []
-    return [(name, answer) for each in answers for name, answer in each.items()]
+    return Workers(names, shared, installations, queues)
 
 
 def check_workers(settings: Settings, workers: Workers) -> Iterator[Finding]:
@@ -70,10 +62,10 @@ def check_workers(settings: Settings, workers: Workers) -> Iterator[Finding]:
     if workers.error is not None:
         yield Finding("workers", False, f"cannot ask: {workers.error}", "see the lines above", unreachable=True)
         return
-    yield Finding(
-        "workers", bool(workers.names), ", ".join(workers.names) or "none answers",
-        "" if workers.names else "start one: 'celery -A pattern_storage worker', or 'pattern-storage up'",
-    )  # fmt: skip
+    advice = "" if workers.names else "start one: 'celery -A pattern_storage worker', or 'pattern-storage up'"
+    if workers.shared:
+        advice = f"several workers are called {', '.join(workers.shared)}; give each a name of its own: '-n own@%h'"
+    yield Finding("workers", bool(workers.names), ", ".join(workers.names) or "none answers", advice)
     yield from _other_installations(settings, workers.installations)
 
 
@@ -88,8 +80,9 @@ def _other_installations(settings: Settings, answers: Answers) -> Iterator[Findi
     prefix = "give each installation a PATTERN_STORAGE_KEY_PREFIX of its own, or another Redis database"
     advice = prefix if is_redis else "give each installation a virtual host of its own"
     running = set()
-    for name, identity in sorted(answers):
-        if isinstance(identity, list) and tuple(identity) != ours:
+    # A worker of another application that has the name of ours does not know the command.
+    for name, identity in sorted((name, answer) for name, answer in answers if isinstance(answer, list)):
+        if tuple(identity) != ours:
             other = Installation(*(*map(str, identity), "?", "?", "?")[:3])
             running.add(other)
             yield Finding("installation", False, f"{name} writes to {_location(other, ours)}", advice)

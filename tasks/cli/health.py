@@ -25,6 +25,7 @@ from pattern_storage.tasks.cli.exits import Exit
 from pattern_storage.tasks.cli.operator import query
 from pattern_storage.tasks.cli.options import Json
 from pattern_storage.tasks.cli.output import err, out, print_json, utc
+from pattern_storage.tasks.cli.remote_control import ALL, REGISTERED, broadcast, our_workers
 from pattern_storage.tasks.errors import ResultBackendUnavailable
 from pattern_storage.tasks.imports.plan.imports_file import load_entries
 from pattern_storage.tasks.imports.plan.model import ImportEntry
@@ -177,6 +178,12 @@ def _flower(settings: Settings) -> None:
 
 def _worker(settings: Settings, name: str) -> None:
     with broker_errors(), closing(create_app(settings)) as app:
-        answers = app.control.ping(destination=[name], timeout=settings.connect_timeout)
+        ask = partial(broadcast, app, REGISTERED, settings.connect_timeout, [name])
+        answers = ask()
+        if answers and not our_workers(answers):
+            # A worker of another application that has the same name was quicker.
+            answers = ask(limit=ALL)
     if not answers:
         raise NotWorking(f"{name} does not answer")
+    if not our_workers(answers):
+        raise NotWorking(f"{name} does not answer; a worker of another application that has this name does")

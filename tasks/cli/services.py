@@ -21,6 +21,7 @@ from pattern_storage.embedded.state import LOCK_FILE, STATE_FILE
 from pattern_storage.storage import schema
 from pattern_storage.tasks.cli import flower
 from pattern_storage.tasks.cli.output import err
+from pattern_storage.tasks.cli.remote_control import REGISTERED, broadcast, our_workers
 from pattern_storage.tasks.sender import create_app
 
 #: Seconds until a started worker, and Flower, must answer.
@@ -132,7 +133,9 @@ def running_services(
         services = {name: start(name) for name in commands}
         if "worker" in services:
             with closing(create_app(settings)) as app:
-                services["worker"].wait_ready(lambda: bool(app.control.ping(timeout=0.3)), timeout=START_TIMEOUT)
+                services["worker"].wait_ready(
+                    lambda: bool(our_workers(broadcast(app, REGISTERED, 0.3))), timeout=START_TIMEOUT
+                )
         if "flower" in services:
             services["flower"].wait_ready(lambda: flower.shows_a_worker(settings), timeout=START_TIMEOUT)
         yield Services(services, start)
