@@ -191,7 +191,7 @@ def _summary(result: ModelResult, jobs: int) -> str:
     data = result.data
     match result.metadata["operation"]:
         case OperationName.BATCH_INSERT:
-            return f"{jobs} atomic batches committed"
+            return f"{jobs} atomic {'batch' if jobs == 1 else 'batches'} committed"
         case OperationName.QUERY:
             names = ", ".join(pattern["pattern_name"] for pattern in data["patterns"][:2])
             return f"{data['count']} found" + (f": {names}" + (", …" if data["count"] > 2 else "") if names else "")

@@ -85,7 +85,7 @@ def _explanation(error: Exception) -> tuple[Exit | None, str]:
     if hasattr(error, "format_message"):  # Click's, which Typer may have taken in under a name of its own
         # Some releases of Typer check values with pydantic, whose words these are.
         sentence = str(error.format_message()).replace(": Value error, ", ": ").replace(": Input should", ": it should")
-        return Exit.BAD_INPUT, sentence
+        return Exit.BAD_INPUT, sentence.replace(", unable to parse string as an integer", "")
     if _is_full(error):
         return Exit.FAILED, f"cannot write the output: {error.strerror}"
     code = next((code for kinds, code in MEANINGS if isinstance(error, kinds)), None)

@@ -87,7 +87,7 @@ def read_patterns(path: Path) -> PatternFile:
     _check_numbers(str(path), text)
     lines = None
     try:
-        found = json.loads(text)
+        found = [] if not text.strip() else json.loads(text)
     except json.JSONDecodeError as error:
         # In JSON Lines the first line is a whole value: where it ends, a reader of one value finds more.
         if error.msg != "Extra data" or error.lineno == 1:

@@ -94,7 +94,7 @@ def stop(name: Name, as_json: Json = False) -> None:
     else:
         for run_id in stopped:
             print(run_id)  # noqa: T201
-        err.print(f"stopped: {len(stopped)}")
+        err.print(f"stopped: {len(stopped)}" if stopped else f"{name} has no run that waits or is executed")
     if not stopped:
         raise typer.Exit(Exit.FAILED)
 

@@ -77,5 +77,6 @@ def _print_patterns(data: Mapping[str, Any]) -> None:
 
 def _footer(metadata: Mapping[str, Any]) -> str:
     duration = metadata.get("duration_ms")
-    took = f", {duration:.1f} ms in the worker" if duration is not None else ""
+    # A job that was cancelled took none.
+    took = f", {duration:.1f} ms in the worker" if duration else ""
     return f"correlation id {metadata.get('correlation_id')}{took}"

@@ -79,7 +79,7 @@ def up(
                 "worker": f"concurrency {concurrency}, log in {folder / 'worker.log'}",
                 **{name: f"log in {folder / f'{name}.log'}" for name in commands if name != "worker"},
                 **{
-                    f"{name}'s metrics": f"http://{settings.metrics_address}:{port}/metrics"
+                    f"metrics of {name}": f"http://{settings.metrics_address}:{port}/metrics"
                     for name, port in ports.items()
                 },
                 "next": "pattern-storage insert | query | doctor, in another terminal",

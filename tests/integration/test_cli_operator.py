@@ -195,7 +195,8 @@ def test_imports_are_paused_run_and_stopped(run: Any, database_url: str, tmp_pat
     assert (second.code, second.error) == (1, f"Error: run {started} of 'nightly' has not ended yet")
     stopped = imports("stop", "nightly", "--json")
     assert stopped.json["runs"] == [started]
-    assert imports("stop", "nightly").code == imports("stop", "nightly", "--json").code == 1
+    assert imports("stop", "nightly") == Said(1, "", "nightly has no run that waits or is executed\n")
+    assert imports("stop", "nightly", "--json").code == 1
     assert [run["state"] for run in runs_of(database_url)] == ["cancelled"]
     audit = run("audit", "--json").json
     assert [entry["action"] for entry in audit] == ["stop import", "run import", "resume import", "pause import"]

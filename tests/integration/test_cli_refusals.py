@@ -50,6 +50,7 @@ NOWHERE = f"redis://{REFUSED_PORT}/1"
         (["result", "42"], "CORRELATION_ID"),
         (["result", str(uuid4()), "--wait", "-1"], "--wait"),
         (["query", "--wait", "nan"], "--wait"),
+        (["audit", "--before", "x"], "'--before': it should be a valid integer (see"),
         (["insert", "x=y", "--priority", "99"], "'--priority': '99' is not one of 'urgent', 'normal', 'low', 'lowest'"),
         (["quer"], "No such command 'quer'"),
         (["query", "--nam", "x"], "No such option"),

@@ -137,7 +137,7 @@ def test_files_of_patterns(tmp_path: Path, text: str, patterns: list[dict[str, A
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", "{} is not JSON at line 1, column 1: Expecting value"),
+        (" \n", "{} holds no pattern"),
         ("garbage", "{} is not JSON at line 1, column 1: Expecting value"),
         ('{"a": 1} {"a": 2}', "{} is not JSON at line 1, column 10: Extra data"),
         ('{"a": 1}\n{"a": 2}\n{"a": }\n', "{} is not JSON at line 3, column 7: Expecting value"),

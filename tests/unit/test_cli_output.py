@@ -75,8 +75,9 @@ def test_a_failure_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) ->
     assert said.err.splitlines()[:2] == ["insert failed (validation_error)", "no such [place] \\[x]"]
 
 
-def test_a_job_that_its_worker_never_reported(capsys: pytest.CaptureFixture[str]) -> None:
-    lost = result(False, error="killed", metadata={"operation": None, "duration_ms": None, "error_type": "worker_lost"})
+@pytest.mark.parametrize("took", [None, 0.0])
+def test_a_job_that_no_worker_reported(took: float | None, capsys: pytest.CaptureFixture[str]) -> None:
+    lost = result(False, error="killed", metadata={"operation": None, "duration_ms": took, "error_type": "worker_lost"})
     print_result(lost, as_json=False)
     assert capsys.readouterr().err.splitlines() == [
         "job failed (worker_lost)",
