@@ -26,7 +26,10 @@ def refusal(conninfo: str) -> str | None:
 
     A URL that passes may still name a server that is not there, or refuses us.
     """
-    parts = urlsplit(conninfo) if "://" in conninfo else None
+    try:
+        parts = urlsplit(conninfo) if "://" in conninfo else None
+    except ValueError:  # a bracket without its other half
+        return UNREADABLE
     reason = _reason(conninfo, parts)
     # A "/" or "?" in the password may end the address too early: what follows is then the rest of the password.
     return UNREADABLE if reason and parts and "@" in f"{parts.path}{parts.query}{parts.fragment}" else reason

@@ -26,6 +26,7 @@ SECRET = "pa55word"
         ("host=host port=5432,x password={}", "has port='5432,x'; it should be a whole number"),
         ("host=h password=a {}", UNREADABLE),
         ("postgresql://u:%zz{}@host/db", UNREADABLE),
+        ("postgresql://u:a]{}@host/db", UNREADABLE),
         ("postgresql://u:1?{}=x@host/db?foo=bar", UNREADABLE),
         ("postgresql://u:1?sslmode={}@host/db?sslmode=bogus", UNREADABLE),
     ],
