@@ -10,7 +10,10 @@ from pattern_storage.storage.sql import block
 
 @dataclass(frozen=True)
 class ImportHealth:
-    """Health of one import of the imports file that is scheduled, has an open run, or was started in the last week."""
+    """Health of one import that is scheduled, has an open run, or was started in the last week.
+
+    It is one of the imports file: a file that somebody imported by hand has none.
+    """
 
     name: str
     #: Seconds since its oldest open run was due, or was queued by hand; 0 if none is open.

@@ -202,7 +202,7 @@ LEFT JOIN LATERAL (SELECT state FROM import_runs AS run
 LEFT JOIN LATERAL (SELECT finished_at FROM import_runs AS run
                    WHERE run.name BETWEEN known.name AND known.name AND state IN ('done', 'unchanged')
                    ORDER BY run.name DESC, queued_at DESC FETCH FIRST ROW ONLY) AS succeeded ON true
-WHERE position(' ' IN name) = 0
+WHERE position('/' IN name) = 0
   AND (waiting.since IS NOT NULL OR newest.queued_at > now() - interval '7 days'
        OR EXISTS (SELECT FROM import_schedules WHERE import_schedules.name = known.name))
 ORDER BY name
