@@ -26,7 +26,8 @@
         ├── TransactionConflict         transaction_conflict
         ├── StatementTimeout            statement_timeout
         ├── SchemaMismatch              schema_mismatch
-        │   └── RightMissing            schema_mismatch
+        │   ├── RightMissing            schema_mismatch
+        │   └── SchemaNewer             schema_mismatch
         └── InternalError               internal_error
 
 `str(error)` is the plain-English sentence that users read; `error_type` and `fields` are for programs.

@@ -20,7 +20,7 @@ from sqlalchemy.pool import NullPool
 from pattern_storage.storage import schema_version
 from pattern_storage.storage.connection import connect_sync
 from pattern_storage.storage.errors import RightMissing, SchemaMismatch, StorageError
-from pattern_storage.storage.setup_errors import RevisionUnknown
+from pattern_storage.storage.setup_errors import RevisionUnknown, SchemaNewer
 from pattern_storage.storage.sql import block
 from pattern_storage.storage.translation import translate
 
@@ -38,18 +38,20 @@ class SchemaState:
     name: str
     revision: str | None
     missing: tuple[str, ...]
+    #: Whether the revision is one of a newer release.
+    newer: bool
 
 
 def upgrade(database_url: str, revision: str = "head") -> None:
     """Apply every migration up to `revision`, each in its own transaction except where it builds an index online.
 
     The next call finishes a migration that was killed half-way. Tables are in the first schema of the search_path,
-    which URL, PGOPTIONS, service file or role may set. Raises StorageError.
+    which URL, PGOPTIONS, service file or role may set. Raises SchemaNewer, or another StorageError.
     """
     scripts = _scripts()
     with _changing(), _connected(database_url) as connection, _locked(database_url):
         schema = schema_version.creation_schema(connection)
-        present = schema_version.read(connection, scripts, schema)
+        present = _read_known(connection, scripts, schema)
         if present and (missing := schema_version.missing_tables(connection, scripts, schema, present)):
             raise SchemaMismatch(
                 f"{schema}.{schema_version.VERSION_TABLE} says {present}, but {', '.join(missing)} is missing in that"
@@ -61,18 +63,24 @@ def upgrade(database_url: str, revision: str = "head") -> None:
 def downgrade(database_url: str, revision: str) -> None:
     """Take migrations back down to `revision`, or to nothing for "base"; data in dropped tables is lost.
 
-    Raises RevisionUnknown, or another StorageError.
+    Raises RevisionUnknown, SchemaNewer, or another StorageError.
     """
     scripts = _scripts()
     known = sorted(script.revision for script in scripts.walk_revisions())
     with _changing(), _connected(database_url) as connection, _locked(database_url):
-        present = schema_version.read(connection, scripts, schema_version.creation_schema(connection))
+        _read_known(connection, scripts, schema_version.creation_schema(connection))
         try:
             command.downgrade(_config(connection), revision)
         except CommandError:
-            if present is not None and present not in known:
-                raise
             raise RevisionUnknown(revision, known) from None
+
+
+def _read_known(connection: Connection, scripts: ScriptDirectory, schema: str) -> str | None:
+    """Return the revision that this schema has. Raises SchemaNewer for one that this release does not have."""
+    present = schema_version.read(connection, scripts, schema)
+    if present is not None and not schema_version.is_known(scripts, present):
+        raise SchemaNewer(present, head())
+    return present
 
 
 def current(database_url: str) -> str | None:
@@ -101,7 +109,8 @@ def inspect(database_url: str) -> SchemaState:
         name = schema_version.installed_schema(connection)
         revision = schema_version.read(connection, scripts, name)
         missing = schema_version.missing_tables(connection, scripts, name, revision) if revision else []
-    return SchemaState(name, revision, tuple(missing))
+    newer = revision is not None and not schema_version.is_known(scripts, revision)
+    return SchemaState(name, revision, tuple(missing), newer)
 
 
 def _scripts() -> ScriptDirectory:

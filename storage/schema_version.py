@@ -48,10 +48,14 @@ def read(connection: Connection, scripts: ScriptDirectory, schema: str) -> str |
     return _infer(connection, scripts, schema)
 
 
+def is_known(scripts: ScriptDirectory, revision: str) -> bool:
+    """Return whether this release has the revision; otherwise it is of a newer one."""
+    return any(script.revision == revision for script in scripts.walk_revisions())
+
+
 def missing_tables(connection: Connection, scripts: ScriptDirectory, schema: str, revision: str) -> list[str]:
     """Return the tables of this revision that the schema lacks."""
-    known = {script.revision for script in scripts.walk_revisions()}
-    if revision not in known:
+    if not is_known(scripts, revision):
         return []
     wanted = [table for script in scripts.walk_revisions("base", revision) for table in tables_of(script)]
     found = _find(connection, schema, wanted)

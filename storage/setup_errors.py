@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pattern_storage.storage.errors import PermanentError
+from pattern_storage.storage.errors import PermanentError, SchemaMismatch
 from pattern_storage.vocabulary import ErrorType
 
 
@@ -56,4 +56,15 @@ class DatabaseUnsuitable(PermanentError):
         super().__init__(
             f"The database {database!r} has the encoding {encoding} and cannot hold every text; name one with UTF8 in"
             f" DATABASE_URL, made by CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
+        )
+
+
+class SchemaNewer(SchemaMismatch):
+    """A newer release has migrated the database."""
+
+    def __init__(self, revision: str, head: str) -> None:
+        self.revision = revision
+        super().__init__(
+            f"the database is of a newer release: its schema is {revision}, and this release has {head}. Jobs go on, as"
+            " 'pattern-storage doctor' tests; to migrate, install that release again"
         )

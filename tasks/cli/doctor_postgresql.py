@@ -64,6 +64,10 @@ def _migrations(settings: Settings, role: str) -> Finding:
         return Finding("migrations", False, found, "restore it from a backup, or correct the search_path")
     if state.revision == needed:
         return Finding("migrations", True, found)
+    if state.newer:
+        # Whether jobs go on is tested next: a migration only adds, so those of a release before it do.
+        advice = "jobs go on if the line 'jobs' is ok; to migrate, install that release again"
+        return Finding("migrations", True, f"{found}: the database is of a newer release", advice)
     if state.name != "public":
         found += f", in the schema {state.name}"
     return Finding("migrations", False, found, "run 'pattern-storage migrate'")

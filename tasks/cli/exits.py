@@ -22,7 +22,13 @@ from pattern_storage.storage.errors import (
     TransientError,
     UnsupportedOperation,
 )
-from pattern_storage.storage.setup_errors import ConninfoInvalid, DatabaseUnsuitable, RevisionUnknown, RoleUnknown
+from pattern_storage.storage.setup_errors import (
+    ConninfoInvalid,
+    DatabaseUnsuitable,
+    RevisionUnknown,
+    RoleUnknown,
+    SchemaNewer,
+)
 from pattern_storage.tasks.cli.env import left_over
 from pattern_storage.tasks.cli.output import FULL, err, print_json
 from pattern_storage.tasks.errors import ImportFailed, JobTimeout, QueueUnreadable, ServiceUnavailable
@@ -47,8 +53,8 @@ class InputInvalid(ValueError):
 MEANINGS: tuple[tuple[tuple[type[Exception], ...], Exit], ...] = (
     # The client raises BatchInsertFailed for a row that is wrong, before anything is sent.
     ((InputInvalid, FilterInvalid, QueueUnreadable, HarvestError, ImportsFileInvalid, SettingsInvalid, ContractInvalid,
-      BatchInsertFailed, UnsupportedOperation, RevisionUnknown, RoleUnknown, ConninfoInvalid, DatabaseUnsuitable,
-      DirectoryUnusable, StackAlreadyRunning, ProgramMissing, ExtraMissing), Exit.BAD_INPUT),
+      BatchInsertFailed, UnsupportedOperation, RevisionUnknown, SchemaNewer, RoleUnknown, ConninfoInvalid,
+      DatabaseUnsuitable, DirectoryUnusable, StackAlreadyRunning, ProgramMissing, ExtraMissing), Exit.BAD_INPUT),
     ((StatementTimeout, SchemaMismatch, InternalError, ImportFailed), Exit.FAILED),
     ((ServiceUnavailable, JobTimeout, TransientError, EmbeddedError), Exit.UNREACHABLE),
     ((StorageError,), Exit.FAILED),

@@ -1,8 +1,10 @@
 """`migrate` up and down, and URLs that no command takes."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from pattern_storage.storage import schema
@@ -49,3 +51,22 @@ def test_migrate_up_and_down(cli: Cli, empty_database_url: str) -> None:
     assert cli("migrate", "--down-to", "base", **url) == Said(0, f"schema: {head} -> empty\n", "")
     assert cli("migrate", "--down-to", "base", **url) == Said(0, "schema: empty -> empty\n", "")
     assert cli("migrate", **url).code == 0
+
+
+def test_a_database_of_a_newer_release(
+    cli: Cli, doctor: Callable[..., Said], database_url: str, redis_url: str
+) -> None:
+    """Jobs go on, and the release that is installed can migrate it neither up nor down."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("UPDATE pattern_storage_version SET version_num = 'pattern_storage_9999'")
+    for arguments in ((), ("--down-to", "base")):
+        said = cli("migrate", *arguments, DATABASE_URL=database_url)
+        assert (said.code, said.out) == (2, "")
+        assert said.error.startswith(
+            "Error: the database is of a newer release: its schema is pattern_storage_9999, and"
+        )
+        assert said.error.endswith("install that release again")
+    rows = {row["subject"]: row for row in doctor("--json", DATABASE_URL=database_url, REDIS_URL=redis_url).json}
+    assert (rows["migrations"]["ok"], rows["jobs"]["ok"]) == (True, True)
+    assert rows["migrations"]["found"].endswith("the database is of a newer release")
+    assert "install that release again" in rows["migrations"]["advice"]
