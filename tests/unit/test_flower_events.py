@@ -94,7 +94,7 @@ def test_a_result_is_shown_as_a_few_words(event: dict[str, Any], shown: str) -> 
 
 def test_text_of_other_kinds_is_shown_and_bounded() -> None:
     deep: list[Any] = []
-    for _ in range(5_000):
+    for _ in range(100_000):
         deep = [deep]
     event = {
         "type": "task-sent",
