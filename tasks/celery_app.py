@@ -49,6 +49,8 @@ class StorageCelery(Celery):
             from pattern_storage.tasks.transport.bootstep import ClaimingTransport
 
             self.steps["worker"].add(ClaimingTransport)
+            if settings.group_execution:
+                self.steps["consumer"].add("pattern_storage.tasks.worker.group.pool_jobs:PoolJobs")
         if settings.group_execution:
             self.steps["worker"].add("pattern_storage.tasks.worker.group.pool_process:GroupPool")
         if settings.metrics_port:

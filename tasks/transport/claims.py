@@ -35,6 +35,8 @@ class Claims:
         self._swept_at = 0.0
         # The delivery tag of a message that was delivered before the reply to its claim, until the next claim.
         self._early_tag = ""
+        #: Called when the channel must take no more messages: another process may wait for them on its behalf.
+        self.on_stop: Callable[[], None] = lambda: None
         #: The delivery tag of the message that is being delivered, if its claim records it as unacked.
         self.claimed_tag = ""
 
@@ -138,6 +140,38 @@ class Claims:
             self.claimed_tag = ""
         return True
 
+    # --- for a pool process that claims by itself ---
+
+    def may_wait(self, queue: str) -> bool:
+        """Whether messages of this queue may be taken now, by anybody, and must be acknowledged."""
+        channel = self._channel
+        return bool(
+            queue in channel.active_queues
+            and queue not in channel._no_ack_queues
+            and channel.is_ahead
+            and not channel.closing
+            and self._free_slots()
+        )
+
+    def claim_moved(self, queue: str, raw: bytes) -> None:
+        """Claim a message that a pool process has moved to the `.claimed` list."""
+        [queue_key, *_] = self._channel.queue_keys([queue])
+        self._pops.moved.append((queue_key, raw))
+
+    def deliver_claimed(self, queue: str, raw: bytes) -> None:
+        """Deliver a message whose claim a pool process has sent."""
+        message = load(raw)
+        self.claimed_tag = str(message["properties"]["delivery_tag"])
+        try:
+            self._channel.deliver(message, queue)
+        finally:
+            self.claimed_tag = ""
+
+    def wait_last(self, waiting: int) -> None:
+        """Wait anew, so that a pool process that waits comes first. `waiting`: number of messages in the queue."""
+        self._pops.end()
+        self._queues_empty = not waiting
+
     def keep_if_early(self, tag: str) -> None:
         """Acknowledge a message with the next claim as well, if the claim that records it may still be on its way."""
         if tag == self._early_tag:
@@ -174,6 +208,7 @@ class Claims:
 
     def stop_waiting(self) -> None:
         """End all blocking pops now, and put back the messages that they have moved."""
+        self.on_stop()
         if not self._pops.pending and not self._pops.moved:
             return
         self._queues_empty = False

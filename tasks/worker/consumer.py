@@ -27,6 +27,9 @@ class Mailbox(pidbox.Pidbox):
     def on_message(self, body: Any, message: Any) -> None:
         """Execute the command of a remote control message, or log in one line why it is refused."""
         self.c.app.clock.forward()
+        if (pool_jobs := getattr(self.c, "storage_pool_jobs", None)) is not None:
+            # A revoke or a rate limit holds for every job that begins after the answer.
+            pool_jobs.withdraw()
         try:
             check_control(body, self.node)
             self.node.handle_message(body, message)

@@ -31,7 +31,7 @@ def die(step):
 
 execute, prepare, store = GroupConnection.execute, child.Documents.prepare, child.Documents.store
 send, read = PipelineConnection._send, PipelineConnection._read
-on_ended = call.GroupCall._on_ended
+on_ended = call.GroupCall.on_ended
 
 def deadly_execute(self, contracts, on_written):
     die("before the transaction")
@@ -76,7 +76,7 @@ GroupConnection.execute = deadly_execute
 PipelineConnection._send = deadly_send
 PipelineConnection._read = deadly_read
 child.Documents.prepare, child.Documents.store = deadly_prepare, deadly_store
-call.GroupCall._on_ended = deadly_end
+call.GroupCall.on_ended = deadly_end
 """
 
 STEPS = (

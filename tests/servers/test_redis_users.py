@@ -26,7 +26,7 @@ from tests.fix_process import DEADLINE, ProcessGroup, clean_environment, wait_un
 from tests.fix_storage import contract, make_pattern
 
 #: Connections to Redis of each service at most, as docs/redis.md has them; the worker with two processes.
-CONNECTIONS = {"worker": 12 + 2 * 3, "beat": 2, "relay": 1, "flower": 11}
+CONNECTIONS = {"worker": 14 + 2 * 3, "beat": 2, "relay": 1, "flower": 11}
 IMPORT = '[[import]]\nname = "{}"\nsource = "rows.jsonl"\nevery = "{}"\non_conflict = "skip"\n\n'
 PREFIX = "team-a:"
 

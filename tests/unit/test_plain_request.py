@@ -125,7 +125,7 @@ def test_a_job_that_leaves_its_group_starts_once() -> None:
     for pid in (7, 8):
         plain.on_accepted(pid, 0.0)
         assert plain in state.active_requests
-        group._on_ended([None])
+        group.on_ended([None])
         assert plain not in state.active_requests
     assert alone == [plain, plain]
     assert [event["type"] for event in ours.sent] == ["task-started"]
@@ -237,7 +237,7 @@ def test_a_body_that_is_none_is_refused_where_each_job_shows_its_own_statements(
         hub=SimpleNamespace(call_soon=lambda callback, *values: callback(*values)),
     )
     one: Any = grouper.Grouper.__new__(grouper.Grouper)
-    one.connection, one.consumer, one._size, one._traced, one._threads = None, consumer, 2, True, None
+    one.connection, one.consumer, one._size, one.traced, one._threads = None, consumer, 2, True, None
     one._slots, one._asking = LaxBoundedSemaphore(1), True
     one._slots.acquire(lambda: None)
     request = PlainRequest.of_task(TASK, SimpleNamespace(), consumer, True)(message)

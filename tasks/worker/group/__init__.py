@@ -12,6 +12,13 @@ Redis; most of that costs as much for many jobs as for one. The modules, in the 
     child          in the pool process: one transaction, then all results at once
     conclusion     of each job after that: by Celery's own tracer where a signal or a hook has a receiver
 
+A job that comes alone goes a shorter way, in which the main process hears of it when it has ended:
+
+    pool_jobs          in the main process: permits it, and does then what is to be done for every job
+    permit             the memory in which the main process permits it, and finds the job of a process that was killed
+    pool_claims        in one pool process: waits on Redis and for calls, and executes a plain job as a group of one
+    claim_connections  its connections to Redis
+
 No job waits for others: jobs that arrived in one iteration of the event loop, or while all processes were busy, go
 together. One that is alone goes the same way, which costs less than Celery's own.
 

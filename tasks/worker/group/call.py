@@ -32,28 +32,42 @@ class GroupCall:
         jobs = [
             GroupedJob(request.type, request.id, request.request_dict, request.raw_body) for request in self._requests
         ]
-        # Of several limits the longest: a group that passes it is rolled back, and each job goes alone.
-        tasks = {request.task for request in self._requests}
+        soft, hard = self.limits
         result = self._grouper.consumer.pool.apply_async(
             run_group,
             args=(jobs,),
             accept_callback=self._on_accepted,
             timeout_callback=self._on_timeout,
-            callback=self._on_ended,
-            error_callback=self._on_lost,
-            soft_timeout=max(task.soft_time_limit or 0.0 for task in tasks) or None,
-            timeout=max(task.time_limit or 0.0 for task in tasks) or None,
+            callback=self.on_ended,
+            error_callback=self.on_lost,
+            soft_timeout=soft,
+            timeout=hard,
             correlation_id=self._requests[0].id,
         )
         for request in self._requests:
             # What `revoke(terminate=True)` asks for; None from a pool that cannot.
             request._apply_result = None if result is None else ref(result)
 
+    def begin(self, pid: int, began: float) -> None:
+        """Note that a pool process, which claimed the job itself, began it then (`time.monotonic`)."""
+        self._on_accepted(pid, began)
+
+    @property
+    def limits(self) -> tuple[float | None, float | None]:
+        """The soft and the hard time limit in seconds, None without one.
+
+        Of several limits the longest: a group that passes it is rolled back, and each job goes alone.
+        """
+        tasks = {request.task for request in self._requests}
+        soft = max(task.soft_time_limit or 0.0 for task in tasks)
+        return soft or None, max(task.time_limit or 0.0 for task in tasks) or None
+
     def _call_if_slow(self) -> None:
         # Here: in the pool process the thread that would have to do it waits for PostgreSQL.
-        self._slow = self._grouper.consumer.hub.call_later(SLOW, self._mark_started)
+        self._slow = self._grouper.consumer.hub.call_later(SLOW, self.mark_started)
 
-    def _mark_started(self) -> None:
+    def mark_started(self) -> None:
+        """Store STARTED for the jobs that are still running."""
         mark_started(request.id for request in self._requests if not request.acknowledged)
 
     def _on_accepted(self, pid: int, accepted_at: float) -> None:
@@ -69,11 +83,11 @@ class GroupCall:
             len(self._requests), "soft" if soft else "hard", timeout,
         )  # fmt: skip
 
-    def _on_ended(self, outcomes: Any) -> None:
+    def on_ended(self, outcomes: Any) -> None:
         """Report each job's outcome to its request; a job without an outcome goes alone."""
         if not isinstance(outcomes, list):
             # A pool of threads reports in this way that the call was ended from outside.
-            self._on_lost(outcomes)
+            self.on_lost(outcomes)
             return
         self._end()
         for request, outcome in zip(self._requests, outcomes, strict=True):
@@ -82,7 +96,7 @@ class GroupCall:
             else:
                 _report(request, request.on_success, outcome)
 
-    def _on_lost(self, failure: Any) -> None:
+    def on_lost(self, failure: Any) -> None:
         """Execute each job alone: the process was lost, and one of them may be the reason.
 
         Jobs that had committed are replayed. The loss counts as an attempt of none of them; if the guilty one kills its

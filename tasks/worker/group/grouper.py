@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from celery.concurrency.prefork import TaskPool as PreforkPool
@@ -28,6 +29,8 @@ class Grouper:
         self._size = size
         self._waiting: deque[PlainRequest] = deque()
         self._is_called = self._asking = False
+        #: Where requests go whose jobs a pool process has claimed itself.
+        self._diverted: list[PlainRequest] | None = None
         #: Released here when a thread has done a group; a prefork pool releases its own for a process.
         self._threads: LaxBoundedSemaphore | None = None
         if not isinstance(consumer.pool, PreforkPool):
@@ -35,7 +38,7 @@ class Grouper:
             runtime.give_threads_groups()
         self._slots = self._threads or consumer.controller.semaphore
         #: Whether each job is to show its own statements: those of a group belong to no job's span.
-        self._traced = traces.wanted(environment_settings())
+        self.traced = traces.wanted(environment_settings())
 
     @property
     def in_loop(self) -> bool:
@@ -43,21 +46,34 @@ class Grouper:
         return self._threads is None
 
     @property
-    def _is_open(self) -> bool:
+    def is_open(self) -> bool:
         """Whether jobs may begin: not after the connection broke, nor while the pool ends. They are delivered again."""
         return bool(self.consumer.pool.active) and self.consumer.connection is self.connection
 
     def add(self, request: PlainRequest) -> None:
         """Take the request of a plain job."""
+        if self._diverted is not None:
+            self._diverted.append(request)
+            return
         self._waiting.append(request)
         if not self._is_called:
             self._is_called = True
             # At the end of this iteration of the event loop: a claim delivers many messages in one.
             self.consumer.hub.call_soon(self._end_iteration)
 
+    @contextmanager
+    def diverted(self) -> Iterator[list[PlainRequest]]:
+        """Return a context in which requests are not executed but put into the list that it yields."""
+        requests: list[PlainRequest] = []
+        self._diverted = requests
+        try:
+            yield requests
+        finally:
+            self._diverted = None
+
     def execute_alone(self, request: PlainRequest) -> None:
         """Hand a request to the pool as Celery does, or refuse its message. May be called from any thread."""
-        if not self._is_open:
+        if not self.is_open:
             state.task_ready(request)
             return
         try:
@@ -78,8 +94,8 @@ class Grouper:
         while (
             self.in_loop
             and len(self._waiting) >= self._size
-            and self._is_open
-            and not self._traced
+            and self.is_open
+            and not self.traced
             and self.consumer.pool._pool.has_room_ahead
         ):
             if requests := list(self._take(1)):
@@ -99,11 +115,11 @@ class Grouper:
 
     def _begin(self) -> None:
         """Hand a share of the waiting requests to the pool process that has become free."""
-        if not self._is_open:
+        if not self.is_open:
             self._waiting.clear()
         requests = list(self._take(self._slots.value + 1))
         self._asking = bool(self._waiting)
-        if len(requests) > (1 if self._traced else 0):
+        if len(requests) > (1 if self.traced else 0):
             GroupCall(requests, self).apply()
         else:
             self._slots.release()

@@ -1,11 +1,16 @@
 """Messages of plain jobs: how they are recognised without decoding the body."""
 
 from base64 import b64encode
+from time import time
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from pattern_storage.tasks.worker.message_validation import Headers, Identity, Properties
+from pattern_storage.vocabulary import OperationName
+
+#: The tasks whose jobs may share a transaction: a batch is large by itself, a query has limits of its own.
+TASKS = frozenset(f"storage.{name}" for name in (OperationName.INSERT, OperationName.UPDATE, OperationName.DELETE))
 
 #: Of the options, Celery writes a pair for the two time limits that a job does not have.
 _OPTIONS = tuple(Headers.model_fields.keys() - Identity.model_fields.keys() - {"timelimit"})
@@ -51,3 +56,23 @@ def is_plain(message: Any) -> bool:
 def raw_body(message: Any) -> Any:
     """Return the body as it came: in base64 from our transport, as text or bytes from kombu's."""
     return getattr(message, "encoded_body", None) or message.body
+
+
+def request_of(message: Any, hostname: str) -> dict[str, Any]:
+    """Return the request of a plain job as Celery hands it to a pool process."""
+    properties, delivery = message.properties, message.delivery_info
+    return {
+        **message.headers,
+        "properties": properties,
+        "reply_to": properties.get("reply_to"),
+        "correlation_id": properties.get("correlation_id"),
+        "hostname": hostname,
+        "delivery_info": {
+            "exchange": delivery.get("exchange"),
+            "routing_key": delivery["routing_key"],
+            "priority": properties.get("priority"),
+            "redelivered": False,
+        },
+        # For the ledger, as of every job.
+        "claimed_at": time(),
+    }

@@ -1,21 +1,28 @@
 """Celery's prefork pool: calls are written at once or ahead, and its processes are replaced after so many jobs."""
 
+import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 from time import monotonic
 from typing import Any
 
 from billiard.pool import EX_RECYCLE
+from billiard.process import current_process
 from celery import bootsteps
 from celery.concurrency import asynpool, prefork
 
 from pattern_storage.tasks.worker.group import child
+from pattern_storage.tasks.worker.group.permit import Permit
+from pattern_storage.tasks.worker.group.pool_claims import PoolClaims
 
 #: Bytes of a pipe to a process: more than a group of 32 usual jobs has, and Linux' limit for a user who is not root.
 PIPE_SIZE = 1 << 20
 #: Seconds since a group began, until which the next one may be written behind it.
 SHORT = 0.25
+#: Kind of the messages to the main process about jobs that a process has claimed itself.
+CLAIMED = "claimed"
 
 
 class PoolProcess(asynpool.Worker):
@@ -24,25 +31,38 @@ class PoolProcess(asynpool.Worker):
     # billiard's, which has no types.
     maxtasks: int | None
     wait_for_job: Callable[..., Any]
+    inq: Any
+    outq: Any
+    #: Of the pool and its worker, set before a process is forked.
+    permit: Permit
+    hostname: str
 
     def workloop(self, *args: Any, **options: Any) -> Any:
         """Execute the calls of the main process until the limit is reached."""
-        limit, self.maxtasks = self.maxtasks, None
-        if limit is not None:
-            receive, begun = self.wait_for_job, 0
+        limit, self.maxtasks = inf if self.maxtasks is None else self.maxtasks, None
+        receive, begun = self.wait_for_job, 0
+        # One process is enough: while it has a job, the main process takes the next.
+        claims = None
+        if getattr(current_process(), "index", None) == 0:
+            claims = PoolClaims(self.permit, self.inq._reader.fileno(), self._report, self.hostname)
 
-            def wait_for_job(*args: Any) -> Any:
-                nonlocal begun
-                if begun >= limit:
-                    # billiard's loop ends in the same way; on the way out it waits until its answers have been read.
-                    sys.exit(EX_RECYCLE)
-                if received := receive(*args):
-                    _, (_, _, function, arguments, _) = received
-                    begun += len(arguments[0]) if function is child.run_group else 1
-                return received
+        def wait_for_job(*args: Any) -> Any:
+            nonlocal begun
+            if claims is not None:
+                begun += claims.execute(limit - begun)
+            if begun >= limit:
+                # billiard's loop ends in the same way; on the way out it waits until its answers have been read.
+                sys.exit(EX_RECYCLE)
+            if received := receive(*args):
+                _, (_, _, function, arguments, _) = received
+                begun += len(arguments[0]) if function is child.run_group else 1
+            return received
 
-            self.wait_for_job = wait_for_job
+        self.wait_for_job = wait_for_job
         return super().workloop(*args, **options)
+
+    def _report(self, kind: str, *values: Any) -> None:
+        self.outq.put((CLAIMED, (kind, os.getpid(), *values)))
 
 
 class Pool(asynpool.AsynPool):
@@ -65,6 +85,22 @@ class Pool(asynpool.AsynPool):
     _quick_put: Callable[[Any], None]
     _put_back: Callable[[Any], None]
     _putlock: Any
+    _result_handler: Any
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        # Before the processes are forked.
+        self.permit = PoolProcess.permit = Permit()
+        #: Called with what processes report about jobs that they have claimed themselves, and with those that end.
+        self.on_claimed: Callable[..., None] = lambda *report: None
+        self.on_claimer_lost: Callable[[int], None] = lambda pid: None
+        super().__init__(*args, **options)
+        self._result_handler.state_handlers[CLAIMED] = lambda *report: self.on_claimed(*report)
+
+    def process_flush_queues(self, proc: Any) -> None:
+        """Read what a process has still reported; then its job is lost if it had claimed one."""
+        super().process_flush_queues(proc)
+        if proc.index == 0 and proc.exitcode is not None:
+            self.on_claimer_lost(proc.pid)
 
     def create_process_queues(self) -> Any:
         """Return the pipes of a process; the pipe for calls holds a whole group, so that it is written at once."""
@@ -95,7 +131,8 @@ class Pool(asynpool.AsynPool):
                 return
             if free := self._all_inqueues - self._busy_workers - self._active_writes:
                 # Celery writes the rest later if the pipe does not take all of it now.
-                write([min(free)])
+                # The process that may wait for messages itself, which has the lowest, comes last.
+                write([max(free)])
             elif is_group and (pipe := self._pipe_ahead()) is not None:
                 self._busy_workers.discard(pipe)
                 write([pipe])
@@ -141,4 +178,5 @@ class GroupPool(bootsteps.Step):
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
+        PoolProcess.hostname = worker.hostname
         prefork.TaskPool.Pool = Pool

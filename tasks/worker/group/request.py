@@ -11,7 +11,7 @@ from celery.app.task import Context
 from celery.worker import state
 from pydantic_core import to_json
 
-from pattern_storage.tasks.worker.group.plain_message import raw_body
+from pattern_storage.tasks.worker.group.plain_message import raw_body, request_of
 from pattern_storage.tasks.worker.message_validation import MessageInvalid, check_job
 from pattern_storage.tasks.worker.request import StorageRequest
 
@@ -37,7 +37,6 @@ class PlainRequest(StorageRequest):
 
     def __init__(self, message: Any) -> None:
         headers = message.headers
-        properties, delivery = message.properties, message.delivery_info
         self._message = message
         self.raw_body = raw_body(message)
         self.id = headers["id"]
@@ -45,22 +44,8 @@ class PlainRequest(StorageRequest):
         self._argsrepr = headers.get("argsrepr") or ""
         ignored = headers.get("ignore_result")
         self._ignore_result = self._task.ignore_result if ignored is None else ignored
-        self._delivery_info = {
-            "exchange": delivery.get("exchange"),
-            "routing_key": delivery["routing_key"],
-            "priority": properties.get("priority"),
-            "redelivered": False,
-        }
-        self._request_dict = {
-            **headers,
-            "properties": properties,
-            "reply_to": properties.get("reply_to"),
-            "correlation_id": properties.get("correlation_id"),
-            "hostname": self._hostname,
-            "delivery_info": self._delivery_info,
-            # For the ledger, as of every job.
-            "claimed_at": time(),
-        }
+        self._request_dict = request_of(message, self._hostname)
+        self._delivery_info = self._request_dict["delivery_info"]
         if headers.get("kwargsrepr"):
             self._describe()
 

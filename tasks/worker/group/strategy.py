@@ -10,12 +10,8 @@ from celery.worker import state
 from celery.worker import strategy as celery_strategy
 
 from pattern_storage.tasks.worker.group.grouper import Grouper, grouper_of
-from pattern_storage.tasks.worker.group.plain_message import is_plain
+from pattern_storage.tasks.worker.group.plain_message import TASKS, is_plain
 from pattern_storage.tasks.worker.group.request import PlainRequest
-from pattern_storage.vocabulary import OperationName
-
-#: The tasks whose jobs may share a transaction: a batch is large by itself, a query has limits of its own.
-TASKS = frozenset(f"storage.{name}" for name in (OperationName.INSERT, OperationName.UPDATE, OperationName.DELETE))
 
 
 class GroupStrategy:

@@ -1,0 +1,97 @@
+"""The two Redis connections of a pool process that claims by itself: for the blocking pop, and for claims."""
+
+import select
+from contextlib import suppress
+from time import monotonic
+from typing import Any
+
+from celery import current_app
+from kombu.exceptions import KombuError
+from redis.exceptions import NoScriptError, RedisError
+
+from pattern_storage.tasks.resp import bulk, pack
+from pattern_storage.tasks.transport.claim_call import claim_arguments
+from pattern_storage.tasks.transport.queue_keys import QueueKey, QueueKeys
+from pattern_storage.tasks.transport.scripts import CLAIM
+
+#: Seconds to look for the reply of a pop that was woken, and for all attempts to wake it.
+WAKE_POLL, WAKE_TIMEOUT = 0.001, 1.0
+
+
+class ClaimConnections:
+    """Both connections. Raises redis.exceptions.RedisError or OSError wherever it speaks to the server."""
+
+    def __init__(self) -> None:
+        self._broker = current_app.connection_for_read()
+        channel: Any = self._broker.default_channel
+        queue = current_app.conf.task_default_queue
+        key = f"{channel.global_keyprefix}{channel._q_for_pri(queue, channel.priority_steps[0])}"
+        self._queue_keys = QueueKeys([QueueKey(queue, key, needs_ack=True)])
+        self._keys = [*channel.unacked_keys, key]
+        self._packed_keys = bulk(self._keys)
+        self._pop_command = pack("BLMOVE", key, f"{key}.claimed", "RIGHT", "LEFT", 0)
+        pool = channel.plain_client.connection_pool
+        self._pop, self._claim = pool.get_connection(), pool.get_connection()
+        self._arguments: list[Any] = []
+        #: Whether a pop has been sent whose reply has not been read.
+        self.waits = False
+        self.client_id = int(self._ask(self._pop, "CLIENT", "ID"))
+        # Raises an error where that is forbidden: then nobody could wake this process.
+        self._ask(self._claim, "CLIENT", "UNBLOCK", 0)
+        #: The file descriptor on which the reply of the pop can be read.
+        self.pop_fd = int(self._pop._sock.fileno())
+        self._poll = select.poll()
+        self._poll.register(self.pop_fd, select.POLLIN)
+
+    def wait(self) -> None:
+        """Send the blocking pop."""
+        self._send(self._pop, self._pop_command)
+        self.waits = True
+
+    def read_pop(self) -> Any:
+        """Read the message that the pop has moved; None if it was woken."""
+        self.waits = False
+        return self._pop.read_response(disable_decoding=True)
+
+    def wake(self) -> Any:
+        """End the pop; return the message that it had just moved, if any. Raises OSError after WAKE_TIMEOUT."""
+        deadline = monotonic() + WAKE_TIMEOUT
+        while not self._poll.poll(0):
+            # The pop may still be on its way: ask again.
+            if not self._ask(self._claim, "CLIENT", "UNBLOCK", self.client_id) and monotonic() > deadline:
+                raise TimeoutError("no answer from Redis")
+            self._poll.poll(1000 * WAKE_POLL)
+        return self.read_pop()
+
+    def send_claim(self, raw: bytes) -> None:
+        """Send the claim of a message that the pop has moved."""
+        [queue_key] = self._queue_keys
+        _, self._arguments = claim_arguments(self._queue_keys, 0, early=[(queue_key, raw)])
+        self._send(self._claim, CLAIM.packed(len(self._keys), self._packed_keys, self._arguments))
+
+    def read_claim(self) -> int:
+        """Read the reply of the claim; return how many messages wait in the queue.
+
+        A server that refuses the claim leaves the message in `.claimed`. A sweep returns it, and its job is replayed.
+        """
+        try:
+            reply = self._claim.read_response(disable_decoding=True)
+        except NoScriptError:
+            # Nothing has happened yet: the server has been restarted.
+            reply = self._ask(self._claim, "EVAL", CLAIM.text, len(self._keys), *self._keys, *self._arguments)
+        return int(reply[0])
+
+    def close(self) -> None:
+        """Close both."""
+        for connection in (self._pop, self._claim):
+            connection.disconnect()
+        with suppress(RedisError, OSError, KombuError):
+            self._broker.release()
+
+    def _ask(self, connection: Any, *command: Any) -> Any:
+        self._send(connection, pack(*command))
+        return connection.read_response(disable_decoding=True)
+
+    @staticmethod
+    def _send(connection: Any, command: bytes) -> None:
+        connection.send_packed_command([command], check_health=False)
