@@ -3,6 +3,7 @@
     StorageError                        error_type
     ├── PermanentError                  (the same request would fail again)
     │   ├── ContractInvalid             validation_error, also a ValueError
+    │   │   └── BatchInsertFailed       that of the row that failed
     │   ├── FilterInvalid               validation_error, also a ValueError
     │   ├── PatternNotFound             validation_error
     │   ├── VersionConflict             version_conflict
@@ -16,8 +17,7 @@
     │   ├── ConninfoInvalid             validation_error
     │   ├── DatabaseUnsuitable          database_unsuitable
     │   ├── ConnectionUnsupported       validation_error, also a TypeError
-    │   ├── AlreadyDone                 (internal: answered with the first result)
-    │   └── BatchInsertFailed           that of the row that failed
+    │   └── AlreadyDone                 (internal: answered with the first result)
     └── TransientError                  (the same request may succeed later)
         ├── ConnectionLost              connection_lost
         ├── ServerUnavailable           server_unavailable
@@ -182,7 +182,7 @@ class AlreadyDone(PermanentError):
     error_type = ErrorType.ALREADY_DONE
 
 
-class BatchInsertFailed(PermanentError):
+class BatchInsertFailed(ContractInvalid):
     """One row of a batch failed, so none was written."""
 
     def __init__(self, index: int, cause: StorageError) -> None:

@@ -135,7 +135,7 @@ def _compare(jobs: Mapping[str, ModelContractPatternStorage], rows: Iterable[Seq
 def read(correlation_id: UUID, text: str) -> ModelContractPatternStorage:
     """Return the contract of a row, every value checked: an application may have written it with SQL.
 
-    Raises ContractInvalid, UnsupportedOperation or BatchInsertFailed.
+    Raises ContractInvalid or UnsupportedOperation.
     """
     contract = ModelContractPatternStorage.model_validate({"correlation_id": correlation_id, **parse(text)})
     if contract.correlation_id != correlation_id:

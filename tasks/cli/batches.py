@@ -6,7 +6,7 @@ from uuid import UUID
 import typer
 
 from pattern_storage.storage import ModelResult
-from pattern_storage.storage.errors import BatchInsertFailed, ContractInvalid
+from pattern_storage.storage.errors import ContractInvalid
 from pattern_storage.tasks.cli.exits import Exit, InputInvalid
 from pattern_storage.tasks.cli.fields import PatternFile
 from pattern_storage.tasks.cli.interrupts import explain_interrupt
@@ -57,7 +57,7 @@ class Batches:
                 ]
                 with explain_interrupt(lambda: f"Some of {count:,} batches may have been sent {self._go_on()}"):
                     jobs = client.submit_many(contracts, **options)
-        except (ContractInvalid, BatchInsertFailed):
+        except ContractInvalid:
             self._refuse()
             raise
         if count == 1:

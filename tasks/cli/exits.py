@@ -12,7 +12,6 @@ from pattern_storage.embedded import DirectoryUnusable, EmbeddedError, ProgramMi
 from pattern_storage.extract import HarvestError
 from pattern_storage.extras import ExtraMissing
 from pattern_storage.storage.errors import (
-    BatchInsertFailed,
     ContractInvalid,
     FilterInvalid,
     InternalError,
@@ -51,9 +50,8 @@ class InputInvalid(ValueError):
 
 #: The exit code of each kind of error, in order: the first kind that fits decides.
 MEANINGS: tuple[tuple[tuple[type[Exception], ...], Exit], ...] = (
-    # The client raises BatchInsertFailed for a row that is wrong, before anything is sent.
     ((InputInvalid, FilterInvalid, QueueUnreadable, HarvestError, ImportsFileInvalid, SettingsInvalid, ContractInvalid,
-      BatchInsertFailed, UnsupportedOperation, RevisionUnknown, SchemaNewer, RoleUnknown, ConninfoInvalid,
+      UnsupportedOperation, RevisionUnknown, SchemaNewer, RoleUnknown, ConninfoInvalid,
       DatabaseUnsuitable, DirectoryUnusable, StackAlreadyRunning, ProgramMissing, ExtraMissing), Exit.BAD_INPUT),
     ((StatementTimeout, SchemaMismatch, InternalError, ImportFailed), Exit.FAILED),
     ((ServiceUnavailable, JobTimeout, TransientError, EmbeddedError), Exit.UNREACHABLE),

@@ -14,7 +14,7 @@ from pattern_storage import Job
 from pattern_storage.config.settings import SettingsInvalid
 from pattern_storage.embedded import EmbeddedValkey
 from pattern_storage.storage import ModelContractPatternStorage
-from pattern_storage.storage.errors import BatchInsertFailed, ContractInvalid, UnsupportedOperation
+from pattern_storage.storage.errors import ContractInvalid, UnsupportedOperation
 from pattern_storage.tasks.client import (
     JobTimeout,
     PatternStorageClient,
@@ -97,7 +97,7 @@ class TestSending:
             client.submit_many([good, good, bad])
         assert caught.value.contract_index == 2
         batch = contract("batch_insert", patterns=[make_pattern(), make_pattern(usage_count=-1)])
-        with pytest.raises(BatchInsertFailed, match=r"^contract 1: Batch insert failed at pattern 1: usage_count"):
+        with pytest.raises(ContractInvalid, match=r"^contract 1: Batch insert failed at pattern 1: usage_count"):
             client.submit_many(iter([good, batch]))
         with pytest.raises(ContractInvalid, match=r"^confidence_score should be ") as caught:
             client.submit(bad)

@@ -101,7 +101,7 @@ def test_a_batch_fails_with_the_type_of_its_row(cause: StorageError) -> None:
     assert str(error) == f"Batch insert failed at pattern 3: {cause}"
     assert (error.error_type, error.fields) == (cause.error_type, {"failed_index": 3})
     assert (error.index, error.cause) == (3, cause)
-    assert BatchInsertFailed.error_type == StorageError.error_type  # the class itself stays as it was
+    assert BatchInsertFailed.error_type == ContractInvalid.error_type  # the class itself stays as it was
 
 
 @pytest.mark.parametrize(
