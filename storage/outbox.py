@@ -6,7 +6,8 @@ delay, so no message that is lost anywhere loses the job. The ledger makes every
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -22,6 +23,7 @@ from pattern_storage.storage.model_contract_pattern_storage import ModelContract
 from pattern_storage.storage.operations import check
 from pattern_storage.storage.rows import Connection, fetch_all, fetch_value
 from pattern_storage.storage.sql import block
+from pattern_storage.storage.translation import schema_mismatch
 from pattern_storage.vocabulary import OperationName
 
 #: Jobs in one claim, and bytes of their contracts as PostgreSQL stores them, compressed; at least one job always fits.
@@ -62,11 +64,14 @@ async def add(connection: Any, *contracts: ModelContractPatternStorage, options:
         ContractInvalid: if a value breaks a rule, or the contract is a query; then nothing was written.
         CorrelationConflict: if another request stands in the outbox under the same id; the transaction goes on.
         ConnectionUnsupported: for anything that is no such connection.
+        SchemaMismatch: if the database is not migrated.
         Exception: what the caller's connection raises.
     """
     jobs = _jobs(contracts)
     execute = async_executor(connection)
-    if present := _present_ids(jobs, await execute(block("add_jobs"), _encode(jobs, options))):
+    with _schema_explained():
+        written = await execute(block("add_jobs"), _encode(jobs, options))
+    if present := _present_ids(jobs, written):
         _compare(jobs, await execute(block("find_waiting_jobs"), present))
 
 
@@ -74,8 +79,21 @@ def add_sync(connection: Any, *contracts: ModelContractPatternStorage, options: 
     """Write jobs in the transaction of a synchronous connection (`caller_connection.executor`); see `add`."""
     jobs = _jobs(contracts)
     execute = executor(connection)
-    if present := _present_ids(jobs, execute(block("add_jobs"), _encode(jobs, options))):
+    with _schema_explained():
+        written = execute(block("add_jobs"), _encode(jobs, options))
+    if present := _present_ids(jobs, written):
         _compare(jobs, execute(block("find_waiting_jobs"), present))
+
+
+@contextmanager
+def _schema_explained() -> Iterator[None]:
+    """Raise SchemaMismatch for an error that any library has because our tables are not there."""
+    try:
+        yield
+    except Exception as error:
+        if mismatch := schema_mismatch(error):
+            raise mismatch from error
+        raise
 
 
 def _jobs(contracts: Sequence[ModelContractPatternStorage]) -> dict[str, ModelContractPatternStorage]:

@@ -47,6 +47,23 @@ def translate(error: Exception) -> StorageError:
     return InternalError(f"unexpected {type(error).__name__}: {printable(error)}")
 
 
+def schema_mismatch(error: Exception) -> SchemaMismatch | None:
+    """Return what an error of a caller's library says of our tables: None if it is about anything else.
+
+    SQLAlchemy and Django wrap the error of their driver, which is the cause of theirs.
+    """
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    # psycopg2 calls it pgcode.
+    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    if state not in ("42P01", "42703"):  # no such table, no such column
+        return None
+    # psycopg goes on with the statement.
+    what = str(cause).partition("\n")[0]
+    return SchemaMismatch(f"the database schema does not fit, run 'pattern-storage migrate': {what}")
+
+
 def _translate_psycopg(error: psycopg.Error) -> StorageError:
     message = error.diag.message_primary or str(error).strip() or type(error).__name__
     state = error.sqlstate or ""

@@ -164,7 +164,8 @@ class PatternStorageClient(
             ContractInvalid, UnsupportedOperation: before anything is written; a query is refused as well.
             CorrelationConflict: if another request is in the outbox under this id; the transaction can go on.
             ConnectionUnsupported: for any other connection; it is a TypeError.
-            Exception: any error of your connection.
+            StorageError: if the database is not migrated; the sentence says what to do.
+            Exception: any other error of your connection.
         """
         return self.submit_many_in(connection, [contract], **options)[0]
 

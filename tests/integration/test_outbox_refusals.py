@@ -18,8 +18,17 @@ from pattern_storage import (
     ModelContractPatternStorage,
     PatternStorageClient,
 )
+from pattern_storage.storage.errors import SchemaMismatch
 from pattern_storage.testing import make_contract, make_pattern, recorded
-from tests.fix_applications import NOWHERE, outbox
+from tests.fix_applications import (
+    NOWHERE,
+    asyncpg_connection,
+    outbox,
+    psycopg_async_connection,
+    psycopg_connection,
+    sqlalchemy_async_session,
+    sqlalchemy_session,
+)
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +136,21 @@ async def test_the_wrong_client_is_one_sentence(url: str, client: PatternStorage
                 await other.submit_in(alone, make_contract())
         finally:
             await alone.close()
+
+
+async def test_a_database_that_is_not_migrated_is_one_sentence(postgres_url: str, client: PatternStorageClient) -> None:
+    """Whatever library's error it is."""
+    sentence = r"^the database schema does not fit, run 'pattern-storage migrate': relation \"outbox\" does not exist$"
+    for connect in (psycopg_connection, sqlalchemy_session):
+        with pytest.raises(SchemaMismatch, match=sentence), connect(postgres_url) as connection:
+            client.submit_in(connection, make_contract())
+    async with AsyncPatternStorageClient(redis_url=NOWHERE) as other:
+        for connect_ in (psycopg_async_connection, sqlalchemy_async_session, asyncpg_connection):
+            with pytest.raises(SchemaMismatch, match=sentence):
+                async with connect_(postgres_url) as connection_:
+                    await other.submit_in(connection_, make_contract())
+    with psycopg.connect(postgres_url) as failed:
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            failed.execute("SELECT 1 / 0")
+        with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+            client.submit_in(failed, make_contract())
