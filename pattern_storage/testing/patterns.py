@@ -1,7 +1,8 @@
-"""Factories of valid patterns and contracts, each with a unique name."""
+"""Factories of valid patterns and contracts, each with a name that no other has, in this process or another."""
 
 from itertools import count
 from typing import Any
+from uuid import uuid4
 
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage
 
@@ -12,7 +13,7 @@ def make_pattern(**changes: Any) -> Any:
     """Return the four required columns of a pattern, with these changes, as a dictionary (`PatternColumns`)."""
     number = next(_numbers)
     return {
-        "pattern_name": f"pattern {number}",
+        "pattern_name": f"pattern {number} {uuid4().hex[:12]}",
         "pattern_type": "function",
         "language": "python",
         "template_code": f"def f{number}():\n    return {number}\n",
