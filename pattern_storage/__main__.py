@@ -12,7 +12,15 @@ WHOLE_SYSTEM = frozenset({"demo", "up"})
 
 
 def main() -> None:
-    """Run the command line. Ends with code 2 and one sentence if it is not installed."""
+    """Run the command line. Ends with code 2 and one sentence if it is not installed, with 130 on Ctrl-C."""
+    try:
+        _run()
+    except KeyboardInterrupt:
+        # While modules are imported; a command that runs ends with this code by itself.
+        sys.exit(130)
+
+
+def _run() -> None:
     try:
         from pattern_storage.tasks.cli import main as run
     except ModuleNotFoundError as error:

@@ -3,10 +3,12 @@
 import signal
 import sys
 import weakref
+from importlib.abc import MetaPathFinder
 from typing import Any
 
 import pytest
 
+from pattern_storage import __main__ as program
 from pattern_storage.tasks.cli.interrupts import keep_interrupts
 from tests.fix_process import wait_until
 
@@ -49,3 +51,16 @@ def test_other_errors_go_where_they_went(monkeypatch: pytest.MonkeyPatch) -> Non
     with keep_interrupts():
         lose(RuntimeError)
     assert seen == [RuntimeError]
+
+
+def test_ctrl_c_while_the_program_is_imported_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(MetaPathFinder):
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "pattern_storage.tasks.cli":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "pattern_storage.tasks.cli")
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    with pytest.raises(SystemExit) as ended:
+        program.main()
+    assert ended.value.code == 130
