@@ -13,8 +13,8 @@ from pattern_storage.embedded import EmbeddedValkey
 from pattern_storage.embedded.account import Account
 from tests.fix_process import wait_until
 
-#: Commands in its file, and microseconds for each: a minute, unless it is told to hurry. It answers between them.
-COMMANDS, DELAY = 200_000, 300
+#: Commands in its file, and microseconds for each: a minute, unless told to hurry. It answers after each thousand.
+COMMANDS, DELAY = 600_000, 100
 FILL = "for _ = 1, tonumber(ARGV[1]) do redis.call('INCR', KEYS[1]) end"
 
 

@@ -59,6 +59,7 @@ def test_the_list_has_what_the_file_and_the_history_have(pages: Pages) -> None:
     assert "not in the file" in page
     assert "it is &lt;b&gt;not&lt;/b&gt; there" in page
     assert "Run now" not in page
+    assert "1,234" in page
 
 
 def test_a_file_that_is_wrong_is_said(pages: Pages) -> None:
@@ -90,6 +91,9 @@ def test_a_run_says_how_far_it_is(pages: Pages) -> None:
         assert 'max="100" value="25.0"' in page
         assert "25 %: 250,000 of 1,000,000 rows, 5.0 MB of 20.0 MB, 23,654/s, 32 s left" in page
         assert "Stop" not in page
+        # What it has written is known at its end.
+        assert "<dd>250,000 read</dd>" in page
+        assert "1,234" not in visitor.get("/imports").text
         # What is no figure is none here either.
         odd = {"phase": "<script>", "current": "x", "percent": float("nan"), "rate": -1, "bytes": 1}
         server.set(result_key(run), json.dumps({"status": "PROGRESS", "result": odd}))

@@ -11,7 +11,7 @@ from celery import Celery
 
 from pattern_storage.tasks.observability.metrics.instruments import Instruments
 from pattern_storage.tasks.observability.metrics.recorder import Recorder
-from pattern_storage.tasks.observability.metrics.servers import Probe
+from pattern_storage.tasks.observability.metrics.servers import Probe, message_age
 from pattern_storage.tasks.queue_depths import count_messages
 
 
@@ -98,3 +98,9 @@ def test_a_run_is_counted_once_however_often_its_message_comes() -> None:
         for operation in ("import", "insert")
     }
     assert counted == {"import": 1, "insert": 2}
+
+
+@pytest.mark.parametrize("odd", ["NaN", '"NaN"', "1e999", "-Infinity", "1" * 400, "[]", '"x"'])
+def test_a_message_that_says_no_time_has_no_age(odd: str) -> None:
+    right = f'{{"headers": {{"sent_at": {time.time() - 60}}}}}'
+    assert 60 <= message_age([f'{{"headers": {{"sent_at": {odd}}}}}', right, "{"]) < 3_600

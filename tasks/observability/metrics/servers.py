@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -132,14 +133,14 @@ class ServersCollector(Collector):
             for depth in depths
             for state, count in (("waiting", depth.waiting), ("claimed", depth.claimed))
         ]
-        return counts, unacked, {depth.name: _age(depth.oldest) for depth in depths}
+        return counts, unacked, {depth.name: message_age(depth.oldest) for depth in depths}
 
     def _ask_results(self) -> bool:
         with redis_connections.connect(self._settings) as server:
             return bool(server.ping())
 
 
-def _age(oldest: Iterable[bytes | str]) -> float:
+def message_age(oldest: Iterable[bytes | str]) -> float:
     """Return how long the oldest of these messages waits, 0 if there is none, or none that says when it was sent."""
     sent = [at for raw in oldest if (at := _sent_at(raw)) is not None]
     return max(time.time() - min(sent), 0.0) if sent else 0.0
@@ -147,7 +148,8 @@ def _age(oldest: Iterable[bytes | str]) -> float:
 
 def _sent_at(raw: bytes | str) -> float | None:
     try:
-        return float(json.loads(raw)["headers"]["sent_at"])
+        at = float(json.loads(raw)["headers"]["sent_at"])
+        return at if math.isfinite(at) else None
     # Anybody may have put the message there.
-    except (ValueError, TypeError, LookupError, RecursionError):
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return None
