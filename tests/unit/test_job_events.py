@@ -57,7 +57,7 @@ def test_the_life_of_a_job(cluster: Any) -> None:
     [
         ("StorageOperationFailed(unique_violation: Pattern already exists: X)",
          "unique_violation: Pattern already exists: X", None),
-        ("StorageOperationFailed(validation_error: two\nlines (of it))", "validation_error: two\nlines (of it)", None),
+        ("StorageOperationFailed(validation_error: two\nlines (of it))", "validation_error: two lines (of it)", None),
         # What no code of ours raises is a fault of the worker, and shown whole.
         ("WorkerLostError('signal 9')", "WorkerLostError('signal 9')", "Traceback …"),
     ],
@@ -143,7 +143,7 @@ def test_what_comes_late_changes_nothing(cluster: Any) -> None:
     assert tell(cluster, "started").state == "PROGRESS"
     tell(cluster, "succeeded", result="all")
     job = tell(cluster, "progress", current=2, total=2)
-    assert (job.state, job.result, job.progress) == ("SUCCESS", "all", "1 of 2 (50 %)")
+    assert (job.state, job.result, job.progress) == ("SUCCESS", "done", "1 of 2 (50 %)")
 
 
 def test_it_survives_a_restart(cluster: Any) -> None:
