@@ -57,7 +57,7 @@ def test_the_life_of_a_job(cluster: Any) -> None:
     [
         ("StorageOperationFailed(unique_violation: Pattern already exists: X)",
          "unique_violation: Pattern already exists: X", None),
-        ("StorageOperationFailed(validation_error: two\nlines (of it))", "validation_error: two lines (of it)", None),
+        ("StorageOperationFailed(validation_error: two\nlines (of it))", "validation_error: two\nlines (of it)", None),
         # What no code of ours raises is a fault of the worker, and shown whole.
         ("WorkerLostError('signal 9')", "WorkerLostError('signal 9')", "Traceback …"),
     ],
@@ -65,7 +65,12 @@ def test_the_life_of_a_job(cluster: Any) -> None:
 def test_why_a_job_failed(cluster: Any, exception: str, reason: str, traceback: str | None) -> None:
     begin(cluster)
     job = tell(cluster, "failed", exception=exception, traceback="Traceback …")
-    assert (job.state, job.result, job.exception, job.traceback) == ("FAILURE", reason, reason, traceback)
+    assert (job.state, job.result, job.exception, job.traceback) == (
+        "FAILURE",
+        " ".join(reason.split()),
+        reason,
+        traceback,
+    )
 
 
 @pytest.mark.parametrize(("expired", "says"), [(False, "cancelled"), (True, "expired")])
