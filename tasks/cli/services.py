@@ -15,7 +15,7 @@ from pattern_storage.embedded.account import Account
 from pattern_storage.embedded.launcher import launch
 from pattern_storage.embedded.lock import DirectoryLock
 from pattern_storage.embedded.log import ServerLog
-from pattern_storage.embedded.ports import port_for
+from pattern_storage.embedded.ports import is_free, port_for
 from pattern_storage.embedded.process import ServerProcess
 from pattern_storage.embedded.state import LOCK_FILE, STATE_FILE
 from pattern_storage.storage import schema
@@ -36,10 +36,11 @@ SUBCOMMANDS = {"imports": "worker"}
 
 @dataclass
 class Services:
-    """Running services by name, and how to start one of them again."""
+    """Running services by name, how to start one of them again, and the settings that they have."""
 
     processes: dict[str, ServerProcess]
     start: Callable[[str], ServerProcess]
+    settings: Settings
 
 
 @contextmanager
@@ -83,7 +84,11 @@ def make_folder(folder: Path) -> Path:
 
 @contextmanager
 def running_services(
-    settings: Settings, folder: Path, ports: Mapping[str, int] | None = None, **commands: Sequence[str]
+    settings: Settings,
+    folder: Path,
+    ports: Mapping[str, int] | None = None,
+    other_port: Callable[[], Settings] | None = None,
+    **commands: Sequence[str],
 ) -> Iterator[Services]:
     """Run services until the block ends; then stop them gracefully.
 
@@ -91,6 +96,7 @@ def running_services(
         settings: the servers that they use.
         folder: where they run, keep their files and write their logs (`<name>.log`).
         ports: the ports of metrics, by the names of services; the others serve none.
+        other_port: returns settings with another port for Flower, if a program took the first before Flower could.
         commands: the arguments of each service by its name, for example `worker=["--concurrency=2"]`.
 
     Raises:
@@ -137,8 +143,15 @@ def running_services(
                     lambda: bool(our_workers(broadcast(app, REGISTERED, 0.3))), timeout=START_TIMEOUT
                 )
         if "flower" in services:
-            services["flower"].wait_ready(lambda: flower.shows_a_worker(settings), timeout=START_TIMEOUT)
-        yield Services(services, start)
+            try:
+                services["flower"].wait_ready(lambda: flower.shows_a_worker(settings), timeout=START_TIMEOUT)
+            except EmbeddedError:
+                if other_port is None or is_free(settings.flower_port):
+                    raise
+                settings = other_port()
+                services["flower"] = start("flower")
+                services["flower"].wait_ready(lambda: flower.shows_a_worker(settings), timeout=START_TIMEOUT)
+        yield Services(services, start, settings)
 
 
 def metrics_ports(settings: Settings, folder: Path, *names: str) -> dict[str, int]:

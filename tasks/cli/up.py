@@ -3,6 +3,7 @@
 import shlex
 import signal
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from pattern_storage.embedded import EmbeddedStack, default_data_dir
 from pattern_storage.extras import require
 from pattern_storage.storage import schema
 from pattern_storage.tasks.cli import flower
+from pattern_storage.tasks.cli.exits import Exit
 from pattern_storage.tasks.cli.output import err, out
 from pattern_storage.tasks.cli.services import (
     held_folder,
@@ -56,6 +58,7 @@ def up(
         require("Flower (--no-flower leaves it out)", "flower")
     # A service manager stops us with SIGTERM; both ways of stopping unwind the same block.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    code = 130  # of Ctrl-C, until all is up; then that is how it ends
     with ExitStack() as stack:
         try:
             embedded, settings = _servers(stack, data_dir)
@@ -69,11 +72,13 @@ def up(
                 # A worker of their own: an import may take hours, and single operations wait for nothing.
                 commands["worker"] += SHORT
                 commands["imports"] = [*IMPORTS, "--loglevel", settings.log_level]
+            login = partial(flower.with_login, settings, make_folder(folder), flower_port)
             if with_flower:
                 commands["flower"] = []
-                settings = flower.with_login(settings, make_folder(folder), flower_port)
+                settings = login()
             ports = metrics_ports(settings, folder, *(name for name in commands if name in MEASURED))
-            services = stack.enter_context(running_services(settings, folder, ports, **commands))
+            services = stack.enter_context(running_services(settings, folder, ports, login, **commands))
+            settings = services.settings
             about = {
                 "folder": settings.data_dir,
                 "worker": f"concurrency {concurrency}, log in {folder / 'worker.log'}",
@@ -94,10 +99,12 @@ def up(
                     "Other terminals find it with:", f"export {PREFIX}DATA_DIR={shlex.quote(str(settings.data_dir))}"
                 )
             print_pairs(about, title="pattern-storage is up; Ctrl-C stops it")
+            code = Exit.DONE
             supervise(services, embedded)
         except KeyboardInterrupt:
             err.print("stopping: running jobs finish first")
     err.print("stopped")
+    raise typer.Exit(code)
 
 
 def _print_to_copy(label: str, text: str) -> None:

@@ -1,0 +1,61 @@
+"""`up` while it starts: a port that another program took after it was chosen, and Ctrl-C."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from pattern_storage.config.settings import Settings
+from pattern_storage.embedded import EmbeddedError
+from pattern_storage.tasks.cli import services, up
+
+
+class Process:
+    """A Flower that finds its port taken, or free."""
+
+    def __init__(self, port: str) -> None:
+        self.port = port
+
+    def wait_ready(self, *_: object, **__: object) -> None:
+        if self.port == "5555":
+            raise EmbeddedError("Address already in use")
+
+    def stop(self, *_: object, **__: object) -> None:
+        """Nothing to stop."""
+
+
+@pytest.mark.parametrize("free", [False, True])
+def test_flower_gets_another_port_if_its_own_was_taken_meanwhile(
+    free: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two `up` that start at the same time both find 5555 free. A Flower that fails otherwise is not started again."""
+    settings = Settings(database_url="postgresql://127.0.0.1/x", redis_url="redis://127.0.0.1/0", flower_port=5555)
+    other = settings.model_copy(update={"flower_port": 20_000})
+
+    def launch(*_: object, environment: dict[str, Any], **__: object) -> Process:
+        return Process(environment["PATTERN_STORAGE_FLOWER_PORT"])
+
+    monkeypatch.setattr(services, "launch", launch)
+    monkeypatch.setattr(services, "is_free", lambda port: free)
+    running = services.running_services(settings, tmp_path, {}, lambda: other, flower=[])
+    if free:
+        with pytest.raises(EmbeddedError, match=r"^Address already in use$"), running:
+            pass
+    else:
+        with running as found:
+            assert found.settings.flower_port == 20_000
+
+
+def test_ctrl_c_before_all_is_up_is_no_success(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(up, "_servers", interrupted)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    with pytest.raises(typer.Exit) as ended:
+        up.up(with_flower=False)
+    assert ended.value.exit_code == 130
+    assert capsys.readouterr().err.endswith("stopped\n")
