@@ -33,7 +33,7 @@ def missing(variable: str, fields: Collection[str], data_dir: Path) -> str:
             f" set {variable} too, or unset {given} for the servers of 'pattern-storage up'"
         )
     return (
-        f"{variable} is not set and no stack runs in {data_dir};"
+        f"{variable} is not set and no servers run in {data_dir};"
         f" set {variable}, or start servers of your own with 'pattern-storage up'"
     )
 

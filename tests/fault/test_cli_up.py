@@ -107,7 +107,7 @@ def test_kill_9_leaves_nothing_and_the_next_up_has_the_data(cli: Cli, start: Cal
     assert (data_dir / "state.json").exists()
     said = cli("query", **up.variables)
     assert said.code == 2
-    assert f"REDIS_URL is not set and no stack runs in {data_dir}" in said.error
+    assert f"REDIS_URL is not set and no servers run in {data_dir}" in said.error
     up.leaves_nothing()
 
     # Something else has Flower's port now, if it is free at all; the password is still the same.

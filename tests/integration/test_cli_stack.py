@@ -61,7 +61,7 @@ def test_no_stack_at_all(cli: Cli, tmp_path: Path) -> None:
         said = cli(command, PATTERN_STORAGE_DATA_DIR=str(tmp_path))
         assert (said.code, said.out) == (2, "")
         assert said.error == (
-            f"Error: {variable} is not set and no stack runs in {tmp_path};"
+            f"Error: {variable} is not set and no servers run in {tmp_path};"
             f" set {variable}, or start servers of your own with 'pattern-storage up'"
         )
 

@@ -13,7 +13,7 @@ URL = "redis://127.0.0.1:1/0"
     [
         (
             {},
-            "REDIS_URL is not set and no stack runs in /nonexistent;"
+            "REDIS_URL is not set and no servers run in /nonexistent;"
             " set REDIS_URL, or start servers of your own with 'pattern-storage up'",
         ),
         (

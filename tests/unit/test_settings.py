@@ -118,7 +118,7 @@ def test_nothing_set_says_what_to_do(tmp_path: Path, name: str, variable: str) -
     with pytest.raises(SettingsInvalid) as caught:
         getattr(load_settings(), name)
     assert str(caught.value) == (
-        f"{variable} is not set and no stack runs in {tmp_path};"
+        f"{variable} is not set and no servers run in {tmp_path};"
         f" set {variable}, or start servers of your own with 'pattern-storage up'"
     )
 
