@@ -58,7 +58,7 @@ def up(
         require("Flower (--no-flower leaves it out)", "flower")
     # A service manager stops us with SIGTERM; both ways of stopping unwind the same block.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    code = 130  # of Ctrl-C, until all is up; then that is how it ends
+    code = 130  # of Ctrl-C or SIGTERM before all is up; afterwards these are how it ends
     with ExitStack() as stack:
         try:
             embedded, settings = _servers(stack, data_dir)
