@@ -167,6 +167,11 @@ class Claims:
         finally:
             self.claimed_tag = ""
 
+    def acknowledge(self, raw: bytes) -> None:
+        """Acknowledge a message that was not delivered, at once; on a closed channel too."""
+        client, tag = self._channel.plain_client, load(raw)["properties"]["delivery_tag"]
+        claim(client, self._channel.unacked_keys, QueueKeys(), limit=0, acks=[tag])
+
     def wait_last(self, waiting: int) -> None:
         """Wait anew, so that a pool process that waits comes first. `waiting`: number of messages in the queue."""
         self._pops.end()

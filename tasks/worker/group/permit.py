@@ -47,11 +47,6 @@ class Permit:
     def client_id(self, value: int) -> None:
         _CLIENT_ID.pack_into(self._memory, _CLIENT_ID_AT, value)
 
-    @property
-    def holds(self) -> bool:
-        """Whether there is a message of which the main process has not been told."""
-        return bool(_LENGTH.unpack_from(self._memory, _LENGTH_AT)[0])
-
     def hold(self, message: bytes) -> None:
         """Note the message that is going to be claimed."""
         self._memory[_MESSAGE_AT : _MESSAGE_AT + len(message)] = message

@@ -25,10 +25,6 @@ from pattern_storage.tasks.worker.group.request import PlainRequest
 logger = get_logger(__name__)
 
 
-#: Seconds that a consumer which stops waits for the job that a pool process has just claimed.
-STOP_TIMEOUT = 1.0
-
-
 class PoolJobs(bootsteps.StartStopStep):
     """Bootstep of a worker's consumer."""
 
@@ -40,6 +36,8 @@ class PoolJobs(bootsteps.StartStopStep):
         #: The pool that has been told to report to this, and what it shares with its processes.
         self._pool: Any = None
         self._permit = Permit()
+        #: The channel that messages came from at last.
+        self._last_channel: Channel | None = None
         self._queue = c.app.conf.task_default_queue
         # The job that has been running for so long that it is treated as every other, and its time limits.
         self._long: GroupCall | None = None
@@ -53,15 +51,10 @@ class PoolJobs(bootsteps.StartStopStep):
         c.hub.on_tick.add(self.update)
 
     def stop(self, c: Any) -> None:
-        """Permit no more, and hear of the job that has just been claimed while it can still be acknowledged."""
-        if c.hub is None or self.update not in c.hub.on_tick:
-            return
-        c.hub.on_tick.discard(self.update)
+        """Permit no more. A job that has just been claimed is acknowledged when it ends."""
+        if c.hub is not None:
+            c.hub.on_tick.discard(self.update)
         self.withdraw()
-        deadline = monotonic() + STOP_TIMEOUT
-        while self._permit.holds and monotonic() < deadline:
-            for process in self._pool._pool:
-                self._pool.process_flush_queues(process)
 
     shutdown = stop
 
@@ -86,7 +79,8 @@ class PoolJobs(bootsteps.StartStopStep):
             self._pool, self._permit = pool, pool.permit
             pool.on_claimed, pool.on_claimer_lost = self.on_report, self.on_lost
         permit = self._permit
-        if channel is not None:
+        if channel is not None and channel is not self._last_channel:
+            self._last_channel = channel
             channel.claims.on_stop = self.withdraw
         # Those that come meanwhile are collected.
         permit.busy = any(isinstance(request, PlainRequest) for request in state.reserved_requests)
@@ -171,6 +165,10 @@ class PoolJobs(bootsteps.StartStopStep):
         self._forget_long()
         if call is not None:
             call.on_ended([outcome])
+        elif outcome is not None and self._last_channel is not None:
+            # The consumer has stopped.
+            with suppress(*self._last_channel.connection_errors):
+                self._last_channel.claims.acknowledge(raw)
         if (channel := self._channel) is not None and self._permit.granted:
             # The event loop notices a broken connection as well.
             with suppress(*channel.connection_errors):
