@@ -7,8 +7,9 @@ the main process finds it here afterwards.
 import struct
 from mmap import mmap
 
-#: Bytes of a message at most. Larger ones are left to the main process.
-MAX_SIZE = 1 << 18
+#: Bytes of a message at most. Larger ones are left to the main process: a report of up to 16 KiB is one write, of which
+#: nobody reads half.
+MAX_SIZE = 12_000
 _GRANTED, _BUSY = 0, 1
 _CLIENT_ID, _LENGTH = struct.Struct("<q"), struct.Struct("<q")
 _CLIENT_ID_AT, _LENGTH_AT, _MESSAGE_AT = 8, 16, 24
@@ -46,6 +47,11 @@ class Permit:
     @client_id.setter
     def client_id(self, value: int) -> None:
         _CLIENT_ID.pack_into(self._memory, _CLIENT_ID_AT, value)
+
+    @property
+    def holds(self) -> bool:
+        """Whether there is a message of which the main process has not been told."""
+        return bool(_LENGTH.unpack_from(self._memory, _LENGTH_AT)[0])
 
     def hold(self, message: bytes) -> None:
         """Note the message that is going to be claimed."""

@@ -25,6 +25,10 @@ from pattern_storage.tasks.worker.group.request import PlainRequest
 logger = get_logger(__name__)
 
 
+#: Seconds that a worker which ends waits for the job that a pool process has just claimed.
+STOP_TIMEOUT = 1.0
+
+
 class PoolJobs(bootsteps.StartStopStep):
     """Bootstep of a worker's consumer."""
 
@@ -51,10 +55,18 @@ class PoolJobs(bootsteps.StartStopStep):
         c.hub.on_tick.add(self.update)
 
     def stop(self, c: Any) -> None:
-        """Permit no more. A job that has just been claimed is acknowledged when it ends."""
+        """Permit no more. If the worker ends, hear of the job that has just been claimed: later nobody would listen."""
         if c.hub is not None:
             c.hub.on_tick.discard(self.update)
         self.withdraw()
+        if state.should_stop is None or state.should_stop is False or self._pool is None:
+            return
+        deadline = monotonic() + STOP_TIMEOUT
+        while self._permit.holds and monotonic() < deadline:
+            for process in [process for process in self._pool._pool if process.index == 0]:
+                # The event loop may have read half of a message.
+                if not self._pool._result_handler._finish_partial_read(process.outqR_fd, process):
+                    self._pool.process_flush_queues(process)
 
     shutdown = stop
 
