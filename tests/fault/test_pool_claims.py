@@ -236,6 +236,24 @@ def test_redis_forgets(claims: Claims, cut: str) -> None:
     claims.begin()
 
 
+def test_a_cut_while_a_claimed_job_runs(claims: Claims) -> None:
+    """The process notices that its idle connection is gone, and claims again."""
+    load = claims.load
+    with load.connect() as connection:
+        connection.execute(SLOW)
+    claims.start(SOON)
+    claims.begin()
+    job = load.insert("slow")
+    job.data["usage_count"] = 1
+    load.submit([job])
+    wait_until(lambda: sleeps(load.database_url), "it is running")
+    with redis.Redis.from_url(load.redis_url) as operator:
+        operator.client_kill_filter(_type="normal", skipme=True)
+    assert load.client.get(job.correlation_id).result(DEADLINE).success
+    claims.begin()
+    assert load.settle().counts == {"done": len(load.accepted)}
+
+
 def test_a_queue_that_is_not_consumed_is_left_alone(claims: Claims) -> None:
     """By the pool process too."""
     load = claims.load
@@ -271,12 +289,12 @@ def test_a_warm_shutdown_leaves_nothing(claims: Claims) -> None:
     job = load.insert("slow")
     job.data["usage_count"] = 1
     load.submit([job])
-    wait_until(lambda: psycopg_sleeps(load.database_url), "it is running")
+    wait_until(lambda: sleeps(load.database_url), "it is running")
     claims.worker.stop()
     assert load.settle(5.0).counts == {"done": len(load.accepted)}
 
 
-def psycopg_sleeps(database_url: str) -> bool:
+def sleeps(database_url: str) -> bool:
     """Whether a session sleeps in a trigger."""
     with psycopg.connect(database_url) as connection:
         asked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"

@@ -16,6 +16,8 @@ from pattern_storage.tasks.transport.scripts import CLAIM
 
 #: Seconds to look for the reply of a pop that was woken, and for all attempts to wake it.
 WAKE_POLL, WAKE_TIMEOUT = 0.001, 1.0
+#: Seconds that a pop waits on the server at most, and for which its reply may be late.
+POP_TIMEOUT, PATIENCE = 10.0, 5.0
 
 
 class ClaimConnections:
@@ -23,18 +25,27 @@ class ClaimConnections:
 
     def __init__(self) -> None:
         self._broker = current_app.connection_for_read()
+        try:
+            self._open()
+        except BaseException:
+            self._broker.release()
+            raise
+
+    def _open(self) -> None:
+        # Without it, kombu would try again and again, and no call would be read meanwhile.
+        self._broker.ensure_connection(max_retries=0)
         channel: Any = self._broker.default_channel
         queue = current_app.conf.task_default_queue
         key = f"{channel.global_keyprefix}{channel._q_for_pri(queue, channel.priority_steps[0])}"
         self._queue_keys = QueueKeys([QueueKey(queue, key, needs_ack=True)])
         self._keys = [*channel.unacked_keys, key]
         self._packed_keys = bulk(self._keys)
-        self._pop_command = pack("BLMOVE", key, f"{key}.claimed", "RIGHT", "LEFT", 0)
+        self._pop_command = pack("BLMOVE", key, f"{key}.claimed", "RIGHT", "LEFT", POP_TIMEOUT)
         pool = channel.plain_client.connection_pool
         self._pop, self._claim = pool.get_connection(), pool.get_connection()
         self._arguments: list[Any] = []
         #: Whether a pop has been sent whose reply has not been read.
-        self.waits = False
+        self.waits, self._sent_at = False, 0.0
         self.client_id = int(self._ask(self._pop, "CLIENT", "ID"))
         # Raises an error where that is forbidden: then nobody could wake this process.
         self._ask(self._claim, "CLIENT", "UNBLOCK", 0)
@@ -46,7 +57,12 @@ class ClaimConnections:
     def wait(self) -> None:
         """Send the blocking pop."""
         self._send(self._pop, self._pop_command)
-        self.waits = True
+        self.waits, self._sent_at = True, monotonic()
+
+    def check(self) -> None:
+        """Raise TimeoutError if the reply of the pop is late: the server vanished without closing the connection."""
+        if monotonic() > self._sent_at + POP_TIMEOUT + PATIENCE:
+            raise TimeoutError("no answer from Redis")
 
     def read_pop(self) -> Any:
         """Read the message that the pop has moved; None if it was woken."""

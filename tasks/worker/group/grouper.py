@@ -61,6 +61,11 @@ class Grouper:
             # At the end of this iteration of the event loop: a claim delivers many messages in one.
             self.consumer.hub.call_soon(self._end_iteration)
 
+    @property
+    def diverts(self) -> bool:
+        """Whether requests are those of jobs that a pool process has claimed itself."""
+        return self._diverted is not None
+
     @contextmanager
     def diverted(self) -> Iterator[list[PlainRequest]]:
         """Return a context in which requests are not executed but put into the list that it yields."""

@@ -65,26 +65,29 @@ class PoolClaims:
 
     def execute(self, limit: float) -> int:
         """Execute jobs until a call of the main process can be read, `limit` at most; return how many."""
-        executed = 0
-        while executed < limit:
-            waits = self._wait()
-            # Also withdrawn in the moment in which the pop was sent.
-            seconds = PAUSE if waits is None else CHECK if self._permit.granted else 0.0
-            ready = dict(self._poll.poll(1000 * seconds))
-            is_called = self._calls in ready
+        executed, is_called = 0, False
+        while executed < limit and not is_called:
             try:
+                waits = self._wait()
+                # Also withdrawn in the moment in which the pop was sent.
+                seconds = PAUSE if waits is None else CHECK if self._permit.granted else 0.0
+                ready = dict(self._poll.poll(1000 * seconds))
+                is_called = self._calls in ready
                 if waits is not None:
                     if waits.pop_fd in ready:
                         executed += self._take(waits, waits.read_pop())
                     elif is_called or not self._permit.granted:
                         executed += self._take(waits, waits.wake())
+                    else:
+                        waits.check()
+                elif self._connections is not None and self._connections.pop_fd in ready:
+                    # Nothing is expected.
+                    self._close(ConnectionResetError("closed by the server"))
             except SoftTimeLimitExceeded:
                 # It came after the job had ended.
                 pass
             except (RedisError, OSError) as error:
                 self._close(error)
-            if is_called:
-                break
         return executed
 
     def _wait(self) -> ClaimConnections | None:
@@ -122,7 +125,8 @@ class PoolClaims:
         if raw is None:
             return 0
         job = self._job_of(raw)
-        if job is None:
+        # Withdrawn, for example because this job was revoked.
+        if job is None or not self._permit.granted:
             self._report(MOVED, raw)
             return 0
         self._permit.hold(raw)

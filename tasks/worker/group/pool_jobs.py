@@ -45,6 +45,7 @@ class PoolJobs(bootsteps.StartStopStep):
         self._queue = c.app.conf.task_default_queue
         # The job that has been running for so long that it is treated as every other, and its time limits.
         self._long: GroupCall | None = None
+        self._long_message = b""
         self._limits: list[Any] = []
         c.storage_pool_jobs = self
 
@@ -62,11 +63,8 @@ class PoolJobs(bootsteps.StartStopStep):
         if state.should_stop is None or state.should_stop is False or self._pool is None:
             return
         deadline = monotonic() + STOP_TIMEOUT
-        while self._permit.holds and monotonic() < deadline:
-            for process in [process for process in self._pool._pool if process.index == 0]:
-                # The event loop may have read half of a message.
-                if not self._pool._result_handler._finish_partial_read(process.outqR_fd, process):
-                    self._pool.process_flush_queues(process)
+        while self._permit.holds and (left := deadline - monotonic()) > 0 and self._pool.read_report(min(0.01, left)):
+            pass
 
     shutdown = stop
 
@@ -152,10 +150,14 @@ class PoolJobs(bootsteps.StartStopStep):
         raw = self._permit.take()
         if not raw and self._long is None:
             return
-        call = self._long or self._call(raw, pid, monotonic())
-        self._forget_long()
-        if call is not None:
-            call.on_lost(SimpleNamespace(exception=f"process {pid} ended"))
+        try:
+            call = self._long or self._call(raw, pid, monotonic())
+            self._forget_long()
+            if call is not None:
+                call.on_lost(SimpleNamespace(exception=f"process {pid} ended"))
+        # The connection may be lost as well.
+        except Exception:
+            logger.exception("the job of process %d, which ended, is delivered again", pid)
 
     def _on_moved(self, raw: bytes) -> None:
         if self._channel is not None:
@@ -166,6 +168,7 @@ class PoolJobs(bootsteps.StartStopStep):
         self._long = self._call(raw, pid, began)
         if self._long is None:
             return
+        self._long_message = raw
         self._long.mark_started()
         soft, hard = self._long.limits
         for seconds, number in ((soft, SIG_SOFT_TIMEOUT), (hard, signal.SIGKILL)):
@@ -173,14 +176,16 @@ class PoolJobs(bootsteps.StartStopStep):
                 self._limits.append(self._consumer.hub.call_later(began + seconds - monotonic(), _send, pid, number))
 
     def _on_ended(self, pid: int, raw: bytes, outcome: Any, began: float, waiting: int) -> None:
-        call = self._long or self._call(raw, pid, began)
+        call = self._long if self._long_message == raw else None
+        if call is None:
+            call = self._call(raw, pid, began)
         self._forget_long()
         if call is not None:
             call.on_ended([outcome])
-        elif outcome is not None and self._last_channel is not None:
-            # The consumer has stopped.
-            with suppress(*self._last_channel.connection_errors):
-                self._last_channel.claims.acknowledge(raw)
+        elif outcome is not None and (last := self._last_channel) is not None and last.connection is not None:
+            # The queue is not consumed from any more.
+            with suppress(*last.connection_errors):
+                last.claims.acknowledge(raw)
         if (channel := self._channel) is not None and self._permit.granted:
             # The event loop notices a broken connection as well.
             with suppress(*channel.connection_errors):
@@ -192,7 +197,7 @@ class PoolJobs(bootsteps.StartStopStep):
         None if Celery has the job: it was revoked meanwhile, for example.
         """
         channel, grouper = self._channel, self._grouper
-        if channel is None or grouper is None:
+        if channel is None or channel.connection is None or grouper is None or self._queue not in channel.active_queues:
             return None
         with grouper.diverted() as requests:
             channel.claims.deliver_claimed(self._queue, raw)
@@ -203,7 +208,7 @@ class PoolJobs(bootsteps.StartStopStep):
         return call
 
     def _forget_long(self) -> None:
-        self._long = None
+        self._long, self._long_message = None, b""
         while self._limits:
             self._limits.pop().cancel()
 

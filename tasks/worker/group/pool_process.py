@@ -86,6 +86,8 @@ class Pool(asynpool.AsynPool):
     _put_back: Callable[[Any], None]
     _putlock: Any
     _result_handler: Any
+    _pool: list[Any]
+    _fileno_to_outq: dict[int, Any]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         # Before the processes are forked.
@@ -95,6 +97,19 @@ class Pool(asynpool.AsynPool):
         self.on_claimer_lost: Callable[[int], None] = lambda pid: None
         super().__init__(*args, **options)
         self._result_handler.state_handlers[CLAIMED] = lambda *report: self.on_claimed(*report)
+
+    def read_report(self, timeout: float) -> bool:
+        """Read one message of the process that claims, in whole; return whether there is such a process."""
+        for process in self._pool:
+            if process.index == 0:
+                if process.outq._reader.poll(timeout):
+                    handler = self._result_handler
+                    # Ends a message that the event loop has read half of.
+                    handler._flush_outqueue(
+                        process.outqR_fd, lambda fd: None, self._fileno_to_outq, handler.on_state_change
+                    )
+                return True
+        return False
 
     def process_flush_queues(self, proc: Any) -> None:
         """Read what a process has still reported; then its job is lost if it had claimed one."""

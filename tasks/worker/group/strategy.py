@@ -34,7 +34,8 @@ class GroupStrategy:
         consumer = self._consumer
         if (
             not is_plain(message)
-            or message.headers["id"] in self._revoked
+            # One that a pool process has executed was not revoked when it began.
+            or (message.headers["id"] in self._revoked and not self._grouper.diverts)
             or (not consumer.disable_rate_limits and consumer.task_buckets[self._task.name])
             # Each acknowledgement of Celery's then widens the prefetch again, after the connection was lost.
             or (consumer.restart_count > 0 and not consumer._maximum_prefetch_restored)
