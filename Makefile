@@ -51,12 +51,16 @@ test-faults: test-faults-grouped test-faults-alone ## kill, cut, stall and resta
 .PHONY: test-faults-grouped
 test-faults-grouped: $(STAMP)
 	# Without coverage: measuring changes how fast the killed die.
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder tests/fault $(AGAIN)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder tests/fault --ignore tests/fault/test_soak.py $(AGAIN)
 
 .PHONY: test-faults-alone
 test-faults-alone: $(STAMP)
 	# Jobs one by one: what group execution must keep.
 	@TEST_GROUP_EXECUTION=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ALONE) $(AGAIN)
+
+.PHONY: test-soak
+test-soak: $(STAMP) ## kill, stop and cut everything at random for a minute, or for SOAK_SECONDS; SOAK_SEED repeats a run
+	$(BIN)/python -m pytest -q -s -n 0 tests/fault/test_soak.py
 
 .PHONY: test-plans
 test-plans: $(STAMP) ## the plan of every documented query on a table of 1,000,000 rows

@@ -35,6 +35,8 @@ What can happen to a message m that worker A is about to get:
   working on it. The server cannot tell the two apart.
 - Between delivery and acknowledgement, or with an acknowledgement collected and not sent: m is unacked, and
   redelivered; storage jobs recognize that and replay their result.
+- A process of A's pool waits itself, with pop and claim of its own (`tasks.worker.group.pool_claims`), and is killed:
+  m is in `q.claimed` or unacked as above. A's main process finds m in memory that both share, and executes it.
 - A has delivered m before the reply to its claim, and the claim is lost, refused, or comes after a sweep: m is in `q`
   again at the next sweep at the latest and delivered once more, and storage jobs replay their result.
 - m is acknowledged, or refused, before the reply to the claim that records it: that goes with the claim after it.
