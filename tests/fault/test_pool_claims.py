@@ -1,5 +1,6 @@
 """Jobs that a pool process claims itself: killed at every step, slow, revoked, and without their connection."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import psycopg
 import pytest
 import redis
 from celery import Celery
+from kombu import pools
 
 from tests.fix_faults import AT_ONCE, SAFE, SOON, Launch
 from tests.fix_load import Load
@@ -17,7 +19,6 @@ from tests.fix_process import DEADLINE, wait_until
 DEADLY = """
 import os, signal
 from pathlib import Path
-from typing import Any
 from pattern_storage.tasks.worker.group import claim_connections, permit, pool_claims
 
 folder = Path(__file__).parent
@@ -122,10 +123,12 @@ class Claims:
 
 
 @pytest.fixture
-def claims(tmp_path: Path, launch: Launch, load: Load) -> Claims:
+def claims(tmp_path: Path, launch: Launch, load: Load) -> Iterator[Claims]:
     folder = tmp_path / "deadly"
     folder.mkdir()
-    return Claims(folder, launch, load)
+    yield Claims(folder, launch, load)
+    # kombu keeps an operator's connections, which a test has cut.
+    pools.reset()
 
 
 @pytest.mark.parametrize("dies", ["process", "worker"])
