@@ -10,6 +10,7 @@ import redis
 from celery import Celery
 from kombu import pools
 
+from pattern_storage.storage import ModelContractPatternStorage
 from tests.fix_faults import AT_ONCE, SAFE, SOON, Launch
 from tests.fix_load import Load
 from tests.fix_process import DEADLINE, wait_until
@@ -242,14 +243,7 @@ def test_redis_forgets(claims: Claims, cut: str) -> None:
 def test_a_cut_while_a_claimed_job_runs(claims: Claims) -> None:
     """The process notices that its idle connection is gone, and claims again."""
     load = claims.load
-    with load.connect() as connection:
-        connection.execute(SLOW)
-    claims.start(SOON)
-    claims.begin()
-    job = load.insert("slow")
-    job.data["usage_count"] = 1
-    load.submit([job])
-    wait_until(lambda: sleeps(load.database_url), "it is running")
+    job = begin_slow(claims)
     with redis.Redis.from_url(load.redis_url) as operator:
         operator.client_kill_filter(_type="normal", skipme=True)
     assert load.client.get(job.correlation_id).result(DEADLINE).success
@@ -287,6 +281,14 @@ def test_a_queue_that_is_not_consumed_is_left_alone(claims: Claims) -> None:
 def test_a_warm_shutdown_leaves_nothing(claims: Claims) -> None:
     """The job that was claimed just then is done and acknowledged."""
     load = claims.load
+    begin_slow(claims)
+    claims.worker.stop()
+    assert load.settle(5.0).counts == {"done": len(load.accepted)}
+
+
+def begin_slow(claims: Claims) -> ModelContractPatternStorage:
+    """Start the worker and return a job that is running, for a second."""
+    load = claims.load
     with load.connect() as connection:
         connection.execute(SLOW)
     claims.start(SOON)
@@ -295,8 +297,7 @@ def test_a_warm_shutdown_leaves_nothing(claims: Claims) -> None:
     job.data["usage_count"] = 1
     load.submit([job])
     wait_until(lambda: sleeps(load.database_url), "it is running")
-    claims.worker.stop()
-    assert load.settle(5.0).counts == {"done": len(load.accepted)}
+    return job
 
 
 def sleeps(database_url: str) -> bool:

@@ -36,7 +36,7 @@ class GroupCall:
         result = self._grouper.consumer.pool.apply_async(
             run_group,
             args=(jobs,),
-            accept_callback=self._on_accepted,
+            accept_callback=self.on_accepted,
             timeout_callback=self._on_timeout,
             callback=self.on_ended,
             error_callback=self.on_lost,
@@ -47,10 +47,6 @@ class GroupCall:
         for request in self._requests:
             # What `revoke(terminate=True)` asks for; None from a pool that cannot.
             request._apply_result = None if result is None else ref(result)
-
-    def begin(self, pid: int, began: float) -> None:
-        """Note that a pool process, which claimed the job itself, began it then (`time.monotonic`)."""
-        self._on_accepted(pid, began)
 
     @property
     def limits(self) -> tuple[float | None, float | None]:
@@ -70,7 +66,8 @@ class GroupCall:
         """Store STARTED for the jobs that are still running."""
         mark_started(request.id for request in self._requests if not request.acknowledged)
 
-    def _on_accepted(self, pid: int, accepted_at: float) -> None:
+    def on_accepted(self, pid: int, accepted_at: float) -> None:
+        """Report to each request that a pool process began then (`time.monotonic`)."""
         if self._slow is None:
             self._call_if_slow()
         for request in self._requests:

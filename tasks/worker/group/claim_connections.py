@@ -10,12 +10,11 @@ from kombu.exceptions import KombuError
 from redis.exceptions import NoScriptError, RedisError
 
 from pattern_storage.tasks.resp import bulk, pack
+from pattern_storage.tasks.transport.blocking_pop import UNBLOCK_POLL, UNBLOCK_TIMEOUT
 from pattern_storage.tasks.transport.claim_call import claim_arguments
 from pattern_storage.tasks.transport.queue_keys import QueueKey, QueueKeys
 from pattern_storage.tasks.transport.scripts import CLAIM
 
-#: Seconds to look for the reply of a pop that was woken, and for all attempts to wake it.
-WAKE_POLL, WAKE_TIMEOUT = 0.001, 1.0
 #: Seconds that a pop waits on the server at most, and for which its reply may be late.
 POP_TIMEOUT, PATIENCE = 10.0, 5.0
 
@@ -70,13 +69,13 @@ class ClaimConnections:
         return self._pop.read_response(disable_decoding=True)
 
     def wake(self) -> Any:
-        """End the pop; return the message that it had just moved, if any. Raises OSError after WAKE_TIMEOUT."""
-        deadline = monotonic() + WAKE_TIMEOUT
+        """End the pop; return the message that it had just moved, if any. Raises OSError after UNBLOCK_TIMEOUT."""
+        deadline = monotonic() + UNBLOCK_TIMEOUT
         while not self._poll.poll(0):
             # The pop may still be on its way: ask again.
             if not self._ask(self._claim, "CLIENT", "UNBLOCK", self.client_id) and monotonic() > deadline:
                 raise TimeoutError("no answer from Redis")
-            self._poll.poll(1000 * WAKE_POLL)
+            self._poll.poll(1000 * UNBLOCK_POLL)
         return self.read_pop()
 
     def send_claim(self, raw: bytes) -> None:

@@ -80,7 +80,7 @@ class PoolJobs(bootsteps.StartStopStep):
         return channel if isinstance(channel, Channel) else None
 
     def update(self) -> None:
-        """Grant or withdraw the permit. Called in each turn of the event loop."""
+        """Grant or withdraw the permit. Called in each iteration of the event loop."""
         pool, channel = self._consumer.pool._pool, self._channel
         if pool is None:
             return
@@ -204,7 +204,7 @@ class PoolJobs(bootsteps.StartStopStep):
         if not requests:
             return None
         call = GroupCall(requests, grouper)
-        call.begin(pid, began)
+        call.on_accepted(pid, began)
         return call
 
     def _forget_long(self) -> None:
