@@ -30,8 +30,8 @@ class Claims:
         self.acks = Acknowledgements(channel)
         # Claimed, not delivered yet.
         self._ready: deque[Claimed] = deque()
-        # Whether the last claim left nothing in the queues, so that waiting is all there is to do.
-        self._queues_empty = False
+        #: Whether the last claim left nothing in the queues, so that waiting is all there is to do.
+        self.queues_are_empty = False
         self._swept_at = 0.0
         # The delivery tag of a message that was delivered before the reply to its claim, until the next claim.
         self._early_tag = ""
@@ -68,8 +68,8 @@ class Claims:
         if self._call.pending or monotonic() < self._call.retry_at:
             return
         if self._pops.refused or self._watch.changed:
-            self._pops.refused = self._watch.changed = self._queues_empty = False
-        if self._pops.moved or (slots and not self._queues_empty) or self.acks.are_due():
+            self._pops.refused = self._watch.changed = self.queues_are_empty = False
+        if self._pops.moved or (slots and not self.queues_are_empty) or self.acks.are_due():
             self._begin_claim(slots)
         elif slots:
             self._wait([key for key in self._channel.queue_keys(self._channel.active_queues) if key.free])
@@ -95,7 +95,7 @@ class Claims:
             # Its acknowledgements go with the next claim; moved messages stay in the `.claimed` lists until a sweep.
             return
         self.acks.confirm()
-        self._queues_empty = not reply.waiting
+        self.queues_are_empty = not reply.waiting
         self._ready.extend(message for message in reply.claimed if not message.tag or message.tag != self._early_tag)
         if reply.error is not None:
             raise reply.error
@@ -175,7 +175,7 @@ class Claims:
     def wait_last(self, waiting: int) -> None:
         """Wait anew, so that a pool process that waits comes first. `waiting`: number of messages in the queue."""
         self._pops.end()
-        self._queues_empty = not waiting
+        self.queues_are_empty = not waiting
 
     def keep_if_early(self, tag: str) -> None:
         """Acknowledge a message with the next claim as well, if the claim that records it may still be on its way."""
@@ -216,7 +216,7 @@ class Claims:
         self.on_stop()
         if not self._pops.pending and not self._pops.moved:
             return
-        self._queues_empty = False
+        self.queues_are_empty = False
         self._pops.end()
         self._flush()
 
@@ -232,7 +232,7 @@ class Claims:
         """Leave nothing claimed that is not delivered, and no acknowledgement that is not sent."""
         for step in self.quiesce_steps:
             step()
-        self._queues_empty = False
+        self.queues_are_empty = False
 
     @property
     def quiesce_steps(self) -> tuple[Callable[[], None], ...]:
@@ -263,7 +263,7 @@ class Claims:
     def on_consume(self, queue: str) -> None:
         """Begin to consume from a queue: put back the messages that a killed worker may have left of it."""
         sweep(self._channel, [queue])
-        self._queues_empty = False
+        self.queues_are_empty = False
 
     def on_cancel(self) -> None:
         """Let go of the queues that are no longer consumed from."""

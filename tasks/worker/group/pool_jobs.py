@@ -96,7 +96,8 @@ class PoolJobs(bootsteps.StartStopStep):
         permit.busy = any(isinstance(request, PlainRequest) for request in state.reserved_requests)
         if not self._may_claim():
             self.withdraw()
-        elif not permit.granted:
+        elif not permit.granted and channel is not None and channel.claims.queues_are_empty:
+            # Never beside a claim of many: what it takes would overtake the messages before.
             permit.granted = True
 
     def _may_claim(self) -> bool:
