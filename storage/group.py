@@ -21,7 +21,7 @@ from pattern_storage.storage.model_contract_pattern_storage import ModelContract
 from pattern_storage.storage.operations.delete import Delete
 from pattern_storage.storage.operations.insert import Insert
 from pattern_storage.storage.operations.update import Update
-from pattern_storage.storage.pipeline import PipelineConnection, Row, Statement
+from pattern_storage.storage.pipeline import OnSent, PipelineConnection, Row, Statement
 from pattern_storage.storage.recorded_result import RecordedResult
 from pattern_storage.storage.sql import block
 from pattern_storage.storage.translation import translate
@@ -78,12 +78,16 @@ class GroupConnection:
         self._planned_at = 0.0
 
     def execute(
-        self, contracts: Sequence[ModelContractPatternStorage], on_written: OnWritten = lambda results: None
+        self,
+        contracts: Sequence[ModelContractPatternStorage],
+        on_written: OnWritten = lambda results: None,
+        on_sent: OnSent = lambda: None,
     ) -> list[RecordedResult | None]:
         """Execute the contracts in one transaction, each once per correlation id, in this order.
 
-        `on_written` is called with the results, by correlation id, before the commit is confirmed. It may only prepare
-        what follows, and must not raise: the commit can still fail.
+        `on_sent` is called when PostgreSQL has the statements of a transaction. `on_written` is called with the
+        results, by correlation id, before the commit is confirmed. It may only prepare what follows, and must not
+        raise: the commit can still fail.
 
         Return for each contract its result, as `execute_once` would, or None if it has to be executed alone: all of
         them if the transaction failed. Jobs that are in the ledger already are left out, to be replayed alone.
@@ -98,12 +102,12 @@ class GroupConnection:
         results: Mapping[str, RecordedResult] = {}
         try:
             try:
-                results = self._execute(jobs, on_written)
+                results = self._execute(jobs, on_written, on_sent)
             except AlreadyDone:
                 # None is found where another worker is deciding the job that was in the way.
                 if finished := self._find_finished(jobs):
                     rest = {job_id: job for job_id, job in jobs.items() if job_id not in finished}
-                    results = self._execute(rest, on_written)
+                    results = self._execute(rest, on_written, on_sent)
         except Exception as raised:
             reason = translate(raised)
             # Of a single job that failed for good, its execution alone logs why.
@@ -139,7 +143,7 @@ class GroupConnection:
         if self._connection is not None:
             self._connection.close()
 
-    def _execute(self, jobs: Mapping[str, Job], on_written: OnWritten) -> dict[str, RecordedResult]:
+    def _execute(self, jobs: Mapping[str, Job], on_written: OnWritten, on_sent: OnSent) -> dict[str, RecordedResult]:
         if not jobs:
             return {}
         results: dict[str, RecordedResult] = {}
@@ -157,7 +161,7 @@ class GroupConnection:
         effects, ids = list(statements(jobs.values())), f"{{{','.join(jobs)}}}"
         started = time.perf_counter()
         try:
-            self.open().transaction([*before, *effects, (block("clear_jobs"), [ids])], read)
+            self.open().transaction([*before, *effects, (block("clear_jobs"), [ids])], read, on_sent)
         except Exception as error:
             raise translate(error) from error
         finally:

@@ -25,6 +25,8 @@ Statement = tuple[str, Sequence[str]]
 Row = tuple[bytes | None, ...]
 #: Called with the rows of each statement, before the commit is confirmed.
 OnRows = Callable[[list[list[Row]]], None]
+#: Called when all is sent, before any reply.
+OnSent = Callable[[], None]
 
 
 class PipelineConnection:
@@ -44,18 +46,23 @@ class PipelineConnection:
         """Whether the connection is closed, or known to be broken."""
         return self._connection.closed
 
-    def transaction(self, statements: Iterable[Statement], on_rows: OnRows = lambda rows: None) -> list[list[Row]]:
+    def transaction(
+        self,
+        statements: Iterable[Statement],
+        on_rows: OnRows = lambda rows: None,
+        on_sent: OnSent = lambda: None,
+    ) -> list[list[Row]]:
         """Execute the statements in one explicit transaction and return the rows of each.
 
-        `on_rows` is called with the rows while PostgreSQL syncs the commit. It may only prepare what follows: the
-        commit can still fail.
+        `on_sent` is called when PostgreSQL has all of them, and `on_rows` with the rows while it syncs the commit. That
+        may only prepare what follows: the commit can still fail.
 
         Raises psycopg.Error after everything was rolled back; a connection that cannot be used any more is closed.
-        Another exception (of a signal, or of `on_rows`) cancels the transaction, closes the connection and is raised
+        Another exception (of a signal, or of a callback) cancels the transaction, closes the connection and is raised
         again; whether the transaction was committed is not known then.
         """
         try:
-            rows, error = self._exchange(statements, on_rows)
+            rows, error = self._exchange(statements, on_rows, on_sent)
         except psycopg.Error:
             self.close()
             raise
@@ -78,7 +85,7 @@ class PipelineConnection:
         self._connection.close()
 
     def _exchange(
-        self, statements: Iterable[Statement], on_rows: OnRows
+        self, statements: Iterable[Statement], on_rows: OnRows, on_sent: OnSent
     ) -> tuple[list[list[Row]], psycopg.Error | None]:
         """Send BEGIN, the statements and COMMIT; return the rows of the statements, and PostgreSQL's error, if any."""
         wire = self._wire
@@ -95,6 +102,7 @@ class PipelineConnection:
             # PostgreSQL may take the last statements only after its replies to the first have been read.
             if self._wait(EVENT_READ | EVENT_WRITE) & EVENT_READ:
                 wire.consume_input()
+        on_sent()
         replies, error = self._read(before_commit)
         if error is None:
             on_rows(_rows(replies, sent))

@@ -60,8 +60,8 @@ def deadly_send_claim(self, raw):
     send_claim(self, raw)
     die("claimed")
 
-def deadly_run_group(jobs):
-    outcomes = run_group(jobs)
+def deadly_run_group(*arguments):
+    outcomes = run_group(*arguments)
     die("executed")
     return outcomes
 

@@ -14,6 +14,7 @@ from pattern_storage.storage import ModelContractPatternStorage
 from pattern_storage.storage.delivery import delivered
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.storage.model_contract_pattern_storage import OF_MESSAGE
+from pattern_storage.storage.pipeline import OnSent
 from pattern_storage.storage.recorded_result import RecordedResult
 from pattern_storage.tasks.errors import StorageOperationFailed
 from pattern_storage.tasks.transport.message import parse
@@ -37,10 +38,13 @@ class GroupedJob(NamedTuple):
 logger = get_logger(__name__)
 
 
-def run_group(jobs: Sequence[GroupedJob]) -> list[Outcome | None]:
-    """Execute jobs in one transaction; return the outcome of each, None for one to execute alone."""
+def run_group(jobs: Sequence[GroupedJob], on_sent: OnSent = lambda: None) -> list[Outcome | None]:
+    """Execute jobs in one transaction; return the outcome of each, None for one to execute alone.
+
+    `on_sent` is called when PostgreSQL has the statements, if there are any.
+    """
     try:
-        return _run(jobs)
+        return _run(jobs, on_sent)
     except SoftTimeLimitExceeded:
         # Rolled back, unless the commit was on its way: then the jobs are replayed when they are executed alone.
         pass
@@ -50,14 +54,14 @@ def run_group(jobs: Sequence[GroupedJob]) -> list[Outcome | None]:
     return [None] * len(jobs)
 
 
-def _run(jobs: Sequence[GroupedJob]) -> list[Outcome | None]:
+def _run(jobs: Sequence[GroupedJob], on_sent: OnSent) -> list[Outcome | None]:
     began = time.monotonic()
     contracts = {place: contract for place, job in enumerate(jobs) if (contract := _contract(job)) is not None}
     # Of two jobs with one id the group executes the first; the second goes alone.
     documents = Documents({jobs[place].id: jobs[place] for place in reversed(contracts)})
     deliveries = {contract.correlation_id: delivery_from(jobs[place].request) for place, contract in contracts.items()}
     with delivered(deliveries), runtime.runtime().group_connection() as connection:
-        results = connection.execute(list(contracts.values()), documents.prepare)
+        results = connection.execute(list(contracts.values()), documents.prepare, on_sent)
     committed_at = time.perf_counter()
     committed = {place: result for place, result in zip(contracts, results, strict=True) if result is not None}
     if committed:

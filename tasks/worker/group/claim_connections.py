@@ -42,7 +42,9 @@ class ClaimConnections:
         self._pop_command = pack("BLMOVE", key, f"{key}.claimed", "RIGHT", "LEFT", POP_TIMEOUT)
         pool = channel.plain_client.connection_pool
         self._pop, self._claim = pool.get_connection(), pool.get_connection()
+        # Of the claim that has been sent and not been answered, and why sending it failed.
         self._arguments: list[Any] = []
+        self._send_error: Exception | None = None
         #: Whether a pop has been sent whose reply has not been read.
         self.waits, self._sent_at = False, 0.0
         self.client_id = int(self._ask(self._pop, "CLIENT", "ID"))
@@ -79,10 +81,15 @@ class ClaimConnections:
         return self.read_pop()
 
     def send_claim(self, raw: bytes) -> None:
-        """Send the claim of a message that the pop has moved."""
+        """Send the claim of a message that the pop has moved, unless that was done. `read_claim` raises the error."""
+        if self._arguments:
+            return
         [queue_key] = self._queue_keys
         _, self._arguments = claim_arguments(self._queue_keys, 0, early=[(queue_key, raw)])
-        self._send(self._claim, CLAIM.packed(len(self._keys), self._packed_keys, self._arguments))
+        try:
+            self._send(self._claim, CLAIM.packed(len(self._keys), self._packed_keys, self._arguments))
+        except (RedisError, OSError) as error:
+            self._send_error = error
 
     def read_claim(self) -> int:
         """Read the reply of the claim; return how many messages wait in the queue.
@@ -90,10 +97,14 @@ class ClaimConnections:
         A server that refuses the claim leaves the message in `.claimed`. A sweep returns it, and its job is replayed.
         """
         try:
+            if self._send_error is not None:
+                raise self._send_error
             reply = self._claim.read_response(disable_decoding=True)
         except NoScriptError:
             # Nothing has happened yet: the server has been restarted.
             reply = self._ask(self._claim, "EVAL", CLAIM.text, len(self._keys), *self._keys, *self._arguments)
+        finally:
+            self._arguments = []
         return int(reply[0])
 
     def close(self) -> None:

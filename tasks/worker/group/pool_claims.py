@@ -4,8 +4,9 @@ That saves a job that comes alone the way through the main process, which hears 
 
 1. The blocking pop moves the message to the list `.claimed`, from which a sweep returns what is left behind.
 2. The message is noted in the memory that is shared with the main process (`permit`).
-3. The claim is sent, which records the message as unacked. Its reply is read later.
-4. The job is executed and its result stored, as that of a group of one.
+3. The job is executed and its result stored, as that of a group of one. The claim, which records the message as
+   unacked, is sent while PostgreSQL executes the statements: nothing that a job does can end a whole worker before.
+4. The reply to the claim is read.
 5. The main process is told. It sends the events and acknowledges the message, as for every job.
 
 If the process ends before the last step, the main process finds the message in the shared memory, and executes it. If
@@ -130,23 +131,19 @@ class PoolClaims:
             self._report(MOVED, raw)
             return 0
         self._permit.hold(raw)
-        try:
-            connections.send_claim(raw)
-        except (RedisError, OSError):
-            self._report(MOVED, raw)
-            self._permit.release()
-            raise
         outcome, waiting, began, error = None, 1, monotonic(), None
         try:
             self._running = raw, began
             signal.setitimer(signal.ITIMER_REAL, SLOW)
-            [outcome] = run_group([job])
+            [outcome] = run_group([job], lambda: connections.send_claim(raw))
         except SoftTimeLimitExceeded:
             pass
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             self._running = None
         try:
+            # Also that of a job without statements.
+            connections.send_claim(raw)
             waiting = connections.read_claim()
         except (RedisError, OSError) as raised:
             # What was not claimed returns with a sweep, and is replayed.
