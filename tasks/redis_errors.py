@@ -14,6 +14,7 @@ from redis.exceptions import (
     ClusterDownError,
     ConnectionError,  # noqa: A004
     MasterDownError,
+    NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
@@ -47,12 +48,13 @@ MOVED = frozenset({"READONLY", "UNBLOCKED", "REDIRECT", "FAILOVER"})
 #: Texts of errors without a code that pass.
 PASSING_TEXTS = ("max number of clients reached", "maxclients", "failover in progress")
 
-#: redis-py's classes of errors that pass.
+#: redis-py's classes of errors, with the codes that it cuts off.
 _CLASSES: dict[type[BaseException], str] = {
     OutOfMemoryError: "OOM",
     ReadOnlyError: "READONLY",
     BusyLoadingError: "LOADING",
     MasterDownError: "MASTERDOWN",
+    NoScriptError: "NOSCRIPT",
     TryAgainError: "TRYAGAIN",
     ClusterDownError: "CLUSTERDOWN",
 }

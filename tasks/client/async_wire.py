@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import redis.asyncio
 
-from pattern_storage.tasks.client.wire import MAX_IDLE, timed
+from pattern_storage.tasks.wire import MAX_IDLE, timed
 
 
 class AsyncWire(asyncio.Protocol):

@@ -17,10 +17,10 @@ from pattern_storage.storage.logs import get_logger
 from pattern_storage.tasks.client.async_wire import AsyncWire, SharedWire
 from pattern_storage.tasks.client.outgoing import Outgoing
 from pattern_storage.tasks.client.packed import Chunk, chunks
-from pattern_storage.tasks.client.wire import Wire, Wires
 from pattern_storage.tasks.errors import BrokerUnavailable
 from pattern_storage.tasks.observability import metrics
 from pattern_storage.tasks.redis_errors import explain_failure
+from pattern_storage.tasks.wire import Wire, Wires
 
 logger = get_logger(__name__)
 

@@ -11,8 +11,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from pattern_storage.tasks.client.wire import RECEIVED_AT_ONCE, Wire, Wires
-from pattern_storage.tasks.resp import Incomplete, pack, read
+from pattern_storage.tasks.resp import pack
+from pattern_storage.tasks.wire import Wire, Wires
 
 #: Channels in one SUBSCRIBE: the server does nothing else meanwhile.
 CHANNELS_AT_ONCE = 1_000
@@ -35,7 +35,6 @@ class Subscription(Wire):
         self._unsent = b""
         #: Confirmations of SUBSCRIBE and UNSUBSCRIBE that have not been read yet.
         self._unread = 0
-        self._buffer = bytearray()
         self._messages: deque[tuple[str, bytes]] = deque()
 
     def begin(self, channels: tuple[str, ...], *, at_once: bool) -> None:
@@ -89,7 +88,7 @@ class Subscription(Wire):
 
     def _get(self, command: bytes) -> bytes | None:
         self._flush(command)
-        while isinstance(reply := self._next(), list):
+        while isinstance(reply := self.receive_reply(), list):
             self._note(reply)
         if isinstance(reply, ResponseError):
             raise reply
@@ -113,20 +112,10 @@ class Subscription(Wire):
         self._buffer.clear()
         self._add("SUBSCRIBE")
 
-    def _next(self) -> Any:
-        while True:
-            try:
-                reply, end = read(self._buffer)
-            except Incomplete:
-                self._buffer += self.receive_some(RECEIVED_AT_ONCE)
-            else:
-                del self._buffer[:end]
-                return reply
-
     def _next_within(self, seconds: float) -> Any:
         self.set_timeout(seconds)
         try:
-            return self._next()
+            return self.receive_reply()
         except TimeoutError:
             return None
 

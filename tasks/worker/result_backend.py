@@ -24,14 +24,15 @@ from celery.exceptions import Reject, SecurityError, SoftTimeLimitExceeded
 from kombu.exceptions import KombuError
 from kombu.utils.encoding import bytes_to_str
 from redis.backoff import NoBackoff
-from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from pattern_storage.storage.recorded_result import RecordedResult
 from pattern_storage.tasks.reconnect import ReconnectBackoff
-from pattern_storage.tasks.redis_errors import is_passing
+from pattern_storage.tasks.redis_errors import is_passing, passing
 from pattern_storage.tasks.redis_sentinels import SentinelGroup
-from pattern_storage.tasks.result_state_store import store
+from pattern_storage.tasks.result_state_store import is_observed, store, store_on_wires
+from pattern_storage.tasks.wire import Wire, Wires
 from pattern_storage.tasks.worker.prepared_state import DocumentAround, PreparedState, is_durable
 from pattern_storage.vocabulary import JobState
 
@@ -119,6 +120,10 @@ class StorageRedisBackend(RedisBackend):
         return bool(self.app.conf.result_extended)
 
     @cached_property
+    def _wires(self) -> Wires[Wire]:
+        return Wires(self.client, Wire)
+
+    @cached_property
     def _around(self) -> DocumentAround:
         return DocumentAround(self)
 
@@ -181,7 +186,8 @@ class StorageRedisBackend(RedisBackend):
         kind = StorageRedisBackend
         failed: list[tuple[PreparedState, Exception]]
         try:
-            errors = store(self.client, [prepared.state for prepared in states])
+            sent, timeout = [prepared.state for prepared in states], self.connparams["socket_timeout"]
+            errors = store(self.client, sent) if is_observed() else store_on_wires(self._wires, timeout, sent)
             failed = [(prepared, error) for prepared, error in zip(states, errors, strict=True) if error is not None]
         except (RedisError, OSError) as error:
             failed = [(prepared, error) for prepared in states]
@@ -189,9 +195,10 @@ class StorageRedisBackend(RedisBackend):
             kind._last_failure = time.monotonic()
             kind._outage_began = kind._outage_began or kind._last_failure
             kind._backoff.failed(failed[0][1])
-            if any(isinstance(error, ReadOnlyError) for _, error in failed):
+            if any((refused := passing(error)) is not None and refused.has_moved for _, error in failed):
                 # This connection leads to the former primary; a new one may lead to the present one.
                 self.client.connection_pool.disconnect()
+                self._wires.close()
         elif kind._outage_began is not None:
             kind._outage_began, kind._last_failure = None, float("-inf")
             kind._backoff.succeeded()

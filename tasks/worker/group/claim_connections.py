@@ -7,13 +7,15 @@ from typing import Any
 
 from celery import current_app
 from kombu.exceptions import KombuError
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import RedisError, ResponseError
 
+from pattern_storage.tasks.redis_errors import code_of
 from pattern_storage.tasks.resp import bulk, pack
 from pattern_storage.tasks.transport.blocking_pop import UNBLOCK_POLL, UNBLOCK_TIMEOUT
 from pattern_storage.tasks.transport.claim_call import claim_arguments
 from pattern_storage.tasks.transport.queue_keys import QueueKey, QueueKeys
 from pattern_storage.tasks.transport.scripts import CLAIM
+from pattern_storage.tasks.wire import Wire, Wires
 
 #: Seconds that a pop waits on the server at most, and for which its reply may be late.
 POP_TIMEOUT, PATIENCE = 10.0, 5.0
@@ -40,8 +42,9 @@ class ClaimConnections:
         self._keys = [*channel.unacked_keys, key]
         self._packed_keys = bulk(self._keys)
         self._pop_command = pack("BLMOVE", key, f"{key}.claimed", "RIGHT", "LEFT", POP_TIMEOUT)
-        pool = channel.plain_client.connection_pool
-        self._pop, self._claim = pool.get_connection(), pool.get_connection()
+        wires = Wires(channel.plain_client, Wire)
+        timeout = current_app.conf.broker_transport_options.get("socket_timeout", PATIENCE)
+        self._pop, self._claim = wires.open(timeout), wires.open(timeout)
         # Of the claim that has been sent and not been answered, and why sending it failed.
         self._arguments: list[Any] = []
         self._send_error: Exception | None = None
@@ -51,13 +54,13 @@ class ClaimConnections:
         # Raises an error where that is forbidden: then nobody could wake this process.
         self._ask(self._claim, "CLIENT", "UNBLOCK", 0)
         #: The file descriptor on which the reply of the pop can be read.
-        self.pop_fd = int(self._pop._sock.fileno())
+        self.pop_fd = self._pop.fileno()
         self._poll = select.poll()
         self._poll.register(self.pop_fd, select.POLLIN)
 
     def wait(self) -> None:
         """Send the blocking pop."""
-        self._send(self._pop, self._pop_command)
+        self._pop.send(self._pop_command)
         self.waits, self._sent_at = True, monotonic()
 
     def check(self) -> None:
@@ -68,7 +71,7 @@ class ClaimConnections:
     def read_pop(self) -> Any:
         """Read the message that the pop has moved; None if it was woken."""
         self.waits = False
-        return self._pop.read_response(disable_decoding=True)
+        return _checked(self._pop.receive_reply())
 
     def wake(self) -> Any:
         """End the pop; return the message that it had just moved, if any. Raises OSError after UNBLOCK_TIMEOUT."""
@@ -87,7 +90,7 @@ class ClaimConnections:
         [queue_key] = self._queue_keys
         _, self._arguments = claim_arguments(self._queue_keys, 0, early=[(queue_key, raw)])
         try:
-            self._send(self._claim, CLAIM.packed(len(self._keys), self._packed_keys, self._arguments))
+            self._claim.send(CLAIM.packed(len(self._keys), self._packed_keys, self._arguments))
         except (RedisError, OSError) as error:
             self._send_error = error
 
@@ -99,25 +102,27 @@ class ClaimConnections:
         try:
             if self._send_error is not None:
                 raise self._send_error
-            reply = self._claim.read_response(disable_decoding=True)
-        except NoScriptError:
-            # Nothing has happened yet: the server has been restarted.
-            reply = self._ask(self._claim, "EVAL", CLAIM.text, len(self._keys), *self._keys, *self._arguments)
+            reply = self._claim.receive_reply()
+            if isinstance(reply, ResponseError) and code_of(reply) == "NOSCRIPT":
+                # Nothing has happened yet: the server has been restarted.
+                reply = self._ask(self._claim, "EVAL", CLAIM.text, len(self._keys), *self._keys, *self._arguments)
         finally:
             self._arguments = []
-        return int(reply[0])
+        return int(_checked(reply)[0])
 
     def close(self) -> None:
         """Close both."""
         for connection in (self._pop, self._claim):
-            connection.disconnect()
+            connection.close()
         with suppress(RedisError, OSError, KombuError):
             self._broker.release()
 
-    def _ask(self, connection: Any, *command: Any) -> Any:
-        self._send(connection, pack(*command))
-        return connection.read_response(disable_decoding=True)
+    def _ask(self, connection: Wire, *command: Any) -> Any:
+        connection.send(pack(*command))
+        return _checked(connection.receive_reply())
 
-    @staticmethod
-    def _send(connection: Any, command: bytes) -> None:
-        connection.send_packed_command([command], check_health=False)
+
+def _checked(reply: Any) -> Any:
+    if isinstance(reply, ResponseError):
+        raise reply
+    return reply
