@@ -17,12 +17,17 @@ NAME_LENGTH = 1_000
 
 
 class Delivery(NamedTuple):
-    """The queue of a message, the node name of the worker, and when it was sent and claimed, in Unix time."""
+    """The queue of a message, the node name of the worker, and when it was sent and claimed, in Unix time.
+
+    `id_is_new`: the sender made the id for this message and this is its first delivery, so PostgreSQL keeps nothing of
+    the job yet, neither in the outbox nor as attempts or a dead letter.
+    """
 
     queue: str | None = None
     worker: str | None = None
     sent_at: float | None = None
     claimed_at: float | None = None
+    id_is_new: bool = False
 
 
 UNKNOWN = Delivery()

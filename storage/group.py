@@ -12,7 +12,7 @@ it has at hand together, and one that is alone in the same way. What makes that 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from pattern_storage.storage import numbers
+from pattern_storage.storage import delivery, numbers
 from pattern_storage.storage.connection import connect_sync, milliseconds
 from pattern_storage.storage.errors import AlreadyDone, ContractInvalid, StorageError, TransientError
 from pattern_storage.storage.group_statements import Job, statements
@@ -158,10 +158,12 @@ class GroupConnection:
             )
             on_written(results)
 
-        effects, ids = list(statements(jobs.values())), f"{{{','.join(jobs)}}}"
+        effects = [*before, *statements(jobs.values())]
+        if kept := ",".join(job_id for job_id, job in jobs.items() if not _is_new(job)):
+            effects.append((block("clear_jobs"), [f"{{{kept}}}"]))
         started = time.perf_counter()
         try:
-            self.open().transaction([*before, *effects, (block("clear_jobs"), [ids])], read, on_sent)
+            self.open().transaction(effects, read, on_sent)
         except Exception as error:
             raise translate(error) from error
         finally:
@@ -182,6 +184,10 @@ class GroupConnection:
         array = f"{{{','.join(ids)}}}"
         [rows] = self.open().transaction([(block("find_finished_of_group"), [array])])
         return {str(job_id, "ascii") for (job_id,) in rows if job_id}
+
+
+def _is_new(job: Job) -> bool:
+    return delivery.delivery_of(job.contract.correlation_id).id_is_new
 
 
 def _checked(contract: ModelContractPatternStorage) -> Insert | Update | Delete | StorageError | None:

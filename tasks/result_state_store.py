@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha1
 from importlib.resources import files
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 from redis.client import Pipeline
@@ -28,8 +28,6 @@ MAX_STATES = 100
 
 #: Result key, document, state, and lifetime in seconds (None: no limit).
 State = tuple[str | bytes, str | bytes, str, int | None]
-#: A Redis command.
-Command = tuple[Argument, ...]
 
 
 def store(client: "redis.Redis", states: Sequence[State]) -> list[RedisError | None]:
@@ -38,24 +36,41 @@ def store(client: "redis.Redis", states: Sequence[State]) -> list[RedisError | N
     A state that would replace a final one is skipped, which is not an error. Raises RedisError if the connection is
     lost: then any of the states may have been stored, and storing all again does no harm.
     """
+    calls = list(_calls(states))
 
-    def ask(commands: Sequence[Command]) -> list[Any]:
+    def ask(command: str, script: str) -> list[Any]:
         with client.pipeline(transaction=False) as pipeline:
-            for command in commands:
-                pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+            for call in calls:
+                pipeline.execute_command(*_command(command, script, call))  # type: ignore[no-untyped-call]
             return pipeline.execute(raise_on_error=False)
 
-    return _store(ask, states)
+    return _store(ask, calls)
 
 
-def store_on_wires(wires: Wires[Wire], timeout: float, states: Sequence[State]) -> list[RedisError | None]:
+class PackedStates(NamedTuple):
+    """States as they are sent."""
+
+    calls: list[list[State]]
+    packed: bytes
+
+
+def pack_states(states: Sequence[State]) -> PackedStates:
+    """Pack states for `store_packed`."""
+    calls = list(_calls(states))
+    return PackedStates(calls, _pack("EVALSHA", DIGEST, calls))
+
+
+def store_packed(wires: Wires[Wire], timeout: float, states: PackedStates) -> list[RedisError | None]:
     """Do the same in half of the time, for the worker, whose every job waits for it; `timeout` in seconds.
 
     Raises OSError as well.
     """
-    return _store(
-        lambda commands: wires.ask(b"".join(pack(*command) for command in commands), len(commands), timeout), states
-    )
+
+    def ask(command: str, script: str) -> list[Any]:
+        packed = states.packed if script == DIGEST else _pack(command, script, states.calls)
+        return wires.ask(packed, len(states.calls), timeout)
+
+    return _store(ask, states.calls)
 
 
 def is_observed() -> bool:
@@ -63,12 +78,12 @@ def is_observed() -> bool:
     return hasattr(Pipeline.execute, "__wrapped__")
 
 
-def _store(ask: Callable[[Sequence[Command]], list[Any]], states: Sequence[State]) -> list[RedisError | None]:
-    calls = list(_calls(states))
-    replies = ask([_command("EVALSHA", DIGEST, call) for call in calls])
+def _store(ask: Callable[[str, str], list[Any]], calls: Sequence[list[State]]) -> list[RedisError | None]:
+    """Ask for a command with a script; return the answer to each state."""
+    replies = ask("EVALSHA", DIGEST)
     if any(isinstance(reply, RedisError) and code_of(reply) == "NOSCRIPT" for reply in replies):
         # A server that was restarted has lost the script.
-        replies = ask([_command("EVAL", SCRIPT, call) for call in calls])
+        replies = ask("EVAL", SCRIPT)
     answers = [
         answer for reply, call in zip(replies, calls, strict=True)
         # A call may be refused as a whole, as by a replica.
@@ -84,6 +99,10 @@ def _calls(states: Sequence[State]) -> Iterator[list[State]]:
         yield from (run[first : first + MAX_STATES] for first in range(0, len(run), MAX_STATES))
 
 
-def _command(name: str, script: str, call: Sequence[State]) -> Command:
+def _command(name: str, script: str, call: Sequence[State]) -> tuple[Argument, ...]:
     keys, documents, (state, *_), (seconds, *_) = zip(*call, strict=True)
     return (name, script, len(keys), *keys, int(seconds or 0), int(state in FINAL_STATES), *documents)
+
+
+def _pack(command: str, script: str, calls: Sequence[Sequence[State]]) -> bytes:
+    return b"".join(pack(*_command(command, script, call)) for call in calls)

@@ -45,7 +45,7 @@ def build_message(job: Outgoing) -> Message:
     """Return a job's message, with the caller's trace context if there is one."""
     task, queue = f"storage.{job.operation}", job.options.queue or queue_of(job.operation)
     eta, expires = _moments(job)
-    headers = _headers(task, str(job.correlation_id), job.description, time.time(), eta, expires)
+    headers = _headers(task, str(job.correlation_id), job.description, time.time(), eta, expires, job.id_is_new)
     add_context(job.operation, job.correlation_id, headers)
     return Message(task, queue, headers, ([], {"contract": json.loads(job.contract)}, EMBED))
 
@@ -70,7 +70,7 @@ def encode_for_redis(job: Outgoing) -> tuple[str, bytes]:
         b"delivery_tag": os.urandom(16).hex().encode(),
     }
     return queue, _template(
-        f"storage.{job.operation}", queue, PRIORITY_NUMBERS[job.options.priority], os.getpid()
+        f"storage.{job.operation}", queue, PRIORITY_NUMBERS[job.options.priority], job.id_is_new, os.getpid()
     ) % values
 
 
@@ -87,11 +87,18 @@ def _encode_with_signals(job: Outgoing) -> tuple[str, bytes]:
 
 
 @lru_cache(maxsize=64)
-def _template(task: str, queue: str, priority: int, process_id: int) -> bytes:  # the origin names the process
+def _template(
+    task: str,
+    queue: str,
+    priority: int,
+    id_is_new: bool,
+    process_id: int,  # the origin names the process
+) -> bytes:
     """Return the JSON of an element with `%(name)b` for each value that differs between jobs."""
     slots = ("body", "id", "eta", "expires", "argsrepr", "sent_at", "delivery_tag")
     marks = {name: f"<{uuid4()}>" for name in slots}
-    headers = _headers(task, marks["id"], marks["argsrepr"], marks["sent_at"], marks["eta"], marks["expires"])
+    eta, expires = marks["eta"], marks["expires"]
+    headers = _headers(task, marks["id"], marks["argsrepr"], marks["sent_at"], eta, expires, id_is_new)
     properties = _properties(marks["id"], queue, priority, marks["delivery_tag"])
     text = json.dumps(_element(marks["body"], headers, properties)).replace("%", "%%")
     for name, mark in marks.items():
@@ -110,12 +117,13 @@ def _moments(job: Outgoing) -> tuple[str | None, str | None]:
 
 
 def _headers(
-    task: str, job: str, description: str, sent_at: object, eta: str | None, expires: str | None
+    task: str, job: str, description: str, sent_at: object, eta: str | None, expires: str | None, id_is_new: bool
 ) -> dict[str, Any]:
     """Return the headers of protocol 2.
 
     The `argsrepr` is a description: Celery's repr of all arguments is slow and shows the template code in Flower.
-    The header `sent_at` is ours: workers measure with it how long a job has waited.
+    Two headers are ours: `sent_at`, with which workers measure how long a job has waited, and `id_is_new`, which spares
+    them to look for what PostgreSQL keeps of jobs that have begun before (`storage.delivery.Delivery`).
     """
     return {
         "lang": "py",
@@ -138,6 +146,7 @@ def _headers(
         "stamped_headers": None,
         "stamps": {},
         "sent_at": sent_at,
+        "id_is_new": id_is_new,
     }
 
 

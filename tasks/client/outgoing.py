@@ -35,6 +35,8 @@ class Outgoing(NamedTuple):
     #: Whether the same id may be submitted again: a query whose id the caller has chosen.
     is_reusable: bool
     options: JobOptions = NO_OPTIONS
+    #: Whether the id was made for this job, which is sent only once: no database can know it.
+    id_is_new: bool = False
 
 
 def build(operation: str, *, correlation_id: UUID | str | None = None, **fields: Any) -> ModelContractPatternStorage:
@@ -43,7 +45,7 @@ def build(operation: str, *, correlation_id: UUID | str | None = None, **fields:
     return ModelContractPatternStorage(operation=operation, **named, **fields)
 
 
-def prepare(contract: ModelContractPatternStorage) -> Outgoing:
+def prepare(contract: ModelContractPatternStorage, *, id_is_new: bool = False) -> Outgoing:
     """Check every value of a contract and return its job. Raises ContractInvalid or UnsupportedOperation."""
     check(contract)
     try:
@@ -56,6 +58,7 @@ def prepare(contract: ModelContractPatternStorage) -> Outgoing:
         text,
         describe_contract(contract.operation, vars(contract)),
         contract.operation == OperationName.QUERY and "correlation_id" in contract.model_fields_set,
+        id_is_new=id_is_new,
     )
 
 
@@ -89,12 +92,14 @@ def prepare_insert(data: Mapping[str, Any] | Pattern, correlation_id: UUID | str
 
     Raises ContractInvalid.
     """
+    is_new = correlation_id is None
     job = uuid4() if correlation_id is None else correlation_id
     if isinstance(job, UUID) and isinstance(data, dict) and (text := checked_json(data)) is not None:
         description = describe_contract(OperationName.INSERT, {"data": data})
-        return Outgoing(OperationName.INSERT, job, _INSERT % (str(job).encode(), text), description, is_reusable=False)
+        contract = _INSERT % (str(job).encode(), text)
+        return Outgoing(OperationName.INSERT, job, contract, description, is_reusable=False, id_is_new=is_new)
     # The contract has the error texts for wrong values, and accepts values that are not JSON yet, such as a tuple.
-    return prepare(build(OperationName.INSERT, data=data, correlation_id=correlation_id))
+    return prepare(build(OperationName.INSERT, data=data, correlation_id=correlation_id), id_is_new=is_new)
 
 
 def reused_results(jobs: Iterable[Outgoing], prefix: str) -> list[str]:

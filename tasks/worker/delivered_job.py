@@ -13,13 +13,15 @@ from pattern_storage.storage.delivery import Delivery, delivered, readable
 
 def delivery_from(request: Mapping[str, Any]) -> Delivery:
     """Return the delivery of a request as Celery hands it to a task; a producer may have sent anything."""
-    queue = (request.get("delivery_info") or {}).get("routing_key")
+    delivery = request.get("delivery_info") or {}
+    queue = delivery.get("routing_key")
     return Delivery(
         # Our own queues' names can be stored as they are.
         queue=queue if queue in QUEUES else readable(queue) if queue else None,
         worker=request.get("hostname") or gethostname(),
         sent_at=_unix_time(request.get("sent_at")),
         claimed_at=_unix_time(request.get("claimed_at")),
+        id_is_new=request.get("id_is_new") is True and not (request.get("retries") or delivery.get("redelivered")),
     )
 
 

@@ -1,13 +1,14 @@
-"""State of a task, prepared to be stored in the result backend."""
+"""States of tasks, prepared to be stored in the result backend."""
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Self
 
 from celery.states import SUCCESS
 from kombu.utils.encoding import ensure_bytes
 
 from pattern_storage.storage.recorded_result import RecordedResult
 from pattern_storage.tasks.errors import StorageOperationFailed
-from pattern_storage.tasks.result_state_store import State
+from pattern_storage.tasks.result_state_store import PackedStates, State, pack_states
 from pattern_storage.vocabulary import FINAL_STATES, OperationName
 
 OPERATIONS = frozenset(OperationName)
@@ -25,6 +26,18 @@ class PreparedState(NamedTuple):
     def final(self) -> bool:
         """Whether the state is final."""
         return self.state[2] in FINAL_STATES
+
+
+class PreparedStates(NamedTuple):
+    """States that are stored together, packed already."""
+
+    states: Sequence[PreparedState]
+    packed: PackedStates
+
+    @classmethod
+    def of(cls, states: Sequence[PreparedState]) -> Self:
+        """Pack these states."""
+        return cls(states, pack_states([prepared.state for prepared in states]))
 
 
 class DocumentAround:

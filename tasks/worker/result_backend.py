@@ -31,9 +31,9 @@ from pattern_storage.storage.recorded_result import RecordedResult
 from pattern_storage.tasks.reconnect import ReconnectBackoff
 from pattern_storage.tasks.redis_errors import is_passing, passing
 from pattern_storage.tasks.redis_sentinels import SentinelGroup
-from pattern_storage.tasks.result_state_store import is_observed, store, store_on_wires
+from pattern_storage.tasks.result_state_store import is_observed, store, store_packed
 from pattern_storage.tasks.wire import Wire, Wires
-from pattern_storage.tasks.worker.prepared_state import DocumentAround, PreparedState, is_durable
+from pattern_storage.tasks.worker.prepared_state import DocumentAround, PreparedState, PreparedStates, is_durable
 from pattern_storage.vocabulary import JobState
 
 #: Seconds that a job waits for a result backend that refuses its final state, counted from the beginning of the outage:
@@ -80,11 +80,11 @@ class StorageRedisBackend(RedisBackend):
         """Store one state. Raises Reject, inside a job, where its outcome would otherwise be lost."""
         in_job = get_current_task() is not None
         prepared = self._prepare(task_id, result, state, request, traceback)
-        if self._store([prepared], WAIT if in_job else MAIN_WAIT) and in_job:
+        if self._store(PreparedStates.of([prepared]), WAIT if in_job else MAIN_WAIT) and in_job:
             raise Reject("its result cannot be stored now, and PostgreSQL does not have it", requeue=True)
         return self.encode_result(result, state)
 
-    def prepare(self, results: Iterable[Result]) -> list[PreparedState]:
+    def prepare(self, results: Iterable[Result]) -> PreparedStates:
         """Return the states of many tasks as `store_prepared` takes them.
 
         Takes `(task_id, result, state, request)` for each. The result is a value for SUCCESS and the exception for
@@ -92,14 +92,16 @@ class StorageRedisBackend(RedisBackend):
         """
         # As Celery writes it; its own clock takes three times as long.
         date_done = datetime.now(self.app.timezone).isoformat().encode()
-        return [
-            self._around.prepare(task_id, result, date_done)
-            if isinstance(result, RecordedResult)
-            else self._prepare(task_id, result, state, request)
-            for task_id, result, state, request in results
-        ]
+        return PreparedStates.of(
+            [
+                self._around.prepare(task_id, result, date_done)
+                if isinstance(result, RecordedResult)
+                else self._prepare(task_id, result, state, request)
+                for task_id, result, state, request in results
+            ]
+        )
 
-    def store_prepared(self, states: list[PreparedState]) -> list[str]:
+    def store_prepared(self, states: PreparedStates) -> list[str]:
         """Store and publish the states of many tasks in one round trip, for jobs that ran in one group.
 
         Never raises because a server refuses or is away. It may wait as long as `store_result`, WAIT seconds for all of
@@ -158,16 +160,16 @@ class StorageRedisBackend(RedisBackend):
         state_of_task = (self.get_key_for_task(task_id), self.encode(document), state, seconds)
         return PreparedState(task_id, state_of_task, is_durable(result))
 
-    def _store(self, states: list[PreparedState], wait: float) -> list[PreparedState]:
+    def _store(self, sending: PreparedStates, wait: float) -> list[PreparedState]:
         """Store the states; return those that neither Redis nor PostgreSQL has, though Redis may take them later."""
         kind = StorageRedisBackend
         if time.monotonic() < kind._last_failure + SKIP:
-            states = [prepared for prepared in states if prepared.final]
+            sending = PreparedStates.of([prepared for prepared in sending.states if prepared.final])
         deadline, pause = time.monotonic() + wait, FIRST_PAUSE
         lost: list[PreparedState] = []
         try:
-            while states:
-                failed = self._send(states)
+            while sending.states:
+                failed = self._send(sending)
                 # Permanent errors are not retried: the log names them.
                 states = [prepared for prepared, error in failed if prepared.final and is_passing(error)]
                 lost = [prepared for prepared in states if not prepared.durable]
@@ -175,19 +177,22 @@ class StorageRedisBackend(RedisBackend):
                 if not states or time.monotonic() > (deadline if lost else min(deadline, began + WAIT)):
                     break
                 time.sleep(pause)
+                sending = PreparedStates.of(states)
                 pause = min(2 * pause, LAST_PAUSE)
         except SoftTimeLimitExceeded:
             # The job itself has ended in time.
             pass
         return lost
 
-    def _send(self, states: list[PreparedState]) -> list[tuple[PreparedState, Exception]]:
+    def _send(self, sending: PreparedStates) -> list[tuple[PreparedState, Exception]]:
         """Store in one round trip; return the states that were not stored, each with its error."""
-        kind = StorageRedisBackend
+        kind, states = StorageRedisBackend, sending.states
         failed: list[tuple[PreparedState, Exception]]
         try:
-            sent, timeout = [prepared.state for prepared in states], self.connparams["socket_timeout"]
-            errors = store(self.client, sent) if is_observed() else store_on_wires(self._wires, timeout, sent)
+            if is_observed():
+                errors = store(self.client, [prepared.state for prepared in states])
+            else:
+                errors = store_packed(self._wires, self.connparams["socket_timeout"], sending.packed)
             failed = [(prepared, error) for prepared, error in zip(states, errors, strict=True) if error is not None]
         except (RedisError, OSError) as error:
             failed = [(prepared, error) for prepared in states]

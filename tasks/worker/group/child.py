@@ -21,7 +21,7 @@ from pattern_storage.tasks.transport.message import parse
 from pattern_storage.tasks.worker import result_backend, runtime
 from pattern_storage.tasks.worker.delivered_job import delivery_from
 from pattern_storage.tasks.worker.group.conclusion import Group, Outcome, conclude, listened
-from pattern_storage.tasks.worker.prepared_state import PreparedState
+from pattern_storage.tasks.worker.prepared_state import PreparedStates
 from pattern_storage.tasks.worker.received_contract import receive
 
 
@@ -99,7 +99,7 @@ class Documents:
     def __init__(self, jobs: Mapping[str, GroupedJob]) -> None:
         self._backend = cast("result_backend.StorageRedisBackend", current_app.backend)
         self._jobs = jobs
-        self._prepared: list[PreparedState] = []
+        self._prepared: PreparedStates | None = None
         self._failure: Exception | None = None
 
     def prepare(self, written: Mapping[str, RecordedResult]) -> None:
@@ -119,7 +119,8 @@ class Documents:
         """Store the documents after the commit, in one round trip. What Redis refuses now is in the ledger."""
         if self._failure is not None:
             raise self._failure
-        self._backend.store_prepared(self._prepared)
+        if self._prepared is not None:
+            self._backend.store_prepared(self._prepared)
 
 
 def _state(job: GroupedJob, result: RecordedResult, extended: bool) -> tuple[str, Any, str, Context | None]:
