@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, NodePatternStorageEffect
+from pattern_storage.storage.delivery import Delivery, delivered
 from pattern_storage.storage.group import GroupConnection
 from pattern_storage.storage.model_contract_pattern_storage import OF_MESSAGE
 from pattern_storage.storage.pattern import WRITABLE
@@ -222,6 +223,18 @@ def scans(group: GroupConnection, job: str) -> list[str]:
 
 
 SOME_ID = f"'{uuid4()}'"
+
+
+def test_what_was_kept_of_jobs_is_removed(group: GroupConnection, database_url: str) -> None:
+    """It is not looked for where the id was made for the message."""
+    known, new = (contract("insert", data=make_pattern()) for _ in range(2))
+    ids = [known.correlation_id, new.correlation_id]
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("INSERT INTO job_attempts (correlation_id) SELECT unnest(%s::uuid[])", [ids])
+        with delivered({new.correlation_id: Delivery(id_is_new=True)}):
+            assert all(group.execute([known, new]))
+        left = connection.execute("SELECT correlation_id FROM job_attempts WHERE correlation_id = ANY (%s)", [ids])
+        assert left.fetchall() == [(new.correlation_id,)]
 
 
 PARAMETERS = {"UPDATE": ("NULL", "NULL", SOME_ID, "NULL", "NULL"), "DELETE": ("NULL", SOME_ID, "NULL")}

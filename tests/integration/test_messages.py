@@ -3,6 +3,7 @@
 import json
 from base64 import b64decode
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import redis
@@ -12,6 +13,7 @@ from celery.contrib.testing.worker import start_worker
 
 from pattern_storage.config.settings import Settings
 from pattern_storage.storage import ModelContractPatternStorage
+from pattern_storage.storage.pattern import Pattern
 from pattern_storage.tasks.client import AsyncPatternStorageClient, BrokerUnavailable, PatternStorageClient
 from pattern_storage.tasks.client.outgoing import prepare
 from pattern_storage.tasks.client.publisher import KombuPublisher, is_direct
@@ -62,6 +64,20 @@ def test_each_is_what_kombu_would_send(store: "redis.Redis", redis_url: str) -> 
     assert [list(message) for message in found[0]] == [list(message) for message in found[1]]
 
 
+def test_only_an_id_of_the_call_is_new(store: "redis.Redis", redis_url: str) -> None:
+    """Of any other, PostgreSQL may keep something already: the worker has to look."""
+    identifier, own = "01234567-89ab-4def-8123-456789abcdef", uuid4()
+    with PatternStorageClient(redis_url=redis_url) as client:
+        client.submit_again([contract("delete", pattern_id=identifier)])
+        client.submit(contract("delete", pattern_id=identifier))
+        for chosen in (None, own):
+            client.insert(make_pattern(), correlation_id=chosen)
+            client.insert(Pattern(**make_pattern()), correlation_id=chosen)
+            client.delete(identifier, correlation_id=chosen)
+    found = [message["headers"]["id_is_new"] for message in messages_on(store, "storage")]
+    assert found == [False] * 2 + [True] * 3 + [False] * 3
+
+
 def test_a_plain_application_sends_the_same_keys(store: "redis.Redis", redis_url: str) -> None:
     """Against the day when a new Celery adds a header or a property."""
     asked = contract("delete", pattern_id="01234567-89ab-4def-8123-456789abcdef")
@@ -71,11 +87,11 @@ def test_a_plain_application_sends_the_same_keys(store: "redis.Redis", redis_url
         plain.send_task("storage.delete", kwargs={"contract": {}}, task_id=str(asked.correlation_id), queue="storage")
     ours, theirs = messages_on(store, "storage")
     assert ours.keys() == theirs.keys()
-    assert ours["headers"].keys() - {"sent_at"} == theirs["headers"].keys()
+    assert ours["headers"].keys() - {"sent_at", "id_is_new"} == theirs["headers"].keys()
     assert ours["properties"] | {"reply_to": "", "delivery_tag": ""} == theirs["properties"] | {
         "reply_to": "", "delivery_tag": "",
     }  # fmt: skip
-    described = {"argsrepr", "kwargsrepr", "sent_at"}
+    described = {"argsrepr", "kwargsrepr", "sent_at", "id_is_new"}
     # None where the caller says nothing.
     assert not theirs["headers"].pop("ignore_result")
     assert not ours["headers"].pop("ignore_result")
