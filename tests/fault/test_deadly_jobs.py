@@ -53,10 +53,10 @@ async def deadly(self, contract):
     end(contract)
     return result
 
-def deadly_group(self, contracts, on_written):
+def deadly_group(self, contracts, *callbacks):
     for contract in contracts:
         begin(contract)
-    results = execute_group(self, contracts, on_written)
+    results = execute_group(self, contracts, *callbacks)
     for contract in contracts:
         end(contract)
     return results

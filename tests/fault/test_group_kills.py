@@ -33,9 +33,9 @@ execute, prepare, store = GroupConnection.execute, child.Documents.prepare, chil
 send, read = PipelineConnection._send, PipelineConnection._read
 on_ended = call.GroupCall.on_ended
 
-def deadly_execute(self, contracts, on_written):
+def deadly_execute(self, contracts, *callbacks):
     die("before the transaction")
-    results = execute(self, contracts, on_written)
+    results = execute(self, contracts, *callbacks)
     die("after the transaction")
     return results
 
