@@ -19,15 +19,16 @@ NAME_LENGTH = 1_000
 class Delivery(NamedTuple):
     """The queue of a message, the node name of the worker, and when it was sent and claimed, in Unix time.
 
-    `id_is_new`: the sender made the id for this message and this is its first delivery, so PostgreSQL keeps nothing of
-    the job yet, neither in the outbox nor as attempts or a dead letter.
+    `is_new`: the sender made the id for this message and this is its first delivery, so PostgreSQL has kept nothing of
+    the job, neither in the outbox nor as attempts or a dead letter. It may have, if a copy of the message was lost on
+    its way or found again after a failover; maintenance removes what is kept of jobs that have ended.
     """
 
     queue: str | None = None
     worker: str | None = None
     sent_at: float | None = None
     claimed_at: float | None = None
-    id_is_new: bool = False
+    is_new: bool = False
 
 
 UNKNOWN = Delivery()

@@ -85,9 +85,9 @@ class GroupConnection:
     ) -> list[RecordedResult | None]:
         """Execute the contracts in one transaction, each once per correlation id, in this order.
 
-        `on_sent` is called when PostgreSQL has the statements of a transaction. `on_written` is called with the
-        results, by correlation id, before the commit is confirmed. It may only prepare what follows, and must not
-        raise: the commit can still fail.
+        `on_sent` is called when PostgreSQL has the statements of a transaction, and before it has to be connected to,
+        which may take long. `on_written` is called with the results, by correlation id, before the commit is confirmed.
+        It may only prepare what follows, and must not raise: the commit can still fail.
 
         Return for each contract its result, as `execute_once` would, or None if it has to be executed alone: all of
         them if the transaction failed. Jobs that are in the ledger already are left out, to be replayed alone.
@@ -163,6 +163,8 @@ class GroupConnection:
             effects.append((block("clear_jobs"), [f"{{{kept}}}"]))
         started = time.perf_counter()
         try:
+            if self._connection is None or self._connection.closed:
+                on_sent()
             self.open().transaction(effects, read, on_sent)
         except Exception as error:
             raise translate(error) from error
@@ -187,7 +189,7 @@ class GroupConnection:
 
 
 def _is_new(job: Job) -> bool:
-    return delivery.delivery_of(job.contract.correlation_id).id_is_new
+    return delivery.delivery_of(job.contract.correlation_id).is_new
 
 
 def _checked(contract: ModelContractPatternStorage) -> Insert | Update | Delete | StorageError | None:

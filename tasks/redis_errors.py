@@ -45,6 +45,9 @@ PASSING = {
 #: Codes after which the same address leads to another server, or to this one in another role.
 MOVED = frozenset({"READONLY", "UNBLOCKED", "REDIRECT", "FAILOVER"})
 
+#: Codes after which a new connection may be accepted: the user's password was changed, or has expired.
+LOGGED_OUT = frozenset({"NOAUTH", "WRONGPASS"})
+
 #: Texts of errors without a code that pass.
 PASSING_TEXTS = ("max number of clients reached", "maxclients", "failover in progress")
 

@@ -29,7 +29,7 @@ class Incomplete(Exception):
 def read(received: bytearray, at: int = 0) -> tuple[Any, int]:
     """Return the reply that begins at this place, and the place where the next begins. An error is a ResponseError.
 
-    Raises Incomplete, and ConnectionResetError for anything but a reply to SUBSCRIBE or GET.
+    Raises Incomplete, and ConnectionResetError for a kind of reply that none of our commands has, such as `+OK`.
     """
     end = received.find(b"\r\n", at)
     if end < 0:
@@ -43,8 +43,11 @@ def read(received: bytearray, at: int = 0) -> tuple[Any, int]:
         return bytes(received[at:end]), end + 2
     # ">" is a push message of RESP3, which does not reply to a command.
     if kind in (b"*", b">"):
+        # RESP2 has -1 for nothing, the reply of a blocking pop that was woken.
+        if (count := int(line)) < 0:
+            return None, at
         items = []
-        for _ in range(int(line)):
+        for _ in range(count):
             item, at = read(received, at)
             items.append(item)
         return items, at

@@ -84,7 +84,7 @@ class Operations(ABC, Generic[Submitted, Inserted, Updated, Deleted, BatchInsert
     ) -> BatchInserted:
         """Write up to 10,000 patterns in one transaction: all of them or none."""
         contract = build(OperationName.BATCH_INSERT, patterns=list(patterns), correlation_id=correlation_id)
-        return cast("BatchInserted", self._enqueue_one(prepare(contract, id_is_new=correlation_id is None), options))
+        return cast("BatchInserted", self._enqueue_one(prepare(contract), options))
 
     def query(self, *, correlation_id: UUID | str | None = None, **query_params: Unpack[QueryArguments]) -> Queried:
         """Find patterns; the parameters are those of `storage.operations.query_params.QueryParams`.
@@ -94,4 +94,4 @@ class Operations(ABC, Generic[Submitted, Inserted, Updated, Deleted, BatchInsert
         params: dict[str, Any] = dict(query_params)
         options = cast("CallOptions", {name: params.pop(name) for name in CALL_OPTION_NAMES & params.keys()})
         contract = build(OperationName.QUERY, query_params=params, correlation_id=correlation_id)
-        return cast("Queried", self._enqueue_one(prepare(contract, id_is_new=correlation_id is None), options))
+        return cast("Queried", self._enqueue_one(prepare(contract), options))

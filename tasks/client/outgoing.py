@@ -35,7 +35,7 @@ class Outgoing(NamedTuple):
     #: Whether the same id may be submitted again: a query whose id the caller has chosen.
     is_reusable: bool
     options: JobOptions = NO_OPTIONS
-    #: Whether the id was made for this job, which is sent only once: no database can know it.
+    #: Whether the id was made for this job: PostgreSQL cannot have kept anything of it, see `storage.delivery`.
     id_is_new: bool = False
 
 

@@ -24,7 +24,8 @@ The protocol, for a queue `q` (each priority of a queue is a key of its own and 
    event loop, or one that works inside its callback (the solo pool), stops waiting before each delivery and claims one
    message at a time, as kombu does.
 4. A *sweep* (sweep.lua: when a queue is first consumed from, then every `unacked_restore_interval` seconds) puts all
-   of `q.claimed` back at the head of `q`. These messages were never delivered, so there is no timeout to wait for.
+   of `q.claimed` back at the head of `q`. No worker has these messages, so there is no timeout to wait for. (A pool
+   process may be executing one, see below.)
    kombu's own restoring of messages that are unacked beyond the visibility timeout follows, unchanged.
 
 What can happen to a message m that worker A is about to get:
@@ -37,6 +38,8 @@ What can happen to a message m that worker A is about to get:
   redelivered; storage jobs recognize that and replay their result.
 - A process of A's pool waits itself, with pop and claim of its own (`tasks.worker.group.pool_claims`), and is killed:
   m is in `q.claimed` or unacked as above. A's main process finds m in memory that both share, and executes it.
+- A sweep comes while that process executes m and has not sent its claim: m is executed a second time, and the ledger
+  decides which of the two has an effect. Both have one delivery tag, so the first acknowledgement holds for both.
 - A has delivered m before the reply to its claim, and the claim is lost, refused, or comes after a sweep: m is in `q`
   again at the next sweep at the latest and delivered once more, and storage jobs replay their result.
 - m is acknowledged, or refused, before the reply to the claim that records it: that goes with the claim after it.

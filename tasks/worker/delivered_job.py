@@ -21,7 +21,7 @@ def delivery_from(request: Mapping[str, Any]) -> Delivery:
         worker=request.get("hostname") or gethostname(),
         sent_at=_unix_time(request.get("sent_at")),
         claimed_at=_unix_time(request.get("claimed_at")),
-        id_is_new=request.get("id_is_new") is True and not (request.get("retries") or delivery.get("redelivered")),
+        is_new=request.get("id_is_new") is True and not (request.get("retries") or delivery.get("redelivered")),
     )
 
 

@@ -29,7 +29,7 @@ from redis.retry import Retry
 
 from pattern_storage.storage.recorded_result import RecordedResult
 from pattern_storage.tasks.reconnect import ReconnectBackoff
-from pattern_storage.tasks.redis_errors import is_passing, passing
+from pattern_storage.tasks.redis_errors import LOGGED_OUT, MOVED, code_of, is_passing
 from pattern_storage.tasks.redis_sentinels import SentinelGroup
 from pattern_storage.tasks.result_state_store import is_observed, store, store_packed
 from pattern_storage.tasks.wire import Wire, Wires
@@ -200,8 +200,8 @@ class StorageRedisBackend(RedisBackend):
             kind._last_failure = time.monotonic()
             kind._outage_began = kind._outage_began or kind._last_failure
             kind._backoff.failed(failed[0][1])
-            if any((refused := passing(error)) is not None and refused.has_moved for _, error in failed):
-                # This connection leads to the former primary; a new one may lead to the present one.
+            if any(code_of(error) in MOVED | LOGGED_OUT for _, error in failed):
+                # This connection leads to the former primary, or is not logged in any more; a new one may be better.
                 self.client.connection_pool.disconnect()
                 self._wires.close()
         elif kind._outage_began is not None:

@@ -20,7 +20,7 @@ from tests.fix_process import DEADLINE, wait_until
 DEADLY = """
 import os, signal
 from pathlib import Path
-from pattern_storage.tasks.worker.group import claim_connections, permit, pool_claims
+from pattern_storage.tasks.worker.group import claim_connections, permit, pool_claims, pool_jobs
 
 folder = Path(__file__).parent
 
@@ -70,6 +70,11 @@ def deadly_release(self):
         die("reported")
     release(self)
 
+def note_moved(self, raw):
+    (folder / "moved").touch()
+    on_moved(self, raw)
+
+on_moved, pool_jobs.PoolJobs._on_moved = pool_jobs.PoolJobs._on_moved, note_moved
 pool_claims.PoolClaims._take, pool_claims.run_group = deadly_take, deadly_run_group
 permit.Permit.hold, permit.Permit.release = deadly_hold, deadly_release
 claim_connections.ClaimConnections.send_claim = deadly_send_claim
@@ -130,6 +135,17 @@ def claims(tmp_path: Path, launch: Launch, load: Load) -> Iterator[Claims]:
     yield Claims(folder, launch, load)
     # kombu keeps an operator's connections, which a test has cut.
     pools.reset()
+
+
+def test_a_process_that_was_woken_has_nothing_to_report(claims: Claims) -> None:
+    claims.start({})
+    claims.begin()
+    with Celery("operator", broker=claims.load.redis_url, set_as_current=False) as app:
+        for _ in range(5):
+            assert app.control.ping(timeout=DEADLINE, limit=1)
+            claims.begin()
+    assert not (claims.folder / "moved").exists()
+    assert claims.worker.stop() == 0
 
 
 @pytest.mark.parametrize("dies", ["process", "worker"])

@@ -231,7 +231,7 @@ def test_what_was_kept_of_jobs_is_removed(group: GroupConnection, database_url: 
     ids = [known.correlation_id, new.correlation_id]
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("INSERT INTO job_attempts (correlation_id) SELECT unnest(%s::uuid[])", [ids])
-        with delivered({new.correlation_id: Delivery(id_is_new=True)}):
+        with delivered({new.correlation_id: Delivery(is_new=True)}):
             assert all(group.execute([known, new]))
         left = connection.execute("SELECT correlation_id FROM job_attempts WHERE correlation_id = ANY (%s)", [ids])
         assert left.fetchall() == [(new.correlation_id,)]

@@ -20,7 +20,7 @@ from pattern_storage.tasks.worker.delivered_job import delivery_from
     ],
 )
 def test_only_the_first_delivery_of_a_new_id_is_new(request_: dict[str, Any], expected: bool) -> None:
-    assert delivery_from(request_).id_is_new is expected
+    assert delivery_from(request_).is_new is expected
 
 
 @pytest.mark.parametrize("moment", ["1", None, -1, 0, 1e11, float("nan"), [1]])

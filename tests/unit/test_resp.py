@@ -21,6 +21,7 @@ def test_a_command() -> None:
         (b"$0\r\n\r\n", b""),
         (b"$-1\r\n", None),
         (b"_\r\n", None),
+        (b"*-1\r\n", None),
         (b":-12\r\n", -12),
         (b"*3\r\n$9\r\nsubscribe\r\n$1\r\nk\r\n:1\r\n", [b"subscribe", b"k", 1]),
         (b">3\r\n$7\r\nmessage\r\n$1\r\nk\r\n$2\r\n{}\r\n", [b"message", b"k", b"{}"]),

@@ -45,9 +45,11 @@ class ClaimConnections:
         wires = Wires(channel.plain_client, Wire)
         timeout = current_app.conf.broker_transport_options.get("socket_timeout", PATIENCE)
         self._pop, self._claim = wires.open(timeout), wires.open(timeout)
-        # Of the claim that has been sent and not been answered, and why sending it failed.
+        # The channel's own is not needed any more.
+        channel.plain_client.connection_pool.disconnect()
+        # Of the claim that is being sent, or has been sent and not been answered, and whether all of it was sent.
         self._arguments: list[Any] = []
-        self._send_error: Exception | None = None
+        self._is_sent = False
         #: Whether a pop has been sent whose reply has not been read.
         self.waits, self._sent_at = False, 0.0
         self.client_id = int(self._ask(self._pop, "CLIENT", "ID"))
@@ -84,30 +86,27 @@ class ClaimConnections:
         return self.read_pop()
 
     def send_claim(self, raw: bytes) -> None:
-        """Send the claim of a message that the pop has moved, unless that was done. `read_claim` raises the error."""
+        """Send the claim of a message that the pop has moved, unless that was tried. `read_claim` raises the error."""
         if self._arguments:
             return
         [queue_key] = self._queue_keys
         _, self._arguments = claim_arguments(self._queue_keys, 0, early=[(queue_key, raw)])
-        try:
+        with suppress(OSError):
             self._claim.send(CLAIM.packed(len(self._keys), self._packed_keys, self._arguments))
-        except (RedisError, OSError) as error:
-            self._send_error = error
+            self._is_sent = True
 
     def read_claim(self) -> int:
         """Read the reply of the claim; return how many messages wait in the queue.
 
         A server that refuses the claim leaves the message in `.claimed`. A sweep returns it, and its job is replayed.
         """
-        try:
-            if self._send_error is not None:
-                raise self._send_error
-            reply = self._claim.receive_reply()
-            if isinstance(reply, ResponseError) and code_of(reply) == "NOSCRIPT":
-                # Nothing has happened yet: the server has been restarted.
-                reply = self._ask(self._claim, "EVAL", CLAIM.text, len(self._keys), *self._keys, *self._arguments)
-        finally:
-            self._arguments = []
+        if not self._is_sent:
+            raise ConnectionResetError("the claim could not be sent")
+        reply = self._claim.receive_reply()
+        if isinstance(reply, ResponseError) and code_of(reply) == "NOSCRIPT":
+            # Nothing has happened yet: the server has been restarted.
+            reply = self._ask(self._claim, "EVAL", CLAIM.text, len(self._keys), *self._keys, *self._arguments)
+        self._arguments, self._is_sent = [], False
         return int(_checked(reply)[0])
 
     def close(self) -> None:

@@ -5,7 +5,8 @@ That saves a job that comes alone the way through the main process, which hears 
 1. The blocking pop moves the message to the list `.claimed`, from which a sweep returns what is left behind.
 2. The message is noted in the memory that is shared with the main process (`permit`).
 3. The job is executed and its result stored, as that of a group of one. The claim, which records the message as
-   unacked, is sent while PostgreSQL executes the statements: nothing that a job does can end a whole worker before.
+   unacked, is sent while PostgreSQL executes the statements. Before that, a message of at most MAX_SIZE is decoded and
+   checked, which cannot end a whole worker: such a job would begin again and again, each time as if it were the first.
 4. The reply to the claim is read.
 5. The main process is told. It sends the events and acknowledges the message, as for every job.
 
@@ -84,10 +85,8 @@ class PoolClaims:
                 elif self._connections is not None and self._connections.pop_fd in ready:
                     # Nothing is expected.
                     self._close(ConnectionResetError("closed by the server"))
-            except SoftTimeLimitExceeded:
-                # It came after the job had ended.
-                pass
-            except (RedisError, OSError) as error:
+            except (RedisError, OSError, SoftTimeLimitExceeded) as error:
+                # A soft limit came after the job had ended, perhaps when half of a reply had been read.
                 self._close(error)
         return executed
 
@@ -133,21 +132,19 @@ class PoolClaims:
         self._permit.hold(raw)
         outcome, waiting, began, error = None, 1, monotonic(), None
         try:
-            self._running = raw, began
-            signal.setitimer(signal.ITIMER_REAL, SLOW)
-            [outcome] = run_group([job], lambda: connections.send_claim(raw))
-        except SoftTimeLimitExceeded:
-            pass
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            self._running = None
-        try:
+            try:
+                self._running = raw, began
+                signal.setitimer(signal.ITIMER_REAL, SLOW)
+                [outcome] = run_group([job], lambda: connections.send_claim(raw))
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                self._running = None
             # Also that of a job without statements.
             connections.send_claim(raw)
             waiting = connections.read_claim()
-        except (RedisError, OSError) as raised:
+        except (RedisError, OSError, SoftTimeLimitExceeded) as raised:
             # What was not claimed returns with a sweep, and is replayed.
-            error = raised
+            error = ConnectionError(f"the claim was not answered: {raised!r}")
         self._report(ENDED, raw, outcome, began, waiting)
         self._permit.release()
         if error is not None:

@@ -97,7 +97,7 @@ class PoolJobs(bootsteps.StartStopStep):
         if not self._may_claim():
             self.withdraw()
         elif not permit.granted and channel is not None and channel.claims.queues_are_empty:
-            # Never beside a claim of many: what it takes would overtake the messages before.
+            # Not while a claim of many is on its way: what it takes would overtake the messages before.
             permit.granted = True
 
     def _may_claim(self) -> bool:
