@@ -8,7 +8,8 @@ Which module calls which, from Celery down to the socket:
                        delivery and acknowledgement passes through `qos`. What it claims is decided by
     claims             the claims of a channel: when to claim, to wait, to deliver and to put back; with
     acknowledgements   the acknowledgements, which wait a few milliseconds for a claim that takes them along,
-    restore            redelivery of messages that other workers left behind, and
+    restore            redelivery of messages that other workers left behind,
+    delegated_claims   what a process of the pool claims on behalf of the channel, and
     queue_keys         the keys of its queues, with the arguments of a claim about them. It waits and claims through
     claim_call         the connection that messages are claimed and acknowledged on (claim.lua),
     blocking_pop       a connection for each queue of short jobs, which waits on the server (BLMOVE), and
@@ -26,6 +27,6 @@ none, config/celeryconfig.py does):
 - one command and its reply on a pooled connection (`plain_client`, `_create_client`): putting back, sweeping,
   acknowledging late; and the reply of the last claim when a consumer stops,
 
-and `stop_waiting` and `wait_last`, in which all blocking pops together have a second to reply
+and `Claims.stop_waiting` and `DelegatedClaims.wait_last`, in which all blocking pops together have a second to reply
 (`blocking_pop.UNBLOCK_TIMEOUT`).
 """

@@ -10,6 +10,7 @@ from kombu.log import get_logger
 from pattern_storage.tasks.transport.acknowledgements import Acknowledgements
 from pattern_storage.tasks.transport.blocking_pop import BlockingPops
 from pattern_storage.tasks.transport.claim_call import ClaimCall, Claimed, Moved, claim
+from pattern_storage.tasks.transport.delegated_claims import DelegatedClaims
 from pattern_storage.tasks.transport.key_watch import KeyWatch
 from pattern_storage.tasks.transport.message import Unreadable, load
 from pattern_storage.tasks.transport.queue_keys import QueueKey, QueueKeys
@@ -23,9 +24,9 @@ class Claims:
     """The claims of one channel. See `tasks.transport.transport` for the protocol."""
 
     def __init__(self, channel: Any) -> None:
-        self._channel = channel
-        self._pops = BlockingPops(channel, self._deliver_early)
-        self._watch = KeyWatch(channel, self._pops.refusal)
+        self.channel = channel
+        self.pops = BlockingPops(channel, self._deliver_early)
+        self._watch = KeyWatch(channel, self.pops.refusal)
         self._call = ClaimCall(channel, self._on_reply)
         self.acks = Acknowledgements(channel)
         # Claimed, not delivered yet.
@@ -35,23 +36,23 @@ class Claims:
         self._swept_at = 0.0
         # The delivery tag of a message that was delivered before the reply to its claim, until the next claim.
         self._early_tag = ""
-        #: Called when the channel must take no more messages: another process may wait for them on its behalf.
-        self.on_stop: Callable[[], None] = lambda: None
+        #: Those that another process makes on behalf of the channel.
+        self.delegated = DelegatedClaims(self)
         #: The delivery tag of the message that is being delivered, if its claim records it as unacked.
         self.claimed_tag = ""
 
     @property
     def connections(self) -> list[Any]:
         """All polled connections of the channel."""
-        return [self._call, self._watch, *self._pops.connections]
+        return [self._call, self._watch, *self.pops.connections]
 
-    def _free_slots(self) -> int:
+    def free_slots(self) -> int:
         """Return how many messages the prefetch limit lets the channel claim now."""
-        qos = self._channel.qos
+        qos = self.channel.qos
         if not qos.can_consume():
             return 0
         # Celery's `worker_disable_prefetch` replaces `can_consume` on the instance, and allows one more at a time.
-        limit = self._channel.claim_limit if self._channel.is_ahead and "can_consume" not in vars(qos) else 1
+        limit = self.channel.claim_limit if self.channel.is_ahead and "can_consume" not in vars(qos) else 1
         estimate = qos.can_consume_max_estimate()
         return max(min(limit, limit if estimate is None else estimate) - len(self._ready), 0)
 
@@ -59,35 +60,35 @@ class Claims:
 
     def work(self) -> None:
         """Send a claim or begin to wait, whichever is due. Called before each poll; waits for no reply."""
-        if not self._channel.active_queues:
+        if not self.channel.active_queues:
             return
         self.acks.begin_iteration()
-        slots = self._free_slots()
+        slots = self.free_slots()
         if not slots:
             self.stop_waiting()
         if self._call.pending or monotonic() < self._call.retry_at:
             return
-        if self._pops.refused or self._watch.changed:
-            self._pops.refused = self._watch.changed = self.queues_are_empty = False
-        if self._pops.moved or (slots and not self.queues_are_empty) or self.acks.are_due():
+        if self.pops.refused or self._watch.changed:
+            self.pops.refused = self._watch.changed = self.queues_are_empty = False
+        if self.pops.moved or (slots and not self.queues_are_empty) or self.acks.are_due():
             self._begin_claim(slots)
         elif slots:
-            self._wait([key for key in self._channel.queue_keys(self._channel.active_queues) if key.free])
+            self._wait([key for key in self.channel.queue_keys(self.channel.active_queues) if key.free])
 
     def _wait(self, queue_keys: list[QueueKey]) -> None:
         watched = [key for key in queue_keys if key.is_watched]
         if self._watch.begin(watched):
             queue_keys = [key for key in queue_keys if not key.is_watched]
-        self._pops.begin(queue_keys)
+        self.pops.begin(queue_keys)
 
     def _begin_claim(self, slots: int, early: Moved = ()) -> None:
-        queues = self._channel.next_queues() if slots else []
+        queues = self.channel.next_queues() if slots else []
         # Round robin between queues of one priority; in any other order a queue waits until those before are empty.
-        round_size = max(len(queues), 1) if self._channel.queue_order_strategy == "round_robin" else 1
-        moved, self._pops.moved = self._pops.moved, []
+        round_size = max(len(queues), 1) if self.channel.queue_order_strategy == "round_robin" else 1
+        moved, self.pops.moved = self.pops.moved, []
         self.acks.due_at = None
         self._early_tag = ""
-        self._call.begin(self._channel.queue_keys(queues), slots, round_size, self.acks.take(), moved, early)
+        self._call.begin(self.channel.queue_keys(queues), slots, round_size, self.acks.take(), moved, early)
 
     def _end_claim(self) -> None:
         reply = self._call.end()
@@ -113,13 +114,13 @@ class Claims:
         Returns False, and does neither, for a message that has to wait for the reply to a claim.
         """
         may_deliver = (
-            self._channel.is_ahead
-            and not (self._call.pending or self._pops.moved or self._channel.closing)
+            self.channel.is_ahead
+            and not (self._call.pending or self.pops.moved or self.channel.closing)
             and monotonic() >= self._call.retry_at
             and queue_key.needs_ack
             and not queue_key.is_watched
-            and queue_key.queue in self._channel.active_queues
-            and (slots := self._free_slots())
+            and queue_key.queue in self.channel.active_queues
+            and (slots := self.free_slots())
         )
         if not may_deliver:
             return False
@@ -132,50 +133,13 @@ class Claims:
         self._begin_claim(slots - 1, [(queue_key, raw)])
         self._early_tag = self.claimed_tag = tag
         try:
-            self._channel.deliver(message, queue_key.queue)
+            self.channel.deliver(message, queue_key.queue)
         except Unreadable:
             # Delivered again with the reply to the claim, and refused there.
             self._early_tag = ""
         finally:
             self.claimed_tag = ""
         return True
-
-    # --- for a pool process that claims by itself ---
-
-    def may_wait(self, queue: str) -> bool:
-        """Whether messages of this queue may be taken now, by anybody, and must be acknowledged."""
-        channel = self._channel
-        return bool(
-            queue in channel.active_queues
-            and queue not in channel._no_ack_queues
-            and channel.is_ahead
-            and not channel.closing
-            and self._free_slots()
-        )
-
-    def claim_moved(self, queue: str, raw: bytes) -> None:
-        """Claim a message that a pool process has moved to the `.claimed` list."""
-        [queue_key, *_] = self._channel.queue_keys([queue])
-        self._pops.moved.append((queue_key, raw))
-
-    def deliver_claimed(self, queue: str, raw: bytes) -> None:
-        """Deliver a message whose claim a pool process has sent."""
-        message = load(raw)
-        self.claimed_tag = str(message["properties"]["delivery_tag"])
-        try:
-            self._channel.deliver(message, queue)
-        finally:
-            self.claimed_tag = ""
-
-    def acknowledge(self, raw: bytes) -> None:
-        """Acknowledge a message that was not delivered, at once; on a closed channel too."""
-        client, tag = self._channel.plain_client, load(raw)["properties"]["delivery_tag"]
-        claim(client, self._channel.unacked_keys, QueueKeys(), limit=0, acks=[tag])
-
-    def wait_last(self, waiting: int) -> None:
-        """Wait anew, so that a pool process that waits comes first. `waiting`: number of messages in the queue."""
-        self._pops.end()
-        self.queues_are_empty = not waiting
 
     def keep_if_early(self, tag: str) -> None:
         """Acknowledge a message with the next claim as well, if the claim that records it may still be on its way."""
@@ -184,13 +148,13 @@ class Claims:
 
     def deliver(self) -> bool:
         """Deliver the claimed messages, or one of them to a consumer that works inside its callback."""
-        is_ahead, delivered = self._channel.is_ahead, False
+        is_ahead, delivered = self.channel.is_ahead, False
         if self._ready and not is_ahead:
             # No reply is read while the consumer works.
             self.stop_waiting()
         while self._ready and (is_ahead or not delivered):
             claimed = self._ready.popleft()
-            if claimed.queue_key.queue not in self._channel.active_queues:
+            if claimed.queue_key.queue not in self.channel.active_queues:
                 self._release([claimed])
                 continue
             delivered |= self._deliver(claimed)
@@ -200,9 +164,9 @@ class Claims:
         """Deliver a message. Returns False for one that cannot be read, which is put aside."""
         queue_key, self.claimed_tag, raw = claimed
         try:
-            self._channel.deliver(load(raw), queue_key.queue)
+            self.channel.deliver(load(raw), queue_key.queue)
         except Unreadable as error:
-            self._channel.put_aside(queue_key.key, claimed.tag, raw)
+            self.channel.put_aside(queue_key.key, claimed.tag, raw)
             logger.error("refused a message: %s; kept in the Redis list %s.unreadable", error, queue_key.key)
             return False
         finally:
@@ -213,18 +177,18 @@ class Claims:
 
     def stop_waiting(self) -> None:
         """End all blocking pops now, and put back the messages that they have moved."""
-        self.on_stop()
-        if not self._pops.pending and not self._pops.moved:
+        self.delegated.on_stop()
+        if not self.pops.pending and not self.pops.moved:
             return
         self.queues_are_empty = False
-        self._pops.end()
+        self.pops.end()
         self._flush()
 
     def _flush(self) -> None:
         """Put moved messages back and send all acknowledgements, waiting for the replies."""
-        while self._pops.moved or self.acks.are_unconfirmed:
-            moved, self._pops.moved = self._pops.moved, []
-            client, keys = self._channel.plain_client, self._channel.unacked_keys
+        while self.pops.moved or self.acks.are_unconfirmed:
+            moved, self.pops.moved = self.pops.moved, []
+            client, keys = self.channel.plain_client, self.channel.unacked_keys
             claim(client, keys, QueueKeys(), limit=0, acks=self.acks.take(), moved=moved)
             self.acks.confirm()
 
@@ -250,25 +214,25 @@ class Claims:
 
     def _release(self, messages: list[Claimed]) -> None:
         arguments = [part for message in messages for part in (message.tag, message.raw)]
-        keys = [*self._channel.unacked_keys, *(message.queue_key.key for message in messages)]
-        RELEASE.run(self._channel.plain_client, keys, arguments)
+        keys = [*self.channel.unacked_keys, *(message.queue_key.key for message in messages)]
+        RELEASE.run(self.channel.plain_client, keys, arguments)
 
     def sweep_if_due(self) -> None:
         """Sweep all queues that are consumed from, if that was not done lately."""
         # Half: the timer that calls has the same period, and is never exact.
-        if monotonic() - self._swept_at >= self._channel.unacked_restore_interval / 2:
+        if monotonic() - self._swept_at >= self.channel.unacked_restore_interval / 2:
             self._swept_at = monotonic()
-            sweep(self._channel, self._channel.active_queues)
+            sweep(self.channel, self.channel.active_queues)
 
     def on_consume(self, queue: str) -> None:
         """Begin to consume from a queue: put back the messages that a killed worker may have left of it."""
-        sweep(self._channel, [queue])
+        sweep(self.channel, [queue])
         self.queues_are_empty = False
 
     def on_cancel(self) -> None:
         """Let go of the queues that are no longer consumed from."""
         self.quiesce()
-        self._pops.close_others(self._channel.queue_keys(self._channel.active_queues))
+        self.pops.close_others(self.channel.queue_keys(self.channel.active_queues))
 
     def drop_dead_connections(self, patience: float) -> None:
         """Close connections whose reply is `patience` seconds late."""

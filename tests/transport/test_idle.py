@@ -101,7 +101,7 @@ def test_a_watch_of_what_came_meanwhile(redis_url: str, read: Open) -> None:
     claims = reader.channel.claims
     for number, priorities in enumerate(((9,), (3, 6), (9, 3, 6))):
         claims._watch._socket = None
-        claims._queues_empty = True
+        claims.queues_are_empty = True
         for priority in priorities:
             publish(redis_url, "a", [number], priority=priority)
         expected = [number] * len(priorities)

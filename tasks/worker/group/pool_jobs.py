@@ -91,7 +91,7 @@ class PoolJobs(bootsteps.StartStopStep):
         permit = self._permit
         if channel is not None and channel is not self._last_channel:
             self._last_channel = channel
-            channel.claims.on_stop = self.withdraw
+            channel.claims.delegated.on_stop = self.withdraw
         # Those that come meanwhile are collected.
         permit.busy = any(isinstance(request, PlainRequest) for request in state.reserved_requests)
         if not self._may_claim():
@@ -106,7 +106,7 @@ class PoolJobs(bootsteps.StartStopStep):
         return (
             channel is not None
             and grouper is not None
-            and channel.claims.may_wait(self._queue)
+            and channel.claims.delegated.may_wait(self._queue)
             and grouper.is_open
             and not grouper.traced
             and not consumer.controller.state.revoked
@@ -162,7 +162,7 @@ class PoolJobs(bootsteps.StartStopStep):
 
     def _on_moved(self, raw: bytes) -> None:
         if self._channel is not None:
-            self._channel.claims.claim_moved(self._queue, raw)
+            self._channel.claims.delegated.claim_moved(self._queue, raw)
 
     def _on_begun(self, pid: int, raw: bytes, began: float) -> None:
         """Treat a job that takes long as any other: it is shown, and can be terminated by a limit or an operator."""
@@ -186,11 +186,11 @@ class PoolJobs(bootsteps.StartStopStep):
         elif outcome is not None and (last := self._last_channel) is not None and last.connection is not None:
             # The queue is not consumed from any more.
             with suppress(*last.connection_errors):
-                last.claims.acknowledge(raw)
+                last.claims.delegated.acknowledge(raw)
         if (channel := self._channel) is not None and self._permit.granted:
             # The event loop notices a broken connection as well.
             with suppress(*channel.connection_errors):
-                channel.claims.wait_last(waiting)
+                channel.claims.delegated.wait_last(waiting)
 
     def _call(self, raw: bytes, pid: int, began: float) -> GroupCall | None:
         """Deliver the message as if it had been claimed here, and return a call that has begun with its job.
@@ -201,7 +201,7 @@ class PoolJobs(bootsteps.StartStopStep):
         if channel is None or channel.connection is None or grouper is None or self._queue not in channel.active_queues:
             return None
         with grouper.diverted() as requests:
-            channel.claims.deliver_claimed(self._queue, raw)
+            channel.claims.delegated.deliver(self._queue, raw)
         if not requests:
             return None
         call = GroupCall(requests, grouper)
