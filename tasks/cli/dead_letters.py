@@ -18,8 +18,8 @@ from pattern_storage.storage.dead_letters import PAGE_SIZE, DeadLetter, Entry, L
 from pattern_storage.storage.errors import ContractInvalid
 from pattern_storage.tasks.cli.exits import Exit, InputInvalid
 from pattern_storage.tasks.cli.interrupts import explain_interrupt
-from pattern_storage.tasks.cli.operator import act_on, check_not_empty, query, read_filter, report_count
-from pattern_storage.tasks.cli.options import DryRun, ErrorTypeOption, Ids, Json
+from pattern_storage.tasks.cli.operator import act_on, check_not_empty, confirm, query, read_filter, report_count
+from pattern_storage.tasks.cli.options import DryRun, ErrorTypeOption, Ids, Json, Yes
 from pattern_storage.tasks.cli.output import err, plural, print_json
 from pattern_storage.tasks.cli.tables import print_list, print_pairs
 from pattern_storage.tasks.client import PatternStorageClient
@@ -110,12 +110,17 @@ def discard(
     operation: Operation = None,
     name: Name = None,
     every: All = False,
+    yes: Yes = False,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Remove dead letters for good."""
+    """Remove dead letters for good: those named, or all that match the options, after asking."""
     wanted = _filter(error_type, operation, name)
     _check_selection(ids, wanted, every)
+    if not ids and not dry_run:
+        count = query(partial(dead_letters.count, wanted=LetterFilter(**wanted), limit=None))
+        if count:
+            confirm(f"{plural(count, 'dead letter')} would be removed for good.", yes=yes)
     report = Report("discarded", "discard dead letters", wanted, dry_run, as_json)
     for entries in _entries(ids, wanted):
         discarded = [entry.correlation_id for entry in entries]

@@ -63,7 +63,11 @@ def test_every_page_is_listed_and_discarded(paged: Any, letters: set[str]) -> No
     said = paged("discard", *listed[:3])
     assert (said.code, said.out.split(), said.err) == (0, listed[:3], "discarded: 3\n")
     said = paged("discard", "--all")
+    asked = "Error: 4 dead letters would be removed for good. Add --yes to say so, or --dry-run to look first"
+    assert (said.code, said.out, said.error) == (2, "", asked)
+    said = paged("discard", "--all", "--yes")
     assert (said.code, said.out.split(), said.err) == (0, listed[3:], "discarded: 4\n")
+    assert paged("discard", "--all").code == 0, "nothing is left to ask about"
     assert paged("list", "--json").json == []
 
 
