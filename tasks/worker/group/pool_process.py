@@ -16,6 +16,7 @@ from celery.concurrency import asynpool, prefork
 from pattern_storage.tasks.worker.group import child
 from pattern_storage.tasks.worker.group.permit import Permit
 from pattern_storage.tasks.worker.group.pool_claims import PoolClaims
+from pattern_storage.tasks.worker.half_read import ResultHandler
 
 #: Bytes of a pipe to a process: more than a group of 32 usual jobs has, and Linux' limit for a user who is not root.
 PIPE_SIZE = 1 << 20
@@ -74,6 +75,7 @@ class Pool(asynpool.AsynPool):
     """
 
     Worker = PoolProcess
+    ResultHandler = ResultHandler
 
     # Celery's, which its type stubs do not know.
     outbound_buffer: Any
@@ -97,6 +99,11 @@ class Pool(asynpool.AsynPool):
         self.on_claimer_lost: Callable[[int], None] = lambda pid: None
         super().__init__(*args, **options)
         self._result_handler.state_handlers[CLAIMED] = lambda *report: self.on_claimed(*report)
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        """Read from all processes in an event loop, the first one or that after a broken connection."""
+        super().register_with_event_loop(hub)
+        self._result_handler.resume()
 
     def read_report(self, timeout: float) -> bool:
         """Read one message of the process that claims, in whole; return whether there is such a process."""
