@@ -169,7 +169,7 @@ def test_dead_letters_are_replayed_and_discarded_with_an_audit(
     assert (stopped.code, stopped.out) == (130, "")
     assert stopped.err.startswith("What was sent again until now goes on: ")
     assert run("dead-letters", "replay", job, "--json").json["count"] == 1
-    assert run("dead-letters", "discard", "--error-type", "connection_lost", "--json").json["count"] == 1
+    assert run("dead-letters", "discard", "--error-type", "connection_lost", "--yes", "--json").json["count"] == 1
     entries = [(entry["action"], entry["filter"]) for entry in run("audit", "--json").json]
     assert entries == [
         ("discard dead letters", {"error_type": "connection_lost"}), ("replay dead letters", {"jobs": [job]}),

@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,22 @@ class _ProcessSlot:
         return self._name
 
 
+class FilesCollector(MultiProcessCollector):
+    """prometheus_client's collector of the files of all processes, also while a process is creating one."""
+
+    def collect(self) -> Any:
+        """Return what all files say together. An empty one would fail the whole request."""
+        files = [str(file) for file in Path(self._path).glob("*.db") if _has_content(file)]
+        return self.merge(files, accumulate=True)  # type: ignore[no-untyped-call]
+
+
+def _has_content(file: Path) -> bool:
+    # Gauges of a process that has ended are removed.
+    with suppress(FileNotFoundError):
+        return file.stat().st_size > 0
+    return False
+
+
 def serve(settings: Settings, queues: Callable[[], Collection[str]]) -> Recorder:
     """Open the endpoint of this process and of those it will fork; return the recorder for all of them.
 
@@ -56,7 +73,7 @@ def serve(settings: Settings, queues: Callable[[], Collection[str]]) -> Recorder
     # of our code runs.
     values.ValueClass = values.MultiProcessValue(slot)  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()
-    MultiProcessCollector(registry, str(directory))  # type: ignore[no-untyped-call]
+    FilesCollector(registry, str(directory))  # type: ignore[no-untyped-call]
     registry.register(ServersCollector(settings, queues))
     address, port = settings.metrics_address, settings.metrics_port
     try:
