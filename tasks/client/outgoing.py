@@ -47,6 +47,8 @@ def build(operation: str, *, correlation_id: UUID | str | None = None, **fields:
 
 def prepare(contract: ModelContractPatternStorage, *, id_is_new: bool = False) -> Outgoing:
     """Check every value of a contract and return its job. Raises ContractInvalid or UnsupportedOperation."""
+    if not isinstance(contract, ModelContractPatternStorage):
+        raise ContractInvalid(f"contract should be a ModelContractPatternStorage, got {type(contract).__name__}")
     check(contract)
     try:
         text = _to_json(contract)

@@ -102,6 +102,8 @@ class TestSending:
         with pytest.raises(ContractInvalid, match=r"^confidence_score should be ") as caught:
             client.submit(bad)
         assert caught.value.contract_index is None
+        with pytest.raises(ContractInvalid, match=r"^contract 1: contract should be a ModelContract\w+, got dict$"):
+            client.submit_many([good, {"operation": "insert", "data": make_pattern()}])  # type: ignore[list-item]
         assert store.keys() == []
         assert client.get(good.correlation_id).status() == "UNKNOWN"
 
