@@ -121,14 +121,18 @@ class Claims:
 
         wait_until(claimed, "a pool process claims a job")
 
+    def begin_with_slow(self, environment: dict[str, str]) -> None:
+        """Start the worker on a database in which inserts take as long as SLOW says, and have it claim."""
+        with self.load.connect() as connection:
+            connection.execute(SLOW)
+        self.start(environment)
+        self.begin()
+
 
 def begin_slow(claims: Claims) -> ModelContractPatternStorage:
     """Start the worker and return a job that is running, for a second."""
     load = claims.load
-    with load.connect() as connection:
-        connection.execute(SLOW)
-    claims.start(SOON)
-    claims.begin()
+    claims.begin_with_slow(SOON)
     job = load.insert("slow")
     job.data["usage_count"] = 1
     load.submit([job])

@@ -11,7 +11,7 @@ from kombu import pools
 
 from tests.fix_faults import AT_ONCE, SOON, Launch
 from tests.fix_load import Load
-from tests.fix_pool_claims import SLOW, Claims, begin_slow
+from tests.fix_pool_claims import Claims, begin_slow
 from tests.fix_process import DEADLINE, wait_until
 
 
@@ -74,10 +74,7 @@ def test_one_process_claims_and_is_replaced_after_so_many_jobs(claims: Claims) -
 def test_a_slow_job_is_shown_and_ends_at_its_limit_or_by_an_operator(claims: Claims) -> None:
     """As a job that the main process has claimed; the next ones need not wait for it."""
     load = claims.load
-    with load.connect() as connection:
-        connection.execute(SLOW)
-    claims.start(SOON)
-    claims.begin()
+    claims.begin_with_slow(SOON)
 
     def begin(seconds: int) -> str:
         job = load.insert("slow")
@@ -100,10 +97,7 @@ def test_a_slow_job_is_shown_and_ends_at_its_limit_or_by_an_operator(claims: Cla
 def test_a_slow_job_ends_at_its_time_limit(claims: Claims) -> None:
     """The group is rolled back, and the job goes alone, which ends at the same limit."""
     load = claims.load
-    with load.connect() as connection:
-        connection.execute(SLOW)
-    claims.start(SOON | {"PATTERN_STORAGE_TASK_SOFT_TIME_LIMIT": "2", "PATTERN_STORAGE_TASK_TIME_LIMIT": "5"})
-    claims.begin()
+    claims.begin_with_slow(SOON | {"PATTERN_STORAGE_TASK_SOFT_TIME_LIMIT": "2", "PATTERN_STORAGE_TASK_TIME_LIMIT": "5"})
     job = load.insert("slow")
     job.data["usage_count"] = 60
     load.submit([job])
