@@ -6,10 +6,12 @@ from collections import deque
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
+from weakref import ref
 
 import pytest
 from celery.worker import request as celery_request
 from celery.worker import state
+from kombu.asynchronous import Hub
 from kombu.asynchronous.semaphore import LaxBoundedSemaphore
 from kombu.transport.virtual import Message as KombuMessage
 
@@ -120,9 +122,9 @@ def test_a_job_that_leaves_its_group_starts_once() -> None:
     plain, _, ours, _ = both()
     total = state.total_count[plain.name]
     alone: list[Any] = []
-    group = call.GroupCall([plain], SimpleNamespace(end=int, begin_ahead=int, execute_alone=alone.append))
-    group._slow = SimpleNamespace(cancel=int)
     for pid in (7, 8):
+        group = call.GroupCall([plain], SimpleNamespace(end=int, begin_ahead=int, execute_alone=alone.append))
+        group._slow = SimpleNamespace(cancel=int)
         plain.on_accepted(pid, 0.0)
         assert plain in state.active_requests
         group.on_ended([None])
@@ -130,6 +132,19 @@ def test_a_job_that_leaves_its_group_starts_once() -> None:
     assert alone == [plain, plain]
     assert [event["type"] for event in ours.sent] == ["task-started"]
     assert state.total_count[plain.name] == total + 1
+
+
+def test_a_group_that_has_ended_keeps_no_requests() -> None:
+    # kombu keeps a timer that was cancelled until it would have been due: hundreds of megabytes of messages.
+    plain, _, _, _ = both()
+    hub = Hub()
+    group = call.GroupCall([plain], SimpleNamespace(end=int, begin_ahead=int, consumer=SimpleNamespace(hub=hub)))
+    group.on_accepted(7, 0.0)
+    group.on_ended([(0, "shown", 0.5)])
+    assert group.mark_started in [entry.fun for *_, entry in hub.timer.queue]
+    kept = ref(plain)
+    del plain
+    assert kept() is None
 
 
 def test_a_plain_job_is_one() -> None:

@@ -86,8 +86,7 @@ class GroupCall:
             # A pool of threads reports in this way that the call was ended from outside.
             self.on_lost(outcomes)
             return
-        self._end()
-        for request, outcome in zip(self._requests, outcomes, strict=True):
+        for request, outcome in zip(self._end(), outcomes, strict=True):
             if outcome is None:
                 _report(request, self._execute_alone, request)
             else:
@@ -99,17 +98,20 @@ class GroupCall:
         Jobs that had committed are replayed. The loss counts as an attempt of none of them; if the guilty one kills its
         process again, that counts.
         """
-        self._end()
+        requests = self._end()
         if state.should_terminate:
             return
-        logger.warning("%d jobs of a lost group are executed alone: %s", len(self._requests), failure.exception)
-        for request in self._requests:
+        logger.warning("%d jobs of a lost group are executed alone: %s", len(requests), failure.exception)
+        for request in requests:
             _report(request, self._execute_alone, request)
 
-    def _end(self) -> None:
+    def _end(self) -> Sequence[PlainRequest]:
+        """Return the requests, and forget them: kombu keeps a timer that was cancelled until it would have been due."""
         if self._slow is not None:
             self._slow.cancel()
         self._grouper.end()
+        requests, self._requests = self._requests, ()
+        return requests
 
     def _execute_alone(self, request: PlainRequest) -> None:
         if request._already_revoked or request._already_cancelled or request.acknowledged:
