@@ -14,7 +14,7 @@ from tests.fix_process import DEADLINE, wait_until
 DEADLY = """
 import os, signal
 from pathlib import Path
-from pattern_storage.tasks.worker.group import claim_connections, permit, pool_claims, pool_jobs
+from pattern_storage.tasks.worker.group import claim_connections, permit, pool_claims, pool_reports
 
 folder = Path(__file__).parent
 
@@ -68,7 +68,7 @@ def note_moved(self, raw):
     (folder / "moved").touch()
     on_moved(self, raw)
 
-on_moved, pool_jobs.PoolJobs._on_moved = pool_jobs.PoolJobs._on_moved, note_moved
+on_moved, pool_reports.PoolReports._on_moved = pool_reports.PoolReports._on_moved, note_moved
 pool_claims.PoolClaims._take, pool_claims.run_group = deadly_take, deadly_run_group
 permit.Permit.hold, permit.Permit.release = deadly_hold, deadly_release
 claim_connections.ClaimConnections.send_claim = deadly_send_claim

@@ -27,6 +27,6 @@ none, config/celeryconfig.py does):
 - one command and its reply on a pooled connection (`plain_client`, `_create_client`): putting back, sweeping,
   acknowledging late; and the reply of the last claim when a consumer stops,
 
-and `Claims.stop_waiting` and `DelegatedClaims.wait_last`, in which all blocking pops together have a second to reply
-(`blocking_pop.UNBLOCK_TIMEOUT`).
+and `Claims.stop_waiting` and `DelegatedClaims.leave_waiting`, in which all blocking pops together have a second to
+reply (`blocking_pop.UNBLOCK_TIMEOUT`).
 """

@@ -73,7 +73,8 @@ class Claims:
         if self.pops.moved or (slots and not self.queues_are_empty) or self.acks.are_due():
             self._begin_claim(slots)
         elif slots:
-            self._wait([key for key in self.channel.queue_keys(self.channel.active_queues) if key.free])
+            keys = self.channel.queue_keys(self.channel.active_queues)
+            self._wait([key for key in keys if key.free and not self.delegated.leaves(key)])
 
     def _wait(self, queue_keys: list[QueueKey]) -> None:
         watched = [key for key in queue_keys if key.is_watched]

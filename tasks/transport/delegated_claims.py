@@ -5,7 +5,7 @@ from typing import Any
 
 from pattern_storage.tasks.transport.claim_call import claim
 from pattern_storage.tasks.transport.message import load
-from pattern_storage.tasks.transport.queue_keys import QueueKeys
+from pattern_storage.tasks.transport.queue_keys import QueueKey, QueueKeys
 
 
 class DelegatedClaims:
@@ -19,6 +19,8 @@ class DelegatedClaims:
         self._claims, self._channel = claims, claims.channel
         #: Called when the channel must take no more messages, so that the other process must not either.
         self.on_stop: Callable[[], None] = lambda: None
+        # The queue for whose messages the other process alone waits now.
+        self._left_to_process = ""
 
     def may_wait(self, queue: str) -> bool:
         """Whether messages of this queue may be taken now, by anybody, and must be acknowledged."""
@@ -50,7 +52,18 @@ class DelegatedClaims:
         client, tag = self._channel.plain_client, load(raw)["properties"]["delivery_tag"]
         claim(client, self._channel.unacked_keys, QueueKeys(), limit=0, acks=[tag])
 
-    def wait_last(self, waiting: int) -> None:
-        """Have the channel wait anew, so that the process comes first. `waiting`: number of messages in the queue."""
-        self._claims.pops.end()
-        self._claims.queues_are_empty = not waiting
+    def leave_waiting(self, queue: str) -> None:
+        """Leave it to the other process to wait for the messages of a queue, those without a priority."""
+        if not self._left_to_process:
+            self._left_to_process = queue
+            self._claims.pops.end()
+
+    def resume_waiting(self, *, claim: bool = False) -> None:
+        """Have the channel wait again, after a claim if messages may wait already."""
+        self._left_to_process = ""
+        if claim:
+            self._claims.queues_are_empty = False
+
+    def leaves(self, queue_key: QueueKey) -> bool:
+        """Whether the other process waits for the messages of this key, so that the channel need not."""
+        return queue_key.queue == self._left_to_process and not queue_key.is_watched

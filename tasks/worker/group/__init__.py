@@ -14,7 +14,8 @@ Redis; most of that costs as much for many jobs as for one. The modules, in the 
 
 A job that comes alone goes a shorter way, in which the main process hears of it when it has ended:
 
-    pool_jobs          in the main process: permits it, and does then what is to be done for every job
+    pool_jobs          in the main process: permits it, and withdraws that
+    pool_reports       in the main process: does its share of each job, of some together, when they have ended
     permit             the memory in which the main process permits it, and finds the job of a process that was killed
     pool_claims        in one pool process: waits on Redis and for calls, and executes a plain job as a group of one
     claim_connections  its connections to Redis

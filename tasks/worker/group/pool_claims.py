@@ -8,7 +8,7 @@ That saves a job that comes alone the way through the main process, which hears 
    unacked, is sent while PostgreSQL executes the statements. Before that, a message of at most MAX_SIZE is decoded and
    checked, which cannot end a whole worker: such a job would begin again and again, each time as if it were the first.
 4. The reply to the claim is read.
-5. The main process is told. It sends the events and acknowledges the message, as for every job.
+5. The main process is told. It sends the events and acknowledges the message, as for every job (`pool_reports`).
 
 If the process ends before the last step, the main process finds the message in the shared memory, and executes it. If
 the whole worker ends, the message is redelivered as that of any job.
@@ -41,9 +41,12 @@ CHECK = 1.0
 #: Seconds after an error of the connection: the main process takes the messages meanwhile.
 RETRY_DELAY = 5.0
 
-#: Reports to the main process: a message that it has to claim itself, a job that has been running for SLOW seconds, and
-#: one that ended.
-MOVED, BEGUN, ENDED = "moved", "begun", "ended"
+#: Seconds that a job runs until the main process waits for the next messages.
+BUSY_AFTER = 0.005
+
+#: Reports to the main process: a message that it has to claim itself, a job that has been running for BUSY_AFTER
+#: seconds, one for SLOW seconds, and one that ended.
+MOVED, BUSY, BEGUN, ENDED = "moved", "busy", "begun", "ended"
 
 
 class PoolClaims:
@@ -134,7 +137,7 @@ class PoolClaims:
         try:
             try:
                 self._running = raw, began
-                signal.setitimer(signal.ITIMER_REAL, SLOW)
+                signal.setitimer(signal.ITIMER_REAL, BUSY_AFTER, SLOW)
                 [outcome] = run_group([job], lambda: connections.send_claim(raw))
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0)
@@ -165,5 +168,11 @@ class PoolClaims:
         return GroupedJob(headers["task"], headers["id"], request_of(message, self._hostname), raw_body(message))
 
     def _on_slow(self, *_: Any) -> None:
-        if self._running is not None:
-            self._report(BEGUN, *self._running)
+        if self._running is None:
+            return
+        raw, began = self._running
+        if monotonic() < began + SLOW:
+            self._report(BUSY, raw)
+        else:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            self._report(BEGUN, raw, began)

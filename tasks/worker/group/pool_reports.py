@@ -1,0 +1,187 @@
+"""Reports of a pool process about jobs that it has claimed itself: the main process does its share of each.
+
+That is what Celery does of every job, events and acknowledgement among it. It comes after the result, so that nobody
+waits for it. While the process has one job after the other, the main process neither waits for messages nor does its
+share of each job at once: it would take a processor, and its caches, from the next job.
+"""
+
+import os
+import signal
+from contextlib import suppress
+from time import monotonic
+from types import SimpleNamespace
+from typing import Any
+
+from billiard.pool import SIG_SOFT_TIMEOUT
+
+from pattern_storage.storage.logs import get_logger
+from pattern_storage.tasks.transport.channel import Channel
+from pattern_storage.tasks.worker.group.call import GroupCall
+from pattern_storage.tasks.worker.group.grouper import Grouper
+from pattern_storage.tasks.worker.group.pool_claims import BEGUN, BUSY, ENDED, MOVED
+
+logger = get_logger(__name__)
+
+#: Seconds for which reports of jobs that have ended wait for others. If there was none, the main process waits for
+#: messages itself.
+INTERVAL = 0.025
+#: Messages that wait behind a job of the process, from which on the main process collects them. One is the next job.
+BACKLOG = 2
+
+
+class PoolReports:
+    """Handles the reports, on behalf of a worker's consumer."""
+
+    def __init__(self, consumer: Any) -> None:
+        self._consumer = consumer
+        self.queue: str = consumer.app.conf.task_default_queue
+        #: The channel that messages came from at last.
+        self.last_channel: Channel | None = None
+        #: Whether the process may be left alone with waiting: it has the permit.
+        self.may_leave = False
+        # Of jobs that have ended, until the timer.
+        self._ended: list[tuple[Any, ...]] = []
+        self._timer: Any = None
+        # The job that has been running for so long that it is treated as every other, and its time limits.
+        self._long: GroupCall | None = None
+        self._long_message = b""
+        self._limits: list[Any] = []
+
+    @property
+    def grouper(self) -> Grouper | None:
+        """The grouper of the consumer's connection, if jobs are executed in groups."""
+        grouper: Grouper | None = getattr(self._consumer, "storage_grouper", None)
+        return grouper
+
+    @property
+    def channel(self) -> Channel | None:
+        """The channel that messages come from; None before there is one, and for another broker."""
+        channel = getattr(self._consumer.task_consumer, "channel", None)
+        return channel if isinstance(channel, Channel) else None
+
+    def on_report(self, kind: str, pid: int, raw: bytes, *values: Any) -> None:
+        """Handle a report, see `pool_claims`."""
+        try:
+            if kind == MOVED:
+                self._on_moved(raw)
+            elif kind == BUSY:
+                self.resume_waiting(claim=True)
+            elif kind == BEGUN:
+                self._on_begun(pid, raw, *values)
+            elif kind == ENDED:
+                *outcome, waiting = values
+                self._ended.append((pid, raw, *outcome))
+                self._schedule(waiting)
+        except Exception:
+            logger.exception("a report of process %d failed; its job is delivered again", pid)
+
+    def on_lost(self, pid: int, raw: bytes) -> None:
+        """Execute the job that a process had claimed when it ended; `raw` is its message, empty if there was none."""
+        self.conclude()
+        self.resume_waiting(claim=True)
+        if not raw and self._long is None:
+            return
+        try:
+            call = self._long or self._call(raw, pid, monotonic())
+            self._forget_long()
+            if call is not None:
+                call.on_lost(SimpleNamespace(exception=f"process {pid} ended"))
+        # The connection may be lost as well.
+        except Exception:
+            logger.exception("the job of process %d, which ended, is delivered again", pid)
+
+    # --- one job after the other ---
+
+    def _schedule(self, waiting: int) -> None:
+        """Leave waiting to the process, and conclude its job with others; at once if it is not to go on like that."""
+        channel = self.channel
+        if waiting >= BACKLOG or self._long is not None or channel is None or not self.may_leave:
+            self.conclude()
+            self.resume_waiting(claim=waiting > 0)
+            return
+        if self._timer is None:
+            self._timer = self._consumer.hub.call_later(INTERVAL, self._on_timer)
+        # The event loop notices a broken connection as well.
+        with suppress(*channel.connection_errors):
+            channel.claims.delegated.leave_waiting(self.queue)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if not self._ended:
+            # The process waits as well, and has done so for longer: it gets the next message.
+            self.resume_waiting()
+        else:
+            self.conclude()
+            self._timer = self._consumer.hub.call_later(INTERVAL, self._on_timer)
+
+    def resume_waiting(self, *, claim: bool = False) -> None:
+        """Have the main process wait for messages again, after a claim if there may be some."""
+        if (channel := self.channel) is not None:
+            channel.claims.delegated.resume_waiting(claim=claim)
+
+    def conclude(self) -> None:
+        """Do what is left to do of the jobs that have ended."""
+        ended, self._ended = self._ended, []
+        for pid, raw, outcome, began in ended:
+            try:
+                self._on_ended(pid, raw, outcome, began)
+            except Exception:
+                logger.exception("a job of process %d was not concluded; it is delivered again", pid)
+
+    # --- each job ---
+
+    def _on_moved(self, raw: bytes) -> None:
+        if self.channel is not None:
+            self.channel.claims.delegated.claim_moved(self.queue, raw)
+
+    def _on_begun(self, pid: int, raw: bytes, began: float) -> None:
+        """Treat a job that takes long as any other: it is shown, and can be terminated by a limit or an operator."""
+        self._long = self._call(raw, pid, began)
+        if self._long is None:
+            return
+        self._long_message = raw
+        self._long.mark_started()
+        soft, hard = self._long.limits
+        for seconds, number in ((soft, SIG_SOFT_TIMEOUT), (hard, signal.SIGKILL)):
+            if seconds:
+                self._limits.append(self._consumer.hub.call_later(began + seconds - monotonic(), _send, pid, number))
+
+    def _on_ended(self, pid: int, raw: bytes, outcome: Any, began: float) -> None:
+        call = self._long if self._long_message == raw else None
+        if call is None:
+            call = self._call(raw, pid, began)
+        self._forget_long()
+        if call is not None:
+            call.on_ended([outcome])
+        elif outcome is not None and (last := self.last_channel) is not None and last.connection is not None:
+            # The queue is not consumed from any more.
+            with suppress(*last.connection_errors):
+                last.claims.delegated.acknowledge(raw)
+
+    def _call(self, raw: bytes, pid: int, began: float) -> GroupCall | None:
+        """Deliver the message as if it had been claimed here, and return a call that has begun with its job.
+
+        None if Celery has the job: it was revoked meanwhile, for example.
+        """
+        channel, grouper = self.channel, self.grouper
+        if channel is None or channel.connection is None or grouper is None or self.queue not in channel.active_queues:
+            return None
+        with grouper.diverted() as requests:
+            channel.claims.delegated.deliver(self.queue, raw)
+        if not requests:
+            return None
+        call = GroupCall(requests, grouper)
+        call.on_accepted(pid, began)
+        return call
+
+    def _forget_long(self) -> None:
+        self._long, self._long_message = None, b""
+        while self._limits:
+            self._limits.pop().cancel()
+
+
+def _send(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        logger.debug("process %d has ended", pid)
