@@ -143,7 +143,7 @@ $(VENV)/.bench: $(STAMP)
 
 .PHONY: bench
 bench: $(VENV)/.bench ## measure beside other queues, half an hour; writes docs/benchmarks.md and its pictures
-	$(BIN)/python -m bench.peers --write
+	$(BIN)/python -m bench.peers --finals 5 --write
 
 .PHONY: bench-quick
 bench-quick: $(STAMP) ## the same in three minutes; fails where a ratio fell by a quarter since make bench

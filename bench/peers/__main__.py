@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from bench.peers import environment, report
-from bench.peers.plan import Plan, estimate, measure
+from bench.peers.plan import SINGLE, Plan, estimate, measure
 from bench.peers.recorded import KEPT, Recorded, best_peer, ratios
 from bench.peers.registry import OURS, PEERS
 from bench.peers.results import PARTS
@@ -37,7 +37,9 @@ def arguments() -> argparse.Namespace:
     known = f"any of {', '.join(PEERS)}; all of them by default"
     parser.add_argument("--peers", type=lambda text: names(text, list(PEERS)), help=known)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--jobs", type=int, default=3_000, help="in the queue before the workers go (default 3000)")
+    known = "rounds after these of pattern-storage and the best peers (default 0)"
+    parser.add_argument("--finals", type=int, default=0, help=known)
+    parser.add_argument("--jobs", type=int, default=10_000, help="in the queue before the workers go (default 10000)")
     parser.add_argument("--processes", type=int, default=2, help="worker processes (default 2)")
     parser.add_argument("--most", type=int, default=1_000_000, help="of growing numbers, the largest (default 1000000)")
     parser.add_argument("--write", action="store_true", help="keep the figures in bench/recorded.json and the docs")
@@ -48,11 +50,14 @@ def arguments() -> argparse.Namespace:
 def plan_of(chosen: argparse.Namespace, recorded: Recorded) -> Plan:
     """Return what is to be measured."""
     if not chosen.quick:
-        return Plan(chosen.part or list(PARTS), chosen.peers, chosen.rounds, chosen.jobs, chosen.processes, chosen.most)
+        return Plan(
+            chosen.part or list(PARTS), chosen.peers, chosen.rounds, chosen.finals, chosen.jobs, chosen.processes,
+            chosen.most,
+        )  # fmt: skip
     best = best_peer(recorded)
     if best is None:
         sys.exit("there are no figures to compare with: make bench")
-    return Plan(["jobs", "enqueue", "latency"], [OURS.name, "celery", best], jobs=2_000, seconds=1.0)
+    return Plan(["jobs", "enqueue", "latency"], [OURS.name, "celery", best], jobs=4_000, seconds=1.0)
 
 
 def fallen(now: dict[str, float], before: dict[str, float]) -> list[str]:
@@ -88,7 +93,8 @@ def main() -> int:
 
         recorded.parts |= measured
         for part in measured:
-            recorded.conditions[part] = f"{machine}; {plan.rounds_of(part)} rounds, {plan.jobs:,} jobs."
+            after = f", {plan.finals} more of the best" if plan.finals and part in SINGLE else ""
+            recorded.conditions[part] = f"{machine}; {plan.rounds_of(part)} rounds{after}, {plan.jobs_of(part):,} jobs."
         recorded.save()
         report.write(recorded)
         plots.write(recorded)

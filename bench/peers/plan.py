@@ -1,7 +1,7 @@
 """Plan of one run: its measurements, their order, and about how long it takes."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +18,12 @@ COMPARED["queued"] = COMPARED["rows"]
 #: Parts that are measured peer by peer, in rounds.
 SINGLE = ("jobs", "enqueue", "latency")
 #: Seconds that a peer takes in a round of a part, about, and what a part takes besides.
-SECONDS = {"jobs": 8, "enqueue": 6, "latency": 8, "processes": 32, "rows": 48, "queued": 60, "batches": 40}
+SECONDS = {"jobs": 15, "enqueue": 6, "latency": 8, "processes": 32, "rows": 48, "queued": 60, "batches": 40}
 BESIDES = {"rows": 150}
+#: Jobs in the queue in the parts that fill it for each size.
+FEW = 3_000
+#: Peers that are measured in the rounds after, usually.
+FINALISTS = 3
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,9 @@ class Plan:
     parts: Sequence[str]
     peers: Sequence[str] | None = None
     rounds: int = 3
-    jobs: int = 3_000
+    #: Rounds after these of ours and the peers that were best.
+    finals: int = 0
+    jobs: int = 10_000
     processes: int = 2
     #: The largest of growing numbers of rows and of queued jobs.
     most: int = 1_000_000
@@ -49,14 +55,34 @@ class Plan:
         wanted = {peer.name for part in self.parts for peer in self.peers_of(part)}
         return [peer for peer in PEERS.values() if peer.name in wanted]
 
+    def jobs_of(self, part: str) -> int:
+        """Return how many jobs are put into the queue at once."""
+        return self.jobs if part in SINGLE else min(self.jobs, FEW)
+
     def rounds_of(self, part: str) -> int:
         """Return how often a part is measured: what takes minutes is measured once or twice."""
         return min(self.rounds, {"processes": 2, "rows": 1, "queued": 1}.get(part, self.rounds))
 
 
+#: Metrics of which each has a best peer, and whether less is better.
+BEST = (("jobs", "jobs_per_second", False), ("enqueue", "enqueue_per_second", False), ("latency", "low_ms:50", True))
+
+
+def finalists(results: Mapping[str, Results]) -> list[Peer]:
+    """Return ours and the best peer of each of the parts that were measured, in the order of all peers."""
+    names = {OURS.name}
+    for part, metric, less in BEST:
+        rows = results[part].values() if part in results else {}
+        others = {name: rows[name][metric].median for name in rows if not name.startswith(OURS.name)}
+        if others:
+            names.add((min if less else max)(others, key=others.__getitem__))
+    return [peer for peer in PEERS.values() if peer.name in names]
+
+
 def estimate(plan: Plan) -> float:
     """Return about how many seconds it takes on a machine that does nothing else."""
-    return sum(
+    singles = sum(SECONDS[part] for part in plan.parts if part in SINGLE)
+    return plan.finals * FINALISTS * singles + sum(
         plan.rounds_of(part) * len(plan.peers_of(part)) * SECONDS[part] + BESIDES.get(part, 0) for part in plan.parts
     )
 
@@ -74,18 +100,23 @@ def measure(plan: Plan, servers: Servers, folder: Path) -> dict[str, Results]:
         for peer in plan.peers_of(singles[0]):
             _single(plan, peer, servers, folder, results)
             tell(f"round {number + 1}, {peer.name}")
+    best = finalists(results)
+    for number in range(plan.finals if singles else 0):
+        for peer in best:
+            _single(plan, peer, servers, folder, results)
+            tell(f"round {plan.rounds + number + 1}, {peer.name}")
     for part in plan.parts:
         if part in SINGLE:
             continue
         peers = plan.peers_of(part)
         for number in range(plan.rounds_of(part)):
             if part == "processes":
-                sizes.processes(peers, servers, folder, plan.jobs, results[part])
+                sizes.processes(peers, servers, folder, plan.jobs_of(part), results[part])
             elif part == "batches":
                 batches(servers, folder, results[part], [size for size in SIZES if size <= plan.most])
             elif part == "rows":
                 chosen = [size for size in sizes.ROWS if size <= plan.most]
-                sizes.rows(peers, servers, folder, plan.jobs, results[part], chosen)
+                sizes.rows(peers, servers, folder, plan.jobs_of(part), results[part], chosen)
             else:
                 chosen = [size for size in sizes.QUEUED if size <= plan.most]
                 sizes.queued(peers, servers, folder, results[part], chosen)

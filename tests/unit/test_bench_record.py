@@ -7,6 +7,7 @@ import pytest
 
 from bench.peers import report
 from bench.peers.__main__ import fallen
+from bench.peers.plan import finalists
 from bench.peers.recorded import Recorded, Rows, best_peer, ratios
 from bench.peers.registry import OURS, PEERS
 from bench.peers.results import PARTS, Results, Value, percentile
@@ -41,6 +42,14 @@ def test_ratios_are_against_celery_and_the_best_peer() -> None:
     assert len(found) == 3  # nothing is said of what was not measured
     assert ratios(parts, ["celery", "saq"])["jobs a second, against the best peer"] == 2.0
     assert best_peer(Recorded(parts=parts)) == "huey"
+
+
+def test_ours_and_the_best_of_each_part_are_measured_again() -> None:
+    results = {part: Results(part) for part in ("jobs", "latency")}
+    for name, jobs, low in ((OURS.name, 9, 1.0), ("celery", 1, 4.0), ("huey", 2, 2.0), ("saq", 3, 3.0)):
+        results["jobs"].add(name, {"jobs_per_second": jobs})
+        results["latency"].add(name, {"low_ms": [low]})
+    assert [peer.name for peer in finalists(results)] == [OURS.name, "saq", "huey"]
 
 
 def test_a_ratio_falls_where_a_quarter_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
