@@ -2,7 +2,8 @@
 
 import pytest
 
-from pattern_storage.storage import jobs
+from pattern_storage.storage import dead_letter_pages, jobs
+from pattern_storage.storage.dead_letters import LetterFilter
 from pattern_storage.storage.job_filter import Cursor, JobFilter
 from pattern_storage.storage.open_jobs import SEARCHED
 from pattern_storage.vocabulary import ListedState
@@ -38,6 +39,34 @@ async def test_a_filter_of_which_nothing_is_found_ends_soon(
     full.read = 0
     assert await jobs.estimate(full, wanted) == (0, False)
     assert full.read <= 2 * SEARCHED + 1
+
+
+@pytest.mark.parametrize("wanted", [LetterFilter(reason="of none"), LetterFilter(operation="query")])
+async def test_a_filter_of_dead_letters_of_which_nothing_is_found_ends_soon(
+    full: CountingConnection, wanted: LetterFilter
+) -> None:
+    after = None
+    for _ in range(ROWS // SEARCHED):
+        full.read = 0
+        page = await dead_letter_pages.page(full, wanted, after=after)
+        assert page.letters == []
+        assert full.read <= 2 * SEARCHED + 1
+        after = page.next
+    full.read = 0
+    assert await dead_letter_pages.estimate(full, wanted, limit=100) == (0, False)
+    assert full.read <= 2 * SEARCHED + 1
+
+
+async def test_pages_of_dead_letters_have_each_once(full: CountingConnection) -> None:
+    found = []
+    after = None
+    while True:
+        page = await dead_letter_pages.page(full, LetterFilter(), after=after, limit=5_000)
+        found += [letter.correlation_id for letter in page.letters]
+        if (after := page.next) is None:
+            break
+    assert len(found) == len(set(found)) == ROWS
+    assert await dead_letter_pages.estimate(full, LetterFilter(), limit=100_000) == (SEARCHED, False)
 
 
 async def test_pages_that_search_go_on_to_the_end(full: CountingConnection) -> None:
