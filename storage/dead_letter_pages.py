@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from psycopg.rows import class_row
@@ -75,11 +76,8 @@ async def page(
 ) -> LetterPage:
     """Return a page, the newest first; `after` is the place of the last letter of the page before."""
     end = await _find_end(connection, wanted, after)
-    values = {
-        "characters": CHARACTERS, "limit": limit + 1, "after": after and after[0], "after_id": after and after[1],
-    }  # fmt: skip
-    within = vars(_since(wanted, end))
-    letters = await fetch_all(connection, class_row(ListedLetter), block("list_letters"), within | values)
+    values = vars(_since(wanted, end)) | _behind(after) | {"characters": CHARACTERS, "limit": limit + 1}
+    letters = await fetch_all(connection, class_row(ListedLetter), block("list_letters"), values)
     if len(letters) > limit:
         return LetterPage(letters[:limit], (letters[limit - 1].died_at, letters[limit - 1].correlation_id), True)
     # All that died at that moment were looked at.
@@ -97,9 +95,13 @@ async def _find_end(connection: Connection, wanted: LetterFilter, after: Place |
     """Return when the last letter died that is looked at; None if these are all, or they are found by their ids."""
     if wanted.ids is not None:
         return None
-    values = {"since": wanted.since, "until": wanted.until, "after": after and after[0], "searched": SEARCHED - 1}
+    values = {"since": wanted.since, "until": wanted.until, "searched": SEARCHED - 1} | _behind(after)
     end: datetime | None = await fetch_value(connection, block("end_of_letter_search"), values)
     return end
+
+
+def _behind(after: Place | None) -> dict[str, Any]:
+    return {"after": after and after[0], "after_id": after and after[1]}
 
 
 def _since(wanted: LetterFilter, end: datetime | None) -> LetterFilter:

@@ -71,7 +71,7 @@ SELECT correlation_id, left(contract::text, %(characters)s) AS beginning, octet_
 SELECT died_at FROM dead_letters
 WHERE (%(since)s::timestamptz IS NULL OR died_at >= %(since)s)
   AND (%(until)s::timestamptz IS NULL OR died_at <= %(until)s)
-  AND (%(after)s::timestamptz IS NULL OR died_at <= %(after)s)
+  AND (%(after)s::timestamptz IS NULL OR (died_at, correlation_id) < (%(after)s, %(after_id)s::uuid))
 ORDER BY died_at DESC
 OFFSET %(searched)s
 FETCH FIRST ROW ONLY

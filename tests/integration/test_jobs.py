@@ -6,7 +6,8 @@ import pytest
 from psycopg.rows import scalar_row
 from psycopg.sql import SQL
 
-from pattern_storage.storage import attempts, dead_letters, jobs, ledger, open_jobs, outbox
+from pattern_storage.storage import attempts, dead_letter_pages, dead_letters, jobs, ledger, open_jobs, outbox
+from pattern_storage.storage.dead_letters import LetterFilter
 from pattern_storage.storage.job_details import find_job
 from pattern_storage.storage.job_filter import Cursor, JobFilter
 from pattern_storage.storage.job_row import JobRow
@@ -110,6 +111,46 @@ async def test_pages_that_search_a_part_of_the_tables_have_everything_once_and_i
             assert whole
             monkeypatch.setattr(open_jobs, "SEARCHED", searched)
             assert await all_jobs(reader, wanted, descending=descending, limit=limit) == whole
+
+
+@pytest.mark.parametrize("descending", [True, False])
+@pytest.mark.parametrize("limit", [4, 50])
+async def test_pages_of_jobs_that_were_written_in_one_transaction(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch, limit: int, descending: bool
+) -> None:
+    """They have one time; of a filter that only the last of them matches, too."""
+    asked = [contract("insert", data=make_pattern(pattern_name=f"n{n}")) for n in range(30)]
+    async with connection.transaction():
+        await outbox.add(connection, *asked)
+    monkeypatch.setattr(open_jobs, "SEARCHED", 7)
+    found = await all_jobs(connection, JobFilter(), descending=descending, limit=limit)
+    ids = [job.correlation_id for job in found]
+    assert ids == sorted((one.correlation_id for one in asked), reverse=descending)
+    last = found[-1]
+    wanted = JobFilter(pattern_name=last.pattern_name)
+    assert await all_jobs(connection, wanted, descending=descending, limit=limit) == [last]
+
+
+@pytest.mark.parametrize("limit", [4, 50])
+async def test_pages_of_letters_that_died_in_one_transaction(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    await connection.execute(
+        "INSERT INTO dead_letters (correlation_id, contract, error_type, error, attempts, first_at, died_at)"
+        " SELECT gen_random_uuid(), '{}', 'e', 'reason ' || n / 20, 5, now(), now() - n / 20 * interval '1 hour'"
+        " FROM generate_series(0, 39) AS n"
+    )
+    monkeypatch.setattr(dead_letter_pages, "SEARCHED", 7)
+    for wanted, count in ((LetterFilter(), 40), (LetterFilter(error_type="none"), 0)):
+        found: list[UUID] = []
+        after = None
+        for _ in range(20):
+            page = await dead_letter_pages.page(connection, wanted, after=after, limit=limit)
+            found += [letter.correlation_id for letter in page.letters]
+            if (after := page.next) is None:
+                break
+        assert after is None
+        assert len(found) == len(set(found)) == count
 
 
 async def test_the_slowest_come_first_whether_the_index_of_slow_jobs_has_enough_or_not(connection: Connection) -> None:
