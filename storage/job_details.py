@@ -9,7 +9,8 @@ from uuid import UUID
 from psycopg.rows import dict_row, scalar_row
 
 from pattern_storage.storage.job_filter import JobFilter
-from pattern_storage.storage.jobs import JobRow, list_jobs
+from pattern_storage.storage.job_row import JobRow
+from pattern_storage.storage.jobs import list_jobs
 from pattern_storage.storage.rows import Connection, fetch_all
 from pattern_storage.storage.sql import block
 from pattern_storage.vocabulary import FINAL_STATES, IMPORT_OPERATION, JobState, ListedState

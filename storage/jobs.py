@@ -14,8 +14,10 @@ from uuid import UUID
 from psycopg.rows import class_row
 from psycopg.sql import SQL, Composed
 
+from pattern_storage.storage import open_jobs
 from pattern_storage.storage.errors import FilterInvalid
 from pattern_storage.storage.job_filter import SORTS, Cursor, JobFilter
+from pattern_storage.storage.job_row import JobRow
 from pattern_storage.storage.rows import Connection, fetch_all, fetch_value
 from pattern_storage.storage.sql import block
 from pattern_storage.vocabulary import ListedState
@@ -36,49 +38,18 @@ BEYOND: dict[str, LiteralString] = {
 
 ENDED = (ListedState.SUCCESS, ListedState.FAILURE, ListedState.REVOKED)
 
-#: The tables of jobs that have not ended, and the states that a job may have there.
-OPEN: dict[LiteralString, tuple[ListedState, ...]] = {
-    block("source_dead"): (ListedState.DEAD,),
-    block("source_retry"): (ListedState.RETRY,),
-    block("source_outbox"): (ListedState.QUEUED,),
-    block("source_imports"): (ListedState.QUEUED, ListedState.STARTED),
-}
-
-
-@dataclass(frozen=True)
-class JobRow:
-    """A job in a list. `at`: when it ended, died, was written or began; times have a zone, durations are in ms.
-
-    Old jobs, and those of other applications, lack what was not recorded.
-    """
-
-    correlation_id: UUID
-    operation: str | None
-    pattern_name: str | None
-    state: str
-    error_type: str | None
-    error: str | None
-    attempts: int
-    queue: str | None
-    worker: str | None
-    sent_at: datetime | None
-    duration_ms: float | None
-    at: datetime
-
-    @property
-    def waited_ms(self) -> float | None:
-        """Milliseconds from its submission to its last attempt, once it has ended."""
-        if self.sent_at is None or self.duration_ms is None:
-            return None
-        return max((self.at - self.sent_at).total_seconds() * 1000 - self.duration_ms, 0.0)
-
 
 @dataclass(frozen=True)
 class JobPage:
-    """Jobs of a page, and the cursor of the next page; None at the end."""
+    """Jobs of a page, and the cursor of the next page; None at the end.
+
+    A page with a next one may have fewer jobs than asked for, or none: where very many jobs have not ended, the filter
+    was looked for in `open_jobs.SEARCHED` of them. `is_full` says whether it has all that were asked for.
+    """
 
     jobs: list[JobRow]
     next: Cursor | None
+    is_full: bool
 
 
 async def list_jobs(
@@ -102,22 +73,26 @@ async def list_jobs(
     if after is not None and isinstance(after.value, float) != (sort == "duration"):
         raise FilterInvalid("cursor belongs to a list in another order; leave it out to begin")
     values = _values(wanted, after) | {"limit": limit + 1, "last": QUICK}
-    order = {"direction": SQL("DESC" if descending else "ASC"), "beyond": SQL("<" if descending else ">")}
+    key = _by_time if sort == "time" else _by_duration
     found: list[JobRow] = []
-    for source, state in _open_sources(wanted) if sort == "time" else ():
-        statement = SQL(block("list_open_jobs")).format(source=SQL(source), **order)
-        found += await _rows(connection, statement, values | {"state": state})
+    end = None
+    if sort == "time":
+        found, end = await open_jobs.list_jobs(connection, wanted, values, descending=descending)
     for state in _ended_states(wanted):
         for statement in _ended_lists(wanted, state, sort, after, descending):
             ended = await _rows(connection, statement, values | {"state": state})
             found += ended
             if len(ended) > limit:
                 break
-    key = _by_time if sort == "time" else _by_duration
     by_id = {job.correlation_id: job for job in found}
     jobs = (nlargest if descending else nsmallest)(limit + 1, by_id.values(), key=key)
-    more = len(jobs) > limit
-    return JobPage(jobs[:limit], Cursor(key(jobs[limit - 1])[0], jobs[limit - 1].correlation_id) if more else None)
+    if end is not None:
+        # Behind the end of the search there may be others among them.
+        place = end.value, end.correlation_id
+        jobs = [job for job in jobs if (key(job) >= place if descending else key(job) <= place)]
+    if len(jobs) > limit:
+        return JobPage(jobs[:limit], Cursor(key(jobs[limit - 1])[0], jobs[limit - 1].correlation_id), True)
+    return JobPage(jobs, end, end is None)
 
 
 async def count_jobs(
@@ -127,18 +102,31 @@ async def count_jobs(
 
     `can_be_retried`: of those that have ended, count only what an operator can send again and has not yet.
     """
-    total = 0
-    values = _values(wanted) | {"limit": limit}
-    for source, state in _open_sources(wanted):
-        statement = SQL(block("count_open_jobs")).format(source=SQL(source))
-        total += await fetch_value(connection, statement, values | {"state": state})
+    return (await _count(connection, wanted, limit, can_be_retried, everywhere=True))[0]
+
+
+async def estimate(connection: Connection, wanted: JobFilter, *, limit: int = COUNT_LIMIT) -> tuple[int, bool]:
+    """Return how many jobs there are at least, and whether there are no more.
+
+    It costs no more where very many jobs have not ended: of each table it looks at the newest `open_jobs.SEARCHED`.
+    """
+    return await _count(connection, wanted, limit, can_be_retried=False, everywhere=False)
+
+
+async def _count(
+    connection: Connection, wanted: JobFilter, limit: int, can_be_retried: bool, *, everywhere: bool
+) -> tuple[int, bool]:
+    values = _values(wanted)
+    total, whole = await open_jobs.count_jobs(connection, wanted, values, limit=limit, everywhere=everywhere)
     for state in _ended_states(wanted):
+        if total >= limit:
+            break
         filters = _filters(wanted, state, "time")
         if can_be_retried:
             filters = SQL(" AND ").join([filters, SQL(block("job_can_be_retried"))])
         statement = SQL(block("count_ended_jobs")).format(filters=filters)
-        total += await fetch_value(connection, statement, values | {"state": state})
-    return min(total, limit)
+        total += await fetch_value(connection, statement, values | {"state": state, "limit": limit - total})
+    return total, whole and total < limit
 
 
 def _by_time(job: JobRow) -> tuple[datetime, UUID]:
@@ -147,15 +135,6 @@ def _by_time(job: JobRow) -> tuple[datetime, UUID]:
 
 def _by_duration(job: JobRow) -> tuple[float, UUID]:
     return job.duration_ms or 0.0, job.correlation_id
-
-
-def _open_sources(wanted: JobFilter) -> list[tuple[LiteralString, ListedState | None]]:
-    """Return the tables to look into, each with its one state that is wanted, None for all of them."""
-    return [
-        (source, among[0] if len(among) == 1 else None)
-        for source, states in OPEN.items()
-        if (among := wanted.among(*states))
-    ]
 
 
 def _ended_states(wanted: JobFilter) -> tuple[ListedState | None, ...]:

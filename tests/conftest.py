@@ -33,6 +33,7 @@ pytest_plugins = [
     "tests.fix_result_backend",
     "tests.fix_query_plans",
     "tests.fix_jobs",
+    "tests.fix_open_jobs",
     "tests.fix_dispatcher",
     "tests.fix_operator",
 ]

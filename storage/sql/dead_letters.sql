@@ -66,6 +66,16 @@ SELECT correlation_id, left(contract::text, %(characters)s) AS beginning, octet_
        error_type, error, attempts, first_at, died_at
 {{page_of_letters}}
 
+-- name: end_of_letter_search
+-- When the last letter died that a search looks at, if there are so many.
+SELECT died_at FROM dead_letters
+WHERE (%(since)s::timestamptz IS NULL OR died_at >= %(since)s)
+  AND (%(until)s::timestamptz IS NULL OR died_at <= %(until)s)
+  AND (%(after)s::timestamptz IS NULL OR (died_at, correlation_id) < (%(after)s, %(after_id)s::uuid))
+ORDER BY died_at DESC
+OFFSET %(searched)s
+FETCH FIRST ROW ONLY
+
 -- name: letter_groups
 -- The newest dead letters by error type and reason, the largest groups first.
 SELECT error_type, {{dead_letter_reason}} AS reason, count(*) AS letters, min(died_at) AS first, max(died_at) AS last

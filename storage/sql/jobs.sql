@@ -61,22 +61,35 @@ AND (SELECT true FROM job_retries WHERE retried_from = job_ledger.correlation_id
 -- name: job_is_beyond_duration
 (duration_ms, correlation_id) {beyond} (%(cursor_duration)s::real, %(cursor_id)s)
 
+-- name: job_in_reach
+-- Times, id, and what follows a cursor: what the indexes of the tables of open jobs have.
+(%(correlation_id)s::uuid IS NULL OR correlation_id = %(correlation_id)s)
+AND (%(since)s::timestamptz IS NULL OR at >= %(since)s)
+AND (%(until)s::timestamptz IS NULL OR at < %(until)s)
+AND (%(cursor_at)s::timestamptz IS NULL OR (at, correlation_id) {beyond} (%(cursor_at)s, %(cursor_id)s::uuid))
+
 -- name: open_job_matches
--- Each filter that is asked for.
-(%(state)s::text IS NULL OR state = %(state)s)
+-- Each filter that is asked for, up to the end of the search.
+{{job_in_reach}}
+AND (%(end_at)s::timestamptz IS NULL OR (at, correlation_id) {until} (%(end_at)s, %(end_id)s::uuid))
+AND (%(state)s::text IS NULL OR state = %(state)s)
 AND (%(operation)s::text IS NULL OR operation = %(operation)s)
 AND (%(error_type)s::text IS NULL OR error_type = %(error_type)s)
 AND (%(pattern_name)s::text IS NULL OR pattern_name = %(pattern_name)s)
 AND (%(queue)s::text IS NULL OR queue = %(queue)s)
-AND (%(correlation_id)s::uuid IS NULL OR correlation_id = %(correlation_id)s)
-AND (%(since)s::timestamptz IS NULL OR at >= %(since)s)
-AND (%(until)s::timestamptz IS NULL OR at < %(until)s)
+
+-- name: end_of_search
+-- The last row that a search of one table looks at, if there are so many.
+SELECT at, correlation_id FROM (SELECT {time} AS at, correlation_id FROM {table}) AS job
+WHERE {{job_in_reach}}
+ORDER BY at {direction}, correlation_id {direction}
+OFFSET %(searched)s
+FETCH FIRST ROW ONLY
 
 -- name: list_open_jobs
--- Jobs of one table that have not ended. They are few: what waits in the broker is in none of our tables.
+-- Jobs of one table that have not ended. What waits in the broker is in none of our tables.
 SELECT * FROM ({source}) AS job
 WHERE {{open_job_matches}}
-  AND (%(cursor_at)s::timestamptz IS NULL OR (at, correlation_id) {beyond} (%(cursor_at)s, %(cursor_id)s::uuid))
 ORDER BY at {direction}, correlation_id {direction}
 FETCH FIRST %(limit)s ROWS ONLY
 
@@ -98,23 +111,27 @@ WHERE {{letter_is_open}}
 -- name: source_retry
 -- Jobs that began more than once and have not ended; some of them are executed at this moment. A dead letter that is
 -- replayed is listed as that, and of a job that has ended the copy may be left that was counted at that moment.
+-- coalesce: for NOT EXISTS PostgreSQL joins whole tables for the sake of one page, and IS NULL it expects of so few rows
+-- that it reads them all and sorts them.
 SELECT correlation_id, operation, pattern_name, 'RETRY'::text AS state, errors -> -1 ->> 'error_type' AS error_type,
        errors -> -1 ->> 'error' AS error, greatest(deliveries, jsonb_array_length(coalesce(errors, '[]'))) AS attempts,
        queue, errors -> -1 ->> 'worker' AS worker, NULL::timestamptz AS sent_at,
        NULL::double precision AS duration_ms, first_at AS at
 FROM job_attempts
-WHERE NOT EXISTS (SELECT FROM dead_letters WHERE dead_letters.correlation_id = job_attempts.correlation_id)
-  AND (SELECT true FROM job_ledger WHERE job_ledger.correlation_id = job_attempts.correlation_id) IS NULL
+WHERE coalesce((SELECT false FROM dead_letters WHERE correlation_id = job_attempts.correlation_id), true)
+  AND coalesce((SELECT false FROM job_ledger WHERE correlation_id = job_attempts.correlation_id), true)
 
 -- name: source_outbox
 -- Jobs that applications wrote in their own transactions, published or not, and that no worker has had more than once.
-SELECT correlation_id, left(readable.contract ->> 'operation', 30) AS operation,
-       left(readable.contract #>> '{data,pattern_name}', 1000) AS pattern_name, 'QUEUED'::text AS state,
+-- The contract is read in expressions and not in a join, so that PostgreSQL asks the other tables only about rows that
+-- the filter lets through.
+SELECT correlation_id, left({{outbox_contract}} ->> 'operation', 30) AS operation,
+       left({{outbox_contract}} #>> '{data,pattern_name}', 1000) AS pattern_name, 'QUEUED'::text AS state,
        NULL::text AS error_type, NULL::text AS error, 0 AS attempts, NULL::text AS queue, NULL::text AS worker,
        created_at AS sent_at, NULL::double precision AS duration_ms, created_at AS at
-FROM outbox, LATERAL {{readable_contract}}
-WHERE NOT EXISTS (SELECT FROM job_attempts WHERE job_attempts.correlation_id = outbox.correlation_id)
-  AND NOT EXISTS (SELECT FROM dead_letters WHERE dead_letters.correlation_id = outbox.correlation_id)
+FROM outbox
+WHERE coalesce((SELECT false FROM job_attempts WHERE correlation_id = outbox.correlation_id), true)
+  AND coalesce((SELECT false FROM dead_letters WHERE correlation_id = outbox.correlation_id), true)
 
 -- name: source_imports
 -- Runs of imports that have not ended.

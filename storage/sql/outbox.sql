@@ -13,9 +13,13 @@ FROM ROWS FROM (
 ON CONFLICT (correlation_id) DO NOTHING
 RETURNING CAST(correlation_id AS text)
 
--- name: readable_contract
+-- name: outbox_contract
 -- The contract of a row as JSON that can be read; null where it has a NUL, which PostgreSQL cannot read out of JSON.
-(SELECT CASE WHEN strpos(outbox.contract::text, '\u0000') = 0 THEN outbox.contract END AS contract OFFSET 0) AS readable
+(CASE WHEN strpos(outbox.contract::text, '\u0000') = 0 THEN outbox.contract END)
+
+-- name: readable_contract
+-- The same, read once however often it is used.
+(SELECT {{outbox_contract}} AS contract OFFSET 0) AS readable
 
 -- name: find_waiting_jobs
 -- The contracts that stand under these ids.

@@ -5,7 +5,7 @@ from typing import Any
 
 from pattern_storage.storage.job_details import JobDetails
 from pattern_storage.storage.job_labels import JobLabel
-from pattern_storage.storage.jobs import JobRow
+from pattern_storage.storage.job_row import JobRow
 from pattern_storage.tasks.cli.output import utc
 from pattern_storage.tasks.cli.tables import print_pairs, print_table
 from pattern_storage.tasks.operate.waiting_message import WaitingMessage

@@ -12,7 +12,7 @@ from uuid import UUID
 import typer
 
 from pattern_storage.config.settings import load_settings
-from pattern_storage.storage import job_labels, jobs
+from pattern_storage.storage import job_labels, jobs, open_jobs
 from pattern_storage.storage.job_details import find_job
 from pattern_storage.storage.job_filter import Cursor, JobFilter
 from pattern_storage.tasks.cli.exits import Exit, InputInvalid
@@ -86,7 +86,8 @@ def list_jobs(
     columns = ("correlation id", "state", "since (UTC)", "job", "error type", "error")
     print_list(columns, rows, title=plural(len(rows), "job") + others)
     if page.next:
-        err.print(f"There are more: add --cursor {page.next}")
+        searched = f"Of the jobs that have not ended {open_jobs.SEARCHED:,} of each kind were searched; to go on"
+        err.print(f"{'There are more' if page.is_full else searched}: add --cursor {page.next}")
     if len(waiting) == limit:
         err.print("More may wait: raise --limit; 'pattern-storage queues list' counts them")
 

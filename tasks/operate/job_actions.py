@@ -11,6 +11,7 @@ from uuid import UUID
 from pattern_storage.storage import ModelContractPatternStorage, audit, job_retries, jobs, outbox
 from pattern_storage.storage.job_filter import JobFilter
 from pattern_storage.storage.job_retries import Retried
+from pattern_storage.storage.job_row import JobRow
 from pattern_storage.storage.rows import Connection
 from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.errors import BrokerUnavailable
@@ -68,7 +69,7 @@ class JobActions(Actions):
         wanted = _until_now(wanted)
         refused: dict[UUID, str] = {}
 
-        async def page(found: list[jobs.JobRow]) -> int:
+        async def page(found: list[JobRow]) -> int:
             done = await self.retry([job.correlation_id for job in found], again=again)
             if len(refused) < STEP:
                 refused.update(done.refused)
@@ -79,7 +80,7 @@ class JobActions(Actions):
             sent += await self._each_page(replace(wanted, states=(state,)), page)
         return sent, refused
 
-    async def _cancel_page(self, page: Sequence[jobs.JobRow]) -> int:
+    async def _cancel_page(self, page: Sequence[JobRow]) -> int:
         return len((await self._cancel(dict.fromkeys(job.correlation_id for job in page), "cancel"))[0])
 
     async def _cancel_waiting(self, queue: str, wanted: JobFilter) -> int:
@@ -94,7 +95,7 @@ class JobActions(Actions):
                 return cancelled
             place = page.next
 
-    async def _each_page(self, wanted: JobFilter, act: Callable[[list[jobs.JobRow]], Awaitable[int]]) -> int:
+    async def _each_page(self, wanted: JobFilter, act: Callable[[list[JobRow]], Awaitable[int]]) -> int:
         """Act on each page of jobs, the oldest first; return the sum of what `act` returns."""
         total, after = 0, None
         while True:

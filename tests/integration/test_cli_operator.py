@@ -237,3 +237,21 @@ def test_a_terminal_of_80_columns(run: Any, database_url: str, monkeypatch: pyte
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in checked.out.splitlines()]
     assert max(map(len, lines)) <= 80
     assert any("WRONG" in line for line in lines)
+
+
+def test_where_very_many_jobs_wait_a_list_says_how_to_go_on(run: Any, database_url: str) -> None:
+    failed = fail(database_url, "writer")
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            "INSERT INTO outbox (correlation_id, contract, created_at, publish_after)"
+            " SELECT gen_random_uuid(), '{}', now() + n * interval '1 second', now() + interval '1 day'"
+            " FROM generate_series(1, 10100) AS n"
+        )
+    said = run("jobs", "list", "--error-type", "unique_violation")
+    assert said.out.startswith("0 jobs")
+    start, cursor = said.err.strip().rsplit(" ", 1)
+    assert " ".join(start.split()) == (
+        "Of the jobs that have not ended 10,000 of each kind were searched; to go on: add --cursor"
+    )
+    later = run("jobs", "list", "--error-type", "unique_violation", "--cursor", cursor, "--json").json
+    assert [job["correlation_id"] for job in later["jobs"]] == [failed]

@@ -161,3 +161,27 @@ def test_wrong_filters_are_said(viewer: Visitor) -> None:
     for name, value in (("id", "x"), ("since", "yesterday"), ("error_type", "x" * 256)):
         answer = viewer.get("/dead-letters", **{name: value})
         assert (answer.status, name in answer.text, "should be" in answer.text) == (400, True, True), (name, value)
+
+
+def test_of_very_many_letters_a_page_searches_a_part(pages: Pages, viewer: Visitor, operator: Visitor) -> None:
+    oldest = bury(pages, "worker_lost", "the only one")
+    pages.execute("UPDATE dead_letters SET died_at = now() - interval '1 day'")
+    pages.execute(
+        "INSERT INTO dead_letters (correlation_id, contract, error_type, error, attempts, first_at, died_at)"
+        " SELECT gen_random_uuid(), '{}', 'connection_lost', 'away', 5, now(), now() - n * interval '1 second'"
+        " FROM generate_series(1, 10100) AS n"
+    )
+    try:
+        first = viewer.get("/dead-letters", error_type="worker_lost").text
+        assert "only 10,000 were searched" in first
+        assert "0 dead letters or more" in first
+        [more] = re.findall(r'href="([^"]*)">Older</a>', first)
+        second = viewer.get(html.unescape(more)).text
+        assert str(oldest) in second
+        assert "were searched" not in second
+        everything = operator.get("/dead-letters").text
+        assert "10,000 dead letters or more" in everything
+        assert "Replay all…" in everything
+        assert "Replay 1 dead letter?" in operator.get("/dead-letters/replay", error_type="worker_lost").text
+    finally:
+        pages.empty("dead_letters")

@@ -172,3 +172,24 @@ def test_a_job_that_has_an_id_alone_shows_its_pattern(pages: Pages) -> None:
     assert ">delete heapq.nsmallest</a>" in operator.get("/jobs", state="QUEUED").text
     assert "QUEUED: delete heapq.nsmallest" in operator.get("/jobs/cancel", id=waiting).text
     pages.execute("DELETE FROM pattern_templates")
+
+
+def test_where_very_many_jobs_wait_a_page_searches_a_part(pages: Pages) -> None:
+    ended = end(pages, name="asyncio.gather", at="2020-01-01T00:00:00Z")
+    pages.execute(
+        "INSERT INTO outbox (correlation_id, contract, created_at, publish_after)"
+        " SELECT gen_random_uuid(), '{}', now() - n * interval '1 second', now() + interval '1 day'"
+        " FROM generate_series(1, 10100) AS n"
+    )
+    visitor = pages.visitor("operator")
+    try:
+        first = visitor.get("/jobs", name="asyncio.gather").text
+        assert "only 10,000 of each kind were searched" in first
+        assert "No job matches so far." in first
+        [more] = re.findall(r'href="([^"]*)">More</a>', first)
+        second = visitor.get(html.unescape(more)).text
+        assert str(ended) in second
+        assert "were searched" not in second
+        assert "Cancel 0 jobs?" in visitor.get("/jobs/cancel", name="asyncio.gather").text
+    finally:
+        pages.empty("outbox")

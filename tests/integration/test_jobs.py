@@ -6,17 +6,22 @@ import pytest
 from psycopg.rows import scalar_row
 from psycopg.sql import SQL
 
-from pattern_storage.storage import attempts, dead_letters, jobs, ledger, outbox
+from pattern_storage.storage import attempts, dead_letter_pages, dead_letters, jobs, ledger, open_jobs, outbox
+from pattern_storage.storage.dead_letters import LetterFilter
 from pattern_storage.storage.job_details import find_job
 from pattern_storage.storage.job_filter import Cursor, JobFilter
+from pattern_storage.storage.job_row import JobRow
 from pattern_storage.storage.model_contract_pattern_storage import ModelResult
 from pattern_storage.storage.sql import block
 from pattern_storage.vocabulary import ListedState
 from tests.fix_jobs import SENT, Connection
+from tests.fix_open_jobs import all_jobs
 from tests.fix_storage import contract, make_pattern
 
+NOT_ENDED = (ListedState.QUEUED, ListedState.RETRY, ListedState.DEAD)
 
-async def listed(connection: Connection, **given: str) -> list[jobs.JobRow]:
+
+async def listed(connection: Connection, **given: str) -> list[JobRow]:
     return (await jobs.list_jobs(connection, JobFilter.parse(given))).jobs
 
 
@@ -76,7 +81,7 @@ async def test_every_job_is_found_by_its_id(reader: Connection, known: dict[str,
 async def test_pages_have_everything_once_and_in_order(reader: Connection, sort: str, descending: bool) -> None:
     everything = JobFilter()
     whole = (await jobs.list_jobs(reader, everything, sort=sort, descending=descending)).jobs
-    paged: list[jobs.JobRow] = []
+    paged: list[JobRow] = []
     after = None
     while True:
         page = await jobs.list_jobs(reader, everything, sort=sort, descending=descending, after=after, limit=3)
@@ -87,6 +92,65 @@ async def test_pages_have_everything_once_and_in_order(reader: Connection, sort:
     assert paged == whole
     assert len(whole) == (10 if sort == "time" else 5)
     assert len(await listed(reader)) == await jobs.count_jobs(reader, everything)
+
+
+@pytest.mark.parametrize("searched", [1, 2, 3])
+@pytest.mark.parametrize("limit", [1, 3, 50])
+async def test_pages_that_search_a_part_of_the_tables_have_everything_once_and_in_order(
+    reader: Connection, known: dict[str, UUID], monkeypatch: pytest.MonkeyPatch, searched: int, limit: int
+) -> None:
+    """However many rows of a table a page may look at: 1 to 3 of them, or all."""
+    filters = [
+        JobFilter(), JobFilter(operation="update"), JobFilter(pattern_name="retried"), JobFilter(states=NOT_ENDED),
+        JobFilter(correlation_id=known["waiting"]), JobFilter(error_type="connection_lost"),
+    ]  # fmt: skip
+    for descending in (True, False):
+        for wanted in filters:
+            monkeypatch.setattr(open_jobs, "SEARCHED", 10_000)
+            whole = await all_jobs(reader, wanted, descending=descending)
+            assert whole
+            monkeypatch.setattr(open_jobs, "SEARCHED", searched)
+            assert await all_jobs(reader, wanted, descending=descending, limit=limit) == whole
+
+
+@pytest.mark.parametrize("descending", [True, False])
+@pytest.mark.parametrize("limit", [4, 50])
+async def test_pages_of_jobs_that_were_written_in_one_transaction(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch, limit: int, descending: bool
+) -> None:
+    """They have one time; of a filter that only the last of them matches, too."""
+    asked = [contract("insert", data=make_pattern(pattern_name=f"n{n}")) for n in range(30)]
+    async with connection.transaction():
+        await outbox.add(connection, *asked)
+    monkeypatch.setattr(open_jobs, "SEARCHED", 7)
+    found = await all_jobs(connection, JobFilter(), descending=descending, limit=limit)
+    ids = [job.correlation_id for job in found]
+    assert ids == sorted((one.correlation_id for one in asked), reverse=descending)
+    last = found[-1]
+    wanted = JobFilter(pattern_name=last.pattern_name)
+    assert await all_jobs(connection, wanted, descending=descending, limit=limit) == [last]
+
+
+@pytest.mark.parametrize("limit", [4, 50])
+async def test_pages_of_letters_that_died_in_one_transaction(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    await connection.execute(
+        "INSERT INTO dead_letters (correlation_id, contract, error_type, error, attempts, first_at, died_at)"
+        " SELECT gen_random_uuid(), '{}', 'e', 'reason ' || n / 20, 5, now(), now() - n / 20 * interval '1 hour'"
+        " FROM generate_series(0, 39) AS n"
+    )
+    monkeypatch.setattr(dead_letter_pages, "SEARCHED", 7)
+    for wanted, count in ((LetterFilter(), 40), (LetterFilter(error_type="none"), 0)):
+        found: list[UUID] = []
+        after = None
+        for _ in range(20):
+            page = await dead_letter_pages.page(connection, wanted, after=after, limit=limit)
+            found += [letter.correlation_id for letter in page.letters]
+            if (after := page.next) is None:
+                break
+        assert after is None
+        assert len(found) == len(set(found)) == count
 
 
 async def test_the_slowest_come_first_whether_the_index_of_slow_jobs_has_enough_or_not(connection: Connection) -> None:

@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from pattern_storage.tasks.client import PatternStorageClient
-from tests.fix_celery import StartWorker, locked_patterns
+from tests.fix_celery import StartWorker, StorageWorker, locked_patterns
 from tests.fix_metrics import Measured, Scrape, alerts, expressions, free_port
 from tests.fix_process import ROOT, StartProcess, run_python, wait_until
 from tests.fix_storage import contract, make_pattern
@@ -170,7 +170,7 @@ def test_children_that_come_and_go(start_worker: StartWorker, client: PatternSto
     # The tenth is for groups.
     assert Scrape(port).value("pool_connections_limit") == 9
     # However many children there were, there is one set of files for the child and one for the main process.
-    assert {file.stem.rpartition("_")[2] for file in directory.iterdir()} == {"main", "1"}
+    assert {file.stem.rpartition("_")[2] for file in directory.glob("*.db")} == {"main", "1"}
     assert worker.stop() == 0
     assert not directory.exists()
 
@@ -226,3 +226,23 @@ def test_a_port_that_is_taken(database_url: str, redis_url: str) -> None:
     assert done.returncode == 2
     assert f"PATTERN_STORAGE_METRICS_PORT is {port}, but 127.0.0.1:{port} cannot be listened on" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_worker_removes_the_folder_of_one_that_was_killed(start_worker: StartWorker, tmp_path: Path) -> None:
+    folders = tmp_path / "temporary"
+    folders.mkdir()
+
+    def start() -> tuple[StorageWorker, set[Path]]:
+        before = set(folders.iterdir())
+        variables = {PORT: str(free_port(tmp_path)), "TMPDIR": str(folders)}
+        worker = start_worker(concurrency=1, env=variables)
+        return worker, set(folders.glob("pattern-storage-metrics-*")) - before
+
+    killed, old = start()
+    living, kept = start()
+    assert len(old) == len(kept) == 1
+    killed.container.group.kill()
+    _, new = start()
+    assert set(folders.glob("pattern-storage-metrics-*")) == kept | new
+    assert living.stop() == 0
+    assert set(folders.glob("pattern-storage-metrics-*")) == new

@@ -21,6 +21,9 @@ OPERATIONS = tuple(operation for operation in OperationName if operation != Oper
 #: Letters on a page.
 PAGE = 50
 
+#: Letters are counted up to here, except for a question, which says how many an action is about.
+COUNT_LIMIT = 10_000
+
 
 def describe_letter(letter: ListedLetter) -> str:
     """Return a line about a letter's job, or the length of a contract that is too long to be read whole."""
@@ -56,16 +59,16 @@ class DeadLettersPage(LettersHandler):
         after_id, after = self.identifier("after_id"), self.moment("after")
         position = (after, after_id) if after and after_id else None
         groups = await self.backend.run(dead_letter_pages.groups)
-        letters = await self.backend.run(dead_letter_pages.page, wanted=wanted, after=position, limit=PAGE + 1)
-        total = await self.backend.run(dead_letters.count, wanted=wanted, limit=None)
+        page = await self.backend.run(dead_letter_pages.page, wanted=wanted, after=position, limit=PAGE)
+        total, counted = await self.backend.run(dead_letter_pages.estimate, wanted=wanted, limit=COUNT_LIMIT)
         following = None
-        if len(letters) > PAGE:
-            last = letters[PAGE - 1]
-            following = filters | {"after": last.died_at.isoformat(), "after_id": last.correlation_id}
+        if page.next is not None:
+            died_at, last = page.next
+            following = filters | {"after": died_at.isoformat(), "after_id": last}
         self.page(
-            "dead_letters.html", groups=groups, letters=letters[:PAGE], total=total, filters=filters,
-            describe_letter=describe_letter, operations=OPERATIONS, grouped=dead_letter_pages.GROUPED,
-            following=following,
+            "dead_letters.html", groups=groups, letters=page.letters, total=total, counted=counted, filters=filters,
+            searched=None if page.is_full else dead_letter_pages.SEARCHED, describe_letter=describe_letter,
+            operations=OPERATIONS, grouped=dead_letter_pages.GROUPED, following=following,
         )  # fmt: skip
 
 

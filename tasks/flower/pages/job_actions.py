@@ -8,6 +8,7 @@ from pattern_storage.config.flower_roles import Role
 from pattern_storage.storage import job_labels, jobs
 from pattern_storage.storage.job_filter import JobFilter
 from pattern_storage.storage.job_labels import JobLabel
+from pattern_storage.storage.job_row import JobRow
 from pattern_storage.tasks.errors import BrokerUnavailable
 from pattern_storage.tasks.flower.pages import broker_jobs, formatting
 from pattern_storage.tasks.flower.pages.actions import ActionHandler, Question
@@ -53,16 +54,20 @@ class JobAction(JobsHandler, ActionHandler):
 
     async def _descriptions(self, wanted: JobFilter) -> list[str]:
         """Return a description of each of these few jobs."""
-        page = await self.backend.run(jobs.list_jobs, wanted=wanted, limit=DESCRIBED)
-        labels = await self.backend.run(job_labels.find, ids=[job.correlation_id for job in page.jobs])
-        if page.jobs or wanted.correlation_id is None:
-            return [
-                f"{job.state}: {describe_job(job, labels)}{_due(labels.get(job.correlation_id))}" for job in page.jobs
-            ]
+        found: list[JobRow] = []
+        after = None
+        while len(found) < DESCRIBED:
+            page = await self.backend.run(jobs.list_jobs, wanted=wanted, after=after, limit=DESCRIBED)
+            found += page.jobs
+            if (after := page.next) is None:
+                break
+        labels = await self.backend.run(job_labels.find, ids=[job.correlation_id for job in found])
+        if found or wanted.correlation_id is None:
+            return [f"{job.state}: {describe_job(job, labels)}{_due(labels.get(job.correlation_id))}" for job in found]
         with suppress(BrokerUnavailable):
-            found = await self.backend.in_thread(find_messages, self.backend.settings, [wanted.correlation_id])
-            names = await self.names_of(found.values())
-            return [f"{message.state}: {broker_jobs.describe_message(message, names)}" for message in found.values()]
+            messages = await self.backend.in_thread(find_messages, self.backend.settings, [wanted.correlation_id])
+            names = await self.names_of(messages.values())
+            return [f"{message.state}: {broker_jobs.describe_message(message, names)}" for message in messages.values()]
         return []
 
     async def count(self, wanted: JobFilter) -> tuple[int, bool]:

@@ -8,10 +8,10 @@ from uuid import UUID
 from tornado import web
 
 from pattern_storage.config.flower_roles import Role
-from pattern_storage.storage import job_labels, jobs
+from pattern_storage.storage import job_labels, jobs, open_jobs
 from pattern_storage.storage.job_filter import OPERATIONS, Cursor, JobFilter
 from pattern_storage.storage.job_labels import JobLabel
-from pattern_storage.storage.jobs import JobRow
+from pattern_storage.storage.job_row import JobRow
 from pattern_storage.tasks.errors import BrokerUnavailable
 from pattern_storage.tasks.flower.pages import broker_jobs
 from pattern_storage.tasks.flower.pages.base import PageHandler
@@ -84,9 +84,9 @@ class JobsPage(JobsHandler):
         # Jobs that are all on one page are not counted: for a rare name that would read an index to its end again.
         whole = page.jobs if sort == "time" and not cursor and page.next is None else None
         if whole is None:
-            total = await self.backend.run(jobs.count_jobs, wanted=wanted, limit=COUNT_LIMIT)
+            total, counted = await self.backend.run(jobs.estimate, wanted=wanted, limit=COUNT_LIMIT)
         else:
-            total = len(whole)
+            total, counted = len(whole), True
         labels = await self.backend.run(job_labels.find, ids=[job.correlation_id for job in page.jobs])
         waiting, trouble = None, ""
         if not cursor and sort == "time":
@@ -105,13 +105,14 @@ class JobsPage(JobsHandler):
             describe_message=broker_jobs.describe_message,
             can_cancel=await self._can_cancel(wanted, waiting, whole),
             can_retry=await self._can_retry(wanted, whole),
-            total=total, counted=total < COUNT_LIMIT, filters=filters, order=order,
+            total=total, counted=counted, searched=None if page.is_full else open_jobs.SEARCHED,
+            filters=filters, order=order,
             orders=list(SORTS), states=list(ListedState), operations=OPERATIONS,
             following=page.next and filters | {"order": order, "after": str(page.next)},
         )  # fmt: skip
 
     async def _can_cancel(self, wanted: JobFilter, waiting: BrokerJobs | None, whole: Sequence[JobRow] | None) -> bool:
-        """Whether any job that matches can be cancelled."""
+        """Whether any job that matches can be cancelled, or may be where nobody has looked."""
         among = wanted.among(*CANCELLABLE)
         if not among or wanted.is_empty or not self.may(Role.OPERATOR):
             return False
@@ -119,7 +120,8 @@ class JobsPage(JobsHandler):
             return True
         if whole is not None:
             return any(job.state in among for job in whole)
-        return bool(await self.backend.run(jobs.count_jobs, wanted=replace(wanted, states=among), limit=1))
+        found, no_more = await self.backend.run(jobs.estimate, wanted=replace(wanted, states=among), limit=1)
+        return bool(found) or not no_more
 
     async def _can_retry(self, wanted: JobFilter, whole: Sequence[JobRow] | None) -> bool:
         """Whether any failed job that matches can be sent again."""

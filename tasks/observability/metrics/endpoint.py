@@ -8,7 +8,6 @@ child that replaces another goes on with its counters, and the gauges are cleare
 import atexit
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +20,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from pattern_storage.config.settings import Settings, SettingsInvalid
 from pattern_storage.config.variables import PREFIX
+from pattern_storage.tasks.observability.metrics.folder import make_folder, remove_stale_folders
 from pattern_storage.tasks.observability.metrics.recorder import Recorder
 from pattern_storage.tasks.observability.metrics.servers import ServersCollector
 
@@ -65,7 +65,8 @@ def serve(settings: Settings, queues: Callable[[], Collection[str]]) -> Recorder
 
     Raises SettingsInvalid if the address cannot be listened on.
     """
-    directory = Path(tempfile.mkdtemp(prefix="pattern-storage-metrics-"))
+    remove_stale_folders()
+    directory = make_folder()
     os.environ[DIRECTORY] = str(directory)
     atexit.register(_remove, directory, os.getpid())
     slot = _ProcessSlot()
