@@ -1,7 +1,9 @@
 """Options of a call: those of its jobs, and the timeout of the broker; options that a broker lacks are refused."""
 
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from numbers import Real
 from typing import Any, cast
 
 from pattern_storage.config.celeryconfig import QUEUES
@@ -65,6 +67,15 @@ def split(given: CallOptions, defaults: SubmitOptions) -> tuple[SubmitOptions, f
 
 def _is_timeout(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MAX_CONNECT_TIMEOUT
+
+
+def check_wait(timeout: Any) -> float:
+    """Return the seconds that a caller waits for a result. Raises ContractInvalid for what is no number from 0 on."""
+    if isinstance(timeout, Real) and not isinstance(timeout, bool):
+        with suppress(OverflowError):
+            if (seconds := float(timeout)) >= 0:
+                return seconds
+    raise ContractInvalid(f"timeout should be a number of seconds, 0 or more, got {printable(repr(timeout))[:60]}")
 
 
 def outbox_options(given: SubmitOptions, defaults: SubmitOptions) -> SubmitOptions:
