@@ -175,6 +175,11 @@ async def cancel(
     return _revoked(correlation_id) if found is None else found[1]
 
 
+async def blocked(connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
+    """Return those of the ids that are cancelled without a job: PostgreSQL knew none, and no message was given."""
+    return set(await fetch_all(connection, scalar_row, block("blocked_ids"), {"ids": list(ids)}))
+
+
 async def states(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, tuple[JobState, ModelResult | None]]:
     """Return what PostgreSQL knows of jobs: UNKNOWN, QUEUED (in the outbox), SUCCESS, FAILURE or REVOKED.
 

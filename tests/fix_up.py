@@ -138,6 +138,12 @@ class Up(Running):
         [found] = [child for child in children if set(words) <= set(child.cmdline())]
         return found
 
+    def has(self, word: str) -> bool:
+        """Whether it has a child with this word in its command line."""
+        with suppress(StopIteration, psutil.NoSuchProcess):
+            return lives(self.child(word))
+        return False
+
     def child(self, word: str) -> psutil.Process:
         """Return the first child in whose command line this word is, or a part of one."""
         children = psutil.Process(self.process.pid).children()

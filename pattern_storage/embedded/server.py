@@ -68,6 +68,11 @@ class EmbeddedServer(ABC):
         return self._log.path
 
     @property
+    def log_tail(self) -> str:
+        """The last lines of the server's log since its start."""
+        return self._log.tail()
+
+    @property
     def url(self) -> str:
         """The URL for clients, with the password in it; also while the server is stopped.
 

@@ -15,7 +15,7 @@ from pattern_storage.storage import ModelContractPatternStorage, ModelResult, ou
 from pattern_storage.storage.caller_connection import async_executor, executor
 from pattern_storage.storage.job_options import SubmitOptions
 from pattern_storage.tasks.client.asynchronous import AsyncPatternStorageClient
-from pattern_storage.tasks.client.call_options import CallOptions, outbox_options, split, with_options
+from pattern_storage.tasks.client.call_options import CallOptions, check_wait, outbox_options, split, with_options
 from pattern_storage.tasks.client.job import AsyncJob, Job
 from pattern_storage.tasks.client.outgoing import Outgoing, Request, contract_of, prepare
 from pattern_storage.tasks.client.result_document import checked_result, parse_result
@@ -135,7 +135,7 @@ def _synchronous(mode: Mode) -> dict[str, Any]:
         return jobs or [Job(self, contract.correlation_id, Request(prepare(contract))) for contract in sending]
 
     def results(_: object, jobs: Iterable[Job], timeout: float = 10.0) -> Iterator[tuple[Job, ModelResult]]:
-        return _results(mode, jobs, timeout)
+        return _results(mode, jobs, check_wait(timeout))
 
     return _reading(mode) | {
         "_enqueue": enqueue, "submit_again": submit_again, "submit_many_in": submit_many_in, "results": results,
@@ -171,7 +171,7 @@ def _asynchronous(mode: Mode) -> dict[str, Any]:
         jobs: Iterable[AsyncJob],
         timeout: float = 10.0,
     ) -> AsyncIterator[tuple[AsyncJob, ModelResult]]:
-        pairs = _results(mode, jobs, timeout)
+        pairs = _results(mode, jobs, check_wait(timeout))
         while pair := await asyncio.to_thread(next, pairs, None):
             yield pair
 

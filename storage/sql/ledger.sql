@@ -120,6 +120,12 @@ WITH taken AS (
              WHERE run_id IN (SELECT correlation_id FROM taken) AND finished_at IS NULL)
 SELECT correlation_id FROM taken
 
+-- name: blocked_ids
+-- Of these ids, those that are cancelled without a job: no table knew one, and no message of one was found.
+SELECT correlation_id FROM job_ledger
+WHERE correlation_id = ANY (%(ids)s) AND state = 'REVOKED'
+  AND operation IS NULL AND queue IS NULL AND attempts IS NULL AND sent_at IS NULL
+
 -- name: find_job
 -- What the ledger says of a job.
 SELECT fingerprint, result FROM job_ledger WHERE correlation_id = %(correlation_id)s

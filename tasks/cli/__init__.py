@@ -1,6 +1,7 @@
 """The command line `pattern-storage`.
 
-Exit codes: 0 done, 1 failed, 2 bad input, 3 a server is unreachable or no result came in time, 130 Ctrl-C.
+Exit codes: 0 done, 1 failed, 2 bad input (also a setting or file that is missing or wrong), 3 a server is unreachable
+or no result came in time, 130 Ctrl-C.
 """
 
 import logging

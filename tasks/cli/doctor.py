@@ -17,7 +17,10 @@ from pattern_storage.tasks.cli.tables import print_table
 
 
 def doctor(as_json: Json = False) -> None:
-    """Check servers, workers and what waits; exit 0 if all is well, 3 if a server is unreachable, else 1."""
+    """Check servers, workers and what waits.
+
+    Exit codes: 0 all is well, 1 something is wrong, 2 a setting is missing or wrong, 3 a server is unreachable.
+    """
     findings = check_all(load_settings())
     if as_json:
         print_json([vars(finding) for finding in findings])

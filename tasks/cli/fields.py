@@ -89,8 +89,8 @@ def read_patterns(path: Path) -> PatternFile:
     try:
         found = [] if not text.strip() else json.loads(text)
     except json.JSONDecodeError as error:
-        # In JSON Lines the first line is a whole value: where it ends, a reader of one value finds more.
-        if error.msg != "Extra data" or error.lineno == 1:
+        if not _is_json_lines(text, error):
+            error = _at_end(error)
             raise _not_json(path, error, error.lineno) from None
         numbered = {number: line for number, line in enumerate(text.split("\n"), start=1) if line.strip()}
         found, lines = [_line(path, number, line) for number, line in numbered.items()], list(numbered)
@@ -103,6 +103,30 @@ def read_patterns(path: Path) -> PatternFile:
     if not file.patterns:
         raise InputInvalid(f"{path} holds no pattern")
     return file
+
+
+def _is_json_lines(text: str, error: json.JSONDecodeError) -> bool:
+    """Whether each line should be a value of its own, in a text that is no JSON value as a whole."""
+    if error.msg == "Extra data":
+        # The first value ends here: at the end of its line, or before it.
+        return error.lineno > 1
+    first, *others = (line.strip() for line in text.strip().split("\n"))
+    # The first line may be the wrong one: then another is whole. A lone brace begins one value of many lines.
+    return first.startswith("{") and first != "{" and any(line.startswith("{") and _is_json(line) for line in others)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _at_end(error: json.JSONDecodeError) -> json.JSONDecodeError:
+    """Return the error, in the last line with text where that ends too early: json names the empty line after it."""
+    end = error.doc.rstrip()
+    return error if error.pos < len(end) else json.JSONDecodeError(error.msg, end, len(end))
 
 
 def _line(path: Path, number: int, line: str) -> Any:

@@ -1,8 +1,9 @@
 """Command `import SOURCE`: imports files now, in its own process."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -27,11 +28,20 @@ from pattern_storage.tasks.imports.plan.model import ImportPlan
 from pattern_storage.tasks.imports.redaction import redact
 from pattern_storage.tasks.imports.run.execution import RunExecutor
 from pattern_storage.tasks.imports.run.progress import Progress
+from pattern_storage.vocabulary import ErrorType
 
 #: Seconds until the run would be published for workers: never, since the file may be on this machine alone.
 NEVER = 100 * 365 * 86_400.0
 #: The extra of a format, or of a protocol.
 EXTRAS = {"parquet": "parquet", "s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+#: Exit codes of a source that cannot be used: as of other bad input, such as the file of `insert --file`.
+SOURCE_EXITS: Mapping[str, Exit] = {
+    ErrorType.SOURCE_MISSING: Exit.BAD_INPUT,
+    ErrorType.SOURCE_UNREADABLE: Exit.BAD_INPUT,
+    ErrorType.COLUMNS_INVALID: Exit.BAD_INPUT,
+    ErrorType.BAD_ROWS: Exit.BAD_INPUT,
+    ErrorType.SOURCE_UNAVAILABLE: Exit.UNREACHABLE,
+}
 
 
 def import_source(
@@ -91,11 +101,13 @@ def import_source(
             result = asyncio.run(_import_now(settings, plan, dry_run, lambda progress: bar.show(progress.to_dict())))
         except Exception as error:
             raise translate(error) from error
-    finish_import(result, as_json, "dry run, nothing is stored" if dry_run else "import done")
+    finish_import(result, as_json, "dry run, nothing is stored" if dry_run else "import done", SOURCE_EXITS)
 
 
-def finish_import(result: ModelResult, as_json: bool, title: str) -> None:
-    """Print the result of a run, and exit 1 if it failed."""
+def finish_import(
+    result: ModelResult, as_json: bool, title: str, exits: Mapping[str, Exit] = MappingProxyType({})
+) -> None:
+    """Print the result of a run; exit 1 if it failed, or with the code that `exits` has for its error_type."""
     if as_json:
         print_json(result.to_dict())
     elif result.success:
@@ -103,7 +115,7 @@ def finish_import(result: ModelResult, as_json: bool, title: str) -> None:
     else:
         print_failure(result, "import")
     if not result.success:
-        raise typer.Exit(Exit.FAILED)
+        raise typer.Exit(exits.get(str(result.metadata.get("error_type")), Exit.FAILED))
 
 
 def _readable(data: dict[str, Any]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from pattern_storage.storage.job_details import JobDetails
+from pattern_storage.storage.job_details import SUBMITTED, Event, JobDetails
 from pattern_storage.storage.job_labels import JobLabel
 from pattern_storage.storage.job_row import JobRow
 from pattern_storage.tasks.cli.output import utc
@@ -48,6 +48,26 @@ def plain_details(found: JobDetails) -> dict[str, Any]:
     }
 
 
+def plain_message_details(message: WaitingMessage) -> dict[str, Any]:
+    """Return all that is known of a job that no worker has ended yet, and of which only its message tells."""
+    submitted = [] if message.sent_at is None else [vars(Event(message.sent_at, SUBMITTED))]
+    return plain_message(message) | {"timeline": [event | {"at": event["at"].isoformat()} for event in submitted]}
+
+
+def print_message_details(message: WaitingMessage) -> None:
+    """Print what the message of a job tells."""
+    shown = {
+        "correlation id": message.id,
+        "state": message.state,
+        "queue": message.queue,
+        "begins at (UTC)": message.eta and utc(message.eta),
+        "attempts": message.retries + 1 if message.retries else None,
+    }
+    print_pairs({name: value for name, value in shown.items() if value is not None}, title=message.description)
+    if message.sent_at is not None:
+        print_table(("time (UTC)", "what", "how"), [(utc(message.sent_at), SUBMITTED, None)])
+
+
 def _title(job: JobRow, label: JobLabel | None) -> str:
     return str(label or f"{job.operation or 'job'} {job.pattern_name or ''}".rstrip())
 
@@ -55,6 +75,7 @@ def _title(job: JobRow, label: JobLabel | None) -> str:
 def print_details(found: JobDetails, label: JobLabel | None) -> None:
     """Print all that is known of a job, with its timeline."""
     shown = {
+        "correlation id": found.job.correlation_id,
         **{name: getattr(found.job, name) for name in ("state", "queue", "worker", "attempts")},
         "duration, ms": None if found.job.duration_ms is None else f"{found.job.duration_ms:.1f}",
         "waited, ms": None if found.job.waited_ms is None else f"{found.job.waited_ms:.1f}",
@@ -62,6 +83,7 @@ def print_details(found: JobDetails, label: JobLabel | None) -> None:
         "pattern id" if label is None or label.patterns is None else "first pattern id": found.pattern_id,
         "sent again for": found.retried_from,
         "sent again as": "\n".join(map(str, found.retries)) or None,
+        "error type": found.job.error_type,
         "error": found.job.error,
     }
     shown = {name: value for name, value in shown.items() if value is not None}

@@ -2,10 +2,8 @@
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from operator import attrgetter
 from typing import Annotated
 from uuid import UUID
 
@@ -13,18 +11,16 @@ import typer
 
 from pattern_storage.config.settings import load_settings
 from pattern_storage.storage import job_labels, jobs, open_jobs
-from pattern_storage.storage.job_details import find_job
 from pattern_storage.storage.job_filter import Cursor, JobFilter
 from pattern_storage.tasks.cli.exits import Exit, InputInvalid
 from pattern_storage.tasks.cli.interrupts import explain_interrupt
 from pattern_storage.tasks.cli.job_output import (
     job_row,
     message_row,
-    plain_details,
     plain_job,
     plain_message,
-    print_details,
 )
+from pattern_storage.tasks.cli.job_show import show
 from pattern_storage.tasks.cli.operator import act_on, confirm, query, read_filter, report_count
 from pattern_storage.tasks.cli.options import (
     DryRun,
@@ -40,13 +36,10 @@ from pattern_storage.tasks.cli.options import (
     Yes,
 )
 from pattern_storage.tasks.cli.output import err, plural, print_json
-from pattern_storage.tasks.cli.tables import print_list, print_pairs
-from pattern_storage.tasks.client import PatternStorageClient
-from pattern_storage.tasks.errors import ServiceUnavailable
+from pattern_storage.tasks.cli.tables import print_list
 from pattern_storage.tasks.operate.job_actions import CANCELLABLE, RETRIABLE
 from pattern_storage.tasks.operate.message_search import count_waiting, list_waiting
-from pattern_storage.tasks.operate.stored_result import find_stored_result
-from pattern_storage.vocabulary import JobState, ListedState
+from pattern_storage.vocabulary import ListedState
 
 cli = typer.Typer(help="Jobs of all states: find, cancel and retry them.")
 
@@ -92,24 +85,7 @@ def list_jobs(
         err.print("More may wait: raise --limit; 'pattern-storage queues list' counts them")
 
 
-@cli.command()
-def show(correlation_id: Annotated[UUID, typer.Argument(metavar="CORRELATION_ID")], as_json: Json = False) -> None:
-    """Show one job: its timeline, the job that it repeats, and those that repeat it."""
-    settings = load_settings()
-    found = query(partial(find_job, correlation_id=correlation_id), settings)
-    stored = None
-    with suppress(ServiceUnavailable):
-        stored = find_stored_result(settings, correlation_id)
-    if found is None:
-        _show_unlisted(correlation_id, as_json)
-        return
-    if stored is not None:
-        found = replace(found, events=sorted([*found.events, *stored.events], key=attrgetter("at")))
-    if as_json:
-        print_json(plain_details(found))
-    else:
-        label = query(partial(job_labels.find, ids=[correlation_id]), settings).get(correlation_id)
-        print_details(found, label)
+cli.command()(show)
 
 
 @cli.command()
@@ -125,20 +101,36 @@ def cancel(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Cancel jobs that have not ended, for good: those named, or all that match the options."""
+    """Cancel jobs that have not ended, for good: those named, or all that match the options.
+
+    An id that nothing is known of is blocked: a job that comes under it later never commits. Exits with 1 if a job that
+    is named has ended.
+    """
     settings = load_settings()
     wanted = read_filter(state, operation, None, name, queue, since, until)
     _check_selection(ids, wanted)
     wanted = _narrowed(wanted, CANCELLABLE, "cancelled")
     operator = act_on(settings)
-    if ids:
-        count = len(ids) if dry_run else len(asyncio.run(operator.cancel(ids)))
+    blocked, ended = list[UUID](), list[UUID]()
+    if ids and not dry_run:
+        cancelled, without_job = asyncio.run(operator.cancel_named(ids))
+        count, blocked = len(cancelled), [job for job in ids if job in without_job]
+        ended = [job for job in ids if job not in cancelled | without_job]
+    elif ids:
+        count = len(ids)
     else:
         count = query(partial(jobs.count_jobs, wanted=wanted), settings) + count_waiting(settings, wanted)
         if count and not dry_run:
             confirm(f"{_amount(count)} would be cancelled.", yes=yes)
             count = asyncio.run(operator.cancel_matching(wanted))
-    report_count("cancelled", count, dry_run=dry_run, as_json=as_json)
+    for job in blocked if not as_json else ():
+        err.print(f"{job} is not known, and blocked from now on: a job that comes under this id never commits")
+    for job in ended if not as_json else ():
+        err.print(f"{job} is not cancelled: it has ended")
+    more = {"blocked": list(map(str, blocked)), "ended": list(map(str, ended))}
+    report_count("cancelled", count, dry_run=dry_run, as_json=as_json, **more)
+    if ended:
+        raise typer.Exit(Exit.FAILED)
 
 
 @cli.command()
@@ -199,17 +191,3 @@ def _narrowed(wanted: JobFilter, states: tuple[ListedState, ...], done: str) -> 
 
 def _amount(count: int) -> str:
     return plural(count, "job") if count < jobs.COUNT_LIMIT else f"{count:,} jobs or more"
-
-
-def _show_unlisted(correlation_id: UUID, as_json: bool) -> None:
-    """Show a job that is in none of our tables: it waits in the broker, was a query, or is not known at all."""
-    with PatternStorageClient() as client:
-        status = client.get(correlation_id).status()
-    if as_json:
-        print_json({"correlation_id": str(correlation_id), "state": status, "timeline": []})
-    elif status != JobState.UNKNOWN:
-        print_pairs({"state": status}, title=f"job {correlation_id}")
-    else:
-        err.print(f"No job is known under {correlation_id}, or it has been forgotten.")
-    if status == JobState.UNKNOWN:
-        raise typer.Exit(Exit.FAILED)

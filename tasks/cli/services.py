@@ -9,6 +9,8 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.text import Text
+
 from pattern_storage.config.settings import Settings, load_settings
 from pattern_storage.embedded import DirectoryUnusable, EmbeddedError, EmbeddedStack
 from pattern_storage.embedded.account import Account
@@ -22,12 +24,13 @@ from pattern_storage.storage import schema
 from pattern_storage.tasks.cli import flower
 from pattern_storage.tasks.cli.output import err
 from pattern_storage.tasks.cli.remote_control import REGISTERED, broadcast, our_workers
+from pattern_storage.tasks.cli.restarts import Restarts
 from pattern_storage.tasks.sender import create_app
 
 #: Seconds until a started worker, and Flower, must answer.
 START_TIMEOUT = 60.0
-#: Seconds between two looks for processes that have ended by themselves, and between two starts of the same one.
-POLL_INTERVAL, RESTART_INTERVAL = 0.2, 3.0
+#: Seconds between two looks for processes that have ended by themselves.
+POLL_INTERVAL = 0.2
 #: Services that are commands of ours; the others are Celery's.
 OWN = frozenset({"relay"})
 #: Celery's commands for services of another name.
@@ -167,35 +170,31 @@ def metrics_ports(settings: Settings, folder: Path, *names: str) -> dict[str, in
 
 
 def supervise(services: Services, embedded: EmbeddedStack | None) -> None:
-    """Start Flower and the embedded servers again when they end by themselves, until interrupted.
+    """Start what has ended by itself again, services and embedded servers, until interrupted.
 
     Raises:
-        EmbeddedError: another service has ended, or a server cannot be started again where it was.
+        EmbeddedError: one ends again and again (of Flower that is only said), or a server cannot be started again
+            where it was.
     """
     servers = [embedded.postgres, embedded.valkey] if embedded else []
-    next_start: dict[str, float] = {}
-
-    def may_start(name: str) -> bool:
-        now = time.monotonic()
-        if now < next_start.get(name, 0.0):
-            return False
-        next_start[name] = now + RESTART_INTERVAL
-        err.print(f"{name} has ended by itself and is started again")
-        return True
-
+    restarts = Restarts()
     while True:
         for server in servers:
-            if not server.running and may_start(server.NAME):
+            if not server.running and restarts.allow(server.NAME, server):
                 before = server.url
                 server.start()
                 if server.url != before:
                     raise EmbeddedError(f"{server.NAME} ended by itself, and its port is taken: start 'up' again")
-        for name, service in services.processes.items():
+        for name, service in list(services.processes.items()):
             if service.running:
                 continue
-            # Nothing depends on Flower, which only shows.
-            if name != "flower":
-                raise EmbeddedError(f"{name} has ended by itself; the end of its log:\n{service.log_tail}")
-            if may_start(name):
-                services.processes[name] = services.start(name)
+            try:
+                if restarts.allow(name, service):
+                    services.processes[name] = services.start(name)
+            except EmbeddedError as error:
+                # Nothing depends on Flower, which only shows.
+                if name != "flower":
+                    raise
+                del services.processes[name]
+                err.print(Text(f"{error}\nThe others go on without {name}."))
         time.sleep(POLL_INTERVAL)

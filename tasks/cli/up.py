@@ -52,7 +52,8 @@ def up(
 ) -> None:
     """Run PostgreSQL, Valkey, a worker, beat, a relay and Flower until Ctrl-C. Other commands find them by themselves.
 
-    With DATABASE_URL and REDIS_URL set, those servers are used and only the others are started.
+    With DATABASE_URL and REDIS_URL set, those servers are used and only the others are started. What ends by itself is
+    started again; if one that is needed ends again and again, all is stopped, with exit code 3 and the end of its log.
     """
     if with_flower:
         require("Flower (--no-flower leaves it out)", "flower")

@@ -18,7 +18,7 @@ from pattern_storage.storage.result_data import (
     PatternPage,
     UpdatedPattern,
 )
-from pattern_storage.tasks.client.call_options import CallOptions, split, with_options
+from pattern_storage.tasks.client.call_options import CallOptions, check_wait, split, with_options
 from pattern_storage.tasks.client.job import AsyncJob
 from pattern_storage.tasks.client.listener import cancellable
 from pattern_storage.tasks.client.loop_connections import LoopConnections, reuse_or_open
@@ -79,7 +79,7 @@ class AsyncPatternStorageClient(
         await self.close()
 
     async def close(self) -> None:
-        """Close all connections. Submitted jobs are not affected."""
+        """Close all connections; a later call opens new ones. Submitted jobs are not affected."""
         connections, self._connections = self._connections, None
         if connections is not None:
             await connections.close()
@@ -148,10 +148,11 @@ class AsyncPatternStorageClient(
 
     def results(self, jobs: Iterable[AsyncJob], timeout: float = 10.0) -> AsyncIterator[tuple[AsyncJob, ModelResult]]:
         """See `PatternStorageClient.results`."""
+        seconds = check_wait(timeout)
         connections, database = self._open(), self._client.database
         prefix = self._client.settings.key_prefix
         collector = ResultCollector(jobs, prefix, has_database=database.is_configured)
-        return collect_async(collector, connections.listener, database, connections.database_slots, timeout)
+        return collect_async(collector, connections.listener, database, connections.database_slots, seconds)
 
     async def cancel(self, correlation_id: UUID | str) -> ModelResult:
         """See `Job.cancel`."""

@@ -1,13 +1,16 @@
 """Options of a call: those of its jobs, and the timeout of the broker; options that a broker lacks are refused."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from numbers import Real
 from typing import Any, cast
 
 from pattern_storage.config.celeryconfig import QUEUES
 from pattern_storage.config.settings import Settings
 from pattern_storage.config.variables import PREFIX
 from pattern_storage.storage.errors import ContractInvalid
+from pattern_storage.storage.explanation import did_you_mean, printable
 from pattern_storage.storage.job_options import OPTION_NAMES, JobOptions, SubmitOptions
 from pattern_storage.tasks.client.outgoing import Outgoing
 from pattern_storage.vocabulary import Priority
@@ -29,7 +32,17 @@ class CallOptions(SubmitOptions, total=False):
     connect_timeout: float | None
 
 
-CALL_OPTION_NAMES = frozenset(CallOptions.__annotations__) | frozenset(OPTION_NAMES)
+CALL_OPTION_NAMES = (*OPTION_NAMES, "connect_timeout")
+
+
+def check_names(given: Iterable[str], known: Collection[str] = CALL_OPTION_NAMES, kind: str = "option") -> None:
+    """Raise ContractInvalid for a name that a call does not know; the sentence has those that it knows."""
+    for name in given:
+        if name in known:
+            continue
+        if name == "correlation_id":
+            raise ContractInvalid("correlation_id is no option of this call; it is a field of the contract")
+        raise ContractInvalid(f"unknown {kind} {printable(name)!r}; {did_you_mean(name, known)}")
 
 
 def split(given: CallOptions, defaults: SubmitOptions) -> tuple[SubmitOptions, float | None]:
@@ -39,6 +52,7 @@ def split(given: CallOptions, defaults: SubmitOptions) -> tuple[SubmitOptions, f
     """
     if not given and not defaults:
         return {}, None
+    check_names(given)
     named: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     timeout = named.pop("connect_timeout", None)
     if timeout is not None and not _is_timeout(timeout):
@@ -55,12 +69,22 @@ def _is_timeout(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MAX_CONNECT_TIMEOUT
 
 
+def check_wait(timeout: Any) -> float:
+    """Return the seconds that a caller waits for a result. Raises ContractInvalid for what is no number from 0 on."""
+    if isinstance(timeout, Real) and not isinstance(timeout, bool):
+        with suppress(OverflowError):
+            if (seconds := float(timeout)) >= 0:
+                return seconds
+    raise ContractInvalid(f"timeout should be a number of seconds, 0 or more, got {printable(repr(timeout))[:60]}")
+
+
 def outbox_options(given: SubmitOptions, defaults: SubmitOptions) -> SubmitOptions:
     """Return the options of jobs for the outbox, which have no `connect_timeout`. Raises ContractInvalid."""
     if "connect_timeout" in given:
         raise ContractInvalid(
             "connect_timeout is no option of submit_in, which asks no broker; your connection has a timeout of its own"
         )
+    check_names(given, OPTION_NAMES)
     return split(cast("CallOptions", given), defaults)[0]
 
 

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from pattern_storage.storage import ModelResult
 from pattern_storage.storage.model_contract_pattern_storage import Data
+from pattern_storage.tasks.client.call_options import check_wait
 from pattern_storage.tasks.client.outgoing import Request
 from pattern_storage.tasks.client.result_document import parse_progress
 
@@ -54,9 +55,9 @@ class Job(Generic[Data]):
         """Wait up to `timeout` seconds for the job's ModelResult; a job that failed has one as well.
 
         A last lookup in PostgreSQL, where one is necessary, may take up to a second more. Raises JobTimeout if there
-        is no result in time (the job goes on), and ResultBackendUnavailable.
+        is no result in time (the job goes on), ResultBackendUnavailable, and ContractInvalid for a negative timeout.
         """
-        return self._client._result(self.correlation_id, self._request, timeout)
+        return self._client._result(self.correlation_id, self._request, check_wait(timeout))
 
 
 class AsyncJob(Generic[Data]):
@@ -86,4 +87,4 @@ class AsyncJob(Generic[Data]):
 
     async def result(self, timeout: float = 10.0) -> ModelResult[Data]:
         """See `Job.result`."""
-        return await self._client._result(self.correlation_id, self._request, timeout)
+        return await self._client._result(self.correlation_id, self._request, check_wait(timeout))

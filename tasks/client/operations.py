@@ -6,12 +6,18 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar, Unpack, cast
 from uuid import UUID
 
+from pattern_storage.storage.operations.query_params import QueryParams
 from pattern_storage.storage.pattern import Pattern
 from pattern_storage.storage.pattern_columns import PatternChanges, PatternColumns
-from pattern_storage.tasks.client.call_options import CALL_OPTION_NAMES, CallOptions
+from pattern_storage.tasks.client.call_options import CALL_OPTION_NAMES, CallOptions, check_names
 from pattern_storage.tasks.client.outgoing import Outgoing, build, prepare, prepare_insert
 from pattern_storage.tasks.client.query_arguments import QueryArguments
 from pattern_storage.vocabulary import OperationName
+
+#: Options of `insert` and `batch_insert`, those of `update` and `delete`, and the arguments of `query`.
+WITH_ID = (*CALL_OPTION_NAMES, "correlation_id")
+WITH_EXPECT = (*WITH_ID, "expect")
+OF_QUERY = (*QueryParams.model_fields, *WITH_ID)
 
 #: Return type of a client's methods, a Job or an awaitable of an AsyncJob; then those of each operation, with its data.
 Submitted = TypeVar("Submitted")
@@ -42,6 +48,7 @@ class Operations(ABC, Generic[Submitted, Inserted, Updated, Deleted, BatchInsert
         **options: Unpack[CallOptions],
     ) -> Inserted:
         """Write one pattern; `data` needs pattern_name, pattern_type, language and template_code."""
+        check_names(options, WITH_ID)
         return cast("Inserted", self._enqueue_one(prepare_insert(data, correlation_id), options))
 
     def update(
@@ -58,6 +65,7 @@ class Operations(ABC, Generic[Submitted, Inserted, Updated, Deleted, BatchInsert
         `expect` is the `updated_at` that the caller has seen: a pattern that was updated since then is not changed, and
         the result is a `version_conflict`.
         """
+        check_names(options, WITH_EXPECT)
         contract = build(
             OperationName.UPDATE, pattern_id=pattern_id, data=data, expect=expect, correlation_id=correlation_id
         )
@@ -72,6 +80,7 @@ class Operations(ABC, Generic[Submitted, Inserted, Updated, Deleted, BatchInsert
         **options: Unpack[CallOptions],
     ) -> Deleted:
         """Remove one pattern; `expect` as for `update`."""
+        check_names(options, WITH_EXPECT)
         contract = build(OperationName.DELETE, pattern_id=pattern_id, expect=expect, correlation_id=correlation_id)
         return cast("Deleted", self._enqueue_one(prepare(contract, id_is_new=correlation_id is None), options))
 
@@ -83,6 +92,7 @@ class Operations(ABC, Generic[Submitted, Inserted, Updated, Deleted, BatchInsert
         **options: Unpack[CallOptions],
     ) -> BatchInserted:
         """Write up to 10,000 patterns in one transaction: all of them or none."""
+        check_names(options, WITH_ID)
         contract = build(OperationName.BATCH_INSERT, patterns=list(patterns), correlation_id=correlation_id)
         return cast("BatchInserted", self._enqueue_one(prepare(contract), options))
 
@@ -91,7 +101,8 @@ class Operations(ABC, Generic[Submitted, Inserted, Updated, Deleted, BatchInsert
 
         Options are given in the same way: no parameter has the name of an option.
         """
+        check_names(query_params, OF_QUERY, "query parameter")
         params: dict[str, Any] = dict(query_params)
-        options = cast("CallOptions", {name: params.pop(name) for name in CALL_OPTION_NAMES & params.keys()})
+        options = cast("CallOptions", {name: params.pop(name) for name in CALL_OPTION_NAMES if name in params})
         contract = build(OperationName.QUERY, query_params=params, correlation_id=correlation_id)
         return cast("Queried", self._enqueue_one(prepare(contract), options))

@@ -21,6 +21,7 @@ from pattern_storage.storage.result_data import (
 from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.client.call_options import (
     CallOptions,
+    check_wait,
     outbox_options,
     refuse_impossible,
     split,
@@ -99,7 +100,7 @@ class PatternStorageClient(
         self.close()
 
     def close(self) -> None:
-        """Close all connections. Submitted jobs are not affected."""
+        """Close all connections; a later call opens new ones. Submitted jobs are not affected."""
         self._publisher.close()
         self._subscriptions.close()
         self._redis.close()
@@ -197,10 +198,11 @@ class PatternStorageClient(
         """Yield each job with its result as they complete, over one subscription; `timeout` seconds for all of them.
 
         Jobs may come from `submit_many` or `get`. Raises ResultBackendUnavailable, and JobTimeout, after the other
-        results, if some jobs have none in time.
+        results, if some jobs have none in time. Raises ContractInvalid for a negative timeout.
         """
+        seconds = check_wait(timeout)
         collector = ResultCollector(jobs, self.settings.key_prefix, has_database=self.database.is_configured)
-        return collect(collector, self._redis, self._subscriptions, self.database, timeout)
+        return collect(collector, self._redis, self._subscriptions, self.database, seconds)
 
     def cancel(self, correlation_id: UUID | str) -> ModelResult:
         """See `Job.cancel`."""

@@ -14,7 +14,7 @@ from pattern_storage.storage.delivery import Delivery, delivered
 from pattern_storage.storage.rows import Connection
 from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.client.result_document import result_key
-from pattern_storage.tasks.client.status import marker
+from pattern_storage.tasks.client.status import marker, parse_status
 from pattern_storage.tasks.database import Database
 from pattern_storage.tasks.errors import BrokerUnavailable
 from pattern_storage.tasks.operate.message_search import find_messages
@@ -57,6 +57,16 @@ class Actions:
             page = ids[start : start + STEP]
             cancelled |= (await self._cancel({job: messages.get(job) for job in page}, action))[1]
         return cancelled
+
+    async def cancel_named(self, ids: Sequence[UUID]) -> tuple[set[UUID], set[UUID]]:
+        """Cancel jobs as `cancel` does; return those that are cancelled now, and ids that are blocked without a job.
+
+        Nothing knows a job under a blocked id. One that comes later, whoever sends it, never commits.
+        """
+        has_state = await asyncio.to_thread(self._jobs_with_state, ids)
+        cancelled = await self.cancel(ids)
+        blocked = await self._run(lambda connection: ledger.blocked(connection, ids)) - has_state
+        return cancelled - blocked, blocked
 
     async def _change(self, action: str, name: str, change: Callable[[Connection], Awaitable[bool]]) -> bool:
         """Change a queue or an import, with an audit entry; return whether anything has changed."""
@@ -108,6 +118,20 @@ class Actions:
         # A purge removes messages that are none of our jobs as well.
         removed = 0 if action == "cancel" else len(messages)
         return len((await self._cancel(jobs, action, removed=removed, queue=queue))[0])
+
+    def _jobs_with_state(self, ids: Sequence[UUID]) -> set[UUID]:
+        """Return the jobs of which Redis has a state: a client's marker tells of a message that no search may find."""
+        found: set[UUID] = set()
+        with suppress(RedisError), redis_connections.connect(self._settings) as results:
+            for start in range(0, len(ids), STEP):
+                page = ids[start : start + STEP]
+                documents = results.mget([result_key(job, self._settings.key_prefix) for job in page])
+                # REVOKED is the state of an id that was blocked before as well.
+                unknown = (JobState.UNKNOWN, JobState.REVOKED)
+                found |= {
+                    job for job, document in zip(page, documents, strict=True) if parse_status(document) not in unknown
+                }
+        return found
 
     def _mark_revoked(self, ids: set[UUID]) -> None:
         """Store REVOKED for those who wait for a result; the ledger has decided, so Redis may be down."""

@@ -51,6 +51,20 @@ def insert(cli: Cli, name: str, **variables: Any) -> Said:
     return cli("insert", f"pattern_name={name}", *PATTERN, **variables)
 
 
+def end_again_and_again(up: Up, service: str) -> None:
+    """Kill a service each time it is started, until `up` ends because of that."""
+    said = f"{service} has ended by itself and is started again"
+    for time in range(1, 5):
+        up.remember()
+        up.member(service).kill()
+        if time < 4:
+            wait_until(lambda time=time: up.text.count(said) == time, f"{service} is started for time {time}")  # type: ignore[misc]
+            wait_until(lambda: up.has(service), f"{service} runs")
+    assert up.wait() == 3
+    assert f"Error: {service} was started again 3 times, and has ended within 30 seconds each time;" in up.text
+    assert up.text.count(said) == 3
+
+
 def test_between_foreign_packages_until_ctrl_c(cli: Cli, start: Callable[..., Up], data_dir: Path, home: Path) -> None:
     # The folder of another project, which has packages of these names and a Celery of its own.
     for package in ("tasks", "storage", "config", "celery"):
@@ -121,11 +135,8 @@ def test_kill_9_leaves_nothing_and_the_next_up_has_the_data(cli: Cli, start: Cal
     assert again.count("kept") == 1
     assert insert(cli, "after", **again.variables).code == 0
 
-    # A worker that dies is no running system.
-    again.remember()
-    again.member("worker").kill()
-    assert again.wait() == 3
-    assert "Error: worker has ended by itself; the end of its log:" in again.text
+    # A worker that dies again and again is no running system.
+    end_again_and_again(again, "worker")
     assert "Traceback" not in again.text.split("the end of its log:")[0]
     again.leaves_nothing()
     assert read_state(data_dir) is None
@@ -140,6 +151,12 @@ def test_it_looks_after_what_it_started(cli: Cli, start: Callable[..., Up], data
         # All of the others go on, and what had ended answers again.
         wait_until(lambda name=name: insert(cli, f"after {name}", **up.variables).code == 0, f"{name} is back")  # type: ignore[misc]
         assert up.count(f"after {name}") >= 1
+    for service in ("worker", "beat", "relay"):
+        up.remember()
+        up.member(service).kill()
+        up.wait_for(f"{service} has ended by itself and is started again")
+        wait_until(lambda service=service: cli("health", service, **up.variables).code == 0, f"{service} works")  # type: ignore[misc]
+    assert insert(cli, "after the worker", **up.variables).code == 0
     address = str(up.state.values["flower_url"])
     login, place = address.removeprefix("http://").split("@")
 
@@ -166,9 +183,7 @@ def test_with_servers_of_the_users_own(
     assert {name for _, name, *_ in words} == {"worker", "beat", "relay"}
     assert names_in(home / "data") == ["celery", "stack.lock"]
 
-    up.member("beat").kill()
-    assert up.wait() == 3
-    assert "Error: beat has ended by itself; the end of its log:" in up.text
+    end_again_and_again(up, "beat")
     up.leaves_nothing()
     with_the_servers = cli("doctor", "--json", PATTERN_STORAGE_CONNECT_TIMEOUT="0.2", **urls)
     assert with_the_servers.code == 1, "the servers still run, without a worker"

@@ -56,6 +56,18 @@ def test_all_is_well(doctor: Callable[..., Said], worker: StorageWorker) -> None
     assert all(set(finding) == {"subject", "ok", "found", "advice", "unreachable"} for finding in said.json)
 
 
+def test_its_exit_codes_are_those_of_its_help(doctor: Callable[..., Said], database_url: str, redis_url: str) -> None:
+    said = " ".join(doctor("--help").out.split())
+    for code, meaning, urls in (
+        (1, "something is wrong", {"DATABASE_URL": database_url, "REDIS_URL": redis_url}),
+        (2, "a setting is missing or wrong", {}),
+        (2, "a setting is missing or wrong", {"REDIS_URL": redis_url}),
+        (3, "a server is unreachable", {"DATABASE_URL": ABSENT_POSTGRES, "REDIS_URL": ABSENT_REDIS}),
+    ):
+        assert f"{code} {meaning}" in said
+        assert doctor(**urls).code == code
+
+
 def test_a_second_installation_on_the_same_redis(
     doctor: Callable[..., Said], worker: StorageWorker, database_url: str, empty_database_url: str
 ) -> None:

@@ -92,6 +92,9 @@ def test_a_file_that_is_no_json_names_the_line(served_cli: Cli, tmp_path: Path) 
     file.write_text('{"a": 1}\n{"b": \n')
     said = served_cli("insert", "--file", str(file))
     assert (said.code, said.error) == (2, f"Error: {file} is not JSON at line 2, column 7: Expecting value")
+    file.write_text('{"a": 1\n')
+    said = served_cli("insert", "--file", str(file))
+    assert said.error == f"Error: {file} is not JSON at line 1, column 8: Expecting ',' delimiter"
 
 
 def test_ctrl_c_leaves_code_130_and_the_id_of_the_job(

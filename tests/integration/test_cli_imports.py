@@ -11,6 +11,7 @@ from pattern_storage.tasks.imports.run.execution import RunExecutor
 from tests.fix_celery import StorageWorker
 from tests.fix_cli import Cli, run_script
 from tests.fix_imports import patterns, runs_of, write_imports_file, write_lines
+from tests.fix_process import free_port
 from tests.fix_storage import count_patterns, make_pattern
 
 
@@ -103,10 +104,24 @@ def test_import_without_a_server(cli: Cli, tmp_path: Path) -> None:
     assert said.code == 3, said.error
 
 
-def test_import_of_a_file_that_is_not_there(cli: Cli, database_url: str) -> None:
-    said = cli("import", "/absent/a.jsonl", DATABASE_URL=database_url)
-    assert said.code == 1
-    assert "/absent/a.jsonl does not exist" in said.error
+def test_a_file_that_cannot_be_used_is_bad_input_of_both_commands(
+    cli: Cli, database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    """As --help says: 2. A server that does not answer is 3, also that of a source."""
+    servers: dict[str, Any] = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
+    not_json, bad_row, column = (tmp_path / name for name in ("not.jsonl", "bad.jsonl", "column.jsonl"))
+    not_json.write_text("{\n")
+    write_lines(bad_row, [patterns(1)[0] | {"confidence_score": 2}])
+    write_lines(column, [patterns(1)[0] | {"colour": "red"}])
+    for path in (tmp_path / "absent.jsonl", tmp_path, not_json, bad_row, column):
+        for command in (("import", str(path)), ("insert", "--file", str(path))):
+            said = cli(*command, **servers)
+            assert (said.code, said.out) == (2, ""), (command, said)
+    said = cli("import", str(tmp_path / "absent.jsonl"), "--json", **servers)
+    assert (said.code, said.json["metadata"]["error_type"]) == (2, "source_missing")
+    assert said.json["error"] == f"{tmp_path / 'absent.jsonl'} does not exist"
+    away = cli("import", f"http://127.0.0.1:{free_port()}/a.jsonl", **servers)
+    assert away.code == 3, away
 
 
 def test_import_as_a_process_shows_no_bar_where_nobody_looks(database_url: str, tmp_path: Path) -> None:

@@ -124,6 +124,73 @@ def test_what_waits_is_cancelled_by_filter(
     assert run("audit", "--limit", "1").err.startswith("There may be more: add --before ")
 
 
+def test_ids_are_cancelled_or_blocked_or_have_ended(
+    run: Any, client: PatternStorageClient, database_url: str, redis_url: str
+) -> None:
+    """The output says which is which; a blocked id is none of a job that was cancelled."""
+    waiting = [client.insert(make_pattern(pattern_name=name)) for name in ("a", "b")]
+    marked, hidden = (client.insert(make_pattern()) for _ in range(2))
+    with redis.Redis.from_url(redis_url) as server:
+        # As on RabbitMQ, which shows no messages: only the client's marker tells of these.
+        server.ltrim("storage", 2, -1)
+    written = contract("insert", data=make_pattern(pattern_name="c"))
+    with psycopg.connect(database_url) as connection:
+        outbox.add_sync(connection, written)
+    ended, unknown, second = fail(database_url, "d"), str(uuid4()), str(uuid4())
+    known = [*(str(job.correlation_id) for job in (*waiting, marked)), str(written.correlation_id)]
+
+    said = run("jobs", "cancel", *known, unknown, ended)
+    assert (said.code, said.out) == (1, "")
+    assert said.err.splitlines() == [
+        f"{unknown} is not known, and blocked from now on: a job that comes under this id never commits",
+        f"{ended} is not cancelled: it has ended",
+        "cancelled: 4",
+    ]
+    assert run("jobs", "cancel", str(hidden.correlation_id), second, unknown, "--json").json == {
+        "action": "cancelled", "count": 1, "dry_run": False, "blocked": [second, unknown], "ended": [],
+    }  # fmt: skip
+    assert run("jobs", "cancel", unknown).code == 0
+    assert run("jobs", "cancel", ended, "--json").json["ended"] == [ended]
+    assert run("jobs", "cancel", "--name", "a", "--yes", "--json").json == {
+        "action": "cancelled", "count": 0, "dry_run": False, "blocked": [], "ended": [],
+    }  # fmt: skip
+    # What is said of a blocked id is true.
+    late = contract("insert", data=make_pattern(), correlation_id=unknown)
+
+    async def execute() -> Any:
+        async with create_pool(database_url) as pool:
+            return await NodePatternStorageEffect(pool).execute_once(late)
+
+    assert asyncio.run(execute()).metadata["error_type"] == "revoked"
+
+
+def test_a_job_that_waits_is_shown_with_all_that_a_list_says(
+    run: Any, client: PatternStorageClient, database_url: str
+) -> None:
+    job = client.insert(make_pattern(pattern_name="waits"), queue="quick", delay=60)
+    with psycopg.connect(database_url) as connection:
+        written = contract("insert", data=make_pattern(pattern_name="written"))
+        outbox.add_sync(connection, written)
+    listed = run("jobs", "list", "--state", "QUEUED", "--json").json
+    [message], [row] = listed["waiting"], listed["jobs"]
+    shown = run("jobs", "show", str(job.correlation_id), "--json").json
+    assert shown.items() >= message.items()
+    assert shown["timeline"][0]["what"] == "submitted"
+    assert shown["timeline"][0]["at"] == message["sent_at"]
+    assert run("jobs", "show", str(written.correlation_id), "--json").json.items() >= row.items()
+
+    lines = run("jobs", "list", "--state", "QUEUED").out.splitlines()[2:]
+    for line, one in zip(lines, (str(job.correlation_id), str(written.correlation_id)), strict=True):
+        text = run("jobs", "show", one).out
+        assert all(cell in text for cell in re.split(" {2,}", line)[1:]), (line, text)
+        assert one in line
+    text = run("jobs", "show", str(job.correlation_id)).out
+    assert text.startswith("insert waits (function/python)\n")
+    assert re.search(r"^queue\s+quick$", text, re.MULTILINE)
+    begins = message["eta"][:19].replace("T", " ")
+    assert re.search(rf"^begins at \(UTC\)\s+{begins}$", text, re.MULTILINE)
+
+
 def test_a_batch_has_its_size_and_a_change_the_name_of_its_pattern(run: Any, database_url: str) -> None:
     batch = contract("batch_insert", patterns=[make_pattern(pattern_name=name) for name in ("x", "y")])
 

@@ -2,6 +2,9 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from functools import partial
+from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
@@ -9,6 +12,7 @@ import pytest
 import redis
 
 from pattern_storage.storage import ModelResult, ledger
+from pattern_storage.storage.errors import ContractInvalid
 from pattern_storage.tasks.client import (
     AsyncJob,
     AsyncPatternStorageClient,
@@ -166,3 +170,41 @@ def test_a_result_of_an_earlier_job_under_the_id(redis_url: str) -> None:
         with pytest.raises(JobTimeout):
             job.result(0.2)
         assert len(client._subscriptions._idle) == 1
+
+
+@pytest.mark.parametrize("timeout", [-1, -0.001, float("nan"), float("-inf"), "5", None, True, 10**400, "\x1b[2J"])
+async def test_a_senseless_timeout_is_refused_in_a_sentence(redis_url: str, timeout: Any) -> None:
+    said = r"^timeout should be a number of seconds, 0 or more, got .{1,60}$"
+    with PatternStorageClient(redis_url=redis_url) as client:
+        for wait in (client.get(uuid4()).result, partial(client.results, [client.get(uuid4())])):
+            with pytest.raises(ContractInvalid, match=said) as caught:
+                wait(timeout=timeout)
+            assert repr(timeout)[:20] in str(caught.value) or timeout == "\x1b[2J"
+            assert "\x1b" not in str(caught.value)
+    async with AsyncPatternStorageClient(redis_url=redis_url) as other:
+        with pytest.raises(ContractInvalid, match=said):
+            await other.get(uuid4()).result(timeout=timeout)
+        with pytest.raises(ContractInvalid, match=said):
+            other.results([other.get(uuid4())], timeout=timeout)
+
+
+async def test_numbers_of_any_kind_and_no_limit_are_timeouts(served_client: PatternStorageClient) -> None:
+    job = served_client.insert(make_pattern())
+    assert job.result(timeout=float("inf")).success
+    assert job.result(timeout=Fraction(1, 2)).success  # type: ignore[arg-type]
+    assert [result.success for _, result in served_client.results([job], timeout=float("inf"))] == [True]
+
+
+async def test_a_closed_client_opens_its_connections_again(redis_url: str) -> None:
+    """As redis-py's does: a module's client outlives the event loops, and the `with` blocks, that close it."""
+    with PatternStorageClient(redis_url=redis_url) as client:
+        job = client.insert(make_pattern())
+    assert job.status() == "QUEUED"
+    assert client.insert(make_pattern()).status() == "QUEUED"
+    client.close()
+    client.close()
+    async with AsyncPatternStorageClient(redis_url=redis_url) as other:
+        waiting = await other.insert(make_pattern())
+    assert await waiting.status() == "QUEUED"
+    await other.close()
+    await other.close()

@@ -142,6 +142,15 @@ def test_files_of_patterns(tmp_path: Path, text: str, patterns: list[dict[str, A
         ('{"a": 1} {"a": 2}', "{} is not JSON at line 1, column 10: Extra data"),
         ('{"a": 1}\n{"a": 2}\n{"a": }\n', "{} is not JSON at line 3, column 7: Expecting value"),
         ('{"a": 1}\n\n\noops', "{} is not JSON at line 4, column 1: Expecting value"),
+        # A line that ends too early is the one that is wrong, not the one after it.
+        ('{"a": 1\n', "{} is not JSON at line 1, column 8: Expecting ',' delimiter"),
+        ('{"a":\r\n\r\n', "{} is not JSON at line 1, column 6: Expecting value"),
+        ('{"a": 1\n{"a": 2}\n', "{} is not JSON at line 1, column 8: Expecting ',' delimiter"),
+        ('\n{"a":\n{"a": 2}\n', "{} is not JSON at line 2, column 6: Expecting value"),
+        ('{"a": 1}\n{"a": [2\n{"a": 3}', "{} is not JSON at line 2, column 9: Expecting ',' delimiter"),
+        ('{"a": 1}\n{"a": "b\n', "{} is not JSON at line 2, column 7: Unterminated string starting at"),
+        ('[\n  {"a": 1},\n  {"a": 2\n', "{} is not JSON at line 3, column 10: Expecting ',' delimiter"),
+        ('{\n "a":\n{"b": 2}\n "c": 1}', "{} is not JSON at line 4, column 2: Expecting ',' delimiter"),
         # One document with a fault in it is not taken for many.
         ('[\n  {"a": 1},\n  {"a": }\n]', "{} is not JSON at line 3, column 9: Expecting value"),
         ("[]", "{} holds no pattern"),

@@ -1,5 +1,8 @@
 """`up` while it starts: a port that another program took after it was chosen, and Ctrl-C."""
 
+import os
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +11,11 @@ import typer
 
 from pattern_storage.config.settings import Settings
 from pattern_storage.embedded import EmbeddedError
-from pattern_storage.tasks.cli import services, up
+from pattern_storage.embedded.account import Account
+from pattern_storage.embedded.launcher import launch
+from pattern_storage.embedded.log import ServerLog
+from pattern_storage.embedded.process import ServerProcess
+from pattern_storage.tasks.cli import restarts, services, up
 
 
 class Process:
@@ -59,3 +66,29 @@ def test_ctrl_c_before_all_is_up_is_no_success(
         up.up(with_flower=False)
     assert ended.value.exit_code == 130
     assert capsys.readouterr().err.endswith("stopped\n")
+
+
+def test_flower_that_ends_again_and_again_is_left_out_and_another_service_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(restarts, "RESTART_INTERVAL", 0.0)
+    starts: list[str] = []
+
+    def start(name: str) -> ServerProcess:
+        starts.append(name)
+        # The other one lives longer, so that Flower is given up first.
+        program = [sys.executable, "-c", f"import time; print('{name} is broken'); time.sleep({name == 'relay'})"]
+        return launch(
+            name, program,
+            account=Account(os.geteuid(), os.getegid(), switched=False), log=ServerLog(tmp_path / name),
+            death_signal=signal.SIGTERM,
+        )  # fmt: skip
+
+    settings = Settings(database_url="postgresql://127.0.0.1/x", redis_url="redis://127.0.0.1/0")
+    running = services.Services({name: start(name) for name in ("flower", "relay")}, start, settings)
+    with pytest.raises(EmbeddedError, match=r"^relay was started again 3 times, .* log:\nrelay is broken$"):
+        services.supervise(running, None)
+    said = capsys.readouterr().err
+    assert "flower was started again 3 times" in said
+    assert said.index("flower is broken\nThe others go on without flower.\n") > 0
+    assert (starts.count("flower"), starts.count("relay")) == (4, 4)

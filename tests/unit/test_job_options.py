@@ -1,15 +1,19 @@
 """Options of a job: what is taken for what, and which are refused with which sentence."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from pattern_storage.config.settings import Settings
 from pattern_storage.storage.errors import ContractInvalid
 from pattern_storage.storage.job_options import NO_OPTIONS, JobOptions
+from pattern_storage.tasks.client import PatternStorageClient
 from pattern_storage.tasks.client.call_options import refuse_impossible, split
 from pattern_storage.vocabulary import Priority
+from tests.fix_storage import contract, make_pattern
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -98,3 +102,38 @@ def test_what_a_broker_cannot_do() -> None:
     ):
         with pytest.raises(ContractInvalid, match=sentence):
             refuse_impossible(options, rabbitmq)
+
+
+CALL = "priority, delay, eta, expires, queue, connect_timeout"
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda client, **wrong: client.insert(make_pattern(), **wrong), f"known are {CALL}, correlation_id"),
+        (lambda client, **wrong: client.batch_insert([make_pattern()], **wrong), f"known are {CALL}, correlation_id"),
+        (lambda client, **wrong: client.delete(uuid4(), **wrong), f"known are {CALL}, correlation_id, expect"),
+        (lambda client, **wrong: client.update(uuid4(), {}, **wrong), f"known are {CALL}, correlation_id, expect"),
+        (lambda client, **wrong: client.submit(contract("insert", data=make_pattern()), **wrong), f"known are {CALL}"),
+        (lambda client, **wrong: client.submit_many([contract("insert", data=make_pattern())], **wrong), CALL),
+        (lambda client, **wrong: client.query(limit=1, **wrong), f"limit, cursor, {CALL}, correlation_id"),
+    ],
+)  # fmt: skip
+def test_an_unknown_option_is_refused_with_all_that_a_call_takes(call: Any, sentence: str) -> None:
+    with PatternStorageClient(redis_url="redis://127.0.0.1:1/0") as client:
+        for wrong, says in (({"colour": 1}, sentence), ({"connect_timout": 1}, "did you mean 'connect_timeout'?")):
+            with pytest.raises(ContractInvalid) as caught:
+                call(client, **wrong)
+            assert str(caught.value).startswith("unknown ")
+            assert str(caught.value).endswith(says)
+
+
+def test_a_contract_has_its_id_itself() -> None:
+    one = contract("insert", data=make_pattern())
+    with PatternStorageClient(redis_url="redis://127.0.0.1:1/0") as opened:
+        client: Any = opened  # also what no type checker would let through
+        for send in (client.submit, partial(client.submit_in, None)):
+            with pytest.raises(ContractInvalid, match=r"^correlation_id is no option of this call; it is a field of"):
+                send(one, correlation_id=uuid4())
+        with pytest.raises(ContractInvalid, match=r"known are priority, delay, eta, expires, queue$"):
+            client.submit_in(None, one, colour=1)

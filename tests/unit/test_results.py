@@ -6,10 +6,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from pattern_storage.storage import ModelResult
+from pattern_storage.storage import ModelResult, ledger
 from pattern_storage.tasks.client.result_document import checked_result, parse_progress, parse_result, result_key
 from pattern_storage.tasks.client.status import marker, parse_status
 from pattern_storage.vocabulary import JobState
+from tests.fix_process import ROOT
 
 CID = uuid4()
 GOOD = ModelResult(success=True, data={"a": 1}, metadata={"correlation_id": str(CID)}).to_dict()
@@ -137,3 +138,18 @@ def test_a_result_without_its_correlation_id() -> None:
     """As another application may write it; the conflict is the caller's job's all the same."""
     foreign = ModelResult(success=True, metadata={"request": "other"})
     assert checked_result(CID, "mine", foreign).metadata["correlation_id"] == str(CID)
+
+
+def test_the_keys_are_always_there_and_docs_name_the_results_without_an_operation() -> None:
+    conflict = checked_result(CID, "mine", ModelResult(success=True, metadata={"request": "other"}))
+    found = [
+        ledger._revoked(CID), conflict, parse_result(CID, b""), parse_result(CID, failure("WorkerLostError", [])),
+        parse_result(CID, failure("TimeLimitExceeded", [1])),
+    ]  # fmt: skip
+    rows = (ROOT / "docs/names.md").read_text().splitlines()
+    [row] = (row for row in rows if row.startswith("| `correlation_id`, `operation`, `duration_ms` | always |"))
+    for result in found:
+        assert result is not None
+        assert result.metadata.keys() >= {"correlation_id", "operation", "duration_ms", "error_type"}
+        assert result.metadata["operation"] is None
+        assert f"`{result.metadata['error_type']}`" in row.split("The operation is None")[1]

@@ -169,6 +169,16 @@ class TestClose:
         assert loop_threads() == []
         opened.close()
 
+    @pytest.mark.parametrize("steps", range(4))
+    def test_while_its_pool_still_connects(self, settings: Settings, database_url: str, steps: int) -> None:
+        """psycopg-pool before 3.2.2 keeps a connection that is set up while the pool is closed: see pyproject.toml."""
+        opened = runtime.Runtime(settings)
+        for _ in range(steps):
+            opened.run(asyncio.sleep(0))
+        opened.close()
+        assert opened.pool.get_stats()["pool_available"] == 0
+        wait_until(lambda: worker_connections(database_url) == [], "no connection")
+
     def test_used_again_it_opens_again(self, shared: None) -> None:
         first = runtime.runtime()
         runtime.close()
