@@ -116,7 +116,7 @@ def test_an_entry_that_cannot_be_read_is_put_aside(store: Store, redis_url: str,
     store.zadd(INDEX, {"tag": time.time() - 60})
     got: list[Any] = []
     reader = read(["q"], acknowledged(got), **UNACKED_KEYS)
-    reader.channel.qos.restore_visible(interval=1)
+    reader.steps(lambda: not store.exists(HASH))
     assert not store.exists(HASH, INDEX)
     assert store.lrange(f"{HASH}.unreadable", 0, -1) == [entry]
     publish(redis_url, "q", [1])
