@@ -32,10 +32,13 @@ class QoS(redis.QoS):  # type: ignore[misc]  # kombu's is untyped
         if is_new or not overdue(channel, channel.unacked_keys):
             return
         # One worker at a time.
-        with suppress(redis.MutexHeld), channel.conn_or_acquire() as client:
-            with redis.Mutex(client, self.unacked_mutex_key, self.unacked_mutex_expire):
-                for tag in overdue(channel, channel.unacked_keys):
-                    self.restore_by_tag(tag)
+        with (
+            suppress(redis.MutexHeld),
+            channel.conn_or_acquire() as client,
+            redis.Mutex(client, self.unacked_mutex_key, self.unacked_mutex_expire),
+        ):
+            for tag in overdue(channel, channel.unacked_keys):
+                self.restore_by_tag(tag)
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
         """Put an unacked message back into its queue."""

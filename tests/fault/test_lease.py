@@ -54,6 +54,17 @@ def test_jobs_that_take_longer(launch: Launch, load: Load, transport: dict[str, 
     assert [deliveries(job, *workers) for job in load.accepted] == [1] * 7
 
 
+def test_a_worker_that_does_nothing_else_while_a_job_runs(launch: Launch, load: Load) -> None:
+    """It cannot renew: another gets the job too, which is done once and has not failed."""
+    with load.connect() as connection:
+        connection.execute(SLOW)
+    workers = [launch(load.database_url, load.redis_url, env=SHORT | SAFE, pool="solo") for _ in range(2)]
+    load.submit([slow(load, 9)])
+    assert load.settle().counts == {"done": 1}
+    [job] = load.accepted
+    assert deliveries(job, *workers) == 2
+
+
 @pytest.mark.parametrize("transport", [STOCK, SAFE], ids=["stock", "safe"])
 def test_a_job_that_is_delayed_for_longer(launch: Launch, load: Load, transport: dict[str, str]) -> None:
     workers = [launch(load.database_url, load.redis_url, env=SHORT | transport) for _ in range(2)]
