@@ -72,7 +72,9 @@ def held_tags(consumer: Any) -> Iterator[str]:
     """Yield the delivery tags of all jobs that the worker has, also those of earlier connections that still run."""
     # Not what the channel has delivered and does not know to be acknowledged: where an acknowledgement failed, a
     # message would never come back.
-    yield from {request.message.delivery_tag for request in (*state.reserved_requests, *state.scheduled_requests)}
+    worker: Any = state  # celery-types does not know those that wait for their time
+    for request in (*worker.reserved_requests, *worker.scheduled_requests):
+        yield request.message.delivery_tag
     # Those of a rate limit are in neither.
     for bucket in consumer.task_buckets.values():
         for request, _ in bucket.contents if bucket else ():
