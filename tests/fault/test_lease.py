@@ -54,6 +54,18 @@ def test_jobs_that_take_longer(launch: Launch, load: Load, transport: dict[str, 
     assert [deliveries(job, *workers) for job in load.accepted] == [1] * 7
 
 
+def test_a_job_that_a_worker_which_ends_waits_for(launch: Launch, load: Load) -> None:
+    with load.connect() as connection:
+        connection.execute(SLOW)
+    worker = launch(load.database_url, load.redis_url, env=SHORT | SAFE)
+    load.submit([slow(load, 12)])
+    wait_until(lambda: sleeps(load.database_url), "it is running")
+    other = launch(load.database_url, load.redis_url, env=SHORT | SAFE)
+    assert worker.stop() == 0
+    assert load.settle().counts == {"done": 1}
+    assert [deliveries(job, worker, other) for job in load.accepted] == [1]
+
+
 def test_a_worker_that_does_nothing_else_while_a_job_runs(launch: Launch, load: Load) -> None:
     """It cannot renew: another gets the job too, which is done once and has not failed."""
     with load.connect() as connection:
