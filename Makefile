@@ -43,7 +43,7 @@ test-system: $(STAMP) ## run what starts many processes or fills memory: service
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=10 tests/system $(AGAIN)
 
 # The fault tests whose jobs are executed in groups, unless that is turned off.
-ALONE := $(addprefix tests/fault/test_,workers.py deadly_jobs.py attempts.py pools.py postgresql.py)
+ALONE := $(addprefix tests/fault/test_,workers.py lease.py deadly_jobs.py attempts.py pools.py postgresql.py)
 
 .PHONY: test-faults
 test-faults: test-faults-grouped test-faults-alone ## kill, cut, stall and restart everything under load

@@ -64,8 +64,8 @@ def transport_options(settings: "Settings") -> dict[str, Any]:
     if not settings.broker_kind.is_redis:
         # Publisher confirms: without them a message that RabbitMQ never stored counts as sent.
         return {"confirm_publish": True}
-    # Seconds between two sweeps for jobs whose worker vanished. kombu's defaults amount to 100 seconds, long beside a
-    # short visibility timeout; this adds a tenth of the timeout at most, and no more than ten seconds.
+    # Seconds between two sweeps for jobs whose worker vanished. kombu's defaults amount to 100 seconds, long beside the
+    # visibility timeout; this adds a tenth of the timeout at most, and no more than ten seconds.
     sweep = min(max(settings.visibility_timeout // 10, 1), 10)
     return {
         "visibility_timeout": settings.visibility_timeout,

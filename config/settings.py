@@ -95,8 +95,10 @@ class Settings(MonitoringSettings):
     task_soft_time_limit: Annotated[int, Field(ge=1)] = 240
     #: Seconds after which a job's process is killed, time to roll back included.
     task_time_limit: Annotated[int, Field(ge=2)] = 300
-    #: Seconds until a job whose worker vanished is delivered again. More than task_time_limit, or jobs would run twice.
-    visibility_timeout: Annotated[int, Field(ge=3)] = 600
+    #: Seconds until the jobs of a worker that vanished are delivered again (Redis). A worker that lives renews what it
+    #: holds, four times in this time, so it need not exceed any other limit. A minute: a failover of Redis, or a
+    #: worker that is stopped for a moment, makes no job run twice.
+    visibility_timeout: Annotated[int, Field(ge=3)] = 60
     #: Whether workers take jobs from Redis so that a kill at any moment loses none (tasks/transport). Off: kombu's own
     #: transport, where a kill between taking a job and noting it as unacked loses the job.
     safe_transport: bool = True
@@ -111,14 +113,13 @@ class Settings(MonitoringSettings):
     #: Whether the state STARTED is stored for a job that has begun. Costs one Redis write a job.
     track_started: bool = True
     #: Seconds after which a run of an import is told to stop; its process is killed as much later as with other jobs.
-    #: It may exceed visibility_timeout: a run renews its message while it lives (tasks/imports/run/lease.py).
     import_time_limit: Annotated[int, Field(ge=1, le=604_800)] = 14_400
 
     #: Times a job may begin before it is a dead letter. Five, with the delays below, is about half a minute.
     max_attempts: Annotated[int, Field(ge=2, le=1_000)] = 5
     #: Longest delay of the first retry in seconds, doubled with every attempt (full jitter: the delay is random).
     retry_backoff: Annotated[int, Field(ge=0, le=3_600)] = 2
-    #: Longest delay of any retry in seconds. Less than visibility_timeout, or the waiting job would be delivered twice.
+    #: Longest delay of any retry in seconds.
     retry_backoff_max: Annotated[int, Field(ge=0, le=86_400)] = 60
     #: Days that the ledger remembers a finished job. A message that is redelivered later than that is executed again.
     ledger_retention_days: Annotated[int, Field(ge=1, le=36_500)] = 30

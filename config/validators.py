@@ -36,12 +36,6 @@ def cross_validate(settings: "Settings") -> None:
     # A default may be longer here too: the job is then told to stop while it waits.
     if "pool_timeout" in settings.model_fields_set and settings.pool_timeout >= settings.task_soft_time_limit:
         raise _contradiction(settings, "pool_timeout", "less than", "task_soft_time_limit")
-    if settings.visibility_timeout <= settings.task_time_limit:
-        reason = ": a job still running would run twice"
-        raise _contradiction(settings, "visibility_timeout", "more than", "task_time_limit", reason)
-    if settings.retry_backoff_max >= settings.visibility_timeout:
-        reason = ": a waiting job would come twice"
-        raise _contradiction(settings, "retry_backoff_max", "less than", "visibility_timeout", reason)
     if settings.flower_password is not None:
         _check_password("FLOWER_PASSWORD", settings.flower_password.get_secret_value())
     _check_logins(settings)
@@ -51,11 +45,11 @@ def cross_validate(settings: "Settings") -> None:
     check_url("RESULT_BACKEND_URL", settings.result_backend_url, REDIS_SCHEMES)
 
 
-def _contradiction(settings: "Settings", field: str, rule: str, other: str, reason: str = "") -> ValueError:
+def _contradiction(settings: "Settings", field: str, rule: str, other: str) -> ValueError:
     value = getattr(settings, field)
     return ValueError(
         f"{PREFIX}{field.upper()} is {f'{value:g}' if isinstance(value, float) else value}; it should be {rule}"
-        f" {PREFIX}{other.upper()}, which is {getattr(settings, other)}{reason}"
+        f" {PREFIX}{other.upper()}, which is {getattr(settings, other)}"
     )
 
 

@@ -44,6 +44,8 @@ class StorageCelery(Celery):
         _agree_with("CELERY_RESULT_BACKEND", settings.result_backend)
         self.config_from_object(celery_settings(settings))
         self.loader.override_backends = BACKENDS
+        if settings.broker_kind.is_redis:
+            self.steps["consumer"].add("pattern_storage.tasks.worker.lease:LeaseRenewal")
         if settings.safe_transport and settings.broker_kind.is_redis:
             # Not for `Sender`, which never receives.
             from pattern_storage.tasks.transport.bootstep import ClaimingTransport

@@ -8,13 +8,14 @@ import redis
 from kombu.utils.encoding import bytes_to_str
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
-from pattern_storage.config.broker import UNACKED_KEYS
+from pattern_storage.config.broker import UNACKED_KEYS, transport_options
 from pattern_storage.config.celeryconfig import QUEUES
 from pattern_storage.config.redis_rights import RIGHTS
 from pattern_storage.config.settings import Settings
 from pattern_storage.tasks import redis_connections
 from pattern_storage.tasks.cli.finding import Finding
 from pattern_storage.tasks.cli.health import KEY
+from pattern_storage.tasks.cli.output import plural
 from pattern_storage.tasks.redis_errors import passing
 from pattern_storage.tasks.redis_rights_check import missing_rights
 from pattern_storage.tasks.redis_server import complaints
@@ -26,7 +27,7 @@ FULL = 0.8
 
 def check_redis_servers(settings: Settings) -> Iterator[Finding]:
     """Yield findings about the servers of queue and results."""
-    for check in (_servers, _rights, _kind):
+    for check in (_servers, _rights, _kind, _unrenewed):
         yield from check(settings)
 
 
@@ -61,6 +62,29 @@ def _servers(settings: Settings) -> Iterator[Finding]:
 def _kind(settings: Settings) -> Iterator[Finding]:
     for complaint in complaints(settings):
         yield Finding("Redis", False, complaint, "docs/redis.md says what is supported")
+
+
+def _unrenewed(settings: Settings) -> Iterator[Finding]:
+    """Yield how many messages no worker renews: a worker that lives renews those that it holds more often than this."""
+    if not settings.broker_kind.is_redis:
+        return
+    timeout, key = settings.visibility_timeout, f"{settings.key_prefix}{UNACKED_KEYS['unacked_index_key']}"
+    found: list[tuple[bytes, float]] = []
+    now = 0.0
+    # The findings about the server say why it does not answer.
+    with suppress(RedisError, OSError), redis_connections.connect(settings, settings.broker) as server:
+        seconds, micros = server.time()
+        now = seconds + micros / 1e6
+        found = server.zrangebyscore(key, "-inf", now - timeout / 2, withscores=True)
+    if not found:
+        return
+    (_, first), (_, last) = found[0], found[-1]
+    text = f"{plural(len(found), 'message')} of workers that ended or are cut off, not renewed for {now - first:,.0f} s"
+    if now - first > 2 * timeout:
+        yield Finding("messages in workers", False, text, "start a worker for their queues, which delivers them again")
+        return
+    left = max(last + timeout - now, 0) + transport_options(settings)["unacked_restore_interval"]
+    yield Finding("messages in workers", True, text, f"nothing: workers get them again within {left:,.0f} s")
 
 
 def _rights(settings: Settings) -> Iterator[Finding]:

@@ -8,7 +8,6 @@ from typing import Any, cast
 
 from pattern_storage.config.celeryconfig import QUEUES
 from pattern_storage.config.settings import Settings
-from pattern_storage.config.variables import PREFIX
 from pattern_storage.storage.errors import ContractInvalid
 from pattern_storage.storage.explanation import did_you_mean, printable
 from pattern_storage.storage.job_options import OPTION_NAMES, JobOptions, SubmitOptions
@@ -99,14 +98,7 @@ def with_options(jobs: Sequence[Outgoing], given: SubmitOptions, settings: Setti
 
 def refuse_impossible(options: JobOptions, settings: Settings) -> None:
     """Raise ContractInvalid for an option that the broker of the settings lacks."""
-    delay = 0.0 if options.eta is None else (options.eta - datetime.now(UTC)).total_seconds()
     if settings.broker_kind.is_redis:
-        # A worker holds a delayed job; after the visibility timeout another would get it too.
-        if delay >= settings.visibility_timeout:
-            raise ContractInvalid(
-                f"a delay should be shorter than {PREFIX}VISIBILITY_TIMEOUT on Redis, {settings.visibility_timeout} s,"
-                f" got {delay:.0f} s; submit_in keeps a job in the outbox for any time"
-            )
         return
     if options.priority is not Priority.NORMAL:
         raise ContractInvalid(
@@ -116,6 +108,7 @@ def refuse_impossible(options: JobOptions, settings: Settings) -> None:
         raise ContractInvalid(
             f"queue should be one of {', '.join(QUEUES)} on RabbitMQ, where a queue has to exist, got {options.queue!r}"
         )
+    delay = 0.0 if options.eta is None else (options.eta - datetime.now(UTC)).total_seconds()
     if delay > RABBITMQ_DELAY:
         raise ContractInvalid(
             f"a delay should be at most {RABBITMQ_DELAY:,} s on RabbitMQ, got {delay:.0f} s;"

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache
+from time import monotonic
 from types import MappingProxyType
 from typing import Any
 
@@ -51,6 +52,8 @@ class Channel(ChannelClients):
     from_transport_options = (*redis.Channel.from_transport_options, *TRANSPORT_OPTIONS)
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
+        #: Time of the monotonic clock.
+        self.opened_at = monotonic()
         self._no_ack_queues: set[str] = set()
         self.claims = Claims(self)
         # They are needed in each iteration of the event loop, and nearly always the same.

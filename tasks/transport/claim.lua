@@ -1,21 +1,21 @@
 -- A claim: acknowledge, claim the messages that blocking pops have moved to the `.claimed` lists, and claim more.
 --
 -- KEYS  the hash of unacked messages, its index, then queue keys, those that may be taken from first.
--- ARGV  1  the time now
---       2  how many messages to claim at most
---       3  how many of the queue keys may be taken from
---       4  how many of these share a round, in which each gives one message
---       5  for every queue key "1" (record its messages) or "0" (they need no acknowledgement), as one word
---       6  for every queue key how many messages it may give, separated by blanks
---       7  how many acknowledgements there are
+-- ARGV  1  how many messages to claim at most
+--       2  how many of the queue keys may be taken from
+--       3  how many of these share a round, in which each gives one message
+--       4  for every queue key "1" (record its messages) or "0" (they need no acknowledgement), as one word
+--       5  for every queue key how many messages it may give, separated by blanks
+--       6  how many acknowledgements there are
 --       then the delivery tags to acknowledge; then, in pairs, the number of a queue key and a message that a blocking
 --       pop has moved from it.
 -- Returns the number of messages still waiting, the number of unreadable ones, the error that ended it early or "",
 --       then, in threes, the number of the queue key, the tag ("" if it needs no acknowledgement) and the message.
-local now, limit, takeable, width = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local recorded, acks, at = ARGV[5], tonumber(ARGV[7]), 8
+local limit, takeable, width = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local recorded, acks, at = ARGV[4], tonumber(ARGV[6]), 7
+local now = string.format('%.6f', server_time())
 local free = {}
-for number in ARGV[6]:gmatch('%d+') do free[#free + 1] = tonumber(number) end
+for number in ARGV[5]:gmatch('%d+') do free[#free + 1] = tonumber(number) end
 local reply, taken, unreadable = {0, 0, ''}, 0, 0
 
 local function is_recorded(i)

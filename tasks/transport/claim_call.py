@@ -1,7 +1,6 @@
 """The claim call: one run of claim.lua that acknowledges, claims what was moved to `.claimed`, and claims more."""
 
 from collections.abc import Callable, Iterable, Sequence
-from time import time
 from typing import Any, NamedTuple
 
 from kombu.log import get_logger
@@ -62,7 +61,7 @@ def claim_arguments(
         counted = QueueKeys((*queue_keys, *others.values()))
     numbers = counted.numbers
     arguments: list[Any] = [
-        time(), limit + len(early), len(queue_keys), round_size, counted.recorded, counted.free, len(acks), *acks
+        limit + len(early), len(queue_keys), round_size, counted.recorded, counted.free, len(acks), *acks
     ]  # fmt: skip
     # The higher priority first, in case the limit does not reach for all.
     for queue_key, raw in (*early, *sorted(moved, key=lambda message: numbers[message[0].key])):

@@ -12,6 +12,12 @@ local unacked_types = {unacked, 'hash', index, 'zset'}
 -- Number of messages that a list of unreadable messages keeps at most, the newest.
 local UNREADABLE_KEPT = 1000
 
+-- The time of the server, in seconds. The clocks of workers differ, and all compare what any of them has written.
+local function server_time()
+  local clock = redis.call('TIME')
+  return tonumber(clock[1]) + tonumber(clock[2]) / 1000000
+end
+
 -- Begin to write, without changing anything. A script that has written is no longer refused memory: a full server must
 -- let a message go from one list into another.
 local function begin()

@@ -1,12 +1,18 @@
 """kombu's QoS, the record of unacked messages, except that the claim itself writes it into Redis."""
 
+from contextlib import suppress
+from time import monotonic
 from typing import Any
 
 from kombu.utils.encoding import bytes_to_str
 
 from pattern_storage.tasks.redis_errors import ServerRefuses
 from pattern_storage.tasks.transport.kombu_parts import redis, virtual
-from pattern_storage.tasks.transport.restore import restore
+from pattern_storage.tasks.transport.restore import overdue, restore
+
+#: Part of the visibility timeout for which a new connection redelivers nothing. While a server is away no worker can
+#: renew the messages that it holds, and each does so as soon as it has connected again.
+GRACE = 0.5
 
 
 class QoS(redis.QoS):  # type: ignore[misc]  # kombu's is untyped
@@ -18,6 +24,21 @@ class QoS(redis.QoS):  # type: ignore[misc]  # kombu's is untyped
             virtual.QoS.append(self, message, delivery_tag)
         else:
             super().append(message, delivery_tag)
+
+    def restore_visible(self, start: int = 0, num: int | None = 10, interval: int = 10) -> None:
+        """Put back all messages that are overdue by the server's clock; kombu's takes that of each host."""
+        channel = self.channel
+        is_new = monotonic() - channel.opened_at < GRACE * self.visibility_timeout
+        if is_new or not overdue(channel, channel.unacked_keys):
+            return
+        # One worker at a time.
+        with (
+            suppress(redis.MutexHeld),
+            channel.conn_or_acquire() as client,
+            redis.Mutex(client, self.unacked_mutex_key, self.unacked_mutex_expire),
+        ):
+            for tag in overdue(channel, channel.unacked_keys):
+                self.restore_by_tag(tag)
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
         """Put an unacked message back into its queue."""

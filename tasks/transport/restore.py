@@ -1,7 +1,6 @@
-"""Redelivery of messages that were moved and never claimed, or claimed and not acknowledged in time."""
+"""Redelivery of messages that were moved and never claimed, or claimed and neither acknowledged nor renewed in time."""
 
 from collections.abc import Collection, Iterable
-from time import time
 from typing import Any
 
 from kombu.log import get_logger
@@ -9,21 +8,18 @@ from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps
 
 from pattern_storage.tasks.transport.message import Unreadable, load
-from pattern_storage.tasks.transport.scripts import PUT_ASIDE, RESTORE, SWEEP
+from pattern_storage.tasks.transport.scripts import OVERDUE, PUT_ASIDE, RESTORE, SWEEP
 
 logger = get_logger(__name__)
 
 #: kombu's own names of the hash of unacked messages and of its index, which all applications of a database share.
 SHARED_KEYS = ("unacked", "unacked_index")
 
-#: Tags that are read in one round trip.
-PAGE = 100
-
 
 def restore(
     channel: Any, keys: tuple[str, str], tag: str, leftmost: bool = False, queues: Collection[str] | None = None
-) -> bool:
-    """Put one unacked message back. Returns False if it is gone, or belongs to other queues than these.
+) -> None:
+    """Put one unacked message back, unless it is gone, or belongs to other queues than these.
 
     A message that cannot be read is put aside; kombu forgets it, and prints it into the log.
     """
@@ -33,7 +29,7 @@ def restore(
         if queues is None:
             # In a script: a claim that comes now may record the message.
             RESTORE.run(client, [*keys], [tag, "", "", ""])
-        return False
+        return
     try:
         message, exchange, routing_key = load(entry)
         # Bindings may be missing, as where the server was full; kombu then drops the message.
@@ -51,11 +47,11 @@ def restore(
                 "refused an unacked message that cannot be read (%s); kept in the Redis list %s.unreadable",
                 type(error).__name__, keys[0],
             )  # fmt: skip
-        return False
+        return
     if queues is not None and not set(names) <= set(queues):
-        return False
+        return
     push = "LPUSH" if leftmost else "RPUSH"
-    return bool(RESTORE.run(client, [*keys, *where], [tag, entry, dumps(message), push]))
+    RESTORE.run(client, [*keys, *where], [tag, entry, dumps(message), push])
 
 
 def sweep(channel: Any, queues: Iterable[str]) -> None:
@@ -65,13 +61,18 @@ def sweep(channel: Any, queues: Iterable[str]) -> None:
         carry_over(channel)
 
 
+def overdue(channel: Any, keys: tuple[str, str]) -> list[str]:
+    """Return the tags of messages under these keys that were not renewed within the visibility timeout."""
+    tags = OVERDUE.run(channel.plain_client, [*keys], [channel.visibility_timeout])
+    return [bytes_to_str(tag) for tag in tags]
+
+
 def carry_over(channel: Any) -> None:
     """Put back the messages of our queues that workers of earlier versions left under kombu's own names."""
-    keys = tuple(f"{channel.global_keyprefix}{key}" for key in SHARED_KEYS)
+    unacked, index = SHARED_KEYS
+    keys = f"{channel.global_keyprefix}{unacked}", f"{channel.global_keyprefix}{index}"
     if keys == channel.unacked_keys:
         return
-    overdue, start = time() - channel.visibility_timeout, 0
-    while tags := channel.plain_client.zrange(keys[1], 0, overdue, byscore=True, offset=start, num=PAGE):
-        ours = channel.active_queues
-        restored = [restore(channel, (keys[0], keys[1]), bytes_to_str(tag), queues=ours) for tag in tags]
-        start += restored.count(False)
+    ours = channel.active_queues
+    for tag in overdue(channel, keys):
+        restore(channel, keys, tag, queues=ours)

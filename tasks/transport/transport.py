@@ -25,15 +25,19 @@ The protocol, for a queue `q` (each priority of a queue is a key of its own and 
    message at a time, as kombu does.
 4. A *sweep* (sweep.lua: when a queue is first consumed from, then every `unacked_restore_interval` seconds) puts all
    of `q.claimed` back at the head of `q`. No worker has these messages, so there is no timeout to wait for. (A pool
-   process may be executing one, see below.)
-   kombu's own restoring of messages that are unacked beyond the visibility timeout follows, unchanged.
+   process may be executing one, see below.) Then it puts back the messages that are unacked and have not been renewed
+   (`tasks.worker.lease`) for the visibility timeout, by the server's clock. A new connection does not do that at first:
+   where the server was away, other workers have to renew theirs.
 
 What can happen to a message m that worker A is about to get:
 
 - A ends, or its connection does, before the server has seen BLMOVE or the claim: m is in `q`.
 - After BLMOVE, before the claim: m is in `q.claimed` until a sweep.
 - After the claim, before its reply is read: m is unacked until the visibility timeout, as if A had died
-  working on it. The server cannot tell the two apart.
+  working on it. The server cannot tell the two apart, and A does not renew what it does not know.
+- A lives, and is cut off or hangs for longer than the visibility timeout: m is redelivered while A has it, and storage
+  jobs replay their result. Both copies have one delivery tag, which A renews when it is back, as the other worker does.
+- m is acknowledged when A renews it: only entries of the index that exist are renewed.
 - Between delivery and acknowledgement, or with an acknowledgement collected and not sent: m is unacked, and
   redelivered; storage jobs recognize that and replay their result.
 - A process of A's pool waits itself, with pop and claim of its own (`tasks.worker.group.pool_claims`), and is killed:

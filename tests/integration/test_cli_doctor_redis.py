@@ -1,10 +1,14 @@
 """`doctor` on Redis: settings, memory, versions, passwords, and servers that load or refuse."""
 
+import re
+import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import redis
 
+from pattern_storage.config.broker import UNACKED_KEYS
 from pattern_storage.embedded import EmbeddedValkey
 from pattern_storage.tasks.cli.doctor_redis import _server
 from tests.fix_cli import ABSENT_POSTGRES, ABSENT_REDIS, Said, found_wrong
@@ -26,6 +30,30 @@ def test_what_is_wrong_with_redis(doctor: Callable[..., Said], database_url: str
     assert found[f"{subject}: keys"]["found"] == "the key batch holds a string, not a list"
     assert "PATTERN_STORAGE_KEY_PREFIX" in found[f"{subject}: keys"]["advice"]
     assert found[f"{subject}: connections"]["found"] == "5 of 5"
+
+
+def test_messages_that_no_worker_renews(
+    doctor: Callable[..., Said], database_url: str, lone_valkey: EmbeddedValkey
+) -> None:
+    """They come back by themselves, unless there is no worker at all."""
+    index, now = UNACKED_KEYS["unacked_index_key"], time.time()
+    urls = {"DATABASE_URL": database_url, "REDIS_URL": lone_valkey.url, "PATTERN_STORAGE_VISIBILITY_TIMEOUT": "600"}
+
+    def held() -> list[dict[str, Any]]:
+        said = doctor("--json", **urls).json
+        return [finding for finding in said if finding["subject"] == "messages in workers"]
+
+    with redis.Redis.from_url(lone_valkey.url) as server:
+        server.zadd(index, {"renewed": now})
+        assert held() == []
+        server.zadd(index, {"older": now - 500, "old": now - 400})
+        [finding] = held()
+        assert finding["ok"]
+        assert re.match(r"2 messages of workers that ended or are cut off, not renewed for 5\d\d s", finding["found"])
+        assert re.match(r"nothing: workers get them again within (20|1[5-9])\d s", finding["advice"])
+        server.zadd(index, {"older": now - 1_300})
+        assert not held()[0]["ok"]
+        server.delete(index)
 
 
 def test_a_redis_that_loads_or_has_no_connection_left(

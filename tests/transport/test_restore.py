@@ -8,6 +8,7 @@ import pytest
 import redis
 
 from pattern_storage.config.broker import UNACKED_KEYS
+from pattern_storage.tasks.transport.scripts import RENEW
 from tests.fix_process import DEADLINE
 from tests.fix_reader import OURS, SOON, STOCK, Open, Reader, acknowledged, bodies, publish
 
@@ -116,7 +117,7 @@ def test_an_entry_that_cannot_be_read_is_put_aside(store: Store, redis_url: str,
     store.zadd(INDEX, {"tag": time.time() - 60})
     got: list[Any] = []
     reader = read(["q"], acknowledged(got), **UNACKED_KEYS)
-    reader.channel.qos.restore_visible(interval=1)
+    reader.steps(lambda: not store.exists(HASH))
     assert not store.exists(HASH, INDEX)
     assert store.lrange(f"{HASH}.unreadable", 0, -1) == [entry]
     publish(redis_url, "q", [1])
@@ -185,6 +186,53 @@ def test_an_acknowledgement_in_between_wins(store: Store, redis_url: str, read: 
     reader.channel.qos.restore_by_tag(tag)
     assert not store.exists("q", HASH, INDEX)
     assert SOON["visibility_timeout"] == 3
+
+
+def test_the_clock_of_a_host_does_not_matter(
+    store: Store, redis_url: str, read: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is an hour ahead would take messages of all others."""
+    for clock in ("kombu.transport.redis.time", "time.time"):
+        monkeypatch.setattr(clock, lambda now=time.time: now() + 3_600)
+    reader = hold(store, redis_url, read, "q", 1, **UNACKED_KEYS)
+    reader.channel.opened_at -= 60
+    reader.channel.qos.restore_visible(interval=1)
+    seconds, _ = store.time()
+    [(_, delivered)] = store.zrange(INDEX, 0, -1, withscores=True)
+    assert abs(delivered - seconds) < 60
+
+
+def test_a_new_connection_lets_others_renew_first(store: Store, redis_url: str, read: Open) -> None:
+    """The server was away: all messages are old, and each worker renews its own when it has connected again."""
+    hold(store, redis_url, read, "q", 1, **UNACKED_KEYS)
+    [tag] = store.zrange(INDEX, 0, -1)
+    age(store, INDEX)
+    other = read(["q"], lambda message: None, **UNACKED_KEYS)
+    other.channel.opened_at += 60
+    other.channel.qos.restore_visible(interval=1)
+    assert store.zrange(INDEX, 0, -1) == [tag]
+    assert RENEW.run(store, [HASH, INDEX], [tag]) == 1
+    other.channel.opened_at -= 120
+    other.channel.qos.restore_visible(interval=1)
+    assert store.zrange(INDEX, 0, -1) == [tag]
+    age(store, INDEX)
+    other.channel.qos.restore_visible(interval=1)
+    assert not store.exists(INDEX)
+
+
+def test_only_what_is_unacked_is_renewed(store: Store, redis_url: str, read: Open) -> None:
+    """An acknowledged message must not come back. There may be more than Lua takes in one command."""
+    store.zadd(INDEX, {f"tag {number}": 1 for number in range(2_500)})
+    tags = [f"tag {number}" for number in range(5_000)]
+    assert RENEW.run(store, [HASH, INDEX], tags) == 2_500
+    assert store.zcard(INDEX) == 2_500
+    assert store.zrangebyscore(INDEX, 0, time.time() - 60) == []
+    age(store, INDEX)
+    store.config_set("maxmemory", 1)
+    try:
+        assert RENEW.run(store, [HASH, INDEX], tags) == 2_500
+    finally:
+        store.config_set("maxmemory", 0)
 
 
 def test_leftovers_come_back_when_a_consumer_starts_and_later(store: Store, redis_url: str, read: Open) -> None:

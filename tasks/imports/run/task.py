@@ -18,7 +18,6 @@ from pattern_storage.tasks.errors import ImportBroken, StorageOperationFailed
 from pattern_storage.tasks.imports.plan.model import ImportPlan
 from pattern_storage.tasks.imports.publisher import describe_run
 from pattern_storage.tasks.imports.run.execution import RunExecutor, RunLocked
-from pattern_storage.tasks.imports.run.lease import renew
 from pattern_storage.tasks.imports.run.progress import Progress
 from pattern_storage.tasks.observability import metrics
 from pattern_storage.tasks.worker import runtime
@@ -37,15 +36,14 @@ class ImportTask(ResultTask):
     #: Enough for the name and the counts, of which Flower makes a summary.
     resultrepr_maxsize = 600
 
-    def report(self, progress: Progress, task_id: str, hostname: str | None, delivery_tag: str | None) -> None:
-        """Report progress to result backend and event listeners, and renew the message's lease; called in a thread."""
+    def report(self, progress: Progress, task_id: str, hostname: str | None) -> None:
+        """Report progress to result backend and event listeners; called in a thread."""
         about = progress.to_dict()
         self.backend.store_result(task_id, about, JobState.PROGRESS)
         # For event consumers `name` is the name of the task.
         about["import_name"] = about.pop("name")
         with app.events.default_dispatcher(hostname=hostname) as dispatcher:
             dispatcher.send("task-progress", uuid=task_id, **about)
-        renew(app, delivery_tag)
 
     def again(self, result: ModelResult) -> NoReturn:
         """End this attempt as RETRY."""
@@ -103,7 +101,6 @@ def _find(task: ImportTask) -> RunExecutor:
     """
     settings = environment_settings()
     request = task.request
-    tag = (getattr(request, "properties", None) or {}).get("delivery_tag")
     try:
         run_id = UUID(str(request.id))
         found = runtime.on_connection(import_runs.find, run_id)
@@ -126,7 +123,7 @@ def _find(task: ImportTask) -> RunExecutor:
         seconds=settings.import_time_limit,
         delay=settings.relay_republish_delay,
         max_attempts=settings.max_attempts,
-        report=lambda progress: task.report(progress, str(run_id), request.hostname, tag),
+        report=lambda progress: task.report(progress, str(run_id), request.hostname),
         force=found.force,
         refusal=refusal,
         last_failure=last_failure(request),

@@ -1,0 +1,81 @@
+"""Lease renewal: a worker that lives keeps the messages that it holds from redelivery.
+
+kombu's index of unacked messages has the time when each was delivered, and a sweep puts back those that are older than
+the visibility timeout. A worker sets that time to now again and again, so the timeout need not be longer than the
+longest job, or than the delay of a job that a worker holds until it is due. RabbitMQ has no such timeout.
+
+The event loop renews, so a worker whose loop hangs does not. The solo pool's hangs while a job runs: a job that takes
+longer than the timeout is delivered to another worker too, and the ledger decides which of the two has an effect.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from celery import bootsteps
+from celery.worker import state
+from celery.worker.consumer import Tasks
+from redis import Redis
+from redis.exceptions import ConnectionError, TimeoutError  # noqa: A004
+
+from pattern_storage.config.settings import environment_settings
+from pattern_storage.storage.logs import get_logger
+from pattern_storage.tasks.transport.scripts import RENEW
+
+logger = get_logger(__name__)
+
+#: Renewals within a visibility timeout: some may fail, or come late, before any message is redelivered.
+RENEWALS = 4
+#: Messages that one call renews at most: Redis serves no other client meanwhile.
+PAGE = 5_000
+
+
+class LeaseRenewal(bootsteps.StartStopStep):
+    """Bootstep of a worker's consumer, with Redis as broker."""
+
+    requires = (Tasks,)
+
+    def __init__(self, c: Any, **options: Any) -> None:
+        super().__init__(c, **options)
+        self._timer: Any = None
+
+    def start(self, c: Any) -> None:
+        """Renew at once, since the connection may have been gone for long, and then repeatedly.
+
+        There is no `stop`: a prefork pool that ends fires the timers while its last jobs run.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+        arguments = c, c.task_consumer.channel
+        renew(*arguments)
+        seconds = environment_settings().visibility_timeout / RENEWALS
+        self._timer = c.timer.call_repeatedly(seconds, renew, arguments)
+
+
+def renew(consumer: Any, channel: Any) -> None:
+    """Renew all messages that the worker holds. An error is not raised: the next renewal comes soon."""
+    prefix = channel.global_keyprefix
+    try:
+        # kombu's own client would prefix only the first key of a script.
+        client = getattr(channel, "plain_client", None) or Redis(connection_pool=channel.pool)
+        keys = [f"{prefix}{channel.unacked_key}", f"{prefix}{channel.unacked_index_key}"]
+        tags = list(held_tags(consumer))
+        for first in range(0, len(tags), PAGE):
+            RENEW.run(client, keys, tags[first : first + PAGE])
+    except (ConnectionError, TimeoutError, OSError) as error:
+        # The event loop notices it as well, and says so.
+        logger.debug("renewed no messages: %s", error)
+    except Exception:
+        logger.exception("cannot renew the messages that this worker holds; jobs that take long may be delivered again")
+
+
+def held_tags(consumer: Any) -> Iterator[str]:
+    """Yield the delivery tags of all jobs that the worker has, also those of earlier connections that still run."""
+    # Not what the channel has delivered and does not know to be acknowledged: where an acknowledgement failed, a
+    # message would never come back.
+    worker: Any = state  # celery-types does not know those that wait for their time
+    for request in (*worker.reserved_requests, *worker.scheduled_requests):
+        yield request.message.delivery_tag
+    # Those of a rate limit are in neither.
+    for bucket in consumer.task_buckets.values():
+        for request, _ in bucket.contents if bucket else ():
+            yield request.message.delivery_tag

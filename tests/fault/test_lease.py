@@ -1,0 +1,131 @@
+"""Messages that a worker holds for longer than the visibility timeout: a worker that lives keeps them, and no other."""
+
+import re
+from contextlib import closing
+from typing import Any
+from uuid import UUID
+
+import pytest
+import redis
+from celery import Celery
+
+from pattern_storage.config.broker import UNACKED_KEYS
+from pattern_storage.embedded import EmbeddedValkey
+from pattern_storage.storage import ModelContractPatternStorage
+from tests.fix_celery import BLOCKED, StorageWorker, locked_patterns, worker_connections
+from tests.fix_faults import SAFE, STOCK, Launch, crash, start_again
+from tests.fix_load import Load
+from tests.fix_pool_claims import SLOW, sleeps
+from tests.fix_process import wait_until
+
+#: The shortest; each of the jobs below takes longer.
+SHORT = {"PATTERN_STORAGE_VISIBILITY_TIMEOUT": "3"}
+INDEX = UNACKED_KEYS["unacked_index_key"]
+
+
+def slow(load: Load, seconds: int) -> ModelContractPatternStorage:
+    job = load.insert("slow")
+    job.data["usage_count"] = seconds
+    return job
+
+
+def deliveries(job: UUID, *workers: StorageWorker) -> int:
+    """How often workers have received a job."""
+    return sum(len(re.findall(rf"\[{job}\] received", worker.logs())) for worker in workers)
+
+
+def held_since(store: Any) -> float:
+    """The delivery time of the only message that is held."""
+    [(_, delivered)] = store.zrange(INDEX, 0, -1, withscores=True)
+    return float(delivered)
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("transport", [STOCK, SAFE], ids=["stock", "safe"])
+def test_jobs_that_take_longer(launch: Launch, load: Load, transport: dict[str, str], pool: str) -> None:
+    """One that comes alone, then some that wait for each other."""
+    with load.connect() as connection:
+        connection.execute(SLOW)
+    workers = [launch(load.database_url, load.redis_url, env=SHORT | transport, pool=pool) for _ in range(2)]
+    load.submit([slow(load, 6)])
+    wait_until(lambda: sleeps(load.database_url), "it is running")
+    load.submit([slow(load, 4) for _ in range(6)])
+    assert load.settle().counts == {"done": 7}
+    assert [deliveries(job, *workers) for job in load.accepted] == [1] * 7
+
+
+def test_a_job_that_a_worker_which_ends_waits_for(launch: Launch, load: Load) -> None:
+    with load.connect() as connection:
+        connection.execute(SLOW)
+    worker = launch(load.database_url, load.redis_url, env=SHORT | SAFE)
+    load.submit([slow(load, 12)])
+    wait_until(lambda: sleeps(load.database_url), "it is running")
+    other = launch(load.database_url, load.redis_url, env=SHORT | SAFE)
+    assert worker.stop() == 0
+    assert load.settle().counts == {"done": 1}
+    assert [deliveries(job, worker, other) for job in load.accepted] == [1]
+
+
+def test_a_worker_that_does_nothing_else_while_a_job_runs(launch: Launch, load: Load) -> None:
+    """It cannot renew: another gets the job too, which is done once and has not failed."""
+    with load.connect() as connection:
+        connection.execute(SLOW)
+    workers = [launch(load.database_url, load.redis_url, env=SHORT | SAFE, pool="solo") for _ in range(2)]
+    load.submit([slow(load, 9)])
+    assert load.settle().counts == {"done": 1}
+    [job] = load.accepted
+    assert deliveries(job, *workers) == 2
+
+
+@pytest.mark.parametrize("transport", [STOCK, SAFE], ids=["stock", "safe"])
+def test_a_job_that_is_delayed_for_longer(launch: Launch, load: Load, transport: dict[str, str]) -> None:
+    workers = [launch(load.database_url, load.redis_url, env=SHORT | transport) for _ in range(2)]
+    job = load.insert()
+    load.client.submit(job, delay=8)
+    load.accepted[job.correlation_id] = job
+    assert load.settle().counts == {"done": 1}
+    assert deliveries(job.correlation_id, *workers) == 1
+
+
+def test_jobs_of_a_rate_limit_that_wait_for_longer(launch: Launch, load: Load) -> None:
+    worker = launch(load.database_url, load.redis_url, env=SHORT | SAFE)
+    with Celery("operator", broker=load.redis_url, set_as_current=False) as operator:
+        operator.control.rate_limit("storage.insert", "15/m", reply=True, destination=[worker.hostname()])
+    load.submit(load.inserts(4))
+    assert load.settle().counts == {"done": 4}
+    assert [deliveries(job, worker) for job in load.accepted] == [1] * 4
+
+
+def test_what_a_killed_worker_held_comes_back(launch: Launch, load: Load) -> None:
+    """Running, waiting, delayed; though the jobs of this worker may run for minutes."""
+    worker = launch(load.database_url, load.redis_url, env=SHORT | SAFE)
+    with locked_patterns(load.database_url):
+        load.submit([*load.inserts(4), load.batch(5)])
+        delayed = load.insert()
+        load.client.submit(delayed, delay=5)
+        load.accepted[delayed.correlation_id] = delayed
+        wait_until(lambda: len(worker_connections(load.database_url, BLOCKED)) == 2, "some jobs are running")
+        wait_until(lambda: deliveries(delayed.correlation_id, worker), "it waits for its time")
+        crash(worker)
+    start_again(worker)
+    assert load.settle().counts == {"done": 6}
+
+
+def test_a_job_of_an_earlier_connection(launch: Launch, database_url: str, mortal_valkey: EmbeddedValkey) -> None:
+    """It is still running when Redis is there again."""
+    with closing(Load(database_url, mortal_valkey.url)) as load, load.connect() as connection:
+        connection.execute(SLOW)
+        worker = launch(database_url, mortal_valkey.url, env=SHORT | SAFE)
+        job = slow(load, 15)
+        load.submit([job])
+        wait_until(lambda: load.statuses()["STARTED"], "it is running")
+        connected = worker.logs().count("Connected to")
+        mortal_valkey.kill()
+        mortal_valkey.start()
+        wait_until(lambda: worker.logs().count("Connected to") > connected, "the worker has connected again")
+        with redis.Redis.from_url(mortal_valkey.url) as store:
+            before = held_since(store)
+            wait_until(lambda: held_since(store) > before + 3, "it is renewed for as long as the timeout")
+        assert sleeps(database_url)
+        assert load.settle().counts == {"done": 1}
+        assert deliveries(job.correlation_id, worker) == 1
