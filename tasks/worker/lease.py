@@ -4,14 +4,16 @@ kombu's index of unacked messages has the time when each was delivered, and a sw
 the visibility timeout. A worker sets that time to now again and again, so the timeout need not be longer than the
 longest job, or than the delay of a job that a worker holds until it is due. RabbitMQ has no such timeout.
 
-The event loop renews, so a worker whose loop hangs does not. The solo pool's hangs while a job runs: a job that takes
-longer than the timeout is delivered to another worker too, and the ledger decides which of the two has an effect.
+The event loop renews, so a worker whose loop hangs does not: its jobs are delivered to another worker too, and the
+ledger decides which of the two has an effect. Beside the solo pool, whose jobs hold up the loop, a thread renews.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
 from celery import bootsteps
+from celery.concurrency import solo
+from celery.utils.timer2 import Timer
 from celery.worker import state
 from celery.worker.consumer import Tasks
 from redis import Redis
@@ -37,6 +39,7 @@ class LeaseRenewal(bootsteps.StartStopStep):
     def __init__(self, c: Any, **options: Any) -> None:
         super().__init__(c, **options)
         self._timer: Any = None
+        self._thread: Any = None
 
     def start(self, c: Any) -> None:
         """Renew at once, since the connection may have been gone for long, and then repeatedly.
@@ -48,7 +51,9 @@ class LeaseRenewal(bootsteps.StartStopStep):
         arguments = c, c.task_consumer.channel
         renew(*arguments)
         seconds = environment_settings().visibility_timeout / RENEWALS
-        self._timer = c.timer.call_repeatedly(seconds, renew, arguments)
+        if isinstance(c.pool, solo.TaskPool) and self._thread is None:
+            self._thread = Timer()
+        self._timer = (self._thread or c.timer).call_repeatedly(seconds, renew, arguments)
 
 
 def renew(consumer: Any, channel: Any) -> None:
@@ -61,8 +66,8 @@ def renew(consumer: Any, channel: Any) -> None:
         tags = list(held_tags(consumer))
         for first in range(0, len(tags), PAGE):
             RENEW.run(client, keys, tags[first : first + PAGE])
-    except (ConnectionError, TimeoutError, OSError) as error:
-        # The event loop notices it as well, and says so.
+    except (ConnectionError, TimeoutError, OSError, RuntimeError) as error:
+        # The event loop notices a lost connection as well, and says so. A thread may find the requests changing.
         logger.debug("renewed no messages: %s", error)
     except Exception:
         logger.exception("cannot renew the messages that this worker holds; jobs that take long may be delivered again")

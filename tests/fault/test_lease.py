@@ -40,7 +40,7 @@ def held_since(store: Any) -> float:
     return float(delivered)
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
 @pytest.mark.parametrize("transport", [STOCK, SAFE], ids=["stock", "safe"])
 def test_jobs_that_take_longer(launch: Launch, load: Load, transport: dict[str, str], pool: str) -> None:
     """One that comes alone, then some that wait for each other."""
@@ -64,17 +64,6 @@ def test_a_job_that_a_worker_which_ends_waits_for(launch: Launch, load: Load) ->
     assert worker.stop() == 0
     assert load.settle().counts == {"done": 1}
     assert [deliveries(job, worker, other) for job in load.accepted] == [1]
-
-
-def test_a_worker_that_does_nothing_else_while_a_job_runs(launch: Launch, load: Load) -> None:
-    """It cannot renew: another gets the job too, which is done once and has not failed."""
-    with load.connect() as connection:
-        connection.execute(SLOW)
-    workers = [launch(load.database_url, load.redis_url, env=SHORT | SAFE, pool="solo") for _ in range(2)]
-    load.submit([slow(load, 9)])
-    assert load.settle().counts == {"done": 1}
-    [job] = load.accepted
-    assert deliveries(job, *workers) == 2
 
 
 @pytest.mark.parametrize("transport", [STOCK, SAFE], ids=["stock", "safe"])
