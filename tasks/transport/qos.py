@@ -12,7 +12,11 @@ from pattern_storage.tasks.transport.restore import overdue, restore
 
 #: Part of the visibility timeout for which a new connection redelivers nothing. While a server is away no worker can
 #: renew the messages that it holds, and each does so as soon as it has connected again.
-GRACE = 0.5
+GRACE = 0.75
+#: Seconds after which the rest waits for the next sweep: the event loop does nothing else meanwhile, renewals included.
+SWEEP_TIME = 1.0
+#: Messages that one sweep puts back at most.
+SWEEP_SIZE = 1_000
 
 
 class QoS(redis.QoS):  # type: ignore[misc]  # kombu's is untyped
@@ -29,7 +33,7 @@ class QoS(redis.QoS):  # type: ignore[misc]  # kombu's is untyped
         """Put back all messages that are overdue by the server's clock; kombu's takes that of each host."""
         channel = self.channel
         is_new = monotonic() - channel.opened_at < GRACE * self.visibility_timeout
-        if is_new or not overdue(channel, channel.unacked_keys):
+        if is_new or not overdue(channel, channel.unacked_keys, self.visibility_timeout, 1):
             return
         # One worker at a time.
         with (
@@ -37,8 +41,11 @@ class QoS(redis.QoS):  # type: ignore[misc]  # kombu's is untyped
             channel.conn_or_acquire() as client,
             redis.Mutex(client, self.unacked_mutex_key, self.unacked_mutex_expire),
         ):
-            for tag in overdue(channel, channel.unacked_keys):
+            until = monotonic() + SWEEP_TIME
+            for tag in overdue(channel, channel.unacked_keys, self.visibility_timeout, SWEEP_SIZE):
                 self.restore_by_tag(tag)
+                if monotonic() > until:
+                    break
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
         """Put an unacked message back into its queue."""

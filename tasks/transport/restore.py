@@ -15,6 +15,9 @@ logger = get_logger(__name__)
 #: kombu's own names of the hash of unacked messages and of its index, which all applications of a database share.
 SHARED_KEYS = ("unacked", "unacked_index")
 
+#: Seconds after which messages of earlier versions' workers are redelivered: they do not renew what they hold.
+EARLIER_TIMEOUT = 600.0
+
 
 def restore(
     channel: Any, keys: tuple[str, str], tag: str, leftmost: bool = False, queues: Collection[str] | None = None
@@ -61,9 +64,9 @@ def sweep(channel: Any, queues: Iterable[str]) -> None:
         carry_over(channel)
 
 
-def overdue(channel: Any, keys: tuple[str, str]) -> list[str]:
-    """Return the tags of messages under these keys that were not renewed within the visibility timeout."""
-    tags = OVERDUE.run(channel.plain_client, [*keys], [channel.visibility_timeout])
+def overdue(channel: Any, keys: tuple[str, str], seconds: float, limit: int = -1) -> list[str]:
+    """Return the tags of messages under these keys that were not renewed for so many seconds; -1 is no limit."""
+    tags = OVERDUE.run(channel.plain_client, [*keys], [seconds, limit])
     return [bytes_to_str(tag) for tag in tags]
 
 
@@ -74,5 +77,5 @@ def carry_over(channel: Any) -> None:
     if keys == channel.unacked_keys:
         return
     ours = channel.active_queues
-    for tag in overdue(channel, keys):
+    for tag in overdue(channel, keys, max(channel.visibility_timeout, EARLIER_TIMEOUT)):
         restore(channel, keys, tag, queues=ours)

@@ -5,13 +5,14 @@ the visibility timeout. A worker sets that time to now again and again, so the t
 longest job, or than the delay of a job that a worker holds until it is due. RabbitMQ has no such timeout.
 
 The event loop renews, so a worker whose loop hangs does not: its jobs are delivered to another worker too, and the
-ledger decides which of the two has an effect. Beside the solo pool, whose jobs hold up the loop, a thread renews.
+ledger decides which of the two has an effect. A thread renews where the loop stands still and all is well: beside the
+solo pool, whose jobs hold it up, and in a worker that ends.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from celery import bootsteps
+from celery import bootsteps, signals
 from celery.concurrency import solo
 from celery.utils.timer2 import Timer
 from celery.worker import state
@@ -38,22 +39,33 @@ class LeaseRenewal(bootsteps.StartStopStep):
 
     def __init__(self, c: Any, **options: Any) -> None:
         super().__init__(c, **options)
-        self._timer: Any = None
+        self._consumer, self._channel = c, None
         self._thread: Any = None
+        self._repetition: Any = None
+        signals.worker_shutting_down.connect(self._on_shutdown)
 
     def start(self, c: Any) -> None:
         """Renew at once, since the connection may have been gone for long, and then repeatedly.
 
-        There is no `stop`: a prefork pool that ends fires the timers while its last jobs run.
+        There is no `stop`: the last jobs of a worker that ends may take long.
         """
-        if self._timer is not None:
-            self._timer.cancel()
-        arguments = c, c.task_consumer.channel
-        renew(*arguments)
-        seconds = environment_settings().visibility_timeout / RENEWALS
-        if isinstance(c.pool, solo.TaskPool) and self._thread is None:
+        self._channel = c.task_consumer.channel
+        renew(c, self._channel)
+        self._repeat(in_thread=isinstance(c.pool, solo.TaskPool))
+
+    def _on_shutdown(self, **_: Any) -> None:
+        if self._channel is not None:
+            self._repeat(in_thread=True)
+
+    def _repeat(self, *, in_thread: bool) -> None:
+        if self._repetition is not None:
+            # Of gevent's timer a call that has been made cannot be cancelled, but its entry.
+            getattr(self._repetition, "entry", self._repetition).cancel()
+        if in_thread and self._thread is None:
             self._thread = Timer()
-        self._timer = (self._thread or c.timer).call_repeatedly(seconds, renew, arguments)
+        seconds = environment_settings().visibility_timeout / RENEWALS
+        timer = self._thread or self._consumer.timer
+        self._repetition = timer.call_repeatedly(seconds, renew, (self._consumer, self._channel))
 
 
 def renew(consumer: Any, channel: Any) -> None:
@@ -66,8 +78,8 @@ def renew(consumer: Any, channel: Any) -> None:
         tags = list(held_tags(consumer))
         for first in range(0, len(tags), PAGE):
             RENEW.run(client, keys, tags[first : first + PAGE])
-    except (ConnectionError, TimeoutError, OSError, RuntimeError) as error:
-        # The event loop notices a lost connection as well, and says so. A thread may find the requests changing.
+    except (ConnectionError, TimeoutError, OSError) as error:
+        # The event loop notices it as well, and says so.
         logger.debug("renewed no messages: %s", error)
     except Exception:
         logger.exception("cannot renew the messages that this worker holds; jobs that take long may be delivered again")
@@ -78,9 +90,25 @@ def held_tags(consumer: Any) -> Iterator[str]:
     # Not what the channel has delivered and does not know to be acknowledged: where an acknowledgement failed, a
     # message would never come back.
     worker: Any = state  # celery-types does not know those that wait for their time
-    for request in (*worker.reserved_requests, *worker.scheduled_requests):
-        yield request.message.delivery_tag
+    # Its exit code, which may be 0.
+    ends = state.should_stop is not None and state.should_stop is not False
+    for request in (*_members(worker.reserved_requests), *_members(worker.scheduled_requests)):
+        # A worker that ends begins no other job: those go to other workers.
+        if not ends or request in state.active_requests or getattr(request, "_apply_result", None):
+            yield request.message.delivery_tag
+    if ends:
+        return
     # Those of a rate limit are in neither.
     for bucket in consumer.task_buckets.values():
         for request, _ in bucket.contents if bucket else ():
             yield request.message.delivery_tag
+
+
+def _members(requests: Iterable[Any]) -> list[Any]:
+    """Return the requests of a set that other threads change."""
+    while True:
+        try:
+            return list(requests)
+        except RuntimeError:
+            # It changed meanwhile, which takes far longer than to read it.
+            continue

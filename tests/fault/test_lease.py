@@ -1,6 +1,8 @@
 """Messages that a worker holds for longer than the visibility timeout: a worker that lives keeps them, and no other."""
 
+import os
 import re
+import signal
 from contextlib import closing
 from typing import Any
 from uuid import UUID
@@ -54,16 +56,35 @@ def test_jobs_that_take_longer(launch: Launch, load: Load, transport: dict[str, 
     assert [deliveries(job, *workers) for job in load.accepted] == [1] * 7
 
 
-def test_a_job_that_a_worker_which_ends_waits_for(launch: Launch, load: Load) -> None:
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_job_that_a_worker_which_ends_waits_for(launch: Launch, load: Load, pool: str) -> None:
     with load.connect() as connection:
         connection.execute(SLOW)
-    worker = launch(load.database_url, load.redis_url, env=SHORT | SAFE)
-    load.submit([slow(load, 12)])
+    worker = launch(load.database_url, load.redis_url, env=SHORT | SAFE, pool=pool)
+    load.submit([slow(load, 9)])
     wait_until(lambda: sleeps(load.database_url), "it is running")
     other = launch(load.database_url, load.redis_url, env=SHORT | SAFE)
     assert worker.stop() == 0
     assert load.settle().counts == {"done": 1}
     assert [deliveries(job, worker, other) for job in load.accepted] == [1]
+
+
+def test_a_worker_in_its_soft_shutdown(launch: Launch, load: Load) -> None:
+    """Its main process does nothing else then."""
+    with load.connect() as connection:
+        connection.execute(SLOW)
+    soft = {"REMAP_SIGTERM": "SIGQUIT", "PATTERN_STORAGE_SOFT_SHUTDOWN_TIMEOUT": "15"}
+    worker = launch(load.database_url, load.redis_url, env=SHORT | SAFE | soft)
+    load.submit([slow(load, 12)])
+    wait_until(lambda: sleeps(load.database_url), "it is running")
+    os.kill(worker.pid, signal.SIGTERM)
+    wait_until(lambda: "Initiating Soft Shutdown" in worker.logs(), "it ends")
+    with redis.Redis.from_url(load.redis_url) as store:
+        before = held_since(store)
+        wait_until(lambda: held_since(store) > before + 3, "the job is renewed for as long as the timeout")
+    assert sleeps(load.database_url)
+    start_again(worker)
+    assert load.settle().counts == {"done": 1}
 
 
 @pytest.mark.parametrize("transport", [STOCK, SAFE], ids=["stock", "safe"])

@@ -8,6 +8,7 @@ import pytest
 import redis
 
 from pattern_storage.config.broker import UNACKED_KEYS
+from pattern_storage.tasks.transport.restore import EARLIER_TIMEOUT
 from pattern_storage.tasks.transport.scripts import RENEW
 from tests.fix_process import DEADLINE
 from tests.fix_reader import OURS, SOON, STOCK, Open, Reader, acknowledged, bodies, publish
@@ -75,7 +76,7 @@ def test_what_earlier_versions_left_is_carried_over(store: Store, redis_url: str
     young = read(["q"], got.append, **UNACKED_KEYS)
     # It may still be at work.
     assert store.hlen("unacked") == 3
-    age(store, "unacked_index")
+    age(store, "unacked_index", EARLIER_TIMEOUT)
     young.channel.claims._swept_at = 0
     cycle_of(young).maybe_restore_messages()
     young.steps(lambda: got)
@@ -93,7 +94,7 @@ def test_many_of_others_do_not_hide_ours(store: Store, redis_url: str, read: Ope
         store.zadd("unacked_index", {f"other {number}": number})
         store.hset("unacked", f"other {number}", json.dumps([{"properties": {"delivery_info": {}}}, "", "theirs"]))
     hold(store, redis_url, read, "q", 1)
-    age(store, "unacked_index")
+    age(store, "unacked_index", EARLIER_TIMEOUT)
     got: list[Any] = []
     read(["q"], got.append, **UNACKED_KEYS).steps(lambda: got)
     assert store.hlen("unacked") == 250
@@ -253,7 +254,7 @@ def test_each_sweep_restores_what_the_other_transport_held(
     publish(redis_url, "q", [1])
     held: list[Any] = []
     read(["q"], held.append, transport=holder).steps(lambda: held)
-    age(store, "unacked_index")
+    age(store, "unacked_index", EARLIER_TIMEOUT)
     got: list[Any] = []
     read(["q"], got.append, transport=finder, loop=True).steps(lambda: got)
     assert got[0].payload == 1

@@ -19,7 +19,7 @@ class GroupCall:
     """Some requests in one process of the pool; events, acknowledgements and revokes stay each request's own."""
 
     def __init__(self, requests: Sequence[PlainRequest], grouper: Any) -> None:
-        self._requests = requests
+        self._requests, self._size = requests, len(requests)
         self._grouper = grouper
         #: The timer that stores STARTED for jobs that are still running.
         self._slow: Any = None
@@ -77,7 +77,7 @@ class GroupCall:
     def _on_timeout(self, soft: bool, timeout: float) -> None:
         logger.warning(
             "%d jobs passed the %s time limit of %g s together; each is executed alone",
-            len(self._requests), "soft" if soft else "hard", timeout,
+            self._size, "soft" if soft else "hard", timeout,
         )  # fmt: skip
 
     def on_ended(self, outcomes: Any) -> None:

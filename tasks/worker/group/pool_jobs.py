@@ -43,7 +43,10 @@ class PoolJobs(bootsteps.StartStopStep):
         if c.hub is not None:
             c.hub.on_tick.discard(self.update)
         self.withdraw()
-        if state.should_stop is not None and state.should_stop is not False and self._pool is not None:
+        if state.should_stop is None or state.should_stop is False:
+            # What has ended is concluded on the next connection.
+            return
+        if self._pool is not None:
             deadline = monotonic() + STOP_TIMEOUT
             while self._permit.holds and (left := deadline - monotonic()) > 0:
                 if not self._pool.read_report(min(0.01, left)):
@@ -96,6 +99,10 @@ class PoolJobs(bootsteps.StartStopStep):
             and (consumer.disable_rate_limits or not any(map(consumer.task_buckets.get, TASKS)))
             and not (consumer.restart_count > 0 and not consumer._maximum_prefetch_restored)
         )
+
+    def conclude(self) -> None:
+        """Do what is left to do of the jobs that have ended."""
+        self._reports.conclude()
 
     def withdraw(self) -> None:
         """Withdraw the permit, and wake the pool process if it waits for a message."""

@@ -59,6 +59,11 @@ class PoolReports:
         channel = getattr(self._consumer.task_consumer, "channel", None)
         return channel if isinstance(channel, Channel) else None
 
+    @property
+    def _is_connected(self) -> bool:
+        channel = self.channel
+        return channel is not None and channel.connection is not None
+
     def on_report(self, kind: str, pid: int, raw: bytes, *values: Any) -> None:
         """Handle a report, see `pool_claims`."""
         try:
@@ -107,7 +112,10 @@ class PoolReports:
 
     def _on_timer(self) -> None:
         self._timer = None
-        if not self._ended:
+        if self._ended and not self._is_connected:
+            # They are acknowledged on the next connection.
+            self._timer = self._consumer.hub.call_later(INTERVAL, self._on_timer)
+        elif not self._ended:
             # The process waits as well, and has done so for longer: it gets the next message.
             self.resume_waiting()
         else:
@@ -136,6 +144,7 @@ class PoolReports:
 
     def _on_begun(self, pid: int, raw: bytes, began: float) -> None:
         """Treat a job that takes long as any other: it is shown, and can be terminated by a limit or an operator."""
+        self.conclude()
         self._long = self._call(raw, pid, began)
         if self._long is None:
             return
@@ -150,7 +159,8 @@ class PoolReports:
         call = self._long if self._long_message == raw else None
         if call is None:
             call = self._call(raw, pid, began)
-        self._forget_long()
+        else:
+            self._forget_long()
         if call is not None:
             call.on_ended([outcome])
         elif outcome is not None and (last := self.last_channel) is not None and last.connection is not None:
