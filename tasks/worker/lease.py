@@ -43,6 +43,14 @@ class LeaseRenewal(bootsteps.StartStopStep):
         self._thread: Any = None
         self._repetition: Any = None
         signals.worker_shutting_down.connect(self._on_shutdown)
+        wait = c.controller.wait_for_soft_shutdown
+
+        def wait_and_renew() -> None:
+            # It sleeps in a signal handler, and the signal above comes after that.
+            self._on_shutdown()
+            wait()
+
+        c.controller.wait_for_soft_shutdown = wait_and_renew
 
     def start(self, c: Any) -> None:
         """Renew at once, since the connection may have been gone for long, and then repeatedly.
