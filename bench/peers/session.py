@@ -21,8 +21,8 @@ PROBES = 200
 PAUSE = 0.005
 #: Jobs a second of the flow that is the same for all queues.
 FLOW = 500
-#: Seconds that a drain may take.
-DRAIN_TIMEOUT = 300.0
+#: Seconds that a drain may take, and those without a new row after which the rest of another queue's jobs is lost.
+DRAIN_TIMEOUT, LOST_AFTER = 300.0, 20.0
 #: Seconds after the last row until what is left to do, results and acknowledgements, is done for certain.
 SETTLE = 0.3
 
@@ -36,9 +36,13 @@ class Session:
     workers: Workers
     driver: Driver
     folder: Path
+    #: When the last row of a drain had come.
+    _came_at: float = 0.0
 
     def drain(self, jobs: int, first: int | None = None) -> dict[str, float]:
         """Fill the queue while the workers stand still, let them go, and return what each job cost.
+
+        A peer that loses jobs is measured by those that it did.
 
         Args:
             jobs: How many to put there.
@@ -55,7 +59,9 @@ class Session:
         begun = time.perf_counter()
         self.workers.resume()
         done = self._wait_rows(already, looked_at)
-        seconds = time.perf_counter() - begun
+        seconds = self._came_at - begun
+        if lost := max(0, looked_at - done):
+            print(f"{self.peer.name} lost {lost} of {jobs} jobs", flush=True)
         if first is None:
             time.sleep(SETTLE)
         cost = self.servers.counts().per_job(counts, done)
@@ -68,7 +74,7 @@ class Session:
             "queued_kib": memory / jobs / 1024,
             **cost,
         }
-        if first is None:
+        if first is None and not lost:
             self.driver.do("collect", sample=SAMPLE)
         return measured
 
@@ -94,15 +100,25 @@ class Session:
         return _driver(self.peer, self.servers, self.folder)
 
     def _wait_rows(self, already: int, wanted: int) -> int:
-        """Return how many rows there are at the moment when enough are, after few looks: each counts them all."""
-        begun = time.perf_counter()
+        """Return how many rows there are at the moment when enough are, after few looks: each counts them all.
+
+        Return fewer if no more come. `_came_at` is when the last of them had come.
+        """
+        begun = self._came_at = time.perf_counter()
+        before = 0
         while (found := self.servers.new_rows() - already) < wanted:
-            passed = time.perf_counter() - begun
+            now = time.perf_counter()
+            passed = now - begun
+            if found != before:
+                before, self._came_at = found, now
+            elif found and now > self._came_at + LOST_AFTER and self.peer.requirements:
+                return found
             if passed > DRAIN_TIMEOUT:
                 raise RuntimeError(f"{self.peer.name}: {found} of {wanted} jobs done in {passed:.0f} s")
             self.workers.check()
             left = (wanted - found) * passed / found if found else 0.05
             time.sleep(min(max(left / 2, 0.005), 0.5))
+        self._came_at = time.perf_counter()
         return found
 
 
