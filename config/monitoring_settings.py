@@ -49,7 +49,7 @@ class MonitoringSettings(BaseSettings):
     #: Address that metrics are served on. Loopback by default: the deployment decides who may read them.
     metrics_address: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     #: Whether traces are exported over OTLP, which needs `pip install pattern-storage[otel]`. If it is not set, traces
-    #: are exported where that is installed and OpenTelemetry's variable OTEL_EXPORTER_OTLP_ENDPOINT is set.
+    #: are exported where that is installed and OTEL_EXPORTER_OTLP_ENDPOINT (or _TRACES_ENDPOINT) is set.
     traces: bool | None = None
     #: Log level of the processes of `up` and of a relay. DEBUG adds the beginning and the end of every transaction. A
     #: worker or beat that `celery` starts has Celery's own option `--loglevel`, whose default is WARNING.

@@ -51,7 +51,7 @@ class Settings(MonitoringSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", populate_by_name=True, frozen=True)
 
     # --- servers ---
-    #: PostgreSQL, as a libpq URL. Clients need it only to cancel, for dead letters and for expired results.
+    #: PostgreSQL, as a libpq URL. Clients need it to cancel, and where Redis does not know a job or its result.
     database_url: str | None = _from("DATABASE_URL")
     #: Redis or Valkey, for queue and results alike.
     redis_url: str | None = _from("REDIS_URL")
@@ -67,7 +67,7 @@ class Settings(MonitoringSettings):
     key_prefix: Annotated[str, AfterValidator(check_key_prefix)] = ""
     #: Folder with a file for each secret (`database_url`, ...), as Docker and Kubernetes mount them; a variable wins.
     secrets_dir: Path | None = None
-    #: Folder of the embedded servers and their state; used only where no URL is given.
+    #: Folder of the embedded servers and their state, of reject files and reports of imports, and of Flower's file.
     data_dir: Annotated[Path, AfterValidator(absolute)] = Field(default_factory=default_data_dir)
 
     # --- PostgreSQL ---
@@ -93,7 +93,7 @@ class Settings(MonitoringSettings):
     # --- jobs ---
     #: Seconds after which a job is told to stop. A batch of 10,000 takes about half a second.
     task_soft_time_limit: Annotated[int, Field(ge=1)] = 240
-    #: Seconds after which a job's process is killed, time to roll back included.
+    #: Seconds after which a job's process is killed, at most: as long after its own soft limit as this is above that.
     task_time_limit: Annotated[int, Field(ge=2)] = 300
     #: Seconds until the jobs of a worker that vanished are delivered again (Redis). A worker that lives renews what it
     #: holds, four times in this time, so it need not exceed any other limit. A minute: a failover of Redis, or a

@@ -142,7 +142,7 @@ def _writes(subject: str, server: "redis.Redis", settings: Settings) -> Iterator
 
 
 def _refuses(subject: str, error: Exception) -> Finding:
-    advice = "services wait until it takes writes; docs/operations.md has what to do for each cause"
+    advice = "services wait until it takes writes; docs/redis.md has what to do for each cause"
     return Finding(f"{subject}: writes", False, str(error), advice)
 
 

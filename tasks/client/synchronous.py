@@ -55,7 +55,7 @@ class PatternStorageClient(
     Arguments that are not given come from the environment, see `config.settings.Settings`:
 
     Args:
-        database_url: PostgreSQL; only needed to cancel, and for results that have expired in Redis.
+        database_url: PostgreSQL; needed to cancel, and where Redis does not know a job or its result.
         redis_url: Redis or Valkey, for queue and results.
         broker_url: the broker, if it is not `redis_url`.
         result_backend_url: the result backend, if it is not `redis_url`.

@@ -1,18 +1,22 @@
 """Every code block of README and docs runs, and every table says what the code says."""
 
 import builtins
+import json
 import re
 import subprocess
 import tomllib
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
 import pattern_storage
-from pattern_storage import testing
+from pattern_storage import Pattern, testing
 from pattern_storage.config.settings import Settings
 from pattern_storage.config.variables import PREFIX
+from pattern_storage.storage import pattern
 from pattern_storage.storage.operations import OPERATIONS
+from pattern_storage.storage.operations.query_params import QueryParams, SortColumn
 from pattern_storage.vocabulary import ErrorType
 from tests.fix_documents import BLOCK, DOCUMENTS
 from tests.fix_process import ROOT
@@ -122,6 +126,48 @@ def test_every_public_name_is_listed() -> None:
     assert set(pattern_storage.__all__) == set(re.findall(r":: pattern_storage\.(\w+)$", reference, re.M)) - {
         "vocabulary"
     }
+
+
+def rows_of(heading: str) -> dict[str, list[str]]:
+    """The other cells of each name in the table of this section of docs/names.md; a row may have several names."""
+    text = (ROOT / "docs/names.md").read_text(encoding="utf-8")
+    [section] = re.findall(rf"^## {heading}$(.*?)^## ", text, re.M | re.S)
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| `")]
+    return {name: cells for names, *cells in rows for name in re.findall(r"`(\w+)`", names)}
+
+
+def numbers_in(text: str) -> set[str]:
+    return set(re.findall(r"\d(?:[\d,]*\d)?", text))
+
+
+def limits(schema: Any) -> set[str]:
+    """The limits of numbers, and of the length of texts and lists, anywhere in a JSON schema."""
+    if isinstance(schema, list):
+        return set().union(*map(limits, schema))
+    if not isinstance(schema, dict):
+        return set()
+    keys = {"minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems"} & schema.keys()
+    return {f"{int(schema[key]):,}" for key in keys}.union(*map(limits, schema.values()))
+
+
+def test_every_column_has_a_row_with_its_limits_and_default() -> None:
+    rows = rows_of("Columns of a pattern")
+    schema = Pattern.model_json_schema()["properties"]
+    assert set(rows) == set(Pattern.model_fields)
+    for column, (value, default) in rows.items():
+        field = Pattern.model_fields[column]
+        assert limits(schema[column]) <= numbers_in(value), column
+        expected = json.dumps(field.default) if isinstance(field.default, str) else str(field.default)
+        assert default.strip("`") == ("required" if field.is_required() else expected), column
+    assert f"{pattern.MAX_TEXT_BYTES // 2**20} MiB" in rows["template_code"][0]
+    assert f"{pattern.MAX_CONTEXT_BYTES // 2**10} KiB" in rows["context"][0]
+
+
+def test_every_parameter_of_a_query_has_a_row() -> None:
+    rows = rows_of("Parameters of a query")
+    assert set(rows) == set(QueryParams.model_fields)
+    assert set(re.findall(r"`(\w+)`", rows["order_by"][0])) == set(get_args(SortColumn))
+    assert limits(QueryParams.model_json_schema()["properties"]["limit"]) <= numbers_in(rows["limit"][0])
 
 
 def test_every_exception_that_is_named_can_be_imported() -> None:
