@@ -129,12 +129,14 @@ class Claims:
         self.begin()
 
 
-def begin_slow(claims: Claims) -> ModelContractPatternStorage:
-    """Start the worker and return a job that is running, for a second."""
+def begin_slow(
+    claims: Claims, seconds: int = 1, environment: dict[str, str] | None = None
+) -> ModelContractPatternStorage:
+    """Start the worker and return a job that is running, for so many seconds."""
     load = claims.load
-    claims.begin_with_slow(SOON)
+    claims.begin_with_slow(SOON | (environment or {}))
     job = load.insert("slow")
-    job.data["usage_count"] = 1
+    job.data["usage_count"] = seconds
     load.submit([job])
     wait_until(lambda: sleeps(load.database_url), "it is running")
     return job

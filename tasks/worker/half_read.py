@@ -1,15 +1,20 @@
-"""Messages of pool processes of which the main process has read a half.
+"""Messages of pool processes of which the main process has read a half, or none when the worker ends.
 
 When a connection to the broker breaks, Celery's event loop forgets everything that it reads, and then begins anew with
 each process. It would take the rest of such a message for the beginning of another: it fails with a UnicodeDecodeError,
 or waits for bytes that never come. Celery minds this only when a worker ends (`ResultHandler._finish_partial_read`).
+Then it reads for as long as it waits for calls, and a process that claims jobs itself reports them without a call.
 """
 
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from inspect import GEN_SUSPENDED, getgeneratorstate, isgenerator
 from typing import Any
 
 from celery.concurrency import asynpool
+
+#: Seconds between two looks whether a process has exited without a last message.
+EXIT_POLL = 0.1
 
 
 class ResultHandler(asynpool.ResultHandler):
@@ -43,3 +48,26 @@ class ResultHandler(asynpool.ResultHandler):
             # Another process may have its number by now.
             if self.fileno_to_outq.get(fd) is process and getgeneratorstate(reader) == GEN_SUSPENDED:
                 self._hub.add_reader(fd, reader)
+
+    def on_stop_not_started(self) -> None:
+        """Read as Celery does when the pool ends, then from the process that claims jobs itself until it has exited.
+
+        It exits after its last report, and cannot write one for which its pipe has no room.
+        """
+        super().on_stop_not_started()
+        for fd, process in list(self.fileno_to_outq.items()):
+            if process.index == 0:
+                # Its pipe may have been closed.
+                with suppress(OSError, EOFError):
+                    self._read_until_exit(fd, process)
+
+    def _read_until_exit(self, fd: int, process: Any) -> None:
+        handler: Any = self
+        unreadable: list[int] = []
+        while not unreadable:
+            # In this order: what it writes before it exits is read.
+            has_exited = process.exitcode is not None
+            if process.outq._reader.poll(0 if has_exited else EXIT_POLL):
+                handler._flush_outqueue(fd, unreadable.append, self.fileno_to_outq, handler.on_state_change)
+            elif has_exited:
+                break

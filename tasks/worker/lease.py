@@ -23,6 +23,7 @@ from redis.exceptions import ConnectionError, TimeoutError  # noqa: A004
 from pattern_storage.config.settings import environment_settings
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.tasks.transport.scripts import RENEW
+from pattern_storage.tasks.worker.soft_shutdown import surround
 
 logger = get_logger(__name__)
 
@@ -43,14 +44,7 @@ class LeaseRenewal(bootsteps.StartStopStep):
         self._thread: Any = None
         self._repetition: Any = None
         signals.worker_shutting_down.connect(self._on_shutdown)
-        wait = c.controller.wait_for_soft_shutdown
-
-        def wait_and_renew() -> None:
-            # It sleeps in a signal handler, and the signal above comes after that.
-            self._on_shutdown()
-            wait()
-
-        c.controller.wait_for_soft_shutdown = wait_and_renew
+        surround(c.controller, self._on_shutdown)
 
     def start(self, c: Any) -> None:
         """Renew at once, since the connection may have been gone for long, and then repeatedly.

@@ -1,5 +1,7 @@
 """Jobs that a pool process claims itself: killed at every step, slow, revoked, and without their connection."""
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,16 @@ import redis
 from celery import Celery
 from kombu import pools
 
-from tests.fix_faults import AT_ONCE, SOON, Launch
+from pattern_storage.config.broker import UNACKED_KEYS
+from tests.fix_faults import AT_ONCE, SOON, Launch, start_again
 from tests.fix_load import Load
-from tests.fix_pool_claims import Claims, begin_slow
+from tests.fix_pool_claims import Claims, begin_slow, sleeps
 from tests.fix_process import DEADLINE, wait_until
+
+#: For jobs that end in no other way.
+NO_LIMITS = {"PATTERN_STORAGE_TASK_SOFT_TIME_LIMIT": "100", "PATTERN_STORAGE_TASK_TIME_LIMIT": "120"}
+#: How the files of deployments stop a worker.
+COLD = {"REMAP_SIGTERM": "SIGQUIT"}
 
 
 @pytest.fixture
@@ -22,6 +30,12 @@ def claims(tmp_path: Path, launch: Launch, load: Load) -> Iterator[Claims]:
     yield Claims(folder, launch, load)
     # kombu keeps an operator's connections, which a test has cut.
     pools.reset()
+
+
+def left(load: Load) -> tuple[int, int]:
+    """How many messages wait in the queue, and how many are not acknowledged."""
+    with redis.Redis.from_url(load.redis_url) as store:
+        return int(store.llen("storage")), int(store.hlen(UNACKED_KEYS["unacked_key"]))
 
 
 def test_a_process_that_was_woken_has_nothing_to_report(claims: Claims) -> None:
@@ -175,9 +189,70 @@ def test_a_queue_that_is_not_consumed_is_left_alone(claims: Claims) -> None:
     claims.begin()
 
 
-def test_a_warm_shutdown_leaves_nothing(claims: Claims) -> None:
-    """The job that was claimed just then is done and acknowledged."""
+@pytest.mark.parametrize("seconds", [1, 4])
+def test_a_warm_shutdown_leaves_nothing(claims: Claims, seconds: int) -> None:
+    """The job that was claimed just then is done and acknowledged, also one that takes long."""
+    begin_slow(claims, seconds)
+    assert claims.worker.stop() == 0
+    assert left(claims.load) == (0, 0)
+    assert claims.load.settle(5.0).counts == {"done": len(claims.load.accepted)}
+
+
+def test_a_soft_shutdown_takes_no_more_jobs(claims: Claims) -> None:
+    """Nor does the process that claims, whose reports nobody reads meanwhile; one of them is larger than its pipe."""
     load = claims.load
-    begin_slow(claims)
+    claims.begin_with_slow(SOON | COLD | {"PATTERN_STORAGE_SOFT_SHUTDOWN_TIMEOUT": "5"})
+    batch = load.batch(1)
+    batch.patterns[0] |= {"pattern_name": "slow batch", "usage_count": 3}
+    load.submit([batch])
+    wait_until(lambda: sleeps(load.database_url), "the batch is running")
+    claims.begin()
+    os.kill(claims.worker.pid, signal.SIGTERM)
+    wait_until(lambda: "Initiating Soft Shutdown" in claims.worker.logs(), "it ends")
+    before = load.count("job_ledger")
+    large = load.insert()
+    large.data["template_code"] = "x" * (1 << 17)
+    waiting = [large, *load.inserts(200)]
+    for job in waiting:
+        load.submit([job])
+    wait_until(lambda: claims.worker.container.status == "exited", "it has ended")
+    # The batch ends.
+    assert load.count("job_ledger") == before + 1
+    assert left(load) == (len(waiting), 0)
+    start_again(claims.worker)
+    assert load.settle().counts == {"done": len(load.accepted)}
+
+
+@pytest.mark.parametrize("seconds", [1, 3])
+def test_a_soft_shutdown_gives_a_claimed_job_its_time(claims: Claims, seconds: int) -> None:
+    """Also one that has just begun, of which the main process had not heard."""
+    begin_slow(claims, seconds, COLD | {"PATTERN_STORAGE_SOFT_SHUTDOWN_TIMEOUT": "5"})
     claims.worker.stop()
+    assert left(claims.load) == (0, 0)
+    assert claims.load.settle(5.0).counts == {"done": len(claims.load.accepted)}
+
+
+def test_a_cold_shutdown_hands_back_a_claimed_job(claims: Claims) -> None:
+    """One that takes long, at once and not after the visibility timeout."""
+    load = claims.load
+    begin_slow(claims, 60, COLD | {"PATTERN_STORAGE_SOFT_SHUTDOWN_TIMEOUT": "0"} | NO_LIMITS)
+    claims.worker.stop()
+    assert left(load) == (1, 0)
+
+
+def test_a_cold_shutdown_acknowledges_what_has_ended(claims: Claims) -> None:
+    """The main process had not done its share of these jobs: here it would wait for an hour."""
+    (claims.folder / "late.py").write_text(
+        "from pattern_storage.tasks.worker.group import pool_reports\npool_reports.INTERVAL = 3_600.0\n"
+    )
+    load = claims.load
+    claims.start(SOON | COLD, "--include=deadly,late")
+
+    def unacknowledged() -> bool:
+        claims.execute()
+        return left(load)[1] > 0
+
+    wait_until(unacknowledged, "a job has ended and is not acknowledged")
+    claims.worker.stop()
+    assert left(load) == (0, 0)
     assert load.settle(5.0).counts == {"done": len(load.accepted)}

@@ -1,6 +1,7 @@
 """Messages of pool processes that come in two halves, with a broken connection to the broker between them."""
 
 import os
+import signal
 from collections.abc import Iterator
 from multiprocessing.reduction import ForkingPickler
 from struct import pack
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from billiard import Pipe, Process
 from celery.concurrency import asynpool
 from kombu.asynchronous import Hub
 
@@ -101,3 +103,25 @@ def test_another_process_begins_anew(pipe: tuple[int, int]) -> None:
     os.write(writer, packed("new"))
     pool.read()
     assert pool.messages == ["new"]
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_reads_what_a_process_reports_at_its_end(is_killed: bool) -> None:
+    """It reports without a call, more than its pipe holds, and ends when all of it has been read."""
+    reader, writer = Pipe(duplex=False)
+    reports = [("ended", "é" * 50_000), ("ended", "last")]
+
+    def report() -> None:
+        for one in reports:
+            writer.send(one)
+        if is_killed:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    process = Process(target=report, daemon=True)
+    process.index, process.outq = 0, SimpleNamespace(_reader=reader)
+    process.start()
+    pool = Pool(ResultHandler, reader.fileno())
+    pool.handler.cache, pool.handler.fileno_to_outq[reader.fileno()] = {}, process
+    pool.handler.on_stop_not_started()
+    assert pool.messages == reports
+    assert process.exitcode == (-signal.SIGKILL if is_killed else 0)

@@ -128,11 +128,14 @@ class PoolClaims:
         if raw is None:
             return 0
         job = self._job_of(raw)
+        if job is not None:
+            # In this order: the main process withdraws the permit, then looks whether a job has begun.
+            self._permit.hold(raw)
         # Withdrawn, for example because this job was revoked.
         if job is None or not self._permit.granted:
+            self._permit.release()
             self._report(MOVED, raw)
             return 0
-        self._permit.hold(raw)
         outcome, waiting, began, error = None, 1, monotonic(), None
         try:
             try:

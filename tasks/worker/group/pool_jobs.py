@@ -9,13 +9,20 @@ from celery.worker import state
 from celery.worker.consumer import Tasks
 from redis.exceptions import ResponseError
 
+from pattern_storage.storage.logs import get_logger
 from pattern_storage.tasks.worker.group.permit import Permit
 from pattern_storage.tasks.worker.group.plain_message import TASKS
 from pattern_storage.tasks.worker.group.pool_reports import PoolReports
 from pattern_storage.tasks.worker.group.request import PlainRequest
+from pattern_storage.tasks.worker.soft_shutdown import is_ending, surround
 
-#: Seconds that a worker which ends waits for the job that a pool process has just claimed.
-STOP_TIMEOUT = 1.0
+logger = get_logger(__name__)
+
+#: Seconds for which the job that a pool process has just claimed is waited for. If it takes longer than SLOW seconds,
+#: the process says so by then.
+HEAR_TIMEOUT = 1.0
+#: Seconds between two looks whether it has ended.
+HEAR_POLL = 0.01
 
 
 class PoolJobs(bootsteps.StartStopStep):
@@ -31,6 +38,7 @@ class PoolJobs(bootsteps.StartStopStep):
         self._permit = Permit()
         self._reports = PoolReports(c)
         c.storage_pool_jobs = self
+        surround(c.controller, self._before_soft_shutdown, self._hear)
 
     def start(self, c: Any) -> None:
         """Begin to permit claims, where jobs are executed in groups by processes."""
@@ -39,21 +47,36 @@ class PoolJobs(bootsteps.StartStopStep):
         c.hub.on_tick.add(self.update)
 
     def stop(self, c: Any) -> None:
-        """Permit no more. If the worker ends, hear of the job that has just been claimed: later nobody would listen."""
+        """Permit no more. If the worker ends, hear what the process reports; the pool's end reads what comes later."""
         if c.hub is not None:
             c.hub.on_tick.discard(self.update)
         self.withdraw()
-        if state.should_stop is None or state.should_stop is False:
-            # What has ended is concluded on the next connection.
-            return
-        if self._pool is not None:
-            deadline = monotonic() + STOP_TIMEOUT
-            while self._permit.holds and (left := deadline - monotonic()) > 0:
-                if not self._pool.read_report(min(0.01, left)):
-                    break
-        self._reports.conclude()
+        # On the next connection what has ended is concluded.
+        if is_ending():
+            self._hear()
 
     shutdown = stop
+
+    def _before_soft_shutdown(self) -> None:
+        # In a signal handler, perhaps in the middle of a command to Redis: nobody is woken. The process looks at its
+        # permit within CHECK seconds, and before each job.
+        self._permit.granted = self._reports.may_leave = False
+        if self._permit.holds:
+            # A worker without active jobs would not give this one its time.
+            self._hear()
+
+    def _hear(self) -> None:
+        """Handle all reports, until the job that was claimed has ended or is known here as one that takes long."""
+        pool, deadline = self._pool, monotonic() + HEAR_TIMEOUT
+        try:
+            while pool is not None and monotonic() < deadline:
+                comes = self._permit.holds and not self._reports.has_long and pool.has_claimer
+                if not pool.read_report(HEAR_POLL if comes else 0.0) and not comes:
+                    break
+        # A pipe that was closed, or is being read: the signal handler has interrupted that.
+        except Exception:
+            logger.exception("cannot read what a pool process reports; its jobs are delivered again")
+        self._reports.conclude()
 
     def update(self) -> None:
         """Grant or withdraw the permit. Called in each iteration of the event loop."""
@@ -85,6 +108,7 @@ class PoolJobs(bootsteps.StartStopStep):
         return (
             channel is not None
             and grouper is not None
+            and not is_ending()
             and channel.claims.delegated.may_wait(self._reports.queue)
             and grouper.is_open
             and not grouper.traced

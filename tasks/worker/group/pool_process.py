@@ -106,17 +106,23 @@ class Pool(asynpool.AsynPool):
         self._result_handler.resume()
 
     def read_report(self, timeout: float) -> bool:
-        """Read one message of the process that claims, in whole; return whether there is such a process."""
-        for process in self._pool:
-            if process.index == 0:
-                if process.outq._reader.poll(timeout):
-                    handler = self._result_handler
-                    # Ends a message that the event loop has read half of.
-                    handler._flush_outqueue(
-                        process.outqR_fd, lambda fd: None, self._fileno_to_outq, handler.on_state_change
-                    )
-                return True
-        return False
+        """Read one message of the process that claims, in whole; return whether one came in so many seconds."""
+        process = self._claimer
+        if process is None or not process.outq._reader.poll(timeout):
+            return False
+        handler = self._result_handler
+        # Ends a message that the event loop has read half of.
+        handler._flush_outqueue(process.outqR_fd, lambda fd: None, self._fileno_to_outq, handler.on_state_change)
+        return True
+
+    @property
+    def has_claimer(self) -> bool:
+        """Whether the process that claims lives."""
+        return self._claimer is not None and self._claimer.exitcode is None
+
+    @property
+    def _claimer(self) -> Any:
+        return next((process for process in self._pool if process.index == 0), None)
 
     def process_flush_queues(self, proc: Any) -> None:
         """Read what a process has still reported; then its job is lost if it had claimed one."""

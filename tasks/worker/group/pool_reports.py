@@ -60,6 +60,11 @@ class PoolReports:
         return channel if isinstance(channel, Channel) else None
 
     @property
+    def has_long(self) -> bool:
+        """Whether the process has a job that is treated as every other, since it takes long."""
+        return self._long is not None
+
+    @property
     def _is_connected(self) -> bool:
         channel = self.channel
         return channel is not None and channel.connection is not None
