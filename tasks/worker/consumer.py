@@ -109,6 +109,12 @@ class Consumer(celery_consumer):  # type: ignore[misc]  # its stubs know no blue
 
         return handle_checked
 
+    def cancel_task_queue(self, queue: Any) -> None:
+        """Consume no more from a queue. Before, hear of what a pool process has claimed: later it would have no channel."""
+        if (pool_jobs := getattr(self, "storage_pool_jobs", None)) is not None:
+            pool_jobs.hear()
+        super().cancel_task_queue(queue)
+
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         """Refuse a message of a task that is not ours, for example a link of another application; fail its job.
 

@@ -68,9 +68,6 @@ class QueuePauses(bootsteps.StartStopStep):
         for queue in sorted(names & set(c.app.amqp.queues.consume_from)):
             logger.info("queue %s is paused", queue)
             self.held.add(queue)
-            if (pool_jobs := getattr(c, "storage_pool_jobs", None)) is not None:
-                # Afterwards they would be acknowledged and no more.
-                pool_jobs.conclude()
             c.cancel_task_queue(queue)
         for queue in sorted(self.held - names):
             logger.info("queue %s is resumed", queue)

@@ -256,3 +256,17 @@ def test_a_cold_shutdown_acknowledges_what_has_ended(claims: Claims) -> None:
     claims.worker.stop()
     assert left(load) == (0, 0)
     assert load.settle(5.0).counts == {"done": len(load.accepted)}
+
+
+def test_a_job_of_a_queue_that_is_not_consumed_any_more(claims: Claims) -> None:
+    """It goes on as any other: it is shown as running, and its limit ends it."""
+    load = claims.load
+    limits = {"PATTERN_STORAGE_TASK_SOFT_TIME_LIMIT": "3", "PATTERN_STORAGE_TASK_TIME_LIMIT": "6"}
+    job = begin_slow(claims, 60, limits | {"PATTERN_STORAGE_VISIBILITY_TIMEOUT": "60"})
+    with Celery("operator", broker=load.redis_url, set_as_current=False) as operator:
+        there: dict[str, Any] = {"destination": [claims.worker.hostname()], "timeout": DEADLINE, "limit": 1}
+        operator.control.broadcast("cancel_consumer", {"queue": "storage"}, reply=True, **there)
+    wait_until(lambda: load.client.get(job.correlation_id).status() == "STARTED", "it is shown as running")
+    result = load.client.get(job.correlation_id).result(DEADLINE)
+    assert result.metadata["error_type"] == "time_limit_exceeded"
+    wait_until(lambda: left(load) == (0, 0), "its message is acknowledged")

@@ -124,9 +124,10 @@ class PoolJobs(bootsteps.StartStopStep):
             and not (consumer.restart_count > 0 and not consumer._maximum_prefetch_restored)
         )
 
-    def conclude(self) -> None:
-        """Do what is left to do of the jobs that have ended."""
-        self._reports.conclude()
+    def hear(self) -> None:
+        """Permit no more for now, and handle what the process reports of the job that it has just claimed."""
+        self.withdraw()
+        self._hear()
 
     def withdraw(self) -> None:
         """Withdraw the permit, and wake the pool process if it waits for a message."""

@@ -16,6 +16,8 @@ from billiard.pool import SIG_SOFT_TIMEOUT
 
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.tasks.transport.channel import Channel
+from pattern_storage.tasks.transport.message import load
+from pattern_storage.tasks.transport.scripts import RELEASE
 from pattern_storage.tasks.worker.group.call import GroupCall
 from pattern_storage.tasks.worker.group.grouper import Grouper
 from pattern_storage.tasks.worker.group.pool_claims import BEGUN, BUSY, ENDED, MOVED
@@ -35,7 +37,7 @@ class PoolReports:
     def __init__(self, consumer: Any) -> None:
         self._consumer = consumer
         self.queue: str = consumer.app.conf.task_default_queue
-        #: The channel that messages came from at last.
+        #: The newest channel that messages come from.
         self.last_channel: Channel | None = None
         #: Whether the process may be left alone with waiting: it has the permit.
         self.may_leave = False
@@ -168,15 +170,18 @@ class PoolReports:
             self._forget_long()
         if call is not None:
             call.on_ended([outcome])
-        elif outcome is not None and (last := self.last_channel) is not None and last.connection is not None:
+        elif (last := self.last_channel) is not None and last.connection is not None:
             # The queue is not consumed from any more.
             with suppress(*last.connection_errors):
-                last.claims.delegated.acknowledge(raw)
+                if outcome is not None:
+                    last.claims.delegated.acknowledge(raw)
+                else:
+                    _release(last, self.queue, raw)
 
     def _call(self, raw: bytes, pid: int, began: float) -> GroupCall | None:
         """Deliver the message as if it had been claimed here, and return a call that has begun with its job.
 
-        None if Celery has the job: it was revoked meanwhile, for example.
+        None if the queue is not consumed from, and if Celery has the job: it was revoked meanwhile, for example.
         """
         channel, grouper = self.channel, self.grouper
         if channel is None or channel.connection is None or grouper is None or self.queue not in channel.active_queues:
@@ -193,6 +198,13 @@ class PoolReports:
         self._long, self._long_message = None, b""
         while self._limits:
             self._limits.pop().cancel()
+
+
+def _release(channel: Channel, queue: str, raw: bytes) -> None:
+    """Put a claimed message back as if it had never been claimed: its job has not been executed."""
+    [queue_key, *_] = channel.queue_keys([queue])
+    tag = load(raw)["properties"]["delivery_tag"]
+    RELEASE.run(channel.plain_client, [*channel.unacked_keys, queue_key.key], [tag, raw])
 
 
 def _send(pid: int, number: int) -> None:
