@@ -110,7 +110,7 @@ class Consumer(celery_consumer):  # type: ignore[misc]  # its stubs know no blue
         return handle_checked
 
     def cancel_task_queue(self, queue: Any) -> None:
-        """Consume no more from a queue. Before, hear of what a pool process has claimed: later it would have no channel."""
+        """Consume no more from a queue. Before, hear what a pool process has claimed: later it has no channel."""
         if (pool_jobs := getattr(self, "storage_pool_jobs", None)) is not None:
             pool_jobs.hear()
         super().cancel_task_queue(queue)

@@ -262,11 +262,27 @@ def test_a_job_of_a_queue_that_is_not_consumed_any_more(claims: Claims) -> None:
     """It goes on as any other: it is shown as running, and its limit ends it."""
     load = claims.load
     limits = {"PATTERN_STORAGE_TASK_SOFT_TIME_LIMIT": "3", "PATTERN_STORAGE_TASK_TIME_LIMIT": "6"}
-    job = begin_slow(claims, 60, limits | {"PATTERN_STORAGE_VISIBILITY_TIMEOUT": "60"})
+    claims.begin_with_slow(SOON | limits | {"PATTERN_STORAGE_VISIBILITY_TIMEOUT": "60"})
+    job = load.insert("slow")
+    job.data["usage_count"] = 60
     with Celery("operator", broker=load.redis_url, set_as_current=False) as operator:
-        there: dict[str, Any] = {"destination": [claims.worker.hostname()], "timeout": DEADLINE, "limit": 1}
-        operator.control.broadcast("cancel_consumer", {"queue": "storage"}, reply=True, **there)
+        there: dict[str, Any] = {"destination": [claims.worker.hostname()]}
+        # Connected by then: the main process has not heard of the job when it is told.
+        operator.control.ping(**there, timeout=DEADLINE, limit=1)
+        claims.begin()
+        load.submit([job])
+        wait_until(lambda: sleeps(load.database_url), "it is running")
+        operator.control.broadcast("cancel_consumer", {"queue": "storage"}, **there)
     wait_until(lambda: load.client.get(job.correlation_id).status() == "STARTED", "it is shown as running")
     result = load.client.get(job.correlation_id).result(DEADLINE)
     assert result.metadata["error_type"] == "time_limit_exceeded"
     wait_until(lambda: left(load) == (0, 0), "its message is acknowledged")
+
+
+def test_a_process_that_was_not_forked_claims_nothing(claims: Claims) -> None:
+    """It shares no memory with the main process, which claims all."""
+    claims.start({}, "--", "worker.pool_start_method=spawn")
+    for _ in range(5):
+        claims.execute()
+    assert claims.processes == []
+    assert "exited with" not in claims.worker.logs()

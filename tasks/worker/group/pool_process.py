@@ -34,8 +34,8 @@ class PoolProcess(asynpool.Worker):
     wait_for_job: Callable[..., Any]
     inq: Any
     outq: Any
-    #: Of the pool and its worker, set before a process is forked.
-    permit: Permit
+    #: Of the pool and its worker, set before a process is forked. One that is spawned has none, and claims nothing.
+    permit: Permit | None = None
     hostname: str
 
     def workloop(self, *args: Any, **options: Any) -> Any:
@@ -44,7 +44,7 @@ class PoolProcess(asynpool.Worker):
         receive, begun = self.wait_for_job, 0
         # One process is enough: while it has a job, the main process takes the next.
         claims = None
-        if getattr(current_process(), "index", None) == 0:
+        if self.permit is not None and getattr(current_process(), "index", None) == 0:
             claims = PoolClaims(self.permit, self.inq._reader.fileno(), self._report, self.hostname)
 
         def wait_for_job(*args: Any) -> Any:
@@ -115,6 +115,15 @@ class Pool(asynpool.AsynPool):
         handler._flush_outqueue(process.outqR_fd, lambda fd: None, self._fileno_to_outq, handler.on_state_change)
         return True
 
+    def mark_claimer(self, *, busy: bool) -> None:
+        """Note whether the process that claims has a job that takes long: its calls would wait behind it."""
+        if (claimer := self._claimer) is None:
+            return
+        if busy:
+            self._busy_workers.add(claimer.inqW_fd)
+        elif not self._calls_of(claimer.inqW_fd):
+            self._busy_workers.discard(claimer.inqW_fd)
+
     @property
     def has_claimer(self) -> bool:
         """Whether the process that claims lives."""
@@ -152,15 +161,16 @@ class Pool(asynpool.AsynPool):
 
         def put_and_write(call: Any) -> None:
             job, is_group = call[1][0], call[1][2] is child.run_group
-            self._cache[job].is_group = is_group
+            self._cache[job].is_group, self._cache[job].put_at = is_group, monotonic()
             put(call)
             if len(self.outbound_buffer) != 1:
                 # Calls that have waited longer go first.
                 return
             if free := self._all_inqueues - self._busy_workers - self._active_writes:
                 # Celery writes the rest later if the pipe does not take all of it now.
-                # The process that may wait for messages itself, which has the lowest, comes last.
-                write([max(free)])
+                # The process that may wait for messages itself comes last.
+                claimer = self._claimer
+                write([next((pipe for pipe in free if claimer is None or pipe != claimer.inqW_fd), min(free))])
             elif is_group and (pipe := self._pipe_ahead()) is not None:
                 self._busy_workers.discard(pipe)
                 write([pipe])
@@ -181,15 +191,18 @@ class Pool(asynpool.AsynPool):
         return not self.outbound_buffer and self._pipe_ahead() is not None
 
     def _pipe_ahead(self) -> int | None:
-        """Return the pipe of the process that has only begun one group, and will be the first to end it."""
+        """Return the pipe of the process that has only one group, begun or written lately, and will be first to end it.
+
+        A longer group would hold up the next one, which any other process may begin meanwhile. One that is not begun
+        waits behind a job that the process has claimed itself.
+        """
         began: dict[int, float] = {}
         for pipe in self._all_inqueues - self._active_writes:
             calls = self._calls_of(pipe)
             if len(calls) == 1 and calls[0].is_group:
-                began[pipe] = calls[0]._time_accepted or monotonic()
-        first = min(began, key=began.__getitem__, default=None)
-        # A longer group would hold up the next one, which any other process may begin meanwhile.
-        return first if first is not None and monotonic() - began[first] < SHORT else None
+                began[pipe] = calls[0]._time_accepted or calls[0].put_at
+        began = {pipe: at for pipe, at in began.items() if at > monotonic() - SHORT}
+        return min(began, key=began.__getitem__, default=None)
 
     def _calls_of(self, pipe: int) -> list[Any]:
         scheduled = ((call, call._scheduled_for) for call in self._cache.values() if not call.ready())

@@ -152,6 +152,7 @@ class PoolReports:
     def _on_begun(self, pid: int, raw: bytes, began: float) -> None:
         """Treat a job that takes long as any other: it is shown, and can be terminated by a limit or an operator."""
         self.conclude()
+        self._mark_claimer(busy=True)
         self._long = self._call(raw, pid, began)
         if self._long is None:
             return
@@ -162,7 +163,12 @@ class PoolReports:
             if seconds:
                 self._limits.append(self._consumer.hub.call_later(began + seconds - monotonic(), _send, pid, number))
 
+    def _mark_claimer(self, *, busy: bool) -> None:
+        if (pool := self._consumer.pool._pool) is not None:
+            pool.mark_claimer(busy=busy)
+
     def _on_ended(self, pid: int, raw: bytes, outcome: Any, began: float) -> None:
+        self._mark_claimer(busy=False)
         call = self._long if self._long_message == raw else None
         if call is None:
             call = self._call(raw, pid, began)
