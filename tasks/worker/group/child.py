@@ -41,7 +41,8 @@ logger = get_logger(__name__)
 def run_group(jobs: Sequence[GroupedJob], on_sent: OnSent = lambda: None) -> list[Outcome | None]:
     """Execute jobs in one transaction; return the outcome of each, None for one to execute alone.
 
-    `on_sent` is called when PostgreSQL has the statements, if there are any.
+    `on_sent` is called when the statements have been sent, if there are any. It may be called again for each attempt,
+    so that it must be idempotent.
     """
     try:
         return _run(jobs, on_sent)

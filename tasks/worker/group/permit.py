@@ -7,8 +7,8 @@ the main process finds it here afterwards.
 import struct
 from mmap import mmap
 
-#: Bytes of a message at most. Larger ones are left to the main process: a report of up to 16 KiB is one write, of which
-#: nobody reads half.
+#: Bytes of a message at most. Larger ones are left to the main process: a report of up to 16 KiB is one write, which
+#: Celery's event loop reads at once where the pipe has room for it.
 MAX_SIZE = 12_000
 _GRANTED, _BUSY = 0, 1
 _CLIENT_ID, _LENGTH = struct.Struct("<q"), struct.Struct("<q")
@@ -16,7 +16,7 @@ _CLIENT_ID_AT, _LENGTH_AT, _MESSAGE_AT = 8, 16, 24
 
 
 class Permit:
-    """Written by one process each: `granted` and `busy` by the main process, all else by the pool process."""
+    """`granted` and `busy` are written by the main process, all else by the pool process; `take` after its end."""
 
     def __init__(self) -> None:
         self._memory = mmap(-1, _MESSAGE_AT + MAX_SIZE)

@@ -57,9 +57,18 @@ class PoolClaims:
         calls: file descriptor from which calls are read.
         report: sends a report to the main process.
         hostname: name of the worker.
+        is_stopped: whether the process is to exit, since the pool is restarted.
     """
 
-    def __init__(self, permit: Permit, calls: int, report: Callable[..., None], hostname: str) -> None:
+    def __init__(
+        self,
+        permit: Permit,
+        calls: int,
+        report: Callable[..., None],
+        hostname: str,
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._is_stopped = is_stopped
         self._permit, self._calls, self._report, self._hostname = permit, calls, report, hostname
         self._poll = select.poll()
         self._poll.register(calls, select.POLLIN)
@@ -77,7 +86,8 @@ class PoolClaims:
                 # Also withdrawn in the moment in which the pop was sent.
                 seconds = PAUSE if waits is None else CHECK if self._permit.granted else 0.0
                 ready = dict(self._poll.poll(1000 * seconds))
-                is_called = self._calls in ready
+                # Also to exit, which the loop does that reads the calls.
+                is_called = self._calls in ready or self._is_stopped()
                 if waits is not None:
                     if waits.pop_fd in ready:
                         executed += self._take(waits, waits.read_pop())

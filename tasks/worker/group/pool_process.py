@@ -34,6 +34,7 @@ class PoolProcess(asynpool.Worker):
     wait_for_job: Callable[..., Any]
     inq: Any
     outq: Any
+    _shutdown: Any
     #: Of the pool and its worker, set before a process is forked. One that is spawned has none, and claims nothing.
     permit: Permit | None = None
     hostname: str
@@ -45,7 +46,7 @@ class PoolProcess(asynpool.Worker):
         # One process is enough: while it has a job, the main process takes the next.
         claims = None
         if self.permit is not None and getattr(current_process(), "index", None) == 0:
-            claims = PoolClaims(self.permit, self.inq._reader.fileno(), self._report, self.hostname)
+            claims = PoolClaims(self.permit, self.inq._reader.fileno(), self._report, self.hostname, self._is_stopped)
 
         def wait_for_job(*args: Any) -> Any:
             nonlocal begun
@@ -61,6 +62,10 @@ class PoolProcess(asynpool.Worker):
 
         self.wait_for_job = wait_for_job
         return super().workloop(*args, **options)
+
+    def _is_stopped(self) -> bool:
+        # billiard's sentinel, where a pool may be restarted.
+        return self._shutdown is not None and self._shutdown.is_set()
 
     def _report(self, kind: str, *values: Any) -> None:
         self.outq.put((CLAIMED, (kind, os.getpid(), *values)))
