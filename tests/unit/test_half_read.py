@@ -117,7 +117,7 @@ def test_reads_what_a_process_reports_at_its_end(is_killed: bool) -> None:
         if is_killed:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    process = Process(target=report, daemon=True)
+    process: Any = Process(target=report, daemon=True)
     process.index, process.outq = 0, SimpleNamespace(_reader=reader)
     process.start()
     pool = Pool(ResultHandler, reader.fileno())
