@@ -101,6 +101,8 @@ class Transport(redis.Transport):  # type: ignore[misc]  # kombu's is untyped
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.cycle = poller.Poller()
+        # What kombu has the event loop call in each iteration.
+        self._ticks: set[Any] = set()
 
     def establish_connection(self) -> Any:
         """Connect. Raises ServerTooOld for a server without BLMOVE."""
@@ -116,7 +118,16 @@ class Transport(redis.Transport):  # type: ignore[misc]  # kombu's is untyped
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
         """Have the event loop do the polling from now on."""
         self.cycle.hub = loop
+        before = set(loop.on_tick)
         super().register_with_event_loop(connection, loop)
+        self._ticks |= loop.on_tick - before
+
+    def close_connection(self, connection: Any) -> None:
+        """Close the connection, and have the event loop forget it; kombu's would call it for ever, and so keep it."""
+        if self.cycle.hub is not None:
+            self.cycle.hub.on_tick -= self._ticks
+            self._ticks.clear()
+        super().close_connection(connection)
 
 
 class SentinelChannel(channel.Channel, redis.SentinelChannel):  # type: ignore[misc]  # kombu's is untyped
