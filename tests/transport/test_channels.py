@@ -117,9 +117,7 @@ def test_an_old_server_is_refused_in_one_sentence(redis_url: str, monkeypatch: p
         connection.connect()
 
 
-def test_a_channel_that_hands_messages_back_leaves_no_connection_open(
-    store: Store, redis_url: str, read: Open
-) -> None:
+def test_a_channel_that_hands_messages_back_leaves_no_connection_open(store: Store, redis_url: str, read: Open) -> None:
     publish(redis_url, "q", [1, 2])
     before = len(store.client_list())
     first: list[Any] = []

@@ -233,8 +233,8 @@ def test_an_acknowledgement_waits_for_the_next_claim(
 def test_an_event_loop_forgets_a_connection_that_was_closed(read: Open) -> None:
     """A worker keeps its event loop when it connects again."""
     reader = read(["q"], print, loop=True)
-    assert reader.hub is not None
-    assert reader.hub.on_tick
-    reader.hub.on_tick.add(print)
+    hub: Any = reader.hub
+    assert hub.on_tick
+    hub.on_tick.add(print)
     reader.connection.close()
-    assert reader.hub.on_tick == {print}
+    assert hub.on_tick == {print}
