@@ -181,7 +181,7 @@ class Claims:
 
     def stop_waiting(self) -> None:
         """End all blocking pops now, and put back the messages that they have moved."""
-        self.delegated.on_stop()
+        self.delegated.on_stop_waiting()
         if not self.pops.pending and not self.pops.moved:
             return
         self.queues_are_empty = False

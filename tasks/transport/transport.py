@@ -51,9 +51,11 @@ What can happen to a message m that worker A is about to get:
 - m is acknowledged, or refused, before the reply to the claim that records it: that goes with the claim after it.
 - m is handed back before the claim has recorded it: there is nothing to hand back, and m is then unacked until the
   visibility timeout.
-- A sweep comes while A is between BLMOVE and its claim. m is in `q` again; A's claim does not find it in `q.claimed`
-  and does not deliver it. If B has moved m there a second time before A's claim comes, then A's claim takes it and
-  B's does not find it: one of the two delivers, never both, because LREM removes a copy once.
+- A sweep comes while A is between BLMOVE and its claim, and A delivers only what the reply names. m is in `q` again;
+  A's claim does not find it in `q.claimed`, and A does not deliver it. If B has moved m there a second time before A's
+  claim comes, then A's claim takes it and B's does not find it: one of the two delivers, because LREM removes a copy
+  once. If A has delivered m early, or a process of its pool has m, both may deliver, see above. The claim that does not
+  find m takes no other message in its slot, which is in use.
 - Two sweeps, or a sweep and a claim, come at once: scripts do not interleave.
 - CLIENT UNBLOCK comes together with m: the pop replies once, with nothing or with m, and that reply is read.
   Where CLIENT UNBLOCK is forbidden, or the reply does not come within a second because the connection is dead,
