@@ -41,8 +41,9 @@ def restore(
         return
     try:
         message, exchange, routing_key = load(entry)
-        # Bindings may be missing, as where the server was full; kombu then drops the message.
-        names = channel._lookup(exchange, routing_key) or [routing_key]
+        # Bindings may be missing, as where the server was full; kombu then drops the message. A closed channel, whose
+        # jobs may end later and be handed back, cannot look them up.
+        names = (channel._lookup(exchange, routing_key) if channel.connection is not None else ()) or [routing_key]
         priority = channel._get_message_priority(message, reverse=False)
         message["headers"] = message.get("headers") or {}
         for part in (message["headers"], message["properties"]["delivery_info"]) if begun else ():

@@ -160,6 +160,19 @@ def test_only_what_may_have_begun_is_marked_when_a_consumer_ends(store: Store, r
     assert marked == [(True, True), (False, False), (False, False), (True, True), (False, False)]
 
 
+def test_a_job_of_a_connection_that_was_lost_may_be_handed_back(store: Store, redis_url: str, read: Open) -> None:
+    """Another worker has it by then, under the same tag: it is delivered once more, and not put aside."""
+    publish(redis_url, "q", [1])
+    got: list[Any] = []
+    first = read(["q"], got.append, loop=True, **UNACKED_KEYS)
+    first.steps(lambda: got)
+    first.close()
+    read(["q"], got.append, **UNACKED_KEYS).steps(lambda: len(got) == 2)
+    got[0].requeue()
+    assert not store.exists(f"{HASH}.unreadable")
+    assert bodies(store.lrange("q", 0, -1)) == [1]
+
+
 def test_others_without_bindings_are_left_alone(store: Store, redis_url: str, read: Open) -> None:
     store.hset("unacked", "tag", json.dumps([{"properties": {"delivery_info": {}}}, "theirs", "theirs"]))
     store.zadd("unacked_index", {"tag": 1})
