@@ -74,10 +74,20 @@ class Acknowledgements:
 
     def take(self) -> list[str]:
         """Return the tags that go along with a claim, first those that were sent and not confirmed."""
-        while self._tags and len(self._sent) < MAX_ACKS:
-            self._sent.append(self._tags.popleft())
+        if self._tags:
+            # A new list: that of a claim which is on its way stays as it was sent.
+            self._sent = self._sent.copy()
+            while self._tags and len(self._sent) < MAX_ACKS:
+                self._sent.append(self._tags.popleft())
         return self._sent
 
-    def confirm(self) -> None:
-        """Forget the tags that were taken: Redis has them."""
-        self._sent = []
+    def confirm(self, taken: list[str]) -> None:
+        """Forget the tags that a call of `take` has returned: Redis has them.
+
+        Two calls may be on their way at once, a claim, and a flush that sends the claim's tags again and others.
+        """
+        if taken is self._sent:
+            self._sent = []
+        else:
+            confirmed = set(taken)
+            self._sent = [tag for tag in self._sent if tag not in confirmed]

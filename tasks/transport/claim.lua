@@ -81,7 +81,10 @@ for n = at + acks, #ARGV, 2 do
   elseif not failed then
     local found = redis.pcall('LPOS', claimed, raw)
     failed = failure(found, {claimed, 'list'})
-    -- Not found: a sweep has put it back, and the claim that takes it from there delivers it.
+    -- Not found: a sweep has put it back, and the claim that takes it from there delivers it. It may have been delivered
+    -- already, before this reply: another in its slot might be one too many, and nobody delivers what a pool process
+    -- claims beside the message it has.
+    if not found then limit = limit - 1 end
     if found and not failed then
       local function remove() return redis.pcall('LREM', claimed, 1, raw) end
       if taken < limit and free[i] > 0 then

@@ -29,6 +29,8 @@ class Claims:
         self._watch = KeyWatch(channel, self.pops.refusal)
         self._call = ClaimCall(channel, self._on_reply)
         self.acks = Acknowledgements(channel)
+        # Those that the last claim took along.
+        self._taken_acks: list[str] = []
         # Claimed, not delivered yet.
         self._ready: deque[Claimed] = deque()
         #: Whether the last claim left nothing in the queues, so that waiting is all there is to do.
@@ -89,14 +91,15 @@ class Claims:
         moved, self.pops.moved = self.pops.moved, []
         self.acks.due_at = None
         self._early_tag = ""
-        self._call.begin(self.channel.queue_keys(queues), slots, round_size, self.acks.take(), moved, early)
+        self._taken_acks = self.acks.take()
+        self._call.begin(self.channel.queue_keys(queues), slots, round_size, self._taken_acks, moved, early)
 
     def _end_claim(self) -> None:
         reply = self._call.end()
         if reply is None:
             # Its acknowledgements go with the next claim; moved messages stay in the `.claimed` lists until a sweep.
             return
-        self.acks.confirm()
+        self.acks.confirm(self._taken_acks)
         self.queues_are_empty = not reply.waiting
         self._ready.extend(message for message in reply.claimed if not message.tag or message.tag != self._early_tag)
         if reply.error is not None:
@@ -178,7 +181,7 @@ class Claims:
 
     def stop_waiting(self) -> None:
         """End all blocking pops now, and put back the messages that they have moved."""
-        self.delegated.on_stop()
+        self.delegated.on_stop_waiting()
         if not self.pops.pending and not self.pops.moved:
             return
         self.queues_are_empty = False
@@ -190,8 +193,9 @@ class Claims:
         while self.pops.moved or self.acks.are_unconfirmed:
             moved, self.pops.moved = self.pops.moved, []
             client, keys = self.channel.plain_client, self.channel.unacked_keys
-            claim(client, keys, QueueKeys(), limit=0, acks=self.acks.take(), moved=moved)
-            self.acks.confirm()
+            acks = self.acks.take()
+            claim(client, keys, QueueKeys(), limit=0, acks=acks, moved=moved)
+            self.acks.confirm(acks)
 
     def quiesce(self) -> None:
         """Leave nothing claimed that is not delivered, and no acknowledgement that is not sent."""

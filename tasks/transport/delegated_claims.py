@@ -17,8 +17,9 @@ class DelegatedClaims:
 
     def __init__(self, claims: Any) -> None:
         self._claims, self._channel = claims, claims.channel
-        #: Called when the channel must take no more messages, so that the other process must not either.
-        self.on_stop: Callable[[], None] = lambda: None
+        #: Called when the channel must take no more messages, so that the other process must not either: at a stop,
+        #: and in each iteration of the event loop at the prefetch limit.
+        self.on_stop_waiting: Callable[[], None] = lambda: None
         # The queue for whose messages the other process alone waits now.
         self._left_to_process = ""
 
@@ -48,7 +49,7 @@ class DelegatedClaims:
             self._claims.claimed_tag = ""
 
     def acknowledge(self, raw: bytes) -> None:
-        """Acknowledge a message that was not delivered here, at once; on a closed channel too."""
+        """Acknowledge a message that was not delivered here, at once. The channel must be open."""
         client, tag = self._channel.plain_client, load(raw)["properties"]["delivery_tag"]
         claim(client, self._channel.unacked_keys, QueueKeys(), limit=0, acks=[tag])
 

@@ -1,6 +1,7 @@
 """Messages from Redis, which may be any bytes: parsed, or refused with a sentence that says why."""
 
 from base64 import b64decode
+from collections.abc import Callable
 from typing import Any
 
 from kombu.utils.encoding import bytes_to_str
@@ -66,6 +67,9 @@ class Message(virtual.Message):  # type: ignore[misc]  # kombu's is untyped
     #: A body in base64 that is not decoded yet.
     encoded_body: str | None = None
     _body: Any = None
+    #: Whether work on the message may have begun; set by a consumer that knows it. One that was handed back unbegun is
+    #: not marked as redelivered.
+    has_begun: Callable[[], bool] = staticmethod(lambda: True)
 
     def __init__(self, payload: Any, channel: Any = None, **options: Any) -> None:
         if not isinstance(payload, dict) or not isinstance(payload.get("properties"), dict):

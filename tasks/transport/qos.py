@@ -47,6 +47,12 @@ class QoS(redis.QoS):  # type: ignore[misc]  # kombu's is untyped
                 if monotonic() > until:
                     break
 
+    def restore_unacked(self, client: Any = None) -> None:
+        """Put all messages that the channel holds back, the oldest to be taken next. Its consumer ends."""
+        for tag, message in reversed(list(self._delivered.items())):
+            restore(self.channel, self.channel.unacked_keys, tag, begun=message.has_begun())
+        self._delivered.clear()
+
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
         """Put an unacked message back into its queue."""
         restore(self.channel, self.channel.unacked_keys, bytes_to_str(tag), leftmost)

@@ -20,11 +20,17 @@ EARLIER_TIMEOUT = 600.0
 
 
 def restore(
-    channel: Any, keys: tuple[str, str], tag: str, leftmost: bool = False, queues: Collection[str] | None = None
+    channel: Any,
+    keys: tuple[str, str],
+    tag: str,
+    leftmost: bool = False,
+    queues: Collection[str] | None = None,
+    begun: bool = True,
 ) -> None:
     """Put one unacked message back, unless it is gone, or belongs to other queues than these.
 
-    A message that cannot be read is put aside; kombu forgets it, and prints it into the log.
+    It is marked as redelivered unless nobody can have begun to work on it. A message that cannot be read is put aside;
+    kombu forgets it, and prints it into the log.
     """
     client = channel.plain_client
     entry = client.hget(keys[0], tag)
@@ -35,11 +41,12 @@ def restore(
         return
     try:
         message, exchange, routing_key = load(entry)
-        # Bindings may be missing, as where the server was full; kombu then drops the message.
-        names = channel._lookup(exchange, routing_key) or [routing_key]
+        # Bindings may be missing, as where the server was full; kombu then drops the message. A closed channel, whose
+        # jobs may end later and be handed back, cannot look them up.
+        names = (channel._lookup(exchange, routing_key) if channel.connection is not None else ()) or [routing_key]
         priority = channel._get_message_priority(message, reverse=False)
         message["headers"] = message.get("headers") or {}
-        for part in (message["headers"], message["properties"]["delivery_info"]):
+        for part in (message["headers"], message["properties"]["delivery_info"]) if begun else ():
             part["redelivered"] = True
         where = [f"{channel.global_keyprefix}{channel._q_for_pri(name, priority)}" for name in names]
     # An entry other than `[message, exchange, routing key]`, which any application may have written.

@@ -40,6 +40,8 @@ What can happen to a message m that worker A is about to get:
 - m is acknowledged when A renews it: only entries of the index that exist are renewed.
 - Between delivery and acknowledgement, or with an acknowledgement collected and not sent: m is unacked, and
   redelivered; storage jobs recognize that and replay their result.
+- A ends in an orderly way, or notices that its connection is lost, and has m: m is handed back, to be taken next, and
+  marked as redelivered unless A knows that no work on it has begun (`message.Message.has_begun`).
 - A process of A's pool waits itself, with pop and claim of its own (`tasks.worker.group.pool_claims`), and is killed:
   m is in `q.claimed` or unacked as above. A's main process finds m in memory that both share, and executes it.
 - A sweep comes while that process executes m and has not sent its claim: m is executed a second time, and the ledger
@@ -49,9 +51,11 @@ What can happen to a message m that worker A is about to get:
 - m is acknowledged, or refused, before the reply to the claim that records it: that goes with the claim after it.
 - m is handed back before the claim has recorded it: there is nothing to hand back, and m is then unacked until the
   visibility timeout.
-- A sweep comes while A is between BLMOVE and its claim. m is in `q` again; A's claim does not find it in `q.claimed`
-  and does not deliver it. If B has moved m there a second time before A's claim comes, then A's claim takes it and
-  B's does not find it: one of the two delivers, never both, because LREM removes a copy once.
+- A sweep comes while A is between BLMOVE and its claim, and A delivers only what the reply names. m is in `q` again;
+  A's claim does not find it in `q.claimed`, and A does not deliver it. If B has moved m there a second time before A's
+  claim comes, then A's claim takes it and B's does not find it: one of the two delivers, because LREM removes a copy
+  once. If A has delivered m early, or a process of its pool has m, both may deliver, see above. The claim that does not
+  find m takes no other message in its slot, which is in use.
 - Two sweeps, or a sweep and a claim, come at once: scripts do not interleave.
 - CLIENT UNBLOCK comes together with m: the pop replies once, with nothing or with m, and that reply is read.
   Where CLIENT UNBLOCK is forbidden, or the reply does not come within a second because the connection is dead,
@@ -101,6 +105,8 @@ class Transport(redis.Transport):  # type: ignore[misc]  # kombu's is untyped
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.cycle = poller.Poller()
+        # What kombu has the event loop call in each iteration.
+        self._ticks: set[Any] = set()
 
     def establish_connection(self) -> Any:
         """Connect. Raises ServerTooOld for a server without BLMOVE."""
@@ -116,7 +122,16 @@ class Transport(redis.Transport):  # type: ignore[misc]  # kombu's is untyped
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
         """Have the event loop do the polling from now on."""
         self.cycle.hub = loop
+        before = set(loop.on_tick)
         super().register_with_event_loop(connection, loop)
+        self._ticks |= loop.on_tick - before
+
+    def close_connection(self, connection: Any) -> None:
+        """Close the connection, and have the event loop forget it; kombu's would call it for ever, and so keep it."""
+        if self.cycle.hub is not None:
+            self.cycle.hub.on_tick -= self._ticks
+            self._ticks.clear()
+        super().close_connection(connection)
 
 
 class SentinelChannel(channel.Channel, redis.SentinelChannel):  # type: ignore[misc]  # kombu's is untyped

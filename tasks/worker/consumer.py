@@ -1,17 +1,19 @@
 """Celery's consumer of a worker, which no message can end, be it a job, remote control or another worker's event."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from celery import signals
 from celery.app.utils import filter_hidden_settings
 from celery.exceptions import NotRegistered
-from celery.worker import pidbox
+from celery.worker import pidbox, state
 from celery.worker.consumer import consumer, control, gossip
 from kombu.log import get_logger
 
 from pattern_storage.tasks.worker.control_validation import check_control, check_event
 from pattern_storage.tasks.worker.group.strategy import GroupStrategy
+from pattern_storage.tasks.worker.lease import members
 from pattern_storage.tasks.worker.message_validation import MessageInvalid, check_job, refuse
 
 logger = get_logger(__name__)
@@ -66,6 +68,16 @@ class Gossip(gossip.Gossip):
             logger.error("refused an event (%s: %s); it is not kept", type(error).__name__, error)
 
 
+def has_begun(request: Any) -> bool:
+    """Whether the pool has had a request. Once it has, a process may have begun the job and not said so yet."""
+    return bool(
+        request._apply_result is not None
+        or request.time_start is not None
+        or getattr(request, "was_accepted", False)
+        or request in state.active_requests
+    )
+
+
 #: Our bootsteps, by the names of Celery's that they replace.
 BOOTSTEPS = {
     "celery.worker.consumer.control:Control": f"{__name__}:Control",
@@ -114,6 +126,30 @@ class Consumer(celery_consumer):  # type: ignore[misc]  # its stubs know no blue
         if (pool_jobs := getattr(self, "storage_pool_jobs", None)) is not None:
             pool_jobs.hear()
         super().cancel_task_queue(queue)
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Close the connection, which hands messages back."""
+        self._tell_what_has_begun()
+        super().on_connection_error_after_connected(exc)
+
+    def on_close(self) -> None:
+        """Forget the jobs that have not begun. When the worker ends, their messages are handed back after that."""
+        self._tell_what_has_begun()
+        super().on_close()
+
+    def _tell_what_has_begun(self) -> None:
+        """Tell the messages of jobs that wait here how to find out, when they are handed back, whether they still do.
+
+        Else the next start of each would be taken for one after a crash: counted, and not in a group.
+        """
+        if self.hub is None:
+            # Jobs may begin in other threads at any time.
+            return
+        buckets = [bucket.contents for bucket in self.task_buckets.values() if bucket]
+        limited = [request for contents in buckets for request, _ in contents]
+        worker: Any = state  # celery-types does not know those that wait for their time
+        for request in (*members(worker.reserved_requests), *members(worker.scheduled_requests), *limited):
+            request.message.has_begun = partial(has_begun, request)
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         """Refuse a message of a task that is not ours, for example a link of another application; fail its job.

@@ -94,7 +94,7 @@ def held_tags(consumer: Any) -> Iterator[str]:
     worker: Any = state  # celery-types does not know those that wait for their time
     # Its exit code, which may be 0.
     ends = state.should_stop is not None and state.should_stop is not False
-    for request in (*_members(worker.reserved_requests), *_members(worker.scheduled_requests)):
+    for request in (*members(worker.reserved_requests), *members(worker.scheduled_requests)):
         # A worker that ends begins no other job: those go to other workers.
         if not ends or request in state.active_requests or getattr(request, "_apply_result", None):
             yield request.message.delivery_tag
@@ -106,7 +106,7 @@ def held_tags(consumer: Any) -> Iterator[str]:
             yield request.message.delivery_tag
 
 
-def _members(requests: Iterable[Any]) -> list[Any]:
+def members(requests: Iterable[Any]) -> list[Any]:
     """Return the requests of a set that other threads change."""
     while True:
         try:

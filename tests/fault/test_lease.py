@@ -1,5 +1,6 @@
 """Messages that a worker holds for longer than the visibility timeout: a worker that lives keeps them, and no other."""
 
+import json
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ import redis
 from celery import Celery
 
 from pattern_storage.config.broker import UNACKED_KEYS
+from pattern_storage.config.celeryconfig import QUEUES
 from pattern_storage.embedded import EmbeddedValkey
 from pattern_storage.storage import ModelContractPatternStorage
 from tests.fix_celery import BLOCKED, StorageWorker, locked_patterns, worker_connections
@@ -67,6 +69,39 @@ def test_a_job_that_a_worker_which_ends_waits_for(launch: Launch, load: Load, po
     assert worker.stop() == 0
     assert load.settle().counts == {"done": 1}
     assert [deliveries(job, worker, other) for job in load.accepted] == [1]
+
+
+def marked(store: Any) -> dict[str, bool]:
+    """All messages of jobs that wait or are held: whether each is marked as redelivered."""
+    entries = [json.loads(entry)[0] for entry in store.hvals(UNACKED_KEYS["unacked_key"])]
+    entries += [json.loads(raw) for raw in store.lrange(QUEUES[0], 0, -1)]
+    return {entry["headers"]["id"]: bool(entry["headers"].get("redelivered")) for entry in entries}
+
+
+@pytest.mark.parametrize("how", ["it ends", "its connections break"])
+def test_jobs_that_a_worker_hands_back_unbegun_are_new_to_the_next(launch: Launch, load: Load, how: str) -> None:
+    """Those begin in groups, and have not failed once."""
+    with load.connect() as connection:
+        connection.execute(SLOW)
+    worker = launch(load.database_url, load.redis_url, env=SAFE, concurrency=1)
+    begun = slow(load, 5)
+    load.submit([begun])
+    wait_until(lambda: sleeps(load.database_url), "it is running")
+    waiting = load.inserts(10)
+    load.submit(waiting)
+    with closing(redis.Redis.from_url(load.redis_url)) as store:
+        wait_until(lambda: store.zcard(INDEX) == 11, "the worker holds all")
+        expected = {str(job.correlation_id): False for job in waiting}
+        if how == "it ends":
+            assert worker.stop() == 0
+            assert marked(store) == expected
+            worker = launch(load.database_url, load.redis_url, env=SAFE)
+        else:
+            store.client_kill_filter(_type="normal", skipme=True)
+            # While it runs: a copy of it waits behind it.
+            expected[str(begun.correlation_id)] = True
+            wait_until(lambda: store.zcard(INDEX) == 11 and marked(store) == expected, "the worker holds all again")
+    assert load.settle().counts == {"done": 11}
 
 
 def test_a_worker_in_its_soft_shutdown(launch: Launch, load: Load) -> None:

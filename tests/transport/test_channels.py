@@ -9,6 +9,7 @@ from kombu import Connection, Consumer, Exchange, Queue
 
 from pattern_storage.tasks.transport import transport
 from pattern_storage.tasks.transport.channel import Channel
+from tests.fix_process import wait_until
 from tests.fix_reader import OURS, Open, acknowledged, publish, where
 from tests.fix_servers import Store
 
@@ -114,3 +115,19 @@ def test_an_old_server_is_refused_in_one_sentence(redis_url: str, monkeypatch: p
         pytest.raises(transport.ServerTooOld, match=r"Redis 6\.0\.16 has no BLMOVE.*Redis 6\.2"),
     ):
         connection.connect()
+
+
+def test_a_channel_that_hands_messages_back_leaves_no_connection_open(store: Store, redis_url: str, read: Open) -> None:
+    publish(redis_url, "q", [1, 2])
+    before = len(store.client_list())
+    first: list[Any] = []
+    reader = read(["q"], first.append, loop=True)
+    reader.steps(lambda: len(first) == 2)
+    reader.close()
+    wait_until(lambda: len(store.client_list()) == before, "the server has noticed")
+    # A job that ends after its connection was lost: its acknowledgement holds for whoever has it now.
+    second: list[Any] = []
+    other = read(["q"], second.append)
+    other.steps(lambda: len(second) == 2)
+    first[0].ack()
+    assert where(store, "q")["unacked"] == [2]

@@ -172,13 +172,14 @@ def move(store: Store) -> bytes:
     return message
 
 
-def claim(store: Store, moved: list[bytes], limit: int = 5, queues: list[str] | None = None) -> list[bytes]:
+def claim(
+    store: Store, moved: list[bytes], limit: int = 5, queues: list[str] | None = None, early: tuple[bytes, ...] = ()
+) -> list[bytes]:
     """Claim as a worker of its own would."""
     queue_key = QueueKey("q", "q", needs_ack=True)
     queue_keys = [QueueKey(name, name, needs_ack=True) for name in queues or []]
-    reply = claim_call.claim(
-        store, ("unacked", "unacked_index"), queue_keys, limit, moved=[(queue_key, message) for message in moved]
-    )
+    both = {"moved": [(queue_key, raw) for raw in moved], "early": [(queue_key, raw) for raw in early]}
+    reply = claim_call.claim(store, ("unacked", "unacked_index"), queue_keys, limit, **both)
     return [message.raw for message in reply.claimed]
 
 
@@ -195,6 +196,20 @@ def test_a_sweep_between_move_and_claim_gives_the_message_to_one(store: Store, r
     assert claim(store, [first]) == [first]
     assert claim(store, [first]) == []
     assert where(store, "q") == {"queue": [2], "claimed": [], "unacked": [1]}
+
+
+@pytest.mark.parametrize("limit", [0, 1])
+def test_a_sweep_before_an_early_claim_does_not_give_its_slot_to_another(
+    store: Store, redis_url: str, limit: int
+) -> None:
+    """It has been delivered: what a pool process claimed in its place, nobody would deliver."""
+    publish(redis_url, "q", range(5))
+    early = move(store)
+    assert SWEEP.run(store, ["unacked", "unacked_index", "q"], []) == 1
+    # Another worker takes it.
+    assert claim(store, [], limit=1, queues=["q"]) == [early]
+    assert bodies(claim(store, [], limit=limit, queues=["q"], early=(early,))) == [1][:limit]
+    assert where(store, "q") == {"queue": [4, 3, 2, 1][: 4 - limit], "claimed": [], "unacked": [0, 1][: 1 + limit]}
 
 
 def test_what_there_is_no_room_for_goes_back_to_the_head(store: Store, redis_url: str) -> None:

@@ -228,3 +228,13 @@ def test_an_acknowledgement_waits_for_the_next_claim(
     assert where(store, "q")["unacked"] == [1]
     publish(redis_url, "q", [2])
     reader.steps(lambda: where(store, "q")["unacked"] == [2], "the claim of the second took it along")
+
+
+def test_an_event_loop_forgets_a_connection_that_was_closed(read: Open) -> None:
+    """A worker keeps its event loop when it connects again."""
+    reader = read(["q"], print, loop=True)
+    hub: Any = reader.hub
+    assert hub.on_tick
+    hub.on_tick.add(print)
+    reader.connection.close()
+    assert hub.on_tick == {print}

@@ -144,6 +144,35 @@ def test_without_bindings_a_message_goes_to_the_queue_of_its_routing_key(
     assert not store.exists(HASH, INDEX)
 
 
+def test_only_what_may_have_begun_is_marked_when_a_consumer_ends(store: Store, redis_url: str, read: Open) -> None:
+    """The next start of any other is its first. All come back in their order, before those that waited meanwhile."""
+    publish(redis_url, "q", range(5))
+    got: list[Any] = []
+    reader = read(["q"], got.append, loop=True, **UNACKED_KEYS)
+    reader.steps(lambda: len(got) == 4)
+    for message in got[1:3]:
+        message.has_begun = lambda: False
+    reader.close()
+    assert bodies(reversed(store.lrange("q", 0, -1))) == [0, 1, 2, 3, 4]
+    again: list[Any] = []
+    read(["q"], again.append, loop=True, prefetch=5, **UNACKED_KEYS).steps(lambda: len(again) == 5)
+    marked = [(bool(one.headers.get("redelivered")), "redelivered" in one.delivery_info) for one in again]
+    assert marked == [(True, True), (False, False), (False, False), (True, True), (False, False)]
+
+
+def test_a_job_of_a_connection_that_was_lost_may_be_handed_back(store: Store, redis_url: str, read: Open) -> None:
+    """Another worker has it by then, under the same tag: it is delivered once more, and not put aside."""
+    publish(redis_url, "q", [1])
+    got: list[Any] = []
+    first = read(["q"], got.append, loop=True, **UNACKED_KEYS)
+    first.steps(lambda: got)
+    first.close()
+    read(["q"], got.append, **UNACKED_KEYS).steps(lambda: len(got) == 2)
+    got[0].requeue()
+    assert not store.exists(f"{HASH}.unreadable")
+    assert bodies(store.lrange("q", 0, -1)) == [1]
+
+
 def test_others_without_bindings_are_left_alone(store: Store, redis_url: str, read: Open) -> None:
     store.hset("unacked", "tag", json.dumps([{"properties": {"delivery_info": {}}}, "theirs", "theirs"]))
     store.zadd("unacked_index", {"tag": 1})

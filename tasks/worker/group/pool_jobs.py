@@ -90,7 +90,7 @@ class PoolJobs(bootsteps.StartStopStep):
         permit = self._permit
         if channel is not None and channel is not self._reports.last_channel:
             self._reports.last_channel = channel
-            channel.claims.delegated.on_stop = self.withdraw
+            channel.claims.delegated.on_stop_waiting = self.withdraw
         # Those that come meanwhile are collected.
         permit.busy = any(isinstance(request, PlainRequest) for request in state.reserved_requests)
         if permit.busy:
