@@ -1,5 +1,14 @@
 -- Deliveries of a job after its first; see storage/attempts.py.
 
+-- name: keep_lock
+-- Take the lock on a job for the session as well, to keep it over the commit between two transactions.
+SELECT pg_advisory_lock(%(key)s)
+
+-- name: hold_kept_lock
+-- Give a kept lock to this transaction, which idles in the job's pauses, and end with it.
+SELECT pg_advisory_xact_lock(%(key)s), pg_advisory_unlock(%(key)s),
+       set_config('idle_in_transaction_session_timeout', '0', true)
+
 -- name: count_delivery
 -- Count a delivery after the first, and return how many there were.
 INSERT INTO job_attempts (correlation_id) VALUES (%(correlation_id)s)
