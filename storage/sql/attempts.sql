@@ -27,12 +27,6 @@ SET operation = excluded.operation, pattern_name = excluded.pattern_name, queue 
                        WITH ORDINALITY AS kept (error, place)
                   ORDER BY place DESC FETCH FIRST 20 ROWS ONLY) AS newest)
 
--- name: clear_job
--- Remove what was kept of a job while it was not finished.
-WITH published AS (DELETE FROM outbox WHERE correlation_id = %(correlation_id)s),
-     dead AS (DELETE FROM dead_letters WHERE correlation_id = %(correlation_id)s)
-DELETE FROM job_attempts WHERE correlation_id = %(correlation_id)s
-
 -- name: purge_attempts
 -- Remove attempts of jobs that have ended, which are there where a copy was counted just when another one ended, and of
 -- jobs that began longer ago than the ledger remembers any.
