@@ -1,10 +1,14 @@
 """Attempts: deliveries of a job after its first, counted in PostgreSQL, where no killed worker can lose them."""
 
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import Any
 from uuid import UUID
 
+from psycopg import AsyncConnection, AsyncRawCursor
 from psycopg.types.json import Jsonb
+from psycopg_pool import AsyncConnectionPool
 
 from pattern_storage.storage import delivery
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage, ModelResult
@@ -12,10 +16,57 @@ from pattern_storage.storage.rows import Connection, fetch_value
 from pattern_storage.storage.sql import block
 
 
-async def try_lock(connection: Connection, correlation_id: UUID) -> bool:
-    """Try to lock a job until the caller's transaction ends; return whether no other copy of it has the lock."""
-    key = int.from_bytes(correlation_id.bytes[:8], signed=True)
-    return bool(await fetch_value(connection, block("try_lock"), {"key": key}))
+class CountedAttempt(AbstractAsyncContextManager[Connection]):
+    """A counted attempt and the job's transaction, which is open already and holds the lock on the job.
+
+    As a context manager it yields the connection and ends the transaction; ending it again does nothing.
+    """
+
+    def __init__(self, begun_again: int, connection: Connection, opened: AsyncExitStack) -> None:
+        #: How often the job has begun after its first delivery, this attempt included.
+        self.begun_again = begun_again
+        self._connection = connection
+        self._opened = opened
+
+    async def __aenter__(self) -> Connection:
+        return self._connection
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return await self._opened.__aexit__(kind, error, trace)
+
+    async def end(self) -> None:
+        """End the transaction and give the connection back, if that is still to be done."""
+        await self._opened.aclose()
+
+
+async def begin_again(pool: AsyncConnectionPool[AsyncConnection[Any]], correlation_id: UUID) -> CountedAttempt | None:
+    """Lock a job and count the attempt; return it with the transaction in which the job is to be executed.
+
+    None if another copy of the job has the lock: that one is the attempt.
+
+    One connection does both: to wait for a second one while holding the first is to wait for ever in a pool of one,
+    and for each other in any pool.
+    """
+    key = {"key": int.from_bytes(correlation_id.bytes[:8], signed=True)}
+    async with AsyncExitStack() as stack:
+        connection = await stack.enter_async_context(pool.connection())
+        await stack.enter_async_context(connection.transaction())
+        if not await fetch_value(connection, block("try_lock"), key):
+            return None
+        begun_again = await count_delivery(connection, correlation_id)
+        try:
+            await connection.execute(block("keep_lock"), key)
+            # The count has to stay when the job dies. The next transaction begins in the same command: between two
+            # commands PgBouncer would give the session, with its lock, to another client.
+            await connection.execute("COMMIT AND CHAIN", prepare=False)
+            await connection.execute(block("hold_kept_lock"), key)
+        except BaseException:
+            # The lock of a session ends with it, and with nothing else.
+            await connection.close()
+            raise
+        return CountedAttempt(begun_again, connection, stack.pop_all())
 
 
 async def count_delivery(connection: Connection, correlation_id: UUID) -> int:
@@ -57,7 +108,8 @@ async def clear(connection: Connection, correlation_id: UUID) -> None:
 
     Such are a query, and a job whose first result was returned again.
     """
-    await connection.execute(block("clear_job"), {"correlation_id": correlation_id})
+    # As a group sends this statement, with PostgreSQL's own parameters.
+    await AsyncRawCursor(connection).execute(block("clear_jobs"), [[correlation_id]])
 
 
 async def purge(connection: Connection, *, days: int) -> int:

@@ -3,12 +3,14 @@
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from pattern_storage.storage import ledger
+from pattern_storage.storage.attempts import CountedAttempt
 from pattern_storage.storage.connection import milliseconds
 from pattern_storage.storage.errors import AlreadyDone, InternalError, StorageError, TransientError
 from pattern_storage.storage.explanation import printable
@@ -58,16 +60,19 @@ class NodePatternStorageEffect(NodeBaseEffect):
         """
         return await self._answer(contract, self._execute)
 
-    async def execute_once(self, contract: ModelContractPatternStorage) -> ModelResult:
+    async def execute_once(
+        self, contract: ModelContractPatternStorage, attempt: CountedAttempt | None = None
+    ) -> ModelResult:
         """Execute the contract once per correlation id, however often this is called and by how many processes.
 
         The first call that ends with a success or a permanent failure decides; every later one returns its result with
         `metadata["replayed"]`. A failure that may pass (`metadata["retryable"]`) decides nothing. The same id with
         another request is a `correlation_conflict`. A query is executed each time, unless it has been cancelled.
+
+        A counted `attempt` has a transaction open already: the job is executed in that one, which ends with it.
         """
-        return await self._answer(
-            contract, self._query if contract.operation == OperationName.QUERY else self._execute_once
-        )
+        execute = self._query if contract.operation == OperationName.QUERY else self._execute_once
+        return await self._answer(contract, partial(execute, attempt=attempt))
 
     async def _answer(self, contract: ModelContractPatternStorage, execute: Execute) -> ModelResult:
         started = time.perf_counter()
@@ -87,24 +92,31 @@ class NodePatternStorageEffect(NodeBaseEffect):
             data = await operation.apply(connection)
         return _succeeded(contract, data, started)
 
-    async def _query(self, contract: ModelContractPatternStorage, started: float) -> ModelResult:
+    async def _query(
+        self, contract: ModelContractPatternStorage, started: float, attempt: CountedAttempt | None
+    ) -> ModelResult:
         operation = check(contract)
-        async with self._transaction(contract) as connection:
+        async with self._transaction(contract, attempt) as connection:
             if cancelled := await ledger.open_query(connection, contract):
                 return cancelled
             result = _succeeded(contract, await operation.apply(connection), started)
         name_request(result, contract)
         return result
 
-    async def _execute_once(self, contract: ModelContractPatternStorage, started: float) -> ModelResult:
+    async def _execute_once(
+        self, contract: ModelContractPatternStorage, started: float, attempt: CountedAttempt | None
+    ) -> ModelResult:
         try:
             operation = check(contract)
-            async with self._transaction(contract) as connection:
+            async with self._transaction(contract, attempt) as connection:
                 result = _succeeded(contract, await operation.apply(connection), started)
                 await ledger.record(connection, contract, result)
         except StorageError as error:
             if isinstance(error, TransientError):
                 raise
+            if attempt is not None:
+                # A refused contract has not come to its transaction, whose connection is needed now.
+                await attempt.end()
             return await self._record_failure(contract, error, started)
         return result
 
@@ -118,11 +130,13 @@ class NodePatternStorageEffect(NodeBaseEffect):
             return await ledger.record_failure(connection, contract, _failed(contract, error, started))
 
     @asynccontextmanager
-    async def _transaction(self, contract: ModelContractPatternStorage) -> AsyncIterator[Connection]:
+    async def _transaction(
+        self, contract: ModelContractPatternStorage, attempt: CountedAttempt | None = None
+    ) -> AsyncIterator[Connection]:
         """Open an explicit transaction, logged by the correlation id and measured. Raises only StorageError."""
         async with self.transaction_manager.begin(contract.correlation_id) as transaction:
             try:
-                async with self.pool.connection() as connection, connection.transaction():
+                async with attempt or self._begin() as connection:
                     await self._limit(connection, contract.operation)
                     yield connection
             except Exception as error:
@@ -130,6 +144,11 @@ class NodePatternStorageEffect(NodeBaseEffect):
                 raise translate(error) from error
             finally:
                 self.record_metric(f"{contract.operation}_duration_ms", transaction.duration_ms)
+
+    @asynccontextmanager
+    async def _begin(self) -> AsyncIterator[Connection]:
+        async with self.pool.connection() as connection, connection.transaction():
+            yield connection
 
     async def _limit(self, connection: Connection, operation: str) -> None:
         """Set this transaction's own limits, if it has any."""

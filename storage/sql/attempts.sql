@@ -1,5 +1,14 @@
 -- Deliveries of a job after its first; see storage/attempts.py.
 
+-- name: keep_lock
+-- Take the lock on a job for the session as well, to keep it over the commit between two transactions.
+SELECT pg_advisory_lock(%(key)s)
+
+-- name: hold_kept_lock
+-- Give a kept lock to this transaction, which idles in the job's pauses, and end with it.
+SELECT pg_advisory_xact_lock(%(key)s), pg_advisory_unlock(%(key)s),
+       set_config('idle_in_transaction_session_timeout', '0', true)
+
 -- name: count_delivery
 -- Count a delivery after the first, and return how many there were.
 INSERT INTO job_attempts (correlation_id) VALUES (%(correlation_id)s)
@@ -17,12 +26,6 @@ SET operation = excluded.operation, pattern_name = excluded.pattern_name, queue 
                   FROM jsonb_array_elements(coalesce(job_attempts.errors, '[]') || excluded.errors)
                        WITH ORDINALITY AS kept (error, place)
                   ORDER BY place DESC FETCH FIRST 20 ROWS ONLY) AS newest)
-
--- name: clear_job
--- Remove what was kept of a job while it was not finished.
-WITH published AS (DELETE FROM outbox WHERE correlation_id = %(correlation_id)s),
-     dead AS (DELETE FROM dead_letters WHERE correlation_id = %(correlation_id)s)
-DELETE FROM job_attempts WHERE correlation_id = %(correlation_id)s
 
 -- name: purge_attempts
 -- Remove attempts of jobs that have ended, which are there where a copy was counted just when another one ended, and of

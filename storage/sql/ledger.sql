@@ -55,7 +55,7 @@ contract
 (left(contract::text, -1) || ',"data":' || ($2::json -> (array_position($3::uuid[], pattern_id) - 1))::text || '}}')::json
 
 -- name: clear_jobs
--- Remove what was kept of the jobs of a group while they were not finished.
+-- Remove what was kept of jobs while they were not finished: of those of a group, or of one that ends without a new row.
 WITH published AS (DELETE FROM outbox WHERE correlation_id = ANY ($1::uuid[])),
      dead AS (DELETE FROM dead_letters WHERE correlation_id = ANY ($1::uuid[]))
 DELETE FROM job_attempts WHERE correlation_id = ANY ($1::uuid[])

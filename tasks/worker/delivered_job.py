@@ -9,6 +9,7 @@ from celery.utils.nodenames import gethostname
 
 from pattern_storage.config.celeryconfig import QUEUES
 from pattern_storage.storage.delivery import Delivery, delivered, readable
+from pattern_storage.tasks.second_delivery import is_delivered_again
 
 
 def delivery_from(request: Mapping[str, Any]) -> Delivery:
@@ -21,7 +22,7 @@ def delivery_from(request: Mapping[str, Any]) -> Delivery:
         worker=request.get("hostname") or gethostname(),
         sent_at=_unix_time(request.get("sent_at")),
         claimed_at=_unix_time(request.get("claimed_at")),
-        is_new=request.get("id_is_new") is True and not (request.get("retries") or delivery.get("redelivered")),
+        is_new=request.get("id_is_new") is True and not is_delivered_again(request),
     )
 
 

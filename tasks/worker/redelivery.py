@@ -3,27 +3,16 @@
 A job may be delivered again because its worker died, or because its message was thought lost while it still waits or
 runs: then several copies execute at once, one commits, and the others return its result. Only a copy that begins while
 no other runs is an attempt after one that died. PostgreSQL tells them apart: a copy holds an advisory lock on the job
-while it executes, which ends with its process.
+while it executes, which ends with its process. Lock, count and job have one connection: see `attempts.begin_again`.
 """
 
-import asyncio
-from typing import Any
-from weakref import WeakKeyDictionary
-
-from psycopg import AsyncConnection
-from psycopg_pool import AsyncConnectionPool
+from uuid import UUID
 
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, NodePatternStorageEffect, attempts
-from pattern_storage.storage.import_locks import lift_transaction_timeouts
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.storage.translation import translate
 
 logger = get_logger(__name__)
-
-Pool = AsyncConnectionPool[AsyncConnection[Any]]
-
-#: How many jobs of a pool may hold a second connection, their lock, at once: the others need connections as well.
-_holders: WeakKeyDictionary[Pool, asyncio.Semaphore] = WeakKeyDictionary()
 
 
 async def execute_again(
@@ -33,17 +22,19 @@ async def execute_again(
 
     The result is None, and nothing was executed, if it has begun too often. Without PostgreSQL nothing is counted.
     """
-    holders = _holders.setdefault(node.pool, asyncio.Semaphore(max(node.pool.max_size // 2, 1)))
+    attempt = await _count(node, contract.correlation_id)
+    if attempt is None:
+        # Another copy is running, whose result this one returns, or nothing can be counted.
+        return 0, await node.execute_once(contract)
+    async with attempt:
+        if attempt.begun_again >= max_attempts:
+            return attempt.begun_again, None
+        return attempt.begun_again, await node.execute_once(contract, attempt)
+
+
+async def _count(node: NodePatternStorageEffect, correlation_id: UUID) -> attempts.CountedAttempt | None:
     try:
-        async with holders, node.pool.connection() as connection, connection.transaction():
-            # This transaction is idle while the job runs, and its end by a time-out would be taken for the job's.
-            await lift_transaction_timeouts(connection)
-            if await attempts.try_lock(connection, contract.correlation_id):
-                async with node.pool.connection() as counting:
-                    begun_again = await attempts.count_delivery(counting, contract.correlation_id)
-                return begun_again, None if begun_again >= max_attempts else await node.execute_once(contract)
+        return await attempts.begin_again(node.pool, correlation_id)
     except Exception as error:
-        problem = translate(error)
-        logger.warning("cannot count the attempts of %s: %s", contract.correlation_id, problem)
-    # Another copy is running, whose result this one returns, or nothing can be counted.
-    return 0, await node.execute_once(contract)
+        logger.warning("cannot count the attempts of %s: %s", correlation_id, translate(error))
+        return None

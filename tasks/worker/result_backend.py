@@ -101,20 +101,18 @@ class StorageRedisBackend(RedisBackend):
             ]
         )
 
-    def store_prepared(self, states: PreparedStates) -> list[str]:
+    def store_prepared(self, states: PreparedStates) -> None:
         """Store and publish the states of many tasks in one round trip, for jobs that ran in one group.
 
         Never raises because a server refuses or is away. It may wait as long as `store_result`, WAIT seconds for all of
-        them together.
-
-        Return the ids of the tasks whose outcome neither Redis nor PostgreSQL has: their messages must go back to the
-        queue (`Reject(requeue=True)`). All others may be acknowledged.
+        them together. What Redis does not take is lost here: give it only what the ledger has, as it has the results of
+        all jobs of a group, and states that are not final. `store_result` hands back the message of any other.
         """
-        return [prepared.task_id for prepared in self._store(states, WAIT)]
+        self._store(states, WAIT)
 
-    def store_many(self, results: Iterable[Result]) -> list[str]:
-        """Prepare and store the states of many tasks."""
-        return self.store_prepared(self.prepare(results))
+    def store_many(self, results: Iterable[Result]) -> None:
+        """Prepare and store the states of many tasks, as `store_prepared` does."""
+        self.store_prepared(self.prepare(results))
 
     @cached_property
     def extends_results(self) -> bool:

@@ -17,6 +17,7 @@ from pattern_storage.storage.errors import ContractInvalid, StorageError
 from pattern_storage.storage.logs import correlated, get_logger
 from pattern_storage.tasks.description import describe_call
 from pattern_storage.tasks.errors import StorageOperationFailed
+from pattern_storage.tasks.second_delivery import is_delivered_again
 from pattern_storage.tasks.worker import runtime
 from pattern_storage.tasks.worker.base_task import ResultTask
 from pattern_storage.tasks.worker.delivered_job import of_task
@@ -91,7 +92,7 @@ class StorageTask(ResultTask):
             expires: Any = self.request.expires
             if has_expired(expires):
                 result = expire(received, expires)
-            elif self._is_delivered_again():
+            elif is_delivered_again(vars(self.request)):
                 begun_again, result = self._run(
                     execute_again(runtime.node(), received, environment_settings().max_attempts)
                 )
@@ -137,9 +138,6 @@ class StorageTask(ResultTask):
             str(error), error.error_type, correlation_id=str(self.request.id), operation=operation, duration_ms=0.0
         )
         return StorageOperationFailed(failure.to_dict())
-
-    def _is_delivered_again(self) -> bool:
-        return bool(self.request.retries or (self.request.delivery_info or {}).get("redelivered"))
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return runtime.run(coroutine, on_slow=lambda: mark_started([str(self.request.id)]))

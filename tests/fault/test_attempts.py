@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
+import pytest
 import redis
 from psycopg.sql import SQL, Identifier, Literal
 
@@ -95,6 +96,24 @@ def test_each_kind_of_failure(launch: Launch, load: Load) -> None:
         assert (state, attempts_of(load, job.correlation_id)) == (state, 1)
         result = load.client.get(job.correlation_id).result(DEADLINE)
         assert (result.metadata["error_type"], "attempts" in result.metadata) == (PERMANENT[state], False)
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("size", ["1", "2"])
+def test_as_few_connections_as_may_be(launch: Launch, load: Load, pool: str, size: str) -> None:
+    """One connection for jobs that go alone, of a process without groups or with: attempts are counted all the same."""
+    with load.connect() as connection:
+        connection.execute(FAILING)
+    lasting = [failing(load, "40001", 99) for _ in range(4)]
+    load.submit(lasting)
+    sizes = {"PATTERN_STORAGE_POOL_MIN_SIZE": "1", "PATTERN_STORAGE_POOL_MAX_SIZE": size}
+    worker = launch(load.database_url, load.redis_url, pool=pool, env=ENVIRONMENT | sizes)
+    outcomes = load.settle()
+    assert outcomes.counts == {"dead letter": len(lasting)}
+    with load.connect() as connection:
+        letters = connection.execute("SELECT attempts FROM dead_letters").fetchall()
+    assert [row["attempts"] for row in letters] == [MAX_ATTEMPTS] * len(lasting)
+    assert "cannot count" not in worker.logs()
 
 
 def setting(load: Load, name: str, value: str) -> None:

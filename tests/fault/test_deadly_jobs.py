@@ -47,9 +47,9 @@ def end(contract):
     if name.startswith("always late"):
         die()
 
-async def deadly(self, contract):
+async def deadly(self, contract, *attempt):
     begin(contract)
-    result = await execute_once(self, contract)
+    result = await execute_once(self, contract, *attempt)
     end(contract)
     return result
 

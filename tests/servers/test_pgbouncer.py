@@ -1,16 +1,20 @@
 """PostgreSQL behind PgBouncer in transaction mode: no session keeps anything from one transaction to the next."""
 
+import asyncio
 from contextlib import closing
 
 import pytest
 
+from pattern_storage.storage import NodePatternStorageEffect
+from pattern_storage.storage.pool import create_pool
 from pattern_storage.tasks.client import PatternStorageClient
+from pattern_storage.tasks.worker.redelivery import execute_again
 from tests.fix_everything import PATIENT, do_everything
 from tests.fix_faults import Launch
 from tests.fix_load import Load
 from tests.fix_pgbouncer import PgBouncer
 from tests.fix_process import StartProcess
-from tests.fix_storage import fetch
+from tests.fix_storage import contract, fetch, make_pattern
 
 #: What a deployment behind PgBouncer sets.
 POOLED = {"PATTERN_STORAGE_PREPARE_THRESHOLD": "-1"}
@@ -19,6 +23,12 @@ POOLED = {"PATTERN_STORAGE_PREPARE_THRESHOLD": "-1"}
 CONNECTIONS = """
 SELECT pid FROM pg_stat_activity
 WHERE datname = current_database() AND application_name IN ('pattern-storage worker', 'pattern-storage pauses')
+"""
+
+#: Sessions of this database that have a lock on a job.
+LOCKS = """
+SELECT pid FROM pg_locks JOIN pg_database ON pg_database.oid = database
+WHERE locktype = 'advisory' AND datname = current_database()
 """
 
 
@@ -49,3 +59,14 @@ def test_more_connections_than_the_server_has(
         load.submit(load.mixed(400))
         assert load.settle().counts == {"done": 400}
     assert 1 <= len(fetch(database_url, CONNECTIONS)) <= 2
+
+
+async def test_attempts_are_counted(pooled_url: str, database_url: str) -> None:
+    """The lock on a job is kept over a commit, and no session has it when the job has ended."""
+    async with create_pool(pooled_url, min_size=8, max_size=8, prepare_threshold=None) as pool:
+        node = NodePatternStorageEffect(pool, timeouts={"insert": 60}, lock_timeout=10)
+        jobs = [contract("insert", data=make_pattern()) for _ in range(40)]
+        ends = await asyncio.gather(*(execute_again(node, job, 5) for job in jobs))
+    assert [begun_again for begun_again, _ in ends] == [1] * 40
+    assert all(result is not None and result.success for _, result in ends)
+    assert fetch(database_url, LOCKS) == []

@@ -46,6 +46,21 @@ def test_a_block_is_its_statement_without_comments() -> None:
     assert sql.block("where_id") == "id = %(id)s"
 
 
+def test_no_two_blocks_differ_only_in_their_parameters() -> None:
+    """One of them would be forgotten in a change."""
+    parameter = re.compile(r"ANY \((?:\$\d|%\(\w+\)s)(?:::\w+\[\])?\)|\$\d+|%\(\w+\)s")
+    texts: dict[str, str] = {}
+    twins = [
+        (name, twin)
+        for name in names()
+        if (
+            twin := texts.setdefault(" ".join(re.sub(r"= ?\?", "?", parameter.sub("?", sql.block(name))).split()), name)
+        )
+        != name
+    ]
+    assert twins == []
+
+
 def test_an_unknown_block() -> None:
     with pytest.raises(KeyError, match="nothing"):
         sql.block("nothing")

@@ -15,6 +15,7 @@ from pattern_storage.config.celeryconfig import IMPORT_TASK, OPERATION_OF_TASK
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.tasks.errors import StorageOperationFailed, StorageUnavailable, error_type_of
 from pattern_storage.tasks.observability.metrics.instruments import Instruments
+from pattern_storage.tasks.second_delivery import is_delivered_again
 from pattern_storage.vocabulary import IMPORT_OPERATION, ErrorType, OperationName
 
 logger = get_logger(__name__)
@@ -73,11 +74,10 @@ class Recorder:
     @harmless
     def _begun(self, task: Any, **_: Any) -> None:
         sent_at = getattr(task.request, "sent_at", None)
-        again = task.request.retries or (task.request.delivery_info or {}).get("redelivered")
         # Only first deliveries: a retry waits on purpose. Messages of a stock producer have no time of sending. An
         # import waits for the imports before it, which `import_open_seconds` measures.
         operation = None if task.name == IMPORT_TASK else OPERATION_OF_TASK.get(task.name)
-        if operation and isinstance(sent_at, int | float) and not again:
+        if operation and isinstance(sent_at, int | float) and not is_delivered_again(vars(task.request)):
             with self._lock:
                 # The clocks of two hosts differ.
                 self._instruments.queue_wait.labels(operation).observe(max(time.time() - sent_at, 0.0))
