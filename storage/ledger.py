@@ -180,6 +180,22 @@ async def blocked(connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
     return set(await fetch_all(connection, scalar_row, block("blocked_ids"), {"ids": list(ids)}))
 
 
+async def cancellable(connection: Connection, ids: Sequence[UUID]) -> tuple[set[UUID], set[UUID]]:
+    """Return those of the ids that `cancel_all` would find ended, and those of which PostgreSQL knows no job.
+
+    Only reads: a job may end between this and its cancellation.
+    """
+    known = await states(connection, ids)
+    # A dead letter has failed, and can be cancelled all the same.
+    ended = {
+        job
+        for job, (state, result) in known.items()
+        if state in (JobState.SUCCESS, JobState.FAILURE) and not (result and result.metadata.get("dead_letter"))
+    }
+    open_ = set(await fetch_all(connection, scalar_row, block("known_ids"), {"ids": list(ids)}))
+    return ended, known.keys() - ended - open_
+
+
 async def states(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, tuple[JobState, ModelResult | None]]:
     """Return what PostgreSQL knows of jobs: UNKNOWN, QUEUED (in the outbox), SUCCESS, FAILURE or REVOKED.
 

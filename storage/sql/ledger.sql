@@ -126,6 +126,17 @@ SELECT correlation_id FROM job_ledger
 WHERE correlation_id = ANY (%(ids)s) AND state = 'REVOKED'
   AND operation IS NULL AND queue IS NULL AND attempts IS NULL AND sent_at IS NULL
 
+-- name: known_ids
+-- Of these ids, those of which a table knows a job that has not ended, or was cancelled: cancel_jobs would not block them.
+SELECT job.id
+FROM unnest(%(ids)s::uuid[]) AS job (id)
+WHERE EXISTS (SELECT FROM outbox WHERE correlation_id = job.id)
+   OR EXISTS (SELECT FROM dead_letters WHERE correlation_id = job.id)
+   OR EXISTS (SELECT FROM job_attempts WHERE correlation_id = job.id)
+   OR EXISTS (SELECT FROM import_runs WHERE run_id = job.id AND finished_at IS NULL)
+   OR EXISTS (SELECT FROM job_ledger WHERE correlation_id = job.id AND state = 'REVOKED'
+              AND num_nonnulls(operation, queue, attempts, sent_at) > 0)
+
 -- name: find_job
 -- What the ledger says of a job.
 SELECT fingerprint, result FROM job_ledger WHERE correlation_id = %(correlation_id)s

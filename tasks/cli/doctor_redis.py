@@ -19,6 +19,7 @@ from pattern_storage.tasks.cli.output import plural
 from pattern_storage.tasks.redis_errors import passing
 from pattern_storage.tasks.redis_rights_check import missing_rights
 from pattern_storage.tasks.redis_server import complaints
+from pattern_storage.tasks.transport.qos import GRACE
 
 OLDEST_REDIS = (6, 2)
 #: Part of the connections that may be in use: the rest is for a restart, when old and new processes are there.
@@ -83,8 +84,12 @@ def _unrenewed(settings: Settings) -> Iterator[Finding]:
     if now - first > 2 * timeout:
         yield Finding("messages in workers", False, text, "start a worker for their queues, which delivers them again")
         return
-    left = max(last + timeout - now, 0) + transport_options(settings)["unacked_restore_interval"]
-    yield Finding("messages in workers", True, text, f"nothing: workers get them again within {left:,.0f} s")
+    left, sweep = max(last + timeout - now, 0), transport_options(settings)["unacked_restore_interval"]
+    advice = f"nothing: workers get them again within {left + sweep:,.0f} s"
+    # A worker that has just connected delivers nothing again for a while: others may have yet to renew what they hold.
+    if settings.safe_transport and (grace := GRACE * timeout) > left:
+        advice += f", or {grace + sweep:,.0f} s where all of them have connected to Redis just now"
+    yield Finding("messages in workers", True, text, advice)
 
 
 def _rights(settings: Settings) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from pattern_storage.config.settings import Settings, load_settings
 from pattern_storage.extras import require
 from pattern_storage.storage import ModelResult, import_runs, ledger, schema
+from pattern_storage.storage.errors import StorageError
 from pattern_storage.storage.explanation import explain
 from pattern_storage.storage.pool import create_pool
 from pattern_storage.storage.translation import translate
@@ -23,12 +24,14 @@ from pattern_storage.tasks.cli.output import print_json
 from pattern_storage.tasks.cli.progress import ProgressBar
 from pattern_storage.tasks.cli.results import print_failure
 from pattern_storage.tasks.cli.tables import print_pairs
-from pattern_storage.tasks.imports.location import absolute
+from pattern_storage.tasks.errors import ImportFailed
+from pattern_storage.tasks.imports.location import absolute, local_path
 from pattern_storage.tasks.imports.plan.model import ImportPlan
 from pattern_storage.tasks.imports.redaction import redact
 from pattern_storage.tasks.imports.run.execution import RunExecutor
 from pattern_storage.tasks.imports.run.progress import Progress
-from pattern_storage.vocabulary import ErrorType
+from pattern_storage.tasks.imports.sources.files import Source
+from pattern_storage.vocabulary import IMPORT_OPERATION, ErrorType
 
 #: Seconds until the run would be published for workers: never, since the file may be on this machine alone.
 NEVER = 100 * 365 * 86_400.0
@@ -95,7 +98,13 @@ def import_source(
         if kind in EXTRAS:
             require(f"pattern-storage import {redact(plan.source)}", EXTRAS[kind])
     # This says at once why a server cannot be reached; a pool says only that it has waited.
-    schema.current(settings.database)
+    try:
+        schema.current(settings.database)
+    except StorageError:
+        # A file that is not there is no matter of servers: with one that runs it would fail as well.
+        if refused := _refused_file(plan):
+            finish_import(refused, as_json, "", SOURCE_EXITS)
+        raise
     with explain_interrupt(lambda: "The import is rolled back: nothing is stored."), ProgressBar() as bar:
         try:
             result = asyncio.run(_import_now(settings, plan, dry_run, lambda progress: bar.show(progress.to_dict())))
@@ -116,6 +125,17 @@ def finish_import(
         print_failure(result, "import")
     if not result.success:
         raise typer.Exit(exits.get(str(result.metadata.get("error_type")), Exit.FAILED))
+
+
+def _refused_file(plan: ImportPlan) -> ModelResult | None:
+    """Return the failure of a local source that cannot be found; None for one that can, and for a URL."""
+    if local_path(plan.source) is None:
+        return None
+    try:
+        Source(plan)
+    except ImportFailed as error:
+        return ModelResult.failure(str(error), error.error_type, correlation_id=uuid4(), operation=IMPORT_OPERATION)
+    return None
 
 
 def _readable(data: dict[str, Any]) -> dict[str, str]:

@@ -112,21 +112,21 @@ def cancel(
     wanted = _narrowed(wanted, CANCELLABLE, "cancelled")
     operator = act_on(settings)
     blocked, ended = list[UUID](), list[UUID]()
-    if ids and not dry_run:
-        cancelled, without_job = asyncio.run(operator.cancel_named(ids))
+    if ids:
+        named = operator.rehearse_cancel(ids) if dry_run else operator.cancel_named(ids)
+        cancelled, without_job = asyncio.run(named)
         count, blocked = len(cancelled), [job for job in ids if job in without_job]
         ended = [job for job in ids if job not in cancelled | without_job]
-    elif ids:
-        count = len(ids)
     else:
         count = query(partial(jobs.count_jobs, wanted=wanted), settings) + count_waiting(settings, wanted)
         if count and not dry_run:
             confirm(f"{_amount(count)} would be cancelled.", yes=yes)
             count = asyncio.run(operator.cancel_matching(wanted))
+    would, never = ("would be ", "would never commit") if dry_run else ("", "never commits")
     for job in blocked if not as_json else ():
-        err.print(f"{job} is not known, and blocked from now on: a job that comes under this id never commits")
+        err.print(f"{job} is not known, and {would}blocked from now on: a job that comes under this id {never}")
     for job in ended if not as_json else ():
-        err.print(f"{job} is not cancelled: it has ended")
+        err.print(f"{job} {'would not be' if dry_run else 'is not'} cancelled: it has ended")
     more = {"blocked": list(map(str, blocked)), "ended": list(map(str, ended))}
     report_count("cancelled", count, dry_run=dry_run, as_json=as_json, **more)
     if ended:

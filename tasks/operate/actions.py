@@ -49,10 +49,8 @@ class Actions:
         PostgreSQL does not answer; Redis need not.
         """
         cancelled: set[UUID] = set()
-        messages: Mapping[UUID, WaitingMessage] = {}
         # Once for all: each search reads every queue.
-        with suppress(BrokerUnavailable):
-            messages = await asyncio.to_thread(find_messages, self._settings, ids)
+        messages = await self._messages(ids)
         for start in range(0, len(ids), STEP):
             page = ids[start : start + STEP]
             cancelled |= (await self._cancel({job: messages.get(job) for job in page}, action))[1]
@@ -67,6 +65,20 @@ class Actions:
         cancelled = await self.cancel(ids)
         blocked = await self._run(lambda connection: ledger.blocked(connection, ids)) - has_state
         return cancelled - blocked, blocked
+
+    async def rehearse_cancel(self, ids: Sequence[UUID]) -> tuple[set[UUID], set[UUID]]:
+        """Return what `cancel_named` would, as far as can be told now. This only reads."""
+        has_state = await asyncio.to_thread(self._jobs_with_state, ids)
+        messages = await self._messages(ids)
+        ended, unknown = await self._run(lambda connection: ledger.cancellable(connection, ids))
+        blocked = unknown - has_state - messages.keys()
+        return set(ids) - ended - blocked, blocked
+
+    async def _messages(self, ids: Sequence[UUID]) -> Mapping[UUID, WaitingMessage]:
+        """Return the messages of these jobs, as far as they are found; none if Redis does not answer."""
+        with suppress(BrokerUnavailable):
+            return await asyncio.to_thread(find_messages, self._settings, ids)
+        return {}
 
     async def _change(self, action: str, name: str, change: Callable[[Connection], Awaitable[bool]]) -> bool:
         """Change a queue or an import, with an audit entry; return whether anything has changed."""

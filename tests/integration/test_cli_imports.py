@@ -102,6 +102,13 @@ def test_import_without_a_server(cli: Cli, tmp_path: Path) -> None:
     url = "postgresql://127.0.0.1:1/x"
     said = cli("import", path, DATABASE_URL=url, PATTERN_STORAGE_POOL_TIMEOUT="0.2")
     assert said.code == 3, said.error
+    # A file that is not there needs no server to be refused.
+    absent = str(tmp_path / "absent.jsonl")
+    said = cli("import", absent, DATABASE_URL=url)
+    assert (said.code, "does not exist" in said.error, "PostgreSQL" in said.error) == (2, True, False)
+    said = cli("import", absent, "--json", DATABASE_URL=url)
+    assert (said.code, said.json["error"]) == (2, f"{absent} does not exist")
+    assert said.json["metadata"]["error_type"] == "source_missing"
 
 
 def test_a_file_that_cannot_be_used_is_bad_input_of_both_commands(

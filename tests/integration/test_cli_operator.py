@@ -139,6 +139,27 @@ def test_ids_are_cancelled_or_blocked_or_have_ended(
     ended, unknown, second = fail(database_url, "d"), str(uuid4()), str(uuid4())
     known = [*(str(job.correlation_id) for job in (*waiting, marked)), str(written.correlation_id)]
 
+    def written_rows() -> list[Any]:
+        tables = ("job_ledger", "outbox", "dead_letters", "audit_log")
+        with psycopg.connect(database_url) as connection:
+            counts = [connection.execute(f"SELECT count(*) FROM {name}".encode()).fetchone() for name in tables]
+        with redis.Redis.from_url(redis_url) as server:
+            return [*counts, server.llen("storage"), sorted(server.scan_iter("celery-task-meta-*"))]
+
+    # What would be done is told without doing any of it.
+    before = written_rows()
+    said = run("jobs", "cancel", *known, unknown, ended, "--dry-run")
+    assert (said.code, said.out) == (1, "")
+    assert said.err.splitlines() == [
+        f"{unknown} is not known, and would be blocked from now on: a job that comes under this id would never commit",
+        f"{ended} would not be cancelled: it has ended",
+        "would be cancelled: 4",
+    ]
+    assert run("jobs", "cancel", str(marked.correlation_id), unknown, "--dry-run", "--json").json == {
+        "action": "cancelled", "count": 1, "dry_run": True, "blocked": [unknown], "ended": [],
+    }  # fmt: skip
+    assert written_rows() == before
+
     said = run("jobs", "cancel", *known, unknown, ended)
     assert (said.code, said.out) == (1, "")
     assert said.err.splitlines() == [
@@ -149,6 +170,9 @@ def test_ids_are_cancelled_or_blocked_or_have_ended(
     assert run("jobs", "cancel", str(hidden.correlation_id), second, unknown, "--json").json == {
         "action": "cancelled", "count": 1, "dry_run": False, "blocked": [second, unknown], "ended": [],
     }  # fmt: skip
+    # Also of ids that were cancelled or blocked before.
+    again = ("jobs", "cancel", *known, unknown, ended, "--json")
+    assert run(*again, "--dry-run").json == run(*again).json | {"dry_run": True}
     assert run("jobs", "cancel", unknown).code == 0
     assert run("jobs", "cancel", ended, "--json").json["ended"] == [ended]
     assert run("jobs", "cancel", "--name", "a", "--yes", "--json").json == {
