@@ -36,8 +36,6 @@ class Session:
     workers: Workers
     driver: Driver
     folder: Path
-    #: When the last row of a drain had come.
-    _came_at: float = 0.0
 
     def drain(self, jobs: int, first: int | None = None) -> dict[str, float]:
         """Fill the queue while the workers stand still, let them go, and return what each job cost.
@@ -56,10 +54,8 @@ class Session:
         counts, cpu = self.servers.counts(), self.workers.cpu_seconds()
         if self.servers.new_rows() != already:
             raise RuntimeError(f"{self.peer.name}: some process went on working while all should stand still")
-        begun = time.perf_counter()
         self.workers.resume()
-        done = self._wait_rows(already, looked_at)
-        seconds = self._came_at - begun
+        done, seconds = self._wait_rows(already, looked_at)
         if lost := max(0, looked_at - done):
             print(f"{self.peer.name} lost {lost} of {jobs} jobs", flush=True)
         if first is None:
@@ -99,27 +95,25 @@ class Session:
     def _driver(self) -> Driver:
         return _driver(self.peer, self.servers, self.folder)
 
-    def _wait_rows(self, already: int, wanted: int) -> int:
-        """Return how many rows there are at the moment when enough are, after few looks: each counts them all.
+    def _wait_rows(self, already: int, wanted: int) -> tuple[int, float]:
+        """Return how many rows there are at the moment when enough are, and after how many seconds.
 
-        Return fewer if no more come. `_came_at` is when the last of them had come.
+        After few looks: each counts them all. If no more come, fewer are returned.
         """
-        begun = self._came_at = time.perf_counter()
-        before = 0
+        begun = time.perf_counter()
+        before, came_after = 0, 0.0
         while (found := self.servers.new_rows() - already) < wanted:
-            now = time.perf_counter()
-            passed = now - begun
+            passed = time.perf_counter() - begun
             if found != before:
-                before, self._came_at = found, now
-            elif found and now > self._came_at + LOST_AFTER and self.peer.requirements:
-                return found
+                before, came_after = found, passed
+            elif found and passed > came_after + LOST_AFTER and self.peer.requirements:
+                return found, came_after
             if passed > DRAIN_TIMEOUT:
                 raise RuntimeError(f"{self.peer.name}: {found} of {wanted} jobs done in {passed:.0f} s")
             self.workers.check()
             left = (wanted - found) * passed / found if found else 0.05
             time.sleep(min(max(left / 2, 0.005), 0.5))
-        self._came_at = time.perf_counter()
-        return found
+        return found, time.perf_counter() - begun
 
 
 @contextmanager
