@@ -242,14 +242,4 @@ class Channel(ChannelClients):
         try:
             super().close()
         finally:
-            self._leave_no_connection_open()
-
-    def _leave_no_connection_open(self) -> None:
-        """Close what kombu has opened again to hand messages back, after it had closed all: else nobody would.
-
-        The pool stays, for jobs of this connection that end later: without it they could not be acknowledged.
-        """
-        if self._pool is not None:
-            self._pool.disconnect()
-        if self._sentinel_manager is not None:
-            self._sentinel_manager.close()
+            self.leave_no_connection_open()

@@ -31,6 +31,17 @@ class ChannelClients(redis.Channel):  # type: ignore[misc]  # kombu's is untyped
         if self._registered and self.connection and self.connection.cycle and connection._sock is not None:
             self.connection.cycle.unregister(connection._sock)
 
+    def leave_no_connection_open(self) -> None:
+        """Close what kombu has opened again to hand messages back, after it had closed all: else nobody would.
+
+        The pool stays, for jobs of this connection that end later: without it they could not be acknowledged.
+        """
+        if self._pool is not None:
+            self._pool.disconnect()
+        # redis-py has this since 8.1.
+        if hasattr(self._sentinel_manager, "close"):
+            self._sentinel_manager.close()
+
     def _create_client(self, asynchronous: bool = False) -> Any:
         """Return a client. The one for commands is kept; kombu builds one for every message."""
         if asynchronous:
