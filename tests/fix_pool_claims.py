@@ -142,9 +142,9 @@ def begin_slow(
     return job
 
 
-def sleeps(database_url: str) -> bool:
-    """Whether a session sleeps in a trigger."""
+def sleeps(database_url: str, sessions: int = 1) -> bool:
+    """Whether so many sessions sleep in a trigger, or more."""
     with psycopg.connect(database_url) as connection:
         asked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
         [(number,)] = connection.execute(asked).fetchall()
-        return bool(number)
+        return bool(number >= sessions)

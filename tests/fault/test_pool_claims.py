@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,28 @@ def test_a_soft_shutdown_takes_no_more_jobs(claims: Claims) -> None:
     assert left(load) == (len(waiting), 0)
     start_again(claims.worker)
     assert load.settle().counts == {"done": len(load.accepted)}
+
+
+def test_a_soft_shutdown_begins_no_job_that_waits(claims: Claims) -> None:
+    """Though processes have become free by its end: nobody would end that job or wait for it."""
+    load = claims.load
+    claims.begin_with_slow(SOON | COLD | {"PATTERN_STORAGE_SOFT_SHUTDOWN_TIMEOUT": "5"} | NO_LIMITS)
+    for number in (1, 2):
+        batch = load.batch(1)
+        batch.patterns[0] |= {"pattern_name": f"slow batch {number}", "usage_count": 3}
+        load.submit([batch])
+        wait_until(partial(sleeps, load.database_url, number), "the batch is running")
+    job = load.insert("slow")
+    job.data["usage_count"] = 60
+    load.submit([job])
+    wait_until(lambda: left(load) == (0, 3), "the worker has it")
+    before = load.count("job_ledger")
+    os.kill(claims.worker.pid, signal.SIGTERM)
+    wait_until(lambda: claims.worker.container.status == "exited", "it has ended")
+    assert load.count("job_ledger") == before + 2
+    with redis.Redis.from_url(load.redis_url) as store:
+        [message] = store.lrange("storage", 0, -1)
+    assert b'"redelivered": true' not in message
 
 
 @pytest.mark.parametrize("seconds", [1, 3])

@@ -28,7 +28,7 @@ class Grouper:
         self.consumer, self.connection = consumer, consumer.connection
         self._size = size
         self._waiting: deque[PlainRequest] = deque()
-        self._is_called = self._asking = False
+        self._is_called = self._asking = self._is_closed = False
         #: Where requests go whose jobs a pool process has claimed itself.
         self._diverted: list[PlainRequest] | None = None
         #: Released here when a thread has done a group; a prefork pool releases its own for a process.
@@ -48,7 +48,12 @@ class Grouper:
     @property
     def is_open(self) -> bool:
         """Whether jobs may begin: not after the connection broke, nor while the pool ends. They are delivered again."""
-        return bool(self.consumer.pool.active) and self.consumer.connection is self.connection
+        is_open = not self._is_closed and self.consumer.connection is self.connection
+        return is_open and bool(self.consumer.pool.active)
+
+    def close(self) -> None:
+        """Let no job begin any more. May be called from a signal handler."""
+        self._is_closed = True
 
     def add(self, request: PlainRequest) -> None:
         """Take the request of a plain job."""

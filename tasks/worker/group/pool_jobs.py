@@ -44,6 +44,9 @@ class PoolJobs(bootsteps.StartStopStep):
         """Begin to permit claims, where jobs are executed in groups by processes."""
         if self._reports.grouper is None or not self._reports.grouper.in_loop:
             return
+        if self._pool is not None and self._reports.has_long:
+            # Celery has forgotten that with the last connection.
+            self._pool.mark_claimer(busy=True)
         c.hub.on_tick.add(self.update)
 
     def stop(self, c: Any) -> None:
@@ -61,6 +64,11 @@ class PoolJobs(bootsteps.StartStopStep):
         # In a signal handler, perhaps in the middle of a command to Redis: nobody is woken. The process looks at its
         # permit within CHECK seconds, and before each job.
         self._permit.granted = self._reports.may_leave = False
+        if self._reports.grouper is not None:
+            self._reports.grouper.close()
+        if self._pool is not None:
+            # A process that is found to be free would begin another job, which nobody would end or wait for.
+            self._consumer.controller.semaphore.clear()
         if self._permit.holds:
             # A worker without active jobs would not give this one its time.
             self._hear()
