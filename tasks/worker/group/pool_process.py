@@ -126,7 +126,7 @@ class Pool(asynpool.AsynPool):
             return
         if busy:
             self._busy_workers.add(claimer.inqW_fd)
-        elif not self._calls_of(claimer.inqW_fd):
+        elif claimer.inqW_fd in self._busy_workers and not self._calls_of(claimer.inqW_fd):
             self._busy_workers.discard(claimer.inqW_fd)
 
     @property

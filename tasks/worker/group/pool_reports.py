@@ -177,11 +177,11 @@ class PoolReports:
         if call is not None:
             call.on_ended([outcome])
         elif (last := self.last_channel) is not None and last.connection is not None:
-            # The queue is not consumed from any more.
             with suppress(*last.connection_errors):
                 if outcome is not None:
                     last.claims.delegated.acknowledge(raw)
-                else:
+                elif self.queue not in last.active_queues:
+                    # Otherwise Celery executes it.
                     _release(last, self.queue, raw)
 
     def _call(self, raw: bytes, pid: int, began: float) -> GroupCall | None:
