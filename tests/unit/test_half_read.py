@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from multiprocessing.reduction import ForkingPickler
 from struct import pack
@@ -9,11 +11,34 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from billiard import Pipe, Process
+from billiard import Pipe
 from celery.concurrency import asynpool
 from kombu.asynchronous import Hub
 
 from pattern_storage.tasks.worker.half_read import ResultHandler
+
+#: Sends reports through a pipe, then ends, or kills itself.
+REPORTER = """
+import ast, os, signal, sys
+from billiard.connection import Connection
+_, writer, reports, is_killed = sys.argv
+connection = Connection(int(writer), readable=False)
+for report in ast.literal_eval(reports):
+    connection.send(report)
+if is_killed == "True":
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+class Reporter(subprocess.Popen[bytes]):
+    """A process as the pool sees it."""
+
+    index: int
+    outq: Any
+
+    @property
+    def exitcode(self) -> int | None:
+        return self.poll()
 
 
 @pytest.fixture
@@ -110,16 +135,10 @@ def test_reads_what_a_process_reports_at_its_end(is_killed: bool) -> None:
     """It reports without a call, more than its pipe holds, and ends when all of it has been read."""
     reader, writer = Pipe(duplex=False)
     reports = [("ended", "é" * 50_000), ("ended", "last")]
-
-    def report() -> None:
-        for one in reports:
-            writer.send(one)
-        if is_killed:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    process: Any = Process(target=report, daemon=True)
+    # A program, not a fork: in a fork, kombu waits for replies on connections that earlier tests have opened.
+    command = [sys.executable, "-c", REPORTER, str(writer.fileno()), repr(reports), str(is_killed)]
+    process = Reporter(command, pass_fds=[writer.fileno()])
     process.index, process.outq = 0, SimpleNamespace(_reader=reader)
-    process.start()
     pool = Pool(ResultHandler, reader.fileno())
     pool.handler.cache, pool.handler.fileno_to_outq[reader.fileno()] = {}, process
     pool.handler.on_stop_not_started()
