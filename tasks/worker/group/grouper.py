@@ -24,11 +24,13 @@ MAX_SIZE = 4_000_000
 class Grouper:
     """The requests that wait for a pool process, on one connection to the broker."""
 
+    _is_closed = False
+
     def __init__(self, consumer: Any, size: int) -> None:
         self.consumer, self.connection = consumer, consumer.connection
         self._size = size
         self._waiting: deque[PlainRequest] = deque()
-        self._is_called = self._asking = self._is_closed = False
+        self._is_called = self._asking = False
         #: Where requests go whose jobs a pool process has claimed itself.
         self._diverted: list[PlainRequest] | None = None
         #: Released here when a thread has done a group; a prefork pool releases its own for a process.
