@@ -49,6 +49,8 @@ nitpick_ignore_regex = [
         "py:class",
         r"pattern_storage\.(storage\.job_options|tasks\.client\.(call_options|query_arguments|outgoing))\.\w+",
     ),
+    # What a worker hands to the effect of a job that was begun before; applications leave it out.
+    ("py:class", r"pattern_storage\.storage\.attempts\.CountedAttempt"),
     # The base of all errors, which has nothing that an application uses.
     ("py:class", r"pattern_storage\.storage\.picklable_error\.PicklableError"),
     # Public as `Pattern`.
