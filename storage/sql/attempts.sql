@@ -5,9 +5,8 @@
 SELECT pg_advisory_lock(%(key)s)
 
 -- name: hold_kept_lock
--- Give a kept lock to this transaction, which idles in the job's pauses, and end with it.
-SELECT pg_advisory_xact_lock(%(key)s), pg_advisory_unlock(%(key)s),
-       set_config('idle_in_transaction_session_timeout', '0', true)
+-- Give a kept lock to this transaction, and end with it.
+SELECT pg_advisory_xact_lock(%(key)s), pg_advisory_unlock(%(key)s)
 
 -- name: count_delivery
 -- Count a delivery after the first, and return how many there were.
