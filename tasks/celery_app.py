@@ -52,9 +52,9 @@ class StorageCelery(Celery):
 
             self.steps["worker"].add(ClaimingTransport)
             if settings.group_execution:
-                self.steps["consumer"].add("pattern_storage.tasks.worker.group.pool_jobs:PoolJobs")
+                self.steps["consumer"].add("pattern_storage.tasks.worker.pool.pool_jobs:PoolJobs")
         if settings.group_execution:
-            self.steps["worker"].add("pattern_storage.tasks.worker.group.pool_process:GroupPool")
+            self.steps["worker"].add("pattern_storage.tasks.worker.pool.pool:GroupPool")
         if settings.metrics_port:
             self.steps["worker"].add("pattern_storage.tasks.observability.bootsteps:Endpoint")
         if traces.wanted(settings):

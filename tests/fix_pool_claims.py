@@ -14,7 +14,7 @@ from tests.fix_process import DEADLINE, wait_until
 DEADLY = """
 import os, signal
 from pathlib import Path
-from pattern_storage.tasks.worker.group import claim_connections, permit, pool_claims, pool_reports
+from pattern_storage.tasks.worker.pool import claim_connections, permit, pool_claims, pool_reports
 
 folder = Path(__file__).parent
 

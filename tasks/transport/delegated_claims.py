@@ -1,4 +1,4 @@
-"""Claims that a process of the worker's pool makes on behalf of a channel (`tasks.worker.group.pool_claims`)."""
+"""Claims that a process of the worker's pool makes on behalf of a channel (`tasks.worker.pool.pool_claims`)."""
 
 from collections.abc import Callable
 from typing import Any

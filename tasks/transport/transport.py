@@ -42,7 +42,7 @@ What can happen to a message m that worker A is about to get:
   redelivered; storage jobs recognize that and replay their result.
 - A ends in an orderly way, or notices that its connection is lost, and has m: m is handed back, to be taken next, and
   marked as redelivered unless A knows that no work on it has begun (`message.Message.has_begun`).
-- A process of A's pool waits itself, with pop and claim of its own (`tasks.worker.group.pool_claims`), and is killed:
+- A process of A's pool waits itself, with pop and claim of its own (`tasks.worker.pool.pool_claims`), and is killed:
   m is in `q.claimed` or unacked as above. A's main process finds m in memory that both share, and executes it.
 - A sweep comes while that process executes m and has not sent its claim: m is executed a second time, and the ledger
   decides which of the two has an effect. Both have one delivery tag, so the first acknowledgement holds for both.

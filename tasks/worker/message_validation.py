@@ -64,7 +64,7 @@ class Identity(BaseModel):
 class Headers(Identity):
     """All headers of protocol 2 that Celery reads, and the body of protocol 1.
 
-    Those that are added here change how a job is executed or shown: a plain job has none (`group.plain_message`).
+    Those that are added here change how a job is executed or shown: a plain job has none (`plain_message`).
     """
 
     shadow: Annotated[str, AfterValidator(_one_line)] | None = None

@@ -16,7 +16,8 @@ import os, signal
 from pathlib import Path
 from pattern_storage.storage.group import GroupConnection
 from pattern_storage.storage.pipeline import PipelineConnection
-from pattern_storage.tasks.worker.group import call, child, pool_process
+from pattern_storage.tasks.worker.group import call, child
+from pattern_storage.tasks.worker.pool.pool import Pool
 
 def die(step):
     if step != os.environ["STEP"]:
@@ -64,14 +65,14 @@ def deadly_end(self, outcomes):
     die("before the acknowledgements")
     on_ended(self, outcomes)
 
-on_partial_read = pool_process.Pool.on_partial_read
+on_partial_read = Pool.on_partial_read
 
 def noted_partial_read(self, job, process):
     with (Path(__file__).parent / "put_back").open("a") as file:
         print(job.is_group, job._accepted, file=file)
     on_partial_read(self, job, process)
 
-pool_process.Pool.on_partial_read = noted_partial_read
+Pool.on_partial_read = noted_partial_read
 GroupConnection.execute = deadly_execute
 PipelineConnection._send = deadly_send
 PipelineConnection._read = deadly_read

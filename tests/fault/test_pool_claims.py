@@ -267,7 +267,7 @@ def test_a_cold_shutdown_hands_back_a_claimed_job(claims: Claims) -> None:
 def test_a_cold_shutdown_acknowledges_what_has_ended(claims: Claims) -> None:
     """The main process had not done its share of these jobs: here it would wait for an hour."""
     (claims.folder / "late.py").write_text(
-        "from pattern_storage.tasks.worker.group import pool_reports\npool_reports.INTERVAL = 3_600.0\n"
+        "from pattern_storage.tasks.worker.pool import pool_reports\npool_reports.INTERVAL = 3_600.0\n"
     )
     load = claims.load
     claims.start(SOON | COLD, "--include=deadly,late")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pattern_storage.tasks.worker.group.pool_process import SHORT, Pool
+from pattern_storage.tasks.worker.pool.pool import SHORT, Pool
 
 #: The pipes of two processes.
 FIRST, SECOND = 3, 5

@@ -3,7 +3,7 @@
 import os
 import signal
 
-from pattern_storage.tasks.worker.group.permit import MAX_SIZE, Permit
+from pattern_storage.tasks.worker.pool.permit import MAX_SIZE, Permit
 
 
 def test_a_killed_process_leaves_its_message() -> None:

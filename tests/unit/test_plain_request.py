@@ -20,9 +20,9 @@ from pattern_storage.tasks.client.message import encode_for_redis
 from pattern_storage.tasks.client.outgoing import prepare
 from pattern_storage.tasks.transport.message import Message, load
 from pattern_storage.tasks.worker.group import call, grouper
-from pattern_storage.tasks.worker.group.plain_message import is_plain
-from pattern_storage.tasks.worker.group.request import PlainRequest
 from pattern_storage.tasks.worker.message_validation import MessageInvalid, check_job
+from pattern_storage.tasks.worker.plain_message import is_plain
+from pattern_storage.tasks.worker.plain_request import PlainRequest
 from pattern_storage.tasks.worker.request import StorageRequest
 
 TASK: Any = SimpleNamespace(

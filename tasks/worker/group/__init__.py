@@ -3,29 +3,19 @@
 A job that goes alone costs a pool message, a trip to the event loop thread and back, a transaction and two writes to
 Redis; most of that costs as much for many jobs as for one. The modules, in the order in which a job meets them:
 
-    strategy       in the main process: gives plain jobs to the grouper, and all other messages to Celery
-    plain_message  which messages are those of plain jobs
-    request        the lean request of such a job
-    grouper        collects requests, and gives them to the pool when a process is free, whole groups one ahead of that
-    call           one pool call for many requests, which hands on the pool's reports to each request
-    pool_process   Celery's prefork pool, which writes such calls at once or ahead, and the loop of its processes
-    child          in the pool process: one transaction, then all results at once
-    conclusion     of each job after that: by Celery's own tracer where a signal or a hook has a receiver
-
-A job that comes alone goes a shorter way, in which the main process hears of it when it has ended:
-
-    pool_jobs          in the main process: permits it, and withdraws that
-    pool_reports       in the main process: does its share of each job, of some together, when they have ended
-    permit             the memory in which the main process permits it, and finds the job of a process that was killed
-    pool_claims        in one pool process: waits on Redis and for calls, and executes a plain job as a group of one
-    claim_connections  its connections to Redis
+    strategy    in the main process: gives plain jobs to the grouper, and all other messages to Celery
+    grouper     collects requests, and gives them to the pool when a process is free, whole groups one ahead of that
+    call        one pool call for many requests, which hands on the pool's reports to each request
+    child       in the pool process: one transaction, then all results at once
+    conclusion  of each job after that: by Celery's own tracer where a signal or a hook has a receiver
 
 No job waits for others: jobs that arrived in one iteration of the event loop, or while all processes were busy, go
-together. One that is alone goes the same way, which costs less than Celery's own.
+together. One that is alone is a group of one, which costs less than Celery's own way; `tasks.worker.pool` has a shorter
+one for it.
 
-Messages that are not plain (`plain_message`) go alone, on Celery's own path: jobs that were delivered before, since
-one that kills its process must not take others' attempts along, jobs with options, limits or an expiry of their own,
-and jobs with links, whose callbacks may need the result in Redis at once. So do jobs that a group could not execute
-(`child`). The order is the same as alone: commit, result, acknowledgement. The transaction itself is in
+Messages that are not plain (`tasks.worker.plain_message`) go alone, on Celery's own path: jobs that were delivered
+before, since one that kills its process must not take others' attempts along, jobs with options, limits or an expiry of
+their own, and jobs with links, whose callbacks may need the result in Redis at once. So do jobs that a group could not
+execute (`child`). The order is the same as alone: commit, result, acknowledgement. The transaction itself is in
 `storage.group`.
 """

@@ -8,7 +8,7 @@ from celery.worker import state
 
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.tasks.worker.group.child import GroupedJob, run_group
-from pattern_storage.tasks.worker.group.request import PlainRequest
+from pattern_storage.tasks.worker.plain_request import PlainRequest
 from pattern_storage.tasks.worker.runtime import SLOW
 from pattern_storage.tasks.worker.started import mark_started
 

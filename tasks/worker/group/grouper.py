@@ -14,8 +14,8 @@ from pattern_storage.config.settings import environment_settings
 from pattern_storage.tasks.observability import traces
 from pattern_storage.tasks.worker import runtime
 from pattern_storage.tasks.worker.group.call import GroupCall
-from pattern_storage.tasks.worker.group.request import PlainRequest
 from pattern_storage.tasks.worker.message_validation import MessageInvalid, check_job, refuse
+from pattern_storage.tasks.worker.plain_request import PlainRequest
 
 #: Characters of messages after which a group is full: it is in memory several times, here and in the pool process.
 MAX_SIZE = 4_000_000

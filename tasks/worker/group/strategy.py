@@ -10,8 +10,8 @@ from celery.worker import state
 from celery.worker import strategy as celery_strategy
 
 from pattern_storage.tasks.worker.group.grouper import Grouper, grouper_of
-from pattern_storage.tasks.worker.group.plain_message import TASKS, is_plain
-from pattern_storage.tasks.worker.group.request import PlainRequest
+from pattern_storage.tasks.worker.plain_message import TASKS, is_plain
+from pattern_storage.tasks.worker.plain_request import PlainRequest
 
 
 class GroupStrategy:

@@ -27,9 +27,9 @@ from redis.exceptions import RedisError
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.tasks.transport.message import Message, Unreadable, load
 from pattern_storage.tasks.worker.group.child import GroupedJob, run_group
-from pattern_storage.tasks.worker.group.claim_connections import ClaimConnections
-from pattern_storage.tasks.worker.group.permit import MAX_SIZE, Permit
-from pattern_storage.tasks.worker.group.plain_message import TASKS, is_plain, raw_body, request_of
+from pattern_storage.tasks.worker.plain_message import TASKS, is_plain, raw_body, request_of
+from pattern_storage.tasks.worker.pool.claim_connections import ClaimConnections
+from pattern_storage.tasks.worker.pool.permit import MAX_SIZE, Permit
 from pattern_storage.tasks.worker.runtime import SLOW
 
 logger = get_logger(__name__)

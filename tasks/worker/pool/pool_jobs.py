@@ -10,10 +10,10 @@ from celery.worker.consumer import Tasks
 from redis.exceptions import ResponseError
 
 from pattern_storage.storage.logs import get_logger
-from pattern_storage.tasks.worker.group.permit import Permit
-from pattern_storage.tasks.worker.group.plain_message import TASKS
-from pattern_storage.tasks.worker.group.pool_reports import PoolReports
-from pattern_storage.tasks.worker.group.request import PlainRequest
+from pattern_storage.tasks.worker.plain_message import TASKS
+from pattern_storage.tasks.worker.plain_request import PlainRequest
+from pattern_storage.tasks.worker.pool.permit import Permit
+from pattern_storage.tasks.worker.pool.pool_reports import PoolReports
 from pattern_storage.tasks.worker.soft_shutdown import is_ending, surround
 
 logger = get_logger(__name__)

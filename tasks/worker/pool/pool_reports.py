@@ -5,14 +5,10 @@ waits for it. While the process has one job after the other, the main process ne
 share of each job at once: it would take a processor, and its caches, from the next job.
 """
 
-import os
-import signal
 from contextlib import suppress
 from time import monotonic
 from types import SimpleNamespace
 from typing import Any
-
-from billiard.pool import SIG_SOFT_TIMEOUT
 
 from pattern_storage.storage.logs import get_logger
 from pattern_storage.tasks.transport.channel import Channel
@@ -20,7 +16,8 @@ from pattern_storage.tasks.transport.message import load
 from pattern_storage.tasks.transport.scripts import RELEASE
 from pattern_storage.tasks.worker.group.call import GroupCall
 from pattern_storage.tasks.worker.group.grouper import Grouper
-from pattern_storage.tasks.worker.group.pool_claims import BEGUN, BUSY, ENDED, MOVED
+from pattern_storage.tasks.worker.pool.long_job import LongJob
+from pattern_storage.tasks.worker.pool.pool_claims import BEGUN, BUSY, ENDED, MOVED
 
 logger = get_logger(__name__)
 
@@ -44,10 +41,7 @@ class PoolReports:
         # Of jobs that have ended, until the timer.
         self._ended: list[tuple[Any, ...]] = []
         self._timer: Any = None
-        # The job that has been running for so long that it is treated as every other, and its time limits.
-        self._long: GroupCall | None = None
-        self._long_message = b""
-        self._limits: list[Any] = []
+        self._long = LongJob(consumer)
 
     @property
     def grouper(self) -> Grouper | None:
@@ -64,7 +58,7 @@ class PoolReports:
     @property
     def has_long(self) -> bool:
         """Whether the process has a job that is treated as every other, since it takes long."""
-        return self._long is not None
+        return self._long.call is not None
 
     @property
     def _is_connected(self) -> bool:
@@ -91,11 +85,11 @@ class PoolReports:
         """Execute the job that a process had claimed when it ended; `raw` is its message, empty if there was none."""
         self.conclude()
         self.resume_waiting(claim=True)
-        if not raw and self._long is None:
+        if not raw and not self.has_long:
             return
         try:
-            call = self._long or self._call(raw, pid, monotonic())
-            self._forget_long()
+            call = self._long.call or self._call(raw, pid, monotonic())
+            self._long.end()
             if call is not None:
                 call.on_lost(SimpleNamespace(exception=f"process {pid} ended"))
         # The connection may be lost as well.
@@ -107,7 +101,7 @@ class PoolReports:
     def _schedule(self, waiting: int) -> None:
         """Leave waiting to the process, and conclude its job with others; at once if it is not to go on like that."""
         channel = self.channel
-        if waiting >= BACKLOG or self._long is not None or channel is None or not self.may_leave:
+        if waiting >= BACKLOG or self.has_long or channel is None or not self.may_leave:
             self.conclude()
             self.resume_waiting(claim=waiting > 0)
             return
@@ -153,15 +147,8 @@ class PoolReports:
         """Treat a job that takes long as any other: it is shown, and can be terminated by a limit or an operator."""
         self.conclude()
         self._mark_claimer(busy=True)
-        self._long = self._call(raw, pid, began)
-        if self._long is None:
-            return
-        self._long_message = raw
-        self._long.mark_started()
-        soft, hard = self._long.limits
-        for seconds, number in ((soft, SIG_SOFT_TIMEOUT), (hard, signal.SIGKILL)):
-            if seconds:
-                self._limits.append(self._consumer.hub.call_later(began + seconds - monotonic(), _send, pid, number))
+        if (call := self._call(raw, pid, began)) is not None:
+            self._long.begin(call, raw, pid, began)
 
     def _mark_claimer(self, *, busy: bool) -> None:
         if (pool := self._consumer.pool._pool) is not None:
@@ -169,11 +156,7 @@ class PoolReports:
 
     def _on_ended(self, pid: int, raw: bytes, outcome: Any, began: float) -> None:
         self._mark_claimer(busy=False)
-        call = self._long if self._long_message == raw else None
-        if call is None:
-            call = self._call(raw, pid, began)
-        else:
-            self._forget_long()
+        call = self._long.end() if self._long.message == raw else self._call(raw, pid, began)
         if call is not None:
             call.on_ended([outcome])
         elif (last := self.last_channel) is not None and last.connection is not None:
@@ -200,21 +183,9 @@ class PoolReports:
         call.on_accepted(pid, began)
         return call
 
-    def _forget_long(self) -> None:
-        self._long, self._long_message = None, b""
-        while self._limits:
-            self._limits.pop().cancel()
-
 
 def _release(channel: Channel, queue: str, raw: bytes) -> None:
     """Put a claimed message back as if it had never been claimed: its job has not been executed."""
     [queue_key, *_] = channel.queue_keys([queue])
     tag = load(raw)["properties"]["delivery_tag"]
     RELEASE.run(channel.plain_client, [*channel.unacked_keys, queue_key.key], [tag, raw])
-
-
-def _send(pid: int, number: int) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        logger.debug("process %d has ended", pid)

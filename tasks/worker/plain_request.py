@@ -11,8 +11,8 @@ from celery.app.task import Context
 from celery.worker import state
 from pydantic_core import to_json
 
-from pattern_storage.tasks.worker.group.plain_message import raw_body, request_of
 from pattern_storage.tasks.worker.message_validation import MessageInvalid, check_job
+from pattern_storage.tasks.worker.plain_message import raw_body, request_of
 from pattern_storage.tasks.worker.request import StorageRequest
 
 
