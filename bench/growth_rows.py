@@ -33,4 +33,11 @@ FILL = {
         SELECT gen_random_uuid(), 'import ' || n % 20, at, '{{"source": "x"}}',
             CASE WHEN n % 10 = 0 THEN 'failed' ELSE 'unchanged' END, at, at, at, 'v1'
         FROM generate_series({start} + 1, {rows}) AS n, LATERAL (SELECT now() - n * interval '1 minute' AS at) AS t""",
+    "job_attempts": """
+        INSERT INTO job_attempts (correlation_id, first_at)
+        SELECT gen_random_uuid(), now() - n * interval '1 millisecond'
+        FROM generate_series({start} + 1, {rows}) AS n""",
+    "job_retries": """
+        INSERT INTO job_retries (correlation_id, retried_from)
+        SELECT gen_random_uuid(), gen_random_uuid() FROM generate_series({start} + 1, {rows})""",
 }

@@ -20,7 +20,7 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg.types.json import Json
 
-from bench.growth import cpu
+from bench.growth_costs import cpu
 from pattern_storage.embedded import EmbeddedPostgres
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, figures, jobs, ledger, schema
 from pattern_storage.storage.delivery import Delivery, delivered

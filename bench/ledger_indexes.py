@@ -18,7 +18,7 @@ from uuid import UUID
 
 import psycopg
 
-from bench.growth import cpu
+from bench.growth_costs import cpu
 from bench.jobs import FILL, ROWS, contract, result_of
 from pattern_storage.embedded import EmbeddedPostgres
 from pattern_storage.storage import jobs, ledger, schema

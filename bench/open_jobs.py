@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psycopg
 
-from bench.growth import cpu
+from bench.growth_costs import cpu
 from bench.growth_rows import FILL
 from bench.jobs import contract
 from pattern_storage.embedded import EmbeddedPostgres

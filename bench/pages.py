@@ -18,7 +18,7 @@ import psutil
 import psycopg
 import redis
 
-from bench.growth import cpu
+from bench.growth_costs import cpu
 from bench.jobs import FILL
 from pattern_storage.embedded import EmbeddedPostgres, EmbeddedValkey
 from pattern_storage.storage import schema

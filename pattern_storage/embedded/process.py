@@ -72,12 +72,15 @@ class ServerProcess:
     def stop(self, *signals: signal.Signals, timeout: float) -> None:
         """Send the signals in turn, each with `timeout` seconds to end, then kill; return when the process is gone."""
         for number in signals:
-            if not self.running:
-                return
+            self.ask(number, timeout=timeout)
+        self.kill()
+
+    def ask(self, number: signal.Signals, *, timeout: float) -> None:
+        """Send a signal to a process that runs, and wait `timeout` seconds for its end, at most."""
+        if self.running:
             self._child.send_signal(number)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._child.wait(timeout)
-        self.kill()
 
     def kill(self) -> None:
         """End the process and its children with SIGKILL; return when all are gone."""

@@ -29,6 +29,8 @@ from pattern_storage.tasks.sender import create_app
 
 #: Seconds until a started worker, and Flower, must answer.
 START_TIMEOUT = 60.0
+#: Seconds in which a service ends once it is told to.
+STOP_TIMEOUT = 10.0
 #: Seconds between two looks for processes that have ended by themselves.
 POLL_INTERVAL = 0.2
 #: Services that are commands of ours; the others are Celery's.
@@ -113,8 +115,8 @@ def running_services(
         "BROKER_URL": settings.broker,
         "RESULT_BACKEND_URL": settings.result_backend,
         "PATTERN_STORAGE_DATA_DIR": str(settings.data_dir),
-        # SIGTERM alone waits for running jobs without end; this way a worker keeps to its soft shutdown.
-        "REMAP_SIGTERM": "SIGQUIT",
+        # A worker gets SIGQUIT after the time for its running jobs, see `_stop`.
+        "REMAP_SIGTERM": "",
     }
     if settings.imports_file is not None:
         # Absolute by now: they run in another folder.
@@ -128,15 +130,15 @@ def running_services(
             command = [sys.executable, "-m", *program, SUBCOMMANDS.get(name, name), *commands[name]]
             service = launch(
                 name, command,
-                account=ourselves, log=ServerLog(folder / f"{name}.log"), death_signal=signal.SIGTERM,
+                account=ourselves, log=ServerLog(folder / f"{name}.log"), death_signal=_last_signal(name),
                 # Not the user's folder, which may hold packages called tasks, storage or config.
                 directory=folder,
                 environment=environment
+                | ({"PATTERN_STORAGE_SOFT_SHUTDOWN_TIMEOUT": "0"} if name == "worker" else {})
                 | {"PATTERN_STORAGE_METRICS_PORT": str((ports or {}).get(name, 0))}
                 | (flower.variables(settings) if name == "flower" else {}),
             )  # fmt: skip
-            # A worker hands back what it cannot finish within its soft shutdown, and then ends by itself.
-            stack.callback(service.stop, signal.SIGTERM, timeout=settings.soft_shutdown_timeout + 10)
+            stack.callback(_stop, name, service, settings.soft_shutdown_timeout)
             return service
 
         services = {name: start(name) for name in commands}
@@ -155,6 +157,21 @@ def running_services(
                 services["flower"] = start("flower")
                 services["flower"].wait_ready(lambda: flower.shows_a_worker(settings), timeout=START_TIMEOUT)
         yield Services(services, start, settings)
+
+
+def _last_signal(name: str) -> signal.Signals:
+    """Return the signal with which a service ends soon: a worker hands back what it has not finished."""
+    return signal.SIGQUIT if name == "worker" else signal.SIGTERM
+
+
+def _stop(name: str, service: ServerProcess, soft_shutdown_timeout: float) -> None:
+    """Stop a service; a worker has so many seconds for its running jobs.
+
+    In a warm shutdown, which ends with the last job: Celery's soft shutdown takes all of its seconds if any job runs.
+    """
+    if name == "worker" and soft_shutdown_timeout:
+        service.ask(signal.SIGTERM, timeout=soft_shutdown_timeout)
+    service.stop(_last_signal(name), timeout=STOP_TIMEOUT)
 
 
 def metrics_ports(settings: Settings, folder: Path, *names: str) -> dict[str, int]:

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from bench.peers.round_trips import counted
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, NodePatternStorageEffect
+from pattern_storage.storage.group import GroupConnection
 from pattern_storage.storage.pool import create_pool
 from tests.fix_storage import contract, make_pattern, succeed
 
@@ -50,3 +52,15 @@ async def test_the_ledger_costs_at_most_one_round_trip(operation: str, database_
     # BEGIN, the statement and COMMIT were seen.
     assert effect == 3
     assert once <= effect + 1
+
+
+@pytest.mark.parametrize("jobs", [1, 64])
+def test_a_group_is_one_round_trip(jobs: int, database_url: str) -> None:
+    with counted(database_url) as proxy:
+        group = GroupConnection(proxy.url, connect_timeout=5)
+        for turn in range(3):
+            before = proxy.round_trips
+            assert None not in group.execute([contract("insert", data=make_pattern()) for _ in range(jobs)])
+            # The first one also connects, and looks for the plans of its statements.
+            assert turn == 0 or proxy.round_trips == before + 1
+        group.close()

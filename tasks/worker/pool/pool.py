@@ -86,6 +86,19 @@ class Pool(asynpool.AsynPool):
     def _claimer(self) -> Any:
         return next((process for process in self._pool if process.index == 0), None)
 
+    def flush(self) -> None:
+        """Discard the calls that no process has been given: a connection ends, and their jobs are delivered again.
+
+        Celery's own discards those that wait in a pipe as well, although their process will execute them: nobody would
+        acknowledge their jobs, and a process that is to exit would wait half a minute for somebody to read its answer.
+        """
+        given = [call for call in self._cache.values() if not call._accepted and call._write_to is not None]
+        for call in given:
+            call._accepted = True
+        super().flush()
+        for call in given:
+            call._accepted = False
+
     def process_flush_queues(self, proc: Any) -> None:
         """Read what a process has still reported; then its job is lost if it had claimed one."""
         super().process_flush_queues(proc)
