@@ -78,6 +78,10 @@ class Proxy:
 
         with suppress(ConnectionError):
             await asyncio.gather(ask(), reply())
+        for writer in (to_client, to_server):
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
 
 
 @contextmanager
@@ -89,6 +93,11 @@ def counted(database_url: str) -> Iterator[Proxy]:
         async with await proxy.listen():
             listens.set()
             await ended.wait()
+        # Connections end with their clients.
+        if open_ones := asyncio.all_tasks() - {asyncio.current_task()}:
+            _, left = await asyncio.wait(open_ones, timeout=1.0)
+            for task in left:
+                task.cancel()
 
     ended = asyncio.Event()
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), daemon=True)
@@ -99,7 +108,4 @@ def counted(database_url: str) -> Iterator[Proxy]:
     finally:
         loop.call_soon_threadsafe(ended.set)
         thread.join()
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
         loop.close()
