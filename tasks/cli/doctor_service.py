@@ -20,6 +20,7 @@ from pattern_storage.tasks.cli.finding import Finding
 from pattern_storage.tasks.cli.operator import query
 from pattern_storage.tasks.cli.output import plural, utc
 from pattern_storage.tasks.errors import ServiceUnavailable
+from pattern_storage.tasks.imports.plan.imports_file import ImportsFileInvalid, load_entries
 from pattern_storage.tasks.operate.queues import QueueDepth, depths, redis_queues
 from pattern_storage.tasks.queue_names import LONG
 
@@ -109,6 +110,11 @@ def _imports(settings: Settings, tables: Bookkeeping) -> Iterator[Finding]:
         if each.open > settings.import_time_limit:
             advice = f"is there a worker for the queue imports? 'pattern-storage imports stop {each.name}' ends it"
             yield Finding(f"import {each.name}", False, f"a run is open for {each.open:,.0f} s", advice)
+    if settings.imports_file is not None:
+        try:
+            load_entries(settings.imports_file)
+        except ImportsFileInvalid as error:
+            yield Finding("imports file", False, one_line(str(error)), "beat plans by it, once it is right")
     count = sum(1 for each in tables.imports if each.open)
     paused = f", paused: {', '.join(tables.paused_imports)}" if tables.paused_imports else ""
     yield Finding("imports", True, f"{plural(count, 'open run')}{paused}")

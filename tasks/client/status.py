@@ -46,12 +46,12 @@ def parse_status(meta: bytes | str | None) -> str:
 
     An unreadable document is a FAILURE, as for `parse_result`: otherwise waiting for a final state would never end.
     """
-    return JobState.UNKNOWN if meta is None else status_of(read_document(meta))
+    return str(JobState.UNKNOWN) if meta is None else status_of(read_document(meta))
 
 
 def status_of(document: dict[str, Any] | None) -> str:
     """Return the same as `parse_status`, for a document that `read_document` has returned."""
-    return JobState.FAILURE if document is None else str(document["status"])
+    return str(JobState.FAILURE) if document is None else str(document["status"])
 
 
 def readable_status(meta: bytes | str | None) -> str | None:
@@ -62,4 +62,4 @@ def readable_status(meta: bytes | str | None) -> str | None:
 
 def combined_status(meta: bytes | str | None, stored: str) -> str:
     """Return PostgreSQL's status of a job without a readable document, or the document's if PostgreSQL has none."""
-    return parse_status(meta) if stored == JobState.UNKNOWN else stored
+    return parse_status(meta) if stored == JobState.UNKNOWN else str(stored)

@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from pattern_storage.config.settings import Settings, load_settings
 from pattern_storage.storage import ModelContractPatternStorage, ModelResult, outbox
 from pattern_storage.storage.caller_connection import CallerConnection
+from pattern_storage.storage.errors import ContractInvalid
 from pattern_storage.storage.job_options import JobOptions, SubmitOptions
 from pattern_storage.storage.result_data import (
     DeletedPattern,
@@ -191,8 +192,11 @@ class PatternStorageClient(
         return checked
 
     def get(self, correlation_id: UUID | str) -> Job:
-        """Return the job of this id, without asking a server. Raises ValueError if it is not a UUID."""
-        return Job(self, correlation_id if isinstance(correlation_id, UUID) else UUID(str(correlation_id)))
+        """Return the job of this id, without asking a server. Raises ContractInvalid if it is not a UUID."""
+        try:
+            return Job(self, correlation_id if isinstance(correlation_id, UUID) else UUID(str(correlation_id)))
+        except ValueError:
+            raise ContractInvalid(f"correlation_id must be a UUID, not {str(correlation_id)[:100]!r}") from None
 
     def results(self, jobs: Iterable[Job], timeout: float = 10.0) -> Iterator[tuple[Job, ModelResult]]:
         """Yield each job with its result as they complete, over one subscription; `timeout` seconds for all of them.

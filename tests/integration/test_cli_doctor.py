@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, LiteralString
 
 import psycopg
@@ -66,6 +67,18 @@ def test_its_exit_codes_are_those_of_its_help(doctor: Callable[..., Said], datab
     ):
         assert f"{code} {meaning}" in said
         assert doctor(**urls).code == code
+
+
+def test_an_imports_file_that_is_wrong(
+    doctor: Callable[..., Said], database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.toml"
+    bad.write_text("[[import")
+    said = doctor("--json", DATABASE_URL=database_url, REDIS_URL=redis_url, PATTERN_STORAGE_IMPORTS_FILE=str(bad))
+    assert f"{bad} is not TOML" in found_wrong(said)["imports file"]["found"]
+    bad.write_text("")
+    said = doctor("--json", DATABASE_URL=database_url, REDIS_URL=redis_url, PATTERN_STORAGE_IMPORTS_FILE=str(bad))
+    assert "imports file" not in found_wrong(said)
 
 
 def test_a_second_installation_on_the_same_redis(

@@ -212,5 +212,5 @@ class TestStatus:
 
     @pytest.mark.parametrize("value", ["no uuid", "", "1234", 1234, None])
     def test_id_that_is_no_uuid(self, client: PatternStorageClient, value: Any) -> None:
-        with pytest.raises(ValueError, match="UUID"):
+        with pytest.raises(ContractInvalid, match="correlation_id must be a UUID, not"):
             client.get(value)
