@@ -30,6 +30,7 @@ SET operation = excluded.operation, pattern_name = excluded.pattern_name, queue 
 -- Remove attempts of jobs that have ended, which are there where a copy was counted just when another one ended, and of
 -- jobs that began longer ago than the ledger remembers any.
 DELETE FROM job_attempts
-WHERE (first_at < now() - interval '1 day'
-       AND EXISTS (SELECT FROM job_ledger WHERE job_ledger.correlation_id = job_attempts.correlation_id))
-   OR first_at < now() - make_interval(days => %(days)s)
+-- One condition on the time, which an index has. `days` is one at least.
+WHERE first_at < now() - interval '1 day'
+  AND (first_at < now() - make_interval(days => %(days)s)
+       OR EXISTS (SELECT FROM job_ledger WHERE job_ledger.correlation_id = job_attempts.correlation_id))

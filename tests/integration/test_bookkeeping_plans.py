@@ -33,6 +33,9 @@ def cancelled(jobs: int) -> dict[str, Any]:
 #: Block, values, and rows that it may read.
 STATEMENTS: list[tuple[str, dict[str, Any], int]] = [
     ("purge_ledger", {"days": 30, "step": STEP}, 3 * STEP),
+    # None is old enough.
+    ("purge_attempts", {"days": 30}, 0),
+    ("purge_retries", {"days": 30, "step": STEP}, 0),
     ("find_job", {"correlation_id": ABSENT}, 1),
     ("job_states", {"ids": [UUID(int=number) for number in range(20)]}, 1),
     ("record_job", RECORDED, 1),
