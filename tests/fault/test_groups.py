@@ -10,6 +10,7 @@ from celery import Celery
 from tests.fix_celery import BLOCKED, locked_patterns, worker_connections
 from tests.fix_faults import GROUPS, SAFE, SOON, Launch
 from tests.fix_load import Load
+from tests.fix_pool_claims import SLOW
 from tests.fix_process import DEADLINE, wait_until
 from tests.fix_storage import contract, make_pattern
 
@@ -42,6 +43,24 @@ def test_one_bad_job_of_each_kind(launch: Launch, load: Load, pool: str) -> None
         "unique_violation", "validation_error", "validation_error", "foreign_key_violation"
     ]  # fmt: skip
     assert load.count("pattern_templates") == 10
+
+
+def test_one_slow_job_does_not_fail_the_others(launch: Launch, load: Load) -> None:
+    """The group passes the limit, and then the slow one alone."""
+    load.watch_attempts()
+    with load.connect() as connection:
+        connection.execute(SLOW)
+    slow = load.insert("slow")
+    slow.data["usage_count"] = 60
+    jobs = load.inserts(10)
+    load.submit([*jobs[:5], slow, *jobs[5:]])
+    limits = {"PATTERN_STORAGE_TASK_SOFT_TIME_LIMIT": "2", "PATTERN_STORAGE_TASK_TIME_LIMIT": "5"}
+    launch(load.database_url, load.redis_url, concurrency=1, env=SOON | SAFE | limits)
+    outcomes = load.settle()
+    assert outcomes.counts == {"done": 10, "failed": 1}
+    result = load.client.get(slow.correlation_id).result(DEADLINE)
+    assert result.metadata["error_type"] == "time_limit_exceeded"
+    assert load.counted() == {}
 
 
 def test_one_locked_row_does_not_hold_the_others(launch: Launch, load: Load) -> None:
