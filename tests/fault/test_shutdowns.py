@@ -1,5 +1,8 @@
 """Warm, soft and cold shutdown while a group runs: nothing is lost, done twice, or an attempt that did not begin."""
 
+import json
+from uuid import UUID
+
 import pytest
 import redis
 
@@ -19,7 +22,7 @@ PATIENT = SOON | SAFE | {
 }  # fmt: skip
 WAYS = {
     "warm": {},
-    "soft": {"REMAP_SIGTERM": "SIGQUIT", "PATTERN_STORAGE_SOFT_SHUTDOWN_TIMEOUT": "15"},
+    "soft": {"REMAP_SIGTERM": "SIGQUIT", "PATTERN_STORAGE_SOFT_SHUTDOWN_TIMEOUT": "5"},
     "cold": {"REMAP_SIGTERM": "SIGQUIT", "PATTERN_STORAGE_SOFT_SHUTDOWN_TIMEOUT": "0"},
 }
 
@@ -32,23 +35,29 @@ def test_shutdown(launch: Launch, load: Load, way: str) -> None:
         connection.execute(SLOW)
     slow = load.insert("slow")
     slow.data["usage_count"] = 3
-    jobs = [slow, *load.inserts(2 * SIZE - 1)]
+    jobs = [slow, *load.inserts(3 * SIZE - 1)]
+    ids = [job.correlation_id for job in jobs]
     load.submit(jobs)
     worker = launch(load.database_url, load.redis_url, concurrency=1, env=PATIENT | WAYS[way])
-    begun = jobs[: SIZE if GROUPS else 1]
     wait_until(lambda: sleeps(load.database_url), "the first ones run")
-    code = worker.stop()
-    ended = load.count("job_ledger")
-    print(way, code, ended)
-    with redis.Redis.from_url(load.redis_url) as store:
-        left = messages(store)
-    assert ended + left["storage"] == len(jobs)
-    assert sum(left.values()) == left["storage"]
+    assert worker.stop() == 0
+    with redis.Redis.from_url(load.redis_url) as store, load.connect() as connection:
+        waiting = {UUID(json.loads(raw)["headers"]["id"]) for raw in store.lrange("storage", 0, -1)}
+        assert sum(messages(store).values()) == len(waiting)
+        ended = {row["correlation_id"] for row in connection.execute("SELECT correlation_id FROM job_ledger")}
+    assert ended | waiting == set(ids)
     if way == "cold":
-        assert ended == 0
+        assert ended == set()
     else:
-        assert ended >= len(begun)
+        assert ended >= begun(ids)
+        # Nobody replays what has begun and ended.
+        assert not waiting & begun(ids)
     start_again(worker)
     assert load.settle(30.0).counts == {"done": len(jobs)}
-    print(load.counted())
-    assert load.counted().keys() <= {job.correlation_id for job in (begun if way == "cold" else ())}
+    # Celery cannot tell of a group that is in the pipe of a process whether that has begun with it.
+    assert load.counted().keys() <= set(ids[: 2 * SIZE if GROUPS else 1])
+
+
+def begun(ids: list[UUID]) -> set[UUID]:
+    """The jobs of the group that is running, or the job."""
+    return set(ids[: SIZE if GROUPS else 1])
