@@ -30,6 +30,10 @@ def test_canvas(launch: Launch, load: Load, pool: str) -> None:
         assert chained.get(timeout=DEADLINE)["success"]
         assert body.get(timeout=DEADLINE)["success"]
         assert linked.get(timeout=DEADLINE)["success"]
+        # Celery leaves its connections to the end of the process.
+        backend: Any = app.backend
+        backend.result_consumer.stop()
+        backend.client.close()
     wait_until(lambda: load.count("pattern_templates") == 36, "the link is called")
     with load.connect() as connection:
         written = connection.execute("SELECT category FROM pattern_templates ORDER BY created_at, id").fetchall()

@@ -109,7 +109,7 @@ REVOKED = (
 
 
 def test_updates_and_deletes_of_one_pattern_keep_queue_order(launch: Launch, load: Load) -> None:
-    """The last of ten updates in a queue wins; a delete behind them finds the pattern, and an update behind that not."""
+    """The last of ten updates in a queue wins; a delete behind them finds the pattern, an update behind that none."""
     kept, gone = load._seed([str(uuid4()), str(uuid4())]).values()
     updates = {
         row: [contract("update", pattern_id=row, data={"usage_count": number}) for number in range(1, 11)]
