@@ -130,7 +130,7 @@ def waits(load: Load) -> None:
 
 
 #: Connections that have waited for longer than a group would.
-BLOCKED_ALONE = BLOCKED + SQL(" AND query_start < clock_timestamp() - interval '0.5 s'")
+BLOCKED_ALONE = SQL("wait_event_type = 'Lock' AND query_start < clock_timestamp() - interval '0.5 s'")
 
 
 def one_update(load: Load) -> ModelContractPatternStorage:
