@@ -42,8 +42,11 @@ test: $(STAMP) ## run the tests against real PostgreSQL and Valkey, with coverag
 test-system: $(STAMP) ## run what starts many processes or fills memory: services, forks, demo, `up`, each block of the docs
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=10 tests/system $(AGAIN)
 
-# The fault tests whose jobs are executed in groups, unless that is turned off.
-ALONE := $(addprefix tests/fault/test_,workers.py lease.py deadly_jobs.py attempts.py pools.py postgresql.py)
+# The fault tests whose jobs are executed in groups, unless that is turned off, and the tests of whole workers.
+ALONE := $(addprefix tests/fault/test_,$(addsuffix .py, \
+  workers group_kills groups deadly_jobs attempts lease replacements shutdowns pools pool_sizes canvas \
+  postgresql network redis result_backend relay expect))
+ALONE += $(addprefix tests/integration/test_,$(addsuffix .py,foreign_app reused_ids tasks task_failures))
 
 .PHONY: test-faults
 test-faults: test-faults-grouped test-faults-alone ## kill, cut, stall and restart everything under load

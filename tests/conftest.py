@@ -8,6 +8,7 @@ pytest_plugins = [
     "tests.fix_reader",
     "tests.fix_redis_fault",
     "tests.fix_faults",
+    "tests.fix_deadly_steps",
     "tests.fix_loading",
     "tests.fix_rabbitmq",
     "tests.fix_pgbouncer",

@@ -1,5 +1,6 @@
 """Workers to be killed, on servers that can be stopped, and the settings with which jobs come back soon."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,6 +36,10 @@ AT_ONCE = SOON | {
 #: kombu's own transport loses what it has popped and not yet recorded when the whole worker dies (field-notes.md).
 STOCK = {"PATTERN_STORAGE_SAFE_TRANSPORT": "false"}
 SAFE = {"PATTERN_STORAGE_SAFE_TRANSPORT": "true"}
+
+#: Whether workers execute jobs in groups: `make test-faults-alone` runs some modules once more without.
+GROUPS = os.environ.get("TEST_GROUP_EXECUTION", "1") != "0"
+needs_groups = pytest.mark.skipif(not GROUPS, reason="a part of group execution, which this run has turned off")
 
 
 def crash(worker: StorageWorker) -> None:

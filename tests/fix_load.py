@@ -29,6 +29,15 @@ CREATE TRIGGER note_effect AFTER INSERT OR UPDATE OR DELETE ON pattern_templates
     FOR EACH ROW EXECUTE FUNCTION note_effect();
 """
 
+#: Writes down every attempt that is counted; the count of a job goes when it ends.
+WATCH_ATTEMPTS = """
+CREATE TABLE counted_attempts (job uuid, deliveries integer);
+CREATE FUNCTION note_attempt() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO counted_attempts VALUES (NEW.correlation_id, NEW.deliveries);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note_attempt AFTER INSERT OR UPDATE ON job_attempts FOR EACH ROW EXECUTE FUNCTION note_attempt();
+"""
 
 SEED = """
 INSERT INTO pattern_templates (pattern_name, pattern_type, language, template_code, source)
@@ -126,6 +135,24 @@ class Load:
                 return row is not None and row["number"] >= number
 
             wait_until(enough, f"{number} jobs have ended")
+
+    def watch_attempts(self) -> None:
+        """Write down from now on which attempts are counted."""
+        with self.connect() as connection:
+            connection.execute(WATCH_ATTEMPTS)
+
+    def counted(self) -> dict[UUID, int]:
+        """Jobs whose attempts were counted since `watch_attempts`, whether they have ended or not, and how many."""
+        with self.connect() as connection:
+            found = connection.execute("SELECT job, max(deliveries) AS deliveries FROM counted_attempts GROUP BY 1")
+            return {row["job"]: row["deliveries"] for row in found}
+
+    def transactions(self) -> int:
+        """In how many transactions the ends of jobs were recorded."""
+        with self.connect() as connection:
+            row = connection.execute("SELECT count(DISTINCT xmin::text) AS number FROM job_ledger").fetchone()
+            assert row
+            return int(row["number"])
 
     def statuses(self) -> Counter[str]:
         return Counter(self.client.get(job).status() for job in self.accepted)

@@ -20,10 +20,11 @@ MAX_ATTEMPTS = 3
 ENVIRONMENT = SOON | STOCK | {"PATTERN_STORAGE_MAX_ATTEMPTS": str(MAX_ATTEMPTS)}
 
 #: Fails a job's statement with the SQLSTATE in `category`, as many times as `complexity_score` says. Attempts are
-#: counted by a sequence: what it counts does not roll back.
+#: counted by a sequence: what it counts does not roll back. A try in a group, whose sessions wait for locks for 0.2 s,
+#: fails as well, and is no attempt.
 FAILING = """
 CREATE FUNCTION fail_on_purpose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-    IF nextval('"' || NEW.source || '"') <= NEW.usage_count THEN
+    IF current_setting('lock_timeout') = '200ms' OR nextval('"' || NEW.source || '"') <= NEW.usage_count THEN
         RAISE EXCEPTION 'on purpose' USING ERRCODE = NEW.category;
     END IF;
     RETURN NEW;
@@ -73,9 +74,7 @@ def test_each_kind_of_failure(launch: Launch, load: Load) -> None:
     lasting = {state: failing(load, state, 99) for state in TRANSIENT}
     permanent = {state: failing(load, state, 99) for state in PERMANENT}
     load.submit([*passing.values(), *lasting.values(), *permanent.values()])
-    # What was tried in a group is no attempt, and this test's trigger counts every one.
-    alone = {"PATTERN_STORAGE_GROUP_EXECUTION": "0"}
-    worker = launch(load.database_url, load.redis_url, env=ENVIRONMENT | alone)
+    worker = launch(load.database_url, load.redis_url, env=ENVIRONMENT)
     outcomes = load.settle()
     assert outcomes.counts == {"done": len(passing), "dead letter": len(lasting), "failed": len(permanent)}
     with load.connect() as connection:
@@ -130,6 +129,10 @@ def waits(load: Load) -> None:
     wait_until(lambda: worker_connections(load.database_url, BLOCKED), "the job waits for the row")
 
 
+#: Connections that have waited for longer than a group would.
+BLOCKED_ALONE = SQL("wait_event_type = 'Lock' AND query_start < clock_timestamp() - interval '0.5 s'")
+
+
 def one_update(load: Load) -> ModelContractPatternStorage:
     return next(one for one in load.mixed(30) if one.operation == "update")
 
@@ -179,13 +182,14 @@ class TestRealConflicts:
                 " $$ BEGIN PERFORM FROM gate FOR UPDATE; RETURN NEW; END $$;"
                 "CREATE TRIGGER pass_gate AFTER UPDATE ON pattern_templates FOR EACH ROW EXECUTE FUNCTION pass_gate()"
             )
-            # A group would give up its locks before PostgreSQL looks for a deadlock.
-            alone = {"PATTERN_STORAGE_GROUP_EXECUTION": "0"}
-            worker = launch(load.database_url, load.redis_url, env=ENVIRONMENT | alone)
+            # Time for what follows.
+            setting(load, "deadlock_timeout", "3s")
+            worker = launch(load.database_url, load.redis_url, env=ENVIRONMENT)
             with other.transaction():
                 other.execute("SELECT FROM gate FOR UPDATE")
                 load.submit([job])
-                waits(load)
+                # A group gives up its locks before PostgreSQL looks for a deadlock; then the job goes alone.
+                wait_until(lambda: worker_connections(load.database_url, BLOCKED_ALONE), "the job waits for the gate")
                 other.execute("SELECT FROM pattern_templates WHERE id = %s FOR UPDATE", [job.pattern_id])
         outcomes = load.settle()
         assert outcomes.counts == {"done": 1}

@@ -92,6 +92,7 @@ def kill_workers_until_dead_letter(worker: StorageWorker, load: Load, others: in
 @pytest.mark.parametrize("dies", ["process", "worker"])
 def test_a_job_that_always_kills(launch: Launch, load: Load, deadly: dict[str, str], dies: str) -> None:
     """It becomes a dead letter, by attempts that PostgreSQL has counted, and other jobs go on."""
+    load.watch_attempts()
     times = SOON if dies == "process" else AT_ONCE
     worker = launch(load.database_url, load.redis_url, "--include=deadly", env=times | deadly | {"DEADLY": dies} | SAFE)
     poison = load.insert("early")
@@ -103,6 +104,9 @@ def test_a_job_that_always_kills(launch: Launch, load: Load, deadly: dict[str, s
         deaths = kill_workers_until_dead_letter(worker, load, others=5)
         assert deaths == MAX_ATTEMPTS
     outcomes = load.settle()
+    if dies == "process":
+        # What it takes along, of a group or in the other process, are no attempts of these.
+        assert load.counted() == {poison.correlation_id: MAX_ATTEMPTS}
     assert outcomes.counts == {"dead letter": 1, "done": len(load.accepted) - 1}
     result = load.client.get(poison.correlation_id).result(DEADLINE)
     assert result.metadata["error_type"] == "worker_lost"

@@ -1,5 +1,6 @@
 """Groups with every kind of job that must not spoil its neighbours: each job has its own outcome."""
 
+import re
 from uuid import UUID, uuid4
 
 import psycopg
@@ -7,8 +8,9 @@ import pytest
 from celery import Celery
 
 from tests.fix_celery import BLOCKED, locked_patterns, worker_connections
-from tests.fix_faults import SAFE, SOON, Launch
+from tests.fix_faults import GROUPS, SAFE, SOON, Launch
 from tests.fix_load import Load
+from tests.fix_pool_claims import SLOW
 from tests.fix_process import DEADLINE, wait_until
 from tests.fix_storage import contract, make_pattern
 
@@ -24,14 +26,41 @@ def test_one_bad_job_of_each_kind(launch: Launch, load: Load, pool: str) -> None
     orphan = contract("insert", data=make_pattern(parent_pattern_id=str(uuid4()), source="orphan"))
     with pytest.raises(ValueError, match="confidence_score"):
         load.client.submit(bad)
+    load.submit(good[:5])
+    # Past our client, as any Celery application.
+    with Celery("theirs", broker=load.redis_url, set_as_current=False) as app:
+        app.send_task(
+            "storage.insert", kwargs={"contract": {"data": bad.data}}, task_id=str(bad.correlation_id), queue="storage"
+        )
     load.client.submit(missing)
-    load.submit([*good, twice, orphan])
+    load.submit([*good[5:], twice, orphan])
     launch(load.database_url, load.redis_url, concurrency=1, pool=pool, env=SOON | SAFE)
     outcomes = load.settle()
     assert outcomes.counts == {"done": 10, "failed": 2}
     kinds = {one.correlation_id: load.client.get(one.correlation_id).result(DEADLINE).metadata["error_type"]
-             for one in (twice, missing, orphan)}  # fmt: skip
-    assert list(kinds.values()) == ["unique_violation", "validation_error", "foreign_key_violation"]
+             for one in (twice, missing, bad, orphan)}  # fmt: skip
+    assert list(kinds.values()) == [
+        "unique_violation", "validation_error", "validation_error", "foreign_key_violation"
+    ]  # fmt: skip
+    assert load.count("pattern_templates") == 10
+
+
+def test_one_slow_job_does_not_fail_the_others(launch: Launch, load: Load) -> None:
+    """The group passes the limit, and then the slow one alone."""
+    load.watch_attempts()
+    with load.connect() as connection:
+        connection.execute(SLOW)
+    slow = load.insert("slow")
+    slow.data["usage_count"] = 60
+    jobs = load.inserts(10)
+    load.submit([*jobs[:5], slow, *jobs[5:]])
+    limits = {"PATTERN_STORAGE_TASK_SOFT_TIME_LIMIT": "2", "PATTERN_STORAGE_TASK_TIME_LIMIT": "5"}
+    launch(load.database_url, load.redis_url, concurrency=1, env=SOON | SAFE | limits)
+    outcomes = load.settle()
+    assert outcomes.counts == {"done": 10, "failed": 1}
+    result = load.client.get(slow.correlation_id).result(DEADLINE)
+    assert result.metadata["error_type"] == "time_limit_exceeded"
+    assert load.counted() == {}
 
 
 def test_one_locked_row_does_not_hold_the_others(launch: Launch, load: Load) -> None:
@@ -57,11 +86,20 @@ def test_cancelled_and_reused_ids(launch: Launch, load: Load, pool: str) -> None
                 "INSERT INTO job_ledger (correlation_id, result) VALUES (%s, %s)",
                 [one.correlation_id, REVOKED.replace("ID", str(one.correlation_id))],
             )
-    load.client.submit_many(jobs[5:8])
-    launch(load.database_url, load.redis_url, concurrency=1, pool=pool, env=SOON | SAFE)
+    reused = contract("insert", data=make_pattern(), correlation_id=jobs[8].correlation_id)
+    load.client.submit_many([*jobs[5:8], reused])
+    worker = launch(load.database_url, load.redis_url, concurrency=1, pool=pool, env=SOON | SAFE)
     outcomes = load.settle()
     assert outcomes.counts == {"done": 17, "failed": 3}
     assert outcomes.error_types["revoked"] == 3
+    assert load.count("pattern_templates") == 17
+    with load.connect() as connection:
+        [first] = connection.execute(
+            "SELECT result FROM job_ledger WHERE correlation_id = %s", [reused.correlation_id]
+        ).fetchall()
+    assert first["result"]["data"]["pattern_name"] == jobs[8].data["pattern_name"]
+    conflict = rf"\[{reused.correlation_id}\] raised expected: StorageOperationFailed\(.*correlation_conflict"
+    assert len(re.findall(conflict, worker.logs())) == 1
 
 
 REVOKED = (
@@ -71,17 +109,28 @@ REVOKED = (
 
 
 def test_updates_and_deletes_of_one_pattern_keep_queue_order(launch: Launch, load: Load) -> None:
-    """The last of ten updates in a queue wins; a delete behind them finds the pattern."""
-    (row,) = load._seed({str(uuid4()): "update"}).values()
-    order = [contract("update", pattern_id=row, data={"usage_count": number}) for number in range(1, 11)]
-    other = [contract("insert", data=make_pattern()) for _ in range(10)]
-    load.client.submit_many([one for pair in zip(order, other, strict=True) for one in pair])
+    """The last of ten updates in a queue wins; a delete behind them finds the pattern, an update behind that none."""
+    kept, gone = load._seed([str(uuid4()), str(uuid4())]).values()
+    updates = {
+        row: [contract("update", pattern_id=row, data={"usage_count": number}) for number in range(1, 11)]
+        for row in (kept, gone)
+    }
+    delete = contract("delete", pattern_id=gone)
+    late = contract("update", pattern_id=gone, data={"usage_count": 99})
+    others = [contract("insert", data=make_pattern()) for _ in range(10)]
+    rounds = zip(updates[kept], updates[gone], others, strict=True)
+    queue = [*(one for jobs in rounds for one in jobs), delete, late]
+    load.client.submit_many(queue)
     launch(load.database_url, load.redis_url, concurrency=1, env=SOON | SAFE)
-    last = load.client.get(order[-1].correlation_id).result(DEADLINE)
-    assert last.success
+    results = [load.client.get(one.correlation_id).result(DEADLINE) for one in queue]
+    assert [result.success for result in results] == [True] * 31 + [False]
+    assert (results[-2].data["deleted"], results[-1].metadata["error_type"]) == (True, "validation_error")
     with load.connect() as connection:
-        found = connection.execute("SELECT usage_count FROM pattern_templates WHERE id = %s", [row]).fetchall()
-    assert found == [{"usage_count": 10}]
+        found = connection.execute("SELECT id, usage_count FROM pattern_templates WHERE usage_count > 0").fetchall()
+        assert found == [{"id": kept, "usage_count": 10}]
+        assert connection.execute("SELECT FROM pattern_templates WHERE id = %s", [gone]).fetchall() == []
+    # A process that claims may have had some before, alone.
+    assert load.transactions() < len(queue) / 2 if GROUPS else load.transactions() == len(queue)
 
 
 def test_a_revoked_job_of_a_group_ends_alone(launch: Launch, load: Load) -> None:
@@ -127,17 +176,3 @@ def running_job(load: Load) -> UUID:
 
     wait_until(look, "a job has begun")
     return found[0]
-
-
-def test_max_tasks_per_child_counts_jobs(launch: Launch, load: Load) -> None:
-    """A process is replaced after so many jobs, not after so many groups."""
-    load.submit(load.inserts(200))
-    worker = launch(load.database_url, load.redis_url, "--max-tasks-per-child", "40", concurrency=1, env=SOON | SAFE)
-    seen: set[int] = set()
-
-    def replaced() -> bool:
-        seen.update(worker.children())
-        return len(seen) >= 4
-
-    wait_until(replaced, "three processes have been replaced")
-    assert load.settle().counts == {"done": 200}
