@@ -1,6 +1,7 @@
 """A proxy before PostgreSQL that counts round trips: how often a client sends what it then waits for.
 
-That is a simple query, or the Sync after one or more statements of the extended protocol.
+That is a simple query, or the Sync after one or more statements of the extended protocol; not
+Flush, nor the end of a COPY.
 https://www.postgresql.org/docs/18/protocol-flow.html
 """
 
@@ -90,9 +91,10 @@ def counted(database_url: str) -> Iterator[Proxy]:
     proxy, listens, loop = Proxy(database_url), threading.Event(), asyncio.new_event_loop()
 
     async def serve() -> None:
-        async with await proxy.listen():
-            listens.set()
-            await ended.wait()
+        listening = await proxy.listen()
+        listens.set()
+        await ended.wait()
+        listening.close()
         # Connections end with their clients.
         if open_ones := asyncio.all_tasks() - {asyncio.current_task()}:
             _, left = await asyncio.wait(open_ones, timeout=1.0)

@@ -37,6 +37,8 @@ POLL_INTERVAL = 0.2
 OWN = frozenset({"relay"})
 #: Celery's commands for services of another name.
 SUBCOMMANDS = {"imports": "worker"}
+#: Those that execute jobs.
+WORKERS = ("worker", "imports")
 
 
 @dataclass
@@ -134,7 +136,7 @@ def running_services(
                 # Not the user's folder, which may hold packages called tasks, storage or config.
                 directory=folder,
                 environment=environment
-                | ({"PATTERN_STORAGE_SOFT_SHUTDOWN_TIMEOUT": "0"} if name == "worker" else {})
+                | ({"PATTERN_STORAGE_SOFT_SHUTDOWN_TIMEOUT": "0"} if name in WORKERS else {})
                 | {"PATTERN_STORAGE_METRICS_PORT": str((ports or {}).get(name, 0))}
                 | (flower.variables(settings) if name == "flower" else {}),
             )  # fmt: skip
@@ -161,7 +163,7 @@ def running_services(
 
 def _last_signal(name: str) -> signal.Signals:
     """Return the signal with which a service ends soon: a worker hands back what it has not finished."""
-    return signal.SIGQUIT if name == "worker" else signal.SIGTERM
+    return signal.SIGQUIT if name in WORKERS else signal.SIGTERM
 
 
 def _stop(name: str, service: ServerProcess, soft_shutdown_timeout: float) -> None:
@@ -169,7 +171,7 @@ def _stop(name: str, service: ServerProcess, soft_shutdown_timeout: float) -> No
 
     In a warm shutdown, which ends with the last job: Celery's soft shutdown takes all of its seconds if any job runs.
     """
-    if name == "worker" and soft_shutdown_timeout:
+    if name in WORKERS and soft_shutdown_timeout:
         service.ask(signal.SIGTERM, timeout=soft_shutdown_timeout)
     service.stop(_last_signal(name), timeout=STOP_TIMEOUT)
 

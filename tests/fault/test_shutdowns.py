@@ -22,7 +22,7 @@ PATIENT = SOON | SAFE | {
 }  # fmt: skip
 WAYS = {
     "warm": {},
-    "soft": {"REMAP_SIGTERM": "SIGQUIT", "PATTERN_STORAGE_SOFT_SHUTDOWN_TIMEOUT": "5"},
+    "soft": {"REMAP_SIGTERM": "SIGQUIT", "PATTERN_STORAGE_SOFT_SHUTDOWN_TIMEOUT": "15"},
     "cold": {"REMAP_SIGTERM": "SIGQUIT", "PATTERN_STORAGE_SOFT_SHUTDOWN_TIMEOUT": "0"},
 }
 
@@ -34,7 +34,7 @@ def test_shutdown(launch: Launch, load: Load, way: str) -> None:
     with load.connect() as connection:
         connection.execute(SLOW)
     slow = load.insert("slow")
-    slow.data["usage_count"] = 3
+    slow.data["usage_count"] = 10 if way == "cold" else 3
     jobs = [slow, *load.inserts(3 * SIZE - 1)]
     ids = [job.correlation_id for job in jobs]
     load.submit(jobs)

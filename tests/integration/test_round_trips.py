@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -56,11 +57,9 @@ async def test_the_ledger_costs_at_most_one_round_trip(operation: str, database_
 
 @pytest.mark.parametrize("jobs", [1, 64])
 def test_a_group_is_one_round_trip(jobs: int, database_url: str) -> None:
-    with counted(database_url) as proxy:
-        group = GroupConnection(proxy.url, connect_timeout=5)
+    with counted(database_url) as proxy, closing(GroupConnection(proxy.url, connect_timeout=5)) as group:
         for turn in range(3):
             before = proxy.round_trips
             assert None not in group.execute([contract("insert", data=make_pattern()) for _ in range(jobs)])
             # The first one also connects, and looks for the plans of its statements.
             assert turn == 0 or proxy.round_trips == before + 1
-        group.close()

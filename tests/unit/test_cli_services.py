@@ -68,6 +68,48 @@ def test_ctrl_c_before_all_is_up_is_no_success(
     assert capsys.readouterr().err.endswith("stopped\n")
 
 
+#: Notes the signals that it gets, and ends with those that its arguments name.
+NOTES_SIGNALS = """
+import signal, sys
+
+def note(number, frame):
+    print(signal.Signals(number).name, flush=True)
+    if signal.Signals(number).name in sys.argv[1:]:
+        sys.exit()
+
+for number in (signal.SIGTERM, signal.SIGQUIT):
+    signal.signal(number, note)
+print("ready", flush=True)
+while True:
+    signal.pause()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "ends", "seconds", "sent"),
+    [
+        ("worker", "SIGTERM", 60.0, ["SIGTERM"]),
+        ("imports", "SIGTERM", 60.0, ["SIGTERM"]),
+        # Its jobs take longer than they may.
+        ("worker", "SIGQUIT", 0.1, ["SIGTERM", "SIGQUIT"]),
+        ("imports", "SIGQUIT", 0.1, ["SIGTERM", "SIGQUIT"]),
+        ("worker", "SIGQUIT", 0.0, ["SIGQUIT"]),
+        ("beat", "SIGTERM", 60.0, ["SIGTERM"]),
+    ],
+)
+def test_a_worker_has_its_time_and_then_hands_back(
+    name: str, ends: str, seconds: float, sent: list[str], tmp_path: Path
+) -> None:
+    log = ServerLog(tmp_path / "log")
+    account = Account(os.geteuid(), os.getegid(), switched=False)
+    program = [sys.executable, "-c", NOTES_SIGNALS, ends]
+    service = launch(name, program, account=account, log=log, death_signal=signal.SIGKILL)
+    service.wait_ready(lambda: "ready" in log.path.read_text(), timeout=60)
+    services._stop(name, service, seconds)
+    assert not service.running
+    assert log.path.read_text().split() == ["ready", *sent]
+
+
 def test_flower_that_ends_again_and_again_is_left_out_and_another_service_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,7 +13,8 @@ from pattern_storage.tasks.worker.half_read import ResultHandler
 from pattern_storage.tasks.worker.pool.permit import Permit
 from pattern_storage.tasks.worker.pool.process import CLAIMED, PoolProcess
 
-#: Bytes of a pipe to a process: more than a group of 32 usual jobs has, and Linux' limit for a user who is not root.
+#: Bytes of a pipe to a process: more than a group of 32 usual jobs has, and Linux' limit for a user who is not root. A
+#: call that has not room in it is not written ahead: when the worker ends, Celery leaves it half written.
 PIPE_SIZE = 1 << 20
 #: Seconds since a group began, until which the next one may be written behind it.
 SHORT = 0.25
@@ -92,12 +93,20 @@ class Pool(asynpool.AsynPool):
         Celery's own discards those that wait in a pipe as well, although their process will execute them: nobody would
         acknowledge their jobs, and a process that is to exit would wait half a minute for somebody to read its answer.
         """
-        given = [call for call in self._cache.values() if not call._accepted and call._write_to is not None]
-        for call in given:
+        given = [
+            (call, call._write_to) for call in self._cache.values() if not call._accepted and call._write_to is not None
+        ]
+        for call, _ in given:
             call._accepted = True
-        super().flush()
-        for call in given:
-            call._accepted = False
+        try:
+            super().flush()
+        finally:
+            for call, process in given:
+                # Its process may have said meanwhile that it has begun.
+                call._accepted = call._worker_pid is not None
+                # By now another process may have the place of one that has ended.
+                if not call._accepted and (process not in self._pool or not process._is_alive()):
+                    call.discard()
 
     def process_flush_queues(self, proc: Any) -> None:
         """Read what a process has still reported; then its job is lost if it had claimed one."""
@@ -137,7 +146,9 @@ class Pool(asynpool.AsynPool):
                 # The process that may wait for messages itself comes last.
                 claimer = self._claimer
                 write([next((pipe for pipe in free if claimer is None or pipe != claimer.inqW_fd), min(free))])
-            elif is_group and (pipe := self._pipe_ahead()) is not None:
+            elif (
+                is_group and self._cache[job]._payload[-1] < PIPE_SIZE // 2 and (pipe := self._pipe_ahead()) is not None
+            ):
                 self._busy_workers.discard(pipe)
                 write([pipe])
 
