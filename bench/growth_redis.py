@@ -1,4 +1,4 @@
-"""What jobs leave in Redis: memory and keys after 1,000,000 of them, which a worker has executed."""
+"""Memory and keys of Redis after 1,000,000 jobs, and the memory of the worker that executed them."""
 
 import subprocess
 import sys

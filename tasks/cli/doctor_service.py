@@ -48,6 +48,11 @@ def check_service(settings: Settings, served: Collection[str] | None) -> Iterato
 
     `served` are the queues that a running worker takes from; None where that is not known.
     """
+    if settings.imports_file is not None:
+        try:
+            load_entries(settings.imports_file)
+        except ImportsFileInvalid as error:
+            yield Finding("imports file", False, one_line(str(error)), "beat plans by it, once it is right")
     tables = None
     with suppress(StorageError):
         tables = query(_read, settings)
@@ -110,11 +115,6 @@ def _imports(settings: Settings, tables: Bookkeeping) -> Iterator[Finding]:
         if each.open > settings.import_time_limit:
             advice = f"is there a worker for the queue imports? 'pattern-storage imports stop {each.name}' ends it"
             yield Finding(f"import {each.name}", False, f"a run is open for {each.open:,.0f} s", advice)
-    if settings.imports_file is not None:
-        try:
-            load_entries(settings.imports_file)
-        except ImportsFileInvalid as error:
-            yield Finding("imports file", False, one_line(str(error)), "beat plans by it, once it is right")
     count = sum(1 for each in tables.imports if each.open)
     paused = f", paused: {', '.join(tables.paused_imports)}" if tables.paused_imports else ""
     yield Finding("imports", True, f"{plural(count, 'open run')}{paused}")
