@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.peers import environment, report
 from bench.peers.plan import SINGLE, Plan, estimate, measure
-from bench.peers.recorded import KEPT, Recorded, best_peer, ratios
+from bench.peers.recorded import KEPT, Recorded, best_peers, ratios
 from bench.peers.registry import OURS, PEERS
 from bench.peers.results import PARTS
 from bench.peers.servers import running
@@ -54,10 +54,11 @@ def plan_of(chosen: argparse.Namespace, recorded: Recorded) -> Plan:
             chosen.part or list(PARTS), chosen.peers, chosen.rounds, chosen.finals, chosen.jobs, chosen.processes,
             chosen.most,
         )  # fmt: skip
-    best = best_peer(recorded)
-    if best is None:
+    best = best_peers(recorded)
+    if not best:
         sys.exit("there are no figures to compare with: make bench")
-    return Plan(["jobs", "enqueue", "latency"], [OURS.name, "celery", best], jobs=4_000, seconds=1.0)
+    peers = dict.fromkeys([OURS.name, "celery", *best])
+    return Plan(list(SINGLE), list(peers), rounds=2, jobs=4_000, calls=(2_000, 4_000), seconds=1.0, quick=True)
 
 
 def fallen(now: dict[str, float], before: dict[str, float]) -> list[str]:

@@ -10,7 +10,7 @@ from bench.peers.batches import SIZES, batches
 from bench.peers.registry import OURS, PEERS, Peer
 from bench.peers.results import Results
 from bench.peers.servers import Servers
-from bench.peers.session import enqueue, session
+from bench.peers.session import enqueue, postgres_round_trips, session
 
 #: Peers of the parts where each takes minutes, if none are named.
 COMPARED = {"processes": (OURS.name, "celery", "dramatiq", "saq"), "rows": (OURS.name, "celery")}
@@ -18,8 +18,10 @@ COMPARED["queued"] = COMPARED["rows"]
 #: Parts that are measured peer by peer, in rounds.
 SINGLE = ("jobs", "enqueue", "latency")
 #: Seconds that a peer takes in a round of a part, about, and what a part takes besides.
-SECONDS = {"jobs": 15, "enqueue": 6, "latency": 8, "processes": 32, "rows": 48, "queued": 60, "batches": 40}
+SECONDS = {"jobs": 15, "enqueue": 6, "latency": 8, "processes": 32, "rows": 144, "queued": 180, "batches": 40}
 BESIDES = {"rows": 150}
+#: Jobs of which the round trips to PostgreSQL are counted, and seconds that this takes.
+COUNTED, COUNTING = 1_000, 8
 #: Jobs in the queue in the parts that fill it for each size.
 FEW = 3_000
 #: Peers that are measured in the rounds after, usually.
@@ -43,12 +45,19 @@ class Plan:
     calls: tuple[int, int] = (4_000, 8_000)
     #: Of each of the three latencies.
     seconds: float = 1.5
+    #: Only what ratios are made of.
+    quick: bool = False
 
     def peers_of(self, part: str) -> list[Peer]:
         """Return the peers of one part."""
         if part == "batches":
             return [OURS]
         return [PEERS[name] for name in self.peers or COMPARED.get(part, tuple(PEERS))]
+
+    @property
+    def counts_round_trips(self) -> bool:
+        """Whether those to PostgreSQL are counted, which takes a session of each peer."""
+        return "jobs" in self.parts and not self.quick
 
     def all_peers(self) -> list[Peer]:
         """Return the peers of all parts."""
@@ -60,7 +69,7 @@ class Plan:
         return self.jobs if part in SINGLE else min(self.jobs, FEW)
 
     def rounds_of(self, part: str) -> int:
-        """Return how often a part is measured: what takes minutes is measured once or twice."""
+        """Return how often a part is measured; `rows` and `queued` measure each of their sizes several times."""
         return min(self.rounds, {"processes": 2, "rows": 1, "queued": 1}.get(part, self.rounds))
 
 
@@ -82,8 +91,14 @@ def finalists(results: Mapping[str, Results]) -> list[Peer]:
 def estimate(plan: Plan) -> float:
     """Return about how many seconds it takes on a machine that does nothing else."""
     singles = sum(SECONDS[part] for part in plan.parts if part in SINGLE)
-    return plan.finals * FINALISTS * singles + sum(
-        plan.rounds_of(part) * len(plan.peers_of(part)) * SECONDS[part] + BESIDES.get(part, 0) for part in plan.parts
+    counting = COUNTING * len(plan.peers_of("jobs")) if plan.counts_round_trips else 0
+    return (
+        counting
+        + plan.finals * FINALISTS * singles
+        + sum(
+            plan.rounds_of(part) * len(plan.peers_of(part)) * SECONDS[part] + BESIDES.get(part, 0)
+            for part in plan.parts
+        )
     )
 
 
@@ -96,6 +111,10 @@ def measure(plan: Plan, servers: Servers, folder: Path) -> dict[str, Results]:
         print(f"{time.monotonic() - begun:6.0f} s: {what}", flush=True)
 
     singles = [part for part in SINGLE if part in plan.parts]
+    for peer in plan.peers_of("jobs") if plan.counts_round_trips else ():
+        found = postgres_round_trips(peer, servers, plan.processes, folder, min(plan.jobs, COUNTED))
+        results["jobs"].add(peer.name, {"postgres_round_trips": found})
+        tell(f"PostgreSQL's round trips, {peer.name}")
     for number in range(plan.rounds if singles else 0):
         for peer in plan.peers_of(singles[0]):
             _single(plan, peer, servers, folder, results)

@@ -90,8 +90,13 @@ def ratios(parts: Mapping[str, Rows], peers: Iterable[str] | None = None) -> dic
     return found
 
 
-def best_peer(recorded: Recorded) -> str | None:
-    """Return the peer with the most jobs a second, apart from Celery; None if nothing is recorded."""
-    rows = recorded.parts.get("jobs", {})
-    others = [name for name in rows if not name.startswith((OURS.name, "celery"))]
-    return max(others, key=lambda name: rows[name]["jobs_per_second"].median, default=None)
+def best_peers(recorded: Recorded) -> list[str]:
+    """Return the peers that were best in one of the ratios, each once."""
+    found = []
+    for ratio in RATIOS:
+        rows = recorded.parts.get(ratio.part, {})
+        others = {name: rows[name][ratio.metric].median for name in rows if not name.startswith(OURS.name)}
+        if others and ratio.peer is None:
+            choose: Callable[..., str] = min if ratio.less else max
+            found.append(choose(others, key=others.__getitem__))
+    return sorted(set(found))

@@ -42,6 +42,12 @@ PEERS = {
             single=True,
         ),
         Peer(
+            "pattern-storage-asyncio",
+            "peer_pattern_storage_asyncio",
+            OURS.worker,
+            "the worker as installed, the asyncio client",
+        ),
+        Peer(
             "celery",
             "peer_celery",
             "celery -A peer_celery worker -c {processes} --loglevel WARNING --without-gossip --without-mingle",

@@ -27,6 +27,7 @@ PARTS: dict[str, tuple[Column, ...]] = {
         CPU,
         Column("Redis round trips", "redis_round_trips", 1),
         Column("Redis commands", "redis_commands", 1),
+        Column("PostgreSQL round trips", "postgres_round_trips", 2),
         Column("SQL statements", "statements", 1),
         Column("transactions", "transactions", 2),
         Column("memory MiB", "memory_mib"),
@@ -55,7 +56,7 @@ PARTS: dict[str, tuple[Column, ...]] = {
         Column("of COPY", "of_copy", 2),
         Column("one batch p50 ms", "batch_ms:50", 1),
     ),
-    "rows": (JOBS, CPU, Column("PostgreSQL ms", "sql_ms", 3), Column("low load p50 ms", "low_ms:50", 1)),
+    "rows": (JOBS, CPU, Column("PostgreSQL CPU ms", "postgres_ms", 3), Column("low load p50 ms", "low_ms:50", 1)),
     "queued": (
         JOBS,
         CPU,

@@ -10,6 +10,7 @@ from typing import Any
 from bench.peers.environment import variables
 from bench.peers.processes import Driver, Workers
 from bench.peers.registry import Peer
+from bench.peers.round_trips import counted
 from bench.peers.servers import Servers
 
 #: Jobs that go first: every process has imported, connected and prepared its statements then.
@@ -117,10 +118,21 @@ class Session:
 
 
 @contextmanager
-def session(peer: Peer, servers: Servers, processes: int, folder: Path, *, keep: bool = False) -> Iterator[Session]:
-    """Yield a warm session, on emptied servers, or with the patterns that are there."""
+def session(
+    peer: Peer, servers: Servers, processes: int, folder: Path, *, keep: bool = False, database_url: str | None = None
+) -> Iterator[Session]:
+    """Yield a warm session, on emptied servers, or with the patterns that are there.
+
+    Args:
+        peer: The peer.
+        servers: The servers.
+        processes: How many worker processes.
+        folder: For logs.
+        keep: Leave the patterns that are there.
+        database_url: What the workers connect to; PostgreSQL itself if left out.
+    """
     servers.empty(keep=keep)
-    environment = variables(servers.database_url, servers.redis_url)
+    environment = variables(database_url or servers.database_url, servers.redis_url)
     with ExitStack() as stack:
         # The driver first: where a peer keeps its queue in PostgreSQL, that makes the tables.
         driver = stack.enter_context(_driver(peer, servers, folder))
@@ -132,6 +144,17 @@ def session(peer: Peer, servers: Servers, processes: int, folder: Path, *, keep:
             driver.do("collect", sample=SAMPLE)
             workers.wait_idle()
         yield Session(peer, servers, workers, driver, folder)
+
+
+def postgres_round_trips(peer: Peer, servers: Servers, processes: int, folder: Path, jobs: int) -> float:
+    """Return how often workers wait for PostgreSQL, for each job. What counts that takes time, so nothing else is."""
+    with (
+        counted(servers.database_url) as proxy,
+        session(peer, servers, processes, folder, database_url=proxy.url) as warm,
+    ):
+        before = proxy.round_trips
+        warm.drain(jobs)
+        return (proxy.round_trips - before) / jobs
 
 
 def enqueue(peer: Peer, servers: Servers, folder: Path, *, one_by_one: int, at_once: int) -> dict[str, float]:

@@ -15,6 +15,8 @@ ROWS = (1_000, 10_000, 100_000, 1_000_000)
 QUEUED = (1_000, 10_000, 100_000)
 #: Jobs that are looked at, where more are in the queue.
 FIRST = 3_000
+#: How often each is measured at each number of rows or of queued jobs.
+REPEATED = 3
 
 
 FILL = """
@@ -45,7 +47,7 @@ def processes(peers: Iterable[Peer], servers: Servers, folder: Path, jobs: int, 
 def queued(peers: Iterable[Peer], servers: Servers, folder: Path, results: Results, sizes: Iterable[int]) -> None:
     """Measure each peer's first jobs while few and while many wait behind them."""
     for size in sizes:
-        for peer in peers:
+        for peer in [*peers] * REPEATED:
             with session(peer, servers, 2, folder) as warm:
                 results.add(label(peer, size), warm.drain(size, first=min(size, FIRST)))
 
@@ -57,7 +59,7 @@ def rows(
     servers.empty()
     for size in sizes:
         fill(servers, size)
-        for peer in peers:
+        for peer in [*peers] * REPEATED:
             with session(peer, servers, 2, folder, keep=True) as warm:
                 results.add(label(peer, size), {**warm.drain(jobs), "low_ms": warm.alone(1.5)})
 

@@ -8,7 +8,7 @@ import pytest
 from bench.peers import report
 from bench.peers.__main__ import fallen
 from bench.peers.plan import finalists
-from bench.peers.recorded import Recorded, Rows, best_peer, ratios
+from bench.peers.recorded import Recorded, Rows, best_peers, ratios
 from bench.peers.registry import OURS, PEERS
 from bench.peers.results import PARTS, Results, Value, percentile
 
@@ -41,7 +41,9 @@ def test_ratios_are_against_celery_and_the_best_peer() -> None:
     assert found["worker CPU a job, against celery"] == pytest.approx(3.0)
     assert len(found) == 3  # nothing is said of what was not measured
     assert ratios(parts, ["celery", "saq"])["jobs a second, against the best peer"] == 2.0
-    assert best_peer(Recorded(parts=parts)) == "huey"
+    parts["latency"] = {name: {"low_ms:50": Value(value, 0.0)} for name, value in ((OURS.name, 1.0), ("saq", 2.0))}
+    assert best_peers(Recorded(parts=parts)) == ["huey", "saq"]
+    assert best_peers(Recorded()) == []
 
 
 def test_ours_and_the_best_of_each_part_are_measured_again() -> None:
