@@ -8,7 +8,7 @@ Then it reads for as long as it waits for calls, and a process that claims jobs 
 
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from inspect import GEN_SUSPENDED, getgeneratorstate, isgenerator
+from inspect import GEN_RUNNING, GEN_SUSPENDED, getgeneratorstate, isgenerator
 from typing import Any
 
 from celery.concurrency import asynpool
@@ -28,19 +28,34 @@ class ResultHandler(asynpool.ResultHandler):
         super().__init__(*args, **options)
         #: By file descriptor: the process, and who has read half of its message.
         self._half_read: dict[int, tuple[Any, Generator[Any, Any, Any]]] = {}
+        # File descriptor of the message that the event loop has begun to read just now.
+        self._reading = -1
 
     def _make_process_result(self, hub: Any) -> Callable[[int], None]:
         read = super()._make_process_result(hub)  # type: ignore[misc]
 
         def on_result_readable(fd: int) -> None:
-            read(fd)
-            callback, _ = hub.readers.get(fd) or (None, ())
+            self._reading = fd
+            try:
+                read(fd)
+            finally:
+                self._reading = -1
+            callback = self._reader(fd)
             if isgenerator(callback):
                 self._half_read[fd] = self.fileno_to_outq.get(fd), callback
             else:
                 self._half_read.pop(fd, None)
 
         return on_result_readable
+
+    def is_reading(self, fd: int) -> bool:
+        """Whether this is being read: a signal handler that asks has interrupted that, and may not go on with it."""
+        callback = self._reader(fd)
+        return fd == self._reading or (isgenerator(callback) and getgeneratorstate(callback) == GEN_RUNNING)
+
+    def _reader(self, fd: int) -> Any:
+        callback, _ = self._hub.readers.get(fd) or (None, ())
+        return callback
 
     def resume(self) -> None:
         """Go on with what the last event loop has read half of. Call it when the next one reads from all processes."""

@@ -1,12 +1,17 @@
 """Warm, soft and cold shutdown while a group runs: nothing is lost, done twice, or an attempt that did not begin."""
 
 import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from uuid import UUID
 
 import pytest
 import redis
 
-from tests.fix_faults import GROUPS, SAFE, SOON, Launch, start_again
+from tests.fix_faults import GROUPS, SAFE, SOON, Launch, needs_groups, start_again
 from tests.fix_invariant import messages
 from tests.fix_load import Load
 from tests.fix_pool_claims import SLOW, sleeps
@@ -61,3 +66,42 @@ def test_shutdown(launch: Launch, load: Load, way: str) -> None:
 def begun(ids: list[UUID]) -> set[UUID]:
     """The jobs of the group that is running, or the job."""
     return set(ids[: SIZE if GROUPS else 1])
+
+
+@needs_groups
+def test_a_job_that_begins_as_the_worker_ends(launch: Launch, load: Load) -> None:
+    """It has its time in a soft shutdown, though the main process has not read yet that it has begun."""
+    with load.connect() as connection:
+        connection.execute(SLOW)
+    worker = launch(load.database_url, load.redis_url, concurrency=1, env=PATIENT | WAYS["soft"])
+    # A process that has just been forked is given nothing.
+    load.submit(load.inserts(1))
+    load.wait_done(1)
+    [process] = worker.children()
+    slow = load.insert("slow")
+    slow.data["usage_count"] = 3
+    with redis.Redis.from_url(load.redis_url) as store:
+        with stopped(process):
+            load.submit([slow])
+            wait_until(lambda: messages(store)["unacked"], "the worker has it")
+            # Until it is in the pipe, of which nothing can be seen.
+            time.sleep(1)
+            main = ExitStack()
+            main.enter_context(stopped(worker.pid))
+        with main:
+            wait_until(lambda: sleeps(load.database_url), "it is running")
+            os.kill(worker.pid, signal.SIGTERM)
+        wait_until(lambda: worker.container.status == "exited", "it has ended")
+        assert "Initiating Soft Shutdown" in worker.logs()
+        assert sum(messages(store).values()) == 0
+    assert load.settle(5.0).counts == {"done": 2}
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """A process that does nothing meanwhile, and then goes on."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)

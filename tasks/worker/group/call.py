@@ -1,4 +1,8 @@
-"""One pool call for many requests, which hands on the pool's reports to each request."""
+"""One pool call for many requests, which hands on the pool's reports to each request.
+
+A call costs a message in each direction, whatever number of jobs it has. Nobody else may notice that they share one:
+each job has its own events, acknowledgement and revoke, and is not blamed for a process that another one ended.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,4 +1,8 @@
-"""Collects the requests of plain jobs, and hands as many as are at hand to each pool process that is free."""
+"""Collects the requests of plain jobs, and hands as many as are at hand to each pool process that is free.
+
+The size of a group follows the load by itself, with no timer for which a job would have to wait: while all processes
+are busy requests collect here, and one that finds a free process goes in this iteration of the event loop.
+"""
 
 from collections import deque
 from collections.abc import Iterator

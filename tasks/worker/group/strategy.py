@@ -1,4 +1,8 @@
-"""Celery's handler of storage tasks' messages, which gives plain jobs to the grouper by a shorter way."""
+"""Celery's handler of storage tasks' messages, which gives plain jobs to the grouper by a shorter way.
+
+Whatever has more than a plain job, such as an ETA, a chord or a rate limit, goes Celery's own way, whose features are
+not built a second time.
+"""
 
 import logging
 from collections.abc import Callable

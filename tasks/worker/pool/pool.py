@@ -1,4 +1,9 @@
-"""Celery's prefork pool, whose calls are written at once where a process is free, and groups one ahead."""
+"""Celery's prefork pool, whose calls are written at once where a process is free, and groups one ahead.
+
+Celery's own writes a call in the next iteration of its event loop, after it has asked the kernel which process can be
+written to; a job that comes alone waits for that. And a process that has ended a group waits for the main process,
+which is busy with that group's events, unless it finds the next one in its pipe.
+"""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,9 +28,8 @@ SHORT = 0.25
 class Pool(asynpool.AsynPool):
     """Celery's prefork pool, whose calls are written at once where a process is free, and groups one ahead.
 
-    A process that has ended a group finds the next one in its pipe, and need not wait for the main process. Celery's
-    bookkeeping of calls that are written and not begun serves for these: if the process ends, another gets them, unless
-    they were revoked.
+    Celery's bookkeeping of calls that are written and not begun serves for these: if the process ends, another gets
+    them, unless they were revoked.
     """
 
     Worker = PoolProcess
@@ -62,12 +66,17 @@ class Pool(asynpool.AsynPool):
     def read_report(self, timeout: float) -> bool:
         """Read one message of the process that claims, in whole; return whether one came in so many seconds."""
         process = self._claimer
-        if process is None or not process.outq._reader.poll(timeout):
-            return False
         handler = self._result_handler
+        if process is None or handler.is_reading(process.outqR_fd) or not process.outq._reader.poll(timeout):
+            return False
         # Ends a message that the event loop has read half of.
         handler._flush_outqueue(process.outqR_fd, lambda fd: None, self._fileno_to_outq, handler.on_state_change)
         return True
+
+    @property
+    def has_given(self) -> bool:
+        """Whether a process has a call that has not ended, perhaps one that it has not begun."""
+        return any(call._write_to is not None and not call.ready() for call in self._cache.values())
 
     def mark_claimer(self, *, busy: bool) -> None:
         """Note whether the process that claims has a job that takes long: its calls would wait behind it."""

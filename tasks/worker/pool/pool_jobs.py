@@ -70,8 +70,11 @@ class PoolJobs(bootsteps.StartStopStep):
             # A process that is found to be free would begin another job, which nobody would end or wait for.
             self._consumer.controller.semaphore.clear()
         if self._permit.holds:
-            # A worker without active jobs would not give this one its time.
             self._hear()
+        if self._pool is not None and (self._permit.holds or self._pool.has_given):
+            # Celery gives a job no time of which it does not know that it has begun. It has not read that yet, or this
+            # signal has interrupted it.
+            self._consumer.app.conf.worker_enable_soft_shutdown_on_idle = True
 
     def _hear(self) -> None:
         """Handle all reports, until the job that was claimed has ended or is known here as one that takes long."""

@@ -1,4 +1,7 @@
-"""A process of the pool: its loop, with claims of its own, and its replacement after so many jobs."""
+"""A process of the pool: its loop, with claims of its own, and its replacement after so many jobs.
+
+billiard counts calls, and knows of none that comes another way than by a pipe.
+"""
 
 import os
 import sys
