@@ -82,9 +82,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="pattern-storage-bench-") as name, running(Path(name)) as servers:
         recorded.servers = servers.settings()
         print(", ".join(f"{setting} {value}" for setting, value in recorded.servers.items()), flush=True)
-        measured = {part: results.values() for part, results in measure(plan, servers, Path(name)).items()}
-    for part, rows in measured.items():
-        print(f"\n{part}\n{report.text_table(part, rows)}")
+        measured = {}
+        for part, rows in measure(plan, servers, Path(name)):
+            measured[part] = rows
+            print(f"\n{part}\n{report.text_table(part, rows)}\n", flush=True)
     if chosen.quick:
         below = fallen(ratios(measured), ratios(recorded.parts, [peer.name for peer in plan.all_peers()]))
         print(f"fell by more than a quarter: {', '.join(below)}" if below else "nothing fell by more than a quarter")

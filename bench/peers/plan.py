@@ -1,13 +1,14 @@
 """Plan of one run: its measurements, their order, and about how long it takes."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.peers import sizes
 from bench.peers.batches import SIZES, batches
 from bench.peers.registry import OURS, PEERS, Peer
+from bench.peers.recorded import Rows
 from bench.peers.results import Results
 from bench.peers.servers import Servers
 from bench.peers.session import enqueue, postgres_round_trips, session
@@ -102,8 +103,8 @@ def estimate(plan: Plan) -> float:
     )
 
 
-def measure(plan: Plan, servers: Servers, folder: Path) -> dict[str, Results]:
-    """Measure all of it."""
+def measure(plan: Plan, servers: Servers, folder: Path) -> Iterator[tuple[str, Rows]]:
+    """Measure all of it; yield each part's name and values when it has been measured."""
     results = {part: Results(part) for part in plan.parts}
     begun = time.monotonic()
 
@@ -124,6 +125,8 @@ def measure(plan: Plan, servers: Servers, folder: Path) -> dict[str, Results]:
         for peer in best:
             _single(plan, peer, servers, folder, results)
             tell(f"round {plan.rounds + number + 1}, {peer.name}")
+    for part in singles:
+        yield part, results[part].values()
     for part in plan.parts:
         if part in SINGLE:
             continue
@@ -140,7 +143,7 @@ def measure(plan: Plan, servers: Servers, folder: Path) -> dict[str, Results]:
                 chosen = [size for size in sizes.QUEUED if size <= plan.most]
                 sizes.queued(peers, servers, folder, results[part], chosen)
             tell(f"round {number + 1}, {part}")
-    return results
+        yield part, results[part].values()
 
 
 def _single(plan: Plan, peer: Peer, servers: Servers, folder: Path, results: dict[str, Results]) -> None:

@@ -30,6 +30,9 @@ FROM harvested, generate_series(0, %(missing)s / (SELECT count(*) FROM harvested
 LIMIT %(missing)s
 """
 
+#: All but what has been filled in: the next peer finds as many rows.
+REMOVE_NEW = "DELETE FROM pattern_templates WHERE created_at > now() - interval '12 hours'"
+
 
 def label(peer: Peer, size: int) -> str:
     """Return a row's name."""
@@ -62,6 +65,8 @@ def rows(
         for peer in [*peers] * REPEATED:
             with session(peer, servers, 2, folder, keep=True) as warm:
                 results.add(label(peer, size), {**warm.drain(jobs), "low_ms": warm.alone(1.5)})
+            servers.sql.execute(REMOVE_NEW)
+            servers.sql.execute("VACUUM ANALYZE pattern_templates")
 
 
 def fill(servers: Servers, wanted: int) -> None:

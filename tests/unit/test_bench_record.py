@@ -1,12 +1,15 @@
 """What the comparison with other queues makes of its figures: medians, ratios, what fell, and the document."""
 
 import shutil
+import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+import bench.peers.__main__ as main
 from bench.peers import report
-from bench.peers.__main__ import fallen
 from bench.peers.plan import finalists
 from bench.peers.recorded import Recorded, Rows, best_peers, ratios
 from bench.peers.registry import OURS, PEERS
@@ -55,8 +58,27 @@ def test_ours_and_the_best_of_each_part_are_measured_again() -> None:
 
 
 def test_a_ratio_falls_where_a_quarter_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
-    assert fallen({"a": 0.76, "b": 0.74, "c": 3.0}, {"a": 1.0, "b": 1.0, "c": 1.0}) == ["b"]
+    assert main.fallen({"a": 0.76, "b": 0.74, "c": 3.0}, {"a": 1.0, "b": 1.0, "c": 1.0}) == ["b"]
     assert "b: 0.74 times better, recorded 1.00" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("jobs_per_second", "code"), [(700, 0), (600, 1)])
+def test_bench_quick_exits_with_1_where_a_ratio_fell(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], jobs_per_second: float, code: int
+) -> None:
+    """With figures in place of a measurement."""
+    monkeypatch.setattr(sys, "argv", ["bench", "--quick"])
+    recorded = Recorded(parts={"jobs": rows_of(pattern_storage=900, celery=300, saq=450)})
+    monkeypatch.setattr(Recorded, "load", lambda: recorded)
+    monkeypatch.setattr(main.environment, "versions", lambda peer: {})
+    monkeypatch.setattr(main, "running", lambda folder: nullcontext(SimpleNamespace(settings=dict)))
+    results = Results("jobs")
+    for name, jobs in ((OURS.name, jobs_per_second), ("celery", 300), ("saq", 450)):
+        results.add(name, {"jobs_per_second": jobs, "cpu_ms": 1000 / jobs})
+    monkeypatch.setattr(main, "measure", lambda *_: [("jobs", results.values())])
+    assert main.main() == code
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("fell by more than a quarter: jobs a second, against celery" if code else "nothing fell")
 
 
 def test_the_document_takes_what_is_recorded(tmp_path: Path) -> None:
