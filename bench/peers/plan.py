@@ -7,8 +7,8 @@ from pathlib import Path
 
 from bench.peers import sizes
 from bench.peers.batches import SIZES, batches
-from bench.peers.registry import OURS, PEERS, Peer
 from bench.peers.recorded import Rows
+from bench.peers.registry import OURS, PEERS, Peer
 from bench.peers.results import Results
 from bench.peers.servers import Servers
 from bench.peers.session import enqueue, postgres_round_trips, session

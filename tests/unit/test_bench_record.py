@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 import bench.peers.__main__ as main
-from bench.peers import report
+from bench.peers import environment, report
 from bench.peers.plan import finalists
 from bench.peers.recorded import Recorded, Rows, best_peers, ratios
 from bench.peers.registry import OURS, PEERS
@@ -70,7 +70,7 @@ def test_bench_quick_exits_with_1_where_a_ratio_fell(
     monkeypatch.setattr(sys, "argv", ["bench", "--quick"])
     recorded = Recorded(parts={"jobs": rows_of(pattern_storage=900, celery=300, saq=450)})
     monkeypatch.setattr(Recorded, "load", lambda: recorded)
-    monkeypatch.setattr(main.environment, "versions", lambda peer: {})
+    monkeypatch.setattr(environment, "versions", lambda peer: {})
     monkeypatch.setattr(main, "running", lambda folder: nullcontext(SimpleNamespace(settings=dict)))
     results = Results("jobs")
     for name, jobs in ((OURS.name, jobs_per_second), ("celery", 300), ("saq", 450)):
