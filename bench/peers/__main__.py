@@ -79,6 +79,8 @@ def main() -> int:
         print(f"{peer.name}: {peer.settings}\n    {shown}\n    python -m {peer.worker}")
     machine = environment.machine()
     print(f"about {estimate(plan) / 60:.0f} minutes: {machine}", flush=True)
+    if chosen.write:
+        from bench.peers import plots  # needs the extra `bench`, which a measurement does not
     with tempfile.TemporaryDirectory(prefix="pattern-storage-bench-") as name, running(Path(name)) as servers:
         recorded.servers = servers.settings()
         print(", ".join(f"{setting} {value}" for setting, value in recorded.servers.items()), flush=True)
@@ -86,18 +88,14 @@ def main() -> int:
         for part, rows in measure(plan, servers, Path(name)):
             measured[part] = rows
             print(f"\n{part}\n{report.text_table(part, rows)}\n", flush=True)
+            if chosen.write:
+                recorded.parts[part], recorded.conditions[part] = rows, f"{machine}; {plan.condition(part)}."
+                recorded.save()
     if chosen.quick:
         below = fallen(ratios(measured), ratios(recorded.parts, [peer.name for peer in plan.all_peers()]))
         print(f"fell by more than a quarter: {', '.join(below)}" if below else "nothing fell by more than a quarter")
         return 1 if below else 0
     if chosen.write:
-        from bench.peers import plots  # needs the extra `bench`, which a measurement does not
-
-        recorded.parts |= measured
-        for part in measured:
-            after = f", {plan.finals} more of the best" if plan.finals and part in SINGLE else ""
-            recorded.conditions[part] = f"{machine}; {plan.rounds_of(part)} rounds{after}, {plan.jobs_of(part):,} jobs."
-        recorded.save()
         report.write(recorded)
         plots.write(recorded)
     return 0

@@ -46,7 +46,7 @@ class Plan:
     calls: tuple[int, int] = (4_000, 8_000)
     #: Of each of the three latencies.
     seconds: float = 1.5
-    #: Only what ratios are made of.
+    #: Measure only what the ratios need.
     quick: bool = False
 
     def peers_of(self, part: str) -> list[Peer]:
@@ -57,7 +57,7 @@ class Plan:
 
     @property
     def counts_round_trips(self) -> bool:
-        """Whether those to PostgreSQL are counted, which takes a session of each peer."""
+        """Whether round trips to PostgreSQL are counted, which takes a session of each peer."""
         return "jobs" in self.parts and not self.quick
 
     def all_peers(self) -> list[Peer]:
@@ -72,6 +72,12 @@ class Plan:
     def rounds_of(self, part: str) -> int:
         """Return how often a part is measured; `rows` and `queued` measure each of their sizes several times."""
         return min(self.rounds, {"processes": 2, "rows": 1, "queued": 1}.get(part, self.rounds))
+
+    def condition(self, part: str) -> str:
+        """Return of how many values each figure of a part is the median, and of how many jobs."""
+        rounds = self.rounds_of(part) * (sizes.REPEATED if part in ("rows", "queued") else 1)
+        after = f", {self.finals} more of the best" if self.finals and part in SINGLE else ""
+        return f"{rounds} rounds{after}, {self.jobs_of(part):,} jobs"
 
 
 #: Metrics of which each has a best peer, and whether less is better.

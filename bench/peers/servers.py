@@ -36,7 +36,8 @@ class Counts:
 
     A Redis round trip is one read of a client's socket, which may bring many commands. Statements count BEGIN and
     COMMIT where they are not prepared; transactions are those that wrote, by the ids that they took. The milliseconds
-    are CPU time of all processes of PostgreSQL, those that write its log and merge its indexes among them.
+    are CPU time of all processes of PostgreSQL, with WAL writer, checkpointer and autovacuum, and with what this class
+    asks while it waits.
     """
 
     redis_round_trips: int
@@ -85,7 +86,7 @@ class Servers:
         return int(seen["used_memory_dataset"])
 
     def counts(self) -> Counts:
-        """Return the counters, without what this class asks."""
+        """Return the counters; requests and statements are without those of this class."""
         seen: Any = self.redis.info("stats")
         statements, commits = self.sql.execute(COUNT_STATEMENTS).fetchone() or (0, 0)
         reads, commands = seen["total_reads_processed"], seen["total_commands_processed"]

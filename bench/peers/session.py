@@ -147,7 +147,10 @@ def session(
 
 
 def postgres_round_trips(peer: Peer, servers: Servers, processes: int, folder: Path, jobs: int) -> float:
-    """Return how often workers wait for PostgreSQL, for each job. What counts that takes time, so nothing else is."""
+    """Return how often workers wait for PostgreSQL, for each job.
+
+    The proxy that counts slows them down, so nothing else is measured in this session.
+    """
     with (
         counted(servers.database_url) as proxy,
         session(peer, servers, processes, folder, database_url=proxy.url) as warm,

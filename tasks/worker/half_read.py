@@ -9,6 +9,7 @@ Then it reads for as long as it waits for calls, and a process that claims jobs 
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from inspect import GEN_RUNNING, GEN_SUSPENDED, getgeneratorstate, isgenerator
+from time import sleep
 from typing import Any
 
 from celery.concurrency import asynpool
@@ -28,7 +29,7 @@ class ResultHandler(asynpool.ResultHandler):
         super().__init__(*args, **options)
         #: By file descriptor: the process, and who has read half of its message.
         self._half_read: dict[int, tuple[Any, Generator[Any, Any, Any]]] = {}
-        # File descriptor of the message that the event loop has begun to read just now.
+        # File descriptor of what is being read just now, but for the rest of a message.
         self._reading = -1
 
     def _make_process_result(self, hub: Any) -> Callable[[int], None]:
@@ -40,7 +41,7 @@ class ResultHandler(asynpool.ResultHandler):
                 read(fd)
             finally:
                 self._reading = -1
-            callback = self._reader(fd)
+            callback, _ = hub.readers.get(fd) or (None, ())
             if isgenerator(callback):
                 self._half_read[fd] = self.fileno_to_outq.get(fd), callback
             else:
@@ -48,14 +49,29 @@ class ResultHandler(asynpool.ResultHandler):
 
         return on_result_readable
 
-    def is_reading(self, fd: int) -> bool:
-        """Whether this is being read: a signal handler that asks has interrupted that, and may not go on with it."""
-        callback = self._reader(fd)
-        return fd == self._reading or (isgenerator(callback) and getgeneratorstate(callback) == GEN_RUNNING)
+    def read(self, process: Any, timeout: float) -> bool:
+        """Read one message of a process, in whole; return whether one came in so many seconds.
 
-    def _reader(self, fd: int) -> Any:
-        callback, _ = self._hub.readers.get(fd) or (None, ())
-        return callback
+        None is read by a signal handler that has interrupted the reading of this process' messages.
+        """
+        fd = process.outqR_fd
+        if self._is_reading(fd):
+            sleep(timeout)
+            return False
+        if not process.outq._reader.poll(timeout):
+            return False
+        handler: Any = self
+        before, self._reading = self._reading, fd
+        try:
+            # Ends a message that the event loop has read half of.
+            handler._flush_outqueue(fd, lambda fd: None, self.fileno_to_outq, handler.on_state_change)
+        finally:
+            self._reading = before
+        return True
+
+    def _is_reading(self, fd: int) -> bool:
+        _, rest = self._half_read.get(fd, (None, None))
+        return fd == self._reading or (rest is not None and getgeneratorstate(rest) == GEN_RUNNING)
 
     def resume(self) -> None:
         """Go on with what the last event loop has read half of. Call it when the next one reads from all processes."""

@@ -69,19 +69,32 @@ def begun(ids: list[UUID]) -> set[UUID]:
 
 
 @needs_groups
-def test_a_job_that_begins_as_the_worker_ends(launch: Launch, load: Load) -> None:
-    """It has its time in a soft shutdown, though the main process has not read yet that it has begun."""
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize(("seconds", "handed_back"), [(3, 0), (100, 1)])
+def test_a_job_that_begins_as_the_worker_ends(
+    launch: Launch, load: Load, seconds: int, processes: int, handed_back: int
+) -> None:
+    """It has its time in a soft shutdown, and no more, though the main process has not read yet that it has begun."""
     with load.connect() as connection:
         connection.execute(SLOW)
-    worker = launch(load.database_url, load.redis_url, concurrency=1, env=PATIENT | WAYS["soft"])
-    # A process that has just been forked is given nothing.
+    limits = {"PATTERN_STORAGE_TASK_SOFT_TIME_LIMIT": "110", "PATTERN_STORAGE_TASK_TIME_LIMIT": "120"}
+    soft = WAYS["soft"] | {"PATTERN_STORAGE_SOFT_SHUTDOWN_TIMEOUT": "6"}
+    # Where this is limited, the main process takes each job.
+    worker = launch(
+        load.database_url, load.redis_url, f"--max-memory-per-child={1 << 30}", concurrency=processes,
+        env=PATIENT | limits | soft,
+    )  # fmt: skip
     load.submit(load.inserts(1))
-    load.wait_done(1)
-    [process] = worker.children()
     slow = load.insert("slow")
-    slow.data["usage_count"] = 3
+    slow.data["usage_count"] = seconds
     with redis.Redis.from_url(load.redis_url) as store:
-        with stopped(process):
+        # A process that has just been forked is given nothing.
+        wait_until(
+            lambda: load.count("job_ledger") == 1 and not any(messages(store).values()), "its processes are free"
+        )
+        with ExitStack() as stack:
+            for process in worker.children():
+                stack.enter_context(stopped(process))
             load.submit([slow])
             wait_until(lambda: messages(store)["unacked"], "the worker has it")
             # Until it is in the pipe, of which nothing can be seen.
@@ -93,8 +106,8 @@ def test_a_job_that_begins_as_the_worker_ends(launch: Launch, load: Load) -> Non
             os.kill(worker.pid, signal.SIGTERM)
         wait_until(lambda: worker.container.status == "exited", "it has ended")
         assert "Initiating Soft Shutdown" in worker.logs()
-        assert sum(messages(store).values()) == 0
-    assert load.settle(5.0).counts == {"done": 2}
+        assert sum(messages(store).values()) == handed_back
+    assert load.count("job_ledger") == 2 - handed_back
 
 
 @contextmanager

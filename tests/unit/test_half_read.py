@@ -130,6 +130,34 @@ def test_another_process_begins_anew(pipe: tuple[int, int]) -> None:
     assert pool.messages == ["new"]
 
 
+@pytest.mark.parametrize("half", [0, 6])
+def test_a_signal_handler_leaves_what_it_has_interrupted(half: int) -> None:
+    """It would take the rest of a message for the beginning of another, or the next one from the reader."""
+    reader, writer = Pipe(duplex=False)
+    process = SimpleNamespace(outq=SimpleNamespace(_reader=reader), outqR_fd=reader.fileno(), _is_alive=lambda: True)
+    pool = Pool(ResultHandler, reader.fileno())
+    pool.handler.fileno_to_outq[reader.fileno()] = process
+    os.set_blocking(reader.fileno(), False)
+    answers = []
+
+    def on_state_change(message: Any) -> None:
+        pool.messages.append(message)
+        if message == "first":
+            answers.append(pool.handler.read(process, 0.0))
+
+    pool.handler.on_state_change = on_state_change
+    pool.begin()
+    os.write(writer.fileno(), packed("first")[:half])
+    if half:
+        pool.read()
+    os.write(writer.fileno(), packed("first")[half:] + packed("second"))
+    pool.read()
+    assert answers == [False]
+    assert pool.handler.read(process, 0.0)
+    assert not pool.handler.read(process, 0.0)
+    assert pool.messages == ["first", "second"]
+
+
 @pytest.mark.parametrize("is_killed", [False, True])
 def test_reads_what_a_process_reports_at_its_end(is_killed: bool) -> None:
     """It reports without a call, more than its pipe holds, and ends when all of it has been read."""

@@ -1,7 +1,7 @@
 """A job of a pool process that takes long: it is treated as any other, with its time limits and as STARTED.
 
-The process claims jobs which the main process need not know, since they end at once. Nobody could end, show or wait for
-one that does not.
+The process claims jobs which the main process need not know of, since they end at once. Nobody could end, show or wait
+for one that does not.
 """
 
 import os

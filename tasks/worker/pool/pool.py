@@ -7,6 +7,7 @@ which is busy with that group's events, unless it finds the next one in its pipe
 
 from collections.abc import Callable
 from contextlib import suppress
+from threading import RLock
 from time import monotonic
 from typing import Any
 
@@ -66,17 +67,24 @@ class Pool(asynpool.AsynPool):
     def read_report(self, timeout: float) -> bool:
         """Read one message of the process that claims, in whole; return whether one came in so many seconds."""
         process = self._claimer
-        handler = self._result_handler
-        if process is None or handler.is_reading(process.outqR_fd) or not process.outq._reader.poll(timeout):
-            return False
-        # Ends a message that the event loop has read half of.
-        handler._flush_outqueue(process.outqR_fd, lambda fd: None, self._fileno_to_outq, handler.on_state_change)
-        return True
+        return process is not None and self._result_handler.read(process, timeout)
+
+    def read_reports(self) -> None:
+        """Read what all processes have said."""
+        for process in list(self._fileno_to_outq.values()):
+            # Its pipe may have been closed.
+            with suppress(OSError, EOFError):
+                while self._result_handler.read(process, 0.0):
+                    pass
 
     @property
     def has_given(self) -> bool:
-        """Whether a process has a call that has not ended, perhaps one that it has not begun."""
-        return any(call._write_to is not None and not call.ready() for call in self._cache.values())
+        """Whether a process that lives has the whole of a call that has not ended; it need not have begun."""
+        given = [call._write_to for call in list(self._cache.values()) if not call.ready()]
+        return any(
+            process is not None and process.inqW_fd not in self._active_writes and process._is_alive()
+            for process in given
+        )
 
     def mark_claimer(self, *, busy: bool) -> None:
         """Note whether the process that claims has a job that takes long: its calls would wait behind it."""
@@ -146,6 +154,8 @@ class Pool(asynpool.AsynPool):
         def put_and_write(call: Any) -> None:
             job, is_group = call[1][0], call[1][2] is child.run_group
             self._cache[job].is_group, self._cache[job].put_at = is_group, monotonic()
+            # A signal handler that ends the worker reads reports too, perhaps in the middle of one about this call.
+            self._cache[job]._mutex = RLock()
             put(call)
             if len(self.outbound_buffer) != 1:
                 # Calls that have waited longer go first.

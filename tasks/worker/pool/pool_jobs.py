@@ -38,7 +38,7 @@ class PoolJobs(bootsteps.StartStopStep):
         self._permit = Permit()
         self._reports = PoolReports(c)
         c.storage_pool_jobs = self
-        surround(c.controller, self._before_soft_shutdown, self._hear)
+        surround(c.controller, self._before_soft_shutdown, self._after_soft_shutdown)
 
     def start(self, c: Any) -> None:
         """Begin to permit claims, where jobs are executed in groups by processes."""
@@ -71,10 +71,20 @@ class PoolJobs(bootsteps.StartStopStep):
             self._consumer.controller.semaphore.clear()
         if self._permit.holds:
             self._hear()
-        if self._pool is not None and (self._permit.holds or self._pool.has_given):
-            # Celery gives a job no time of which it does not know that it has begun. It has not read that yet, or this
-            # signal has interrupted it.
+        pool = self._pool
+        if pool is not None and (pool.has_given or (self._permit.holds and pool.has_claimer)):
+            # Celery gives no time to jobs that it does not know have begun: nobody has read that yet, or this signal
+            # has interrupted the reading.
             self._consumer.app.conf.worker_enable_soft_shutdown_on_idle = True
+
+    def _after_soft_shutdown(self) -> None:
+        # Celery ends only jobs that it knows have begun, and would wait for the others.
+        try:
+            if self._pool is not None:
+                self._pool.read_reports()
+        except Exception:
+            logger.exception("cannot read what pool processes report; their jobs are delivered again")
+        self._hear()
 
     def _hear(self) -> None:
         """Handle all reports, until the job that was claimed has ended or is known here as one that takes long."""

@@ -1,6 +1,6 @@
 """A process of the pool: its loop, with claims of its own, and its replacement after so many jobs.
 
-billiard counts calls, and knows of none that comes another way than by a pipe.
+billiard counts only calls, and only those that come through its pipe.
 """
 
 import os
