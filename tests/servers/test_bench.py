@@ -30,7 +30,7 @@ def servers(server_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 def test_ours_and_celery(servers: Servers, tmp_path: Path) -> None:
     parts, peers = ["jobs", "enqueue", "latency"], [OURS.name, PEER.name]
     plan = Plan(parts, peers, rounds=1, jobs=60, calls=(10, 30), seconds=0.2)
-    measured = {part: results.values() for part, results in measure(plan, servers, tmp_path).items()}
+    measured = dict(measure(plan, servers, tmp_path))
     assert all(list(rows) == peers for rows in measured.values())
 
     # Celery's program does what the text says: three statements, one transaction, of each job and of nothing else.
