@@ -113,7 +113,8 @@ class Session:
                 raise RuntimeError(f"{self.peer.name}: {found} of {wanted} jobs done in {passed:.0f} s")
             self.workers.check()
             left = (wanted - found) * passed / found if found else 0.05
-            time.sleep(min(max(left / 2, 0.005), 0.5))
+            # The first look sees a few jobs late, from which the rest would seem to take long.
+            time.sleep(min(max(left / 2, 0.005), max(0.05, wanted / 100_000)))
         return found, time.perf_counter() - begun
 
 
