@@ -54,6 +54,16 @@ class Ratio:
     #: Against this peer; against the best of all if left out.
     peer: str | None = None
 
+    def best_of(self, rows: Rows, peers: Iterable[str] | None = None) -> str | None:
+        """Return the peer that ours is compared with: of these, or of all; None if it was not measured."""
+        others = {
+            name: rows[name][self.metric].median
+            for name in rows
+            if not name.startswith(OURS.name) and (peers is None or name in peers) and self.peer in (None, name)
+        }
+        choose: Callable[..., str | None] = min if self.less else max
+        return choose(others, key=others.__getitem__, default=None)
+
 
 RATIOS = (
     Ratio("jobs a second", "jobs", "jobs_per_second", peer="celery"),
@@ -75,28 +85,15 @@ def ratios(parts: Mapping[str, Rows], peers: Iterable[str] | None = None) -> dic
     found = {}
     for ratio in RATIOS:
         rows = parts.get(ratio.part, {})
-        others = {
-            name: rows[name][ratio.metric].median
-            for name in rows
-            if not name.startswith(OURS.name) and (peers is None or name in peers) and ratio.peer in (None, name)
-        }
-        if OURS.name not in rows or not others:
+        best = ratio.best_of(rows, peers)
+        if OURS.name not in rows or best is None:
             continue
-        ours = rows[OURS.name][ratio.metric].median
-        choose: Callable[..., str] = min if ratio.less else max
-        best = choose(others, key=others.__getitem__)
-        value = others[best] / ours if ratio.less else ours / others[best]
-        found[f"{ratio.title}, against {ratio.peer or 'the best peer'}"] = value
+        ours, other = (rows[name][ratio.metric].median for name in (OURS.name, best))
+        found[f"{ratio.title}, against {ratio.peer or 'the best peer'}"] = other / ours if ratio.less else ours / other
     return found
 
 
 def best_peers(recorded: Recorded) -> list[str]:
     """Return the peers that were best in one of the ratios, each once."""
-    found = []
-    for ratio in RATIOS:
-        rows = recorded.parts.get(ratio.part, {})
-        others = {name: rows[name][ratio.metric].median for name in rows if not name.startswith(OURS.name)}
-        if others and ratio.peer is None:
-            choose: Callable[..., str] = min if ratio.less else max
-            found.append(choose(others, key=others.__getitem__))
-    return sorted(set(found))
+    best = (ratio.best_of(recorded.parts.get(ratio.part, {})) for ratio in RATIOS if ratio.peer is None)
+    return sorted({name for name in best if name is not None})
