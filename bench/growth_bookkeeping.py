@@ -32,14 +32,14 @@ async def bookkeeping(connection: AsyncConnection, pid: int) -> AsyncIterator[tu
 
     async def purge(table: str, columns: str, values: str, call: Call) -> float:
         spent = 0
-        for _ in range(3):
+        for _ in range(10):
             await connection.execute(
                 f"INSERT INTO {table} ({columns}) SELECT {values} FROM generate_series(1, {STEP})".encode()
             )
             before = cpu(pid)
             await call()
             spent += cpu(pid) - before
-        return spent / 3 / STEP / 1000
+        return spent / 10 / STEP / 1000
 
     old = "gen_random_uuid(), now() - interval '90 days'"
     yield (

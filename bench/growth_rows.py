@@ -1,13 +1,31 @@
-"""Rows of each table for `bench.growth`, made by the server: statements by table, from `start` to `rows`."""
+"""Rows of each table for `bench.growth`, made by the server: statements by table, from `start` to `rows`.
+
+Patterns are those of the standard library, again and again under other names: letters of names that people choose are
+not spread as those of random ones are, and the index of their trigrams is the dearest of the table. A prime number of
+them is passed over each time, so that a few rows are of all modules too.
+"""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import cache
+from typing import Any
+
+import psycopg
+
+from pattern_storage.extract import harvest, standard_library
 
 FILL = {
     "pattern_templates": """
-        INSERT INTO pattern_templates (pattern_name, pattern_type, language, category, template_code, tags, context,
-            created_at)
-        SELECT md5(n::text) || '.' || md5(n::text || 'x'), 'function', 'python', 'category ' || n % 200,
-            repeat(md5(n::text), 10), ARRAY['tag ' || n % 400], jsonb_build_object('module', 'm' || n % 300, 'line', n),
+        INSERT INTO pattern_templates (pattern_name, pattern_type, language, category, template_code, source,
+            complexity_score, tags, context, created_at)
+        SELECT left(one.pattern_name, 200) || ' ' || n, one.pattern_type, one.language, one.category,
+            one.template_code, one.source, one.complexity_score, one.tags, one.context,
             now() - ({rows} - n) * interval '1 second'
-        FROM generate_series({start} + 1, {rows}) AS n""",
+        FROM generate_series({start} + 1, {rows}) AS n
+            JOIN harvested ON number = n * 7919 % (SELECT count(*) FROM harvested),
+            jsonb_populate_record(NULL::pattern_templates, pattern) AS one
+        ORDER BY n""",
     "job_ledger": """
         INSERT INTO job_ledger (correlation_id, fingerprint, result, finished_at, state, operation, pattern_name,
             error_type, queue, worker, attempts, sent_at, duration_ms)
@@ -41,3 +59,35 @@ FILL = {
         INSERT INTO job_retries (correlation_id, retried_from)
         SELECT gen_random_uuid(), gen_random_uuid() FROM generate_series({start} + 1, {rows})""",
 }
+
+
+@cache
+def harvested() -> list[dict[str, Any]]:
+    """Return the patterns of the standard library, in the order of its files."""
+    return list(harvest(standard_library()))
+
+
+def fill(connection: psycopg.Connection, start: int, rows: int) -> None:
+    """Fill every table from `start` rows to `rows`."""
+    with connection.transaction():
+        # It would merge pending entries of the trigram index for some inserts and not for others.
+        connection.execute("ALTER TABLE pattern_templates SET (autovacuum_enabled = off)")
+        connection.execute("CREATE TEMPORARY TABLE harvested (number int, pattern jsonb) ON COMMIT DROP")
+        with connection.cursor() as cursor, cursor.copy("COPY harvested FROM STDIN") as copy:
+            for row in enumerate(map(json.dumps, harvested())):
+                copy.write_row(row)
+        connection.execute("ANALYZE harvested")
+        for statement in FILL.values():
+            connection.execute(statement.format(rows=rows, start=start).encode())
+    connection.execute("VACUUM ANALYZE")
+    connection.execute("CHECKPOINT")
+
+
+@asynccontextmanager
+async def remove_new(connection: psycopg.AsyncConnection) -> AsyncIterator[None]:
+    """Remove the patterns and jobs that come meanwhile: a table of 1,000 rows stays one."""
+    [begun] = await (await connection.execute("SELECT clock_timestamp()")).fetchone() or ()
+    yield
+    await connection.execute("DELETE FROM pattern_templates WHERE created_at >= %s", [begun])
+    await connection.execute("DELETE FROM job_ledger WHERE finished_at >= %s", [begun])
+    await connection.execute("VACUUM ANALYZE")

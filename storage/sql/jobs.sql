@@ -181,14 +181,15 @@ SELECT retried_from FROM job_retries WHERE retried_from = ANY (%(ids)s) AND corr
 INSERT INTO job_retries (correlation_id, retried_from) VALUES (%(correlation_id)s, %(retried_from)s)
 
 -- name: purge_retries
--- Forget links between jobs that the ledger has forgotten, a step at a time.
+-- Forget links between jobs that the ledger has forgotten, a step at a time. By their place in the table: they are
+-- locked, and cannot move.
 DELETE FROM job_retries
-WHERE correlation_id IN (
-    SELECT correlation_id FROM job_retries
+WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM job_retries
     WHERE created_at < now() - make_interval(days => %(days)s)
     FETCH FIRST %(step)s ROWS ONLY
     FOR UPDATE SKIP LOCKED
-)
+))
 
 -- name: job_labels
 -- What jobs are about, by their ids. A pattern that is gone has no name but what the job itself knows; of a job that
