@@ -23,7 +23,7 @@ FILL = {
             one.template_code, one.source, one.complexity_score, one.tags, one.context,
             now() - ({rows} - n) * interval '1 second'
         FROM generate_series({start} + 1, {rows}) AS n
-            JOIN harvested ON number = n * 7919 % (SELECT count(*) FROM harvested),
+            JOIN harvested ON number = n::bigint * 7919 % (SELECT count(*) FROM harvested),
             jsonb_populate_record(NULL::pattern_templates, pattern) AS one
         ORDER BY n""",
     "job_ledger": """
