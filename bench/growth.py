@@ -42,7 +42,7 @@ def filled(url: str, rows: int) -> str:
     made = make_conninfo(url, dbname=name)
     schema.upgrade(made)
     with psycopg.connect(made, autocommit=True) as connection:
-        fill(connection, 0, rows)
+        fill(connection, rows)
     print(f"# {rows:,} rows made", file=sys.stderr, flush=True)
     return made
 

@@ -68,6 +68,7 @@ async def costs(url: str) -> AsyncIterator[tuple[str, float]]:
         async def insert(prefix: str = "") -> None:
             await execute("insert", data=pattern(prefix))
 
+        # So many that PostgreSQL would merge them about once.
         calls = 25 * CALLS
         await merge(node)
         each = await cost(pid, insert, calls)

@@ -67,8 +67,8 @@ def harvested() -> list[dict[str, Any]]:
     return list(harvest(standard_library()))
 
 
-def fill(connection: psycopg.Connection, start: int, rows: int) -> None:
-    """Fill every table from `start` rows to `rows`."""
+def fill(connection: psycopg.Connection, rows: int) -> None:
+    """Make so many rows in every table."""
     with connection.transaction():
         # It would merge pending entries of the trigram index for some inserts and not for others.
         connection.execute("ALTER TABLE pattern_templates SET (autovacuum_enabled = off)")
@@ -78,7 +78,7 @@ def fill(connection: psycopg.Connection, start: int, rows: int) -> None:
                 copy.write_row(row)
         connection.execute("ANALYZE harvested")
         for statement in FILL.values():
-            connection.execute(statement.format(rows=rows, start=start).encode())
+            connection.execute(statement.format(rows=rows, start=0).encode())
     connection.execute("VACUUM ANALYZE")
     connection.execute("CHECKPOINT")
 
