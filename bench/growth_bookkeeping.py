@@ -9,7 +9,6 @@ from psycopg import AsyncConnection
 from bench.growth_costs import CALLS, Call, cost, cpu
 from pattern_storage import ModelContractPatternStorage
 from pattern_storage.storage import ModelResult, attempts, dead_letters, import_runs, job_retries, ledger, outbox
-from pattern_storage.storage.ids import new_id
 
 STEP = 100
 
@@ -19,7 +18,7 @@ async def bookkeeping(connection: AsyncConnection, pid: int) -> AsyncIterator[tu
     result = ModelResult(success=True, data={"x": "x" * 200}, metadata={})
     yield (
         "ledger row",
-        await cost(pid, lambda: ledger.record_result(connection, new_id(), b"x" * 32, result, "x"), 5 * CALLS),
+        await cost(pid, lambda: ledger.record_result(connection, uuid4(), b"x" * 32, result, "x"), 5 * CALLS),
     )
     async with connection.transaction(force_rollback=True):
         # What is gone could not be purged in the next round.

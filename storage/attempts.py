@@ -49,8 +49,7 @@ async def begin_again(pool: AsyncConnectionPool[AsyncConnection[Any]], correlati
     One connection does both: to wait for a second one while holding the first is to wait for ever in a pool of one,
     and for each other in any pool.
     """
-    # The half with the random bits of an id that ascends in time; two jobs with one key would only count too little.
-    key = {"key": int.from_bytes(correlation_id.bytes[8:], signed=True)}
+    key = {"key": int.from_bytes(correlation_id.bytes[:8], signed=True)}
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(pool.connection())
         await stack.enter_async_context(connection.transaction())

@@ -1,4 +1,4 @@
-"""Ids of patterns and of jobs, as UUIDs of version 7, which ascend in time.
+"""Ids of patterns that workers make, as UUIDs of version 7, which ascend in time.
 
 New rows are then neighbours in the primary key and in every index that ends with the id (docs/performance.md).
 """

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from psycopg.rows import scalar_row, tuple_row
 
 from pattern_storage.storage import outbox
 from pattern_storage.storage.errors import ContractInvalid, StorageError
-from pattern_storage.storage.ids import new_id
 from pattern_storage.storage.model_contract_pattern_storage import ModelContractPatternStorage
 from pattern_storage.storage.rows import Connection, fetch_all
 from pattern_storage.storage.sql import block
@@ -62,7 +61,7 @@ def _renewed(job: UUID, text: str | None) -> ModelContractPatternStorage:
     contract = outbox.read(job, text)
     if contract.operation == OperationName.QUERY:
         raise ContractInvalid("it is a query; ask it again")
-    return contract.model_copy(update={"correlation_id": new_id()})
+    return contract.model_copy(update={"correlation_id": uuid4()})
 
 
 async def retried_before(connection: Connection, ids: Sequence[UUID]) -> set[UUID]:

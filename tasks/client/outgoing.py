@@ -4,14 +4,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from pattern_storage.storage import ModelContractPatternStorage
 from pattern_storage.storage.errors import ContractInvalid, PermanentError
 from pattern_storage.storage.fingerprint import fingerprints
-from pattern_storage.storage.ids import new_id
 from pattern_storage.storage.job_options import NO_OPTIONS, JobOptions
 from pattern_storage.storage.operations import check
 from pattern_storage.storage.pattern import Pattern
@@ -41,12 +40,7 @@ class Outgoing(NamedTuple):
 
 
 def build(operation: str, *, correlation_id: UUID | str | None = None, **fields: Any) -> ModelContractPatternStorage:
-    """Build a contract. Raises ContractInvalid, a ValueError, with one clear sentence.
-
-    An id that is made here ascends, for the key of the ledger (docs/performance.md, Ids). A query has no ledger row.
-    """
-    if correlation_id is None and operation != OperationName.QUERY:
-        correlation_id = new_id()
+    """Build a contract. Raises ContractInvalid, a ValueError, with one clear sentence."""
     named: dict[str, Any] = {"correlation_id": correlation_id} if correlation_id is not None else {}
     return ModelContractPatternStorage(operation=operation, **named, **fields)
 
@@ -101,7 +95,7 @@ def prepare_insert(data: Mapping[str, Any] | Pattern, correlation_id: UUID | str
     Raises ContractInvalid.
     """
     is_new = correlation_id is None
-    job = new_id() if correlation_id is None else correlation_id
+    job = uuid4() if correlation_id is None else correlation_id
     if isinstance(job, UUID) and isinstance(data, dict) and (text := checked_json(data)) is not None:
         description = describe_contract(OperationName.INSERT, {"data": data})
         contract = _INSERT % (str(job).encode(), text)

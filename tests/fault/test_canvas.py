@@ -29,6 +29,17 @@ sent = {
     "chord": chord([insert("chord") for _ in range(10)], insert("body")).apply_async(),
     "link": insert("link").apply_async(link=insert("linked")),
 }
+bad = app.signature("storage.insert", kwargs={"contract": {"data": {}}}, queue="storage", immutable=True)
+failed = {
+    "link_error": bad.clone().apply_async(link_error=insert("errback")),
+    "chord": chord([insert("part"), bad.clone()], insert("never")).apply_async(),
+    "chain": chain(bad.clone(), insert("never")).apply_async().parent,
+}
+for name, result in failed.items():
+    try:
+        sys.exit(f"{name} succeeded: {result.get(timeout=50)}")
+    except Exception as error:
+        assert "missing required fields" in str(error), (name, error)
 print(json.dumps({name: result.get(timeout=50) for name, result in sent.items()}))
 """
 
@@ -42,13 +53,15 @@ def test_canvas(launch: Launch, load: Load, pool: str) -> None:
     results = json.loads(ended.stdout)
     assert [part["success"] for part in results.pop("group")] == [True] * 20
     assert {name: result["success"] for name, result in results.items()} == dict.fromkeys(results, True)
-    wait_until(lambda: load.count("pattern_templates") == 36, "the link is called")
+    # Of the failed ones an errback and the good part of a chord are executed; no chain or chord goes on.
+    wait_until(lambda: load.count("pattern_templates") == 38, "the link and the errback are called")
     with load.connect() as connection:
         written = connection.execute("SELECT category FROM pattern_templates ORDER BY created_at, id").fetchall()
     order = [row["category"] for row in written]
     assert {one: order.count(one) for one in order} == {
-        "group": 20, "chain": 3, "chord": 10, "body": 1, "link": 1, "linked": 1
+        "group": 20, "chain": 3, "chord": 10, "body": 1, "link": 1, "linked": 1, "errback": 1, "part": 1
     }  # fmt: skip
     assert order.index("body") > max(place for place, category in enumerate(order) if category == "chord")
     assert order.index("linked") > order.index("link")
-    assert load.count("job_ledger") == 36
+    # Without the three bad ones, whose contracts were refused.
+    assert load.count("job_ledger") == 38

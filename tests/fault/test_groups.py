@@ -149,6 +149,22 @@ def test_a_revoked_job_of_a_group_ends_alone(launch: Launch, load: Load) -> None
     assert statuses["SUCCESS"] >= 11
 
 
+def test_revoked_jobs_that_wait_for_a_group(launch: Launch, load: Load) -> None:
+    """Those in no group yet are not executed, whether the worker has them or the queue; nothing is killed for them."""
+    jobs = load.inserts(40)
+    with locked_patterns(load.database_url):
+        load.submit(jobs)
+        environment = SOON | SAFE | {"PATTERN_STORAGE_GROUP_SIZE": "2"}
+        worker = launch(load.database_url, load.redis_url, concurrency=1, env=environment)
+        wait_until(lambda: worker_connections(load.database_url, BLOCKED), "a job waits for the table")
+        revoked = [str(one.correlation_id) for one in jobs[10:]]
+        with Celery("operator", broker=load.redis_url, set_as_current=False) as operator:
+            operator.control.revoke(revoked, reply=True, destination=[worker.hostname()])
+    outcomes = load.settle()
+    assert outcomes.counts == {"done": 10, "failed": 30}
+    assert outcomes.error_types["revoked"] == 30
+
+
 def test_a_revoked_group_in_the_pipe_of_a_lost_process(launch: Launch, load: Load) -> None:
     """The only slot of the pool is free again, though two calls ended with one process."""
     jobs = load.inserts(40)

@@ -1,7 +1,6 @@
 """Attempts are counted with as few connections as a process may have, and the lock on a job ends with the job."""
 
 import asyncio
-from uuid import UUID
 
 import psycopg
 import pytest
@@ -60,23 +59,6 @@ async def test_jobs_that_share_a_pool(size: int, database_url: str, connection: 
                 return await count_waiting(connection) == size
 
             await until(all_wait)
-    assert [task.result() for task in running] == [(1, None)] * len(jobs)
-
-
-async def test_ids_of_the_same_moment(database_url: str, connection: Connection) -> None:
-    """Ids that ascend have their beginnings in common; each job has a lock of its own all the same."""
-    moment = 0x0193_6A2B_4C5D_7E6F << 64
-    jobs = [contract("insert", data=make_pattern(), correlation_id=UUID(int=moment | each)) for each in (1, 2)]
-    async with create_pool(database_url, min_size=2, max_size=2, timeout=20) as pool:
-        node = NodePatternStorageEffect(pool)
-        async with asyncio.TaskGroup() as group, connection.transaction():
-            await connection.execute("LOCK TABLE pattern_templates")
-            running = [group.create_task(begun(node, job)) for job in jobs]
-
-            async def both_wait() -> bool:
-                return await count_waiting(connection) == len(jobs)
-
-            await until(both_wait)
     assert [task.result() for task in running] == [(1, None)] * len(jobs)
 
 
