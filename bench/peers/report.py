@@ -21,6 +21,8 @@ PICTURES = {
     "rows": ("bench-rows.svg", "Jobs a second by patterns in the table"),
     "queued": ("bench-queued.svg", "Jobs a second by jobs in the queue"),
 }
+#: Parts whose pictures README shows.
+IN_README = ("jobs", "enqueue", "latency")
 
 
 def text_table(part: str, rows: Rows) -> str:
@@ -33,15 +35,15 @@ def text_table(part: str, rows: Rows) -> str:
 
 
 def write(recorded: Recorded, file: Path = FILE, readme: Path = README) -> None:
-    """Put everything between its markers, a picture into README. Raises ValueError for a marker that is missing."""
+    """Put everything between its markers, pictures into README. Raises ValueError for a marker that is missing."""
     made = {part: _part(part, recorded) for part in recorded.parts}
     made["ratios"] = _markdown(["ours against", "times better"], _ratio_rows(recorded))
     made["peers"] = _markdown(["", "settings", "worker", "versions"], _peer_rows(recorded), numbers=False)
     made["servers"] = ", ".join(f"{name} {value}" for name, value in recorded.servers.items()) + "."
     _fill(file, made)
-    if "jobs" in recorded.parts:
-        name, shown = PICTURES["jobs"]
-        _fill(readme, {"jobs": f"[![{shown}](docs/images/{name})](docs/benchmarks.md)"})
+    pictures = {part: PICTURES[part] for part in IN_README if part in recorded.parts}
+    links = {part: f"[![{shown}](docs/images/{name})](docs/benchmarks.md)" for part, (name, shown) in pictures.items()}
+    _fill(readme, links)
 
 
 def _fill(file: Path, made: dict[str, str]) -> None:
