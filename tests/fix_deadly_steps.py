@@ -13,11 +13,14 @@ DIE = """
 import os, signal
 from pathlib import Path
 
+jobs = 1
+
 def die(step):
     if step != os.environ["STEP"]:
         return
     try:
-        (Path(__file__).parent / "died").touch(exist_ok=False)
+        with (Path(__file__).parent / "died").open("x") as file:
+            file.write(str(jobs))
     except FileExistsError:
         return
     if os.environ["DIES"] == "worker":
@@ -36,6 +39,8 @@ send, read = PipelineConnection._send, PipelineConnection._read
 on_ended = call.GroupCall.on_ended
 
 def deadly_execute(self, contracts, *callbacks):
+    global jobs
+    jobs = len(contracts)
     die("before the transaction")
     results = execute(self, contracts, *callbacks)
     die("after the transaction")
@@ -63,6 +68,8 @@ def deadly_store(self):
     die("after the results")
 
 def deadly_end(self, outcomes):
+    global jobs
+    jobs = self._size
     die("before the acknowledgements")
     on_ended(self, outcomes)
 
@@ -150,3 +157,8 @@ def deadly_steps(tmp_path: Path) -> DeadlySteps:
 def has_died(environment: dict[str, str]) -> bool:
     """Whether it has come to the step."""
     return (Path(environment["PYTHONPATH"]) / "died").exists()
+
+
+def jobs_of_the_dead(environment: dict[str, str]) -> int:
+    """How many jobs were executed together there."""
+    return int((Path(environment["PYTHONPATH"]) / "died").read_text())

@@ -6,23 +6,34 @@ from pathlib import Path
 import pytest
 
 from tests.fix_celery import locked_patterns
-from tests.fix_deadly_steps import STEPS, DeadlySteps, has_died
+from tests.fix_deadly_steps import STEPS, DeadlySteps, has_died, jobs_of_the_dead
 from tests.fix_faults import GROUPS, Launch, needs_groups
 from tests.fix_load import Load
 from tests.fix_process import wait_until
 
 
 @pytest.mark.parametrize(
-    ("step", "dies"),
-    [*((step, dies) for step in STEPS for dies in ("process", "worker")), ("before the acknowledgements", "worker")],
+    ("step", "dies", "pool"),
+    [
+        *((step, "process", "prefork") for step in STEPS),
+        *(
+            (step, "worker", pool)
+            for step in (*STEPS, "before the acknowledgements")
+            for pool in ("prefork", "threads")
+        ),
+    ],
 )
-def test_killed_at_every_step(launch: Launch, load: Load, deadly_steps: DeadlySteps, step: str, dies: str) -> None:
+def test_killed_at_every_step(
+    launch: Launch, load: Load, deadly_steps: DeadlySteps, step: str, dies: str, pool: str
+) -> None:
     """None is lost and none is done twice, whatever had committed; jobs beside a lost process are no attempts."""
     load.watch_attempts()
     load.submit(load.mixed(120))
     environment = deadly_steps(step, dies)
-    worker = launch(load.database_url, load.redis_url, "--include=deadly", env=environment)
+    worker = launch(load.database_url, load.redis_url, "--include=deadly", pool=pool, env=environment)
     wait_until(lambda: has_died(environment), f"a job comes to {step}")
+    # It was a group, not one job alone.
+    assert (jobs_of_the_dead(environment) > 1) == GROUPS
     if dies == "worker":
         wait_until(lambda: worker.container.status == "exited", "the worker is dead")
         worker.container.group.restart()

@@ -45,7 +45,17 @@ def test_one_bad_job_of_each_kind(launch: Launch, load: Load, pool: str) -> None
     assert load.count("pattern_templates") == 10
 
 
-def test_one_slow_job_does_not_fail_the_others(launch: Launch, load: Load) -> None:
+@pytest.mark.parametrize(
+    ("pool", "limits", "end", "error_type"),
+    [
+        ("prefork", {"TASK_SOFT_TIME_LIMIT": "2", "TASK_TIME_LIMIT": "5"}, "failed", "time_limit_exceeded"),
+        # A thread has PostgreSQL's limits only, and what PostgreSQL cancels is tried again.
+        ("threads", {"STATEMENT_TIMEOUT": "2", "MAX_ATTEMPTS": "2"}, "dead letter", "statement_timeout"),
+    ],
+)
+def test_one_slow_job_does_not_fail_the_others(
+    launch: Launch, load: Load, pool: str, limits: dict[str, str], end: str, error_type: str
+) -> None:
     """The group passes the limit, and then the slow one alone."""
     load.watch_attempts()
     with load.connect() as connection:
@@ -54,23 +64,24 @@ def test_one_slow_job_does_not_fail_the_others(launch: Launch, load: Load) -> No
     slow.data["usage_count"] = 60
     jobs = load.inserts(10)
     load.submit([*jobs[:5], slow, *jobs[5:]])
-    limits = {"PATTERN_STORAGE_TASK_SOFT_TIME_LIMIT": "2", "PATTERN_STORAGE_TASK_TIME_LIMIT": "5"}
-    launch(load.database_url, load.redis_url, concurrency=1, env=SOON | SAFE | limits)
+    environment = {f"PATTERN_STORAGE_{name}": value for name, value in limits.items()}
+    launch(load.database_url, load.redis_url, concurrency=1, pool=pool, env=SOON | SAFE | environment)
     outcomes = load.settle()
-    assert outcomes.counts == {"done": 10, "failed": 1}
+    assert outcomes.counts == {"done": 10, end: 1}
     result = load.client.get(slow.correlation_id).result(DEADLINE)
-    assert result.metadata["error_type"] == "time_limit_exceeded"
-    assert load.counted() == {}
+    assert result.metadata["error_type"] == error_type
+    assert load.counted().keys() <= ({slow.correlation_id} if end == "dead letter" else set())
 
 
-def test_one_locked_row_does_not_hold_the_others(launch: Launch, load: Load) -> None:
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_one_locked_row_does_not_hold_the_others(launch: Launch, load: Load, pool: str) -> None:
     """The group gives up the row that somebody else has locked; all others are done while that one waits."""
     jobs = load.mixed(40)
     update = next(one for one in jobs if one.operation == "update")
     with psycopg.connect(load.database_url) as holder:
         holder.execute("SELECT FROM pattern_templates WHERE id = %s FOR UPDATE", [update.pattern_id])
         load.submit(jobs)
-        launch(load.database_url, load.redis_url, concurrency=2, env=SOON | SAFE)
+        launch(load.database_url, load.redis_url, concurrency=2, pool=pool, env=SOON | SAFE)
         load.wait_done(39)
     assert load.settle().counts == {"done": 40}
 
@@ -108,7 +119,8 @@ REVOKED = (
 )
 
 
-def test_updates_and_deletes_of_one_pattern_keep_queue_order(launch: Launch, load: Load) -> None:
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_updates_and_deletes_of_one_pattern_keep_queue_order(launch: Launch, load: Load, pool: str) -> None:
     """The last of ten updates in a queue wins; a delete behind them finds the pattern, an update behind that none."""
     kept, gone = load._seed([str(uuid4()), str(uuid4())]).values()
     updates = {
@@ -121,7 +133,7 @@ def test_updates_and_deletes_of_one_pattern_keep_queue_order(launch: Launch, loa
     rounds = zip(updates[kept], updates[gone], others, strict=True)
     queue = [*(one for jobs in rounds for one in jobs), delete, late]
     load.client.submit_many(queue)
-    launch(load.database_url, load.redis_url, concurrency=1, env=SOON | SAFE)
+    launch(load.database_url, load.redis_url, concurrency=1, pool=pool, env=SOON | SAFE)
     results = [load.client.get(one.correlation_id).result(DEADLINE) for one in queue]
     assert [result.success for result in results] == [True] * 31 + [False]
     assert (results[-2].data["deleted"], results[-1].metadata["error_type"]) == (True, "validation_error")
@@ -149,13 +161,14 @@ def test_a_revoked_job_of_a_group_ends_alone(launch: Launch, load: Load) -> None
     assert statuses["SUCCESS"] >= 11
 
 
-def test_revoked_jobs_that_wait_for_a_group(launch: Launch, load: Load) -> None:
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_revoked_jobs_that_wait_for_a_group(launch: Launch, load: Load, pool: str) -> None:
     """Those in no group yet are not executed, whether the worker has them or the queue; nothing is killed for them."""
     jobs = load.inserts(40)
     with locked_patterns(load.database_url):
         load.submit(jobs)
         environment = SOON | SAFE | {"PATTERN_STORAGE_GROUP_SIZE": "2"}
-        worker = launch(load.database_url, load.redis_url, concurrency=1, env=environment)
+        worker = launch(load.database_url, load.redis_url, concurrency=1, pool=pool, env=environment)
         wait_until(lambda: worker_connections(load.database_url, BLOCKED), "a job waits for the table")
         revoked = [str(one.correlation_id) for one in jobs[10:]]
         with Celery("operator", broker=load.redis_url, set_as_current=False) as operator:
