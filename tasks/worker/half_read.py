@@ -55,7 +55,7 @@ class ResultHandler(asynpool.ResultHandler):
         None is read by a signal handler that has interrupted the reading of this process' messages.
         """
         fd = process.outqR_fd
-        if self._is_reading(fd):
+        if self.is_reading(fd):
             sleep(timeout)
             return False
         if not process.outq._reader.poll(timeout):
@@ -69,7 +69,8 @@ class ResultHandler(asynpool.ResultHandler):
             self._reading = before
         return True
 
-    def _is_reading(self, fd: int) -> bool:
+    def is_reading(self, fd: int) -> bool:
+        """Whether a message is being read from this pipe: a signal handler asks that has interrupted the reading."""
         _, rest = self._half_read.get(fd, (None, None))
         return fd == self._reading or (rest is not None and getgeneratorstate(rest) == GEN_RUNNING)
 

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -116,6 +117,51 @@ def test_a_job_that_begins_as_the_worker_ends(
         assert "Initiating Soft Shutdown" in worker.logs()
         assert sum(messages(store).values()) == handed_back
     assert load.count("job_ledger") == 2 - handed_back
+
+
+#: A module for workers, which are told to end in the midst of the first report that they read when INTERRUPT exists.
+INTERRUPTED = """
+import os, signal
+from pathlib import Path
+from celery.concurrency import asynpool
+
+receive = asynpool.ResultHandler._recv_message
+
+def interrupted(self, *arguments):
+    if Path(os.environ["INTERRUPT"]).exists():
+        Path(os.environ["INTERRUPT"]).unlink()
+        os.kill(os.getpid(), signal.SIGTERM)
+    return (yield from receive(self, *arguments))
+
+asynpool.ResultHandler._recv_message = interrupted
+"""
+
+
+@needs_groups
+def test_a_signal_in_the_midst_of_a_report(launch: Launch, load: Load, tmp_path: Path) -> None:
+    """The job of which nobody can know that it has begun is delivered again, and the worker does not wait for it."""
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED)
+    interrupt = tmp_path / "interrupt"
+    with load.connect() as connection:
+        connection.execute(SLOW)
+    limits = {"PATTERN_STORAGE_TASK_SOFT_TIME_LIMIT": "110", "PATTERN_STORAGE_TASK_TIME_LIMIT": "120"}
+    soft = WAYS["soft"] | {"PATTERN_STORAGE_SOFT_SHUTDOWN_TIMEOUT": "2"}
+    told = {"PYTHONPATH": str(tmp_path), "INTERRUPT": str(interrupt)}
+    # Where this is limited, the main process takes each job.
+    worker = launch(
+        load.database_url, load.redis_url, f"--max-memory-per-child={1 << 30}", "--include=interrupted", concurrency=1,
+        env=PATIENT | limits | soft | told,
+    )  # fmt: skip
+    load.submit(load.inserts(1))
+    wait_until(lambda: load.count("job_ledger") == 1, "the first one is done")
+    slow = load.insert("slow")
+    slow.data["usage_count"] = 100
+    interrupt.touch()
+    load.submit([slow])
+    wait_until(lambda: worker.container.status == "exited", "it has ended")
+    with redis.Redis.from_url(load.redis_url) as store:
+        assert sum(messages(store).values()) == 1
+    assert load.count("job_ledger") == 1
 
 
 @contextmanager

@@ -5,6 +5,8 @@ written to; a job that comes alone waits for that. And a process that has ended 
 which is busy with that group's events, unless it finds the next one in its pipe.
 """
 
+import os
+import signal
 from collections.abc import Callable
 from contextlib import suppress
 from threading import RLock
@@ -76,6 +78,17 @@ class Pool(asynpool.AsynPool):
             with suppress(OSError, EOFError):
                 while self._result_handler.read(process, 0.0):
                     pass
+
+    def kill_unreadable(self) -> None:
+        """Kill each process whose report a signal handler cannot read, because it has interrupted its reading.
+
+        Nobody knows whether its job has begun, and Celery would wait for it without end. It is delivered again.
+        """
+        for process in list(self._fileno_to_outq.values()):
+            if self._result_handler.is_reading(process.outqR_fd):
+                # It may have exited meanwhile.
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
 
     @property
     def has_given(self) -> bool:

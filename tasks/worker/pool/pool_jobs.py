@@ -82,6 +82,7 @@ class PoolJobs(bootsteps.StartStopStep):
         try:
             if self._pool is not None:
                 self._pool.read_reports()
+                self._pool.kill_unreadable()
         except Exception:
             logger.exception("cannot read what pool processes report; their jobs are delivered again")
         self._hear()
