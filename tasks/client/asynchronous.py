@@ -20,7 +20,6 @@ from pattern_storage.storage.result_data import (
 )
 from pattern_storage.tasks.client.call_options import CallOptions, check_wait, split, with_options
 from pattern_storage.tasks.client.job import AsyncJob
-from pattern_storage.tasks.client.listener import cancellable
 from pattern_storage.tasks.client.loop_connections import LoopConnections, reuse_or_open
 from pattern_storage.tasks.client.many_results import collect_async
 from pattern_storage.tasks.client.operations import Operations
@@ -113,7 +112,7 @@ class AsyncPatternStorageClient(
         else:
             if old_results := reused_results(jobs, settings.key_prefix):
                 with suppress(RedisError):
-                    await cancellable(connections.results.delete(*old_results))
+                    await connections.listener.delete(old_results)
             await connections.publisher.publish(sending, timeout or settings.connect_timeout)
         return [AsyncJob(self, job.correlation_id, Request(job)) for job in jobs]
 

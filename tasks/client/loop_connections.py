@@ -10,9 +10,6 @@ from pattern_storage.tasks.client.listener import ResultListener
 from pattern_storage.tasks.client.publisher import PLAIN, is_direct
 from pattern_storage.tasks.client.redis_publisher import AsyncRedisPublisher
 
-#: Connections to the result backend: one is subscribed, the others read.
-MAX_CONNECTIONS = 10
-
 #: Concurrent lookups in PostgreSQL. Each opens a connection, of which the workers need most.
 MAX_DATABASE_CONNECTIONS = 4
 
@@ -27,8 +24,8 @@ class LoopConnections:
     def __init__(self, settings: Settings) -> None:
         self.loop = asyncio.get_running_loop()
         self.process_id = os.getpid()
-        self.results = redis_connections.connect_async(settings, max_connections=MAX_CONNECTIONS)
-        self.listener = ResultListener(self.results)
+        results = redis_connections.connect_async(settings, max_connections=1)
+        self.listener = ResultListener(results, settings.connect_timeout)
         self.database_slots = asyncio.Semaphore(MAX_DATABASE_CONNECTIONS)
         #: None if only kombu can publish.
         self.publisher: AsyncRedisPublisher | None = None
@@ -45,7 +42,6 @@ class LoopConnections:
             await self.listener.close()
             if self.publisher is not None:
                 await self.publisher.close()
-            await self.results.aclose()
 
 
 def reuse_or_open(connections: LoopConnections | None, settings: Settings) -> LoopConnections:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import TypeVar, cast
 from uuid import UUID
 
@@ -79,10 +79,9 @@ async def collect_async(
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
 
-    async def look_up(asked: list[str]) -> AsyncIterator[tuple[J, ModelResult]]:
-        for keys in _chunks(asked):
-            for decided in collector.on_documents(zip(keys, await listener.get_many(keys), strict=True)):
-                yield decided
+    async def decide(documents: Iterable[tuple[str, bytes | None]]) -> AsyncIterator[tuple[J, ModelResult]]:
+        for decided in collector.on_documents(documents):
+            yield decided
         async for decided in ask_database(collector.take_uncertain()):
             yield decided
 
@@ -94,23 +93,26 @@ async def collect_async(
                 yield decided
 
     with translated_errors():
-        async for decided in look_up(collector.keys()):
+        async for decided in decide(await listener.get_many(collector.keys())):
             yield decided
         if collector and loop.time() < deadline:
             async with listener.arrivals(collector.keys()) as arrivals:
                 poll = loop.time()
                 while collector and (now := loop.time()) < deadline:
-                    if polls := now >= poll:
-                        # As in `collect`.
-                        keys, poll = collector.keys(), now + POLL_INTERVAL
-                    else:
-                        keys = await arrivals.wait(min(deadline, poll) - now)
-                    async for decided in look_up(keys):
+                    polls = now >= poll
+                    # At first it subscribes and reads all.
+                    documents = await arrivals.receive(0 if polls else min(deadline, poll) - now)
+                    if polls and not documents:
+                        documents = await listener.get_many(collector.keys())
+                    async for decided in decide(documents):
                         yield decided
-                    asks = polls and collector and database.is_configured
-                    if asks and await listener.refuses_writes(collector.keys()[0]):
-                        async for decided in ask_database(collector.ids()):
-                            yield decided
+                    if polls:
+                        poll = now + POLL_INTERVAL
+                        # As in `collect`.
+                        asks = collector and database.is_configured
+                        if asks and await listener.refuses_writes(collector.keys()[0]):
+                            async for decided in ask_database(collector.ids()):
+                                yield decided
     if collector and timeout > 0 and database.is_configured:
         async for decided in ask_database(collector.ids()):
             yield decided

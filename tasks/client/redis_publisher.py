@@ -121,8 +121,8 @@ class AsyncRedisPublisher:
     def __init__(
         self, broker: "redis.asyncio.Redis", results: "redis.asyncio.Redis | None", settings: Settings
     ) -> None:
-        self._broker = SharedWire(broker)
-        self._results = None if results is None else SharedWire(results)
+        self._broker = SharedWire(broker, AsyncWire)
+        self._results = None if results is None else SharedWire(results, AsyncWire)
         self._settings = settings
 
     async def close(self) -> None:

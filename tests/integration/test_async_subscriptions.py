@@ -13,7 +13,7 @@ from pattern_storage import AsyncJob
 from pattern_storage.config.settings import Settings
 from pattern_storage.embedded import EmbeddedValkey
 from pattern_storage.tasks.client import AsyncPatternStorageClient, JobTimeout, ResultBackendUnavailable
-from pattern_storage.tasks.client.loop_connections import MAX_CONNECTIONS, LoopConnections
+from pattern_storage.tasks.client.loop_connections import LoopConnections
 from tests.fix_process import DEADLINE
 from tests.fix_storage import contract, make_pattern, until
 
@@ -34,17 +34,15 @@ async def listeners(operator: "redis.asyncio.Redis", job: Any) -> int:
     return int(number)
 
 
+async def connections(operator: "redis.asyncio.Redis") -> set[str]:
+    # The shared worker is a client of the same server.
+    database = (await operator.client_info())["db"]
+    return {each["id"] for each in await operator.client_list() if int(each["db"]) == database}
+
+
 async def test_three_hundred_results_over_few_connections(redis_url: str, operator: "redis.asyncio.Redis") -> None:
     contracts = [contract("insert", data=make_pattern()) for _ in range(300)]
-    database = (await operator.client_info())["db"]
-    before = {each["id"] for each in await operator.client_list()}
-
-    async def connections() -> list[str]:
-        new = [each for each in await operator.client_list() if each["id"] not in before]
-        # The shared worker is a client of the same server.
-        return [each["id"] for each in new if int(each["db"]) == database]
-
-    # The timeout is also that of waiting for one of the connections, which three hundred tasks share.
+    before = await connections(operator)
     async with AsyncPatternStorageClient(redis_url=redis_url, connect_timeout=DEADLINE) as client:
         jobs = await client.submit_many(contracts)
         waits = [asyncio.create_task(job.result(DEADLINE)) for job in jobs]
@@ -56,7 +54,7 @@ async def test_three_hundred_results_over_few_connections(redis_url: str, operat
             return all(number == 1 for _, number in counts)
 
         await until(all_listen)
-        assert len(await connections()) <= MAX_CONNECTIONS + 1, "one more publishes"
+        assert len(await connections(operator) - before) == 2, "one waits, one publishes"
         # In place of a worker: a table that is locked for as long would have it execute each job alone, and a busy
         # machine needs half a minute for that.
         async with operator.pipeline(transaction=False) as pipeline:
@@ -75,21 +73,70 @@ async def test_three_hundred_results_over_few_connections(redis_url: str, operat
         await until(none_listens)
 
 
-async def test_the_first_subscriptions_share_their_connection(redis_url: str) -> None:
-    connections = LoopConnections(Settings(redis_url=redis_url))
-    everybody = asyncio.Barrier(5)
+async def test_subscriptions_share_their_connection(redis_url: str, operator: "redis.asyncio.Redis") -> None:
+    """The first ones, and again once it was lost: those that wait then read what they have missed."""
+    client = LoopConnections(Settings(redis_url=redis_url))
+    before, everybody, is_lost = await connections(operator), asyncio.Barrier(6), asyncio.Event()
 
-    async def subscribe(key: str) -> None:
-        async with connections.listener.arrivals([key]):
+    async def wait(key: str) -> None:
+        async with client.listener.arrivals([key]) as arrivals:
+            assert await arrivals.receive(DEADLINE) == [(key, None)]
             await everybody.wait()
+            await is_lost.wait()
+            assert await arrivals.receive(DEADLINE) == [(key, b"missed")]
+            await everybody.wait()
+            assert await arrivals.receive(DEADLINE) == [(key, b"published")]
+
+    keys = [f"key {number}" for number in range(5)]
+    try:
+        async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as waits:
+            for key in keys:
+                waits.create_task(wait(key))
+            await everybody.wait()
+            (first,) = await connections(operator) - before
+            await operator.client_kill_filter(_id=first)
+            await operator.mset(dict.fromkeys(keys, "missed"))
+            is_lost.set()
+            await everybody.wait()
+            assert len(await connections(operator) - before) == 1
+            for key in keys:
+                await operator.publish(key, "published")
+    finally:
+        await client.close()
+
+
+async def test_waits_for_a_server_that_is_down_fail_together(lone_valkey: EmbeddedValkey) -> None:
+    """One attempt to connect answers all that have waited for it."""
+    client = LoopConnections(Settings(redis_url=lone_valkey.url))
+    lone_valkey.kill()
+    attempts, all_wait = 0, asyncio.Event()
+    connect = client.listener._wires._connect
+
+    async def slow_connect(timeout: float) -> Any:
+        nonlocal attempts
+        attempts += 1
+        await all_wait.wait()
+        return await connect(timeout)
+
+    client.listener._wires._connect = slow_connect  # type: ignore[method-assign]
+
+    async def ask() -> BaseException:
+        with pytest.raises(redis.RedisError) as failure:
+            await client.listener.get("key")
+        return failure.value
 
     try:
         async with asyncio.timeout(DEADLINE):
-            await asyncio.gather(*(subscribe(f"key {number}") for number in range(5)))
-        pool: Any = connections.results.connection_pool
-        assert len(pool._in_use_connections) + len(pool._available_connections) == 1
+            asked = [asyncio.create_task(ask()) for _ in range(4)]
+            # Each step of the event loop takes all of them on.
+            for _ in range(5):
+                await asyncio.sleep(0)
+            all_wait.set()
+            failures = await asyncio.gather(*asked)
     finally:
-        await connections.close()
+        await client.close()
+    assert (attempts, len(failures)) == (1, 4)
+    assert len({str(failure) for failure in failures}) == 1
 
 
 async def test_cancelled_wait_leaves_no_subscription(
@@ -178,32 +225,3 @@ async def test_restart_of_the_server(lone_valkey: EmbeddedValkey) -> None:
     # An exception of a task that nobody awaits is reported when it is collected.
     gc.collect()
     assert complaints == []
-
-
-async def test_only_the_reader_opens_a_lost_connection_again(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A caller that unsubscribes meanwhile would get redis-py's RuntimeError about two that read."""
-    connections = LoopConnections(Settings(redis_url=redis_url))
-    listener, openers, may_open = connections.listener, set(), asyncio.Event()
-    try:
-        async with listener.arrivals(["key"]):
-            connection: Any = listener._channel.connection
-            connect = connection.connect
-
-            async def noted_connect() -> None:
-                openers.add(asyncio.current_task())
-                if asyncio.current_task() is listener._reader:
-                    await may_open.wait()
-                await connect()
-
-            monkeypatch.setattr(connection, "connect", noted_connect)
-            await connection.disconnect()
-        may_open.set()
-
-        async def is_open() -> bool:
-            return bool(connection.is_connected)
-
-        await until(is_open)
-        assert openers == {listener._reader}
-        assert await connections.results.pubsub_numsub("key") == [(b"key", 0)]
-    finally:
-        await connections.close()
