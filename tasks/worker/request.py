@@ -3,11 +3,20 @@
 import time
 from typing import Any
 
+from celery.concurrency.base import BasePool
 from celery.worker import state
 from celery.worker.request import Request
 
-from pattern_storage.storage.logs import correlated
+from pattern_storage.storage.logs import correlated, get_logger
 from pattern_storage.tasks.description import describe_call
+
+logger = get_logger(__name__)
+
+
+def can_terminate(pool: Any) -> bool:
+    """Whether a pool can end a job that has begun. Celery's threads and solo raise NotImplementedError."""
+    # The pool of processes has its own as an attribute of the object.
+    return getattr(pool.terminate_job, "__func__", None) is not BasePool.terminate_job
 
 
 class StorageRequest(Request):
@@ -59,6 +68,24 @@ class StorageRequest(Request):
 
         Celery would call the job REVOKED, though an earlier delivery of it may have committed.
         """
+
+    def terminate(self, pool: Any, signal: Any = None) -> None:
+        """End the job's process as Celery does, if it has one of its own."""
+        if can_terminate(pool):
+            super().terminate(pool, signal)
+        else:
+            self._log_that_it_ends("terminate")
+
+    def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
+        """End the job's process in a cold shutdown as Celery does, if it has one of its own."""
+        if can_terminate(pool):
+            super().cancel(pool, signal, emit_retry)
+        elif self.time_start:
+            self._log_that_it_ends("cancel")
+
+    def _log_that_it_ends(self, what: str) -> None:
+        with correlated(str(self.id)):
+            logger.warning("cannot %s %s: a thread cannot be ended, so the job goes on to its end", what, self.id)
 
     def revoked(self) -> Any:
         """Find out whether the job was revoked as Celery does, with the job's id in the log."""
