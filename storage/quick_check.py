@@ -12,11 +12,12 @@ from pattern_storage.storage.pattern import MAX_CONTEXT_BYTES, MAX_CONTEXT_DEPTH
 
 
 def _compiled(schema: Any) -> Any:
-    """Return a pydantic-core schema without the functions around what it checks itself."""
+    """Return a pydantic-core schema without the functions around what it checks itself, nor copies of defaults."""
     if isinstance(schema, dict):
         if schema.get("type") in ("function-after", "function-before"):
             return _compiled(schema["schema"])
-        return {name: _compiled(value) for name, value in schema.items()}
+        changed = {"copy_default": False} if schema.get("type") == "default" else {}
+        return {name: _compiled(value) for name, value in schema.items()} | changed
     return [_compiled(item) for item in schema] if isinstance(schema, list) else schema
 
 
@@ -38,7 +39,7 @@ def checked_json(columns: dict[str, Any]) -> bytes | None:
     # JSON writes a NUL character as \u0000; a text may also have these six characters, which is valid.
     if len(text) > MAX_TEXT_BYTES or b"\\u0000" in text:
         return None
-    return text if _is_json(columns.get("context", {})) else None
+    return text if "context" not in columns or _is_json(columns["context"]) else None
 
 
 def _is_json(context: dict[str, Any]) -> bool:

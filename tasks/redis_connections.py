@@ -16,7 +16,7 @@ from pattern_storage.config.settings import Settings
 from pattern_storage.config.urls import for_redis_py, is_socket
 from pattern_storage.tasks.errors import ResultBackendUnavailable
 from pattern_storage.tasks.redis_errors import explain_failure
-from pattern_storage.tasks.redis_sentinels import AsyncSentinelGroup, BlockingSentinelPool, SentinelGroup, SentinelPool
+from pattern_storage.tasks.redis_sentinels import AsyncSentinelGroup, AsyncSentinelPool, SentinelGroup, SentinelPool
 
 #: A pooled connection may have died since its last use: one more attempt, at once, tells that from a dead server.
 #: redis-py's own three come seconds apart.
@@ -39,26 +39,18 @@ def connect(settings: Settings, url: str | None = None, **options: Any) -> redis
     return redis.Redis.from_pool(SentinelPool(settings.sentinel_master, manager, **manager.connection_kwargs))  # type: ignore[no-untyped-call]
 
 
-def connect_async(
-    settings: Settings, url: str | None = None, *, max_connections: int, **options: Any
-) -> "redis.asyncio.Redis":
-    """Return an asyncio client of the result backend, or of another URL; `options` as in `connect`.
-
-    A thousand coroutines that ask at once share its connections instead of opening their own.
-    """
+def connect_async(settings: Settings, url: str | None = None, **options: Any) -> "redis.asyncio.Redis":
+    """Return an asyncio client of the result backend, or of another URL; `options` as in `connect`."""
     address = url or settings.result_backend
     limits = _timeouts(settings, address)
-    shared: dict[str, Any] = {"max_connections": max_connections, "timeout": settings.connect_timeout}
     if not is_sentinel(address):
         limits = {"retry": AsyncRetry(NoBackoff(), ATTEMPTS_MORE), **limits, **options}
-        return redis.asyncio.Redis.from_pool(
-            redis.asyncio.BlockingConnectionPool.from_url(for_redis_py(address), **limits, **shared)
-        )
+        return redis.asyncio.Redis.from_pool(redis.asyncio.ConnectionPool.from_url(for_redis_py(address), **limits))
     sentinels, credentials = read_address(address)
     asked = sentinel_arguments(settings, len(sentinels))
     manager = AsyncSentinelGroup(sentinels, sentinel_kwargs=asked, **{**limits, **options}, **credentials)
-    # master_for would give its client a pool without a bound, and would not close it.
-    pool = BlockingSentinelPool(settings.sentinel_master, manager, **manager.connection_kwargs, **shared)  # type: ignore[no-untyped-call]
+    # master_for would give its client a pool and not close it.
+    pool = AsyncSentinelPool(settings.sentinel_master, manager, **manager.connection_kwargs)  # type: ignore[no-untyped-call]
     return redis.asyncio.Redis.from_pool(pool)
 
 

@@ -105,8 +105,8 @@ class SentinelPool(redis.sentinel.SentinelConnectionPool):
             self.sentinel_manager.close()
 
 
-class BlockingSentinelPool(redis.asyncio.sentinel.SentinelConnectionPool, redis.asyncio.BlockingConnectionPool):
-    """A bounded pool of connections to the primary: a caller waits while all are in use."""
+class AsyncSentinelPool(redis.asyncio.sentinel.SentinelConnectionPool):
+    """The same for asyncio."""
 
     async def disconnect(self, inuse_connections: bool = True) -> None:
         """Close the connections; if it is all of them, those to the Sentinels too, which redis-py leaves open."""

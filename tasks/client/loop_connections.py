@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from typing import Any
 
 from pattern_storage.config.settings import Settings
 from pattern_storage.tasks import redis_connections
@@ -24,16 +23,15 @@ class LoopConnections:
     def __init__(self, settings: Settings) -> None:
         self.loop = asyncio.get_running_loop()
         self.process_id = os.getpid()
-        results = redis_connections.connect_async(settings, max_connections=1)
+        results = redis_connections.connect_async(settings, **PLAIN)
         self.listener = ResultListener(results, settings.connect_timeout)
         self.database_slots = asyncio.Semaphore(MAX_DATABASE_CONNECTIONS)
         #: None if only kombu can publish.
         self.publisher: AsyncRedisPublisher | None = None
         if is_direct(settings):
-            options: dict[str, Any] = {"max_connections": 1, **PLAIN}
             same = settings.broker == settings.result_backend
-            broker = redis_connections.connect_async(settings, settings.broker, **options)
-            other = None if same else redis_connections.connect_async(settings, **options)
+            broker = redis_connections.connect_async(settings, settings.broker, **PLAIN)
+            other = None if same else redis_connections.connect_async(settings, **PLAIN)
             self.publisher = AsyncRedisPublisher(broker, other, settings)
 
     async def close(self) -> None:

@@ -9,16 +9,13 @@ from uuid import UUID
 import redis
 
 from pattern_storage.storage import ModelResult
-from pattern_storage.tasks.client.listener import ResultListener
+from pattern_storage.tasks.client.listener import ResultListener, in_rounds
 from pattern_storage.tasks.client.result_collector import AnyJob, ResultCollector
 from pattern_storage.tasks.client.result_reader import refuses_writes
 from pattern_storage.tasks.client.result_resolver import POLL_INTERVAL
 from pattern_storage.tasks.client.subscriptions import Subscription, Subscriptions
 from pattern_storage.tasks.database import Database, run_sync
 from pattern_storage.tasks.redis_connections import translated_errors
-
-#: Jobs in one MGET, during which the server does nothing else, and in one connection to PostgreSQL.
-JOBS_AT_ONCE = 1_000
 
 J = TypeVar("J", bound=AnyJob)
 T = TypeVar("T")
@@ -35,13 +32,13 @@ def collect(
     deadline = time.monotonic() + timeout
 
     def look_up() -> Iterator[tuple[J, ModelResult]]:
-        for keys in _chunks(collector.keys()):
+        for keys in in_rounds(collector.keys()):
             documents = cast("list[bytes | None]", results.mget(keys))
             yield from collector.on_documents(zip(keys, documents, strict=True))
         yield from ask_database(collector.take_uncertain())
 
     def ask_database(ids: list[UUID]) -> Iterator[tuple[J, ModelResult]]:
-        for jobs in _chunks(ids):
+        for jobs in in_rounds(ids):
             yield from collector.on_states(run_sync(database.states(jobs, deadline - time.monotonic())))
 
     def receive(subscription: Subscription) -> Iterator[tuple[J, ModelResult]]:
@@ -86,7 +83,7 @@ async def collect_async(
             yield decided
 
     async def ask_database(ids: list[UUID]) -> AsyncIterator[tuple[J, ModelResult]]:
-        for jobs in _chunks(ids):
+        for jobs in in_rounds(ids):
             async with slots:
                 states = await database.states(jobs, deadline - loop.time())
             for decided in collector.on_states(states):
@@ -96,29 +93,25 @@ async def collect_async(
         async for decided in decide(await listener.get_many(collector.keys())):
             yield decided
         if collector and loop.time() < deadline:
-            async with listener.arrivals(collector.keys()) as arrivals:
+            async with listener.arrivals(collector.keys) as arrivals:
+                # At first it subscribes and reads all.
+                async for decided in decide(await arrivals.receive(0)):
+                    yield decided
                 poll = loop.time()
                 while collector and (now := loop.time()) < deadline:
-                    polls = now >= poll
-                    # At first it subscribes and reads all.
-                    documents = await arrivals.receive(0 if polls else min(deadline, poll) - now)
-                    if polls and not documents:
+                    if now < poll:
+                        documents = await arrivals.receive(min(deadline, poll) - now)
+                    else:
+                        # As in `collect`.
+                        poll = now + POLL_INTERVAL
+                        if database.is_configured and await listener.refuses_writes(collector.keys()[0]):
+                            async for decided in ask_database(collector.ids()):
+                                yield decided
                         documents = await listener.get_many(collector.keys())
                     async for decided in decide(documents):
                         yield decided
-                    if polls:
-                        poll = now + POLL_INTERVAL
-                        # As in `collect`.
-                        asks = collector and database.is_configured
-                        if asks and await listener.refuses_writes(collector.keys()[0]):
-                            async for decided in ask_database(collector.ids()):
-                                yield decided
     if collector and timeout > 0 and database.is_configured:
         async for decided in ask_database(collector.ids()):
             yield decided
     for decided in collector.on_timeout(timeout):
         yield decided
-
-
-def _chunks(items: list[T]) -> list[list[T]]:
-    return [items[start : start + JOBS_AT_ONCE] for start in range(0, len(items), JOBS_AT_ONCE)]

@@ -73,19 +73,22 @@ class StorageRequest(Request):
         """End the job's process as Celery does, if it has one of its own."""
         if can_terminate(pool):
             super().terminate(pool, signal)
+        elif self.time_start:
+            self._log_that_it_goes_on()
         else:
-            self._log_that_it_ends("terminate")
+            # Celery comes back to it when the job begins.
+            self._terminate_on_ack = pool, signal
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
         """End the job's process in a cold shutdown as Celery does, if it has one of its own."""
         if can_terminate(pool):
             super().cancel(pool, signal, emit_retry)
         elif self.time_start:
-            self._log_that_it_ends("cancel")
+            self._log_that_it_goes_on()
 
-    def _log_that_it_ends(self, what: str) -> None:
+    def _log_that_it_goes_on(self) -> None:
         with correlated(str(self.id)):
-            logger.warning("cannot %s %s: a thread cannot be ended, so the job goes on to its end", what, self.id)
+            logger.warning("%s goes on to its end: only a pool of processes can end a job that has begun", self.id)
 
     def revoked(self) -> Any:
         """Find out whether the job was revoked as Celery does, with the job's id in the log."""

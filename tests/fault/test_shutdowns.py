@@ -55,7 +55,7 @@ def test_shutdown(launch: Launch, load: Load, way: str, pool: str) -> None:
     wait_until(lambda: sleeps(load.database_url), "the first ones run")
     assert worker.stop() == 0
     assert "Traceback" not in worker.logs()
-    assert (pool == "threads" and way == "cold") == ("a thread cannot be ended" in worker.logs())
+    assert (pool == "threads" and way == "cold") == ("goes on to its end" in worker.logs())
     with redis.Redis.from_url(load.redis_url) as store, load.connect() as connection:
         waiting = {UUID(json.loads(raw)["headers"]["id"]) for raw in store.lrange("storage", 0, -1)}
         assert sum(messages(store).values()) == len(waiting)

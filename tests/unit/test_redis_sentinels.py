@@ -139,7 +139,7 @@ class AsyncSentinel:
 
 
 async def test_an_error_for_asyncio_says_the_same() -> None:
-    client = redis_connections.connect_async(SETTINGS, max_connections=4)
+    client = redis_connections.connect_async(SETTINGS)
     pool: Any = client.connection_pool
     manager = pool.sentinel_manager
     dead = redis.asyncio.Redis(host="127.0.0.1", port=1, password="hush", retry=AsyncRetry(NoBackoff(), 0))
@@ -152,7 +152,7 @@ async def test_an_error_for_asyncio_says_the_same() -> None:
 
 
 async def test_coroutines_that_ask_at_once_lose_no_sentinel() -> None:
-    client = redis_connections.connect_async(SETTINGS, max_connections=4)
+    client = redis_connections.connect_async(SETTINGS)
     pool: Any = client.connection_pool
     retries = [one.connection_pool.connection_kwargs["retry"].get_retries() for one in pool.sentinel_manager.sentinels]
     assert retries == [0, 0]
@@ -177,7 +177,7 @@ def test_a_publisher_that_is_closed_leaves_no_sentinel_open() -> None:
 
 
 async def test_an_asyncio_publisher_that_is_closed_leaves_no_sentinel_open() -> None:
-    clients = [redis_connections.connect_async(SETTINGS, max_connections=1) for _ in range(2)]
+    clients = [redis_connections.connect_async(SETTINGS) for _ in range(2)]
     sentinels = [AsyncSentinel(asyncio.Barrier(1), STATE) for _ in clients]
     for client, one in zip(clients, sentinels, strict=True):
         pool: Any = client.connection_pool
