@@ -4,6 +4,7 @@ pytest_plugins = [
     "tests.fix_servers",
     "tests.fix_process",
     "tests.fix_storage",
+    "tests.fix_both_ways",
     "tests.fix_celery",
     "tests.fix_reader",
     "tests.fix_redis_fault",

@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 from uuid import UUID
 
@@ -69,11 +69,16 @@ async def succeed(node: NodePatternStorageEffect, operation: str, **fields: Any)
     return result.data
 
 
-async def succeed_once(
-    node: NodePatternStorageEffect, asked: ModelContractPatternStorage
-) -> ModelContractPatternStorage:
+class Executor(Protocol):
+    """Executes a job once, as the effect node does: also in a group, see `tests/fix_both_ways.py`."""
+
+    async def execute_once(self, contract: ModelContractPatternStorage) -> ModelResult:
+        """Return the job's result, the first one if it comes again."""
+
+
+async def succeed_once(executor: Executor, asked: ModelContractPatternStorage) -> ModelContractPatternStorage:
     """Execute a job that must succeed, once, and return its contract."""
-    result = await node.execute_once(asked)
+    result = await executor.execute_once(asked)
     assert result.success, result.error
     return asked
 

@@ -17,7 +17,7 @@ from pattern_storage.storage.pool import create_pool
 from pattern_storage.testing import inline, make_pattern
 from pattern_storage.vocabulary import ErrorType
 from tests.fix_process import DEADLINE
-from tests.fix_storage import contract, fail, succeed
+from tests.fix_storage import Executor, contract, fail, succeed
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -103,19 +103,19 @@ def test_a_contract_without_it_is_as_it_was() -> None:
     assert fingerprint(expecting) != fingerprint(plain)
 
 
-async def test_a_redelivery_has_the_first_result(node: NodePatternStorageEffect) -> None:
+async def test_a_redelivery_has_the_first_result(executor: Executor, node: NodePatternStorageEffect) -> None:
     pattern_id, seen = await insert(node)
     job = update(pattern_id, 1, expect=seen)
-    first = await node.execute_once(job)
+    first = await executor.execute_once(job)
     # Its own update is what it would meet now.
-    second = await node.execute_once(job)
+    second = await executor.execute_once(job)
     assert (first.success, second.success, second.metadata["replayed"]) == (True, True, True)
     late = update(pattern_id, 2, expect=seen)
-    refused = await node.execute_once(late)
+    refused = await executor.execute_once(late)
     other = update(pattern_id, 3, expect=seen, correlation_id=late.correlation_id)
-    assert (await node.execute_once(late)).metadata["error_type"] == "version_conflict"
+    assert (await executor.execute_once(late)).metadata["error_type"] == "version_conflict"
     assert refused.metadata["error_type"] == "version_conflict"
-    assert (await node.execute_once(other)).metadata["error_type"] == "correlation_conflict"
+    assert (await executor.execute_once(other)).metadata["error_type"] == "correlation_conflict"
 
 
 async def test_jobs_of_one_group_see_each_other(node: NodePatternStorageEffect, group: GroupConnection) -> None:

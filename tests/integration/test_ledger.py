@@ -1,4 +1,7 @@
-"""Once per correlation id: whoever comes second answers with the first result, and changes nothing."""
+"""Once per correlation id: whoever comes second answers with the first result, and changes nothing.
+
+Alone and in a group, by `executor`.
+"""
 
 import asyncio
 import math
@@ -11,7 +14,8 @@ from pattern_storage.storage import (
     ModelContractPatternStorage,
     ledger,
 )
-from tests.fix_storage import Connection, Node, contract, count, execute, make_pattern, succeed, succeed_once
+from tests.fix_both_ways import OWN
+from tests.fix_storage import Connection, Executor, Node, contract, count, execute, make_pattern, succeed, succeed_once
 
 
 async def write_of(operation: str, node: Node) -> ModelContractPatternStorage:
@@ -25,78 +29,80 @@ async def write_of(operation: str, node: Node) -> ModelContractPatternStorage:
 
 
 @pytest.mark.parametrize("operation", ["insert", "update", "delete", "batch_insert"])
-async def test_many_at_once_have_one_effect(operation: str, node: Node, connection: Connection) -> None:
+async def test_many_at_once_have_one_effect(
+    operation: str, executor: Executor, node: Node, connection: Connection
+) -> None:
     asked = await write_of(operation, node)
     await connection.execute(
-        "CREATE TABLE effects (at timestamptz DEFAULT clock_timestamp());"
-        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN INSERT INTO effects DEFAULT VALUES; RETURN NULL; END $$;"
-        "CREATE TRIGGER note AFTER INSERT OR UPDATE OR DELETE ON pattern_templates"
-        " FOR EACH STATEMENT EXECUTE FUNCTION note()"
+        "CREATE TABLE effects (pattern_name text);"
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " INSERT INTO effects VALUES ((coalesce(NEW, OLD)).pattern_name); RETURN NULL; END $$;"
+        "CREATE TRIGGER note AFTER INSERT OR UPDATE OR DELETE ON pattern_templates FOR EACH ROW EXECUTE FUNCTION note()"
     )
-    results = await asyncio.gather(*(node.execute_once(asked) for _ in range(8)))
+    results = await asyncio.gather(*(executor.execute_once(asked) for _ in range(8)))
     assert all(result.success for result in results), results
     assert [bool(result.metadata.get("replayed")) for result in results].count(False) == 1
     assert len({str(result.data) for result in results}) == 1
-    # A statement that wrote nothing fires the trigger too, but only one transaction committed.
-    again = await node.execute_once(asked)
+    again = await executor.execute_once(asked)
     assert again.metadata["replayed"] is True
     assert again.data == results[0].data
-    assert await count(connection, "job_ledger") == 1
-    assert await count(connection, "effects") == 1
+    assert await count(connection, f"job_ledger {OWN}") == 1
+    assert await count(connection, f"effects {OWN}") == len(asked.patterns or [asked])
 
 
-async def test_a_permanent_failure_is_decided_once(node: Node) -> None:
+async def test_a_permanent_failure_is_decided_once(executor: Executor) -> None:
     """What failed does not succeed when its message comes again, even if it could by now."""
     pattern_id = uuid4()
     asked = contract("delete", pattern_id=pattern_id)
-    first = await node.execute_once(asked)
+    first = await executor.execute_once(asked)
     assert first.metadata["error_type"] == "validation_error"
-    second = await node.execute_once(asked)
+    second = await executor.execute_once(asked)
     assert (second.error, second.metadata["replayed"]) == (first.error, True)
 
 
-async def test_bad_values_are_decided_too(node: Node, connection: Connection) -> None:
+async def test_bad_values_are_decided_too(executor: Executor, connection: Connection) -> None:
     asked = contract("insert", data=make_pattern(confidence_score=5))
-    assert (await node.execute_once(asked)).metadata["error_type"] == "validation_error"
-    assert (await node.execute_once(asked)).metadata["replayed"] is True
-    assert await count(connection, "pattern_templates") == 0
+    assert (await executor.execute_once(asked)).metadata["error_type"] == "validation_error"
+    assert (await executor.execute_once(asked)).metadata["replayed"] is True
+    assert await count(connection, f"pattern_templates {OWN}") == 0
 
 
 @pytest.mark.parametrize("columns", [{"confidence_score": math.nan}, {"context": {"k": [-math.inf]}}])
 async def test_numbers_that_json_does_not_have_are_decided_too(
-    node: Node, connection: Connection, columns: dict[str, Any]
+    executor: Executor, connection: Connection, columns: dict[str, Any]
 ) -> None:
     """Python's parser takes them out of a message; the contract cannot be kept, its failure can."""
     asked = contract("insert", data=make_pattern(**columns))
-    first = await node.execute_once(asked)
+    first = await executor.execute_once(asked)
     assert first.metadata["error_type"] == "validation_error"
     assert str(first.error).startswith(next(iter(columns)))
-    second = await node.execute_once(asked)
+    second = await executor.execute_once(asked)
     assert (second.error, second.metadata["replayed"]) == (first.error, True)
     cancelled = contract("insert", data=make_pattern(**columns))
     result = await ledger.cancel(connection, cancelled.correlation_id, cancelled)
     assert result.metadata["error_type"] == "revoked"
-    kept = await execute(connection, "SELECT contract FROM job_ledger")
+    kept = await execute(connection, f"SELECT contract FROM job_ledger {OWN}")
     assert kept == [{"contract": None}] * 2
 
 
 @pytest.mark.parametrize("operation", ["insert", "update", "delete", "batch_insert"])
-async def test_same_id_with_another_request(operation: str, node: Node, connection: Connection) -> None:
-    first = await succeed_once(node, contract("insert", data=make_pattern()))
+async def test_same_id_with_another_request(
+    operation: str, executor: Executor, node: Node, connection: Connection
+) -> None:
+    first = await succeed_once(executor, contract("insert", data=make_pattern()))
     other = await write_of(operation, node)
-    before = await count(connection, "pattern_templates")
+    before = await execute(connection, f"SELECT * FROM pattern_templates {OWN}")
     other.correlation_id = first.correlation_id
-    result = await node.execute_once(other)
+    result = await executor.execute_once(other)
     assert result.metadata["error_type"] == "correlation_conflict"
     assert str(first.correlation_id) in str(result.error)
-    assert await count(connection, "pattern_templates") == before
+    assert await execute(connection, f"SELECT * FROM pattern_templates {OWN}") == before
 
 
-async def test_name_and_version_do_not_make_another_request(node: Node) -> None:
-    asked = await succeed_once(node, contract("insert", data=make_pattern()))
+async def test_name_and_version_do_not_make_another_request(executor: Executor) -> None:
+    asked = await succeed_once(executor, contract("insert", data=make_pattern()))
     renamed = asked.model_copy(update={"name": "other", "version": "2.0.0", "description": "other"})
-    assert (await node.execute_once(renamed)).metadata["replayed"] is True
+    assert (await executor.execute_once(renamed)).metadata["replayed"] is True
 
 
 async def test_queries_are_executed_each_time(node: Node, connection: Connection) -> None:

@@ -12,7 +12,7 @@ from psycopg.rows import dict_row
 from pattern_storage.storage import NodePatternStorageEffect, dead_letters, ledger, outbox
 from pattern_storage.storage.sql import block
 from tests.fix_outbox import insertion
-from tests.fix_storage import Connection, contract
+from tests.fix_storage import Connection, Executor, contract
 
 
 async def write(connection: Connection, count: int) -> list[UUID]:
@@ -87,14 +87,14 @@ async def test_measures(connection: Connection) -> None:
     assert 3600 <= size.age < 3700
 
 
-async def test_row_goes_when_the_job_ends(node: NodePatternStorageEffect, connection: Connection) -> None:
+async def test_row_goes_when_the_job_ends(executor: Executor, connection: Connection) -> None:
     """Done, failed for good, cancelled, a dead letter: nobody publishes it any more."""
     asked = [insertion(), contract("delete", pattern_id=uuid4()), insertion(), insertion()]
     for one in asked:
         async with connection.transaction():
             await outbox.add(connection, one)
-    assert (await node.execute_once(asked[0])).success
-    failed = await node.execute_once(asked[1])
+    assert (await executor.execute_once(asked[0])).success
+    failed = await executor.execute_once(asked[1])
     assert not failed.success
     await ledger.cancel(connection, asked[2].correlation_id)
     assert (await outbox.measure(connection)).jobs == 1
