@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any
 from uuid import UUID
 
-from psycopg import AsyncConnection, AsyncRawCursor
+from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool
 
@@ -108,8 +108,7 @@ async def clear(connection: Connection, correlation_id: UUID) -> None:
 
     Such are a query, and a job whose first result was returned again.
     """
-    # As a group sends this statement, with PostgreSQL's own parameters.
-    await AsyncRawCursor(connection).execute(block("clear_jobs"), [[correlation_id]])
+    await connection.execute(block("clear_job"), {"correlation_id": correlation_id})
 
 
 async def purge(connection: Connection, *, days: int) -> int:

@@ -160,7 +160,7 @@ class GroupConnection:
 
         effects = [*before, *statements(jobs.values())]
         if kept := ",".join(job_id for job_id, job in jobs.items() if not _is_new(job)):
-            effects.append((block("clear_jobs"), [f"{{{kept}}}"]))
+            effects.append((block("clear_group"), [f"{{{kept}}}"]))
         started = time.perf_counter()
         try:
             if self._connection is None or self._connection.closed:

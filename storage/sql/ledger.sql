@@ -54,11 +54,21 @@ contract
 -- The same: the contract comes without its data, which are the columns of the pattern ($2, in the order of $3).
 (left(contract::text, -1) || ',"data":' || ($2::json -> (array_position($3::uuid[], pattern_id) - 1))::text || '}}')::json
 
--- name: clear_jobs
--- Remove what was kept of jobs while they were not finished: of those of a group, or of one that ends without a new row.
+-- name: clear_group
+-- Remove what was kept of the jobs of a group while they were not finished, in the order of record_job, and add to their
+-- new rows which attempts there were.
 WITH published AS (DELETE FROM outbox WHERE correlation_id = ANY ($1::uuid[])),
-     dead AS (DELETE FROM dead_letters WHERE correlation_id = ANY ($1::uuid[]))
-DELETE FROM job_attempts WHERE correlation_id = ANY ($1::uuid[])
+     dead AS (DELETE FROM dead_letters WHERE correlation_id = ANY ($1::uuid[])),
+     delivered AS (DELETE FROM job_attempts WHERE correlation_id = ANY ($1::uuid[])
+                   RETURNING correlation_id, deliveries, errors)
+UPDATE job_ledger AS ended SET attempts = delivered.deliveries + 1, errors = delivered.errors
+FROM delivered WHERE ended.correlation_id = delivered.correlation_id
+
+-- name: clear_job
+-- Remove what was kept of a job that ends without a new row while it was not finished.
+WITH published AS (DELETE FROM outbox WHERE correlation_id = %(correlation_id)s),
+     dead AS (DELETE FROM dead_letters WHERE correlation_id = %(correlation_id)s)
+DELETE FROM job_attempts WHERE correlation_id = %(correlation_id)s
 
 -- name: describe_ledger
 -- Fill the columns to list jobs by, of rows that a release before them has written, a step at a time. A text with a NUL

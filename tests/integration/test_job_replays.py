@@ -12,27 +12,25 @@ from pattern_storage.storage import (
 from pattern_storage.storage.job_details import find_job
 from pattern_storage.storage.job_retries import Retried
 from pattern_storage.storage.model_contract_pattern_storage import ModelResult
-from tests.fix_storage import Connection, Pool, contract, make_pattern, until
+from tests.fix_storage import Connection, Executor, Pool, contract, make_pattern, until
 
 
 async def test_attempts_are_in_the_timeline_of_a_job_that_was_done_at_last(
-    node: NodePatternStorageEffect, connection: Connection
+    executor: Executor, connection: Connection
 ) -> None:
     job = contract("insert", data=make_pattern())
     failure = ModelResult.failure("gone", "connection_lost", correlation_id=job.correlation_id, operation="insert")
     for _ in range(25):
         await attempts.note_failure(connection, job, failure)
         await attempts.count_delivery(connection, job.correlation_id)
-    assert (await node.execute_once(job)).success
+    assert (await executor.execute_once(job)).success
     found = await find_job(connection, job.correlation_id)
     assert found is not None
     assert [event.what for event in found.events] == ["attempt failed"] * 20 + ["started", "committed"]
     assert found.job.attempts == 26
 
 
-async def test_a_replayed_dead_letter_keeps_its_timeline(
-    node: NodePatternStorageEffect, connection: Connection
-) -> None:
+async def test_a_replayed_dead_letter_keeps_its_timeline(executor: Executor, connection: Connection) -> None:
     job = contract("insert", data=make_pattern())
     failure = ModelResult.failure("gone", "connection_lost", correlation_id=job.correlation_id, operation="insert")
     for _ in range(2):
@@ -43,7 +41,7 @@ async def test_a_replayed_dead_letter_keeps_its_timeline(
     assert found is not None
     once = ["attempt failed", "attempt failed", "DEAD", "replayed"]
     assert [event.what for event in found.events] == [*once, *once]
-    assert (await node.execute_once(job)).success
+    assert (await executor.execute_once(job)).success
     found = await find_job(connection, job.correlation_id)
     assert found is not None
     assert [event.what for event in found.events] == [*once, *once, "started", "committed"]
