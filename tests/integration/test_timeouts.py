@@ -1,13 +1,16 @@
 """A statement that passes its limit ends, and leaves no transaction and no lock behind."""
 
 import asyncio
+from contextlib import closing
 from typing import Any, LiteralString
+from uuid import uuid4
 
 import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 
 from pattern_storage.storage import NodePatternStorageEffect
+from pattern_storage.storage.group import GroupConnection
 from pattern_storage.storage.pool import create_pool
 from pattern_storage.tasks.worker.redelivery import execute_again
 from tests.fix_storage import contract, make_pattern, until
@@ -39,16 +42,35 @@ async def test_limit(
                 async with asyncio.timeout(30):
                     result = await node.execute_effect(contract(operation, **fields[operation]))
             assert result.metadata["error_type"] == error_type
-
-            async def nothing_left() -> bool:
-                cursor = await other.execute(
-                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-                    " AND pid <> pg_backend_pid() AND xact_start IS NOT NULL"
-                )
-                return await cursor.fetchone() == (0,)
-
-            await until(nothing_left)
+            await until(lambda: nothing_is_open(other))
         assert (await node.execute_effect(contract("insert", data=make_pattern()))).success
+
+
+async def nothing_is_open(connection: psycopg.AsyncConnection[Any]) -> bool:
+    """Whether no other session of the database has a transaction, and with it no lock."""
+    others = "datname = current_database() AND pid <> pg_backend_pid()"
+    found = await connection.execute(f"SELECT FROM pg_stat_activity WHERE {others} AND xact_start IS NOT NULL")
+    return not await found.fetchall()
+
+
+@pytest.mark.parametrize("pooler", [False, True], ids=["session", "pooler"])
+@pytest.mark.parametrize("statement_timeout", [0.1, 60], ids=["statement_timeout", "lock_timeout"])
+async def test_limit_of_a_group(statement_timeout: float, pooler: bool, database_url: str) -> None:
+    """All of its jobs are left to be executed alone, and its connection takes the next group."""
+    jobs = [contract("insert", data=make_pattern()), contract("delete", pattern_id=uuid4())]
+    group = GroupConnection(database_url, connect_timeout=5, statement_timeout=statement_timeout, pooler=pooler)
+    with closing(group):
+        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as other:
+            async with other.transaction():
+                await other.execute("LOCK TABLE pattern_templates")
+                running = asyncio.create_task(asyncio.to_thread(group.execute, jobs))
+                # Without the limit it would wait for this transaction.
+                await asyncio.wait([running], timeout=30)
+            assert await running == [None, None]
+            await until(lambda: nothing_is_open(other))
+        session = group.open()
+        assert [result and result.success for result in group.execute(jobs)] == [True, False]
+        assert group.open() is session
 
 
 async def test_the_batch_limit_ends_with_its_transaction(database_url: str) -> None:
