@@ -60,6 +60,23 @@ def test_everything(
         channel.queue_declare("storage", durable=True, auto_delete=False)
 
 
+@pytest.mark.parametrize(("prefetch", "most"), [(4, 98), (128, 25)])
+def test_jobs_at_hand_are_executed_in_groups(
+    rabbitmq: RabbitMQ, rabbit_load: Load, on_rabbitmq: dict[str, str], launch: Launch, prefetch: int, most: int
+) -> None:
+    """Those that the worker receives while its only process is busy, as many as the prefetch limit lets it have."""
+    environment = on_rabbitmq | {"PATTERN_STORAGE_PREFETCH_MULTIPLIER": str(prefetch)}
+    with locked_patterns(rabbit_load.database_url):
+        rabbit_load.submit([rabbit_load.batch(2)])
+        launch(rabbit_load.database_url, rabbit_load.redis_url, concurrency=1, env=environment)
+        wait_until(lambda: worker_connections(rabbit_load.database_url, BLOCKED), "a batch waits for the table")
+        rabbit_load.submit(rabbit_load.inserts(100))
+        left = max(0, 100 - prefetch)
+        wait_until(lambda: rabbitmq.waiting("storage") == left, "the worker has as many as it may")
+    settled(rabbit_load, rabbitmq, 101)
+    assert rabbit_load.transactions() <= most
+
+
 def test_workers_and_broker_killed_under_load(
     rabbitmq: RabbitMQ, rabbit_load: Load, on_rabbitmq: dict[str, str], launch: Launch
 ) -> None:

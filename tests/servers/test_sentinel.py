@@ -58,9 +58,11 @@ def test_everything(
             results = await asyncio.gather(*(job.result(DEADLINE) for job in jobs))
             assert all(result.success for result in results)
 
-    before = connections(sentinels)
+    before, transactions = connections(sentinels), load.transactions()
     asyncio.run(ask())
     assert connections(sentinels) == before
+    # Those that come together are executed in groups.
+    assert load.transactions() < transactions + 25
 
 
 def connections(sentinels: Sentinels) -> set[tuple[int, int]]:
