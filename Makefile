@@ -45,8 +45,10 @@ test-system: $(STAMP) ## run what starts many processes or fills memory: service
 # The fault tests whose jobs are executed in groups, unless that is turned off, and the tests of whole workers.
 ALONE := $(addprefix tests/fault/test_,$(addsuffix .py, \
   workers group_kills groups deadly_jobs attempts lease replacements shutdowns pools pool_sizes canvas \
-  postgresql network redis result_backend relay expect))
+  postgresql network redis result_backend relay started expect))
 ALONE += $(addprefix tests/integration/test_,$(addsuffix .py,foreign_app reused_ids tasks task_failures))
+# Its other tests have no worker.
+ALONE += tests/fault/test_relay_servers.py::test_flushed_redis
 
 .PHONY: test-faults
 test-faults: test-faults-grouped test-faults-alone ## kill, cut, stall and restart everything under load
