@@ -68,8 +68,8 @@ test-soak: $(STAMP) ## kill, stop and cut everything at random for a minute, or 
 	$(BIN)/python -m pytest -q -s -n 0 tests/fault/test_soak.py
 
 .PHONY: test-plans
-test-plans: $(STAMP) ## the plan of every documented query on a table of 1,000,000 rows
-	PLAN_ROWS=1000000 $(BIN)/python -m pytest -q tests/integration/test_query_plans.py
+test-plans: $(STAMP) ## the plans of queries and of ledger, outbox, dead letters and history, on tables of 1,000,000 rows
+	PLAN_ROWS=1000000 $(BIN)/python -m pytest -q tests/integration/test_query_plans.py tests/integration/test_bookkeeping_plans.py $(AGAIN)
 
 .PHONY: test-install
 test-install: $(STAMP) ## install the wheel into empty environments and use it there, with every extra, Python and example

@@ -1,4 +1,7 @@
-"""Ledger, outbox, dead letters and history: each statement reads about as many rows as it is about, of 20,000."""
+"""Ledger, outbox, dead letters and history: each statement reads about as many rows as it is about, of 20,000.
+
+`make test-plans` asks the same of 1,000,000 rows in each table.
+"""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -12,8 +15,8 @@ from psycopg.types.json import Json, Jsonb
 from bench.growth_rows import FILL
 from pattern_storage.storage.dead_letters import EVERY
 from pattern_storage.storage.sql import block
+from tests.fix_query_plans import ROWS
 
-ROWS = 20_000
 STEP = 100
 ABSENT = UUID(int=0)
 EVERYTHING: dict[str, Any] = vars(EVERY) | {"after": None, "after_id": None, "limit": STEP}
