@@ -147,7 +147,7 @@ $(VENV)/.bench: $(STAMP)
 	@touch $@
 
 .PHONY: bench
-bench: $(VENV)/.bench ## measure beside other queues, 45 minutes; writes docs/benchmarks.md and its pictures
+bench: $(VENV)/.bench ## measure beside other queues, an hour; writes docs/benchmarks.md and its pictures
 	$(BIN)/python -m bench.peers --finals 5 --write
 
 .PHONY: bench-quick

@@ -14,7 +14,10 @@ from bench.peers.servers import Servers
 from bench.peers.session import enqueue, postgres_round_trips, session
 
 #: Peers of the parts where each takes minutes, if none are named.
-COMPARED = {"processes": (OURS.name, "celery", "dramatiq", "saq"), "rows": (OURS.name, "celery")}
+COMPARED = {
+    "processes": (OURS.name, "celery", "dramatiq", "saq", "pgqueuer"),
+    "rows": (OURS.name, "celery", "huey", "pgqueuer"),
+}
 COMPARED["queued"] = COMPARED["rows"]
 #: Parts that are measured peer by peer, in rounds.
 SINGLE = ("jobs", "enqueue", "latency")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import psycopg
@@ -61,6 +62,19 @@ class Servers:
         self.sql = psycopg.connect(database_url, autocommit=True)
         self.redis = redis.Redis.from_url(redis_url)
         self._postgres = psutil.Process(self.sql.info.backend_pid).parent()
+
+    @contextmanager
+    def database(self, name: str) -> Iterator["Servers"]:
+        """Make another database with the schema, and yield the same servers with it."""
+        self.sql.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+        # Not every peer's driver reads libpq's other form.
+        url = urlsplit(self.database_url)._replace(path=f"/{name}").geturl()
+        schema.upgrade(url)
+        servers = Servers(url, self.redis_url, self.patterns)
+        with servers.sql, servers.redis:
+            servers.sql.execute("CREATE EXTENSION pg_stat_statements")
+            yield servers
+        self.sql.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
 
     def empty(self, *, keep: bool = False) -> None:
         """Remove all rows and keys, and write out what PostgreSQL has in memory, so that nobody pays for another.

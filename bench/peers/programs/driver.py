@@ -13,6 +13,7 @@ import os
 import random
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from inspect import isawaitable
 from pathlib import Path
@@ -101,7 +102,12 @@ async def main(name: str, patterns: Path, answer: Callable[[Any], None]) -> None
     """Obey until standard input ends."""
     peer = importlib.import_module(name)
     if hasattr(peer, "start"):
-        await settled(peer.start())
+        try:
+            await settled(peer.start())
+        except Exception:
+            traceback.print_exc()
+            # A pool that goes on connecting would not let the event loop end.
+            os._exit(1)
     driver = Driver(peer, patterns)
     answer({"ready": name})
     loop = asyncio.get_running_loop()
