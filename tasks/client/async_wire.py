@@ -146,6 +146,7 @@ class SharedWire(Generic[Kind]):
         self._opening = asyncio.Lock()
         self._failure: RedisError | None = None
         self._is_closed = False
+        self._finalizer: weakref.finalize[..., Any] | None = None
 
     async def get(self, timeout: float) -> Kind:
         """Return the connection. Raises redis.exceptions.RedisError if none can be opened in `timeout` seconds."""
@@ -168,7 +169,8 @@ class SharedWire(Generic[Kind]):
             self._wire = self._kind(connection)
             # A client that nobody closes: the event loop would keep the connection.
             loop, transport = asyncio.get_running_loop(), self._wire.transport
-            weakref.finalize(self, _abort, loop, transport, os.getpid()).atexit = False
+            self._finalizer = weakref.finalize(self, _abort, loop, transport, os.getpid())
+            self._finalizer.atexit = False
             return self._wire
 
     async def renew(self) -> None:
@@ -185,6 +187,8 @@ class SharedWire(Generic[Kind]):
     async def _drop(self) -> None:
         wire, self._wire = self._wire, None
         if wire is not None:
+            if self._finalizer is not None:
+                self._finalizer.detach()
             await wire.close()
 
     async def _connect(self, timeout: float) -> Any:

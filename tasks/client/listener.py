@@ -129,8 +129,10 @@ class ResultListener:
 
     async def close(self) -> None:
         """Close the connections; who waits gets redis.exceptions.RedisError."""
-        await self._reads.close()
-        await self._subscriptions.close()
+        try:
+            await self._subscriptions.close()
+        finally:
+            await self._reads.close()
 
 
 class Arrivals:

@@ -95,19 +95,20 @@ async def collect_async(
         if collector and loop.time() < deadline:
             async with listener.arrivals(collector.keys) as arrivals:
                 # At first it subscribes and reads all.
-                async for decided in decide(await arrivals.receive(0)):
+                documents, poll = await arrivals.receive(0), loop.time()
+                async for decided in decide(documents):
                     yield decided
-                poll = loop.time()
                 while collector and (now := loop.time()) < deadline:
-                    if now < poll:
-                        documents = await arrivals.receive(min(deadline, poll) - now)
-                    else:
-                        # As in `collect`.
+                    if now >= poll:
                         poll = now + POLL_INTERVAL
+                        # As in `collect`.
                         if database.is_configured and await listener.refuses_writes(collector.keys()[0]):
                             async for decided in ask_database(collector.ids()):
                                 yield decided
-                        documents = await listener.get_many(collector.keys())
+                            continue
+                    documents = await arrivals.receive(min(deadline, poll) - now)
+                    if loop.time() >= poll:
+                        documents += await listener.get_many(collector.keys())
                     async for decided in decide(documents):
                         yield decided
     if collector and timeout > 0 and database.is_configured:

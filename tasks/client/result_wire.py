@@ -129,8 +129,9 @@ class SubscriptionWire(ReplyWire):
         return b"".join([pack("UNSUBSCRIBE", key) for key in unused])
 
     def _flush(self, timeout: float) -> None:
-        if packed := self._take_unused(timeout):
-            self.transport.write(packed)
+        if self._unused and not self.transport.is_closing():
+            # Of no other replies, so nobody awaits it. It has its timeout: the connection may be dead.
+            self.ask(b"", 0, timeout).cancel()
 
     def _take(self, reply: Any) -> None:
         # Confirmations come in the order of the commands; only publications do not.

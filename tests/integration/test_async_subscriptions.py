@@ -14,6 +14,7 @@ from pattern_storage.config.settings import Settings
 from pattern_storage.embedded import EmbeddedValkey
 from pattern_storage.tasks.client import AsyncPatternStorageClient, JobTimeout, ResultBackendUnavailable
 from pattern_storage.tasks.client.loop_connections import LoopConnections
+from pattern_storage.tasks.client.result_wire import UNSUBSCRIBE_WITHIN
 from tests.fix_process import DEADLINE
 from tests.fix_storage import contract, make_pattern, until
 
@@ -225,3 +226,59 @@ async def test_restart_of_the_server(lone_valkey: EmbeddedValkey) -> None:
     # An exception of a task that nobody awaits is reported when it is collected.
     gc.collect()
     assert complaints == []
+
+
+async def test_closing_right_after_a_result(redis_url: str, operator: "redis.asyncio.Redis") -> None:
+    """The end of the subscription is still to be sent then; a result that was lost is asked for no more."""
+    complaints: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    before = await connections(operator)
+    async with AsyncPatternStorageClient(redis_url=redis_url) as client:
+        job = await client.insert(make_pattern())
+        await operator.set(channel_of(job), '{"status": "SUCCESS", "result": {"success": true}}')
+        assert (await job.result(DEADLINE)).success
+        waiting = asyncio.create_task((await client.insert(make_pattern())).result(DEADLINE))
+        await asyncio.sleep(2 * UNSUBSCRIBE_WITHIN)
+        last = await client.insert(make_pattern())
+        await operator.set(channel_of(last), '{"status": "SUCCESS", "result": {"success": true}}')
+        assert (await last.result(DEADLINE)).success
+    with pytest.raises(ResultBackendUnavailable, match=r"the client (closed the connection|was closed)"):
+        await waiting
+    await asyncio.sleep(2 * UNSUBSCRIBE_WITHIN)
+    gc.collect()
+    assert complaints == []
+    assert await connections(operator) == before
+
+
+# redis-py warns of what nobody has closed.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_a_client_that_nobody_closes(redis_url: str, operator: "redis.asyncio.Redis") -> None:
+    before = await connections(operator)
+    client: Any = AsyncPatternStorageClient(redis_url=redis_url)
+    with pytest.raises(JobTimeout):
+        await (await client.insert(make_pattern())).result(timeout=0.1)
+    assert len(await connections(operator) - before) == 3
+    del client
+
+    async def are_closed() -> bool:
+        gc.collect()
+        return await connections(operator) == before
+
+    await until(are_closed)
+
+
+async def test_results_larger_than_a_subscribed_connection_may_have(lone_valkey: EmbeddedValkey) -> None:
+    """The server closes a subscribed connection with 32 MB to send."""
+    async with (
+        AsyncPatternStorageClient(redis_url=lone_valkey.url) as client,
+        redis.asyncio.Redis.from_url(lone_valkey.url) as operator,
+    ):
+        jobs = await client.submit_many(contract("insert", data=make_pattern()) for _ in range(6))
+        waiting = asyncio.create_task((await client.insert(make_pattern())).result(timeout=3.0))
+        large = json.dumps({"status": "SUCCESS", "result": {"success": True, "data": {"text": "x" * 8_000_000}}})
+        for job in jobs:
+            await operator.set(channel_of(job), large)
+        results = await asyncio.gather(*(job.result(DEADLINE) for job in jobs))
+        assert all(result.success for result in results)
+        with pytest.raises(JobTimeout):
+            await waiting
