@@ -10,10 +10,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from pattern_storage.tasks.client.async_wire import Kind, SharedWire
 from pattern_storage.tasks.client.result_document import unreadable
 from pattern_storage.tasks.client.result_resolver import POLL_INTERVAL, ResultResolver
 from pattern_storage.tasks.client.result_wire import Inbox, ReplyWire, SubscriptionWire
+from pattern_storage.tasks.client.shared_wire import Kind, SharedWire
 from pattern_storage.tasks.redis_errors import is_passing, passing
 from pattern_storage.tasks.resp import pack
 

@@ -14,9 +14,10 @@ from redis.exceptions import RedisError
 
 from pattern_storage.config.settings import Settings
 from pattern_storage.storage.logs import get_logger
-from pattern_storage.tasks.client.async_wire import AsyncWire, SharedWire
+from pattern_storage.tasks.client.async_wire import AsyncWire
 from pattern_storage.tasks.client.outgoing import Outgoing
 from pattern_storage.tasks.client.packed import Chunk, chunks
+from pattern_storage.tasks.client.shared_wire import SharedWire
 from pattern_storage.tasks.errors import BrokerUnavailable
 from pattern_storage.tasks.observability import metrics
 from pattern_storage.tasks.redis_errors import explain_failure
