@@ -90,11 +90,12 @@ ORDER BY queued_at DESC, due DESC NULLS LAST
 FETCH FIRST %(limit)s ROWS ONLY
 
 -- name: list_runs_of
--- Runs of one import, the newest first.
+-- Runs of one import, the newest first. The limit is a subquery, whose value no plan is made for: with a bare parameter
+-- PostgreSQL finds the plan for each call cheaper than the one for all, and plans anew each time.
 SELECT * FROM import_runs
 WHERE name BETWEEN %(name)s AND %(name)s
 ORDER BY name DESC, queued_at DESC, due DESC NULLS LAST
-FETCH FIRST %(limit)s ROWS ONLY
+FETCH FIRST (SELECT %(limit)s::int) ROWS ONLY
 
 -- name: last_runs
 -- The newest run of each of these imports.
