@@ -138,6 +138,21 @@ def test_job_that_is_revoked_and_job_that_loses_its_process(
     assert names(database_url) == [pattern["pattern_name"]]
 
 
+def test_job_of_a_thread_that_is_to_be_terminated(
+    start_worker: StartWorker, client: PatternStorageClient, redis_url: str, database_url: str
+) -> None:
+    """Nobody can end a thread: the job goes on, and the log says so."""
+    worker = start_worker(concurrency=1, pool="threads")
+    with locked_patterns(database_url), Celery("operator", broker=redis_url, set_as_current=False) as operator:
+        job = client.insert(make_pattern())
+        wait_until(lambda: worker_connections(database_url, BLOCKED), "the job waits for the table")
+        wait_until(lambda: job.status() == "STARTED", "it says that it has begun")
+        operator.control.revoke(str(job.correlation_id), terminate=True, destination=[worker.hostname()])
+        worker.assert_log_exists(f"{job.correlation_id} goes on to its end")
+    assert job.result(DEADLINE).success
+    assert "Traceback" not in worker.logs()
+
+
 def test_pytest_celerys_setup(celery_setup: CeleryTestSetup, database_url: str) -> None:
     """A worker that is killed finds, restarted, what was sent meanwhile."""
     worker = celery_setup.worker
