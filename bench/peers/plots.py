@@ -38,7 +38,10 @@ LINES = {
     "bench-processes.svg": ("processes", "Jobs a second, by worker processes"),
     "bench-rows.svg": ("rows", "Jobs a second, by patterns already in the table"),
     "bench-queued.svg": ("queued", "Jobs a second, by jobs in the queue"),
+    "bench-batches.svg": ("batches", "Rows a second, by rows in a batch"),
 }
+#: Of the batches, which only we have, the metric of each line.
+OF_BATCHES = {OURS.name: "rows_per_second", "raw COPY": "copy_rows_per_second"}
 
 
 def write(recorded: Recorded, folder: Path = FOLDER) -> list[Path]:
@@ -95,8 +98,12 @@ def _lines(axes: Axes, rows: Rows) -> None:
     """One line a peer, sizes side by side."""
     series: dict[str, list[tuple[str, float]]] = {}
     for row, values in rows.items():
-        peer, size = row.split(", ", 1)
-        series.setdefault(peer, []).append((size, values["jobs_per_second"].median))
+        peer, _, size = row.partition(", ")
+        if size:
+            series.setdefault(peer, []).append((size, values["jobs_per_second"].median))
+            continue
+        for name, metric in OF_BATCHES.items():
+            series.setdefault(name, []).append((row, values[metric].median))
     for peer, points in series.items():
         sizes, medians = zip(*points, strict=True)
         axes.plot(sizes, medians, marker="o", color=_color(peer), alpha=1 if _color(peer) == OURS_COLOR else 0.8)

@@ -20,6 +20,7 @@ PICTURES = {
     "processes": ("bench-processes.svg", "Jobs a second by worker processes"),
     "rows": ("bench-rows.svg", "Jobs a second by patterns in the table"),
     "queued": ("bench-queued.svg", "Jobs a second by jobs in the queue"),
+    "batches": ("bench-batches.svg", "Rows a second by rows in a batch"),
 }
 #: Parts whose pictures README shows.
 IN_README = ("jobs", "enqueue", "latency")
@@ -66,9 +67,8 @@ def _part(part: str, recorded: Recorded) -> str:
             for row, values in rows.items()
         ),
     )
-    name, shown = PICTURES.get(part, ("", ""))
-    picture = f"![{shown}](images/{name})\n\n" if name else ""
-    return f"{picture}{table}\n\n{recorded.conditions[part]}"
+    name, shown = PICTURES[part]
+    return f"![{shown}](images/{name})\n\n{table}\n\n{recorded.conditions[part]}"
 
 
 def _ratio_rows(recorded: Recorded) -> Iterable[Sequence[str]]:
