@@ -156,7 +156,9 @@ def deadly_steps(tmp_path: Path) -> DeadlySteps:
 
 def has_died(environment: dict[str, str]) -> bool:
     """Whether it has come to the step."""
-    return (Path(environment["PYTHONPATH"]) / "died").exists()
+    file = Path(environment["PYTHONPATH"]) / "died"
+    # It is made before it is written.
+    return file.exists() and file.read_text() != ""
 
 
 def jobs_of_the_dead(environment: dict[str, str]) -> int:
