@@ -107,9 +107,20 @@ def _lines(axes: Axes, rows: Rows) -> None:
     for peer, points in series.items():
         sizes, medians = zip(*points, strict=True)
         axes.plot(sizes, medians, marker="o", color=_color(peer), alpha=1 if _color(peer) == OURS_COLOR else 0.8)
-        axes.annotate(peer, (len(sizes) - 1, medians[-1]), xytext=(6, -4), textcoords="offset points", fontsize=9)
     axes.set_ylim(bottom=0)
+    ends = {peer: points[-1][1] for peer, points in series.items()}
+    for peer, height in zip(ends, _apart(list(ends.values()), axes.get_ylim()[1] / 15), strict=True):
+        axes.annotate(peer, (len(series[peer]) - 1, height), xytext=(6, -4), textcoords="offset points", fontsize=9)
     axes.margins(x=0.2)
+
+
+def _apart(heights: Sequence[float], gap: float) -> list[float]:
+    """Return heights of labels, in the same order: those that are nearer than a gap to the one below are moved up."""
+    moved: dict[int, float] = {}
+    below = -math.inf
+    for place in sorted(range(len(heights)), key=heights.__getitem__):
+        below = moved[place] = max(heights[place], below + gap)
+    return [moved[place] for place in range(len(heights))]
 
 
 def _color(name: str) -> str:
