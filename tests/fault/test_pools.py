@@ -117,6 +117,8 @@ def test_job_that_is_revoked_and_job_that_loses_its_process(
         wait_until(lambda: worker_connections(database_url, BLOCKED), "the job waits for the table")
         operator.control.revoke(str(job.correlation_id), terminate=True, destination=[worker.hostname()])
         result = job.result(DEADLINE)
+        # COMMIT has been sent along: PostgreSQL would go on to it with the lock, before it sees that nobody is left.
+        wait_until(lambda: not worker_connections(database_url, BLOCKED), "its connection has ended")
     assert job.status() == "REVOKED"
     assert result.error == "the job was revoked before it was done"
     assert result.metadata["error_type"] == "revoked"
